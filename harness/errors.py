@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Every foreseeable failure, by whose fault it is.
+
+::
+
+    KlpError
+    ├── UsageError                  exit 2: what was asked for cannot be done as asked
+    ├── HarnessError                exit 3: the harness or host failed; never a verdict on a kernel
+    │   ├── MissingTool
+    │   ├── CommandFailed
+    │   │   └── CommandTimeout
+    │   ├── NoSpace
+    │   ├── DownloadFailed
+    │   ├── CacheCorrupt
+    │   ├── QemuFailed              QEMU did not start, or broke its own protocol
+    │   ├── LostGuest               QEMU is gone: killed, or crashed
+    │   └── LostConnection          SSH or the agent ended while the guest still runs
+    └── KernelVerdict               exit 1: the kernel or the patch under test failed
+        ├── KernelBuildFailed
+        ├── BootFailed
+        ├── GuestPanic
+        ├── GuestReset              the guest reset or powered off by itself, without a panic
+        ├── KernelSplat
+        ├── GuestHang
+        ├── TransitionTimeout
+        └── ModuleRefused           the kernel refused a module; carries the errno
+"""
+
+from __future__ import annotations
+
+import errno as errno_module
+import os
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class ExitCode(IntEnum):
+    """What a command returns to the shell."""
+
+    HELD = 0
+    VERDICT = 1
+    USAGE = 2
+    HARNESS = 3
+    INTERRUPTED = 130
+
+
+class KlpError(Exception):
+    """A failure with a sentence for the user, a hint on what to do, and where the logs lie.
+
+    ``details`` holds lines worth reading in full, for example the console's last lines.
+    """
+
+    exit_code = ExitCode.HARNESS
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        details: tuple[str, ...] = (),
+        artefacts: Path | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.details = details
+        self.artefacts = artefacts
+
+    def __str__(self) -> str:
+        lines = [self.message]
+        if self.hint:
+            lines.append(f"hint: {self.hint}")
+        lines += [f"    {line}" for line in self.details]
+        if self.artefacts is not None:
+            lines.append(f"logs: {self.artefacts}")
+        return "\n".join(lines)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # pytest-xdist and pickle rebuild an exception from args alone, which would lose the rest.
+        return (_rebuild, (type(self), self.args, self.__dict__.copy()))
+
+
+def _rebuild(cls: type[KlpError], args: tuple[object, ...], state: dict[str, object]) -> KlpError:
+    error = cls.__new__(cls)
+    Exception.__init__(error, *args)
+    error.__dict__.update(state)
+    return error
+
+
+class UsageError(KlpError):
+    """What was asked for cannot be done as asked; the user can change that."""
+
+    exit_code = ExitCode.USAGE
+
+
+class HarnessError(KlpError):
+    """The harness or the host failed: says nothing about the kernel under test."""
+
+
+class MissingTool(HarnessError):
+    """A program that the harness runs is not installed."""
+
+
+class CommandFailed(HarnessError):
+    """A host command ended with a failure."""
+
+
+class CommandTimeout(CommandFailed):
+    """A host command did not end before its deadline and was killed."""
+
+
+class NoSpace(HarnessError):
+    """A file system is full."""
+
+
+class DownloadFailed(HarnessError):
+    """Something could not be fetched: no network, no such file, wrong content."""
+
+
+class CacheCorrupt(HarnessError):
+    """A cache entry does not match its own manifest."""
+
+
+class QemuFailed(HarnessError):
+    """QEMU did not start, or broke its own protocol."""
+
+
+class LostGuest(HarnessError):
+    """QEMU is gone: killed from outside, or crashed."""
+
+
+class LostConnection(HarnessError):
+    """SSH or the agent ended while the guest still runs."""
+
+
+class KernelVerdict(KlpError):
+    """The kernel or the patch under test failed."""
+
+    exit_code = ExitCode.VERDICT
+
+
+class KernelBuildFailed(KernelVerdict):
+    """The kernel's or a module's source does not build."""
+
+
+class BootFailed(KernelVerdict):
+    """The guest did not reach user space, or not with what was asked for."""
+
+
+class GuestPanic(KernelVerdict):
+    """The guest kernel panicked."""
+
+
+class GuestReset(KernelVerdict):
+    """The guest reset or powered itself off without a panic, for example by a triple fault."""
+
+
+class KernelSplat(KernelVerdict):
+    """The kernel log has a warning, oops, lockup or the like that no test declared."""
+
+
+class GuestHang(KernelVerdict):
+    """The guest's CPUs run, or sleep, and nothing in it answers."""
+
+
+class TransitionTimeout(KernelVerdict):
+    """A transition did not end before its deadline; ``details`` names who blocks it and where."""
+
+
+class ModuleRefused(KernelVerdict):
+    """The kernel refused to load or to unload a module.
+
+    ``errno`` is the positive error number of finit_module(2) or delete_module(2).
+    """
+
+    def __init__(
+        self,
+        module: str,
+        errno: int,
+        *,
+        action: str = "load",
+        details: tuple[str, ...] = (),
+        hint: str | None = None,
+        artefacts: Path | None = None,
+    ) -> None:
+        self.module = module
+        self.errno = errno
+        self.action = action
+        super().__init__(
+            f"the kernel refused to {action} {module}: {errno_text(errno)}",
+            hint=hint,
+            details=details,
+            artefacts=artefacts,
+        )
+
+
+def errno_text(errno: int) -> str:
+    """Return an error number in words, for example ``EBUSY (Device or resource busy)``."""
+    name = errno_module.errorcode.get(errno, f"errno {errno}")
+    return f"{name} ({os.strerror(errno)})"
