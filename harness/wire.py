@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What the guest agent and the host say to each other; guest-programs/README.md describes it.
+
+Pure: encodes requests and checks replies, and knows no transport.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Literal
+from urllib.parse import quote
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+PROTOCOL_VERSION = 1
+_PLAIN = "._/-"
+
+
+class Op(StrEnum):
+    """What poll-file compares."""
+
+    EQUALS = "equals"
+    DIFFERS = "differs"
+    CONTAINS = "contains"
+    ABSENT = "absent"
+    PRESENT = "present"
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+
+
+class Task(_Message):
+    """One thread of the guest. ``patch_state`` is None where the kernel has no such file."""
+
+    tid: int
+    pid: int
+    ppid: int
+    comm: str
+    state: str
+    kthread: bool
+    patch_state: int | None
+    cpu: int
+
+
+class TaskSample(_Message):
+    """All threads at one moment; ``monotonic_us`` is the guest's CLOCK_MONOTONIC."""
+
+    monotonic_us: int
+    tasks: tuple[Task, ...] = Field(strict=False)
+
+
+class Stragglers(_Message):
+    """Outcome of poll-tasks: the tasks that had not reached the state, none when all had."""
+
+    errno: int
+    stragglers: tuple[Task, ...] = Field(default=(), strict=False)
+
+
+class DirEntry(_Message):
+    """One name in a directory; ``mode`` holds the permission bits."""
+
+    name: str
+    type: Literal["dir", "file", "link", "other"]
+    mode: int
+
+
+class FileStatus(_Message):
+    """Type, permission bits and size in bytes of one file."""
+
+    type: Literal["dir", "file", "link", "other"]
+    mode: int
+    size: int
+
+
+class Directory(_Message):
+    """A directory's entries."""
+
+    entries: tuple[DirEntry, ...] = Field(strict=False)
+
+
+class KlogRecord(_Message):
+    """One record of /dev/kmsg: sequence number, time since boot in microseconds, syslog level."""
+
+    seq: int
+    us: int
+    level: int
+    text: str
+
+
+class KlogBatch(_Message):
+    """Records since a sequence number; ``next`` continues, ``lost`` counts overruns."""
+
+    records: tuple[KlogRecord, ...] = Field(strict=False)
+    next: int
+    lost: int = 0
+
+
+class FilePoll(_Message):
+    """Outcome of poll-file: errno 0, or ETIMEDOUT with the last content (None when absent)."""
+
+    errno: int
+    text: str | None = None
+    waited_ms: int = 0
+
+
+class Hello(_Message):
+    """The agent's first answer."""
+
+    protocol: int
+    release: str
+    cpus_online: int
+    boot_id: str
+    uptime_us: int
+    monotonic_us: int
+
+
+class LineEvent(_Message):
+    """A line that a spawned program wrote."""
+
+    event: Literal["line"]
+    pid: int
+    stream: Literal["stdout", "stderr"]
+    text: str
+
+
+class ExitEvent(_Message):
+    """A spawned program ended, by ``code`` or by ``signal``."""
+
+    event: Literal["exit"]
+    pid: int
+    code: int | None
+    signal: int | None
+
+
+Event = LineEvent | ExitEvent
+EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])
+
+
+def encode_request(number: int, verb: str, args: Sequence[str]) -> bytes:
+    """Return one request line. Text that is not ASCII travels as UTF-8."""
+    fields = [quote(arg.encode(errors="surrogateescape"), safe=_PLAIN) or "%" for arg in args]
+    return (" ".join([str(number), verb, *fields]) + "\n").encode("ascii")
