@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The host's end of the guest agent: requests by number, replies and events from one reader."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from harness.deadline import Deadline
+from harness.errors import HarnessError, LostConnection
+from harness.log import LOGGER
+from harness.wire import EVENT, ExitEvent, LineEvent, encode_request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from harness.guest.pulse import Pulse
+    from harness.guest.ssh import Stream
+
+_SEND_S = 30.0
+_PATIENCE_S = 5.0
+
+
+class SpawnedOutput:
+    """What a program spawned in the guest has said so far."""
+
+    def __init__(self) -> None:
+        self.stdout: deque[str] = deque()
+        self.stderr: list[str] = []
+        self.exit: ExitEvent | None = None
+
+
+class AgentClient:
+    """Speaks to one agent over one SSH channel. Safe to use from several threads."""
+
+    def __init__(self, stream: Stream, pulse: Pulse) -> None:
+        self._stream = stream
+        self._pulse = pulse
+        self._numbers = itertools.count(1)
+        self._lock = threading.Lock()
+        self._send_lock = threading.Lock()
+        self._replies: dict[int, Mapping[str, Any]] = {}
+        self._abandoned: set[int] = set()
+        self._spawned: dict[int, SpawnedOutput] = {}
+        self.ended = False
+        self._thread = threading.Thread(target=self._read, name="agent", daemon=True)
+        self._thread.start()
+
+    def call(
+        self, verb: str, *args: str, deadline: Deadline, between: Callable[[], None]
+    ) -> Mapping[str, Any]:
+        """Send a request and return its reply, whatever its errno.
+
+        ``between`` is called while waiting and may raise. Raises TimeoutError when no reply came
+        in time, LostConnection when the channel ended.
+        """
+        number = self.send(verb, *args)
+        try:
+            self._await(number, deadline, between, verb)
+        except BaseException:
+            with self._lock:
+                self._abandoned.add(number)
+            raise
+        with self._lock:
+            return self._replies.pop(number)
+
+    def send(self, verb: str, *args: str) -> int:
+        """Send a request and return its number, for ``take``."""
+        number = next(self._numbers)
+        with self._send_lock:
+            self._stream.send(encode_request(number, verb, args), Deadline.after(_SEND_S))
+        return number
+
+    def take(self, number: int) -> Mapping[str, Any] | None:
+        """Return the reply to a request, once; None when it has not come."""
+        with self._lock:
+            return self._replies.pop(number, None)
+
+    def output(self, pid: int) -> SpawnedOutput:
+        """Return the output collected for a spawned program."""
+        with self._lock:
+            return self._spawned.setdefault(pid, SpawnedOutput())
+
+    def close(self) -> None:
+        """End the agent, and with it all it started."""
+        self._stream.close()
+        self._thread.join(_PATIENCE_S)
+
+    def _await(
+        self, number: int, deadline: Deadline, between: Callable[[], None], verb: str
+    ) -> None:
+        def answered() -> bool:
+            with self._lock:
+                return number in self._replies
+
+        def alive() -> None:
+            between()
+            if self.ended and not answered():
+                raise LostConnection("the guest agent ended while a request was open")
+
+        if not self._pulse.wait(answered, deadline, between=alive):
+            raise TimeoutError(f"the guest did not answer `{verb}` in time")
+
+    def _read(self) -> None:
+        partial = b""
+        while data := self._stream.receive():
+            *lines, partial = (partial + data).split(b"\n")
+            for line in lines:
+                self._take_line(line)
+            self._pulse.beat()
+        self.ended = True
+        self._pulse.beat()
+
+    def _take_line(self, line: bytes) -> None:
+        try:
+            message = json.loads(line)
+        except ValueError:
+            LOGGER.error("the guest agent said something that is no JSON: %r", line[:200])
+            return
+        if "event" in message:
+            self._take_event(message)
+            return
+        number = int(message["id"])
+        with self._lock:
+            if number in self._abandoned:
+                self._abandoned.discard(number)
+            else:
+                self._replies[number] = message
+
+    def _take_event(self, message: Mapping[str, Any]) -> None:
+        event = EVENT.validate_python(message)
+        with self._lock:
+            output = self._spawned.setdefault(event.pid, SpawnedOutput())
+            match event:
+                case LineEvent(stream="stdout"):
+                    output.stdout.append(event.text)
+                case LineEvent():
+                    output.stderr.append(event.text)
+                case ExitEvent():
+                    output.exit = event
+
+
+def check_reply(reply: Mapping[str, Any], verb: str, subject: str) -> Mapping[str, Any]:
+    """Return the reply when its errno is 0.
+
+    Raises OSError with the guest's errno and the path or name it is about, HarnessError when the
+    child that served the request was killed (the kernel kills a task that oopses).
+    """
+    killed = reply.get("killed")
+    if killed is not None:
+        raise HarnessError(f"the task that served `{verb} {subject}` was killed by signal {killed}")
+    number = int(reply["errno"])
+    if number:
+        raise OSError(number, reply.get("error") or os.strerror(number), subject)
+    return reply

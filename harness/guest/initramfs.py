@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The guest's whole disk: busybox, dropbear, kmod, bash and our guest programs in a cpio archive.
+
+The archive has two parts, which the kernel unpacks one after the other (Documentation/
+driver-api/early-userspace/buffer-format.rst): a base that is cached, and a small one with the keys
+of this run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.deadline import Deadline
+from harness.errors import HarnessError, MissingTool
+from harness.guest.programs import build_programs
+from harness.host.process import find_program, run
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from harness.guest.keys import RunKeys
+    from harness.host.cache import Store
+
+READY_LINE = "klp-harness: guest is ready"
+QUIET_LINE = "klp-harness: guest is quiet"
+QUIET_PROGRAM = "/sbin/klp-quiet"
+GUEST_ADDRESS = "10.0.2.15"
+MODULE_DIR = "/lib/modules/klp"
+_CPIO_S = 60
+_LOADER = "/lib64/ld-linux-x86-64.so.2"
+_LIBRARY = re.compile(r"(?:=>\s*)?(/\S+)\s+\(0x")
+
+# Programs with shared libraries, as found on the host, and where they go.
+_PROGRAMS = {
+    "bash": "/bin/bash",
+    "dropbear": "/sbin/dropbear",
+    "kmod": "/bin/kmod",
+}
+_KMOD_NAMES = ("insmod", "rmmod", "lsmod", "modprobe", "modinfo", "depmod")
+
+_RC = f"""#!/bin/busybox sh
+# SPDX-License-Identifier: GPL-2.0-only
+export PATH=/bin:/sbin
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs devtmpfs /dev
+mkdir -p /dev/pts /dev/shm
+mount -t devpts devpts /dev/pts
+mount -t tmpfs tmpfs /dev/shm
+mount -t tmpfs tmpfs /tmp
+mount -t debugfs debugfs /sys/kernel/debug
+mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null
+exec </dev/console >/dev/console 2>&1
+ip link set lo up
+ip link set eth0 up
+ip addr add {GUEST_ADDRESS}/24 dev eth0
+dropbear -E -s -j -k -I 0 -r /etc/dropbear/host_key -p 22 2>/run/dropbear.log
+echo "{READY_LINE}"
+"""
+
+# Says on the console when the last SSH connection is gone, so that a snapshot holds none.
+_QUIET = f"""#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-only
+exec </dev/null >/dev/null 2>&1
+while [ "$(pidof dropbear | wc -w)" -gt 1 ]; do
+	usleep 20000
+done
+echo "<6>{QUIET_LINE}" >/dev/kmsg
+"""
+
+_SCRIPTS = {"/etc/rc": _RC, QUIET_PROGRAM: _QUIET}
+
+_TEXT_FILES = {
+    "/etc/inittab": "::sysinit:/etc/rc\n",
+    "/etc/passwd": "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n",
+    "/etc/group": "root:x:0:\nnogroup:x:65534:\n",
+    "/etc/shells": "/bin/sh\n/bin/bash\n",
+    "/etc/profile": "export PATH=/bin:/sbin\nexport PS1='klp-guest# '\n",
+}
+
+_FOLDERS = (
+    *("bin", "sbin", "usr/bin", "usr/sbin", "lib64", "lib/modules/klp", "etc/dropbear"),
+    *("proc", "sys", "dev", "run", "tmp", "root/.ssh"),
+)
+
+
+def build_base(store: Store, *, deadline: Deadline) -> Path:
+    """Return the cached cpio archive with everything but keys.
+
+    Raises MissingTool when the host lacks one of the programs, HarnessError when cpio fails.
+    """
+    programs = build_programs(store, deadline=deadline)
+    busybox = _static_busybox()
+    files: dict[str, Path] = {"/bin/busybox": busybox}
+    for program in sorted(programs.iterdir()):
+        if program.name.startswith("klp-"):
+            files[f"/bin/{program.name}"] = program
+    for name, target in _PROGRAMS.items():
+        files |= _with_libraries(Path(find_program(name)), target, deadline=deadline)
+    key = _digest(files)
+
+    def fill(folder: Path) -> None:
+        with tempfile.TemporaryDirectory(dir=folder, prefix="root-") as name:
+            root = Path(name)
+            _lay_out(root, files)
+            _archive(root, folder / "base.cpio", deadline=deadline)
+
+    return store.obtain("initramfs", key, fill, deadline=deadline) / "base.cpio"
+
+
+def build_initrd(base: Path, keys: RunKeys, target: Path, *, deadline: Deadline) -> Path:
+    """Write the initrd of one run to ``target``: the base followed by this run's keys."""
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix="keys-") as name:
+        root = Path(name)
+        for folder, mode in (("etc/dropbear", 0o755), ("root", 0o700), ("root/.ssh", 0o700)):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+            (root / folder).chmod(mode)
+        (root / "etc").chmod(0o755)
+        shutil.copyfile(keys.host_key, root / "etc/dropbear/host_key")
+        (root / "root/.ssh/authorized_keys").write_text(keys.client_public + "\n")
+        for path in ("etc/dropbear/host_key", "root/.ssh/authorized_keys"):
+            (root / path).chmod(0o600)
+        part = root.with_suffix(".cpio")
+        _archive(root, part, deadline=deadline)
+    try:
+        with target.open("wb") as out:
+            for piece in (base, part):
+                with piece.open("rb") as data:
+                    shutil.copyfileobj(data, out)
+    finally:
+        part.unlink()
+    target.chmod(0o600)
+    return target
+
+
+def _static_busybox() -> Path:
+    path = Path(find_program("busybox"))
+    if b"/lib64/ld-linux" in path.read_bytes()[:4096]:
+        raise MissingTool(
+            f"{path} is linked dynamically; the guest needs a static busybox",
+            hint="install busybox-static (Debian, Ubuntu) or your distribution's static build",
+        )
+    return path
+
+
+def _with_libraries(program: Path, target: str, *, deadline: Deadline) -> dict[str, Path]:
+    """Return a program and every shared library the dynamic loader would give it."""
+    listed = run([_LOADER, "--list", program], deadline=deadline.within(10), check=False)
+    if listed.returncode != 0:
+        raise HarnessError(
+            f"cannot tell which libraries {program} needs",
+            details=tuple(listed.stderr.splitlines()),
+        )
+    files = {target: program.resolve(), _LOADER: Path(_LOADER).resolve()}
+    for match in _LIBRARY.finditer(listed.stdout):
+        files[match[1]] = Path(match[1]).resolve()
+    return files
+
+
+def _digest(files: Mapping[str, Path]) -> str:
+    digest = hashlib.sha256()
+    for target, source in sorted(files.items()):
+        digest.update(target.encode() + b"\0")
+        digest.update(hashlib.sha256(source.read_bytes()).digest())
+    texts = (sorted(_SCRIPTS.items()), sorted(_TEXT_FILES.items()), _FOLDERS, _KMOD_NAMES)
+    digest.update(repr(texts).encode())
+    return digest.hexdigest()[:16]
+
+
+def _lay_out(root: Path, files: Mapping[str, Path]) -> None:
+    for folder in _FOLDERS:
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    for target, source in files.items():
+        place = root / target.lstrip("/")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, place)
+        place.chmod(0o755)
+    for target, text in _TEXT_FILES.items():
+        (root / target.lstrip("/")).write_text(text)
+    for target, text in _SCRIPTS.items():
+        place = root / target.lstrip("/")
+        place.write_text(text)
+        place.chmod(0o755)
+    for name in _KMOD_NAMES:
+        (root / "sbin" / name).symlink_to("/bin/kmod")
+    listed = run([files["/bin/busybox"], "--list"], deadline=Deadline.after(10)).stdout
+    for applet in listed.split():
+        link = root / "bin" / applet
+        if not link.exists() and applet not in _KMOD_NAMES:
+            link.symlink_to("/bin/busybox")
+    (root / "init").symlink_to("/bin/busybox")
+    for folder in [root, *(path for path in root.rglob("*") if path.is_dir())]:
+        folder.chmod(0o755)
+    (root / "root").chmod(0o700)
+
+
+def _archive(root: Path, target: Path, *, deadline: Deadline) -> None:
+    names = sorted(str(path.relative_to(root)) for path in root.rglob("*"))
+    run(
+        [
+            "cpio",
+            "--create",
+            "--format=newc",
+            "--owner=0:0",
+            "--reproducible",
+            "--quiet",
+            f"--file={target.resolve()}",
+        ],
+        stdin="\n".join(names) + "\n",
+        cwd=root,
+        deadline=deadline.within(_CPIO_S),
+    )

@@ -1,0 +1,368 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A running guest: everything a test can ask of it, each wait raced against its death."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import TYPE_CHECKING, Any, Self
+
+from harness.deadline import Deadline
+from harness.errors import (
+    BootFailed,
+    GuestHang,
+    KernelSplat,
+    KlpError,
+    LostConnection,
+    ModuleRefused,
+)
+from harness.guest.agent import AgentClient, check_reply
+from harness.guest.initramfs import MODULE_DIR, READY_LINE
+from harness.guest.process import SpawnedProcess
+from harness.guest.programs import AGENT
+from harness.guest.ssh import Ran, SshSession, connect
+from harness.wire import (
+    PROTOCOL_VERSION,
+    Directory,
+    DirEntry,
+    FilePoll,
+    FileStatus,
+    Hello,
+    KlogBatch,
+    Op,
+    Stragglers,
+    TaskSample,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from harness.guest.hypervisor import Hypervisor
+    from harness.guest.keys import RunKeys
+
+_BOOT_S = 30.0
+_CONNECT_S = 15.0
+_REQUEST_S = 15.0
+_UPLOAD_S = 30.0
+_POLL_MS = 20
+# A request without an answer for this long makes us ask the agent whether it lives; without an
+# answer to that for as long as a slow guest may need, the guest hangs.
+_PING_AFTER_S = 2.0
+_HANG_AFTER_S = 6.0
+
+
+class Machine:
+    """One guest. Implements harness.livepatch.guest.Guest."""
+
+    def __init__(self, hypervisor: Hypervisor, keys: RunKeys, *, time_scale: float) -> None:
+        self.hypervisor = hypervisor
+        self._keys = keys
+        self._time_scale = time_scale
+        self._uploaded: dict[tuple[Path, int, int], str] = {}
+        self._ssh: SshSession | None = None
+        self._agent: AgentClient | None = None
+        self.hello: Hello | None = None
+
+    # -- life ---------------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.disconnect()
+
+    @property
+    def time_scale(self) -> float:
+        """How much slower than hardware this guest is: deadlines are multiplied by it."""
+        return self._time_scale
+
+    @property
+    def folder(self) -> Path:
+        """Where this guest's logs lie: console.log, qemu.log."""
+        return self.hypervisor.folder
+
+    def scaled(self, seconds: float) -> Deadline:
+        """Return a deadline for something that takes so many seconds on quick hardware."""
+        return Deadline.after(seconds * self._time_scale)
+
+    def wait_for_boot(self, deadline: Deadline | None = None) -> None:
+        """Wait until user space is up.
+
+        Raises BootFailed when that never comes, GuestPanic and the other fates when they do.
+        """
+        deadline = deadline or self.scaled(_BOOT_S)
+        console = self.hypervisor.console
+        if not self.hypervisor.pulse.wait(
+            lambda: console.contains(READY_LINE), deadline, between=self.hypervisor.check
+        ):
+            self.hypervisor.dump_state()
+            self.hypervisor.kill()
+            raise self.hypervisor.explain(
+                BootFailed(
+                    "the guest did not reach user space in time",
+                    hint="the console's last lines tell where it stopped; a kernel needs the "
+                    "options of kernel-configs/base.config",
+                )
+            )
+
+    def connect(self) -> None:
+        """Open SSH and start the agent; check that the CPUs asked for came up.
+
+        Raises LostConnection, and BootFailed when CPUs are missing.
+        """
+        deadline = self.scaled(_CONNECT_S)
+        with self._fate():
+            port = self.hypervisor.monitor.ssh_port(deadline=deadline)
+            pulse = self.hypervisor.pulse
+            self._ssh = connect(port, self._keys, pulse=pulse, deadline=deadline)
+            self._agent = AgentClient(self._ssh.start([AGENT], deadline), pulse)
+        self.hello = Hello.model_validate(self._call("hello", deadline=deadline))
+        if self.hello.protocol != PROTOCOL_VERSION:
+            raise LostConnection(
+                f"the guest agent speaks protocol {self.hello.protocol}, not {PROTOCOL_VERSION}"
+            )
+        wanted = self.hypervisor.shape.cpus
+        if self.hello.cpus_online != wanted:
+            raise self.hypervisor.explain(
+                BootFailed(
+                    f"the guest was asked for {wanted} CPUs and brought up "
+                    f"{self.hello.cpus_online}",
+                    hint="an SMP guest needs CONFIG_SMP and CONFIG_ACPI",
+                )
+            )
+
+    def disconnect(self) -> None:
+        """Close agent and SSH; the guest goes on."""
+        if self._agent is not None:
+            self._agent.close()
+            self._agent = None
+        if self._ssh is not None:
+            self._ssh.close()
+            self._ssh = None
+
+    # -- commands -----------------------------------------------------------------------------
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: str | bytes = b"",
+        deadline: Deadline | None = None,
+    ) -> Ran:
+        """Run a command over SSH to its end and return its exit code and output."""
+        assert self._ssh is not None
+        data = stdin.encode() if isinstance(stdin, str) else stdin
+        deadline = deadline or self.scaled(_REQUEST_S)
+        with self._fate():
+            return self._ssh.run(argv, stdin=data, deadline=deadline, between=self._watch())
+
+    def shell(self, term: str, columns: int, rows: int) -> Any:
+        """Start an interactive shell; returns its channel."""
+        assert self._ssh is not None
+        return self._ssh.shell(term, columns, rows, self.scaled(_CONNECT_S))
+
+    def spawn(self, program: str, *args: str) -> SpawnedProcess:
+        """Start a guest program (a name in /bin or a full path)."""
+        path = program if program.startswith("/") else f"/bin/{program}"
+        reply = check_reply(self._call("spawn", path, *args), "spawn", path)
+        return SpawnedProcess(self, int(reply["pid"]), path)
+
+    # -- files --------------------------------------------------------------------------------
+
+    def read(self, path: str, *, deadline: Deadline | None = None) -> str:
+        """Return the content of a file."""
+        return str(self._ask("read", path, deadline=deadline)["text"])
+
+    def write(self, path: str, text: str, *, deadline: Deadline | None = None) -> None:
+        """Write a text to a file by one write(2)."""
+        self._ask("write", path, text, deadline=deadline)
+
+    def list_dir(self, path: str) -> tuple[DirEntry, ...]:
+        """Return a directory's entries, sorted by name."""
+        entries = Directory.model_validate(self._ask("list", path)).entries
+        return tuple(sorted(entries, key=lambda entry: entry.name))
+
+    def stat(self, path: str) -> FileStatus:
+        """Return type, mode and size of a file."""
+        return FileStatus.model_validate(self._ask("stat", path))
+
+    def poll_file(self, path: str, op: Op, value: str, *, deadline: Deadline) -> FilePoll:
+        """Wait in the guest until the file's content meets the condition, or the deadline."""
+        reply = self._patient_call("poll-file", path, op.value, value, deadline=deadline)
+        return FilePoll.model_validate(reply)
+
+    def upload(self, path: Path) -> str:
+        """Copy a host file into the guest; return its path there. The same file is sent once."""
+        status = path.stat()
+        identity = (path.resolve(), status.st_mtime_ns, status.st_size)
+        known = self._uploaded.get(identity)
+        if known is not None:
+            return known
+        folder = f"{MODULE_DIR}/{len(self._uploaded)}"
+        target = f"{folder}/{path.name}"
+        data = path.read_bytes()
+        ran = self.run(
+            ["sh", "-c", 'mkdir -p "$1" && cat >"$2"', "upload", folder, target],
+            stdin=data,
+            deadline=self.scaled(_UPLOAD_S),
+        )
+        if not ran.ok:
+            raise LostConnection(f"cannot copy {path} into the guest: {ran.stderr.strip()}")
+        self._uploaded[identity] = target
+        return target
+
+    # -- tasks, log, modules ------------------------------------------------------------------
+
+    def tasks(self) -> TaskSample:
+        """Return all threads with their patch states."""
+        return TaskSample.model_validate(self._ask("tasks"))
+
+    def poll_tasks(self, state: int, *, but: Sequence[int], deadline: Deadline) -> Stragglers:
+        """Wait in the guest until every thread but those has that patch state, or the deadline."""
+        but_text = ",".join(str(tid) for tid in but)
+        reply = self._patient_call("poll-tasks", str(state), but_text, deadline=deadline)
+        return Stragglers.model_validate(reply)
+
+    def stack(self, tid: int) -> str:
+        """Return /proc/TID/stack."""
+        return str(self._ask("stack", str(tid))["text"])
+
+    def klog(self, since: int = 0) -> KlogBatch:
+        """Return the kernel log's records from that sequence number on."""
+        return KlogBatch.model_validate(self._ask("klog", str(since)))
+
+    def insmod(self, path: str, params: str = "", *, deadline: Deadline | None = None) -> None:
+        """Load the module file at that guest path; raises ModuleRefused with the kernel's errno."""
+        name = path.rsplit("/", 1)[-1].removesuffix(".ko").replace("-", "_")
+        self._module("insmod", name, path, params, deadline=deadline)
+
+    def rmmod(self, name: str) -> None:
+        """Unload a module; raises ModuleRefused with the kernel's errno."""
+        self._module("rmmod", name, name)
+
+    # -- splats -------------------------------------------------------------------------------
+
+    def expect_splat(self, pattern: str) -> None:
+        """Declare a splat that this test causes on purpose (a regular expression)."""
+        self.hypervisor.expect_splat(pattern)
+
+    def check_splats(self) -> None:
+        """Raise KernelSplat when the guest complained of anything that no test declared.
+
+        A mark is written through the kernel log first and awaited on the console, so that
+        everything printed before has been read. Raises the guest's fate when it is dead, and
+        KernelSplat also when a declared splat did not come.
+        """
+        mark = f"klp-harness: mark {time.monotonic_ns()}"
+        self.write("/dev/kmsg", f"<4>{mark}\n")
+        console = self.hypervisor.console
+        if not self.hypervisor.pulse.wait(
+            lambda: console.contains(mark), self.scaled(_REQUEST_S), between=self._watch()
+        ):
+            raise self.hypervisor.explain(
+                LostConnection("the kernel log does not reach the console: it cannot be checked")
+            )
+        if self.hypervisor.unexpected_splats():
+            self.hypervisor.settle()
+        unmet = self.hypervisor.unmet_expectations()
+        if unmet:
+            raise self.hypervisor.explain(
+                KernelSplat(f"the splat that was expected did not come: {', '.join(unmet)}")
+            )
+
+    # -- how it waits -------------------------------------------------------------------------
+
+    def wait(self, condition: Callable[[], bool], deadline: Deadline) -> bool:
+        """Wait on the host for news from the guest; False at the deadline, or its fate raised."""
+        with self._fate():
+            return self.hypervisor.pulse.wait(condition, deadline, between=self._watch())
+
+    @property
+    def agent(self) -> AgentClient:
+        """The connection to the guest agent; raises LostConnection when there is none."""
+        if self._agent is None:
+            raise LostConnection("this guest is not connected")
+        return self._agent
+
+    def request(self, verb: str, *args: str, deadline: Deadline | None = None) -> Any:
+        """Send the agent one request and return its reply; raises OSError with its errno."""
+        return self._ask(verb, *args, deadline=deadline)
+
+    def _ask(self, verb: str, *args: str, deadline: Deadline | None = None) -> Any:
+        reply = self._call(verb, *args, deadline=deadline)
+        return check_reply(reply, verb, args[0] if args else "")
+
+    def _call(self, verb: str, *args: str, deadline: Deadline | None = None) -> Any:
+        deadline = deadline or self.scaled(_REQUEST_S)
+        with self._fate():
+            return self.agent.call(verb, *args, deadline=deadline, between=self._watch())
+
+    def _patient_call(self, verb: str, *args: str, deadline: Deadline) -> Any:
+        """Let the guest wait until the deadline, and give its answer time to arrive."""
+        timeout_ms = str(int(deadline.remaining_s * 1000))
+        answer = Deadline.after(deadline.remaining_s + _REQUEST_S * self._time_scale)
+        return self._call(verb, *args, timeout_ms, str(_POLL_MS), deadline=answer)
+
+    def _module(self, verb: str, name: str, *args: str, deadline: Deadline | None = None) -> None:
+        since = self.klog().next
+        reply = self._call(verb, *args, deadline=deadline)
+        killed = reply.get("killed")
+        if killed is not None:
+            # The kernel killed the task in the module's init or exit: the splat tells why.
+            self.hypervisor.settle()
+        number = int(reply["errno"])
+        if number:
+            said = tuple(record.text for record in self.klog(since).records)
+            raise ModuleRefused(
+                name,
+                number,
+                action="load" if verb == "insmod" else "unload",
+                details=said[-10:],
+                artefacts=self.folder,
+            )
+
+    @contextlib.contextmanager
+    def _fate(self) -> Iterator[None]:
+        """Turn a broken connection into its cause, and give every error the console and logs."""
+        try:
+            yield
+        except LostConnection as error:
+            self.hypervisor.settle()
+            raise self.hypervisor.explain(error) from None
+        except KlpError as error:
+            raise self.hypervisor.explain(error) from None
+
+    def _watch(self) -> Callable[[], None]:
+        """Return what a wait calls between looks: it raises the guest's fate, a hang included."""
+        started = time.monotonic()
+        ping: int | None = None
+        pinged = 0.0
+
+        def watch() -> None:
+            nonlocal ping, pinged, started
+            self.hypervisor.check()
+            now = time.monotonic()
+            if self._agent is None or self._agent.ended:
+                return
+            if ping is None:
+                if now - started > _PING_AFTER_S * self._time_scale:
+                    ping, pinged = self._agent.send("hello"), now
+            elif self._agent.take(ping) is not None:
+                ping, started = None, now
+            elif now - pinged > _HANG_AFTER_S * self._time_scale:
+                raise self._hang()
+
+        return watch
+
+    def _hang(self) -> GuestHang:
+        seconds = (_PING_AFTER_S + _HANG_AFTER_S) * self._time_scale
+        self.hypervisor.dump_state()
+        tail = self.hypervisor.console.tail(60)
+        self.hypervisor.kill()
+        return GuestHang(
+            f"the guest has not answered for {seconds:.0f} s: it hangs",
+            hint="console.log ends with what SysRq and an NMI made it print",
+            details=tail,
+            artefacts=self.folder,
+        )

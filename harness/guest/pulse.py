@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""One condition that every source of news about a guest notifies, and every wait waits on."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harness.deadline import Deadline
+
+_SLICE_S = 0.25
+
+
+class Pulse:
+    """News about one guest: console text, monitor events, agent replies, QEMU's end."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._last_news_s = time.monotonic()
+
+    def beat(self) -> None:
+        """Wake every wait; called by the reader threads after they have stored their news."""
+        with self._condition:
+            self._last_news_s = time.monotonic()
+            self._condition.notify_all()
+
+    @property
+    def silent_s(self) -> float:
+        """Seconds since the last news."""
+        return time.monotonic() - self._last_news_s
+
+    def wait(
+        self,
+        condition: Callable[[], bool],
+        deadline: Deadline,
+        *,
+        between: Callable[[], None] = lambda: None,
+    ) -> bool:
+        """Wait until the condition holds; return False when the deadline came first.
+
+        ``between`` is called before each look, outside the lock, and may raise to end the wait.
+        """
+        while True:
+            if condition():
+                return True
+            between()
+            with self._condition:
+                if condition():
+                    return True
+                if deadline.expired:
+                    return False
+                self._condition.wait(min(_SLICE_S, deadline.remaining_s))

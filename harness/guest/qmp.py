@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""QEMU's monitor: one asyncio loop in a thread of its own serves every guest of the process."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import functools
+import logging
+import re
+import threading
+from typing import TYPE_CHECKING, Any
+
+from qemu.qmp import EventListener, QMPClient, QMPError
+
+from harness.errors import CommandTimeout, QemuFailed
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Coroutine, Mapping
+
+    from harness.deadline import Deadline
+
+_FORWARD = re.compile(r"TCP\[HOST_FORWARD\]\s+\d+\s+127\.0\.0\.1\s+(\d+)")
+_CONNECT_S = 20.0
+_CLOSE_S = 2.0
+
+
+@functools.cache
+def _loop() -> asyncio.AbstractEventLoop:
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="qmp", daemon=True).start()
+    # The library logs a guest that ends as an error; whether it is one, its user decides.
+    logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)
+    return loop
+
+
+class Monitor:
+    """One guest's monitor. ``on_event`` is called from the loop's thread with each event's name."""
+
+    def __init__(
+        self, sock: socket.socket, on_event: Callable[[str, Mapping[str, Any]], None]
+    ) -> None:
+        self._on_event = on_event
+        self._client = QMPClient("guest")
+        self._listener = EventListener()
+        self._client.register_listener(self._listener)
+        self._sock = sock
+        self._events: concurrent.futures.Future[None] | None = None
+
+    def connect(self, deadline: Deadline) -> None:
+        """Greet QEMU; raises QemuFailed when it does not answer."""
+        self._wait(self._client.connect(self._sock), deadline.within(_CONNECT_S), "greeting")
+        self._events = asyncio.run_coroutine_threadsafe(self._follow(), _loop())
+
+    def execute(
+        self, command: str, arguments: Mapping[str, Any] | None = None, *, deadline: Deadline
+    ) -> Any:
+        """Run a monitor command and return its result.
+
+        Raises QemuFailed when QEMU refuses it or is gone, CommandTimeout when it does not answer.
+        """
+        return self._wait(self._client.execute(command, arguments), deadline, command)
+
+    def human(self, command: str, *, deadline: Deadline) -> str:
+        """Run a command of the human monitor, for what QMP does not offer."""
+        text = self.execute("human-monitor-command", {"command-line": command}, deadline=deadline)
+        return str(text)
+
+    def ssh_port(self, *, deadline: Deadline) -> int:
+        """Return the loopback port that QEMU bound for the guest's SSH."""
+        text = self.human("info usernet", deadline=deadline)
+        match = _FORWARD.search(text)
+        if match is None:
+            raise QemuFailed(
+                "QEMU does not say which port it forwards to the guest's SSH",
+                details=tuple(text.splitlines()),
+            )
+        return int(match[1])
+
+    def pass_fd(self, fd: int, name: str, *, deadline: Deadline) -> None:
+        """Give QEMU a file descriptor under a name (getfd)."""
+
+        async def send() -> object:
+            self._client.send_fd_scm(fd)
+            return await self._client.execute("getfd", {"fdname": name})
+
+        self._wait(send(), deadline, "getfd")
+
+    def close(self) -> None:
+        """Disconnect. A monitor whose QEMU is gone closes as well."""
+        if self._events is not None:
+            self._events.cancel()
+        with contextlib.suppress(QemuFailed, CommandTimeout):
+            future = asyncio.run_coroutine_threadsafe(self._disconnect(), _loop())
+            with contextlib.suppress(concurrent.futures.TimeoutError):
+                future.result(_CLOSE_S)
+        self._sock.close()
+
+    async def _disconnect(self) -> None:
+        with contextlib.suppress(QMPError, OSError, EOFError):
+            await self._client.disconnect()
+
+    async def _follow(self) -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            async for event in self._listener:
+                self._on_event(str(event["event"]), event.get("data") or {})
+
+    def _wait(self, work: Coroutine[Any, Any, Any], deadline: Deadline, what: str) -> Any:
+        future = asyncio.run_coroutine_threadsafe(work, _loop())
+        try:
+            return future.result(deadline.remaining_s)
+        except concurrent.futures.TimeoutError:
+            future.cancel()
+            raise CommandTimeout(f"QEMU's monitor did not answer `{what}` in time") from None
+        except (QMPError, OSError, EOFError) as error:
+            raise QemuFailed(f"QEMU's monitor failed at `{what}`: {error}") from error

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""One run: its private folder, keys, initrd and templates, shared by all processes of the run."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Self
+
+from filelock import FileLock
+
+from harness.deadline import Deadline
+from harness.guest.initramfs import build_base, build_initrd
+from harness.guest.keys import RunKeys, load_keys, make_keys
+from harness.guest.qemu import Accel, GuestShape
+from harness.guest.snapshot import Template, cold_guest, restored_guest, template
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from harness.guest.machine import Machine
+    from harness.host.cache import Store
+    from harness.kernel.kernel import Kernel
+
+_PREPARE_S = 300.0
+_START_S = 120.0
+_NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9.-]+")
+
+
+class Fresh(StrEnum):
+    """How a fresh guest comes about: restored from a snapshot, or booted from power-on."""
+
+    SNAPSHOT = "snapshot"
+    BOOT = "boot"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuestSettings:
+    """What all guests of a run have in common, unless one asks for something else."""
+
+    accel: Accel
+    time_scale: float
+    cpus: int = 2
+    memory_mib: int = 256
+    fresh: Fresh = Fresh.SNAPSHOT
+
+
+class Session:
+    """Starts guests. Processes that name the same folder share keys, initrd and templates."""
+
+    def __init__(self, folder: Path, settings: GuestSettings, store: Store) -> None:
+        self.folder = folder
+        self.settings = settings
+        self._store = store
+        self._stack = contextlib.ExitStack()
+        self._templates: dict[str, Template] = {}
+        self._prepared: tuple[RunKeys, Path] | None = None
+        self._count = 0
+
+    def __enter__(self) -> Self:
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.folder.chmod(0o700)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stack.close()
+
+    @contextlib.contextmanager
+    def guest(
+        self,
+        kernel: Kernel,
+        *,
+        name: str = "guest",
+        cpus: int | None = None,
+        fresh: Fresh | None = None,
+        kernel_args: tuple[str, ...] = (),
+    ) -> Iterator[Machine]:
+        """Start a fresh guest with that kernel; it is killed when the context ends.
+
+        Its logs lie in a folder named after ``name``, which outlives it. Raises BootFailed,
+        QemuFailed, LostConnection and the fates of a guest.
+        """
+        keys, initrd = self._prepare()
+        shape = GuestShape(
+            image=kernel.image,
+            initrd=initrd,
+            accel=self.settings.accel,
+            cpus=cpus or self.settings.cpus,
+            memory_mib=self.settings.memory_mib,
+            kernel_args=kernel_args,
+        )
+        scale = self.settings.time_scale
+        deadline = Deadline.after(_START_S * scale)
+        if (fresh or self.settings.fresh) is Fresh.BOOT:
+            folder = self._guest_folder(name)
+            with cold_guest(shape, keys, folder, time_scale=scale, deadline=deadline) as machine:
+                yield machine
+            return
+        saved = self.template(kernel, shape)
+        folder = self._guest_folder(name)
+        with restored_guest(saved, keys, folder, time_scale=scale, deadline=deadline) as machine:
+            yield machine
+
+    def template(self, kernel: Kernel, shape: GuestShape) -> Template:
+        """Return the template for that shape, booting it when no process of the run has."""
+        key = _template_key(kernel, shape)
+        known = self._templates.get(key)
+        if known is not None:
+            return known
+        keys, _ = self._prepare()
+        folder = self.folder / "templates" / key
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with FileLock(folder / "lock"):
+            saved = self._adopt(folder, shape)
+            if saved is None:
+                scale = self.settings.time_scale
+                saved = self._stack.enter_context(
+                    template(
+                        shape,
+                        keys,
+                        folder,
+                        time_scale=scale,
+                        deadline=Deadline.after(_START_S * scale),
+                    )
+                )
+                (folder / "owner.json").write_text(json.dumps({"ram_path": saved.ram_path}))
+        self._templates[key] = saved
+        return saved
+
+    def _adopt(self, folder: Path, shape: GuestShape) -> Template | None:
+        """Open another process's template, when there is one and its owner lives.
+
+        The descriptor opened here keeps the RAM even when the owner ends before we do.
+        """
+        try:
+            path = str(json.loads((folder / "owner.json").read_text())["ram_path"])
+            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except (FileNotFoundError, PermissionError, ValueError):
+            return None
+        if os.fstat(fd).st_size != shape.memory_mib << 20:
+            os.close(fd)
+            return None
+        self._stack.callback(os.close, fd)
+        return Template(
+            shape=shape,
+            ram_path=f"/proc/{os.getpid()}/fd/{fd}",
+            state_path=folder / "device-state",
+        )
+
+    def _prepare(self) -> tuple[RunKeys, Path]:
+        """Make, or find, the keys and the initrd of this run."""
+        if self._prepared is not None:
+            return self._prepared
+        deadline = Deadline.after(_PREPARE_S)
+        initrd = self.folder / "initrd"
+        note = self.folder / "keys.json"
+        with FileLock(self.folder / "lock"):
+            if note.exists():
+                keys = load_keys(self.folder, **json.loads(note.read_text()))
+            else:
+                keys = make_keys(self.folder, deadline=deadline)
+                base = build_base(self._store, deadline=deadline)
+                build_initrd(base, keys, initrd, deadline=deadline)
+                public = {"host_public": keys.host_public, "client_public": keys.client_public}
+                note.write_text(json.dumps(public))
+        self._prepared = keys, initrd
+        return self._prepared
+
+    def _guest_folder(self, name: str) -> Path:
+        self._count += 1
+        plain = _NOT_IN_A_NAME.sub("-", name).strip("-") or "guest"
+        folder = self.folder / "guests" / f"{plain[:80]}-{os.getpid()}-{self._count}"
+        folder.mkdir(parents=True, mode=0o700)
+        return folder
+
+
+def _template_key(kernel: Kernel, shape: GuestShape) -> str:
+    what = (kernel.digest, shape.accel, shape.cpus, shape.memory_mib, shape.kernel_args)
+    return hashlib.sha256(repr(what).encode()).hexdigest()[:16]

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Copy-on-write snapshots: boot once, then start each guest from that state in a moment.
+
+A template's RAM lies in a memfd that its owner holds open. A clone maps it privately and reads the
+small rest, the device state, from a file; RAM is left out of the migration by QEMU's capability
+x-ignore-shared (docs/devel/migration of QEMU). The memfd goes with its owner: a killed run leaves
+nothing in memory, and nothing to sweep.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness.errors import KlpError, LostConnection, QemuFailed
+from harness.guest.hypervisor import Hypervisor
+from harness.guest.initramfs import QUIET_LINE, QUIET_PROGRAM
+from harness.guest.machine import Machine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from harness.deadline import Deadline
+    from harness.guest.keys import RunKeys
+    from harness.guest.qemu import GuestShape
+
+_SAVE_S = 20.0
+_QUIET_S = 15.0
+# "events" makes QEMU tell when the state of a migration changes: nothing to poll for.
+_CAPABILITIES = {
+    "capabilities": [
+        {"capability": "x-ignore-shared", "state": True},
+        {"capability": "events", "state": True},
+    ]
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Template:
+    """A saved guest: where its RAM and device state are, valid while the owner lives."""
+
+    shape: GuestShape
+    ram_path: str
+    state_path: Path
+
+
+@contextlib.contextmanager
+def cold_guest(
+    shape: GuestShape, keys: RunKeys, folder: Path, *, time_scale: float, deadline: Deadline
+) -> Iterator[Machine]:
+    """Boot a guest from power-on, connected; it is killed when the context ends."""
+    with contextlib.ExitStack() as stack:
+        hypervisor = Hypervisor(shape, folder, stack)
+        hypervisor.start(deadline=deadline)
+        machine = stack.enter_context(Machine(hypervisor, keys, time_scale=time_scale))
+        machine.wait_for_boot()
+        machine.connect()
+        yield machine
+
+
+@contextlib.contextmanager
+def template(
+    shape: GuestShape, keys: RunKeys, folder: Path, *, time_scale: float, deadline: Deadline
+) -> Iterator[Template]:
+    """Boot a guest, use it once so that its entropy and caches are warm, and save it."""
+    ram = os.memfd_create("klp-template")
+    try:
+        os.truncate(ram, shape.memory_mib << 20)
+        ram_path = f"/proc/{os.getpid()}/fd/{ram}"
+        state_path = folder / "device-state"
+        with contextlib.ExitStack() as stack:
+            hypervisor = Hypervisor(shape, folder, stack)
+            hypervisor.start(ram_path=ram_path, shared_ram=True, deadline=deadline)
+            machine = stack.enter_context(Machine(hypervisor, keys, time_scale=time_scale))
+            machine.wait_for_boot()
+            machine.connect()
+            machine.tasks()
+            machine.klog()
+            machine.run(["sh", "-c", f"setsid {QUIET_PROGRAM} &"])
+            machine.disconnect()
+            _await_quiet(machine)
+            _save(hypervisor, state_path, deadline=deadline)
+        yield Template(shape=shape, ram_path=ram_path, state_path=state_path)
+    finally:
+        os.close(ram)
+
+
+@contextlib.contextmanager
+def restored_guest(
+    saved: Template, keys: RunKeys, folder: Path, *, time_scale: float, deadline: Deadline
+) -> Iterator[Machine]:
+    """Start a guest from a template, connected; it is killed when the context ends."""
+    with contextlib.ExitStack() as stack:
+        hypervisor = Hypervisor(saved.shape, folder, stack)
+        state = stack.enter_context(saved.state_path.open("rb"))
+        hypervisor.start(
+            ram_path=saved.ram_path, incoming=True, pass_fds=(state.fileno(),), deadline=deadline
+        )
+        _load(hypervisor, state.fileno(), deadline=deadline)
+        machine = stack.enter_context(Machine(hypervisor, keys, time_scale=time_scale))
+        machine.connect()
+        yield machine
+
+
+def _await_quiet(machine: Machine) -> None:
+    console = machine.hypervisor.console
+    if not machine.hypervisor.pulse.wait(
+        lambda: console.contains(QUIET_LINE),
+        machine.scaled(_QUIET_S),
+        between=machine.hypervisor.check,
+    ):
+        raise machine.hypervisor.explain(
+            LostConnection("the template's SSH connection does not end in the guest")
+        )
+
+
+def _save(hypervisor: Hypervisor, path: Path, *, deadline: Deadline) -> None:
+    deadline = deadline.within(_SAVE_S)
+    monitor = hypervisor.monitor
+    monitor.execute("stop", deadline=deadline)
+    monitor.execute("migrate-set-capabilities", _CAPABILITIES, deadline=deadline)
+    with path.open("wb") as state:
+        monitor.pass_fd(state.fileno(), "state", deadline=deadline)
+        monitor.execute("migrate", {"uri": "fd:state"}, deadline=deadline)
+        _await_migration(hypervisor, "completed", deadline=deadline)
+
+
+def _load(hypervisor: Hypervisor, fd: int, *, deadline: Deadline) -> None:
+    deadline = deadline.within(_SAVE_S)
+    monitor = hypervisor.monitor
+    monitor.execute("migrate-set-capabilities", _CAPABILITIES, deadline=deadline)
+    monitor.execute("migrate-incoming", {"uri": f"fd:{fd}"}, deadline=deadline)
+    _await_migration(hypervisor, "completed", deadline=deadline)
+    monitor.execute("cont", deadline=deadline)
+
+
+def _await_migration(hypervisor: Hypervisor, wanted: str, *, deadline: Deadline) -> None:
+    failure: list[KlpError] = []
+
+    def settled() -> bool:
+        answer = hypervisor.monitor.execute("query-migrate", deadline=deadline)
+        status = answer.get("status")
+        if status == "failed":
+            reason = answer.get("error-desc", "no reason given")
+            failure.append(QemuFailed(f"QEMU cannot save or restore the guest: {reason}"))
+        return status in {wanted, "failed"}
+
+    if not hypervisor.pulse.wait(settled, deadline, between=hypervisor.check):
+        failure.append(QemuFailed("QEMU did not save or restore the guest in time"))
+    if failure:
+        raise hypervisor.explain(failure[0])

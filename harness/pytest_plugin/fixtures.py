@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The fixtures: stages of one life, from a kernel's source to a livepatch in a running guest."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import pytest
+
+from harness.deadline import Deadline
+from harness.errors import HarnessError, KlpError, UsageError
+from harness.guest.session import Fresh, GuestSettings, Session
+from harness.host.cache import Store
+from harness.host.process import die_with_parent
+from harness.kernel.build import KernelRequest, obtain_kernel
+from harness.kernel.module import obtain_modules
+from harness.kernel.progress import LineProgress
+from harness.livepatch.gates import Gates
+from harness.livepatch.kernel_log import KernelLog
+from harness.livepatch.patch import Livepatch
+from harness.livepatch.tasks import Tasks
+from harness.pytest_plugin.options import DEFAULT_KERNEL, accelerator, plan, say
+from harness.pytest_plugin.reporting import GUEST, LIVEPATCH, passed
+from harness.resources import Resource, cache_root, resource_dir
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+    from harness.guest.machine import Machine
+    from harness.kernel.kernel import Kernel
+
+_KERNEL_S = 3600.0
+_MODULES_S = 600.0
+GATE_MODULE = "klp_target_gate"
+
+
+@dataclass(frozen=True, kw_only=True)
+class KernelTemplate:
+    """A kernel and the run whose guests boot it."""
+
+    kernel: Kernel
+    session: Session
+
+
+class BuildModule(Protocol):
+    """What the ``build_module`` fixture is: builds a folder of module sources."""
+
+    def __call__(self, source_dir: Path) -> Mapping[str, Path]:
+        """Return the built .ko files by module name."""
+
+
+@pytest.fixture(scope="session")
+def klp_session(pytestconfig: pytest.Config) -> Iterator[Session]:
+    """The run: shared folder, keys and templates."""
+    made = plan(pytestconfig)
+    if hasattr(pytestconfig, "workerinput"):
+        die_with_parent(os.getppid())
+    settings = GuestSettings(
+        accel=accelerator(made),
+        time_scale=made.time_scale,
+        cpus=pytestconfig.getoption("smp"),
+        fresh=Fresh(pytestconfig.getoption("fresh")),
+    )
+    with Session(made.path, settings, Store(cache_root())) as session:
+        yield session
+
+
+@pytest.fixture(scope="session")
+def kernel(request: pytest.FixtureRequest) -> Kernel:
+    """The kernel under test, built on first use: ``--kernel SPEC``, by default Debian's 6.1."""
+    config = request.config
+    specs = config.getoption("kernel") or [DEFAULT_KERNEL]
+    spec: str = getattr(request, "param", specs[0])
+    wanted = KernelRequest(
+        spec=spec, fragments=("base", "livepatch", *config.getoption("kernel_config"))
+    )
+    return obtain_kernel(
+        wanted,
+        store=Store(cache_root()),
+        deadline=Deadline.after(_KERNEL_S),
+        progress=LineProgress(lambda text: say(config, f"klp-harness: {text}")),
+    )
+
+
+@pytest.fixture(scope="session")
+def template(kernel: Kernel, klp_session: Session) -> KernelTemplate:
+    """The kernel together with the run that starts guests from its snapshot."""
+    return KernelTemplate(kernel=kernel, session=klp_session)
+
+
+@pytest.fixture
+def guest(template: KernelTemplate, request: pytest.FixtureRequest) -> Iterator[Machine]:
+    """A fresh guest, this test's own. Marker ``smp(n)`` chooses its CPUs."""
+    node = request.node
+    _require_features(node, template.kernel)
+    made = plan(request.config)
+    node.user_properties += [
+        ("kernel", template.kernel.describe()),
+        ("accelerator", f"{made.accel} ({made.accel_reason})"),
+        ("config_digest", template.kernel.config_digest),
+        ("compiler", template.kernel.compiler),
+    ]
+    smp = node.get_closest_marker("smp")
+    with template.session.guest(
+        template.kernel, name=node.name, cpus=smp.args[0] if smp else None
+    ) as machine:
+        for marker in node.iter_markers("expect_splat"):
+            machine.expect_splat(marker.args[0])
+        node.stash[GUEST] = machine
+        yield machine
+        folder = machine.folder
+    if passed(node) and not request.config.getoption("keep"):
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def sample_modules(kernel: Kernel) -> Mapping[str, Path]:
+    """The modules of livepatch-modules/, built for the kernel under test: name to .ko file."""
+    return obtain_modules(
+        kernel,
+        resource_dir(Resource.LIVEPATCH_MODULES),
+        store=Store(cache_root()),
+        deadline=Deadline.after(_MODULES_S),
+    )
+
+
+@pytest.fixture(scope="session")
+def build_module(kernel: Kernel) -> BuildModule:
+    """A function that builds your own folder of module sources for the kernel under test."""
+
+    def build(source_dir: Path) -> Mapping[str, Path]:
+        return obtain_modules(
+            kernel,
+            source_dir,
+            store=Store(cache_root()),
+            deadline=Deadline.after(_MODULES_S),
+        )
+
+    return build
+
+
+@pytest.fixture
+def livepatch(
+    guest: Machine, sample_modules: Mapping[str, Path], request: pytest.FixtureRequest
+) -> Livepatch:
+    """Live patching in the fresh guest: load patches and targets by the name of a sample module."""
+    made = Livepatch(guest, modules=sample_modules)
+    request.node.stash[LIVEPATCH] = made
+    return made
+
+
+@pytest.fixture
+def tasks(guest: Machine) -> Tasks:
+    """All tasks of the guest and their patch states."""
+    return Tasks(guest)
+
+
+@pytest.fixture
+def gate(livepatch: Livepatch, guest: Machine) -> Gates:
+    """Gates that hold a task inside a function; loads the module that has them."""
+    livepatch.load_target(GATE_MODULE)
+    return Gates(guest)
+
+
+@pytest.fixture
+def kernel_log(guest: Machine) -> KernelLog:
+    """The guest's kernel log from the test's start on."""
+    return KernelLog(guest)
+
+
+def _require_features(node: pytest.Item, kernel: Kernel) -> None:
+    for marker in node.iter_markers("needs"):
+        for feature in marker.args:
+            if not str(feature).startswith("CONFIG_"):
+                raise UsageError(f"needs({feature!r}): only CONFIG_ symbols are known")
+            if not kernel.config.enabled(str(feature).removeprefix("CONFIG_")):
+                pytest.skip(f"kernel {kernel.version} is built without {feature}")

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Options, markers, and the plan of a run that the controller hands to its xdist workers."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.deadline import Deadline
+from harness.guest.session import Fresh
+from harness.host.accel import Accel, choose_accel
+from harness.host.capacity import default_guests, measure_host, time_scale
+from harness.host.process import die_with_parent
+from harness.resources import runs_root
+
+DEFAULT_KERNEL = "6.1"
+_PROBE_S = 60.0
+_MARKERS = (
+    "behaviour(id): the rule of docs/behaviours.md that this test proves",
+    "smp(n): the number of CPUs this test's guest needs",
+    "needs(feature): run only on kernels that have it, for example needs('CONFIG_KPROBES')",
+    "expect_splat(pattern): this test makes the kernel complain with a text that matches",
+    "slow: takes long by the kernel's own clock; started first so that others overlap it",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunPlan:
+    """What every process of a run must agree on."""
+
+    folder: str
+    accel: str
+    accel_reason: str
+    time_scale: float
+    guests: int
+
+    @property
+    def path(self) -> Path:
+        """The run's private folder."""
+        return Path(self.folder)
+
+
+PLAN = pytest.StashKey[RunPlan]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the harness's options to pytest's."""
+    group = parser.getgroup("klp-harness", "kernel live patching on real kernels in QEMU")
+    group.addoption(
+        "--kernel",
+        action="append",
+        metavar="SPEC",
+        help="kernel to test on: 6.1 (default), 6.12, a source tree, a tarball ...; repeatable",
+    )
+    group.addoption(
+        "--kernel-config",
+        action="append",
+        metavar="FRAGMENT",
+        default=[],
+        help="config fragment on top of base and livepatch: a name in kernel-configs or a file",
+    )
+    group.addoption(
+        "--accel", choices=["auto", "kvm", "tcg"], default="auto", help="how QEMU runs guests"
+    )
+    group.addoption("--smp", type=int, default=2, metavar="N", help="CPUs of a guest (default 2)")
+    group.addoption(
+        "--fresh",
+        choices=[fresh.value for fresh in Fresh],
+        default=Fresh.SNAPSHOT.value,
+        help="start each guest from a snapshot (default), or boot it from power-on",
+    )
+    group.addoption(
+        "--artefacts",
+        type=Path,
+        metavar="DIR",
+        help="keep the logs of failing tests there (default: a folder of this run)",
+    )
+    group.addoption(
+        "--keep", action="store_true", help="keep the logs of passing tests as well"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the markers; in a worker, take over the controller's plan."""
+    for marker in _MARKERS:
+        config.addinivalue_line("markers", marker)
+    worker_input = getattr(config, "workerinput", None)
+    if worker_input is not None and "klp_plan" in worker_input:
+        config.stash[PLAN] = RunPlan(**worker_input["klp_plan"])
+    elif os.environ.get("KLP_HARNESS_DIE_WITH_PARENT"):
+        die_with_parent(os.getppid())
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Hand the plan to an xdist worker."""
+    node.workerinput["klp_plan"] = dataclasses.asdict(plan(node.config))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Let ``-n auto`` mean as many guests as this machine can overlap."""
+    return plan(config).guests
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run each test that needs a kernel on every kernel asked for."""
+    if "kernel" in metafunc.fixturenames:
+        specs = metafunc.config.getoption("kernel") or [DEFAULT_KERNEL]
+        if len(specs) > 1:
+            metafunc.parametrize("kernel", specs, indirect=True, scope="session")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove the run's folder when it keeps nothing of interest."""
+    made = config.stash.get(PLAN, None)
+    if made is None or hasattr(config, "workerinput"):
+        return
+    guests = made.path / "guests"
+    if not guests.is_dir() or not any(guests.iterdir()):
+        shutil.rmtree(made.path, ignore_errors=True)
+
+
+def plan(config: pytest.Config) -> RunPlan:
+    """Return the plan of this run, made at the first call in the controller.
+
+    Raises HarnessError when the accelerator asked for cannot be used.
+    """
+    known = config.stash.get(PLAN, None)
+    if known is not None:
+        return known
+    choice = choose_accel(config.getoption("accel"), Deadline.after(_PROBE_S))
+    host = measure_host()
+    asked = config.getoption("numprocesses", default=None)
+    guests = asked if isinstance(asked, int) and asked > 0 else default_guests(host, choice.accel)
+    in_parallel = guests if asked else 1
+    folder: Path = config.getoption("artefacts") or (
+        runs_root() / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+    )
+    made = RunPlan(
+        folder=str(folder.resolve()),
+        accel=choice.accel.value,
+        accel_reason=choice.reason,
+        time_scale=time_scale(choice.accel, guests=in_parallel, cores=host.cores),
+        guests=guests,
+    )
+    config.stash[PLAN] = made
+    return made
+
+
+def accelerator(made: RunPlan) -> Accel:
+    """Return the plan's accelerator."""
+    return Accel(made.accel)
+
+
+def say(config: pytest.Config, text: str) -> None:
+    """Print a line past pytest's capturing: long work is about to happen."""
+    capture = config.pluginmanager.getplugin("capturemanager")
+    if capture is None:
+        sys.stderr.write(text + "\n")
+        return
+    with capture.global_and_fixture_disabled():
+        sys.stderr.write(text + "\n")
