@@ -162,6 +162,11 @@ class Machine:
         assert self._ssh is not None
         return self._ssh.shell(term, columns, rows, self.scaled(_CONNECT_S))
 
+    def pipe(self, argv: Sequence[str]) -> Any:
+        """Start a command without a terminal; returns its channel."""
+        assert self._ssh is not None
+        return self._ssh.pipe(argv, self.scaled(_CONNECT_S))
+
     def spawn(self, program: str, *args: str) -> SpawnedProcess:
         """Start a guest program (a name in /bin or a full path)."""
         path = program if program.startswith("/") else f"/bin/{program}"

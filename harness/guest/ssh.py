@@ -142,6 +142,10 @@ class SshSession:
         channel.invoke_shell()
         return channel
 
+    def pipe(self, argv: Sequence[str], deadline: Deadline) -> paramiko.Channel:
+        """Start a command without a terminal and return its channel, for a person's pipe."""
+        return self._execute(argv, deadline)
+
     def close(self) -> None:
         """Disconnect."""
         self._transport.close()

@@ -27,6 +27,7 @@ from harness.pytest_plugin.options import (
     pytest_xdist_auto_num_workers,
 )
 from harness.pytest_plugin.reporting import (
+    pytest_itemcollected,
     pytest_runtest_call,
     pytest_runtest_makereport,
     pytest_terminal_summary,
@@ -44,6 +45,7 @@ __all__ = [
     "pytest_configure",
     "pytest_configure_node",
     "pytest_generate_tests",
+    "pytest_itemcollected",
     "pytest_runtest_call",
     "pytest_runtest_makereport",
     "pytest_terminal_summary",

@@ -76,7 +76,9 @@ def kernel(request: pytest.FixtureRequest) -> Kernel:
     specs = config.getoption("kernel") or [DEFAULT_KERNEL]
     spec: str = getattr(request, "param", specs[0])
     wanted = KernelRequest(
-        spec=spec, fragments=("base", "livepatch", *config.getoption("kernel_config"))
+        spec=spec,
+        sha256=config.getoption("sha256"),
+        fragments=("base", "livepatch", *config.getoption("kernel_config")),
     )
     return obtain_kernel(
         wanted,

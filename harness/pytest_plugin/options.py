@@ -68,6 +68,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="config fragment on top of base and livepatch: a name in kernel-configs or a file",
     )
     group.addoption(
+        "--sha256", metavar="HEX", help="digest that a kernel's tarball or URL must have"
+    )
+    group.addoption(
         "--accel", choices=["auto", "kvm", "tcg"], default="auto", help="how QEMU runs guests"
     )
     group.addoption("--smp", type=int, default=2, metavar="N", help="CPUs of a guest (default 2)")

@@ -30,6 +30,13 @@ def passed(node: pytest.Item) -> bool:
     return node.stash.get(_PASSED, False)
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Let a test's reports, JUnit's too, name the rules that it proves."""
+    item.user_properties += [
+        ("behaviour", rule) for marker in item.iter_markers("behaviour") for rule in marker.args
+    ]
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     """Check the guest's log after the test: a splat fails the test that caused it.

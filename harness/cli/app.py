@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The command line: one typer application, one function for each command."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from harness import __version__
+from harness.cli import boot, demo, doctor, kernel, run, test
+from harness.report.terminal import Terminal, log_to
+
+app = typer.Typer(
+    name="klp-harness",
+    help="Tests Linux kernel live patching on real kernels in QEMU.",
+    epilog="Exit codes: 0 all held; 1 the kernel or patch under test failed; 2 wrong usage; "
+    "3 the harness or host failed; 130 interrupted.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(asked: bool | None) -> None:
+    if asked:
+        typer.echo(f"klp-harness {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _global_options(
+    *,
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Tell on standard error how things are done.")
+    ] = False,
+) -> None:
+    log_to(Terminal(), verbose=verbose)
+
+
+app.command("doctor")(doctor.doctor)
+app.add_typer(kernel.app, name="kernel")
+app.command("boot")(boot.boot)
+app.command(
+    "test", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": True}
+)(test.run_tests)
+app.command("run")(run.run)
+app.command("demo")(demo.demo)

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Listens to pytest: what each test came to, and whose fault a failure is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from harness.errors import ExitCode
+from harness.report.results import CheckOutcome, TestResult
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# Set by harness.pytest_plugin.reporting; named here again because that plugin must not be imported
+# before pytest has installed its assertion rewriting.
+_FAULT = "klp_fault"
+_RULE = "behaviour"
+_CRASHED = "???"
+
+
+@dataclass
+class _Test:
+    outcome: CheckOutcome = CheckOutcome.PASSED
+    seconds: float = 0.0
+    detail: str | None = None
+    fault: int | None = None
+    properties: list[tuple[str, Any]] = field(default_factory=list)
+
+
+class Collector:
+    """A pytest plugin object for one run."""
+
+    def __init__(self) -> None:
+        self.interrupt: BaseException | None = None
+        self._tests: dict[str, _Test] = {}
+        self._collection_errors: dict[str, str] = {}
+
+    # -- pytest's hooks
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Take a phase of a test."""
+        test = self._tests.setdefault(report.nodeid, _Test())
+        test.seconds += report.duration
+        test.properties += [p for p in report.user_properties if p not in test.properties]
+        outcome = _outcome(report)
+        if outcome is not CheckOutcome.PASSED and test.outcome not in _WORST:
+            test.outcome = outcome
+            test.detail = _detail(report)
+            test.fault = dict(report.user_properties).get(_FAULT)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Take a test file that cannot be read."""
+        if report.failed:
+            self._collection_errors[report.nodeid] = report.longreprtext
+
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Take Ctrl-C, which pytest does not pass on."""
+        if isinstance(excinfo.value, KeyboardInterrupt):
+            self.interrupt = excinfo.value
+
+    # -- what came of it
+
+    def results(self) -> Sequence[TestResult]:
+        """Return the results, in the order in which the tests ended."""
+        tests = [
+            TestResult(
+                id=nodeid,
+                outcome=test.outcome,
+                seconds=test.seconds,
+                rules=tuple(sorted({str(v) for name, v in test.properties if name == _RULE})),
+                kernel=next((str(v) for name, v in test.properties if name == "kernel"), None),
+                detail=test.detail,
+            )
+            for nodeid, test in self._tests.items()
+        ]
+        tests += [
+            TestResult(id=nodeid, outcome=CheckOutcome.ERROR, seconds=0.0, detail=text)
+            for nodeid, text in self._collection_errors.items()
+        ]
+        return tests
+
+    def exit_code(self, status: int) -> ExitCode:
+        """Return the exit code of the run, from the results and pytest's own.
+
+        A verdict on the kernel counts before a failure of the harness: it holds all the same.
+        """
+        outcomes = {result.outcome for result in self.results()}
+        if CheckOutcome.FAILED in outcomes:
+            return ExitCode.VERDICT
+        if CheckOutcome.ERROR in outcomes:
+            faults = {
+                test.fault for test in self._tests.values() if test.outcome is CheckOutcome.ERROR
+            }
+            only_usage = faults == {ExitCode.USAGE} and not self._collection_errors
+            return ExitCode.USAGE if only_usage else ExitCode.HARNESS
+        match status:
+            case pytest.ExitCode.OK:
+                return ExitCode.HELD
+            case pytest.ExitCode.USAGE_ERROR | pytest.ExitCode.NO_TESTS_COLLECTED:
+                return ExitCode.USAGE
+            case _:
+                return ExitCode.HARNESS
+
+
+_WORST = (CheckOutcome.FAILED, CheckOutcome.ERROR)
+
+
+def _outcome(report: pytest.TestReport) -> CheckOutcome:
+    if report.passed:
+        return CheckOutcome.PASSED
+    if report.skipped:
+        expected = hasattr(report, "wasxfail")
+        return CheckOutcome.EXPECTED_FAILURE if expected else CheckOutcome.SKIPPED
+    if report.when == _CRASHED:
+        return CheckOutcome.ERROR
+    fault = dict(report.user_properties).get(_FAULT, ExitCode.VERDICT)
+    return CheckOutcome.FAILED if fault == ExitCode.VERDICT else CheckOutcome.ERROR
+
+
+def _detail(report: pytest.TestReport) -> str:
+    if report.skipped and hasattr(report, "wasxfail"):
+        return str(report.wasxfail)
+    if isinstance(report.longrepr, tuple):
+        return str(report.longrepr[2])
+    return report.longreprtext

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""One run of a command: its clock, its terminal, its results, and the files they go to."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import platform
+import sys
+import time
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Literal, Self
+
+from harness import __version__
+from harness.errors import ExitCode, KernelVerdict, KlpError, NoSpace, UsageError
+from harness.report.junit import to_junit
+from harness.report.results import (
+    CheckOutcome,
+    ErrorFacts,
+    HostFacts,
+    KernelFacts,
+    Outcome,
+    Report,
+    Result,
+    make_report,
+    to_json,
+)
+from harness.report.terminal import Terminal
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from harness.host.accel import AccelChoice
+    from harness.kernel.kernel import Kernel
+
+_STDOUT = "-"
+
+
+class Invocation:
+    """Collects what a command finds and writes the files asked for, also when the command fails.
+
+    ``--json -`` keeps standard output for the JSON: all else that is printed meanwhile, pytest's
+    output too, goes to standard error.
+    """
+
+    def __init__(
+        self, command: str, *, json_file: str | None = None, junit_file: str | None = None
+    ) -> None:
+        self.command = command
+        self.results: list[Result] = []
+        self.kernels: list[Kernel] = []
+        self.accel: AccelChoice | None = None
+        self.exit_code = ExitCode.HELD
+        self._json_file = json_file
+        self._junit_file = junit_file
+        self._stack = contextlib.ExitStack()
+        self._stdout: IO[str] = sys.stdout
+        self._start_s = time.monotonic()
+
+    def __enter__(self) -> Self:
+        for name in (self._json_file, self._junit_file):
+            if name is not None and name != _STDOUT:
+                _check_writable(Path(name))
+        if self._junit_file == _STDOUT:
+            raise UsageError("--junit needs a file", hint="only --json can write to -")
+        to_stderr = self._json_file == _STDOUT
+        if to_stderr:
+            self._stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+        self.terminal = Terminal(results_to_stderr=to_stderr)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+        if error is None and self.exit_code is ExitCode.HELD:
+            self.exit_code = _exit_code(self.results)
+        if self._json_file is not None or self._junit_file is not None:
+            self.write(self.report(error))
+
+    def report(self, error: BaseException | None = None) -> Report:
+        """Return what is known so far, as the report that ``--json`` writes."""
+        kernels = tuple(kernel_facts(kernel) for kernel in self.kernels)
+        return make_report(
+            command=self.command,
+            outcome=_outcome(self.exit_code, error),
+            harness=__version__,
+            host=host_facts(),
+            kernel=kernels[0] if len(kernels) == 1 else None,
+            kernels=kernels,
+            accelerator=self.accel.accel.value if self.accel is not None else None,
+            accelerator_reason=self.accel.reason if self.accel is not None else None,
+            seconds=time.monotonic() - self._start_s,
+            error=error_facts(error) if error is not None else None,
+            results=tuple(self.results),
+        )
+
+    def write(self, report: Report) -> None:
+        """Write the files asked for. Raises NoSpace, or UsageError when one cannot be written."""
+        if self._json_file == _STDOUT:
+            self._stdout.write(to_json(report))
+            self._stdout.flush()
+        elif self._json_file is not None:
+            _write(Path(self._json_file), to_json(report))
+        if self._junit_file is not None:
+            _write(Path(self._junit_file), to_junit(report))
+
+
+def host_facts() -> HostFacts:
+    """Return what this machine is."""
+    try:
+        system = platform.freedesktop_os_release().get("PRETTY_NAME", platform.system())
+    except OSError:
+        system = platform.system()
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return HostFacts(
+        system=system,
+        kernel=platform.release(),
+        cpus=len(os.sched_getaffinity(0)),
+        memory_mib=pages >> 20,
+        python=platform.python_version(),
+    )
+
+
+def kernel_facts(kernel: Kernel) -> KernelFacts:
+    """Return a kernel as reports show it."""
+    return KernelFacts(
+        spec=kernel.spec,
+        version=kernel.version,
+        digest=kernel.digest,
+        config_digest=kernel.config_digest,
+        compiler=kernel.compiler,
+        source=kernel.source,
+    )
+
+
+def error_facts(error: BaseException) -> ErrorFacts:
+    """Return a failure as reports show it."""
+    if isinstance(error, KlpError):
+        return ErrorFacts(
+            kind=type(error).__name__,
+            fault=_fault(error),
+            message=error.message,
+            hint=error.hint,
+            details=error.details,
+            logs=str(error.artefacts) if error.artefacts is not None else None,
+        )
+    if isinstance(error, KeyboardInterrupt):
+        return ErrorFacts(kind="Interrupted", fault="interrupted", message="interrupted")
+    return ErrorFacts(kind=type(error).__name__, fault="harness", message=str(error))
+
+
+def _fault(error: KlpError) -> Literal["kernel", "usage", "harness"]:
+    if isinstance(error, KernelVerdict):
+        return "kernel"
+    return "usage" if isinstance(error, UsageError) else "harness"
+
+
+def _outcome(code: ExitCode, error: BaseException | None) -> Outcome:
+    if isinstance(error, KlpError):
+        code = error.exit_code
+    elif error is not None:
+        return Outcome.ERROR
+    match code:
+        case ExitCode.HELD:
+            return Outcome.PASSED
+        case ExitCode.VERDICT:
+            return Outcome.FAILED
+        case _:
+            return Outcome.ERROR
+
+
+def _exit_code(results: list[Result]) -> ExitCode:
+    """A verdict counts first: it holds whatever else went wrong."""
+    outcomes = {result.outcome for result in results}
+    if CheckOutcome.FAILED in outcomes:
+        return ExitCode.VERDICT
+    return ExitCode.HARNESS if CheckOutcome.ERROR in outcomes else ExitCode.HELD
+
+
+def _check_writable(path: Path) -> None:
+    """Refuse a file that cannot be written before the work, not after it."""
+    if path.is_dir():
+        raise UsageError(f"{path} is a directory; the results need a file")
+    target = path if path.exists() else path.parent
+    if not target.exists():
+        raise UsageError(f"the folder {target} for {path.name} does not exist")
+    if not os.access(target, os.W_OK):
+        raise UsageError(f"{target} cannot be written to")
+
+
+def _write(path: Path, text: str) -> None:
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        if path.exists() and not path.is_file():
+            path.write_text(text, encoding="utf-8")
+            return
+        aside.write_text(text, encoding="utf-8")
+        aside.replace(path)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise _cannot_write(path, error) from error
+
+
+def _cannot_write(path: Path, error: OSError) -> KlpError:
+    if error.errno == errno.ENOSPC:
+        return NoSpace(f"no space left to write {path}")
+    return UsageError(f"cannot write {path}: {error.strerror}")

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""JUnit XML for commands that do not run pytest, in the dialect that CI systems read."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree as ET
+
+from harness.report.results import CheckOutcome, Outcome, RunResult
+
+if TYPE_CHECKING:
+    from harness.report.results import Report, Result
+
+# Characters that XML 1.0 cannot carry, not even escaped; consoles are full of them.
+_NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def to_junit(report: Report) -> str:
+    """Return a report as a JUnit document with one test case for each result."""
+    cases = [_case(result, report.command) for result in report.results]
+    if report.error is not None and not any(_fault(case) for case in cases):
+        cases.append(_error_case(report))
+    failures = sum(case.find("failure") is not None for case in cases)
+    errors = sum(case.find("error") is not None for case in cases)
+    suite = ET.Element(
+        "testsuite",
+        name=f"klp-harness {report.command}",
+        tests=str(len(cases)),
+        failures=str(failures),
+        errors=str(errors),
+        skipped=str(sum(case.find("skipped") is not None for case in cases)),
+        time=f"{report.seconds:.3f}",
+    )
+    suite.append(_properties(report))
+    suite.extend(cases)
+    root = ET.Element("testsuites", name="klp-harness")
+    root.append(suite)
+    ET.indent(root)
+    return ET.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _properties(report: Report) -> ET.Element:
+    facts = {"harness": report.harness, "host": report.host.system}
+    if report.kernel is not None:
+        facts |= {
+            "kernel": f"{report.kernel.version} ({report.kernel.source})",
+            "config_digest": report.kernel.config_digest,
+            "compiler": report.kernel.compiler,
+        }
+    if report.accelerator is not None:
+        facts["accelerator"] = f"{report.accelerator} ({report.accelerator_reason})"
+    properties = ET.Element("properties")
+    for name, value in facts.items():
+        ET.SubElement(properties, "property", name=name, value=_plain(value))
+    return properties
+
+
+def _case(result: Result, command: str) -> ET.Element:
+    case = ET.Element(
+        "testcase",
+        classname=f"klp-harness.{command.replace(' ', '.')}",
+        name=_plain(result.id),
+        time=f"{result.seconds:.3f}",
+    )
+    message, text = _words(result)
+    match result.outcome:
+        case CheckOutcome.FAILED:
+            _child(case, "failure", message, text)
+        case CheckOutcome.ERROR:
+            _child(case, "error", message, text)
+        case CheckOutcome.SKIPPED | CheckOutcome.EXPECTED_FAILURE:
+            _child(case, "skipped", message or result.outcome.value, "")
+        case _:
+            pass
+    return case
+
+
+def _words(result: Result) -> tuple[str, str]:
+    if isinstance(result, RunResult):
+        if result.error is None:
+            return "", ""
+        return result.error.message, "\n".join(result.error.details)
+    detail = getattr(result, "detail", None) or ""
+    return detail.partition("\n")[0], detail
+
+
+def _error_case(report: Report) -> ET.Element:
+    assert report.error is not None
+    case = ET.Element(
+        "testcase", classname=f"klp-harness.{report.command}", name="command", time="0.000"
+    )
+    kind = "failure" if report.outcome is Outcome.FAILED else "error"
+    _child(case, kind, report.error.message, "\n".join(report.error.details))
+    return case
+
+
+def _child(case: ET.Element, kind: str, message: str, text: str) -> None:
+    ET.SubElement(case, kind, message=_plain(message)).text = _plain(text)
+
+
+def _fault(case: ET.Element) -> bool:
+    return case.find("failure") is not None or case.find("error") is not None
+
+
+def _plain(text: str) -> str:
+    return _NOT_XML.sub("?", text)

@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a person sees: results on standard output; progress, notes and errors on standard error."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+import sys
+import time
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from harness.log import LOGGER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from rich.console import RenderableType
+    from rich.progress import TaskID
+
+    from harness.errors import KlpError
+
+_LINE_EVERY_S = 10.0
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+class Terminal:
+    """Where a command speaks. ``results_to_stderr`` leaves standard output to the JSON alone."""
+
+    def __init__(
+        self,
+        *,
+        results_to_stderr: bool = False,
+        stdout: IO[str] | None = None,
+        stderr: IO[str] | None = None,
+    ) -> None:
+        stderr = stderr or sys.stderr
+        stdout = stderr if results_to_stderr else stdout or sys.stdout
+        self.out = _console(stdout)
+        self.err = _console(stderr)
+
+    def print(self, *what: RenderableType) -> None:
+        """Print a part of the command's result. Text is taken as it is, never as markup."""
+        for part in what:
+            self.out.print(part, soft_wrap=isinstance(part, str))
+
+    def note(self, text: str) -> None:
+        """Print a line about what goes on."""
+        self.err.print(text, soft_wrap=True)
+
+    def error(self, error: KlpError) -> None:
+        """Print what happened, what to do about it, the lines worth reading, where the logs lie."""
+        self.err.print(
+            Text.assemble(("error: ", "bold red"), printable(error.message)), soft_wrap=True
+        )
+        if error.hint:
+            self.err.print(Text.assemble(("hint: ", "bold"), error.hint), soft_wrap=True)
+        for line in error.details:
+            self.err.print(f"    {printable(line)}", soft_wrap=True)
+        if error.artefacts is not None:
+            self.err.print(Text.assemble(("logs: ", "bold"), str(error.artefacts)), soft_wrap=True)
+
+    @contextlib.contextmanager
+    def progress(self) -> Iterator[TerminalProgress]:
+        """Show the progress of long work: a bar on a terminal, plain lines with times elsewhere."""
+        if self.err.is_terminal:
+            with _bar(self.err) as bar:
+                yield _BarProgress(bar)
+        else:
+            lines = _LineProgress(self.note)
+            yield lines
+            lines.finish()
+
+
+class TerminalProgress:
+    """Implements harness.kernel.progress.Progress."""
+
+    def stage(self, text: str) -> None:
+        """Say what begins now."""
+        raise NotImplementedError
+
+    def count(self, done: int, total: int | None, what: str) -> None:
+        """Say how far it is; ``total`` is None when nobody knows."""
+        raise NotImplementedError
+
+
+class _BarProgress(TerminalProgress):
+    def __init__(self, bar: Progress) -> None:
+        self._bar = bar
+        self._task: TaskID | None = None
+
+    def stage(self, text: str) -> None:
+        if self._task is not None:
+            self._bar.remove_task(self._task)
+        self._bar.print(text, soft_wrap=True)
+        self._task = self._bar.add_task(text, total=None, counted="")
+
+    def count(self, done: int, total: int | None, what: str) -> None:
+        if self._task is None:
+            self._task = self._bar.add_task(what, total=total, counted="")
+        of = f"/{total}" if total is not None else ""
+        self._bar.update(self._task, completed=done, total=total, counted=f"{done}{of} {what}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Count:
+    done: int
+    total: int | None
+    what: str
+
+    def __str__(self) -> str:
+        of = f" of {self.total}" if self.total is not None else ""
+        return f"{self.done}{of} {self.what}"
+
+
+class _LineProgress(TerminalProgress):
+    def __init__(
+        self, say: Callable[[str], None], *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._say = say
+        self._clock = clock
+        self._start_s = clock()
+        self._spoke_s = clock()
+        self._unsaid: _Count | None = None
+
+    def stage(self, text: str) -> None:
+        self.finish()
+        self._line(text)
+
+    def count(self, done: int, total: int | None, what: str) -> None:
+        self._unsaid = _Count(done=done, total=total, what=what)
+        if self._clock() - self._spoke_s >= _LINE_EVERY_S:
+            self.finish()
+
+    def finish(self) -> None:
+        """Say the last count of a stage, so that a log shows where it ended."""
+        if self._unsaid is not None:
+            self._line(str(self._unsaid))
+            self._unsaid = None
+
+    def _line(self, text: str) -> None:
+        self._spoke_s = self._clock()
+        minutes, seconds = divmod(int(self._spoke_s - self._start_s), 60)
+        self._say(f"[{minutes:02d}:{seconds:02d}] {text}")
+
+
+class _LogToTerminal(logging.Handler):
+    def __init__(self, terminal: Terminal) -> None:
+        super().__init__()
+        self._terminal = terminal
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._terminal.note(self.format(record))
+
+
+def log_to(terminal: Terminal, *, verbose: bool) -> None:
+    """Send the harness's log to the terminal: warnings, or with ``verbose`` everything."""
+    for old in LOGGER.handlers[:]:
+        LOGGER.removeHandler(old)
+    handler = _LogToTerminal(terminal)
+    handler.setFormatter(logging.Formatter("klp-harness: %(message)s"))
+    LOGGER.addHandler(handler)
+    LOGGER.setLevel(logging.DEBUG if verbose else logging.INFO)
+    LOGGER.propagate = False
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave it to the command's guard: rich would end with 1, which means a verdict here."""
+        raise
+
+
+def _console(stream: IO[str]) -> Console:
+    return _Console(file=stream, markup=False, highlight=False, emoji=False)
+
+
+def printable(text: str) -> str:
+    """Return a text from a guest without what a terminal would obey."""
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def _bar(console: Console) -> Progress:
+    return Progress(
+        SpinnerColumn(),
+        BarColumn(bar_width=30),
+        TextColumn("{task.fields[counted]}", markup=False),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+    )
