@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""From a request to a kernel: sources, configuration, build, cache entry."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import signal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness.errors import CommandFailed, CommandTimeout, NoSpace
+from harness.host.process import run
+from harness.kernel.config import allconfig_text, load_fragments, merge, verify
+from harness.kernel.inventory import known_objects
+from harness.kernel.kernel import BUILD, KIND, METADATA, Kernel, kernel_in
+from harness.kernel.makelog import build_failure, compiles
+from harness.kernel.prebuilt import kernel_from_build
+from harness.kernel.source import TREE, Source, located, obtain_source
+from harness.kernel.spec import BuildSpec, parse_spec
+from harness.kernel.toolchain import (
+    Toolchain,
+    build_environment,
+    find_toolchain,
+    jobs,
+    make_command,
+)
+from harness.log import LOGGER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from harness.deadline import Deadline
+    from harness.host.cache import Store
+    from harness.kernel.config import Request
+    from harness.kernel.progress import Progress
+
+DEFAULT_SPEC = "6.1"
+_FORMAT = 1
+_ROOM_BYTES = 3 << 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class KernelRequest:
+    """What to build. ``fragments`` are names from kernel-configs/ or paths; later ones win."""
+
+    spec: str = DEFAULT_SPEC
+    sha256: str | None = None
+    fragments: tuple[str, ...] = ("base", "livepatch")
+
+
+def obtain_kernel(
+    request: KernelRequest, *, store: Store, deadline: Deadline, progress: Progress
+) -> Kernel:
+    """Return the kernel, built now or taken from the cache.
+
+    Raises UsageError (spec, fragment, an option that the kernel does not give), DownloadFailed,
+    KernelBuildFailed with the first errors and the path of the log, MissingTool, NoSpace, and
+    HarnessError when the deadline came first.
+    """
+    spec = parse_spec(request.spec, sha256=request.sha256)
+    if isinstance(spec, BuildSpec):
+        return kernel_from_build(spec.path, request.spec)
+    requests = merge(load_fragments(request.fragments))
+    toolchain = find_toolchain()
+    with located(spec, store=store, deadline=deadline, progress=progress) as source:
+        key = kernel_key(source.digest, requests, toolchain)
+        job = _Build(
+            name=request.spec,
+            key=key,
+            source=source,
+            requests=requests,
+            toolchain=toolchain,
+            store=store,
+            deadline=deadline,
+            progress=progress,
+        )
+        entry = store.obtain(
+            KIND,
+            key,
+            job.fill,
+            deadline=deadline,
+            on_wait=lambda: progress.stage(f"waiting for another build of {source.description}"),
+        )
+    return kernel_in(entry, request.spec)
+
+
+def kernel_key(source_digest: str, requests: tuple[Request, ...], toolchain: Toolchain) -> str:
+    """Return the name of a build: everything that decides what comes out of it."""
+    parts = {
+        "format": _FORMAT,
+        "source": source_digest,
+        "config": allconfig_text(requests),
+        "toolchain": toolchain.identity,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Build:
+    name: str
+    key: str
+    source: Source
+    requests: tuple[Request, ...]
+    toolchain: Toolchain
+    store: Store
+    deadline: Deadline
+    progress: Progress
+
+    @property
+    def log_path(self) -> Path:
+        """The log while it grows; it stays here when the build fails, and goes with the entry."""
+        return self.store.root / "logs" / f"kernel-{self.key}.log"
+
+    def fill(self, folder: Path) -> None:
+        """Make the cache entry: sources, the build in them, the log, the description."""
+        self._check_room()
+        tree = obtain_source(
+            self.source, store=self.store, deadline=self.deadline, progress=self.progress
+        )
+        copy = folder / TREE
+        self._link_sources(tree, copy)
+        build = copy / BUILD
+        build.mkdir()
+        self.log_path.parent.mkdir(exist_ok=True)
+        self.log_path.unlink(missing_ok=True)
+        self._configure(copy, build)
+        objects = self._compile(copy)
+        version = (build / "include/config/kernel.release").read_text().strip()
+        metadata = {
+            "version": version,
+            "digest": self.key,
+            "compiler": self.toolchain.compiler,
+            "cc": self.toolchain.cc,
+            "source": self.source.description,
+            "source_digest": self.source.digest,
+            "series": ".".join(version.split(".")[:2]),
+            "objects": str(objects),
+        }
+        (folder / METADATA).write_text(json.dumps(metadata, indent=1))
+        shutil.move(self.log_path, folder / "build.log")
+
+    def _check_room(self) -> None:
+        free = shutil.disk_usage(self.store.root).free
+        if free < _ROOM_BYTES:
+            raise NoSpace(
+                f"a kernel needs {_ROOM_BYTES >> 30} GiB below {self.store.root}, "
+                f"which has {free / (1 << 30):.1f}",
+                hint="`klp-harness kernel prune` removes kernels that are not in use; "
+                "KLP_HARNESS_CACHE moves the cache",
+            )
+
+    def _link_sources(self, tree: Path, copy: Path) -> None:
+        # Hard links: no bytes, and nothing of a build writes to its sources.
+        try:
+            run(["cp", "-al", tree, copy], deadline=self.deadline)
+        except (CommandTimeout, NoSpace):
+            raise
+        except CommandFailed as error:
+            LOGGER.info("the cache's file system has no hard links, copying instead: %s", error)
+            shutil.rmtree(copy, ignore_errors=True)
+            run(["cp", "-a", "--reflink=auto", tree, copy], deadline=self.deadline)
+
+    def _configure(self, copy: Path, build: Path) -> None:
+        self.progress.stage(f"configuring {self.source.description}")
+        wanted = build.with_name(f"{BUILD}.allconfig")
+        wanted.write_text(allconfig_text(self.requests))
+        self._make(copy, f"KCONFIG_ALLCONFIG={wanted}", "allnoconfig")
+        wanted.unlink()
+        for line in verify(self.requests, build / ".config", copy):
+            LOGGER.info("%s has no %s", self.source.description, line)
+
+    def _compile(self, copy: Path) -> int:
+        self.progress.stage(f"building {self.source.description}")
+        counter = _Counter(self.progress, known_objects(self.store, self.source.description))
+        self._make(copy, jobs(), "bzImage", "modules", on_line=counter)
+        return counter.done
+
+    def _make(
+        self, copy: Path, *arguments: str, on_line: Callable[[str], None] | None = None
+    ) -> None:
+        lines: list[str] = []
+
+        def see(line: str) -> None:
+            lines.append(line)
+            if on_line is not None:
+                on_line(line)
+
+        try:
+            run(
+                make_command(copy, self.toolchain, f"O={BUILD}", *arguments),
+                deadline=self.deadline,
+                env=build_environment(),
+                log_path=self.log_path,
+                on_line=see,
+                death_signal=signal.SIGTERM,
+            )
+        except (CommandTimeout, NoSpace):
+            raise
+        except CommandFailed as error:
+            raise build_failure(self.source.description, lines, self.log_path) from error
+
+
+class _Counter:
+    def __init__(self, progress: Progress, total: int | None) -> None:
+        self.done = 0
+        self._total = total
+        self._progress = progress
+
+    def __call__(self, line: str) -> None:
+        if compiles(line):
+            self.done += 1
+            total = None if self._total is None else max(self._total, self.done)
+            self._progress.count(self.done, total, "objects")

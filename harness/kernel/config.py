@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Kernel configuration: fragments in, a .config out, and every request compared with it.
+
+Kconfig drops what it cannot give without a word, and an option that is missing shows hours later as
+a test that cannot run. So nothing is trusted: the .config is read back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.errors import UsageError
+from harness.resources import Resource, resource_dir
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+_SET = re.compile(r"(CONFIG_\w+)=(.*)\Z")
+_UNSET = re.compile(r"#\s*(CONFIG_\w+) is not set\Z")
+_OPTIONAL = re.compile(r"#\s*optional:\s*(.+)\Z")
+_SYMBOL_BLOCK = re.compile(r"^[ \t]*(?:menu)?config[ \t]+(\w+)[ \t]*$(.*?)(?=^\S|\Z)", re.M | re.S)
+_DEPENDS = re.compile(r"^[ \t]+depends on (.+)$", re.M)
+
+GUEST_NEEDS = {
+    "64BIT": "the guests are x86_64",
+    "BINFMT_ELF": "programs run",
+    "BLK_DEV_INITRD": "the root file system is an initramfs",
+    "RD_GZIP": "the initramfs is compressed with gzip",
+    "DEVTMPFS": "/dev",
+    "PROC_FS": "/proc, with each task's patch_state",
+    "SYSFS": "/sys/kernel/livepatch",
+    "TMPFS": "temporary files",
+    "SERIAL_8250_CONSOLE": "the kernel log on the first serial port",
+    "UNIX": "programs of the guest talk to each other",
+    "INET": "SSH",
+    "VIRTIO_PCI": "the guest's devices",
+    "VIRTIO_NET": "the network card that SSH comes over",
+    "MODULES": "livepatches are modules",
+    "MODULE_UNLOAD": "patches and targets are unloaded again",
+    "LIVEPATCH": "what is tested",
+}
+"""Options that no guest can do without, and why."""
+
+
+class KernelConfig:
+    """A .config. Names work with and without the CONFIG_ prefix."""
+
+    def __init__(self, values: Mapping[str, str]) -> None:
+        self._values = dict(values)
+
+    @classmethod
+    def read(cls, path: Path) -> KernelConfig:
+        """Read a .config. Raises OSError."""
+        values = {}
+        for line in path.read_text(errors="replace").splitlines():
+            if match := _SET.match(line):
+                values[match[1]] = match[2].strip('"')
+        return cls(values)
+
+    def get(self, name: str) -> str | None:
+        """Return ``y``, ``m``, a value without quotes, or None when it is off or unknown."""
+        return self._values.get(name if name.startswith("CONFIG_") else f"CONFIG_{name}")
+
+    def enabled(self, name: str) -> bool:
+        """Return whether an option is built in or a module."""
+        return self.get(name) in ("y", "m")
+
+    def digest(self) -> str:
+        """Return the SHA-256 of what is set, whatever the order and the comments."""
+        lines = "\n".join(f"{name}={value}" for name, value in sorted(self._values.items()))
+        return hashlib.sha256(lines.encode()).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """One line of a fragment. ``value`` is ``n`` for "is not set"; strings keep their quotes.
+
+    ``optional`` says why a kernel may lack the symbol; None when it may not.
+    """
+
+    symbol: str
+    value: str
+    fragment: str
+    line: int
+    optional: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The line as Kconfig wants it."""
+        return f"# {self.symbol} is not set" if self.value == "n" else f"{self.symbol}={self.value}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fragment:
+    """A set of requests, read from one file."""
+
+    name: str
+    requests: tuple[Request, ...]
+
+
+def load_fragments(names: Iterable[str]) -> tuple[Fragment, ...]:
+    """Read fragments: names from kernel-configs/, or paths of a user's own files.
+
+    Raises UsageError for one that does not exist or contradicts itself.
+    """
+    return tuple(_load(name) for name in names)
+
+
+def fragment_names() -> tuple[str, ...]:
+    """Return the names of the fragments that the harness brings."""
+    folder = resource_dir(Resource.KERNEL_CONFIGS)
+    return tuple(sorted(path.stem for path in folder.glob("*.config")))
+
+
+def parse_fragment(text: str, name: str) -> Fragment:
+    """Parse a fragment. Raises UsageError when it names one symbol twice with different values."""
+    requests: dict[str, Request] = {}
+    optional: str | None = None
+    for number, raw in enumerate(text.splitlines(), start=1):
+        line = raw.strip()
+        if match := _OPTIONAL.match(line):
+            optional = match[1]
+            continue
+        wanted = _parse_line(line, name, number)
+        if wanted is not None:
+            symbol, value = wanted
+            request = Request(
+                symbol=symbol, value=value, fragment=name, line=number, optional=optional
+            )
+            earlier = requests.get(symbol)
+            if earlier is not None and earlier.value != value:
+                raise UsageError(
+                    f"the fragment {name} contradicts itself: {earlier.text} in line "
+                    f"{earlier.line}, {request.text} in line {number}"
+                )
+            requests[symbol] = request
+        optional = None
+    return Fragment(name=name, requests=tuple(requests.values()))
+
+
+def merge(fragments: Sequence[Fragment]) -> tuple[Request, ...]:
+    """Return one request a symbol: where fragments differ, the later one wins."""
+    merged: dict[str, Request] = {}
+    for fragment in fragments:
+        for request in fragment.requests:
+            merged[request.symbol] = request
+    return tuple(merged.values())
+
+
+def allconfig_text(requests: Sequence[Request]) -> str:
+    """Return the file that KCONFIG_ALLCONFIG names, in a stable order."""
+    return "".join(f"{request.text}\n" for request in sorted(requests, key=lambda r: r.symbol))
+
+
+def verify(requests: Sequence[Request], final: Path, tree: Path) -> tuple[str, ...]:
+    """Compare every request with the final .config.
+
+    Returns one line for each optional symbol that this kernel lacks. Raises UsageError that names
+    fragment, line, symbol, what was wanted and what came, and tells an unknown symbol from
+    dependencies that are not met.
+    """
+    got = KernelConfig.read(final)
+    wrong = [request for request in requests if _value(got, request) != _wanted(request)]
+    if not wrong:
+        return ()
+    blocks = _symbol_blocks(tree, {request.symbol.removeprefix("CONFIG_") for request in wrong})
+    missing, mismatches = [], []
+    for request in wrong:
+        block = blocks.get(request.symbol.removeprefix("CONFIG_"))
+        if block is None and request.optional is not None:
+            missing.append(f"{request.symbol} ({request.optional})")
+        else:
+            mismatches.append(_explain(request, got, block))
+    if mismatches:
+        count = f"{len(mismatches)} options" if len(mismatches) > 1 else "an option"
+        raise UsageError(
+            f"the kernel's configuration does not give {count} that a fragment asks for",
+            hint="change the fragment; `# optional: reason` above a line allows a kernel that "
+            "does not know the symbol",
+            details=tuple(mismatches),
+        )
+    return tuple(missing)
+
+
+def _load(name: str) -> Fragment:
+    resource = resource_dir(Resource.KERNEL_CONFIGS) / f"{name}.config"
+    if "/" not in name and resource.is_file():
+        return parse_fragment(resource.read_text(), name)
+    from_user = Path(name).expanduser()
+    if not from_user.is_file():
+        raise UsageError(
+            f"there is no kernel configuration fragment {name}",
+            hint=f"known are {', '.join(fragment_names())}, and paths of files",
+        )
+    return parse_fragment(from_user.read_text(errors="replace"), str(from_user))
+
+
+def _parse_line(line: str, name: str, number: int) -> tuple[str, str] | None:
+    if match := _SET.match(line):
+        return match[1], match[2].strip()
+    if match := _UNSET.match(line):
+        return match[1], "n"
+    if line and not line.startswith("#"):
+        raise UsageError(
+            f"{name}, line {number}: {line!r} is no kernel option",
+            hint="a line is CONFIG_NAME=value or # CONFIG_NAME is not set",
+        )
+    return None
+
+
+def _wanted(request: Request) -> str:
+    return request.value.strip('"')
+
+
+def _value(got: KernelConfig, request: Request) -> str:
+    value = got.get(request.symbol)
+    if value is not None:
+        return value
+    # An empty string or a number that is hidden reads as nothing at all.
+    return "n"
+
+
+def _explain(request: Request, got: KernelConfig, block: str | None) -> str:
+    head = (
+        f"{request.fragment}, line {request.line}: {request.symbol} "
+        f"wanted {request.value}, got {got.get(request.symbol) or 'n'}"
+    )
+    if block is None:
+        return f"{head}: this kernel knows no such symbol"
+    depends = [" ".join(line.split()) for line in _DEPENDS.findall(block)]
+    if depends:
+        return f"{head}: its dependencies are not met (depends on {' && '.join(depends)})"
+    return f"{head}: another option forces or hides it"
+
+
+def _symbol_blocks(tree: Path, names: set[str]) -> dict[str, str]:
+    blocks: dict[str, str] = {}
+    for path in tree.rglob("Kconfig*"):
+        if not path.is_file():
+            continue
+        text = path.read_text(errors="replace")
+        for match in _SYMBOL_BLOCK.finditer(text):
+            if match[1] in names:
+                blocks[match[1]] = blocks.get(match[1], "") + match[2]
+    return blocks
+
+
+def require_for_guest(config: KernelConfig, where: str) -> None:
+    """Check what every guest of the harness stands on.
+
+    Raises UsageError that names each option and what it is for.
+    """
+    lacking = tuple(
+        f"CONFIG_{name}: {purpose}"
+        for name, purpose in GUEST_NEEDS.items()
+        if config.get(name) != "y"
+    )
+    if lacking:
+        raise UsageError(
+            f"{where} cannot serve as a guest's kernel: it lacks what the harness boots on",
+            hint="build these in (=y; a module cannot be loaded that early), or add the fragments "
+            "base and livepatch",
+            details=lacking,
+        )

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A kernel that is built: what guests boot and what modules are built against."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness.errors import CacheCorrupt
+from harness.kernel.config import KernelConfig
+from harness.kernel.source import TREE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+KIND = "kernel"
+METADATA = "kernel.json"
+BUILD = "klp-build"
+"""The O= folder, directly inside the sources: Kbuild then names the sources ``..`` throughout, so
+that the pair can be renamed and copied, and ccache knows the same file in another kernel's folder
+(top Makefile, "building in a subdirectory of the source tree")."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kernel:
+    """A built kernel.
+
+    ``spec`` is as typed, ``version`` the release string, ``digest`` names everything that went into
+    the build, ``compiler`` is the first line of gcc --version, ``source`` says in words what it was
+    built from, ``build_dir`` is what modules are built against with make -C, ``cc`` is the CC that
+    Kbuild was given.
+    """
+
+    spec: str
+    version: str
+    digest: str
+    config_digest: str
+    compiler: str
+    source: str
+    image: Path
+    vmlinux: Path
+    config: KernelConfig
+    build_dir: Path
+    cc: str
+
+    def describe(self) -> str:
+        """Return version and origin, for example ``6.1.192 (linux-source-6.1 6.1.192-2)``."""
+        return f"{self.version} ({self.source})"
+
+
+def kernel_in(entry: Path, spec: str) -> Kernel:
+    """Return the kernel in a cache entry.
+
+    Raises CacheCorrupt when its description cannot be read.
+    """
+    metadata = read_metadata(entry)
+    build_dir = entry / TREE / BUILD
+    config = KernelConfig.read(build_dir / ".config")
+    return Kernel(
+        spec=spec,
+        version=metadata["version"],
+        digest=metadata["digest"],
+        config_digest=config.digest(),
+        compiler=metadata["compiler"],
+        source=metadata["source"],
+        image=build_dir / "arch/x86/boot/bzImage",
+        vmlinux=build_dir / "vmlinux",
+        config=config,
+        build_dir=build_dir,
+        cc=metadata["cc"],
+    )
+
+
+def read_metadata(entry: Path) -> Mapping[str, str]:
+    """Return the description of a kernel's cache entry. Raises CacheCorrupt."""
+    try:
+        metadata = json.loads((entry / METADATA).read_text())
+    except (OSError, ValueError) as error:
+        raise CacheCorrupt(f"the cached kernel {entry} has no readable description") from error
+    assert isinstance(metadata, dict)
+    return metadata

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Which kernel: what a user types after --kernel, parsed."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from harness.errors import UsageError
+
+NEWEST = "newest"
+SERIES = ("5.10", "6.1", "6.12", NEWEST)
+TARBALL_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tar.zst")
+ACCEPTED = (
+    f"accepted are {', '.join(SERIES)}, a folder with kernel sources (./linux), a tarball "
+    "(linux-6.6.tar.xz), a URL of a tarball with --sha256, and build:DIR, a finished build"
+)
+_SHA256 = re.compile(r"[0-9a-fA-F]{64}\Z")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeriesSpec:
+    """A series that Debian has a source package of, or ``newest``."""
+
+    series: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TreeSpec:
+    """A folder with kernel sources, with or without git."""
+
+    path: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class TarballSpec:
+    """A file; ``sha256`` is what the user expects of it, if anything."""
+
+    path: Path
+    sha256: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class UrlSpec:
+    """A tarball somewhere else."""
+
+    url: str
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildSpec:
+    """A folder in which a kernel was built already."""
+
+    path: Path
+
+
+Spec = SeriesSpec | TreeSpec | TarballSpec | UrlSpec | BuildSpec
+
+
+def parse_spec(text: str, *, sha256: str | None = None) -> Spec:
+    """Return what the text names. Nothing is fetched, the file system is only asked what exists.
+
+    Raises UsageError when it names nothing that the harness knows.
+    """
+    if sha256 is not None and not _SHA256.match(sha256):
+        raise UsageError(
+            f"{sha256!r} is no SHA-256: that is 64 hexadecimal digits", hint="see sha256sum(1)"
+        )
+    expected = sha256.lower() if sha256 is not None else None
+    spec = _parse(text, expected)
+    if expected is not None and not isinstance(spec, TarballSpec | UrlSpec):
+        raise UsageError(
+            f"--sha256 does not go with the kernel {text}",
+            hint="it is for a tarball or a URL",
+        )
+    return spec
+
+
+def _parse(text: str, sha256: str | None) -> Spec:
+    if text in SERIES:
+        return SeriesSpec(series=text)
+    if text.startswith("build:"):
+        return BuildSpec(path=_existing(text.removeprefix("build:")))
+    if text.startswith("deb:"):
+        raise UsageError(f"packages ({text}) are not supported yet", hint=ACCEPTED)
+    if "://" in text:
+        return _parse_url(text, sha256)
+    path = Path(text).expanduser()
+    if path.is_dir():
+        return TreeSpec(path=path.absolute())
+    if path.is_file():
+        if not path.name.endswith(TARBALL_SUFFIXES):
+            raise UsageError(
+                f"{text} is neither a folder nor a tarball ({', '.join(TARBALL_SUFFIXES)})",
+                hint=ACCEPTED,
+            )
+        return TarballSpec(path=path.absolute(), sha256=sha256)
+    if "/" in text or text.endswith(TARBALL_SUFFIXES):
+        raise UsageError(f"there is no file or folder {text}", hint=ACCEPTED)
+    raise UsageError(f"unknown kernel {text!r}", hint=ACCEPTED)
+
+
+def _parse_url(text: str, sha256: str | None) -> UrlSpec:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise UsageError(f"{text} is no http or https URL", hint=ACCEPTED)
+    if sha256 is None:
+        raise UsageError(
+            f"the content of {text} must be known before it is fetched",
+            hint="give --sha256 with the tarball's SHA-256",
+        )
+    return UrlSpec(url=text, sha256=sha256)
+
+
+def _existing(text: str) -> Path:
+    path = Path(text).expanduser()
+    if not path.is_dir():
+        raise UsageError(f"there is no folder {text}", hint=ACCEPTED)
+    return path.absolute()
