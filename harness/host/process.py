@@ -40,6 +40,8 @@ Process = subprocess.Popen
 _KILL_GRACE_S = 3.0
 _TAIL_LINES = 20
 _PR_SET_PDEATHSIG = 1
+# Where Debian keeps dropbear and depmod, and which the PATH of others than root lacks.
+_SYSTEM_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,11 +56,12 @@ class Finished:
 
 
 def find_program(name: str | Path) -> str:
-    """Return the full path of a program.
+    """Return the full path of a program, looked for in PATH and in the system's own folders.
 
     Raises MissingTool when it is not installed or not executable.
     """
-    found = shutil.which(str(name))
+    folders = [os.environ.get("PATH", os.defpath), *_SYSTEM_FOLDERS]
+    found = shutil.which(str(name), path=os.pathsep.join(folders))
     if found is None:
         raise MissingTool(
             f"the program {name} is not installed",
@@ -101,7 +104,8 @@ def spawn(
             stdout=stdout,
             stderr=stderr,
             cwd=cwd,
-            env=None if env is None else dict(env),
+            # Messages are read (no space, a refused MSR), so they must come in one language.
+            env={**os.environ, "LC_ALL": "C.UTF-8"} if env is None else dict(env),
             pass_fds=tuple(pass_fds),
             start_new_session=True,
         )
@@ -118,11 +122,18 @@ def spawn(
                     stream.close()
 
 
+def foreground(argv: Sequence[str | Path]) -> int:
+    """Run a command with this terminal as its own, for sudo and apt-get; return its exit code.
+
+    It stays in our process group, so that Ctrl-C reaches it and sudo may ask for a password.
+    """
+    return subprocess.call([find_program(argv[0]), *(str(arg) for arg in argv[1:])])
+
+
 def kill_group(child: Process[bytes]) -> None:
     """Kill the child's whole process group and reap the child, unless that was done before."""
     if child.returncode is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
+        _signal_group(child)
         try:
             child.wait(timeout=_KILL_GRACE_S)
         except subprocess.TimeoutExpired:
@@ -165,7 +176,7 @@ def run(
     ):
         in_time = collector.pump(child, (stdin or "").encode(), deadline)
         if in_time:
-            in_time = _wait(child, deadline)
+            child.wait()
     finished = Finished(
         argv=tuple(str(arg) for arg in argv),
         returncode=child.returncode if child.returncode is not None else -signal.SIGKILL,
@@ -196,7 +207,7 @@ def failure(finished: Finished, *, log_path: Path | None = None) -> HarnessError
         )
     if finished.returncode < 0:
         number = -finished.returncode
-        reason = f"was killed by {signal.Signals(number).name}"
+        reason = f"was killed by {_signal_name(number)}"
     else:
         reason = f"ended with exit code {finished.returncode}"
     return CommandFailed(f"`{command}` {reason}", details=_tail(finished), artefacts=log_path)
@@ -243,8 +254,16 @@ class _Collector:
         return b"".join(self._chunks[stream]).decode(errors="replace")
 
     def pump(self, child: Process[bytes], stdin: bytes, deadline: Deadline) -> bool:
-        """Move data until both outputs ended (True) or the deadline came (False)."""
-        with selectors.DefaultSelector() as selector:
+        """Move data until the child and both outputs ended (True) or the deadline came (False).
+
+        When the child ends, what it left running in its group is killed: such a process could hold
+        an output open for ever. The child is not reaped before, so its group's number is its own.
+        """
+        with contextlib.ExitStack() as stack:
+            selector = stack.enter_context(selectors.DefaultSelector())
+            ended = os.pidfd_open(child.pid)
+            stack.callback(os.close, ended)
+            selector.register(ended, selectors.EVENT_READ, "ended")
             for name in ("stdout", "stderr"):
                 stream = getattr(child, name)
                 os.set_blocking(stream.fileno(), False)
@@ -257,7 +276,10 @@ class _Collector:
                 if deadline.expired:
                     return False
                 for key, _ in selector.select(min(deadline.remaining_s, 1.0)):
-                    if key.data == "stdin":
+                    if key.data == "ended":
+                        selector.unregister(ended)
+                        _signal_group(child)
+                    elif key.data == "stdin":
                         pending = self._feed(child, pending)
                         if not pending:
                             selector.unregister(key.fileobj)
@@ -300,12 +322,16 @@ class _Collector:
             self._on_line(line.decode(errors="replace"))
 
 
-def _wait(child: Process[bytes], deadline: Deadline) -> bool:
+def _signal_group(child: Process[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+
+
+def _signal_name(number: int) -> str:
     try:
-        child.wait(timeout=deadline.remaining_s)
-    except subprocess.TimeoutExpired:
-        return False
-    return True
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"signal {number}"
 
 
 def _tail(finished: Finished) -> tuple[str, ...]:

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# What a person types here. Every target first sets up what it needs: system packages where it may, the
+# virtual environment, and then the command itself builds the kernel. The second run reuses all of it.
+#
+# ARGS="..." hands arguments on to klp-harness, for example make test ARGS="--kernel 6.1 -k TR_01".
+# PYTHON=... chooses the interpreter; it must be 3.11 or later.
+
+.DEFAULT_GOAL := help
+.SUFFIXES:
+
+ARGS ?=
+PYTHON ?=
+export PYTHON
+
+# A recipe ends in exec, so that make is the parent of the command; with this the command dies with make,
+# and its guests with it: kill -9 of make leaves no QEMU.
+RUN := KLP_HARNESS_DIE_WITH_PARENT=1 exec .venv/bin/klp-harness
+VENV_PYTHON := .venv/bin/python
+
+.PHONY: help
+help: ## what can be made here (this text)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+.PHONY: demo
+demo: setup ## a livepatched kernel and its transition timeline, from nothing
+	@$(RUN) demo $(ARGS)
+
+.PHONY: test
+test: setup ## unit tests, guest tests and the behaviour suite, on real kernels in QEMU
+	@$(RUN) test $(ARGS)
+
+.PHONY: bench
+bench: setup ## measure the budgets; each figure with the one it is compared to
+	@$(RUN) bench $(ARGS)
+
+.PHONY: check
+check: lint types unit checkpatch ## everything that needs no QEMU, within a minute
+
+.PHONY: lint
+lint: setup
+	@$(VENV_PYTHON) -m ruff check .
+	@$(VENV_PYTHON) -m ruff format --check .
+
+.PHONY: types
+types: setup
+	@$(VENV_PYTHON) -m mypy
+
+.PHONY: unit
+unit: setup
+	@KLP_HARNESS_DIE_WITH_PARENT=1 exec $(VENV_PYTHON) -m pytest -q tests/unit
+
+# The C sources in kernel style. checkpatch.pl comes with the kernel source in the cache.
+.PHONY: checkpatch
+checkpatch: setup
+	@exec $(VENV_PYTHON) .ci/checkpatch.py livepatch-modules guest-programs
+
+.PHONY: format
+format: setup ## put the Python code into its one format
+	@$(VENV_PYTHON) -m ruff check --fix-only .
+	@$(VENV_PYTHON) -m ruff format .
+
+# Looks for a Python that is new enough; only where there is none at all, and where it may, it installs one.
+.PHONY: setup
+setup:
+	@find_python() { \
+		for python in "$$PYTHON" python3 python3.14 python3.13 python3.12 python3.11; do \
+			[ -n "$$python" ] || continue; \
+			"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && return; \
+			[ "$$python" != "$$PYTHON" ] || return; \
+		done; \
+		return 1; \
+	}; \
+	if ! find_python && [ -z "$$PYTHON" ] && ! command -v python3 >/dev/null 2>&1 \
+			&& command -v apt-get >/dev/null 2>&1 && [ "$$(id -u)" = 0 ]; then \
+		apt-get update -q && DEBIAN_FRONTEND=noninteractive \
+			apt-get install -y -q --no-install-recommends python3 python3-venv; \
+	fi; \
+	if ! find_python; then \
+		echo "klp-harness: it needs Python 3.11 or later; found $$("$${PYTHON:-python3}" --version 2>&1)." >&2; \
+		echo "hint: install python3.11 or later with its venv module, or name one: make PYTHON=/path/to/python3" >&2; \
+		exit 2; \
+	fi; \
+	exec "$$python" -m harness.host.bootstrap
+
+.PHONY: clean
+clean: ## remove the virtual environment and what tools leave behind; the cache of kernels stays
+	@rm -rf .venv .venv.old dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@find harness tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

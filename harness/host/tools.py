@@ -1,0 +1,432 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What the harness needs from the host, found by looking, and which package has it.
+
+This is the only list of it: `make` installs from it, `klp-harness doctor` reports from it. It runs
+before any dependency is installed, so it and what it imports use the standard library alone.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import platform
+import re
+import struct
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.deadline import Deadline
+from harness.errors import CommandFailed, MissingTool
+from harness.host.process import find_program, run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+_COMPILER_DEADLINE_S = 30.0
+_PT_INTERP = 3
+
+
+class Family(StrEnum):
+    """Distributions that share package names and an installer."""
+
+    DEBIAN = "debian"
+    FEDORA = "fedora"
+    SUSE = "suse"
+    ARCH = "arch"
+    ALPINE = "alpine"
+
+
+INSTALL_COMMAND: Mapping[Family, str] = {
+    Family.DEBIAN: "apt-get install",
+    Family.FEDORA: "dnf install",
+    Family.SUSE: "zypper install",
+    Family.ARCH: "pacman -S",
+    Family.ALPINE: "apk add",
+}
+
+_FAMILY_OF_ID: Mapping[str, Family] = {
+    "debian": Family.DEBIAN,
+    "ubuntu": Family.DEBIAN,
+    "fedora": Family.FEDORA,
+    "rhel": Family.FEDORA,
+    "centos": Family.FEDORA,
+    "suse": Family.SUSE,
+    "opensuse": Family.SUSE,
+    "arch": Family.ARCH,
+    "alpine": Family.ALPINE,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distribution:
+    """The host's distribution, as /etc/os-release tells; ``family`` is None when unknown."""
+
+    name: str
+    family: Family | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tool:
+    """One thing that the host must have.
+
+    ``probe`` returns where it was found, or None. ``only_on`` limits it to the distributions where
+    it is asked for at all. An optional tool is reported and never insisted on.
+    """
+
+    name: str
+    purpose: str
+    packages: Mapping[Family, str]
+    probe: Callable[[], str | None] = field(repr=False, compare=False)
+    optional: bool = False
+    only_on: frozenset[Family] | None = None
+
+    def applies_to(self, distribution: Distribution) -> bool:
+        """Return whether this distribution is asked for the tool."""
+        return self.only_on is None or distribution.family in self.only_on
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToolState:
+    """A tool and where it was found; ``found`` is None when it is missing."""
+
+    tool: Tool
+    found: str | None
+
+
+def read_distribution() -> Distribution:
+    """Return this host's distribution; one without an os-release file is unknown."""
+    try:
+        release = platform.freedesktop_os_release()
+    except OSError:
+        release = {}
+    return distribution_from(release)
+
+
+def distribution_from(release: Mapping[str, str]) -> Distribution:
+    """Return the distribution that os-release(5) fields describe: by ID first, then by ID_LIKE."""
+    identifiers = [release.get("ID", ""), *release.get("ID_LIKE", "").split()]
+    # "opensuse-leap" and "opensuse-tumbleweed" are IDs; their family is the first word.
+    candidates = [name for id_ in identifiers for name in (id_, id_.partition("-")[0])]
+    family = next((_FAMILY_OF_ID[name] for name in candidates if name in _FAMILY_OF_ID), None)
+    return Distribution(name=release.get("PRETTY_NAME", "this system"), family=family)
+
+
+def is_static(program: Path) -> bool:
+    """Return whether a file is a 64-bit ELF program that needs no dynamic loader."""
+    try:
+        image = program.read_bytes()
+    except OSError:
+        return False
+    if image[:5] != b"\x7fELF\x02" or len(image) < 64:
+        return False
+    table, entry_size, entries = (
+        *struct.unpack_from("<Q", image, 0x20),
+        *struct.unpack_from("<HH", image, 0x36),
+    )
+    offsets = range(table, table + entry_size * entries, entry_size or 1)
+    if not offsets or offsets[-1] + 4 > len(image):
+        return False
+    return all(struct.unpack_from("<I", image, offset)[0] != _PT_INTERP for offset in offsets)
+
+
+def _program(name: str) -> Callable[[], str | None]:
+    def probe() -> str | None:
+        try:
+            return find_program(name)
+        except MissingTool:
+            return None
+
+    return probe
+
+
+def _static_program(name: str) -> Callable[[], str | None]:
+    def probe() -> str | None:
+        found = _program(name)()
+        return found if found is not None and is_static(Path(found)) else None
+
+    return probe
+
+
+def _compiler_says(*arguments: str) -> str | None:
+    try:
+        done = run(["gcc", *arguments], deadline=Deadline.after(_COMPILER_DEADLINE_S))
+    except (MissingTool, CommandFailed):
+        return None
+    return done.stdout.strip()
+
+
+def _header(name: str) -> Callable[[], str | None]:
+    def probe() -> str | None:
+        # -M lists every file read; the header asked for is among them by its full path.
+        listed = _compiler_says("-M", "-include", name, "-x", "c", "/dev/null")
+        if listed is None:
+            return None
+        return next((path for path in listed.split() if path.endswith("/" + name)), name)
+
+    return probe
+
+
+def _static_library(name: str) -> Callable[[], str | None]:
+    def probe() -> str | None:
+        # gcc prints the bare name back when it does not find the file.
+        path = _compiler_says(f"-print-file-name={name}")
+        return path if path is not None and Path(path).is_file() and path != name else None
+
+    return probe
+
+
+def _python_venv() -> str | None:
+    # Debian splits ensurepip off into python3-venv; "venv" alone imports and then fails.
+    spec = importlib.util.find_spec("ensurepip")
+    return spec.origin if spec is not None else None
+
+
+def _everywhere(name: str, **others: str) -> Mapping[Family, str]:
+    return {family: others.get(family.value, name) for family in Family}
+
+
+TOOLS: tuple[Tool, ...] = (
+    Tool(
+        name="qemu-system-x86_64",
+        purpose="runs the guests",
+        packages=_everywhere(
+            "qemu-system-x86",
+            fedora="qemu-system-x86-core",
+            suse="qemu-x86",
+            alpine="qemu-system-x86_64",
+        ),
+        probe=_program("qemu-system-x86_64"),
+    ),
+    Tool(
+        name="busybox (static)",
+        purpose="the guest's shell and commands",
+        packages=_everywhere("busybox-static", fedora="busybox", arch="busybox"),
+        probe=_static_program("busybox"),
+    ),
+    Tool(
+        name="dropbear",
+        purpose="the guest's SSH server",
+        packages=_everywhere("dropbear", debian="dropbear-bin"),
+        probe=_program("dropbear"),
+    ),
+    Tool(
+        name="dropbearkey",
+        purpose="makes the guest's host key",
+        packages=_everywhere("dropbear", debian="dropbear-bin"),
+        probe=_program("dropbearkey"),
+    ),
+    Tool(
+        name="bash",
+        purpose="the guest's bash, which the kernel's own selftests need",
+        packages=_everywhere("bash"),
+        probe=_program("bash"),
+    ),
+    Tool(
+        name="modprobe",
+        purpose="loads modules with their dependencies in the guest",
+        packages=_everywhere("kmod"),
+        probe=_program("modprobe"),
+    ),
+    Tool(
+        name="depmod",
+        purpose="lists which module depends on which",
+        packages=_everywhere("kmod"),
+        probe=_program("depmod"),
+    ),
+    Tool(
+        name="setpriv",
+        purpose="has every child of the harness die with it",
+        packages=_everywhere("util-linux", alpine="setpriv"),
+        probe=_program("setpriv"),
+    ),
+    Tool(
+        name="gcc",
+        purpose="compiles kernels, modules and guest programs",
+        packages=_everywhere("gcc"),
+        probe=_program("gcc"),
+    ),
+    Tool(
+        name="static libc",
+        purpose="links guest programs without libraries",
+        packages=_everywhere(
+            "glibc",
+            debian="libc6-dev",
+            fedora="glibc-static",
+            suse="glibc-devel-static",
+            alpine="musl-dev",
+        ),
+        probe=_static_library("libc.a"),
+    ),
+    Tool(
+        name="make",
+        purpose="builds kernels and modules",
+        packages=_everywhere("make"),
+        probe=_program("make"),
+    ),
+    Tool(
+        name="ld",
+        purpose="links kernels and modules",
+        packages=_everywhere("binutils"),
+        probe=_program("ld"),
+    ),
+    Tool(
+        name="flex",
+        purpose="builds the kernel's Kconfig",
+        packages=_everywhere("flex"),
+        probe=_program("flex"),
+    ),
+    Tool(
+        name="bison",
+        purpose="builds the kernel's Kconfig",
+        packages=_everywhere("bison"),
+        probe=_program("bison"),
+    ),
+    Tool(
+        name="bc",
+        purpose="makes the kernel's timeconst.h",
+        packages=_everywhere("bc"),
+        probe=_program("bc"),
+    ),
+    Tool(
+        name="perl",
+        purpose="runs the kernel's scripts, checkpatch.pl among them",
+        packages=_everywhere("perl"),
+        probe=_program("perl"),
+    ),
+    Tool(
+        name="cpio",
+        purpose="packs a kernel's headers and initramfs",
+        packages=_everywhere("cpio"),
+        probe=_program("cpio"),
+    ),
+    Tool(
+        name="tar",
+        purpose="unpacks kernel sources",
+        packages=_everywhere("tar"),
+        probe=_program("tar"),
+    ),
+    Tool(
+        name="xz",
+        purpose="unpacks kernel sources",
+        packages=_everywhere("xz", debian="xz-utils"),
+        probe=_program("xz"),
+    ),
+    Tool(
+        name="patch",
+        purpose="applies patches to kernel sources",
+        packages=_everywhere("patch"),
+        probe=_program("patch"),
+    ),
+    Tool(
+        name="gelf.h",
+        purpose="the kernel's objtool reads ELF files with libelf",
+        packages=_everywhere(
+            "libelf-devel",
+            debian="libelf-dev",
+            fedora="elfutils-libelf-devel",
+            arch="libelf",
+            alpine="elfutils-dev",
+        ),
+        probe=_header("gelf.h"),
+    ),
+    Tool(
+        name="openssl/ssl.h",
+        purpose="the kernel's certificate and module signing tools",
+        packages=_everywhere(
+            "openssl-devel",
+            debian="libssl-dev",
+            suse="libopenssl-devel",
+            arch="openssl",
+            alpine="openssl-dev",
+        ),
+        probe=_header("openssl/ssl.h"),
+    ),
+    Tool(
+        name="python3 venv",
+        purpose="makes the virtual environment",
+        packages=_everywhere("python3", debian="python3-venv", arch="python"),
+        probe=_python_venv,
+    ),
+    Tool(
+        name="apt-get",
+        purpose="fetches kernel sources from the distribution's archive",
+        packages={Family.DEBIAN: "apt"},
+        probe=_program("apt-get"),
+        only_on=frozenset({Family.DEBIAN}),
+    ),
+    Tool(
+        name="dpkg-deb",
+        purpose="unpacks kernel source packages",
+        packages={Family.DEBIAN: "dpkg"},
+        probe=_program("dpkg-deb"),
+        only_on=frozenset({Family.DEBIAN}),
+    ),
+    Tool(
+        name="ccache",
+        purpose="makes building the same kernel files again quicker",
+        packages=_everywhere("ccache"),
+        probe=_program("ccache"),
+        optional=True,
+    ),
+)
+
+
+def examine_tools(distribution: Distribution) -> tuple[ToolState, ...]:
+    """Look for every tool that this distribution is asked for; a matter of 0.2 s."""
+    return tuple(
+        ToolState(tool=tool, found=tool.probe()) for tool in TOOLS if tool.applies_to(distribution)
+    )
+
+
+def missing_tools(distribution: Distribution) -> tuple[Tool, ...]:
+    """Return the required tools that this host lacks."""
+    return tuple(
+        state.tool
+        for state in examine_tools(distribution)
+        if state.found is None and not state.tool.optional
+    )
+
+
+def packages_for(tools: tuple[Tool, ...], family: Family) -> tuple[str, ...]:
+    """Return the packages that have these tools, each once, in the order of the list."""
+    return tuple(dict.fromkeys(tool.packages[family] for tool in tools if family in tool.packages))
+
+
+def install_command(tools: tuple[Tool, ...], distribution: Distribution) -> str | None:
+    """Return what root types to install these tools, or None on an unknown distribution."""
+    if distribution.family is None:
+        return None
+    packages = packages_for(tools, distribution.family)
+    return " ".join([INSTALL_COMMAND[distribution.family], *packages]) if packages else None
+
+
+def explain_missing(tools: tuple[Tool, ...], distribution: Distribution) -> tuple[str, str]:
+    """Return one sentence that names what is missing and why, and one that tells how to get it."""
+    named = ", ".join(f"{tool.name} ({tool.purpose})" for tool in tools)
+    command = install_command(tools, distribution)
+    if command is not None:
+        return f"{distribution.name} lacks {named}", f"as root: {command}"
+    per_family = "; ".join(
+        f"{family.value}: {INSTALL_COMMAND[family]} {' '.join(packages_for(tools, family))}"
+        for family in Family
+        if packages_for(tools, family)
+    )
+    return f"{distribution.name} lacks {named}", f"install the matching packages ({per_family})"
+
+
+def program_version(name: str) -> str | None:
+    """Return the first dotted number that ``NAME --version`` prints; None without the program."""
+    text = _version_text(name)
+    match = re.search(r"\d+(?:\.\d+)+", text) if text is not None else None
+    return match.group() if match else None
+
+
+@functools.cache
+def _version_text(name: str) -> str | None:
+    try:
+        done = run([name, "--version"], deadline=Deadline.after(_COMPILER_DEADLINE_S))
+    except (MissingTool, CommandFailed):
+        return None
+    return done.stdout
