@@ -24,6 +24,7 @@ _CRASHED = "???"
 @dataclass
 class _Test:
     outcome: CheckOutcome = CheckOutcome.PASSED
+    called: bool = False
     seconds: float = 0.0
     detail: str | None = None
     fault: int | None = None
@@ -45,6 +46,7 @@ class Collector:
         """Take a phase of a test."""
         test = self._tests.setdefault(report.nodeid, _Test())
         test.seconds += report.duration
+        test.called = test.called or report.when == "call"
         test.properties += [p for p in report.user_properties if p not in test.properties]
         outcome = _outcome(report)
         if outcome is not CheckOutcome.PASSED and test.outcome not in _WORST:
@@ -76,6 +78,8 @@ class Collector:
                 detail=test.detail,
             )
             for nodeid, test in self._tests.items()
+            # One that was interrupted after its setup has not passed.
+            if test.called or test.outcome is not CheckOutcome.PASSED
         ]
         tests += [
             TestResult(id=nodeid, outcome=CheckOutcome.ERROR, seconds=0.0, detail=text)

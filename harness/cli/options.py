@@ -8,7 +8,20 @@ from typing import Annotated
 
 import typer
 
-DEFAULT_KERNEL = "6.1"
+from harness.kernel.build import DEFAULT_SPEC as DEFAULT_KERNEL
+
+__all__ = [
+    "DEFAULT_KERNEL",
+    "AccelAsked",
+    "AccelOption",
+    "JsonFile",
+    "JunitFile",
+    "KernelConfig",
+    "KernelSpec",
+    "KernelSpecs",
+    "Sha256",
+    "Smp",
+]
 
 
 class AccelAsked(StrEnum):

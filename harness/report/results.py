@@ -38,7 +38,10 @@ class CheckOutcome(StrEnum):
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # What has a default is written all the same: a reader may rely on every field.
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", json_schema_serialization_defaults_required=True
+    )
 
 
 class ErrorFacts(_Model):

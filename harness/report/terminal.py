@@ -72,7 +72,7 @@ class Terminal:
             with _bar(self.err) as bar:
                 yield _BarProgress(bar)
         else:
-            lines = _LineProgress(self.note)
+            lines = LineProgress(self.note)
             yield lines
             lines.finish()
 
@@ -118,7 +118,9 @@ class _Count:
         return f"{self.done}{of} {self.what}"
 
 
-class _LineProgress(TerminalProgress):
+class LineProgress(TerminalProgress):
+    """Plain lines with the time since the beginning, for a log that nobody watches."""
+
     def __init__(
         self, say: Callable[[str], None], *, clock: Callable[[], float] = time.monotonic
     ) -> None:
@@ -129,10 +131,12 @@ class _LineProgress(TerminalProgress):
         self._unsaid: _Count | None = None
 
     def stage(self, text: str) -> None:
+        """Say what begins now."""
         self.finish()
         self._line(text)
 
     def count(self, done: int, total: int | None, what: str) -> None:
+        """Say how far it is, unless something was said a moment ago."""
         self._unsaid = _Count(done=done, total=total, what=what)
         if self._clock() - self._spoke_s >= _LINE_EVERY_S:
             self.finish()
