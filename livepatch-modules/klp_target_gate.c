@@ -1,0 +1,391 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * klp_target_gate - /dev/klp_gate: hold a task inside a function, let it go.
+ *
+ * The device has eight gates, all open at first. A task enters gate N by
+ * reading at offset N * 4096, or by touching page N of a fresh mapping. While
+ * the gate is closed the task sleeps inside the function of that gate:
+ *
+ *	0, 1, 2	klp_gate_wait()			uninterruptible
+ *	3	klp_gate_wait_interruptible()	a signal ends it, the call restarts
+ *	4	klp_gate_wait_second()		uninterruptible
+ *	5, 6, 7	klp_gate_wait_plain()		uninterruptible; never patch this one
+ *
+ * The read returns "N original\n", or "N patched\n" when the function
+ * returned non-zero, as the new bodies do. Writing lines of "close N" and
+ * "open N" sets the gates; opening releases the tasks that wait at that moment,
+ * even when the gate is closed again before they have run. A write with one bad
+ * line changes nothing.
+ *
+ * Each gate has one page, which every mapping shows. copy_process() reads and
+ * writes user memory at known places: a page of this device put there holds a
+ * fork where it is wanted, on an unmodified kernel. The task holds its mmap_lock
+ * meanwhile, so other threads of its address space cannot mmap() or fork().
+ *
+ * Attributes in /sys/class/misc/klp_gate/: "waiting" has a line "N TID" for
+ * each task asleep in a gate, "open" has one digit per gate.
+ *
+ * Serves TR-01, TR-02, TR-04, TR-07 to TR-10, TR-15, TR-16, TR-25, FO-02 to
+ * FO-04, SG-01, FC-01 to FC-06, CB-09, CB-10, RP-04, RP-08, ST-02, LD-04.
+ */
+
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/device.h>
+#include <linux/fs.h>
+#include <linux/kernel.h>
+#include <linux/list.h>
+#include <linux/miscdevice.h>
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/sched/signal.h>
+#include <linux/slab.h>
+#include <linux/spinlock.h>
+#include <linux/string.h>
+#include <linux/sysfs.h>
+#include <linux/uaccess.h>
+#include <linux/wait.h>
+
+#include "klp_compat.h"
+#include "klp_gate.h"
+
+#define KLP_GATE_ALL	GENMASK(KLP_GATES - 1, 0)
+
+/* A task in a closed gate; lives on that task's stack. */
+struct klp_gate_waiter {
+	struct list_head list;
+	struct task_struct *task;
+	unsigned int gate;
+	bool released;
+};
+
+static DEFINE_SPINLOCK(klp_gate_lock);	/* the two below, and each waiter's fields */
+static unsigned long klp_gate_open = KLP_GATE_ALL;
+static LIST_HEAD(klp_gate_waiters);
+
+static wait_queue_head_t klp_gate_queues[KLP_GATES];
+static struct page *klp_gate_pages[KLP_GATES];
+
+static bool klp_gate_pass(struct klp_gate_waiter *waiter, unsigned int n)
+{
+	bool open;
+
+	spin_lock(&klp_gate_lock);
+	open = klp_gate_open & BIT(n);
+	if (!open) {
+		waiter->task = current;
+		waiter->gate = n;
+		waiter->released = false;
+		list_add_tail(&waiter->list, &klp_gate_waiters);
+	}
+	spin_unlock(&klp_gate_lock);
+	return open;
+}
+
+static void klp_gate_leave(struct klp_gate_waiter *waiter)
+{
+	spin_lock(&klp_gate_lock);
+	list_del(&waiter->list);
+	spin_unlock(&klp_gate_lock);
+}
+
+/**
+ * klp_gate_sleep - sleep on a gate; no signal ends it
+ * @n: the gate
+ */
+noinline void klp_gate_sleep(unsigned int n)
+{
+	struct klp_gate_waiter waiter;
+
+	if (WARN_ON_ONCE(n >= KLP_GATES) || klp_gate_pass(&waiter, n))
+		return;
+	wait_event(klp_gate_queues[n], READ_ONCE(waiter.released));
+	klp_gate_leave(&waiter);
+}
+EXPORT_SYMBOL_GPL(klp_gate_sleep);
+
+/**
+ * klp_gate_sleep_interruptible - sleep on a gate until it opens or a signal comes
+ * @n: the gate
+ *
+ * Return: 0, or -ERESTARTSYS after a signal.
+ */
+noinline int klp_gate_sleep_interruptible(unsigned int n)
+{
+	struct klp_gate_waiter waiter;
+	int ret;
+
+	if (WARN_ON_ONCE(n >= KLP_GATES) || klp_gate_pass(&waiter, n))
+		return 0;
+	ret = wait_event_interruptible(klp_gate_queues[n], READ_ONCE(waiter.released));
+	klp_gate_leave(&waiter);
+	return ret;
+}
+EXPORT_SYMBOL_GPL(klp_gate_sleep_interruptible);
+
+/*
+ * The functions of the gates. barrier() after the sleep: a call in tail
+ * position becomes a jump, and the function would not be on the stack.
+ */
+static __klp_noipa int klp_gate_wait(unsigned int n)
+{
+	klp_gate_sleep(n);
+	barrier();
+	return 0;
+}
+
+static __klp_noipa int klp_gate_wait_second(unsigned int n)
+{
+	klp_gate_sleep(n);
+	barrier();
+	return 0;
+}
+
+static __klp_noipa int klp_gate_wait_plain(unsigned int n)
+{
+	klp_gate_sleep(n);
+	barrier();
+	return 0;
+}
+
+static __klp_noipa int klp_gate_wait_interruptible(unsigned int n)
+{
+	int ret;
+
+	ret = klp_gate_sleep_interruptible(n);
+	barrier();
+	return ret;
+}
+
+static int klp_gate_enter(unsigned int n)
+{
+	switch (n) {
+	case 0 ... 2:
+		return klp_gate_wait(n);
+	case 3:
+		return klp_gate_wait_interruptible(n);
+	case 4:
+		return klp_gate_wait_second(n);
+	default:
+		return klp_gate_wait_plain(n);
+	}
+}
+
+static ssize_t klp_gate_read(struct file *file, char __user *buf, size_t count, loff_t *ppos)
+{
+	unsigned long long n = *ppos >> PAGE_SHIFT;
+	char text[32];
+	int ret;
+
+	if (*ppos < 0 || n >= KLP_GATES)
+		return -EINVAL;
+	/* The end of the text of an earlier read: "cat" stops here. */
+	if (offset_in_page(*ppos))
+		return 0;
+
+	ret = klp_gate_enter(n);
+	if (ret < 0)
+		return ret;
+
+	count = min_t(size_t, count, scnprintf(text, sizeof(text), "%llu %s\n", n,
+					       ret ? "patched" : "original"));
+	if (copy_to_user(buf, text, count))
+		return -EFAULT;
+	*ppos += count;
+	return count;
+}
+
+static int klp_gate_parse(const char *line, unsigned long *opened, unsigned long *closed,
+			  unsigned long *released)
+{
+	size_t skip;
+	unsigned int n;
+	bool open;
+	int ret;
+
+	skip = str_has_prefix(line, "open ");
+	open = skip;
+	if (!skip)
+		skip = str_has_prefix(line, "close ");
+	if (!skip)
+		return -EINVAL;
+
+	ret = kstrtouint(line + skip, 10, &n);
+	if (ret)
+		return ret;
+	if (n >= KLP_GATES)
+		return -EINVAL;
+
+	if (open) {
+		*opened |= BIT(n);
+		*closed &= ~BIT(n);
+		*released |= BIT(n);
+	} else {
+		*opened &= ~BIT(n);
+		*closed |= BIT(n);
+	}
+	return 0;
+}
+
+static ssize_t klp_gate_write(struct file *file, const char __user *buf, size_t count, loff_t *ppos)
+{
+	unsigned long opened = 0, closed = 0, released = 0;
+	struct klp_gate_waiter *waiter;
+	char *text, *cursor, *line;
+	unsigned int n;
+	int ret = 0;
+
+	if (!count || count > PAGE_SIZE)
+		return -EINVAL;
+	text = memdup_user_nul(buf, count);
+	if (IS_ERR(text))
+		return PTR_ERR(text);
+
+	cursor = text;
+	while (!ret && (line = strsep(&cursor, "\n")))
+		if (*line)
+			ret = klp_gate_parse(line, &opened, &closed, &released);
+	kfree(text);
+	if (ret)
+		return ret;
+
+	spin_lock(&klp_gate_lock);
+	klp_gate_open = (klp_gate_open | opened) & ~closed;
+	list_for_each_entry(waiter, &klp_gate_waiters, list)
+		if (released & BIT(waiter->gate))
+			WRITE_ONCE(waiter->released, true);
+	spin_unlock(&klp_gate_lock);
+
+	for_each_set_bit(n, &released, KLP_GATES)
+		wake_up_all(&klp_gate_queues[n]);
+	return count;
+}
+
+static vm_fault_t klp_gate_fault(struct vm_fault *vmf)
+{
+	struct page *page;
+
+	if (vmf->pgoff >= KLP_GATES)
+		return VM_FAULT_SIGBUS;
+	page = klp_gate_pages[vmf->pgoff];
+
+	/*
+	 * After a signal a user-mode access is made again once the signal has
+	 * been handled. The kernel's own access would fault again at once, for
+	 * ever, so that one fails with EFAULT.
+	 */
+	if (klp_gate_enter(vmf->pgoff) < 0)
+		return vmf->flags & FAULT_FLAG_USER ? VM_FAULT_NOPAGE : VM_FAULT_SIGBUS;
+
+	get_page(page);
+	vmf->page = page;
+	return 0;
+}
+
+static const struct vm_operations_struct klp_gate_vm_ops = {
+	.fault = klp_gate_fault,
+};
+
+static int klp_gate_mmap(struct file *file, struct vm_area_struct *vma)
+{
+	vma->vm_ops = &klp_gate_vm_ops;
+	return 0;
+}
+
+static const struct file_operations klp_gate_fops = {
+	.owner = THIS_MODULE,
+	.llseek = default_llseek,
+	.read = klp_gate_read,
+	.write = klp_gate_write,
+	.mmap = klp_gate_mmap,
+};
+
+static ssize_t waiting_show(struct device *dev, struct device_attribute *attr, char *buf)
+{
+	struct klp_gate_waiter *waiter;
+	int len = 0;
+
+	spin_lock(&klp_gate_lock);
+	list_for_each_entry(waiter, &klp_gate_waiters, list) {
+		/* On the list but still on its way to sleep, or woken: not asleep. */
+		if (waiter->released || task_is_running(waiter->task))
+			continue;
+		len += sysfs_emit_at(buf, len, "%u %d\n", waiter->gate, task_pid_nr(waiter->task));
+	}
+	spin_unlock(&klp_gate_lock);
+	return len;
+}
+static DEVICE_ATTR_RO(waiting);
+
+static ssize_t open_show(struct device *dev, struct device_attribute *attr, char *buf)
+{
+	unsigned long open = READ_ONCE(klp_gate_open);
+	unsigned int n;
+	int len = 0;
+
+	for (n = 0; n < KLP_GATES; n++)
+		len += sysfs_emit_at(buf, len, "%d", !!(open & BIT(n)));
+	len += sysfs_emit_at(buf, len, "\n");
+	return len;
+}
+static DEVICE_ATTR_RO(open);
+
+static struct attribute *klp_gate_attrs[] = {
+	&dev_attr_waiting.attr,
+	&dev_attr_open.attr,
+	NULL
+};
+ATTRIBUTE_GROUPS(klp_gate);
+
+static struct miscdevice klp_gate_device = {
+	.minor = MISC_DYNAMIC_MINOR,
+	.name = "klp_gate",
+	.fops = &klp_gate_fops,
+	.groups = klp_gate_groups,
+	.mode = 0600,
+};
+
+static void klp_gate_free_pages(void)
+{
+	unsigned int n;
+
+	for (n = 0; n < KLP_GATES; n++)
+		if (klp_gate_pages[n])
+			put_page(klp_gate_pages[n]);
+}
+
+static int __init klp_target_gate_init(void)
+{
+	unsigned int n;
+	int ret;
+
+	for (n = 0; n < KLP_GATES; n++) {
+		init_waitqueue_head(&klp_gate_queues[n]);
+		klp_gate_pages[n] = alloc_page(GFP_KERNEL | __GFP_ZERO);
+		if (!klp_gate_pages[n]) {
+			ret = -ENOMEM;
+			goto err_pages;
+		}
+	}
+
+	ret = misc_register(&klp_gate_device);
+	if (ret)
+		goto err_pages;
+	return 0;
+
+err_pages:
+	klp_gate_free_pages();
+	return ret;
+}
+
+/* Nobody is asleep here: the open files pin the module, by .owner. */
+static void __exit klp_target_gate_exit(void)
+{
+	misc_deregister(&klp_gate_device);
+	klp_gate_free_pages();
+}
+
+module_init(klp_target_gate_init);
+module_exit(klp_target_gate_exit);
+MODULE_DESCRIPTION("Livepatch test target: gates that hold a task inside a function");
+MODULE_LICENSE("GPL");

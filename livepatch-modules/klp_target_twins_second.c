@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * klp_target_twins, the second klp_twin(): sympos 2. See klp_target_twins_first.c.
+ */
+
+#include "klp_compat.h"
+#include "klp_twins.h"
+
+static __klp_noipa const char *klp_twin(void)
+{
+	return "second";
+}
+
+const char *klp_twins_second(void)
+{
+	return klp_twin();
+}

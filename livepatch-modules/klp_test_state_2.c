@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * klp_test_state_2 - a cumulative livepatch with version 2 of system state 1.
+ *
+ * Parameter: replace (bool), default on. See klp_state_patch.h.
+ *
+ * Serves KS-01, KS-02, RP-07.
+ */
+
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#define KLP_STATE_VERSION	2
+
+#include "klp_state_patch.h"
+
+MODULE_INFO(livepatch, "Y");
