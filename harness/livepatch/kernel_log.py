@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The guest's kernel log from a mark on."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from harness.deadline import Deadline, wait_until
+from harness.errors import HarnessError
+from harness.livepatch.callbacks import CallbackEvent, read_callbacks
+from harness.livepatch.waiting import QUICK_S, scaled
+
+if TYPE_CHECKING:
+    from harness.livepatch.guest import Guest
+    from harness.wire import KlogRecord
+
+_POLL_S = 0.1
+
+
+class KernelLog:
+    """Reads the kernel log; the mark is set when this is made."""
+
+    def __init__(self, guest: Guest) -> None:
+        self._guest = guest
+        self._records: list[KlogRecord] = []
+        self._next = 0
+        self.mark()
+
+    def mark(self) -> None:
+        """Forget what the kernel has logged so far."""
+        self._next = self._guest.klog(self._next).next
+        self._records = []
+
+    def since_mark(self) -> list[KlogRecord]:
+        """Return the records since the mark.
+
+        Raises HarnessError when the kernel overwrote some before they were read.
+        """
+        batch = self._guest.klog(self._next)
+        if batch.lost:
+            raise HarnessError(
+                f"the kernel log lost {batch.lost} records before they were read",
+                hint="boot with a larger log_buf_len, or read the log more often",
+            )
+        self._next = batch.next
+        self._records += batch.records
+        return list(self._records)
+
+    def texts(self) -> list[str]:
+        """Return the texts of the records since the mark."""
+        return [record.text for record in self.since_mark()]
+
+    def matching(self, pattern: str) -> list[KlogRecord]:
+        """Return the records since the mark in whose text the regular expression is found."""
+        wanted = re.compile(pattern)
+        return [record for record in self.since_mark() if wanted.search(record.text)]
+
+    def callbacks(self) -> list[CallbackEvent]:
+        """Return the callbacks that ran since the mark, in order."""
+        return read_callbacks(self.since_mark())
+
+    def wait_for(self, pattern: str, deadline: Deadline | None = None) -> KlogRecord:
+        """Wait until a record since the mark matches, and return it.
+
+        Raises TimeoutError that tells what was logged instead.
+        """
+        deadline = deadline or scaled(self._guest, QUICK_S)
+        found: list[KlogRecord] = []
+
+        def look() -> bool:
+            found[:] = self.matching(pattern)[:1]
+            return bool(found)
+
+        if not wait_until(look, deadline, interval_s=_POLL_S):
+            last = [record.text for record in self._records[-10:]]
+            said = "\n".join(["it ends with:", *last]) if last else "nothing was logged"
+            raise TimeoutError(f"the kernel log has no line that matches {pattern!r}: {said}")
+        return found[0]

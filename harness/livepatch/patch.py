@@ -1,0 +1,302 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Livepatches in the guest: load, watch, disable, reverse, force, unload.
+
+What a patch is and does is read from /sys/kernel/livepatch
+(Documentation/ABI/testing/sysfs-kernel-livepatch), never remembered.
+"""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from harness.errors import TransitionTimeout, UsageError
+from harness.livepatch.blockers import Blocker, find_blockers
+from harness.livepatch.modules import Module, Parameter, find_module, format_params, module_name
+from harness.livepatch.sysfs import SYSFS, Directory, flag
+from harness.livepatch.tasks import PatchState
+from harness.livepatch.waiting import TRANSITION_S, poll, scaled
+from harness.wire import Op
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from harness.deadline import Deadline
+    from harness.livepatch.guest import Guest
+
+_NO_MODULES: Mapping[str, Path] = MappingProxyType({})
+
+
+@dataclass(frozen=True, kw_only=True, order=True)
+class PatchedFunction:
+    """A function that a patch names. ``sympos`` counts from 1; 0 in a patch shows as 1."""
+
+    name: str
+    sympos: int
+
+
+class PatchObject(Directory):
+    """An object of a patch: vmlinux or a target module, loaded or not."""
+
+    def __init__(self, guest: Guest, patch: str, name: str) -> None:
+        super().__init__(guest, f"{SYSFS}/{patch}/{name}")
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"<object {self.name}>"
+
+    @property
+    def patched(self) -> bool | None:
+        """Whether its functions are patched; None on a kernel without the attribute (before 6.1).
+
+        Raises FileNotFoundError when the patch is gone.
+        """
+        text = self.optional("patched")
+        return None if text is None else flag(text, f"{self.path}/patched")
+
+    def functions(self) -> tuple[PatchedFunction, ...]:
+        """Return the functions of the object, nops of an atomic replace included.
+
+        Raises FileNotFoundError when the patch is gone.
+        """
+        found = []
+        for name in self.subdirectories():
+            function, _, sympos = name.rpartition(",")
+            found.append(PatchedFunction(name=function, sympos=int(sympos)))
+        return tuple(sorted(found))
+
+
+class Patch(Directory):
+    """A livepatch by its name. The handle outlives the patch: ``exists`` tells."""
+
+    def __init__(self, guest: Guest, name: str) -> None:
+        super().__init__(guest, f"{SYSFS}/{name}")
+        self.name = name
+        self.module = Module(guest, name)
+
+    def __repr__(self) -> str:
+        return f"<patch {self.name}>"
+
+    # -- what it is ---------------------------------------------------------------------------
+
+    @property
+    def enabled(self) -> bool:
+        """Whether it is enabled, or being so: flips when a transition starts.
+
+        Raises FileNotFoundError when the patch is gone.
+        """
+        return flag(self.read("enabled"), f"{self.path}/enabled")
+
+    @property
+    def in_transition(self) -> bool:
+        """Whether its transition runs. Raises FileNotFoundError when the patch is gone."""
+        return flag(self.read("transition"), f"{self.path}/transition")
+
+    @property
+    def replace(self) -> bool | None:
+        """Whether it replaces all others; None on a kernel without the attribute (before 6.11)."""
+        text = self.optional("replace")
+        return None if text is None else flag(text, f"{self.path}/replace")
+
+    @property
+    def stack_order(self) -> int | None:
+        """Its place in the stack from 1; None on a kernel without the attribute (before 6.14)."""
+        text = self.optional("stack_order")
+        return None if text is None else int(text)
+
+    def objects(self) -> tuple[PatchObject, ...]:
+        """Return its objects by name. Raises FileNotFoundError when the patch is gone."""
+        return tuple(PatchObject(self._guest, self.name, name) for name in self.subdirectories())
+
+    def object(self, name: str) -> PatchObject:
+        """Return the handle of one object, whether it exists or not."""
+        return PatchObject(self._guest, self.name, name)
+
+    def blockers(self) -> list[Blocker]:
+        """Return who holds its transition up, by thread id; none when no transition runs."""
+        try:
+            if not self.in_transition:
+                return []
+            target = PatchState.PATCHED if self.enabled else PatchState.UNPATCHED
+            functions = [
+                (patched.name, function.name)
+                for patched in self.objects()
+                for function in patched.functions()
+            ]
+            patches = Directory(self._guest, SYSFS).subdirectories()
+        except FileNotFoundError:
+            return []
+        return find_blockers(self._guest, target, functions=functions, patches=patches)
+
+    # -- what it is told ----------------------------------------------------------------------
+
+    def enable(self) -> None:
+        """Write 1 to ``enabled``: turns a running disable round. Raises OSError when refused."""
+        self.write("enabled", "1")
+
+    def disable(self, *, wait: bool = True, deadline: Deadline | None = None) -> None:
+        """Write 0 to ``enabled``, and wait for the transition's end unless told not to.
+
+        Raises OSError when it is refused, and TransitionTimeout.
+        """
+        self.write("enabled", "0")
+        if wait:
+            self.wait_complete(deadline)
+
+    def reverse(self) -> None:
+        """Turn the running transition round, without waiting. Raises OSError when refused.
+
+        Raises UsageError when none runs: the write would disable the patch instead.
+        """
+        if not self.in_transition:
+            raise UsageError(f"{self.name} is in no transition that could be reversed")
+        self.write("enabled", "0" if self.enabled else "1")
+
+    def force(self) -> None:
+        """Write 1 to ``force``: ends its transition at once. Raises OSError when refused."""
+        self.write("force", "1")
+
+    def wait_complete(self, deadline: Deadline | None = None) -> None:
+        """Wait until no transition of it runs; a patch that is gone has completed.
+
+        The deadline is 30 s on quick hardware unless given. Raises TransitionTimeout that names
+        each blocking task, its state, and the patched function on its stack.
+        """
+        deadline = deadline or scaled(self._guest, TRANSITION_S)
+        waited_s = deadline.remaining_s
+        outcome = self._guest.poll_file(
+            f"{self.path}/transition", Op.DIFFERS, "1", deadline=deadline
+        )
+        if outcome.errno == errno.ETIMEDOUT and outcome.text is not None:
+            raise self._timeout(waited_s)
+
+    def wait_gone(self, deadline: Deadline | None = None) -> None:
+        """Wait until it has left sysfs, after a disable or a replacement.
+
+        Raises TransitionTimeout.
+        """
+        deadline = deadline or scaled(self._guest, TRANSITION_S)
+        waited_s = deadline.remaining_s
+        if not poll(self._guest, self.path, Op.ABSENT, deadline=deadline):
+            raise self._timeout(waited_s)
+
+    def unload(self, deadline: Deadline | None = None) -> None:
+        """Wait until a disabled or replaced patch has gone and nothing uses it, and unload it.
+
+        Raises TransitionTimeout when it does not go, and ModuleRefused with the kernel's errno:
+        at once when it is enabled (EBUSY), and when something still uses it at the deadline.
+        """
+        deadline = deadline or scaled(self._guest, TRANSITION_S)
+        if not self._stays_enabled():
+            self.wait_gone(deadline)
+            self.module.wait_unused(deadline)
+        self.module.unload()
+
+    def describe_blockers(self) -> tuple[str, ...]:
+        """Return for a person who holds its transition up, with stacks."""
+        return tuple(line for blocker in self.blockers() for line in blocker.describe())
+
+    def _stays_enabled(self) -> bool:
+        try:
+            return self.enabled and not self.in_transition
+        except FileNotFoundError:
+            return False
+
+    def _timeout(self, waited_s: float) -> TransitionTimeout:
+        blockers = self.blockers()
+        if not blockers:
+            why = "no task blocks it" if self.exists else "it is gone by now"
+        else:
+            names = ", ".join(
+                f"{blocker.task.comm} ({blocker.task.tid}) in {blocker.in_function or '?'}"
+                for blocker in blockers[:3]
+            )
+            more = f" and {len(blockers) - 3} more" if len(blockers) > 3 else ""
+            why = f"held by {names}{more}"
+        return TransitionTimeout(
+            f"{self.name} did not end its transition within {waited_s:.0f} s: {why}",
+            details=tuple(line for blocker in blockers for line in blocker.describe()),
+        )
+
+
+class Livepatch:
+    """Live patching in one guest. ``modules`` are the modules known by name."""
+
+    def __init__(self, guest: Guest, *, modules: Mapping[str, Path] = _NO_MODULES) -> None:
+        self.guest = guest
+        self._modules = modules
+
+    def load(
+        self,
+        module: str | Path,
+        /,
+        *,
+        wait: bool = False,
+        deadline: Deadline | None = None,
+        **params: Parameter,
+    ) -> Patch:
+        """Load a livepatch by a known name or a path; its transition has started when this returns.
+
+        With ``wait`` it has ended too. Raises ModuleRefused with the kernel's errno, and UsageError
+        for an unknown name or a module that made no patch of its name.
+        """
+        patch = Patch(self.guest, self._insmod(module, params, deadline))
+        if not patch.exists:
+            raise UsageError(
+                f"{patch.name} is loaded but made no patch in {SYSFS}",
+                hint="load_target() is for modules that are no livepatches",
+            )
+        if wait:
+            patch.wait_complete(deadline)
+        return patch
+
+    def load_target(
+        self, module: str | Path, /, *, deadline: Deadline | None = None, **params: Parameter
+    ) -> Module:
+        """Load an ordinary module; raises ModuleRefused and UsageError as ``load`` does."""
+        return Module(self.guest, self._insmod(module, params, deadline))
+
+    def patch(self, name: str) -> Patch:
+        """Return the handle of a patch, whether it exists or not."""
+        return Patch(self.guest, name)
+
+    def module(self, name: str) -> Module:
+        """Return the handle of a module, whether it is loaded or not."""
+        return Module(self.guest, name)
+
+    def patches(self) -> list[Patch]:
+        """Return the patches that exist, by name. Raises FileNotFoundError without livepatching."""
+        names = Directory(self.guest, SYSFS).subdirectories()
+        return [Patch(self.guest, name) for name in names]
+
+    def in_transition(self) -> Patch | None:
+        """Return the patch whose transition runs: there is one at most."""
+        for patch in self.patches():
+            try:
+                if patch.in_transition:
+                    return patch
+            except FileNotFoundError:
+                continue
+        return None
+
+    def describe_transition(self) -> str:
+        """Return for a person what is in transition and who holds it up."""
+        patch = self.in_transition()
+        if patch is None:
+            return "no transition runs"
+        try:
+            direction = "being enabled" if patch.enabled else "being disabled"
+        except FileNotFoundError:
+            return f"{patch.name} has just gone"
+        lines = patch.describe_blockers() or ("no task blocks it",)
+        return "\n".join([f"{patch.name} is {direction}", *lines])
+
+    def _insmod(
+        self, module: str | Path, params: Mapping[str, Parameter], deadline: Deadline | None
+    ) -> str:
+        path = find_module(module, self._modules)
+        self.guest.insmod(self.guest.upload(path), format_params(params), deadline=deadline)
+        return module_name(path)

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A directory of /sys/kernel/livepatch; which attributes a kernel has is found by looking."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from harness.livepatch.guest import Guest
+
+SYSFS = "/sys/kernel/livepatch"
+
+
+class Directory:
+    """One directory with attributes."""
+
+    def __init__(self, guest: Guest, path: str) -> None:
+        self._guest = guest
+        self.path = path
+
+    @property
+    def exists(self) -> bool:
+        """Whether the directory is there. It goes asynchronously after its patch is disabled."""
+        try:
+            self._guest.stat(self.path)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def has(self, attribute: str) -> bool:
+        """Return whether this kernel has the attribute."""
+        try:
+            self._guest.stat(f"{self.path}/{attribute}")
+        except FileNotFoundError:
+            return False
+        return True
+
+    def read(self, attribute: str) -> str:
+        """Return an attribute's text without its line end; raises OSError."""
+        return self._guest.read(f"{self.path}/{attribute}").removesuffix("\n")
+
+    def write(self, attribute: str, text: str) -> None:
+        """Write a text to an attribute; raises OSError with the errno of a refusal."""
+        self._guest.write(f"{self.path}/{attribute}", text)
+
+    def modes(self) -> dict[str, int]:
+        """Return each attribute's permission bits by its name."""
+        return {
+            entry.name: entry.mode
+            for entry in self._guest.list_dir(self.path)
+            if entry.type == "file"
+        }
+
+    def subdirectories(self) -> tuple[str, ...]:
+        """Return the names of the directories in it."""
+        entries = self._guest.list_dir(self.path)
+        return tuple(entry.name for entry in entries if entry.type == "dir")
+
+    def optional(self, attribute: str) -> str | None:
+        """Return an attribute's text, None when this kernel does not have it.
+
+        Raises FileNotFoundError when the whole directory is gone: that is no missing attribute.
+        """
+        try:
+            return self.read(attribute)
+        except FileNotFoundError:
+            self._guest.stat(self.path)
+            return None
+
+
+def flag(text: str, path: str) -> bool:
+    """Return a text of "0" or "1" as a bool; raises ValueError for anything else."""
+    if text not in ("0", "1"):
+        raise ValueError(f"{path} reads {text!r}, not 0 or 1")
+    return text == "1"
