@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.deadline import Deadline
-from harness.errors import CommandTimeout, HarnessError, UsageError
+from harness.errors import CommandTimeout, HarnessError, QemuFailed, UsageError
 from harness.host import probe_guest
 from harness.host.process import Finished, find_program, run
 from harness.log import LOGGER
@@ -107,7 +107,7 @@ def choose_accel(requested: str, deadline: Deadline) -> AccelChoice:
 def probe_kvm(deadline: Deadline, *, device: Path = _KVM) -> Verdict:
     """Return whether KVM can run a guest, by running one unless that was done since the boot.
 
-    Raises MissingTool without QEMU.
+    Raises MissingTool without QEMU, QemuFailed when QEMU cannot run a guest even without KVM.
     """
     if not device.exists():
         return Verdict(usable=False, reason=f"there is no {device}")
@@ -124,6 +124,8 @@ def probe_kvm(deadline: Deadline, *, device: Path = _KVM) -> Verdict:
         return known
     patience = deadline.within(_PROBE_S)
     verdict = run_probe(Accel.KVM, patience)
+    if not verdict.usable:
+        _require_working_qemu(deadline)
     # Cut short by the caller, the probe found out nothing that holds until the next boot.
     if verdict.usable or patience.at_s < deadline.at_s or not patience.expired:
         _write_verdict(path, key, verdict)
@@ -178,8 +180,19 @@ def judge(done: Finished | None, lines: Sequence[str], seconds: float) -> tuple[
         line for line in lines if line.startswith((QEMU, "qemu")) and "warning" not in line
     ]
     if complaints:
-        return False, f"QEMU says: {re.sub(r'^[\w./-]+: (error: )?', '', complaints[0])}"
+        said = re.sub(r"^[\w./-]+: (error: )?", "", complaints[0])
+        return False, f"QEMU says: {said}"
     return False, f"QEMU ended {where} with exit code {done.returncode}"
+
+
+def _require_working_qemu(deadline: Deadline) -> None:
+    """Run the probe guest under TCG: what fails there too is not KVM's fault."""
+    control = run_probe(Accel.TCG, deadline.within(_PROBE_S))
+    if not control.usable:
+        raise QemuFailed(
+            f"QEMU cannot run a guest, not even without KVM: {control.reason}",
+            hint="is this host out of memory, or very busy? `klp-harness doctor` tells more",
+        )
 
 
 def _cache_key(device: Path) -> str:
