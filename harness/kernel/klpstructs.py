@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Which functions a livepatch patches, read from its klp_patch, klp_object and klp_func structures.
+
+Their sizes change from kernel to kernel; the fields that a module's author fills stand first and
+have not moved since 5.1 (include/linux/livepatch.h). In a .ko each pointer among them is a
+relocation, so arrays are followed by their relocations and no size is needed:
+
+====================  =======================  ==========================================
+klp_patch             +0 mod (__this_module)   +8 objs, points to data
+klp_object            +0 name, to a string     +8 funcs, points to data; callbacks to code
+klp_func              +0 old_name, to string   +8 new_func, points to code; +16 old_sympos
+====================  =======================  ==========================================
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from elftools.elf.sections import SymbolTableSection
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from elftools.elf.elffile import ELFFile
+
+_SHF_WRITE = 0x1
+_SHF_EXEC = 0x4
+_R_X86_64_64 = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatchedFunction:
+    """One klp_func. ``object`` is ``vmlinux`` or a module; ``sympos`` 0: the name is unique."""
+
+    object: str
+    name: str
+    sympos: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatchContents:
+    """A klp_patch: its objects in the module's order, some without functions, and all functions."""
+
+    objects: tuple[str, ...]
+    functions: tuple[PatchedFunction, ...]
+
+
+class _NotStatic(Exception):
+    """The structures are filled when the module runs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Pointer:
+    """Where a relocation points: a section and an offset, or a symbol of another module."""
+
+    section: int | None
+    offset: int
+    symbol: str
+
+
+def read_patch(elf: ELFFile) -> PatchContents | None:
+    """Return what the module's klp_patch holds; None when the file does not tell.
+
+    That is so when the module fills its structures at run time, from parameters or, as kpatch-build
+    and klp-build have it, from tables of their own.
+    """
+    data = _Data(elf)
+    for section, offset in data.pointers_to("__this_module"):
+        objects = data.pointer(section, offset + 8)
+        if objects is not None and data.is_writable(objects.section):
+            try:
+                return _contents(data, objects)
+            except _NotStatic:
+                return None
+    return None
+
+
+def _contents(data: _Data, array: _Pointer) -> PatchContents:
+    # In an array of klp_object only funcs points to data: name is a string, callbacks are code.
+    starts = [
+        offset - 8
+        for offset in data.relocated(array)
+        if data.is_writable(data.pointer_at(array.section, offset).section)
+    ]
+    if not starts:
+        raise _NotStatic
+    object_size = data.size_at(array) // (len(starts) + 1)  # the last one is the empty end mark
+    names: list[str] = []
+    found: list[PatchedFunction] = []
+    for start in starts:
+        name = data.pointer(array.section, start)
+        functions = data.pointer_at(array.section, start + 8)
+        names.append("vmlinux" if name is None else data.string(name))
+        found += _functions(data, functions, names[-1], object_size)
+    return PatchContents(objects=tuple(names), functions=tuple(found))
+
+
+def _functions(
+    data: _Data, array: _Pointer, object_name: str, object_size: int
+) -> Iterator[PatchedFunction]:
+    offsets = data.relocated(array)
+    # An array without pointers holds the end mark alone, or room that is filled at run time. One
+    # klp_func is smaller than a klp_object (it has fewer fields), and two are larger.
+    if not offsets and data.size_at(array) > object_size:
+        raise _NotStatic
+    names = {offset for offset in offsets if not data.is_code(array.section, offset)}
+    codes = {offset for offset in offsets if data.is_code(array.section, offset)}
+    if {name + 8 for name in names} != codes:
+        raise _NotStatic
+    for offset in sorted(names):
+        yield PatchedFunction(
+            object=object_name,
+            name=data.string(data.pointer_at(array.section, offset)),
+            sympos=data.word(array.section, offset + 16),
+        )
+
+
+class _Data:
+    """The module's sections, with the pointers that relocations will put into them."""
+
+    def __init__(self, elf: ELFFile) -> None:
+        self._sections = list(elf.iter_sections())
+        table = elf.get_section_by_name(".symtab")
+        assert isinstance(table, SymbolTableSection)
+        self._table = table
+        self._pointers: dict[int, dict[int, _Pointer]] = {}
+        self._sizes: dict[tuple[int | None, int], int] = {}
+        for symbol in self._table.iter_symbols():
+            if symbol["st_info"]["type"] == "STT_OBJECT" and isinstance(symbol["st_shndx"], int):
+                where = (symbol["st_shndx"], symbol["st_value"])
+                self._sizes[where] = symbol["st_size"]
+        for section in self._sections:
+            if section["sh_type"] == "SHT_RELA" and self.is_writable(section["sh_info"]):
+                self._pointers[section["sh_info"]] = dict(self._relocations(section))
+
+    def _relocations(self, section: Any) -> Iterator[tuple[int, _Pointer]]:
+        for relocation in section.iter_relocations():
+            if relocation["r_info_type"] != _R_X86_64_64:
+                continue
+            symbol = self._table.get_symbol(relocation["r_info_sym"])
+            where = symbol["st_shndx"]
+            yield (
+                relocation["r_offset"],
+                _Pointer(
+                    section=where if isinstance(where, int) else None,
+                    offset=symbol["st_value"] + relocation["r_addend"],
+                    symbol=symbol.name,
+                ),
+            )
+
+    def pointers_to(self, symbol: str) -> Iterator[tuple[int, int]]:
+        """Yield section and offset of each pointer to a symbol."""
+        for section, pointers in self._pointers.items():
+            for offset, pointer in sorted(pointers.items()):
+                if pointer.symbol == symbol:
+                    yield section, offset
+
+    def pointer(self, section: int | None, offset: int) -> _Pointer | None:
+        return self._pointers.get(-1 if section is None else section, {}).get(offset)
+
+    def pointer_at(self, section: int | None, offset: int) -> _Pointer:
+        pointer = self.pointer(section, offset)
+        if pointer is None:
+            raise _NotStatic
+        return pointer
+
+    def relocated(self, array: _Pointer) -> list[int]:
+        """Return the offsets of the pointers inside an array."""
+        end = array.offset + self.size_at(array)
+        pointers = self._pointers.get(-1 if array.section is None else array.section, {})
+        return sorted(offset for offset in pointers if array.offset <= offset < end)
+
+    def size_at(self, array: _Pointer) -> int:
+        size = self._sizes.get((array.section, array.offset))
+        if size is None:
+            raise _NotStatic  # stripped of its symbols: nothing tells where an array ends
+        return size
+
+    def is_writable(self, section: int | None) -> bool:
+        if section is None:
+            return False
+        flags = self._sections[section]["sh_flags"]
+        return bool(flags & _SHF_WRITE) and not flags & _SHF_EXEC
+
+    def is_code(self, section: int | None, offset: int) -> bool:
+        target = self.pointer_at(section, offset).section
+        return target is None or bool(self._sections[target]["sh_flags"] & _SHF_EXEC)
+
+    def string(self, pointer: _Pointer) -> str:
+        if pointer.section is None or self._sections[pointer.section]["sh_type"] == "SHT_NOBITS":
+            raise _NotStatic
+        data: bytes = self._sections[pointer.section].data()
+        return data[pointer.offset : data.index(b"\0", pointer.offset)].decode(errors="replace")
+
+    def word(self, section: int | None, offset: int) -> int:
+        if section is None:
+            raise _NotStatic
+        (value,) = struct.unpack_from("<Q", self._sections[section].data(), offset)
+        return int(value)
