@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING
 
 from harness.errors import CommandFailed, CommandTimeout, NoSpace
 from harness.host.process import run
-from harness.kernel.config import allconfig_text, load_fragments, merge, verify
+from harness.kernel.config import (
+    KernelConfig,
+    allconfig_text,
+    load_fragments,
+    merge,
+    require_for_guest,
+    verify,
+)
 from harness.kernel.inventory import known_objects
 from harness.kernel.kernel import BUILD, KIND, METADATA, Kernel, kernel_in
 from harness.kernel.makelog import build_failure, compiles
@@ -171,6 +178,7 @@ class _Build:
         wanted.unlink()
         for line in verify(self.requests, build / ".config", copy):
             LOGGER.info("%s has no %s", self.source.description, line)
+        require_for_guest(KernelConfig.read(build / ".config"), "the kernel as configured")
 
     def _compile(self, copy: Path) -> int:
         self.progress.stage(f"building {self.source.description}")
