@@ -16,6 +16,7 @@ from harness import __version__
 from harness.errors import CommandFailed, HarnessError, MissingTool
 from harness.host.accel import QEMU, Accel, AccelChoice, choose_accel
 from harness.host.capacity import HostCapacity, default_guests, measure_host
+from harness.host.lookup import program_version
 from harness.host.process import run
 from harness.host.tools import (
     Distribution,
@@ -23,7 +24,6 @@ from harness.host.tools import (
     ToolState,
     examine_tools,
     install_command,
-    program_version,
     read_distribution,
 )
 from harness.resources import cache_root

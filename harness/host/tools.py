@@ -7,25 +7,15 @@ before any dependency is installed, so it and what it imports use the standard l
 
 from __future__ import annotations
 
-import functools
-import importlib.util
 import platform
-import re
-import struct
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.deadline import Deadline
-from harness.errors import CommandFailed, MissingTool
-from harness.host.process import find_program, run
+from harness.host.lookup import header, program, python_venv, static_library, static_program
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-_COMPILER_DEADLINE_S = 30.0
-_PT_INTERP = 3
 
 
 class Family(StrEnum):
@@ -113,76 +103,6 @@ def distribution_from(release: Mapping[str, str]) -> Distribution:
     return Distribution(name=release.get("PRETTY_NAME", "this system"), family=family)
 
 
-def is_static(program: Path) -> bool:
-    """Return whether a file is a 64-bit ELF program that needs no dynamic loader."""
-    try:
-        image = program.read_bytes()
-    except OSError:
-        return False
-    if image[:5] != b"\x7fELF\x02" or len(image) < 64:
-        return False
-    table, entry_size, entries = (
-        *struct.unpack_from("<Q", image, 0x20),
-        *struct.unpack_from("<HH", image, 0x36),
-    )
-    offsets = range(table, table + entry_size * entries, entry_size or 1)
-    if not offsets or offsets[-1] + 4 > len(image):
-        return False
-    return all(struct.unpack_from("<I", image, offset)[0] != _PT_INTERP for offset in offsets)
-
-
-def _program(name: str) -> Callable[[], str | None]:
-    def probe() -> str | None:
-        try:
-            return find_program(name)
-        except MissingTool:
-            return None
-
-    return probe
-
-
-def _static_program(name: str) -> Callable[[], str | None]:
-    def probe() -> str | None:
-        found = _program(name)()
-        return found if found is not None and is_static(Path(found)) else None
-
-    return probe
-
-
-def _compiler_says(*arguments: str) -> str | None:
-    try:
-        done = run(["gcc", *arguments], deadline=Deadline.after(_COMPILER_DEADLINE_S))
-    except (MissingTool, CommandFailed):
-        return None
-    return done.stdout.strip()
-
-
-def _header(name: str) -> Callable[[], str | None]:
-    def probe() -> str | None:
-        # -M lists every file read; the header asked for is among them by its full path.
-        listed = _compiler_says("-M", "-include", name, "-x", "c", "/dev/null")
-        if listed is None:
-            return None
-        return next((path for path in listed.split() if path.endswith("/" + name)), name)
-
-    return probe
-
-
-def _static_library(name: str) -> Callable[[], str | None]:
-    def probe() -> str | None:
-        # gcc prints the bare name back when it does not find the file.
-        path = _compiler_says(f"-print-file-name={name}")
-        return path if path is not None and Path(path).is_file() and path != name else None
-
-    return probe
-
-
-def _python_venv() -> str | None:
-    # Debian splits ensurepip off into python3-venv; "venv" alone imports and then fails.
-    spec = importlib.util.find_spec("ensurepip")
-    return spec.origin if spec is not None else None
-
-
 def _everywhere(name: str, **others: str) -> Mapping[Family, str]:
     return {family: others.get(family.value, name) for family in Family}
 
@@ -197,55 +117,55 @@ TOOLS: tuple[Tool, ...] = (
             suse="qemu-x86",
             alpine="qemu-system-x86_64",
         ),
-        probe=_program("qemu-system-x86_64"),
+        probe=program("qemu-system-x86_64"),
     ),
     Tool(
         name="busybox (static)",
         purpose="the guest's shell and commands",
         packages=_everywhere("busybox-static", fedora="busybox", arch="busybox"),
-        probe=_static_program("busybox"),
+        probe=static_program("busybox"),
     ),
     Tool(
         name="dropbear",
         purpose="the guest's SSH server",
         packages=_everywhere("dropbear", debian="dropbear-bin"),
-        probe=_program("dropbear"),
+        probe=program("dropbear"),
     ),
     Tool(
         name="dropbearkey",
         purpose="makes the guest's host key",
         packages=_everywhere("dropbear", debian="dropbear-bin"),
-        probe=_program("dropbearkey"),
+        probe=program("dropbearkey"),
     ),
     Tool(
         name="bash",
         purpose="the guest's bash, which the kernel's own selftests need",
         packages=_everywhere("bash"),
-        probe=_program("bash"),
+        probe=program("bash"),
     ),
     Tool(
         name="modprobe",
         purpose="loads modules with their dependencies in the guest",
         packages=_everywhere("kmod"),
-        probe=_program("modprobe"),
+        probe=program("modprobe"),
     ),
     Tool(
         name="depmod",
         purpose="lists which module depends on which",
         packages=_everywhere("kmod"),
-        probe=_program("depmod"),
+        probe=program("depmod"),
     ),
     Tool(
         name="setpriv",
         purpose="has every child of the harness die with it",
         packages=_everywhere("util-linux", alpine="setpriv"),
-        probe=_program("setpriv"),
+        probe=program("setpriv"),
     ),
     Tool(
         name="gcc",
         purpose="compiles kernels, modules and guest programs",
         packages=_everywhere("gcc"),
-        probe=_program("gcc"),
+        probe=program("gcc"),
     ),
     Tool(
         name="static libc",
@@ -257,67 +177,67 @@ TOOLS: tuple[Tool, ...] = (
             suse="glibc-devel-static",
             alpine="musl-dev",
         ),
-        probe=_static_library("libc.a"),
+        probe=static_library("libc.a"),
     ),
     Tool(
         name="make",
         purpose="builds kernels and modules",
         packages=_everywhere("make"),
-        probe=_program("make"),
+        probe=program("make"),
     ),
     Tool(
         name="ld",
         purpose="links kernels and modules",
         packages=_everywhere("binutils"),
-        probe=_program("ld"),
+        probe=program("ld"),
     ),
     Tool(
         name="flex",
         purpose="builds the kernel's Kconfig",
         packages=_everywhere("flex"),
-        probe=_program("flex"),
+        probe=program("flex"),
     ),
     Tool(
         name="bison",
         purpose="builds the kernel's Kconfig",
         packages=_everywhere("bison"),
-        probe=_program("bison"),
+        probe=program("bison"),
     ),
     Tool(
         name="bc",
         purpose="makes the kernel's timeconst.h",
         packages=_everywhere("bc"),
-        probe=_program("bc"),
+        probe=program("bc"),
     ),
     Tool(
         name="perl",
         purpose="runs the kernel's scripts, checkpatch.pl among them",
         packages=_everywhere("perl"),
-        probe=_program("perl"),
+        probe=program("perl"),
     ),
     Tool(
         name="cpio",
         purpose="packs a kernel's headers and initramfs",
         packages=_everywhere("cpio"),
-        probe=_program("cpio"),
+        probe=program("cpio"),
     ),
     Tool(
         name="tar",
         purpose="unpacks kernel sources",
         packages=_everywhere("tar"),
-        probe=_program("tar"),
+        probe=program("tar"),
     ),
     Tool(
         name="xz",
         purpose="unpacks kernel sources",
         packages=_everywhere("xz", debian="xz-utils"),
-        probe=_program("xz"),
+        probe=program("xz"),
     ),
     Tool(
         name="patch",
         purpose="applies patches to kernel sources",
         packages=_everywhere("patch"),
-        probe=_program("patch"),
+        probe=program("patch"),
     ),
     Tool(
         name="gelf.h",
@@ -329,7 +249,7 @@ TOOLS: tuple[Tool, ...] = (
             arch="libelf",
             alpine="elfutils-dev",
         ),
-        probe=_header("gelf.h"),
+        probe=header("gelf.h"),
     ),
     Tool(
         name="openssl/ssl.h",
@@ -341,33 +261,33 @@ TOOLS: tuple[Tool, ...] = (
             arch="openssl",
             alpine="openssl-dev",
         ),
-        probe=_header("openssl/ssl.h"),
+        probe=header("openssl/ssl.h"),
     ),
     Tool(
         name="python3 venv",
         purpose="makes the virtual environment",
         packages=_everywhere("python3", debian="python3-venv", arch="python"),
-        probe=_python_venv,
+        probe=python_venv,
     ),
     Tool(
         name="apt-get",
         purpose="fetches kernel sources from the distribution's archive",
         packages={Family.DEBIAN: "apt"},
-        probe=_program("apt-get"),
+        probe=program("apt-get"),
         only_on=frozenset({Family.DEBIAN}),
     ),
     Tool(
         name="dpkg-deb",
         purpose="unpacks kernel source packages",
         packages={Family.DEBIAN: "dpkg"},
-        probe=_program("dpkg-deb"),
+        probe=program("dpkg-deb"),
         only_on=frozenset({Family.DEBIAN}),
     ),
     Tool(
         name="ccache",
         purpose="makes building the same kernel files again quicker",
         packages=_everywhere("ccache"),
-        probe=_program("ccache"),
+        probe=program("ccache"),
         optional=True,
     ),
 )
@@ -414,19 +334,3 @@ def explain_missing(tools: tuple[Tool, ...], distribution: Distribution) -> tupl
         if packages_for(tools, family)
     )
     return f"{distribution.name} lacks {named}", f"install the matching packages ({per_family})"
-
-
-def program_version(name: str) -> str | None:
-    """Return the first dotted number that ``NAME --version`` prints; None without the program."""
-    text = _version_text(name)
-    match = re.search(r"\d+(?:\.\d+)+", text) if text is not None else None
-    return match.group() if match else None
-
-
-@functools.cache
-def _version_text(name: str) -> str | None:
-    try:
-        done = run([name, "--version"], deadline=Deadline.after(_COMPILER_DEADLINE_S))
-    except (MissingTool, CommandFailed):
-        return None
-    return done.stdout

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What doctor finds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.deadline import Deadline
+from harness.errors import HarnessError, MissingTool
+from harness.host import doctor
+from harness.host.accel import Accel, AccelChoice
+from harness.host.capacity import HostCapacity
+from harness.host.doctor import Health, examine
+from harness.host.tools import TOOLS, Distribution, Family, ToolState
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+DEBIAN = Distribution(name="Debian 12", family=Family.DEBIAN)
+
+
+def capacity(available: int) -> HostCapacity:
+    return HostCapacity(cores=2, memory_mib=24_000, memory_available_mib=available)
+
+
+def state(name: str, found: str | None) -> ToolState:
+    return ToolState(tool=next(tool for tool in TOOLS if tool.name == name), found=found)
+
+
+@pytest.mark.parametrize(
+    ("version", "health"),
+    [("7.2.22", "passed"), ("10.0.1", "passed"), ("7.1.9", "failed"), (None, "failed")],
+)
+def test_qemu_version(version: str | None, health: str) -> None:
+    assert doctor.judge_qemu(version).outcome == health
+
+
+@pytest.mark.parametrize(
+    ("version", "health"), [((3, 11, 0), "passed"), ((3, 10, 9), "failed"), ((4, 0, 0), "passed")]
+)
+def test_python_version(version: tuple[int, ...], health: str) -> None:
+    assert doctor.judge_python(version).outcome == health
+
+
+@pytest.mark.parametrize(("free", "health"), [(9000, "passed"), (2000, "warned"), (500, "failed")])
+def test_memory(free: int, health: str) -> None:
+    assert doctor.judge_memory(capacity(free)).outcome == health
+
+
+@pytest.mark.parametrize(
+    ("free", "health"), [(50_000, "passed"), (10_000, "warned"), (100, "failed")]
+)
+def test_space(free: int, health: str, tmp_path: Path) -> None:
+    assert doctor.judge_space(tmp_path, free).outcome == health
+
+
+def test_machine() -> None:
+    assert doctor.judge_machine("x86_64").outcome is Health.PASSED
+    assert doctor.judge_machine("aarch64").outcome is Health.FAILED
+
+
+def test_missing_tool_fails_and_names_the_package() -> None:
+    finding = doctor.judge_tool(state("gelf.h", None), DEBIAN)
+    assert finding.outcome is Health.FAILED
+    assert finding.hint == "as root: apt-get install libelf-dev"
+
+
+def test_missing_optional_tool_warns() -> None:
+    assert doctor.judge_tool(state("ccache", None), DEBIAN).outcome is Health.WARNED
+
+
+def test_found_tool_tells_where() -> None:
+    finding = doctor.judge_tool(state("bc", "/usr/bin/bc"), DEBIAN)
+    assert (finding.outcome, finding.detail) == (Health.PASSED, "/usr/bin/bc")
+
+
+def test_apt_without_an_archive_warns() -> None:
+    assert doctor.judge_archive("").outcome is Health.WARNED
+    assert doctor.judge_archive("http://one\nhttp://one\n").detail == "1 archive known"
+
+
+def test_space_of_a_folder_not_yet_made(tmp_path: Path) -> None:
+    assert doctor.free_mib(tmp_path / "not" / "yet") > 0
+
+
+def test_size_counts_files_below_and_not_through_links(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "file").write_bytes(b"x" * (3 << 20))
+    (tmp_path / "loop").symlink_to(tmp_path)
+    assert doctor.folder_size_mib(tmp_path) == 3
+    assert doctor.folder_size_mib(tmp_path / "none") == 0
+
+
+@pytest.fixture
+def fast(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("KLP_HARNESS_CACHE", str(tmp_path))
+    fell_back = AccelChoice(accel=Accel.TCG, reason="KVM cannot be used: it hung", probed_s=0.2)
+    monkeypatch.setattr(doctor, "choose_accel", lambda requested, deadline: fell_back)
+
+
+@pytest.mark.usefixtures("fast")
+def test_fall_back_is_a_warning_that_says_why() -> None:
+    report = examine(Deadline.after(60))
+    (finding,) = [found for found in report.findings if found.id == "accelerator"]
+    assert finding.outcome is Health.WARNED
+    assert finding.detail == "tcg: KVM cannot be used: it hung"
+    assert report.guests is not None
+
+
+@pytest.mark.usefixtures("fast")
+def test_every_tool_and_every_subject_is_reported_once() -> None:
+    report = examine(Deadline.after(60))
+    names = [finding.id for finding in report.findings]
+    assert len(names) == len(set(names))
+    assert {"machine", "python", "memory", "disk space", "accelerator", "apt sources"} < set(names)
+    asked_for = [tool for tool in TOOLS if tool.applies_to(report.distribution)]
+    assert {f"tool {tool.name}" for tool in asked_for} < set(names)
+
+
+@pytest.mark.parametrize("error", [MissingTool("no QEMU"), HarnessError("KVM asked for")])
+@pytest.mark.usefixtures("fast")
+def test_no_accelerator_is_a_finding_and_not_an_end(
+    error: HarnessError, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(requested: str, deadline: Deadline) -> AccelChoice:
+        raise error
+
+    monkeypatch.setattr(doctor, "choose_accel", fail)
+    report = examine(Deadline.after(60))
+    assert report.accel is None
+    assert report.guests is None
+    assert not report.healthy
