@@ -46,11 +46,14 @@ def _global_options(
     log_to(Terminal(), verbose=verbose)
 
 
-app.command("doctor")(doctor.doctor)
+app.command("doctor", short_help="What this machine can do, and what it lacks.")(doctor.doctor)
 app.add_typer(kernel.app, name="kernel")
-app.command("boot")(boot.boot)
+app.command("boot", short_help="A shell in a guest.")(boot.boot)
 app.command(
-    "test", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": True}
+    "test",
+    short_help="Run the behaviour suite, every rule on a fresh guest.",
+    # What it does not know is pytest's.
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": True},
 )(test.run_tests)
-app.command("run")(run.run)
-app.command("demo")(demo.demo)
+app.command("run", short_help="Load a livepatch, watch it, unload it.")(run.run)
+app.command("demo", short_help="Show a transition from 0 to 1 and back.")(demo.demo)

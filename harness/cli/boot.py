@@ -52,7 +52,7 @@ def boot(
     modules: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[MODULE]...",
+            metavar="MODULE",
             help="Modules to copy to /root: .ko files, names of samples, folders of sources.",
         ),
     ] = None,
@@ -61,7 +61,7 @@ def boot(
     sha256: Sha256 = None,
     accel: AccelOption = AccelAsked.AUTO,
     smp: Smp = 2,
-) -> ExitCode:
+) -> int:
     """Start a guest and give you a shell in it; `exit` or Ctrl-] ends both.
 
     When standard input is no terminal, the script on it runs instead, and a failing script is

@@ -52,7 +52,7 @@ class Collector:
         if outcome is not CheckOutcome.PASSED and test.outcome not in _WORST:
             test.outcome = outcome
             test.detail = _detail(report)
-            test.fault = dict(report.user_properties).get(_FAULT)
+            test.fault = _fault(report)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """Take a test file that cannot be read."""
@@ -121,8 +121,13 @@ def _outcome(report: pytest.TestReport) -> CheckOutcome:
         return CheckOutcome.EXPECTED_FAILURE if expected else CheckOutcome.SKIPPED
     if report.when == _CRASHED:
         return CheckOutcome.ERROR
-    fault = dict(report.user_properties).get(_FAULT, ExitCode.VERDICT)
-    return CheckOutcome.FAILED if fault == ExitCode.VERDICT else CheckOutcome.ERROR
+    return CheckOutcome.FAILED if _fault(report) == ExitCode.VERDICT else CheckOutcome.ERROR
+
+
+def _fault(report: pytest.TestReport) -> int:
+    """Return whose fault a failure is, as an exit code; a failed assertion is a verdict."""
+    faults = [int(str(v)) for name, v in report.user_properties if name == _FAULT]
+    return faults[-1] if faults else ExitCode.VERDICT
 
 
 def _detail(report: pytest.TestReport) -> str:

@@ -50,7 +50,7 @@ def interrupted(interrupt: KeyboardInterrupt) -> int:
     return 128 + signal.SIGTERM if terminated else ExitCode.INTERRUPTED
 
 
-def guarded(command: Callable[Params, ExitCode]) -> Callable[Params, None]:
+def guarded(command: Callable[Params, int]) -> Callable[Params, None]:
     """Wrap a command: its exit code, or that of what it raises, ends the process.
 
     A KlpError is printed as sentences. Anything else unforeseen is our bug: it is said so in one

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich import box
 from rich.table import Table
 
 from harness.cli.guard import guarded
@@ -37,13 +36,13 @@ _SHORT_DIGEST = 12
 @guarded
 def build(
     spec: Annotated[
-        str, typer.Argument(metavar="[SPEC]", help="6.1, newest, a source tree, a tarball ...")
+        str, typer.Argument(metavar="SPEC", help="6.1, newest, a source tree, a tarball ...")
     ] = DEFAULT_KERNEL,
     kernel_config: KernelConfig = None,
     sha256: Sha256 = None,
     json_file: JsonFile = None,
     junit_file: JunitFile = None,
-) -> ExitCode:
+) -> int:
     """Build a kernel, or find it in the cache, and tell where it is."""
     with Invocation("kernel build", json_file=json_file, junit_file=junit_file) as invocation:
         start_s = time.monotonic()
@@ -71,7 +70,7 @@ def build(
 
 @app.command("list")
 @guarded
-def list_(json_file: JsonFile = None) -> ExitCode:
+def list_(json_file: JsonFile = None) -> int:
     """List the kernels in the cache, the last used first."""
     with Invocation("kernel list", json_file=json_file) as invocation:
         kernels = list_kernels(Store(cache_root()))
@@ -97,7 +96,7 @@ def prune(
         bool, typer.Option("--dry-run", help="Only name the kernels that would go.")
     ] = False,
     json_file: JsonFile = None,
-) -> ExitCode:
+) -> int:
     """Remove kernels that were not used for long, with their sources and modules."""
     if everything and older_than is not None:
         raise UsageError("--all and --older-than exclude each other")
@@ -151,7 +150,7 @@ def _when(kernel: CachedKernel) -> datetime:
 
 
 def _table(kernels: Sequence[CachedKernel]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=None, padding=(0, 3, 0, 0))
     for name, justify in (
         ("version", "left"),
         ("digest", "left"),

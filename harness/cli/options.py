@@ -34,7 +34,7 @@ class AccelAsked(StrEnum):
 
 _SPEC_HELP = (
     "Kernel to use: a version that the distribution's mirror has (6.1, 6.12, newest), a source "
-    "tree, a tarball or URL, build:DIR, deb:PACKAGE."
+    "tree, a tarball or URL, build:DIR."
 )
 
 KernelSpec = Annotated[str, typer.Option("--kernel", metavar="SPEC", help=_SPEC_HELP)]

@@ -26,7 +26,7 @@ from harness.cli.options import (
     Smp,
 )
 from harness.cli.prepare import KernelAsked, describe_accel, prepare_accel, prepare_kernel
-from harness.errors import ExitCode, UsageError
+from harness.errors import UsageError
 from harness.host.capacity import default_guests, measure_host
 from harness.resources import Resource, resource_dir
 
@@ -45,7 +45,7 @@ def run_tests(
     arguments: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[PYTEST ARGS]...", help="Handed to pytest: test files, -k, -x, --fresh=boot."
+            metavar="PYTEST_ARG", help="Handed to pytest: test files, -k, -x, --fresh=boot."
         ),
     ] = None,
     kernel: KernelSpecs = None,
@@ -63,7 +63,7 @@ def run_tests(
     ] = False,
     json_file: JsonFile = None,
     junit_file: JunitFile = None,
-) -> ExitCode:
+) -> int:
     """Run the behaviour suite: every rule on a fresh guest.
 
     What is not an option of this command goes to pytest as it is.

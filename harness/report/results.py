@@ -93,7 +93,7 @@ class TestResult(_Result):
 
 
 class TaskSwitch(_Model):
-    """A task that changed its patch state during a transition."""
+    """A task that came to the new side. ``before`` is -1 when that was between two samples."""
 
     at_s: float
     tid: int

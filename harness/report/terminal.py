@@ -47,7 +47,12 @@ class Terminal:
     def print(self, *what: RenderableType) -> None:
         """Print a part of the command's result. Text is taken as it is, never as markup."""
         for part in what:
-            self.out.print(part, soft_wrap=isinstance(part, str))
+            self.out.print(part, soft_wrap=isinstance(part, str | Text))
+
+    @property
+    def encoding(self) -> str:
+        """The encoding of the stream that results go to."""
+        return self.out.encoding
 
     def note(self, text: str) -> None:
         """Print a line about what goes on."""

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import socket
 from typing import TYPE_CHECKING, Any
@@ -110,29 +109,23 @@ def typed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[bytes, bool], N
         os.close(fd)
 
 
-@pytest.fixture
-def printed(monkeypatch: pytest.MonkeyPatch) -> io.BytesIO:
-    """What is written to our standard output."""
-    raw = io.BytesIO()
-    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(raw, write_through=True))
-    return raw
-
-
 def nothing() -> None:
     pass
 
 
-def test_script_goes_in_whole_and_its_output_comes_out(typed: Any, printed: io.BytesIO) -> None:
+def test_script_goes_in_whole_and_its_output_comes_out(
+    typed: Any, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
     """Every byte of the script arrives, in pieces as the channel takes them, then its end."""
     channel = Channel(lambda data: data.upper() if data else None)
     typed(b"uname -r; exit\n", True)
     _Pump(channel, nothing).run()
     channel.close()
     assert channel.sent == b"uname -r; exit\n"
-    assert printed.getvalue() == b"UNAME -R; EXIT\n"
+    assert capsysbinary.readouterr().out == b"UNAME -R; EXIT\n"
 
 
-def test_escape_key_leaves(typed: Any, printed: io.BytesIO) -> None:
+def test_escape_key_leaves(typed: Any) -> None:
     """Ctrl-] ends the session although the shell goes on."""
     channel = Channel(lambda data: data)
     typed(b"ls" + _ESCAPE, False)
@@ -141,7 +134,7 @@ def test_escape_key_leaves(typed: Any, printed: io.BytesIO) -> None:
     assert channel.sent == b""
 
 
-def test_escape_byte_of_a_script_is_data(typed: Any, printed: io.BytesIO) -> None:
+def test_escape_byte_of_a_script_is_data(typed: Any) -> None:
     """Only a person at a terminal can leave; a script may contain any byte."""
     channel = Channel(lambda data: b"" if data else None)
     typed(b"a" + _ESCAPE + b"b", True)
@@ -150,7 +143,7 @@ def test_escape_byte_of_a_script_is_data(typed: Any, printed: io.BytesIO) -> Non
     assert channel.sent == b"a" + _ESCAPE + b"b"
 
 
-def test_death_of_the_guest_ends_the_pump(typed: Any, printed: io.BytesIO) -> None:
+def test_death_of_the_guest_ends_the_pump(typed: Any) -> None:
     """A panic is raised while nobody types."""
 
     def look() -> None:

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Watching a livepatch in a guest: plan, load, record, unload, tell what happened."""

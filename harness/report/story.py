@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Tells in the terminal what happened to one livepatch: its timeline, callbacks, kernel log."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from harness.report.terminal import printable
+from harness.report.timeline import can_draw, draw_timeline
+
+if TYPE_CHECKING:
+    from harness.report.results import Phase, RunResult, TaskSwitch
+    from harness.report.terminal import Terminal
+
+_WIDTH = 80
+_WIDEST = 160
+_LOG_LINES = 40
+
+
+def tell_result(terminal: Terminal, result: RunResult) -> None:
+    """Print the whole story of one livepatch, readable at 80 columns and without colours."""
+    terminal.print("", Text(f"{result.id}: {_patches(result)}", style="bold"))
+    if result.targets:
+        terminal.print(f"loaded before it: {', '.join(result.targets)}")
+    if result.tasks:
+        width = min(max(shutil.get_terminal_size((_WIDTH, 24)).columns, _WIDTH), _WIDEST)
+        strokes = can_draw(terminal.encoding)
+        terminal.print(
+            "", *draw_timeline(result.tasks, result.marks, width=width, strokes=strokes), ""
+        )
+    for phase in result.phases:
+        terminal.print(_describe(phase))
+    if result.callbacks:
+        terminal.print("callbacks:")
+    for callback in result.callbacks:
+        state = "" if callback.state == "-" else f" ({callback.state})"
+        terminal.print(f"  {callback.at_s:8.3f} s  {callback.phase:12} {callback.object}{state}")
+    if result.log:
+        terminal.print("kernel log:")
+    if len(result.log) > _LOG_LINES:
+        terminal.print(f"  ({len(result.log) - _LOG_LINES} lines before these)")
+    for line in result.log[-_LOG_LINES:]:
+        terminal.print(f"  {printable(line)}")
+    terminal.print(f"{result.id}: {_ending(result)} ({result.seconds:.1f} s)")
+
+
+def _patches(result: RunResult) -> str:
+    if not result.functions:
+        return "a module"
+    return f"patches {', '.join(name.removeprefix('vmlinux:') for name in result.functions)}"
+
+
+def _describe(phase: Phase) -> str:
+    arrow = "0 -> 1" if phase.direction == "patching" else "1 -> 0"
+    if phase.end_s is None:
+        took = f"began at {phase.start_s:.2f} s and did not end"
+    else:
+        took = f"took {phase.end_s - phase.start_s:.2f} s"
+    switched = f"{len(phase.switches)} tasks switched"
+    last = max(phase.switches, key=lambda switch: switch.at_s, default=None)
+    return f"{phase.direction} ({arrow}) {took}; {switched}{_last(phase, last)}"
+
+
+def _last(phase: Phase, last: TaskSwitch | None) -> str:
+    if last is None:
+        return ""
+    name = f"[{last.comm}]" if last.kthread else last.comm
+    return f", the last {name} ({last.tid}) after {last.at_s - phase.start_s:.2f} s"
+
+
+def _ending(result: RunResult) -> str:
+    if result.error is None:
+        return f"{result.outcome.value}: loaded, disabled and unloaded"
+    return f"{result.outcome.value}: {printable(result.error.message)}"

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""From what a user names to module files and test files."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from harness.cli import modules, test
+from harness.cli.modules import ModuleFinder
+from harness.errors import UsageError
+from harness.report.terminal import Terminal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SAMPLES = {name: Path(f"/cache/{name}.ko") for name in ("klp_test_gate", "klp_target_gate")}
+
+
+@pytest.fixture
+def finder(monkeypatch: pytest.MonkeyPatch) -> ModuleFinder:
+    """A finder whose builds are made up: the samples, or what a folder is named after."""
+
+    def build(_: Terminal, __: Any, folder: Path | None = None) -> Mapping[str, Path]:
+        if folder is None:
+            return SAMPLES
+        return {name: folder / f"{name}.ko" for name in ("b", "a")}
+
+    monkeypatch.setattr(modules, "prepare_modules", build)
+    terminal = Terminal(stdout=io.StringIO(), stderr=io.StringIO())
+    return ModuleFinder(terminal, cast("Any", None))
+
+
+def test_sample_by_name(finder: ModuleFinder) -> None:
+    """A sample is found by its name, with dashes or underscores."""
+    for name in ("klp_test_gate", "klp-test-gate"):
+        (found,) = finder.find(name)
+        assert (found.name, found.path) == ("klp_test_gate", SAMPLES["klp_test_gate"])
+
+
+def test_file_by_path(finder: ModuleFinder, tmp_path: Path) -> None:
+    """A file is taken as it is; the kernel knows its dashes as underscores."""
+    path = tmp_path / "my-fix.ko"
+    path.write_bytes(b"")
+    (found,) = finder.find(str(path))
+    assert (found.name, found.path) == ("my_fix", path)
+
+
+def test_folder_is_built(finder: ModuleFinder, tmp_path: Path) -> None:
+    """A folder of sources gives all its modules, sorted."""
+    assert [module.name for module in finder.find(str(tmp_path))] == ["a", "b"]
+
+
+def test_misspelt_sample_gets_a_suggestion(finder: ModuleFinder) -> None:
+    """A typing error is answered with the nearest name."""
+    with pytest.raises(UsageError) as caught:
+        finder.find("klp_test_gat")
+    assert "klp_test_gate" in (caught.value.hint or "")
+
+
+def test_stranger_gets_the_list(finder: ModuleFinder) -> None:
+    """A name like no other is answered with all patches, and not with targets."""
+    with pytest.raises(UsageError) as caught:
+        finder.find("ext4")
+    assert caught.value.hint == "the samples are klp_test_gate"
+
+
+@pytest.mark.parametrize("named", ["missing.ko", "some/folder", "./klp_test_gate"])
+def test_missing_file_is_no_sample(finder: ModuleFinder, named: str) -> None:
+    """What looks like a path is never looked up among the samples."""
+    with pytest.raises(UsageError, match="there is no file"):
+        finder.find(named)
+
+
+def test_words_that_name_tests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The suite runs whole unless a word names a part of it; an option's value is not a path."""
+    monkeypatch.chdir(tmp_path)
+    suite = tmp_path / "suite"
+    suite.mkdir()
+    (tmp_path / "test_mine.py").write_text("")
+    for words in ([], ["-k", "gate"], ["-x", "--fresh=boot"], ["--fresh", "boot"], ["-m", "slow"]):
+        assert test._test_paths(words, suite, everything=False) == [str(suite)], words
+    for words in (["test_mine.py"], ["-x", "test_mine.py::test_a", "-k", "b"], [str(suite)]):
+        assert test._test_paths(words, suite, everything=False) == [], words
+    with pytest.raises(UsageError, match="no test file test_other"):
+        test._test_paths(["test_other.py::test_a"], suite, everything=False)
+
+
+def test_all_needs_a_checkout(tmp_path: Path) -> None:
+    """--all runs everything below tests/ of a checkout, and is refused without one."""
+    suite = tmp_path / "tests" / "behaviours"
+    suite.mkdir(parents=True)
+    with pytest.raises(UsageError, match="checkout"):
+        test._test_paths([], suite, everything=True)
+    (tmp_path / "pyproject.toml").write_text("")
+    assert test._test_paths([], suite, everything=True) == [str(tmp_path / "tests")]
+
+
+def test_installed_suite_has_its_configuration(tmp_path: Path) -> None:
+    """Outside a checkout pytest is told what pyproject.toml would say, and writes no cache."""
+    suite = tmp_path / "tests" / "behaviours"
+    words = test._configuration(suite)
+    assert f"--rootdir={suite}" in words
+    assert "xfail_strict=true" in words
+    assert "no:cacheprovider" in words
