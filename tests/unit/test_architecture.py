@@ -50,7 +50,6 @@ ALLOWED: Mapping[str, frozenset[str]] = {
     "guest": BASE | {"host", "kernel", "klog"},
     "livepatch": frozenset({"errors", "log", "deadline", "wire", "klog"}),
     "report": frozenset({"errors", "log"}),
-    "observe": EVERYTHING - {"pytest_plugin", "cli"},
     "observe": EVERYTHING - {"cli", "pytest_plugin"},
     "pytest_plugin": EVERYTHING - {"cli"},
     "cli": EVERYTHING,

@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Setting a checkout up: packages and the virtual environment, with doubles for apt and pip."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from harness.deadline import Deadline, wait_until
+from harness.errors import CommandFailed, HarnessError, UsageError
+from harness.host import bootstrap
+from harness.host.bootstrap import install_packages, make_venv
+from harness.host.tools import Distribution, Family, Tool
+
+DEBIAN = Distribution(name="Debian 12", family=Family.DEBIAN)
+FEDORA = Distribution(name="Fedora 40", family=Family.FEDORA)
+BC = Tool(
+    name="bc",
+    purpose="computes",
+    packages={Family.DEBIAN: "bc-deb", Family.FEDORA: "bc-rpm"},
+    probe=lambda: None,
+)
+PYPROJECT = '[project]\nname = "x"\ndependencies = ["a"]\n[tool.ruff]\nline-length = 100\n'
+
+
+class Host:
+    """A host whose apt-get answers as told; what is missing is there once an install worked."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, answers: list[int]) -> None:
+        self.commands: list[str] = []
+        self._answers = answers
+        self._installed = False
+        monkeypatch.setattr(bootstrap, "foreground", self._foreground)
+
+    def look(self, distribution: Distribution) -> tuple[Tool, ...]:
+        return () if self._installed else (BC,)
+
+    def _foreground(self, argv: list[str]) -> int:
+        self.commands.append(" ".join(argv))
+        answer = self._answers.pop(0)
+        self._installed = answer == 0 and "install" in argv
+        return answer
+
+
+def test_nothing_missing_runs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Host(monkeypatch, [])
+    install_packages(DEBIAN, look=lambda distribution: (), is_root=True)
+    assert host.commands == []
+
+
+def test_root_on_debian_installs_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One apt-get install and no update while apt's lists are good."""
+    host = Host(monkeypatch, [0])
+    install_packages(DEBIAN, look=host.look, is_root=True)
+    (command,) = host.commands
+    assert command.startswith("env DEBIAN_FRONTEND=noninteractive apt-get ")
+    assert command.endswith(" install --yes --quiet --no-install-recommends bc-deb")
+
+
+def test_stale_lists_are_refreshed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Host(monkeypatch, [100, 0, 0])
+    install_packages(DEBIAN, look=host.look, is_root=True)
+    assert ["update" in command for command in host.commands] == [False, True, False]
+
+
+@pytest.mark.parametrize("answers", [[100, 100], [100, 0, 100]])
+def test_apt_that_fails_is_a_failure_of_the_host(
+    answers: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = Host(monkeypatch, answers)
+    with pytest.raises(HarnessError, match="apt-get"):
+        install_packages(DEBIAN, look=host.look, is_root=True)
+
+
+def test_installed_and_still_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    Host(monkeypatch, [0])
+    with pytest.raises(HarnessError, match="after installing bc-deb: Debian 12 lacks bc"):
+        install_packages(DEBIAN, look=lambda distribution: (BC,), is_root=True)
+
+
+def test_without_root_and_sudo_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Host(monkeypatch, [])
+    monkeypatch.setattr(bootstrap, "_sudo", lambda: None)
+    with pytest.raises(UsageError) as caught:
+        install_packages(DEBIAN, look=host.look, is_root=False)
+    assert caught.value.exit_code == 2
+    assert caught.value.hint == "as root: apt-get install bc-deb"
+    assert host.commands == []
+
+
+def test_sudo_is_used_by_others_than_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Host(monkeypatch, [0])
+    monkeypatch.setattr(bootstrap, "_sudo", lambda: ["sudo", "-n"])
+    install_packages(DEBIAN, look=host.look, is_root=False)
+    assert host.commands[0].startswith("sudo -n env ")
+
+
+def test_elsewhere_it_only_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Host(monkeypatch, [])
+    with pytest.raises(UsageError) as caught:
+        install_packages(FEDORA, look=host.look, is_root=True)
+    assert caught.value.hint == "as root: dnf install bc-rpm"
+    assert host.commands == []
+
+
+class Checkout:
+    """A folder with a pyproject.toml; making an environment and pip only leave marks in it."""
+
+    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.root = root
+        self.calls: list[str] = []
+        self.pip_fails = False
+        (root / "pyproject.toml").write_text(PYPROJECT)
+        monkeypatch.setattr(bootstrap, "run", self._run)
+
+    @property
+    def venv(self) -> Path:
+        return self.root / ".venv"
+
+    def _run(self, argv: list[object], **options: object) -> None:
+        words = [str(word) for word in argv]
+        if "venv" in words:
+            self.calls.append("venv")
+            (Path(words[-1]) / "bin").mkdir(parents=True)
+            (Path(words[-1]) / "bin" / "python").symlink_to(sys.executable)
+        else:
+            self.calls.append("pip")
+            if self.pip_fails:
+                raise CommandFailed("pip", details=("no network",))
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
+    root = tmp_path / "a folder with spaces"
+    root.mkdir()
+    return Checkout(root, monkeypatch)
+
+
+def test_first_run_makes_and_second_reuses(checkout: Checkout) -> None:
+    assert make_venv(checkout.root)
+    assert not make_venv(checkout.root)
+    assert checkout.calls == ["venv", "pip"]
+
+
+def test_changed_dependencies_bring_it_up_to_date_in_place(checkout: Checkout) -> None:
+    make_venv(checkout.root)
+    (checkout.root / "pyproject.toml").write_text(PYPROJECT.replace('"a"', '"a", "b"'))
+    assert make_venv(checkout.root)
+    assert checkout.calls == ["venv", "pip", "pip"]
+
+
+def test_a_change_that_installs_nothing_changes_nothing(checkout: Checkout) -> None:
+    make_venv(checkout.root)
+    (checkout.root / "pyproject.toml").write_text(PYPROJECT.replace("100", "99"))
+    assert not make_venv(checkout.root)
+
+
+def test_a_touched_file_changes_nothing(checkout: Checkout) -> None:
+    """git checkout renews time stamps; only the content counts."""
+    make_venv(checkout.root)
+    os.utime(checkout.root / "pyproject.toml", (1, 1))
+    assert not make_venv(checkout.root)
+
+
+def test_a_half_made_environment_is_made_again(checkout: Checkout) -> None:
+    """A run that was killed left no stamp."""
+    (checkout.venv / "bin").mkdir(parents=True)
+    (checkout.venv / "bin" / "half-made").touch()
+    assert make_venv(checkout.root)
+    assert checkout.calls == ["venv", "pip"]
+    assert not (checkout.venv / "bin" / "half-made").exists()
+
+
+def test_failed_pip_leaves_it_broken_for_the_next_run(checkout: Checkout) -> None:
+    make_venv(checkout.root)
+    (checkout.root / "pyproject.toml").write_text(PYPROJECT.replace('"a"', '"b"'))
+    checkout.pip_fails = True
+    with pytest.raises(HarnessError, match="pip could not install") as caught:
+        make_venv(checkout.root)
+    assert caught.value.details == ("no network",)
+    checkout.pip_fails = False
+    assert make_venv(checkout.root)
+    assert checkout.calls == ["venv", "pip", "pip", "venv", "pip"]
+
+
+def test_a_vanished_interpreter_makes_it_again(checkout: Checkout) -> None:
+    make_venv(checkout.root)
+    (checkout.venv / "bin" / "python").unlink()
+    (checkout.venv / "bin" / "python").symlink_to("/no/such/python")
+    assert make_venv(checkout.root)
+    assert checkout.calls.count("venv") == 2
+
+
+def test_another_interpreter_makes_it_again(
+    checkout: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_venv(checkout.root)
+    monkeypatch.setattr(sys, "version", "3.99.0")
+    assert make_venv(checkout.root)
+    assert checkout.calls.count("venv") == 2
+
+
+def test_a_moved_checkout_makes_it_again(checkout: Checkout, tmp_path: Path) -> None:
+    """The scripts of a virtual environment name its place in their first line."""
+    make_venv(checkout.root)
+    moved = tmp_path / "moved"
+    checkout.root.rename(moved)
+    assert make_venv(moved)
+    assert checkout.calls.count("venv") == 2
+
+
+def test_two_at_once_make_it_once(
+    checkout: Checkout, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """make -j, or two terminals: the second waits, and then finds all done."""
+    said: list[str] = []
+    monkeypatch.setattr(bootstrap, "say", said.append)
+    folder = os.open(checkout.root, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    results: list[bool] = []
+    threads = [
+        threading.Thread(target=lambda: results.append(make_venv(checkout.root))) for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    assert wait_until(lambda: len(said) == 2, Deadline.after(30))
+    assert all("waiting for another make" in line for line in said)
+    os.close(folder)
+    for thread in threads:
+        thread.join(30)
+    assert sorted(results) == [False, True]
+    assert checkout.calls == ["venv", "pip"]
