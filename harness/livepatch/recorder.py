@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Records a timeline in the guest by the program klp-sampler."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from harness.errors import HarnessError
+from harness.livepatch.timeline import Timeline, is_ready, read_timeline
+from harness.livepatch.waiting import QUICK_S, scaled
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from harness.livepatch.guest import Guest, GuestProcess
+
+_PROGRAM = "klp-sampler"
+_INTERVAL_MS = 20
+
+
+class Recorder:
+    """A running recording. ``stop`` ends it and gives the timeline."""
+
+    def __init__(self, guest: Guest, *, interval_ms: int = _INTERVAL_MS) -> None:
+        """Start it; returns after the first complete sample. Raises HarnessError."""
+        self._guest = guest
+        self._process: GuestProcess = guest.spawn(_PROGRAM, str(interval_ms))
+        self._lines: list[str] = []
+        self._timeline: Timeline | None = None
+        deadline = scaled(guest, QUICK_S)
+        while not self._lines or not is_ready(self._lines[-1]):
+            try:
+                self._lines.append(self._process.next_line(deadline))
+            except EOFError:
+                raise HarnessError(
+                    f"{_PROGRAM} ended at once, with code {self._process.wait(deadline)}"
+                ) from None
+
+    def stop(self) -> Timeline:
+        """End the recording and return what was seen. Raises HarnessError when it broke off."""
+        if self._timeline is None:
+            deadline = scaled(self._guest, QUICK_S)
+            self._process.close_stdin()
+            self._lines += self._process.lines(deadline)
+            code = self._process.wait(deadline)
+            if code:
+                raise HarnessError(f"{_PROGRAM} ended with code {code}")
+            self._timeline = read_timeline(self._lines)
+        return self._timeline
+
+
+@contextmanager
+def recording(guest: Guest, *, interval_ms: int = _INTERVAL_MS) -> Iterator[Recorder]:
+    """Record while the body runs; ``stop`` of the yielded recorder gives the timeline."""
+    recorder = Recorder(guest, interval_ms=interval_ms)
+    try:
+        yield recorder
+    finally:
+        recorder.stop()

@@ -1,0 +1,318 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Who switched when: transitions and patch states from the lines of klp-sampler. Pure.
+
+The sampler looks every few milliseconds, so every time is that of the first sample that saw it, and
+what is shorter than its interval is not seen.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import HarnessError
+from harness.livepatch.tasks import PatchState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class Direction(StrEnum):
+    """Where a transition goes."""
+
+    PATCHING = "patching"
+    UNPATCHING = "unpatching"
+
+    @property
+    def reverse(self) -> Direction:
+        """The other direction."""
+        return Direction.UNPATCHING if self is Direction.PATCHING else Direction.PATCHING
+
+    @property
+    def target(self) -> PatchState:
+        """The patch state that it brings each task to."""
+        return PatchState.PATCHED if self is Direction.PATCHING else PatchState.UNPATCHED
+
+
+@dataclass(frozen=True, kw_only=True)
+class StateChange:
+    """A task's patch state from that moment on; None: the task is gone."""
+
+    t_us: int
+    state: PatchState | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskTrack:
+    """All patch states in which one thread was seen."""
+
+    tid: int
+    pid: int
+    comm: str
+    kthread: bool
+    changes: tuple[StateChange, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatchChange:
+    """What sysfs said of a patch from that moment on; both None: the patch is not there."""
+
+    t_us: int
+    enabled: bool | None
+    transition: bool | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leg:
+    """One direction of a transition, from its start or reversal on. ``end_us`` None: it runs on."""
+
+    direction: Direction
+    start_us: int
+    end_us: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transition:
+    """A patch's transition; more than one leg when it was reversed."""
+
+    patch: str
+    legs: tuple[Leg, ...]
+
+    @property
+    def start_us(self) -> int:
+        """When it was first seen, by the guest's monotonic clock."""
+        return self.legs[0].start_us
+
+    @property
+    def end_us(self) -> int | None:
+        """When it was first seen to have ended; None when it had not."""
+        return self.legs[-1].end_us
+
+    @property
+    def reversed_us(self) -> tuple[int, ...]:
+        """When it was turned round."""
+        return tuple(leg.start_us for leg in self.legs[1:])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Switch:
+    """A task that came from one patch state to the other during a transition."""
+
+    t_us: int
+    task: TaskTrack
+    before: PatchState
+    after: PatchState
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timeline:
+    """What the sampler saw. Times are microseconds of the guest's monotonic clock."""
+
+    tasks: tuple[TaskTrack, ...]
+    patches: dict[str, tuple[PatchChange, ...]]
+    start_us: int
+    end_us: int
+
+    def transitions(self, patch: str | None = None) -> tuple[Transition, ...]:
+        """Return the transitions of one patch, or of all, in the order of their starts."""
+        found = [
+            transition
+            for name, changes in self.patches.items()
+            if patch in (None, name)
+            for transition in _transitions(name, changes)
+        ]
+        return tuple(sorted(found, key=lambda transition: transition.start_us))
+
+    def switches(self, transition: Transition) -> tuple[Switch, ...]:
+        """Return who came to the state that each leg of it wants, in the order of time.
+
+        A task that is first seen in the wanted state after it was in none (-1), or that leaves the
+        transition without having been seen in it, has switched between two samples: it counts at
+        the later one. A task that began meanwhile counts only when it was seen in the other state.
+        """
+        found = [
+            switch
+            for task in self.tasks
+            for leg in transition.legs
+            for switch in _task_switches(task, leg, last=leg is transition.legs[-1])
+        ]
+        return tuple(sorted(found, key=lambda switch: (switch.t_us, switch.task.tid)))
+
+
+def read_timeline(lines: Iterable[str]) -> Timeline:
+    """Return the timeline of klp-sampler's lines.
+
+    Raises HarnessError for a line that is none of its forms, and for a recording without a
+    complete first sample.
+    """
+    reader = _Reader()
+    for line in lines:
+        try:
+            reader.take(json.loads(line))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise HarnessError(f"klp-sampler said {line!r}: {error}") from error
+    return reader.timeline()
+
+
+def is_ready(line: str) -> bool:
+    """Return whether a line of klp-sampler says that its first sample is complete."""
+    try:
+        said = json.loads(line)
+    except ValueError:
+        return False
+    return isinstance(said, dict) and "ready" in said
+
+
+class _Reader:
+    def __init__(self) -> None:
+        self._tracks: list[dict[str, Any]] = []
+        self._current: dict[int, int] = {}
+        self._changes: dict[int, list[StateChange]] = defaultdict(list)
+        self._patches: dict[str, list[PatchChange]] = defaultdict(list)
+        self._start_us: int | None = None
+        self._end_us = 0
+
+    def take(self, said: dict[str, Any]) -> None:
+        t_us = int(said["t_us"])
+        self._end_us = max(self._end_us, t_us)
+        if "ready" in said:
+            self._start_us = t_us
+        elif "gone" in said:
+            self._gone(t_us, int(said["gone"]))
+        elif "transition" in said or "enabled" in said:
+            self._patch(t_us, said)
+        else:
+            self._task(t_us, said)
+
+    def timeline(self) -> Timeline:
+        if self._start_us is None:
+            raise HarnessError("klp-sampler ended before its first sample was complete")
+        tasks = tuple(
+            TaskTrack(
+                tid=said["tid"],
+                pid=said["pid"],
+                comm=said["comm"],
+                kthread=said["kthread"],
+                changes=tuple(self._changes[number]),
+            )
+            for number, said in enumerate(self._tracks)
+        )
+        return Timeline(
+            tasks=tasks,
+            patches={name: tuple(changes) for name, changes in self._patches.items()},
+            start_us=self._start_us,
+            end_us=self._end_us,
+        )
+
+    def _task(self, t_us: int, said: dict[str, Any]) -> None:
+        tid = int(said["tid"])
+        number = self._current.get(tid)
+        if number is None or self._tracks[number]["pid"] != said["pid"]:
+            self._gone(t_us, tid)
+            number = self._current[tid] = len(self._tracks)
+            self._tracks.append(said)
+        # A program may rename itself: the last name is the one to show.
+        self._tracks[number] = said
+        state = PatchState(said["patch_state"])
+        changes = self._changes[number]
+        if not changes or changes[-1].state is not state:
+            changes.append(StateChange(t_us=t_us, state=state))
+
+    def _gone(self, t_us: int, tid: int) -> None:
+        number = self._current.pop(tid, None)
+        if number is not None:
+            self._changes[number].append(StateChange(t_us=t_us, state=None))
+
+    def _patch(self, t_us: int, said: dict[str, Any]) -> None:
+        for key in ("transition", "enabled"):
+            for name, value in (said.get(key) or {}).items():
+                known = self._patches[name]
+                last = known[-1] if known else None
+                now = {
+                    "enabled": last.enabled if last else None,
+                    "transition": last.transition if last else None,
+                    key: None if value is None else bool(value),
+                }
+                # What one sample saw of a patch may come in two lines.
+                if last is not None and last.t_us == t_us:
+                    known.pop()
+                known.append(PatchChange(t_us=t_us, **now))
+
+
+def _transitions(name: str, changes: tuple[PatchChange, ...]) -> list[Transition]:
+    """Cut a patch's history into transitions.
+
+    ``enabled`` flips after the transition has started: the pre-callbacks run in between
+    (kernel/livepatch/core.c, __klp_enable_patch() and __klp_disable_patch()). So the direction is
+    told by what ``enabled`` was before, the first flip is the start itself, and only a further
+    flip is a reversal.
+    """
+    found: list[Transition] = []
+    legs: list[Leg] = []
+    flipped = False
+    settled = False
+    for change in changes:
+        enabled = bool(change.enabled)
+        if not legs:
+            if change.transition:
+                direction = Direction.UNPATCHING if settled else Direction.PATCHING
+                legs = [Leg(direction=direction, start_us=change.t_us, end_us=None)]
+                flipped = enabled is not settled
+            elif enabled is not settled:
+                # It began and ended between two samples.
+                direction = Direction.PATCHING if enabled else Direction.UNPATCHING
+                whole = Leg(direction=direction, start_us=change.t_us, end_us=change.t_us)
+                found.append(Transition(patch=name, legs=(whole,)))
+                settled = enabled
+            continue
+        wanted = legs[-1].direction is Direction.PATCHING
+        reached = enabled is wanted
+        if change.transition and flipped and not reached:
+            legs = [*_ended(legs, change.t_us), _leg(legs[-1].direction.reverse, change.t_us)]
+        elif not change.transition:
+            found.append(Transition(patch=name, legs=tuple(_ended(legs, change.t_us))))
+            legs, settled = [], enabled
+        flipped = flipped or reached
+    if legs:
+        found.append(Transition(patch=name, legs=tuple(legs)))
+    return found
+
+
+def _leg(direction: Direction, start_us: int) -> Leg:
+    return Leg(direction=direction, start_us=start_us, end_us=None)
+
+
+def _ended(legs: list[Leg], end_us: int) -> list[Leg]:
+    last = legs[-1]
+    return [*legs[:-1], Leg(direction=last.direction, start_us=last.start_us, end_us=end_us)]
+
+
+def _task_switches(task: TaskTrack, leg: Leg, *, last: bool) -> list[Switch]:
+    wanted = leg.direction.target
+    other = leg.direction.reverse.target
+    before = StateChange(t_us=0, state=None)
+    found: list[Switch] = []
+    for change in task.changes:
+        came = (
+            change.state is wanted
+            and before.state in (other, PatchState.UNDEFINED)
+            and leg.start_us <= change.t_us
+            and (leg.end_us is None or change.t_us <= leg.end_us)
+        )
+        # No task is in a state when no transition runs: who left it without a sample has switched.
+        # The sample that saw the end may have looked at the task just before.
+        left_unseen = (
+            last
+            and change.state is PatchState.UNDEFINED
+            and before.state is other
+            and leg.end_us is not None
+            and before.t_us <= leg.end_us
+            and leg.start_us <= change.t_us
+        )
+        if came or left_unseen:
+            found.append(Switch(t_us=change.t_us, task=task, before=other, after=wanted))
+        before = change
+    return found
