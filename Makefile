@@ -63,21 +63,23 @@ format: setup ## put the Python code into its one format
 .PHONY: setup
 setup:
 	@find_python() { \
-		for python in "$$PYTHON" python3 python3.14 python3.13 python3.12 python3.11; do \
-			[ -n "$$python" ] || continue; \
-			"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && return; \
-			[ "$$python" != "$$PYTHON" ] || return; \
+		for name in "$$PYTHON" python3 python3.14 python3.13 python3.12 python3.11; do \
+			[ -n "$$name" ] || continue; \
+			python=$$("$$name" -c 'import sys; sys.version_info < (3, 11) or print(sys.executable)' 2>/dev/null); \
+			[ -z "$$python" ] || return 0; \
+			[ "$$name" != "$$PYTHON" ] || return 1; \
 		done; \
 		return 1; \
 	}; \
-	if ! find_python && [ -z "$$PYTHON" ] && ! command -v python3 >/dev/null 2>&1 \
-			&& command -v apt-get >/dev/null 2>&1 && [ "$$(id -u)" = 0 ]; then \
+	if ! find_python && [ -z "$$PYTHON" ] && [ "$$(id -u)" = 0 ] \
+			&& ! command -v python3 >/dev/null && command -v apt-get >/dev/null; then \
 		apt-get update -q && DEBIAN_FRONTEND=noninteractive \
 			apt-get install -y -q --no-install-recommends python3 python3-venv; \
 	fi; \
 	if ! find_python; then \
-		echo "klp-harness: it needs Python 3.11 or later; found $$("$${PYTHON:-python3}" --version 2>&1)." >&2; \
-		echo "hint: install python3.11 or later with its venv module, or name one: make PYTHON=/path/to/python3" >&2; \
+		found=$$("$${PYTHON:-python3}" --version 2>&1 | head -n 1); \
+		echo "klp-harness: it needs Python 3.11 or later; found: $$found" >&2; \
+		echo "hint: install it with its venv module, or name one: make PYTHON=/path/to/python3" >&2; \
 		exit 2; \
 	fi; \
 	exec "$$python" -m harness.host.bootstrap

@@ -124,7 +124,7 @@ def make_venv(root: Path, *, extras: str = "dev") -> bool:
         if current == wanted:
             return False
         if current is None or not _same_place(current, wanted):
-            say("klp-harness: making the virtual environment .venv")
+            say("klp-harness: making the virtual environment .venv (about a minute)")
             _create(venv)
         else:
             say("klp-harness: bringing the virtual environment .venv up to date")
@@ -155,7 +155,6 @@ def _pip_install(root: Path, venv: Path, extras: str) -> None:
             [*pip, "--editable", f".[{extras}]"],
             cwd=root,
             deadline=Deadline.after(_PIP_DEADLINE_S),
-            on_line=say,
         )
     except CommandFailed as error:
         raise HarnessError(

@@ -120,7 +120,7 @@ def test_an_old_python_is_refused_in_a_sentence(checkout: Path) -> None:
     old.chmod(0o755)
     done = make("setup", cwd=checkout, PYTHON=str(old))
     assert done.returncode == 2
-    assert "klp-harness: it needs Python 3.11 or later; found Python 3.9.2." in done.stderr
+    assert "klp-harness: it needs Python 3.11 or later; found: Python 3.9.2\n" in done.stderr
     assert "setup" not in done.stdout
 
 
