@@ -82,40 +82,41 @@ def demo(
 
 
 def _show(terminal: Terminal, machine: Machine, plan: Plan) -> RunResult:
-    with Watch(machine, plan) as watch:
-        gates, tasks = Gates(machine), Tasks(machine)
-        sleeper = gates.enter(0)
-        _step(
-            terminal,
-            f"Task {sleeper.tid} ({sleeper.comm}) now sleeps inside klp_gate_wait(), a function "
-            f"that the livepatch {plan.name} replaces.",
-        )
-        patch = watch.load()
-        tasks.wait_all(PatchState.PATCHED, but=sleeper)
-        number = len(tasks.in_state(PatchState.PATCHED))
-        _step(
-            terminal,
-            f"{plan.name} is loaded. {number} tasks have switched to 1. The transition waits for:",
-        )
-        for blocker in patch.blockers():
-            head, *frames = blocker.describe()
-            terminal.print(f"    {head}", *(f"    {line}" for line in frames[:_SHOWN_FRAMES]))
-        watch.mark("gate opened")
-        left = sleeper.release()
-        patch.wait_complete()
-        _step(
-            terminal,
-            f"Its gate is open: the task left through the {left.body.value} body, and the "
-            "transition is complete. "
-            f"A new call runs the {gates.call(0).body.value} body.",
-        )
-        watch.disable()
-        _step(
-            terminal,
-            f"Disabled, all tasks went back to 0. A call runs the {gates.call(0).body.value} body.",
-        )
-        watch.unload()
-        return watch.finish()
+    watch = Watch(machine, plan)
+    watch.begin()
+    gates, tasks = Gates(machine), Tasks(machine)
+    sleeper = gates.enter(0)
+    _step(
+        terminal,
+        f"Task {sleeper.tid} ({sleeper.comm}) now sleeps inside klp_gate_wait(), a function "
+        f"that the livepatch {plan.name} replaces.",
+    )
+    patch = watch.load()
+    tasks.wait_all(PatchState.PATCHED, but=sleeper)
+    number = len(tasks.in_state(PatchState.PATCHED))
+    _step(
+        terminal,
+        f"{plan.name} is loaded. {number} tasks have switched to 1. The transition waits for:",
+    )
+    for blocker in patch.blockers():
+        head, *frames = blocker.describe()
+        terminal.print(f"    {head}", *(f"    {line}" for line in frames[:_SHOWN_FRAMES]))
+    watch.mark("gate opened")
+    left = sleeper.release()
+    patch.wait_complete()
+    _step(
+        terminal,
+        f"Its gate is open: the task left through the {left.body.value} body, and the "
+        "transition is complete. "
+        f"A new call runs the {gates.call(0).body.value} body.",
+    )
+    watch.disable()
+    _step(
+        terminal,
+        f"Disabled, all tasks went back to 0. A call runs the {gates.call(0).body.value} body.",
+    )
+    watch.unload()
+    return watch.finish()
 
 
 def _step(terminal: Terminal, text: str) -> None:

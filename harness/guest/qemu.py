@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING
+
+from harness.host.accel import ACCEL_ARGUMENTS
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from harness.host.accel import Accel
 
 QEMU = "qemu-system-x86_64"
 SERIAL_ID = "serial0"
@@ -31,13 +34,6 @@ _KERNEL_ARGS = (
     "printk.devkmsg=on",
     "random.trust_cpu=on",
 )
-
-
-class Accel(StrEnum):
-    """What runs the guest's instructions."""
-
-    KVM = "kvm"
-    TCG = "tcg"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +80,7 @@ def build_argv(shape: GuestShape, wiring: Wiring, *, qemu: str = QEMU) -> list[s
         _SANDBOX,
         "-machine",
         "pc,memory-backend=ram,vmport=off,usb=off",
-        *_accelerator(shape.accel),
+        *ACCEL_ARGUMENTS[shape.accel],
         "-smp",
         str(shape.cpus),
         "-m",
@@ -127,13 +123,3 @@ def _memory(memory_mib: int, wiring: Wiring) -> str:
     share = "on" if wiring.shared_ram else "off"
     path = wiring.ram_path.replace(",", ",,")
     return f"memory-backend-file,id=ram,size={memory_mib}M,mem-path={path},share={share}"
-
-
-def _accelerator(accel: Accel) -> list[str]:
-    match accel:
-        case Accel.KVM:
-            # A restored guest sees its TSC jump; without one it keeps kvmclock (see facts of
-            # syzkaller's qemu backend: host,migratable=on,tsc=off).
-            return ["-accel", "kvm", "-cpu", "host,migratable=on,tsc=off"]
-        case Accel.TCG:
-            return ["-accel", "tcg,thread=multi", "-cpu", "max,la57=off"]

@@ -17,7 +17,7 @@ from filelock import FileLock
 from harness.deadline import Deadline
 from harness.guest.initramfs import build_base, build_initrd
 from harness.guest.keys import RunKeys, load_keys, make_keys
-from harness.guest.qemu import Accel, GuestShape
+from harness.guest.qemu import GuestShape
 from harness.guest.snapshot import Template, cold_guest, restored_guest, template
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from harness.guest.machine import Machine
+    from harness.host.accel import Accel
     from harness.host.cache import Store
     from harness.kernel.kernel import Kernel
 

@@ -1,111 +1,110 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""From samples to transitions: when each began and ended, and who switched in it. Pure."""
+"""From a recorded timeline to what reports show: seconds since recording began. Pure."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from harness.report.results import Mark, Phase, TaskHistory, TaskSwitch
+from harness.report.results import Callback, Mark, Phase, StateChange, TaskHistory, TaskSwitch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable
 
-Direction = Literal["patching", "unpatching"]
+    from harness.livepatch.callbacks import CallbackEvent
+    from harness.livepatch.timeline import Leg, Switch, Timeline
 
-
-@dataclass(frozen=True, kw_only=True)
-class PatchChange:
-    """What sysfs said of the patch from that moment on. None: the patch is not there."""
-
-    at_s: float
-    enabled: bool | None
-    transition: bool | None
-
-    @property
-    def direction(self) -> Direction | None:
-        """Where the running transition goes; None when none runs.
-
-        ``enabled`` flips when a transition starts and when it is turned round
-        (kernel/livepatch/core.c, enabled_store()).
-        """
-        if not self.transition:
-            return None
-        return "patching" if self.enabled else "unpatching"
+_S_PER_US = 1e-6
+_DIGITS = 4
 
 
-def find_phases(changes: Sequence[PatchChange], tasks: Sequence[TaskHistory]) -> tuple[Phase, ...]:
-    """Return the transitions in their order, with who was seen to switch in each.
+def seconds(t_us: int, timeline: Timeline) -> float:
+    """Return a time of the guest's monotonic clock as seconds since recording began."""
+    return round((t_us - timeline.start_us) * _S_PER_US, _DIGITS)
 
-    A transition that is turned round ends there, and another begins. ``changes`` are in the order
-    of time.
+
+def task_histories(timeline: Timeline) -> tuple[TaskHistory, ...]:
+    """Return every task with all its patch states; one that never dies has its last state twice.
+
+    The repetition lets a picture reach the end of the recording.
     """
-    return tuple(
-        Phase(
-            direction=direction,
-            start_s=start_s,
-            end_s=end_s,
-            switches=tuple(_switches(direction, start_s, end_s, tasks)),
+    histories = []
+    for track in timeline.tasks:
+        changes = [
+            StateChange(
+                at_s=seconds(change.t_us, timeline),
+                state=None if change.state is None else int(change.state),
+            )
+            for change in track.changes
+        ]
+        if changes and changes[-1].state is not None:
+            end_s = seconds(timeline.end_us, timeline)
+            changes.append(StateChange(at_s=end_s, state=changes[-1].state))
+        histories.append(
+            TaskHistory(
+                tid=track.tid, comm=track.comm, kthread=track.kthread, changes=tuple(changes)
+            )
         )
-        for direction, start_s, end_s in _stretches(changes)
+    return tuple(histories)
+
+
+def phases(timeline: Timeline, patch: str) -> tuple[Phase, ...]:
+    """Return the patch's transitions, a reversed one in two, with who switched in each."""
+    return tuple(
+        _phase(timeline, leg, timeline.switches(transition))
+        for transition in timeline.transitions(patch)
+        for leg in transition.legs
     )
 
 
-def find_marks(phases: Sequence[Phase]) -> tuple[Mark, ...]:
-    """Return what to mark on the time axis: start, reversal and end of each transition."""
-    marks: list[Mark] = []
-    before: Phase | None = None
-    for phase in phases:
-        turned = before is not None and before.end_s == phase.start_s
-        what = f"reversed: {phase.direction}" if turned else f"{phase.direction} starts"
-        if turned:
-            marks.pop()
-        marks.append(Mark(at_s=phase.start_s, what=what))
-        if phase.end_s is not None:
-            marks.append(Mark(at_s=phase.end_s, what=f"{phase.direction} complete"))
-        before = phase
+def transition_marks(timeline: Timeline, patch: str) -> tuple[Mark, ...]:
+    """Return the start, reversals and end of each transition of the patch."""
+    marks = []
+    for transition in timeline.transitions(patch):
+        first, *reversals = transition.legs
+        last = transition.legs[-1]
+        marks.append(_mark(timeline, first.start_us, f"{first.direction.value} starts"))
+        marks += [
+            _mark(timeline, leg.start_us, f"reversed: {leg.direction.value}") for leg in reversals
+        ]
+        if transition.end_us is not None:
+            marks.append(_mark(timeline, transition.end_us, f"{last.direction.value} complete"))
     return tuple(marks)
 
 
-def _stretches(
-    changes: Sequence[PatchChange],
-) -> Iterator[tuple[Direction, float, float | None]]:
-    direction: Direction | None = None
-    start_s = 0.0
-    for change in changes:
-        if change.direction == direction:
-            continue
-        if direction is not None:
-            yield direction, start_s, change.at_s
-        direction, start_s = change.direction, change.at_s
-    if direction is not None:
-        yield direction, start_s, None
+def callbacks(events: Iterable[CallbackEvent], timeline: Timeline) -> tuple[Callback, ...]:
+    """Return callbacks at the times of the kernel log, which runs with the monotonic clock."""
+    return tuple(
+        Callback(
+            at_s=seconds(event.us, timeline),
+            patch=event.patch,
+            phase=event.phase.value,
+            object=event.object,
+            state=event.state,
+        )
+        for event in events
+    )
 
 
-def _switches(
-    direction: Direction, start_s: float, end_s: float | None, tasks: Sequence[TaskHistory]
-) -> Iterator[TaskSwitch]:
-    """Yield who came to the state that the transition is for, in the order of time.
+def _phase(timeline: Timeline, leg: Leg, switches: Iterable[Switch]) -> Phase:
+    end_us = timeline.end_us if leg.end_us is None else leg.end_us
+    return Phase(
+        direction=leg.direction.value,
+        start_s=seconds(leg.start_us, timeline),
+        end_s=None if leg.end_us is None else seconds(leg.end_us, timeline),
+        switches=tuple(
+            TaskSwitch(
+                at_s=seconds(switch.t_us, timeline),
+                tid=switch.task.tid,
+                comm=switch.task.comm,
+                kthread=switch.task.kthread,
+                before=int(switch.before),
+                after=int(switch.after),
+            )
+            for switch in switches
+            if switch.after is leg.direction.target and leg.start_us <= switch.t_us <= end_us
+        ),
+    )
 
-    ``before`` is -1 for a task that switched between two samples: the kernel tries all tasks as soon
-    as a transition starts. A task that was born on the new side has not switched.
-    """
-    goal = 1 if direction == "patching" else 0
-    found = []
-    for task in tasks:
-        before: int | None = None
-        for change in task.changes:
-            within = change.at_s >= start_s and (end_s is None or change.at_s <= end_s)
-            if within and change.state == goal and before is not None:
-                found.append(
-                    TaskSwitch(
-                        at_s=change.at_s,
-                        tid=task.tid,
-                        comm=task.comm,
-                        kthread=task.kthread,
-                        before=before,
-                        after=goal,
-                    )
-                )
-            before = change.state
-    yield from sorted(found, key=lambda switch: switch.at_s)
+
+def _mark(timeline: Timeline, t_us: int, what: str) -> Mark:
+    return Mark(at_s=seconds(t_us, timeline), what=what)

@@ -93,7 +93,7 @@ class TestResult(_Result):
 
 
 class TaskSwitch(_Model):
-    """A task that came to the new side. ``before`` is -1 when that was between two samples."""
+    """A task that came from one patch state to the other, when that was first seen."""
 
     at_s: float
     tid: int
@@ -149,11 +149,13 @@ class RunResult(_Result):
     """A livepatch module, loaded, watched and unloaded. ``id`` is the module's name.
 
     All times are seconds since recording began, by the guest's monotonic clock. ``phases`` names
-    the tasks that switched, ``tasks`` has the whole history of every task.
+    the tasks that switched, ``tasks`` has the whole history of every task. ``targets`` were loaded
+    before it, ``absent`` are modules that it patches and of which no file was known.
     """
 
     module: str
     targets: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
     functions: tuple[str, ...] = ()
     phases: tuple[Phase, ...] = ()
     marks: tuple[Mark, ...] = ()

@@ -25,6 +25,8 @@ def tell_result(terminal: Terminal, result: RunResult) -> None:
     terminal.print("", Text(f"{result.id}: {_patches(result)}", style="bold"))
     if result.targets:
         terminal.print(f"loaded before it: {', '.join(result.targets)}")
+    if result.absent:
+        terminal.print(f"not loaded, so not patched: {', '.join(result.absent)}")
     if result.tasks:
         width = min(max(shutil.get_terminal_size((_WIDTH, 24)).columns, _WIDTH), _WIDEST)
         strokes = can_draw(terminal.encoding)

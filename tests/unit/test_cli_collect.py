@@ -37,18 +37,24 @@ PASSES = """
 """
 
 
-def run(pytester: pytest.Pytester, *pieces: str, args: tuple[str, ...] = ()) -> Collector:
-    collector = Collector()
+class Ran(Collector):
+    """A collector that remembers pytest's own exit code."""
+
+    status = -1
+
+
+def run(pytester: pytest.Pytester, *pieces: str, args: tuple[str, ...] = ()) -> Ran:
+    collector = Ran()
     pytester.makepyfile("\n".join(textwrap.dedent(piece) for piece in pieces))
     result = pytester.inline_run(
         "-p", "no:cacheprovider", *args, plugins=[collector], no_reraise_ctrlc=True
     )
-    collector.status = int(result.ret)  # type: ignore[attr-defined]
+    collector.status = int(result.ret or 0)
     return collector
 
 
-def code(collector: Collector) -> ExitCode:
-    return collector.exit_code(collector.status)  # type: ignore[attr-defined]
+def code(ran: Ran) -> ExitCode:
+    return ran.exit_code(ran.status)
 
 
 def test_all_passed(pytester: pytest.Pytester) -> None:

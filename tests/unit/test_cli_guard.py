@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,6 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from harness.cli import guard
 from harness.cli.guard import Terminated, guarded
 from harness.cli.invocation import Invocation
 from harness.errors import (
@@ -117,7 +117,7 @@ def test_interrupt_is_one_line(
     interrupt: KeyboardInterrupt, code: int, word: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ctrl-C and SIGTERM end a command with a line and the code that a shell expects."""
-    monkeypatch.setattr(guard.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
     result = ended(raises(interrupt))
     assert result.exit_code == code
     assert result.stderr.strip() == f"klp-harness: {word}"
@@ -167,7 +167,7 @@ def test_interrupted_command_still_writes_its_json(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An interrupted run is an error in its JSON, and no verdict."""
-    monkeypatch.setattr(guard.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
     path = tmp_path / "out.json"
 
     def body() -> ExitCode:
