@@ -44,12 +44,6 @@ class SpawnedProcess:
             except EOFError:
                 return
 
-    def drain(self) -> list[str]:
-        """Return the lines that have come and nobody has taken, also from a guest that is dead."""
-        lines = list(self._output.stdout)
-        self._output.stdout.clear()
-        return lines
-
     def write_line(self, text: str) -> None:
         """Write a line to its standard input."""
         self._machine.request("stdin", str(self.pid), text + "\n")

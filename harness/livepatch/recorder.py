@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from harness.errors import HarnessError
+from harness.deadline import Deadline
+from harness.errors import HarnessError, KlpError
 from harness.livepatch.timeline import Timeline, is_ready, read_timeline
 from harness.livepatch.waiting import QUICK_S, scaled
 
@@ -48,6 +49,12 @@ class Recorder:
                 raise HarnessError(f"{_PROGRAM} ended with code {code}")
             self._timeline = read_timeline(self._lines)
         return self._timeline
+
+    def salvage(self) -> Timeline:
+        """Return what has come so far, also of a guest that is dead; raises HarnessError if none."""
+        with suppress(KlpError, OSError):
+            self._lines += self._process.lines(Deadline.after(0.0))
+        return read_timeline(self._lines)
 
 
 @contextmanager

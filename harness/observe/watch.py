@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,8 @@ from harness.livepatch.callbacks import read_callbacks
 from harness.livepatch.kernel_log import KernelLog
 from harness.livepatch.modules import format_params
 from harness.livepatch.patch import Livepatch
-from harness.livepatch.timeline import Timeline, read_timeline
+from harness.livepatch.recorder import Recorder
+from harness.log import LOGGER
 from harness.observe.history import callbacks, phases, seconds, task_histories, transition_marks
 from harness.report.results import CheckOutcome, ErrorFacts, Mark, RunResult
 
@@ -21,15 +21,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from harness.guest.machine import Machine
-    from harness.guest.process import SpawnedProcess
     from harness.livepatch.patch import Patch
+    from harness.livepatch.timeline import Timeline
     from harness.observe.plan import Plan
     from harness.wire import KlogRecord
 
-_SAMPLER = "klp-sampler"
-_INTERVAL_MS = 5
-_READY_S = 15.0
-_STOP_S = 15.0
+_INTERVAL_MS = 10
 
 
 def watch_plan(machine: Machine, plan: Plan, *, hold_s: float) -> RunResult:
@@ -60,9 +57,8 @@ class Watch:
         self._machine = machine
         self._plan = plan
         self._livepatch = Livepatch(machine)
-        self._sampler: SpawnedProcess | None = None
+        self._recorder: Recorder | None = None
         self._log: KernelLog | None = None
-        self._lines: list[str] = []
         self._marks: list[tuple[int, str]] = []
         self._start_s = time.monotonic()
 
@@ -71,10 +67,7 @@ class Watch:
         for target in self._plan.targets:
             self._livepatch.load_target(target.path)
         self._log = KernelLog(self._machine)
-        self._sampler = self._machine.spawn(_SAMPLER, str(_INTERVAL_MS))
-        deadline = self._machine.scaled(_READY_S)
-        while not self._lines or "ready" not in json.loads(self._lines[-1]):
-            self._lines.append(self._sampler.next_line(deadline))
+        self._recorder = Recorder(self._machine, interval_ms=_INTERVAL_MS)
 
     @property
     def patch(self) -> Patch:
@@ -164,15 +157,14 @@ class Watch:
 
     def _timeline(self) -> Timeline | None:
         """Return what was recorded; of a guest that died, what had come until then."""
-        if self._sampler is None:
+        if self._recorder is None:
             return None
         try:
-            self._sampler.close_stdin()
-            self._lines += self._sampler.lines(self._machine.scaled(_STOP_S))
-        except (KlpError, OSError, TimeoutError):
-            self._lines += self._sampler.drain()
+            return self._recorder.stop()
+        except (KlpError, OSError):
+            LOGGER.debug("the recording of %s broke off", self._plan.name)
         try:
-            return read_timeline(self._lines)
+            return self._recorder.salvage()
         except HarnessError:
             return None
 
@@ -182,7 +174,7 @@ class Watch:
             return ()
         try:
             return self._log.since_mark()
-        except (KlpError, OSError, TimeoutError):
+        except (KlpError, OSError):
             return ()
 
 
