@@ -51,7 +51,7 @@ class Recorder:
         return self._timeline
 
     def salvage(self) -> Timeline:
-        """Return what has come so far, also of a guest that is dead; raises HarnessError if none."""
+        """Return what has come so far, also of a dead guest. Raises HarnessError if nothing has."""
         with suppress(KlpError, OSError):
             self._lines += self._process.lines(Deadline.after(0.0))
         return read_timeline(self._lines)
