@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,18 +19,13 @@ class Pulse:
 
     def __init__(self) -> None:
         self._condition = threading.Condition()
-        self._last_news_s = time.monotonic()
+        self._beats = 0
 
     def beat(self) -> None:
         """Wake every wait; called by the reader threads after they have stored their news."""
         with self._condition:
-            self._last_news_s = time.monotonic()
+            self._beats += 1
             self._condition.notify_all()
-
-    @property
-    def silent_s(self) -> float:
-        """Seconds since the last news."""
-        return time.monotonic() - self._last_news_s
 
     def wait(
         self,
@@ -42,15 +36,16 @@ class Pulse:
     ) -> bool:
         """Wait until the condition holds; return False when the deadline came first.
 
-        ``between`` is called before each look, outside the lock, and may raise to end the wait.
+        ``between`` is called before each look and may raise to end the wait. Both run outside the
+        lock, so that they may wait for a reader thread themselves.
         """
         while True:
+            seen = self._beats
             if condition():
                 return True
             between()
+            if deadline.expired:
+                return condition()
             with self._condition:
-                if condition():
-                    return True
-                if deadline.expired:
-                    return False
-                self._condition.wait(min(_SLICE_S, deadline.remaining_s))
+                if self._beats == seen:
+                    self._condition.wait(min(_SLICE_S, deadline.remaining_s))
