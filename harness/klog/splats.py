@@ -23,6 +23,8 @@ _MAX_LINES = 300
 _MAX_PREFACE = 12
 # Lines without a stack yet that a splat may have: lockdep tells a long story first.
 _MAX_STORY = 150
+# A splat comes in one go: a pause this long before its stack means that it has none.
+_PAUSE_US = 1_000_000
 
 _FRAME = re.compile(r"=+$|-+\[ cut here \]-+$")
 _TRACE_END = re.compile(r"---\[ end ")
@@ -38,7 +40,7 @@ _BODY = re.compile(
     r"RAX: |RBP: |RDX: |R1[03]: |FS: |CS: |CR2: |DR[036]: |PKRU: |Code: |Tainted: |ORIG_RAX|"
     r"unloaded tainted modules: |last unloaded: |irq event stamp: |(?:hard|soft)irqs last |Kernel "
     r"Offset: |---\[ |note: |rcu: |task:|NMI backtrace for |Sending NMI |INFO: lockdep is turned "
-    r"off|\d+ locks? held by |no locks held by |Disabling lock debugging|Slab 0x|Object 0x|"
+    r"off|INFO: task .* blocked on an? |\d+ locks? held by |no locks held by |Disabling lock debugging|Slab 0x|Object 0x|"
     r"Preemption disabled at:|Showing |pool \d|workqueue |-+$|preempt_count=)"
 )
 _RIP = re.compile(r"RIP: 0010:(?P<function>[A-Za-z_.][^\s+]*)\+0x\S+(?P<module> \[\w+\])?")
@@ -113,6 +115,7 @@ class SplatDetector:
         self._hidden: list[Exemption] = []
         self._ended = False
         self._in_stack = False
+        self._last_us: int | None = None
 
     def feed(self, text: str) -> list[Splat]:
         """Take the next piece of the stream, split anywhere; return the splats it brings."""
@@ -143,11 +146,11 @@ class SplatDetector:
             rule, groups = begun
             if self._open is None or not self._belongs(rule, groups):
                 return self._close() + self._begin(rule, groups, line)
-        elif self._open is None or not self._continues(text):
+        elif self._open is None or not self._continues(line):
             found = self._close()
             self._prepare(text)
             return found
-        return self._grow(text)
+        return self._grow(line)
 
     def _match(self, text: str) -> tuple[Rule, dict[str, str]] | None:
         for rule in self._policy.deny:
@@ -176,12 +179,13 @@ class SplatDetector:
         self._open, self._ended, self._in_stack = splat, False, False
         self._hidden = [exempt for exempt in self._policy.allow if exempt.rule == rule.id]
         shown = [] if self._hidden else [splat]
-        return shown + self._grow(line.text)
+        return shown + self._grow(line)
 
-    def _grow(self, text: str) -> list[Splat]:
-        splat = self._open
+    def _grow(self, line: LogLine) -> list[Splat]:
+        splat, text = self._open, line.text
         assert splat is not None
         splat._add(text)  # noqa: SLF001
+        self._last_us = line.us
         if _TRACE_END.match(text):
             self._ended = True
         elif _STACK_BEGIN.match(text):
@@ -190,9 +194,9 @@ class SplatDetector:
             return self._decide()
         return []
 
-    def _continues(self, text: str) -> bool:
+    def _continues(self, line: LogLine) -> bool:
         """Return whether a line that begins nothing belongs to the open splat."""
-        splat = self._open
+        splat, text = self._open, line.text
         assert splat is not None
         length = len(splat._lines)  # noqa: SLF001
         if length >= _MAX_LINES or _CUT_HERE.match(text):
@@ -200,15 +204,19 @@ class SplatDetector:
         extent = splat._rule.extent  # noqa: SLF001
         if extent is Extent.FRAME:
             if _FRAME_END.match(text):
-                self._grow(text)
+                self._grow(line)
                 self._ended = True
                 return False
             return not self._ended
         if extent is Extent.TRACE and not self._ended:
             return True
         if extent is Extent.STACK and not self._in_stack and length < _MAX_STORY:
-            return True
+            return not self._paused(line)
         return _BODY.match(text) is not None
+
+    def _paused(self, line: LogLine) -> bool:
+        last_us = self._last_us
+        return line.us is not None and last_us is not None and line.us - last_us > _PAUSE_US
 
     def _prepare(self, text: str) -> None:
         """Keep the lines that may stand before a splat's first: the frame, a warning's text."""
