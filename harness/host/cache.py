@@ -13,8 +13,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import hashlib
-import json
 import os
 import re
 import secrets
@@ -28,6 +26,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 
 from harness.errors import CacheCorrupt, HarnessError, NoSpace
+from harness.host.manifest import MANIFEST, first_fault, read_manifest, write_manifest
 from harness.log import LOGGER
 
 if TYPE_CHECKING:
@@ -35,8 +34,6 @@ if TYPE_CHECKING:
 
     from harness.deadline import Deadline
 
-MANIFEST = ".manifest.json"
-_FORMAT = 1
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 _PARTIAL = ".partial-"
 _TRASH = ".trash-"
@@ -115,7 +112,7 @@ class Store:
             path = manifest_path.parent
             if path.name.startswith("."):
                 continue
-            manifest = _read_manifest(manifest_path)
+            manifest = read_manifest(manifest_path)
             if manifest is None:
                 continue
             used = path.with_name(path.name + ".used")
@@ -179,12 +176,12 @@ class Store:
         os.utime(self._held[name])
 
     def _is_sound(self, folder: _Folder) -> bool:
-        manifest = _read_manifest(folder.manifest)
+        manifest = read_manifest(folder.manifest)
         if manifest is None:
             return False
         # After a crash of the host a file may have its size and not its content: read all once.
         deep = _read_text(folder.checked) != _boot_id()
-        fault = _first_fault(folder.path, manifest, deep=deep)
+        fault = first_fault(folder.path, manifest, deep=deep)
         if fault is not None:
             LOGGER.warning("the cache entry %s/%s is damaged (%s)", folder.kind, folder.key, fault)
             return False
@@ -222,18 +219,19 @@ class Store:
     def _fill(self, folder: _Folder, fill: Callable[[Path], None]) -> None:
         for left in folder.path.parent.glob(f"{_PARTIAL}{folder.key}~*"):
             shutil.rmtree(left, ignore_errors=True)
+        self.sweep()
         aside = folder.path.with_name(f"{_PARTIAL}{folder.key}~{secrets.token_hex(4)}")
         aside.mkdir()
         try:
             fill(aside)
-            _write_manifest(aside)
+            write_manifest(aside)
             aside.rename(folder.path)
             _sync_folder(folder.path.parent)
         finally:
             if aside.exists():
                 shutil.rmtree(aside, ignore_errors=True)
         folder.checked.write_text(_boot_id())
-        if _read_manifest(folder.manifest) is None:
+        if read_manifest(folder.manifest) is None:
             raise CacheCorrupt(f"the cache entry {folder.path} cannot be read back")
 
     def _remove_unused(self, folder: _Folder) -> bool:
@@ -293,68 +291,6 @@ class _Folder:
     def checked(self) -> Path:
         """In which boot of the host the contents were last read and found right."""
         return self.path / ".checked"
-
-
-Record = tuple[int, int, str]
-"""Size in bytes, modification time in ns, SHA-256 of the content (of the target, for a link)."""
-
-
-def _write_manifest(folder: Path) -> None:
-    records = dict(_records(folder))
-    path = folder / MANIFEST
-    with path.open("w") as file:
-        json.dump({"format": _FORMAT, "files": records}, file)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _records(folder: Path) -> Iterator[tuple[str, Record]]:
-    for root, folders, files in os.walk(folder):
-        links = [name for name in folders if Path(root, name).is_symlink()]
-        for name in files + links:
-            path = Path(root, name)
-            status = path.lstat()
-            # A file with other links is another entry's (a kernel's sources), and in its manifest.
-            if status.st_nlink == 1:
-                record = (status.st_size, status.st_mtime_ns, _digest(path))
-                yield str(path.relative_to(folder)), record
-
-
-def _read_manifest(path: Path) -> dict[str, Record] | None:
-    """Return a manifest's records; None when it is missing, cut off or of another format."""
-    text = _read_text(path)
-    try:
-        content = json.loads(text) if text else {}
-    except ValueError:
-        return None
-    if not isinstance(content, dict) or content.get("format") != _FORMAT:
-        return None
-    files = content["files"]
-    assert isinstance(files, dict)
-    return files
-
-
-def _first_fault(folder: Path, manifest: dict[str, Record], *, deep: bool) -> str | None:
-    for name, (size, mtime_ns, digest) in manifest.items():
-        path = folder / name
-        try:
-            status = os.lstat(path)
-        except OSError:
-            return f"{name} is missing"
-        if status.st_size != size:
-            return f"{name} has {status.st_size} bytes instead of {size}"
-        if (deep or status.st_mtime_ns != mtime_ns) and _digest(path) != digest:
-            return f"{name} has other content"
-    return None
-
-
-def _digest(path: Path) -> str:
-    if path.is_symlink():
-        return hashlib.sha256(os.fsencode(path.readlink())).hexdigest()
-    if not path.is_file():
-        return ""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _shared_lock(path: Path) -> int:

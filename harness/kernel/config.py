@@ -242,7 +242,7 @@ def _symbol_blocks(tree: Path, names: set[str]) -> dict[str, str]:
     for path in tree.rglob("Kconfig*"):
         if not path.is_file():
             continue
-        text = path.read_text(errors="replace")
+        text = path.read_text(errors="replace").replace("\\\n", " ")
         for match in _SYMBOL_BLOCK.finditer(text):
             if match[1] in names:
                 blocks[match[1]] = blocks.get(match[1], "") + match[2]

@@ -88,6 +88,8 @@ def _parse(text: str, sha256: str | None) -> Spec:
         raise UsageError(f"packages ({text}) are not supported yet", hint=ACCEPTED)
     if "://" in text:
         return _parse_url(text, sha256)
+    if not text.strip():
+        raise UsageError(f"unknown kernel {text!r}", hint=ACCEPTED)
     path = Path(text).expanduser()
     if path.is_dir():
         return TreeSpec(path=path.absolute())
@@ -117,6 +119,6 @@ def _parse_url(text: str, sha256: str | None) -> UrlSpec:
 
 def _existing(text: str) -> Path:
     path = Path(text).expanduser()
-    if not path.is_dir():
+    if not text or not path.is_dir():
         raise UsageError(f"there is no folder {text}", hint=ACCEPTED)
     return path.absolute()

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A kernel source tree that builds in milliseconds, and a cache of its own for each test."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.deadline import Deadline
+from harness.host.cache import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+DATA = Path(__file__).parent / "data"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """An empty cache."""
+    return Store(tmp_path / "cache")
+
+
+@pytest.fixture
+def soon() -> Deadline:
+    """A deadline that a test meets easily, and that ends it when something hangs."""
+    return Deadline.after(60)
+
+
+@pytest.fixture
+def fake_tree(tmp_path: Path) -> Path:
+    """A copy of the fake kernel tree; a file ``broken`` in it makes its build fail."""
+    return Path(shutil.copytree(DATA / "fake-kernel", tmp_path / "fake-kernel"))
+
+
+@pytest.fixture
+def guest_fragment(tmp_path: Path) -> Path:
+    """A fragment with what every guest needs, all of which the fake tree knows."""
+    from harness.kernel.config import GUEST_NEEDS
+
+    path = tmp_path / "guest.config"
+    path.write_text("".join(f"CONFIG_{name}=y\n" for name in GUEST_NEEDS))
+    return path
+
+
+class Recorder:
+    """A Progress that remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.stages: list[str] = []
+        self.counts: list[tuple[int, int | None, str]] = []
+
+    def stage(self, text: str) -> None:
+        self.stages.append(text)
+
+    def count(self, done: int, total: int | None, what: str) -> None:
+        self.counts.append((done, total, what))
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    """A Progress to look into."""
+    return Recorder()
+
+
+@pytest.fixture
+def in_child() -> Callable[[Callable[[], object]], int]:
+    """Run a function in a forked process and return its pid; the test waits for it."""
+
+    def start(work: Callable[[], object]) -> int:
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                work()
+                code = 0
+            finally:
+                os._exit(code)
+        return pid
+
+    return start
