@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Jobs on files and modules.
+ */
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "agent.h"
+#include "klp_common.h"
+
+#define READ_DEFAULT	(1024 * 1024)
+#define READ_MOST	(64 * 1024 * 1024)
+#define PERMISSIONS	07777
+
+/* Append a file's content; returns a negative errno. */
+static int read_file(const char *path, size_t most, struct text *into, bool *truncated)
+{
+	size_t want, start = into->len;
+	int ret = 0;
+	ssize_t len;
+	int fd;
+
+	*truncated = false;
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	if (fd < 0)
+		return -errno;
+	for (;;) {
+		want = most + 1 - (into->len - start);
+		if (want > AGENT_READ_SIZE)
+			want = AGENT_READ_SIZE;
+		text_reserve(into, want);
+		len = read(fd, into->data + into->len, want);
+		if (len < 0 && errno == EINTR)
+			continue;
+		if (len < 0)
+			ret = -errno;
+		if (len <= 0)
+			break;
+		into->len += len;
+		if (into->len - start > most) {
+			into->len = start + most;
+			*truncated = true;
+			break;
+		}
+	}
+	close(fd);
+	return ret;
+}
+
+int job_read(const struct request *request, struct text *reply)
+{
+	long long most = READ_DEFAULT;
+	struct text text = {};
+	bool truncated;
+	int error;
+
+	if (request->argc > 1 && !parse_number(request->args[1].text, READ_MOST, &most))
+		return job_invalid(reply, "MAX_BYTES is no number up to 64 MiB");
+	error = read_file(request->args[0].text, most, &text, &truncated);
+	if (error)
+		return error;
+	json_add_text(reply, "text", text.data, text.len);
+	json_add_bool(reply, "truncated", truncated);
+	return 0;
+}
+
+/* Neither creates a file nor writes twice: what the kernel says to this write is the answer. */
+int job_write(const struct request *request, struct text *reply)
+{
+	const struct argument *text = &request->args[1];
+	ssize_t len;
+	int fd;
+
+	fd = open(request->args[0].text, O_WRONLY | O_TRUNC | O_CLOEXEC | O_NOCTTY);
+	if (fd < 0)
+		return -errno;
+	len = write(fd, text->text, text->len);
+	if (len < 0)
+		return -errno;
+	json_add_number(reply, "written", len);
+	if ((size_t)len < text->len) {
+		json_add_string(reply, "error", "only a part was written");
+		return -EIO;
+	}
+	return close(fd) < 0 ? -errno : 0;
+}
+
+static const char *type_of(mode_t mode)
+{
+	if (S_ISDIR(mode))
+		return "dir";
+	if (S_ISREG(mode))
+		return "file";
+	return S_ISLNK(mode) ? "link" : "other";
+}
+
+int job_list(const struct request *request, struct text *reply)
+{
+	struct dirent *entry;
+	struct stat status;
+	DIR *dir;
+
+	dir = opendir(request->args[0].text);
+	if (!dir)
+		return -errno;
+	json_key(reply, "entries");
+	json_begin(reply, '[');
+	while (errno = 0, (entry = readdir(dir))) {
+		if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, ".."))
+			continue;
+		/* It may have gone since. */
+		if (fstatat(dirfd(dir), entry->d_name, &status, AT_SYMLINK_NOFOLLOW) < 0)
+			continue;
+		json_begin(reply, '{');
+		json_add_string(reply, "name", entry->d_name);
+		json_add_string(reply, "type", type_of(status.st_mode));
+		json_add_number(reply, "mode", status.st_mode & PERMISSIONS);
+		json_end(reply, '}');
+	}
+	json_end(reply, ']');
+	return -errno;
+}
+
+int job_stat(const struct request *request, struct text *reply)
+{
+	struct stat status;
+
+	if (lstat(request->args[0].text, &status) < 0)
+		return -errno;
+	json_add_string(reply, "type", type_of(status.st_mode));
+	json_add_number(reply, "mode", status.st_mode & PERMISSIONS);
+	json_add_number(reply, "size", status.st_size);
+	return 0;
+}
+
+int job_stack(const struct request *request, struct text *reply)
+{
+	struct text text = {};
+	bool truncated;
+	char path[64];
+	long long tid;
+	int error;
+
+	if (!parse_number(request->args[0].text, INT_MAX, &tid))
+		return job_invalid(reply, "TID is no number");
+	snprintf(path, sizeof(path), "/proc/%lld/stack", tid);
+	error = read_file(path, READ_DEFAULT, &text, &truncated);
+	if (error)
+		return error;
+	json_add_text(reply, "text", text.data, text.len);
+	return 0;
+}
+
+enum poll_op { OP_EQUALS, OP_DIFFERS, OP_CONTAINS, OP_ABSENT, OP_PRESENT, OPS };
+
+static const char * const op_names[OPS] = {
+	[OP_EQUALS] = "equals",
+	[OP_DIFFERS] = "differs",
+	[OP_CONTAINS] = "contains",
+	[OP_ABSENT] = "absent",
+	[OP_PRESENT] = "present",
+};
+
+/* What a file that goes away says on the way: sysfs ENODEV, /proc ESRCH. */
+static bool is_absence(int error)
+{
+	return error == -ENOENT || error == -ENODEV || error == -ESRCH || error == -ENOTDIR;
+}
+
+/* Look once. Returns a negative errno when waiting is of no use; absence is none. */
+static int poll_look(const char *path, enum poll_op op, bool *present, struct text *text)
+{
+	struct stat status;
+	bool truncated;
+	int error;
+
+	text->len = 0;
+	if (op == OP_ABSENT || op == OP_PRESENT) {
+		error = stat(path, &status) < 0 ? -errno : 0;
+	} else {
+		error = read_file(path, READ_DEFAULT, text, &truncated);
+		if (text->len && text->data[text->len - 1] == '\n')
+			text->len--;
+	}
+	*present = !error;
+	return is_absence(error) ? 0 : error;
+}
+
+static bool poll_met(enum poll_op op, const struct argument *value, bool present,
+		     const struct text *text)
+{
+	bool equal = present && text->len == value->len &&
+		     !memcmp(text->data ? text->data : "", value->text, value->len);
+
+	switch (op) {
+	case OP_EQUALS:
+		return equal;
+	case OP_DIFFERS:
+		return !equal;
+	case OP_CONTAINS:
+		return present && memmem(text->data ? text->data : "", text->len, value->text,
+					 value->len);
+	case OP_ABSENT:
+		return !present;
+	default:
+		return present;
+	}
+}
+
+int job_poll_file(const struct request *request, struct text *reply)
+{
+	const char *path = request->args[0].text;
+	long long timeout_ms, interval_ms, start = now_us(), left_us;
+	struct timespec pause;
+	struct text text = {};
+	enum poll_op op;
+	bool present;
+	bool met;
+	int error;
+
+	for (op = 0; op < OPS; op++)
+		if (!strcmp(request->args[1].text, op_names[op]))
+			break;
+	if (op == OPS)
+		return job_invalid(reply, "OP is no comparison; see guest-programs/README.md");
+	if (!parse_number(request->args[3].text, AGENT_POLL_MOST_MS, &timeout_ms))
+		return job_invalid(reply, "TIMEOUT_MS is no number up to a week");
+	if (!parse_number(request->args[4].text, AGENT_POLL_MOST_MS, &interval_ms) || !interval_ms)
+		return job_invalid(reply, "INTERVAL_MS is no number from 1 up to a week");
+
+	for (;;) {
+		error = poll_look(path, op, &present, &text);
+		if (error)
+			return error;
+		met = poll_met(op, &request->args[2], present, &text);
+		left_us = start + timeout_ms * 1000 - now_us();
+		if (met || left_us <= 0)
+			break;
+		/* The last look is at the deadline. */
+		pause = timespec_of_us(left_us < interval_ms * 1000 ? left_us : interval_ms * 1000);
+		nanosleep(&pause, NULL);
+	}
+	if (present && op != OP_PRESENT && op != OP_ABSENT)
+		json_add_text(reply, "text", text.data, text.len);
+	else
+		json_add_null(reply, "text");
+	json_add_number(reply, "waited_ms", (now_us() - start) / 1000);
+	return met ? 0 : -ETIMEDOUT;
+}
+
+int job_insmod(const struct request *request, struct text *reply)
+{
+	int fd = open(request->args[0].text, O_RDONLY | O_CLOEXEC);
+
+	(void)reply;
+	if (fd < 0)
+		return -errno;
+	return syscall(SYS_finit_module, fd, request->args[1].text, 0) < 0 ? -errno : 0;
+}
+
+int job_rmmod(const struct request *request, struct text *reply)
+{
+	(void)reply;
+	return syscall(SYS_delete_module, request->args[0].text, O_NONBLOCK) < 0 ? -errno : 0;
+}

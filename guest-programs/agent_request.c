@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Reads a request line: "ID VERB ARGUMENT ...", where an argument has every
+ * byte outside [A-Za-z0-9._/-] as %XX, and an empty one is a lone "%".
+ */
+
+#include "agent.h"
+
+#define ID_DIGITS	18	/* any such number fits a long long */
+
+static int hex_digit(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	if (c >= 'a' && c <= 'f')
+		return c - 'a' + 10;
+	if (c >= 'A' && c <= 'F')
+		return c - 'A' + 10;
+	return -1;
+}
+
+static bool is_plain(char c)
+{
+	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+	       c == '.' || c == '_' || c == '/' || c == '-';
+}
+
+static const char *decode(struct argument *argument, char *field, size_t len)
+{
+	char *to = field;
+	size_t i = 0;
+
+	argument->text = field;
+	if (len == 1 && *field == '%')
+		i = len;
+	while (i < len) {
+		if (is_plain(field[i])) {
+			*to++ = field[i++];
+			continue;
+		}
+		if (field[i] != '%')
+			return "a byte that has to be percent-encoded is not";
+		if (len - i < 3 || hex_digit(field[i + 1]) < 0 || hex_digit(field[i + 2]) < 0)
+			return "a percent sign without two hexadecimal digits";
+		*to++ = hex_digit(field[i + 1]) << 4 | hex_digit(field[i + 2]);
+		i += 3;
+	}
+	/* Where the blank was, at the latest. */
+	*to = '\0';
+	argument->len = to - field;
+	return NULL;
+}
+
+/* @line has @len bytes, and one more (the newline) that may be written to. */
+const char *request_parse(struct request *request, char *line, size_t len)
+{
+	const char *wrong;
+	long long id = 0;
+	char *blank;
+	size_t i;
+
+	request->id = 0;
+	request->verb = "";
+	request->argc = 0;
+
+	for (i = 0; i < len && line[i] >= '0' && line[i] <= '9'; i++) {
+		if (i == ID_DIGITS)
+			return "the number of the request is too long";
+		id = id * 10 + line[i] - '0';
+	}
+	if (!i || (i < len && line[i] != ' '))
+		return "the line does not begin with a number and a blank";
+	request->id = id;
+	if (i == len)
+		return "no verb";
+	line += i + 1;
+	len -= i + 1;
+
+	blank = memchr(line, ' ', len);
+	i = blank ? (size_t)(blank - line) : len;
+	if (!i)
+		return "no verb";
+	if (memchr(line, '\0', i))
+		return "a zero byte in the verb";
+	line[i] = '\0';
+	request->verb = line;
+	while (blank) {
+		line += i + 1;
+		len -= i + 1;
+		blank = memchr(line, ' ', len);
+		i = blank ? (size_t)(blank - line) : len;
+		if (!i)
+			return "an empty field: an empty argument is written as %";
+		if (request->argc == AGENT_ARGS_MAX)
+			return "too many arguments";
+		wrong = decode(&request->args[request->argc++], line, i);
+		if (wrong)
+			return wrong;
+	}
+	return NULL;
+}

@@ -1,0 +1,380 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Programs that the host starts, feeds and listens to.
+ */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "agent.h"
+#include "klp_common.h"
+
+#define EXEC_FD		3	/* where the child says why it could not exec */
+
+/* A text for the program's standard input, or the wish to close it. */
+struct input {
+	struct input *next;
+	long long id;
+	bool close;
+	size_t done;
+	size_t len;
+	char text[];
+};
+
+struct stream {
+	int fd;
+	int watched;
+	size_t looked;		/* no newline before this */
+	struct text text;
+};
+
+struct spawned {
+	struct spawned *next;
+	long long id;
+	pid_t pid;
+	bool started;		/* it has become the program, or died on the way */
+	bool failed;		/* exec was refused, which was the reply */
+	bool ended;
+	int status;
+	int exec_fd;
+	int exec_watched;
+	int stdin_fd;
+	int stdin_watched;
+	struct input *inputs;
+	struct stream streams[2];
+};
+
+static const char * const stream_names[] = { "stdout", "stderr" };
+
+static struct spawned *spawned_programs;
+
+static void close_fd(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+}
+
+static void spawn_run(const struct request *request)
+{
+	char *argv[AGENT_ARGS_MAX + 1];
+	unsigned int i;
+	int error;
+
+	for (i = 0; i < request->argc; i++)
+		argv[i] = request->args[i].text;
+	argv[i] = NULL;
+	fcntl(EXEC_FD, F_SETFD, FD_CLOEXEC);
+	execv(argv[0], argv);
+	error = errno;
+	write_all(EXEC_FD, (const char *)&error, sizeof(error));
+	_exit(127);
+}
+
+/* pipes: stdin, stdout, stderr, exec; of each the reading end and then the writing end. */
+static void close_pipes(int pipes[4][2])
+{
+	unsigned int i;
+
+	for (i = 0; i < 4; i++) {
+		close_fd(&pipes[i][0]);
+		close_fd(&pipes[i][1]);
+	}
+}
+
+static int open_pipes(int pipes[4][2])
+{
+	unsigned int i;
+
+	for (i = 0; i < 4; i++) {
+		if (pipe2(pipes[i], O_CLOEXEC) < 0)
+			return -errno;
+	}
+	/* A program that does not read must not block us. */
+	return fcntl(pipes[0][1], F_SETFL, O_NONBLOCK) < 0 ? -errno : 0;
+}
+
+void spawn_start(const struct request *request)
+{
+	int pipes[4][2] = { { -1, -1 }, { -1, -1 }, { -1, -1 }, { -1, -1 } };
+	int error = open_pipes(pipes);
+	int fds[] = { pipes[0][0], pipes[1][1], pipes[2][1], pipes[3][1] };
+	struct spawned *new = NULL;
+
+	if (!error) {
+		new = calloc(1, sizeof(*new));
+		error = new ? 0 : -ENOMEM;
+	}
+	if (!error) {
+		new->pid = child_fork(fds, EXEC_FD + 1);
+		if (!new->pid)
+			spawn_run(request);
+		error = new->pid < 0 ? -errno : 0;
+	}
+	if (error) {
+		output_error(request->id, -error, "the agent cannot start a child");
+		close_pipes(pipes);
+		free(new);
+		return;
+	}
+
+	new->id = request->id;
+	new->stdin_fd = pipes[0][1];
+	new->streams[0].fd = pipes[1][0];
+	new->streams[1].fd = pipes[2][0];
+	new->exec_fd = pipes[3][0];
+	close(pipes[0][0]);
+	close(pipes[1][1]);
+	close(pipes[2][1]);
+	close(pipes[3][1]);
+	new->exec_watched = WATCH_NONE;
+	new->stdin_watched = WATCH_NONE;
+	new->streams[0].watched = WATCH_NONE;
+	new->streams[1].watched = WATCH_NONE;
+	new->next = spawned_programs;
+	spawned_programs = new;
+}
+
+/* The end of this pipe without a word says that exec succeeded: it closed it. */
+static void spawn_settle(struct spawned *spawned)
+{
+	struct text *json;
+	ssize_t len;
+	int error;
+
+	len = read(spawned->exec_fd, &error, sizeof(error));
+	if (len < 0 && errno == EINTR)
+		return;
+	close_fd(&spawned->exec_fd);
+	spawned->started = true;
+	if (len == sizeof(error)) {
+		spawned->failed = true;
+		output_error(spawned->id, error, NULL);
+		return;
+	}
+	json = output_reply(spawned->id);
+	json_add_number(json, "pid", spawned->pid);
+	output_end_reply(json, 0);
+}
+
+static void stream_say(const struct spawned *spawned, const struct stream *stream, size_t from,
+		       size_t to)
+{
+	struct text *json = output_line();
+
+	json_begin(json, '{');
+	json_add_string(json, "event", "line");
+	json_add_number(json, "pid", spawned->pid);
+	json_add_string(json, "stream", stream_names[stream - spawned->streams]);
+	json_add_text(json, "text", stream->text.data + from, to - from);
+	json_end_line(json);
+}
+
+static void stream_receive(const struct spawned *spawned, struct stream *stream)
+{
+	struct text *text = &stream->text;
+	size_t from = 0, to;
+	char *newline;
+	ssize_t len;
+
+	text_reserve(text, AGENT_READ_SIZE);
+	len = read(stream->fd, text->data + text->len, AGENT_READ_SIZE);
+	if (len < 0 && errno == EINTR)
+		return;
+	if (len <= 0) {
+		if (text->len && !spawned->failed)
+			stream_say(spawned, stream, 0, text->len);
+		text_free(text);
+		close_fd(&stream->fd);
+		return;
+	}
+	text->len += len;
+
+	to = stream->looked;
+	while ((newline = memchr(text->data + to, '\n', text->len - to))) {
+		to = newline - text->data;
+		stream_say(spawned, stream, from, to);
+		from = ++to;
+	}
+	if (text->len - from >= AGENT_EVENT_MAX) {
+		stream_say(spawned, stream, from, text->len);
+		from = text->len;
+	}
+	text_drop(text, from);
+	stream->looked = text->len;
+	if (!text->len)
+		text_free(text);
+}
+
+/* Write what the program takes now; what it has not read yet waits in the queue. */
+static void spawn_feed(struct spawned *spawned)
+{
+	struct input *input;
+	ssize_t len;
+	int error;
+
+	while ((input = spawned->inputs)) {
+		error = 0;
+		if (spawned->stdin_fd < 0) {
+			error = EPIPE;
+		} else if (input->close) {
+			close_fd(&spawned->stdin_fd);
+		} else if (input->done < input->len) {
+			len = write(spawned->stdin_fd, input->text + input->done,
+				    input->len - input->done);
+			if (len < 0 && errno == EAGAIN)
+				return;
+			if (len < 0 && errno != EINTR) {
+				error = errno;
+				close_fd(&spawned->stdin_fd);
+			}
+			if (len > 0)
+				input->done += len;
+			if (!error && input->done < input->len)
+				continue;
+		}
+		output_error(input->id, error, NULL);
+		spawned->inputs = input->next;
+		free(input);
+	}
+}
+
+static void spawn_queue(const struct request *request, const char *data, size_t len, bool close)
+{
+	struct spawned *spawned;
+	struct input *input, **end;
+	long long pid;
+
+	if (!parse_number(request->args[0].text, INT_MAX, &pid)) {
+		output_error(request->id, EINVAL, "PID is no number");
+		return;
+	}
+	for (spawned = spawned_programs; spawned; spawned = spawned->next)
+		if (spawned->pid == pid && spawned->started && !spawned->ended)
+			break;
+	if (!spawned) {
+		output_error(request->id, ESRCH, "no spawned program that runs has this pid");
+		return;
+	}
+	input = malloc(sizeof(*input) + len);
+	if (!input) {
+		output_error(request->id, ENOMEM, NULL);
+		return;
+	}
+	*input = (struct input){ .id = request->id, .close = close, .len = len };
+	memcpy(input->text, data, len);
+	for (end = &spawned->inputs; *end; end = &(*end)->next)
+		;
+	*end = input;
+	spawn_feed(spawned);
+}
+
+void spawn_stdin(const struct request *request)
+{
+	spawn_queue(request, request->args[1].text, request->args[1].len, false);
+}
+
+void spawn_close_stdin(const struct request *request)
+{
+	spawn_queue(request, "", 0, true);
+}
+
+static int watch_fd(int fd, short events)
+{
+	return fd < 0 ? WATCH_NONE : watch_add(fd, events);
+}
+
+void spawn_watch(void)
+{
+	struct spawned *spawned;
+	struct stream *stream;
+
+	for (spawned = spawned_programs; spawned; spawned = spawned->next) {
+		spawned->exec_watched = watch_fd(spawned->exec_fd, POLLIN);
+		spawned->stdin_watched = spawned->inputs ? watch_fd(spawned->stdin_fd, POLLOUT) :
+				   WATCH_NONE;
+		for (stream = spawned->streams; stream < spawned->streams + 2; stream++)
+			stream->watched = spawned->started ? watch_fd(stream->fd, POLLIN) :
+					  WATCH_NONE;
+	}
+}
+
+static void spawn_say_end(const struct spawned *spawned)
+{
+	struct text *json = output_line();
+
+	json_begin(json, '{');
+	json_add_string(json, "event", "exit");
+	json_add_number(json, "pid", spawned->pid);
+	if (WIFSIGNALED(spawned->status)) {
+		json_add_null(json, "code");
+		json_add_number(json, "signal", WTERMSIG(spawned->status));
+	} else {
+		json_add_number(json, "code", WEXITSTATUS(spawned->status));
+		json_add_null(json, "signal");
+	}
+	json_end_line(json);
+}
+
+/* Returns whether nothing more is to be expected of it. */
+static bool spawn_serve_one(struct spawned *spawned)
+{
+	struct stream *stream;
+
+	if (watch_result(spawned->exec_watched))
+		spawn_settle(spawned);
+	for (stream = spawned->streams; stream < spawned->streams + 2; stream++)
+		if (watch_result(stream->watched))
+			stream_receive(spawned, stream);
+	if (spawned->ended)
+		close_fd(&spawned->stdin_fd);
+	if (spawned->ended || watch_result(spawned->stdin_watched))
+		spawn_feed(spawned);
+	return spawned->ended && spawned->started && spawned->streams[0].fd < 0 &&
+	       spawned->streams[1].fd < 0;
+}
+
+void spawn_serve(void)
+{
+	struct spawned **link = &spawned_programs, *spawned;
+
+	while ((spawned = *link)) {
+		if (!spawn_serve_one(spawned)) {
+			link = &spawned->next;
+			continue;
+		}
+		if (!spawned->failed)
+			spawn_say_end(spawned);
+		*link = spawned->next;
+		free(spawned);
+	}
+}
+
+bool spawn_reaped(pid_t pid, int status)
+{
+	struct spawned *spawned;
+
+	for (spawned = spawned_programs; spawned; spawned = spawned->next) {
+		if (spawned->pid == pid && !spawned->ended) {
+			spawned->ended = true;
+			spawned->status = status;
+			return true;
+		}
+	}
+	return false;
+}
+
+/* Returns whether there were any. What a program that has ended left in its group dies too. */
+bool spawn_kill_all(void)
+{
+	struct spawned *spawned;
+	bool any = false;
+
+	for (spawned = spawned_programs; spawned; spawned = spawned->next) {
+		child_kill(spawned->pid, spawned->ended);
+		any |= !spawned->ended;
+	}
+	return any;
+}

@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Jobs on tasks: list every thread, and wait for their patch states.
+ */
+
+#include <errno.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "agent.h"
+#include "klp_common.h"
+#include "klp_proc.h"
+
+struct walk {
+	struct proc proc;
+	struct text *reply;
+	int wanted;		/* the patch state that poll-tasks waits for */
+	const pid_t *except;
+	unsigned int excepted;
+	pid_t self;
+	pid_t straggler;
+};
+
+static int add_task(struct walk *walk, pid_t pid, pid_t tid, bool only_stragglers)
+{
+	struct proc_task task;
+	int patch_state = 0;
+	int error;
+
+	if (walk->proc.has_patch_state) {
+		error = proc_patch_state(&walk->proc, tid, &patch_state);
+		if (error)
+			return proc_is_gone(error) ? 0 : error;
+	}
+	if (only_stragglers && patch_state == walk->wanted)
+		return 0;
+	error = proc_task_read(&walk->proc, pid, tid, &task);
+	if (error)
+		return proc_is_gone(error) ? 0 : error;
+
+	json_begin(walk->reply, '{');
+	json_add_number(walk->reply, "tid", task.tid);
+	json_add_number(walk->reply, "pid", task.pid);
+	json_add_number(walk->reply, "ppid", task.ppid);
+	json_add_string(walk->reply, "comm", task.comm);
+	json_add_text(walk->reply, "state", &task.state, 1);
+	json_add_bool(walk->reply, "kthread", task.kthread);
+	if (walk->proc.has_patch_state)
+		json_add_number(walk->reply, "patch_state", patch_state);
+	else
+		json_add_null(walk->reply, "patch_state");
+	json_add_number(walk->reply, "cpu", task.cpu);
+	json_end(walk->reply, '}');
+	return 0;
+}
+
+static int visit_thread(void *context, pid_t pid, pid_t tid)
+{
+	return add_task(context, pid, tid, false);
+}
+
+static int visit_process(void *context, pid_t pid)
+{
+	struct walk *walk = context;
+
+	return proc_each_thread(&walk->proc, pid, visit_thread, walk);
+}
+
+int job_tasks(const struct request *request, struct text *reply)
+{
+	struct walk walk = { .reply = reply };
+	int error;
+
+	(void)request;
+	error = proc_open(&walk.proc);
+	if (error)
+		return error;
+	json_add_number(reply, "monotonic_us", now_us());
+	json_key(reply, "tasks");
+	json_begin(reply, '[');
+	error = proc_each_process(&walk.proc, visit_process, &walk);
+	json_end(reply, ']');
+	return error;
+}
+
+static bool is_excepted(const struct walk *walk, pid_t tid)
+{
+	unsigned int i;
+
+	for (i = 0; i < walk->excepted; i++)
+		if (walk->except[i] == tid)
+			return true;
+	return tid == walk->self;
+}
+
+/* Stops at the first thread that has another state. */
+static int find_straggler(void *context, pid_t pid, pid_t tid)
+{
+	struct walk *walk = context;
+	int patch_state;
+	int error;
+
+	(void)pid;
+	if (is_excepted(walk, tid))
+		return 0;
+	error = proc_patch_state(&walk->proc, tid, &patch_state);
+	if (error)
+		return proc_is_gone(error) ? 0 : error;
+	if (patch_state == walk->wanted)
+		return 0;
+	walk->straggler = tid;
+	return 1;
+}
+
+static int find_straggler_in(void *context, pid_t pid)
+{
+	struct walk *walk = context;
+
+	return proc_each_thread(&walk->proc, pid, find_straggler, walk);
+}
+
+/*
+ * Whether a thread has another state than the wanted one; a negative errno on
+ * failure. While the last one found stays behind, no other is looked at.
+ */
+static int has_straggler(struct walk *walk)
+{
+	int ret = 0;
+
+	if (walk->straggler)
+		ret = find_straggler(walk, 0, walk->straggler);
+	return ret ? ret : proc_each_process(&walk->proc, find_straggler_in, walk);
+}
+
+static int list_straggler(void *context, pid_t pid, pid_t tid)
+{
+	return is_excepted(context, tid) ? 0 : add_task(context, pid, tid, true);
+}
+
+static int list_stragglers_in(void *context, pid_t pid)
+{
+	struct walk *walk = context;
+
+	return proc_each_thread(&walk->proc, pid, list_straggler, walk);
+}
+
+/* A comma list of thread ids, which is taken apart. Returns false when it is none. */
+static bool parse_list(struct walk *walk, const struct argument *list)
+{
+	pid_t *except = calloc(list->len + 1, sizeof(*except));
+	char *rest = list->text, *item;
+	long long tid;
+
+	if (!except)
+		return false;
+	while (list->len && (item = strsep(&rest, ","))) {
+		if (!parse_number(item, INT_MAX, &tid))
+			return false;
+		except[walk->excepted++] = tid;
+	}
+	walk->except = except;
+	return true;
+}
+
+int job_poll_tasks(const struct request *request, struct text *reply)
+{
+	struct walk walk = { .reply = reply, .self = getpid() };
+	const char *state = request->args[0].text;
+	long long wanted, timeout_ms, interval_ms, start = now_us(), left_us;
+	struct timespec pause;
+	int ret;
+
+	if (!parse_number(state + (*state == '-'), 1, &wanted))
+		return job_invalid(reply, "STATE is none of -1, 0, 1");
+	walk.wanted = *state == '-' ? -wanted : wanted;
+	if (!parse_list(&walk, &request->args[1]))
+		return job_invalid(reply, "EXCEPT is no comma list of thread ids");
+	if (!parse_number(request->args[2].text, AGENT_POLL_MOST_MS, &timeout_ms))
+		return job_invalid(reply, "TIMEOUT_MS is no number up to a week");
+	if (!parse_number(request->args[3].text, AGENT_POLL_MOST_MS, &interval_ms) || !interval_ms)
+		return job_invalid(reply, "INTERVAL_MS is no number from 1 up to a week");
+
+	ret = proc_open(&walk.proc);
+	if (ret)
+		return ret;
+	if (!walk.proc.has_patch_state) {
+		json_add_string(reply, "error", "this kernel has no /proc/PID/patch_state");
+		return -ENOENT;
+	}
+	for (;;) {
+		ret = has_straggler(&walk);
+		left_us = start + timeout_ms * 1000 - now_us();
+		if (ret <= 0 || left_us <= 0)
+			break;
+		/* The last look is at the deadline. */
+		pause = timespec_of_us(left_us < interval_ms * 1000 ? left_us : interval_ms * 1000);
+		nanosleep(&pause, NULL);
+	}
+	json_add_number(reply, "waited_ms", (now_us() - start) / 1000);
+	if (ret <= 0)
+		return ret;
+	json_key(reply, "stragglers");
+	json_begin(reply, '[');
+	ret = proc_each_process(&walk.proc, list_stragglers_in, &walk);
+	json_end(reply, ']');
+	return ret < 0 ? ret : -ETIMEDOUT;
+}

@@ -1,0 +1,336 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The guest's end of the harness: reads requests on standard input and answers
+ * on standard output, in lines. README.md has the protocol.
+ *
+ * This process itself stays out of everything that a livepatch may have
+ * changed: children do the work, see agent_job.c. So it answers "hello" for as
+ * long as the guest lives.
+ *
+ * checkpatch: ignore VOLATILE: what a signal handler sets is a volatile sig_atomic_t in C11
+ */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <malloc.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/utsname.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "agent.h"
+#include "klp_common.h"
+
+#define MMAP_THRESHOLD	(128 << 10)
+#define LAST_WAIT_MS	200
+
+struct verb {
+	const char *name;
+	unsigned int least;		/* arguments */
+	unsigned int most;
+	int binary;			/* the argument that may hold zero bytes, or -1 */
+	job_function job;		/* what a child does, or else */
+	void (*serve)(const struct request *request);
+	const char *usage;
+};
+
+static volatile sig_atomic_t asked_to_end;
+
+/* As of the start, so that "hello" is answered without a look at any file. */
+static struct {
+	char release[sizeof(((struct utsname *)0)->release)];
+	char boot_id[40];
+	long cpus_online;
+} facts;
+
+static struct {
+	struct pollfd *fds;
+	int count;
+	int room;
+} watch;
+
+int watch_add(int fd, short events)
+{
+	struct pollfd *fds = watch.fds;
+
+	if (watch.count == watch.room) {
+		watch.room = watch.room ? 2 * watch.room : 16;
+		fds = realloc(fds, watch.room * sizeof(*fds));
+		if (!fds)
+			_exit(1);
+		watch.fds = fds;
+	}
+	fds[watch.count] = (struct pollfd){ .fd = fd, .events = events };
+	return watch.count++;
+}
+
+/* What happened to a watched descriptor; nothing when it was not watched. */
+short watch_result(int index)
+{
+	return index == WATCH_NONE ? 0 : watch.fds[index].revents;
+}
+
+static void serve_hello(const struct request *request)
+{
+	struct text *json = output_reply(request->id);
+
+	json_add_number(json, "protocol", AGENT_PROTOCOL);
+	json_add_string(json, "release", facts.release);
+	json_add_number(json, "cpus_online", facts.cpus_online);
+	json_add_number(json, "pid", getpid());
+	json_add_string(json, "boot_id", facts.boot_id);
+	json_add_number(json, "uptime_us", clock_us(CLOCK_BOOTTIME));
+	json_add_number(json, "monotonic_us", now_us());
+	output_end_reply(json, 0);
+}
+
+/* 0 and -1 would mean us, and everybody: what nobody means. */
+static void serve_signal(const struct request *request)
+{
+	const char *pid_text = request->args[0].text;
+	bool group = *pid_text == '-';
+	long long pid, number;
+
+	if (!parse_number(pid_text + group, INT_MAX, &pid) || pid <= group) {
+		output_error(request->id, EINVAL, "PID is no process or -GROUP");
+		return;
+	}
+	if (!parse_number(request->args[1].text, SIGRTMAX, &number)) {
+		output_error(request->id, EINVAL, "SIGNO is no signal number");
+		return;
+	}
+	output_error(request->id, kill(group ? -pid : pid, number) < 0 ? errno : 0, NULL);
+}
+
+static const struct verb verbs[] = {
+	{ "hello", 0, 0, -1, NULL, serve_hello, "hello" },
+	{ "read", 1, 2, -1, job_read, NULL, "read PATH [MAX_BYTES]" },
+	{ "write", 2, 2, 1, job_write, NULL, "write PATH TEXT" },
+	{ "list", 1, 1, -1, job_list, NULL, "list DIR" },
+	{ "stat", 1, 1, -1, job_stat, NULL, "stat PATH" },
+	{ "insmod", 2, 2, -1, job_insmod, NULL, "insmod PATH PARAMS" },
+	{ "rmmod", 1, 1, -1, job_rmmod, NULL, "rmmod NAME" },
+	{ "tasks", 0, 0, -1, job_tasks, NULL, "tasks" },
+	{ "stack", 1, 1, -1, job_stack, NULL, "stack TID" },
+	{ "poll-file", 5, 5, 2, job_poll_file, NULL,
+	  "poll-file PATH OP VALUE TIMEOUT_MS INTERVAL_MS" },
+	{ "poll-tasks", 4, 4, -1, job_poll_tasks, NULL,
+	  "poll-tasks STATE EXCEPT TIMEOUT_MS INTERVAL_MS" },
+	{ "klog", 1, 1, -1, job_klog, NULL, "klog SINCE_SEQ" },
+	{ "spawn", 1, AGENT_ARGS_MAX, -1, NULL, spawn_start, "spawn PATH [ARG...]" },
+	{ "stdin", 2, 2, 1, NULL, spawn_stdin, "stdin PID TEXT" },
+	{ "close-stdin", 1, 1, -1, NULL, spawn_close_stdin, "close-stdin PID" },
+	{ "signal", 2, 2, -1, NULL, serve_signal, "signal PID SIGNO" },
+};
+
+static const char *find_verb(const struct request *request, const struct verb **found)
+{
+	static char wrong[128];
+	const struct verb *verb, *end = verbs + ARRAY_SIZE(verbs);
+	unsigned int i;
+
+	for (verb = verbs; verb < end; verb++)
+		if (!strcmp(verb->name, request->verb))
+			break;
+	if (verb == end)
+		return "unknown verb";
+	if (request->argc < verb->least || request->argc > verb->most) {
+		snprintf(wrong, sizeof(wrong), "wrong number of arguments: %s", verb->usage);
+		return wrong;
+	}
+	for (i = 0; i < request->argc; i++)
+		if ((int)i != verb->binary && strlen(request->args[i].text) != request->args[i].len)
+			return "a zero byte in an argument";
+	*found = verb;
+	return NULL;
+}
+
+static void serve_line(char *line, size_t len)
+{
+	static struct request request;
+	const struct verb *verb = NULL;
+	const char *wrong;
+
+	wrong = request_parse(&request, line, len);
+	if (!wrong)
+		wrong = find_verb(&request, &verb);
+	if (wrong)
+		output_error(request.id, EINVAL, wrong);
+	else if (verb->job)
+		job_start(&request, verb->job);
+	else
+		verb->serve(&request);
+}
+
+/* What has come of requests. A line that is too long is refused by its number, and passed over. */
+static struct {
+	struct text text;
+	size_t looked;
+	bool passing_over;
+} input;
+
+static void refuse_long_line(void)
+{
+	static struct request request;
+
+	request_parse(&request, input.text.data, strnlen(input.text.data, 64));
+	output_error(request.id, E2BIG, "the line is longer than 8 MiB");
+	input.passing_over = true;
+	text_free(&input.text);
+}
+
+/* Returns false at the end of the input. */
+static bool serve_input(void)
+{
+	struct text *text = &input.text;
+	size_t from = 0;
+	char *newline;
+	ssize_t len;
+
+	text_reserve(text, AGENT_READ_SIZE);
+	len = read(STDIN_FILENO, text->data + text->len, AGENT_READ_SIZE);
+	if (len < 0)
+		return errno == EINTR || errno == EAGAIN;
+	if (!len)
+		return false;
+	text->len += len;
+
+	while ((newline = memchr(text->data + input.looked, '\n', text->len - input.looked))) {
+		if (!input.passing_over)
+			serve_line(text->data + from, newline - (text->data + from));
+		input.passing_over = false;
+		from = newline + 1 - text->data;
+		input.looked = from;
+	}
+	text_drop(text, from);
+	if (input.passing_over)
+		text->len = 0;
+	if (text->len > AGENT_LINE_MAX)
+		refuse_long_line();
+	input.looked = text->len;
+	/* Every fork copies the page tables of what is kept. */
+	if (!text->len && text->room > 2 * AGENT_READ_SIZE)
+		text_free(text);
+	return true;
+}
+
+static void reap(void)
+{
+	int status;
+	pid_t pid;
+
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+		if (!job_reaped(pid, status))
+			spawn_reaped(pid, status);
+}
+
+static void on_child(int signo)
+{
+	(void)signo;
+}
+
+static void on_end(int signo)
+{
+	(void)signo;
+	asked_to_end = 1;
+}
+
+/* Signals are only let in while the loop waits; @waiting is the mask for that. */
+static void take_signals(sigset_t *waiting)
+{
+	const int ending[] = { SIGTERM, SIGINT, SIGHUP };
+	struct sigaction action = { .sa_handler = on_end };
+	sigset_t blocked;
+	unsigned int i;
+
+	sigprocmask(SIG_SETMASK, NULL, waiting);
+	sigemptyset(&blocked);
+	sigaddset(&blocked, SIGCHLD);
+	sigdelset(waiting, SIGCHLD);
+	for (i = 0; i < ARRAY_SIZE(ending); i++) {
+		sigaction(ending[i], &action, NULL);
+		sigaddset(&blocked, ending[i]);
+		sigdelset(waiting, ending[i]);
+	}
+	action.sa_handler = on_child;
+	sigaction(SIGCHLD, &action, NULL);
+	sigprocmask(SIG_BLOCK, &blocked, NULL);
+	signal(SIGPIPE, SIG_IGN);
+}
+
+static void learn_facts(void)
+{
+	struct utsname name;
+
+	uname(&name);
+	strcpy(facts.release, name.release);
+	facts.cpus_online = sysconf(_SC_NPROCESSORS_ONLN);
+	if (!read_short(AT_FDCWD, "/proc/sys/kernel/random/boot_id", facts.boot_id,
+			sizeof(facts.boot_id)))
+		facts.boot_id[strcspn(facts.boot_id, "\n")] = '\0';
+}
+
+/* Kill all that was started, and give it a moment to go: nothing may be left behind. */
+static void end_children(const sigset_t *waiting)
+{
+	long long until = now_us() + LAST_WAIT_MS * 1000, left_us;
+	struct timespec left;
+
+	for (;;) {
+		bool any = job_kill_all() | spawn_kill_all();
+
+		left_us = until - now_us();
+		if (!any || left_us <= 0)
+			return;
+		left = timespec_of_us(left_us);
+		ppoll(NULL, 0, &left, waiting);
+		reap();
+	}
+}
+
+static bool serve_round(const sigset_t *waiting)
+{
+	int watched;
+	int i;
+
+	watch.count = 0;
+	watched = watch_add(STDIN_FILENO, POLLIN);
+	job_watch();
+	spawn_watch();
+	if (ppoll(watch.fds, watch.count, NULL, waiting) < 0) {
+		if (errno != EINTR)
+			return false;
+		for (i = 0; i < watch.count; i++)
+			watch.fds[i].revents = 0;
+	}
+	reap();
+	job_serve();
+	spawn_serve();
+	if (watch_result(watched) && !serve_input())
+		return false;
+	output_flush();
+	return !asked_to_end;
+}
+
+int main(void)
+{
+	sigset_t waiting;
+
+	/* The three standard descriptors are always there, so that no pipe gets their number. */
+	do {
+		child_null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+	} while (child_null_fd >= 0 && child_null_fd <= STDERR_FILENO);
+	if (child_null_fd < 0)
+		return 1;
+
+	/* What was allocated for one big request goes back to the system. */
+	mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD);
+	take_signals(&waiting);
+	learn_facts();
+	while (serve_round(&waiting))
+		;
+	output_flush();
+	end_children(&waiting);
+	return 0;
+}
