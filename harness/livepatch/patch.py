@@ -7,7 +7,6 @@ What a patch is and does is read from /sys/kernel/livepatch
 
 from __future__ import annotations
 
-import errno
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -167,10 +166,8 @@ class Patch(Directory):
         """
         deadline = deadline or scaled(self._guest, TRANSITION_S)
         waited_s = deadline.remaining_s
-        outcome = self._guest.poll_file(
-            f"{self.path}/transition", Op.DIFFERS, "1", deadline=deadline
-        )
-        if outcome.errno == errno.ETIMEDOUT and outcome.text is not None:
+        # A file that has gone differs too.
+        if not poll(self._guest, f"{self.path}/transition", Op.DIFFERS, "1", deadline=deadline):
             raise self._timeout(waited_s)
 
     def wait_gone(self, deadline: Deadline | None = None) -> None:
@@ -206,12 +203,14 @@ class Patch(Directory):
             return False
 
     def _timeout(self, waited_s: float) -> TransitionTimeout:
-        blockers = self.blockers()
+        # Those in a patched function first: the others may just not have been tried yet.
+        blockers = sorted(self.blockers(), key=lambda blocker: blocker.in_function is None)
         if not blockers:
             why = "no task blocks it" if self.exists else "it is gone by now"
         else:
             names = ", ".join(
-                f"{blocker.task.comm} ({blocker.task.tid}) in {blocker.in_function or '?'}"
+                f"{blocker.task.comm} ({blocker.task.tid}) in "
+                f"{blocker.in_function or 'no patched function'}"
                 for blocker in blockers[:3]
             )
             more = f" and {len(blockers) - 3} more" if len(blockers) > 3 else ""

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -36,8 +38,17 @@ class Directory:
         return True
 
     def read(self, attribute: str) -> str:
-        """Return an attribute's text without its line end; raises OSError."""
-        return self._guest.read(f"{self.path}/{attribute}").removesuffix("\n")
+        """Return an attribute's text without its line end; raises OSError.
+
+        FileNotFoundError also while it is going away, which sysfs answers with ENODEV.
+        """
+        path = f"{self.path}/{attribute}"
+        try:
+            return self._guest.read(path).removesuffix("\n")
+        except OSError as error:
+            if error.errno == errno.ENODEV:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from error
+            raise
 
     def write(self, attribute: str, text: str) -> None:
         """Write a text to an attribute; raises OSError with the errno of a refusal."""

@@ -1,0 +1,436 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Livepatches by their sysfs directories, against a scripted guest."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.errors import ModuleRefused, TransitionTimeout, UsageError
+from harness.livepatch.blockers import Blocker
+from harness.livepatch.patch import Livepatch, Patch, PatchedFunction
+from harness.livepatch.tasks import Tasks
+from tests.unit.scripted_guest import LIVEPATCH, ScriptedGuest, ScriptedTask
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+GATE = {"klp_target_gate": ["klp_gate_wait,1", "klp_gate_wait_second,1"]}
+ROOT = f"{LIVEPATCH}/klp_test_gate"
+IN_OLD = """\
+[<0>] klp_gate_sleep+0x135/0x170 [klp_target_gate]
+[<0>] klp_gate_wait+0xa/0x10 [klp_target_gate]
+[<0>] klp_gate_read+0x77/0x10a [klp_target_gate]
+[<0>] vfs_read+0x7b/0x1f0
+"""
+IN_NEW = """\
+[<0>] klp_gate_sleep+0x135/0x170 [klp_target_gate]
+[<0>] klp_test_gate_wait+0xa/0x10 [klp_test_gate]
+[<0>] klp_gate_read+0x77/0x10a [klp_target_gate]
+"""
+
+
+@pytest.fixture
+def guest() -> ScriptedGuest:
+    guest = ScriptedGuest()
+    guest.scripted_tasks = [
+        ScriptedTask(tid=1, comm="init"),
+        ScriptedTask(tid=36, comm="klp-gate", state="D", stack=IN_OLD),
+    ]
+    return guest
+
+
+@pytest.fixture
+def modules(tmp_path: Path) -> dict[str, Path]:
+    paths = {name: tmp_path / f"{name}.ko" for name in ("klp_test_gate", "klp_target_gate")}
+    for path in paths.values():
+        path.write_bytes(b"")
+    return paths
+
+
+@pytest.fixture
+def livepatch(guest: ScriptedGuest, modules: dict[str, Path]) -> Livepatch:
+    def load(params: str) -> None:
+        guest.add_patch("klp_test_gate", GATE, transition=True)
+        for task in guest.scripted_tasks:
+            task.patch_state = 1
+        guest.scripted_tasks[1].patch_state = 0
+
+    guest.on_insmod["klp_test_gate"] = load
+    return Livepatch(guest, modules=modules)
+
+
+@pytest.fixture
+def patch(livepatch: Livepatch) -> Patch:
+    return livepatch.load("klp_test_gate")
+
+
+# -- load -------------------------------------------------------------------------------------
+
+
+def test_load_starts_and_does_not_wait(livepatch: Livepatch, guest: ScriptedGuest) -> None:
+    """load() returns while the transition runs; parameters travel as the kernel reads them."""
+    patch = livepatch.load("klp_test_gate", replace=True, name="two words", count=3, empty="")
+    assert patch.enabled
+    assert patch.in_transition
+    assert guest.calls[:2] == [
+        "upload klp_test_gate.ko",
+        'insmod /modules/klp_test_gate.ko replace=1 name="two words" count=3 empty=""',
+    ]
+
+
+def test_load_and_wait(livepatch: Livepatch, guest: ScriptedGuest) -> None:
+    """With wait=True the transition has ended."""
+    guest.later(lambda: guest.complete("klp_test_gate"))
+    assert not livepatch.load("klp_test_gate", wait=True).in_transition
+
+
+def test_load_by_path(livepatch: Livepatch, modules: dict[str, Path]) -> None:
+    """A module is named by its sample's name, a Path, or a text that is a path."""
+    assert livepatch.load(modules["klp_test_gate"]).name == "klp_test_gate"
+    assert livepatch.load(str(modules["klp_test_gate"])).name == "klp_test_gate"
+
+
+@pytest.mark.parametrize("value", ['a"b', "a\nb"])
+def test_a_parameter_that_cannot_be_written(livepatch: Livepatch, value: str) -> None:
+    """A value that would end early is refused rather than changed."""
+    with pytest.raises(UsageError, match="parameter text"):
+        livepatch.load("klp_test_gate", text=value)
+
+
+def test_unknown_modules(livepatch: Livepatch, tmp_path: Path) -> None:
+    """A wrong name is told with the right ones, before the guest is asked."""
+    with pytest.raises(UsageError, match="no module klp_test_gote") as caught:
+        livepatch.load("klp_test_gote")
+    assert caught.value.hint is not None
+    assert "klp_test_gate" in caught.value.hint
+    with pytest.raises(UsageError, match="no file"):
+        livepatch.load(tmp_path / "absent.ko")
+
+
+def test_a_refusal_passes(livepatch: Livepatch, guest: ScriptedGuest) -> None:
+    """The kernel's errno reaches the test."""
+    guest.fail("insmod", ModuleRefused("klp_test_gate", errno.EBUSY))
+    with pytest.raises(ModuleRefused) as caught:
+        livepatch.load("klp_test_gate")
+    assert caught.value.errno == errno.EBUSY
+
+
+def test_a_module_that_is_no_livepatch(livepatch: Livepatch, guest: ScriptedGuest) -> None:
+    """load() of a plain module does not give a handle to nothing."""
+    with pytest.raises(UsageError, match="made no patch"):
+        livepatch.load("klp_target_gate")
+
+
+def test_a_target(livepatch: Livepatch, guest: ScriptedGuest) -> None:
+    """A plain module has a reference count and can be unloaded."""
+    target = livepatch.load_target("klp_target_gate")
+    assert target.loaded
+    assert target.refcount == 0
+    target.unload()
+    assert not target.loaded
+    with pytest.raises(FileNotFoundError):
+        _ = target.refcount
+
+
+# -- attributes -------------------------------------------------------------------------------
+
+
+def test_attributes_of_this_kernel(patch: Patch, guest: ScriptedGuest) -> None:
+    """What a kernel lacks is None and not has(); what it has is read."""
+    assert not patch.has("replace")
+    assert patch.replace is None
+    assert patch.stack_order is None
+    guest.files[f"{ROOT}/replace"] = "1\n"
+    guest.files[f"{ROOT}/stack_order"] = "3\n"
+    assert patch.has("replace")
+    assert patch.replace is True
+    assert patch.stack_order == 3
+
+
+def test_a_patch_that_has_gone_is_not_one_without_attributes(
+    patch: Patch, guest: ScriptedGuest
+) -> None:
+    """A missing directory is told by FileNotFoundError, never as an attribute that is None."""
+    guest.remove(ROOT)
+    assert not patch.exists
+    for attribute in ("enabled", "in_transition", "replace", "stack_order"):
+        with pytest.raises(FileNotFoundError):
+            getattr(patch, attribute)
+    with pytest.raises(FileNotFoundError):
+        _ = patch.object("klp_target_gate").patched
+    with pytest.raises(FileNotFoundError):
+        patch.objects()
+
+
+def test_an_attribute_that_is_going_away(patch: Patch, guest: ScriptedGuest) -> None:
+    """sysfs answers ENODEV for a moment: the same as gone."""
+    guest.fail(f"read {ROOT}/enabled", OSError(errno.ENODEV, "No such device"))
+    with pytest.raises(FileNotFoundError):
+        _ = patch.enabled
+
+
+def test_other_errors_are_no_absence(patch: Patch, guest: ScriptedGuest) -> None:
+    """Only a missing file makes an attribute unavailable."""
+    guest.files[f"{ROOT}/replace"] = "1\n"
+    guest.fail(f"read {ROOT}/replace", PermissionError(errno.EACCES, "Permission denied"))
+    with pytest.raises(PermissionError):
+        _ = patch.replace
+
+
+def test_a_flag_that_is_none(patch: Patch, guest: ScriptedGuest) -> None:
+    """A text that is neither 0 nor 1 is an error, not False."""
+    guest.files[f"{ROOT}/enabled"] = "yes\n"
+    with pytest.raises(ValueError, match="'yes'"):
+        _ = patch.enabled
+
+
+def test_modes(patch: Patch) -> None:
+    """Modes of the attributes, without the objects' directories."""
+    assert patch.modes() == {"enabled": 0o644, "force": 0o200, "transition": 0o444}
+    assert patch.object("klp_target_gate").modes() == {"patched": 0o444}
+
+
+def test_objects_and_functions(patch: Patch, guest: ScriptedGuest) -> None:
+    """Objects have functions with their sympos, also where a name has dots or commas' kin."""
+    guest.files[f"{ROOT}/vmlinux/cmdline_proc_show.isra.0,12/"] = ""
+    gate, vmlinux = patch.objects()
+    assert gate.name == "klp_target_gate"
+    assert gate.patched is True
+    assert gate.functions() == (
+        PatchedFunction(name="klp_gate_wait", sympos=1),
+        PatchedFunction(name="klp_gate_wait_second", sympos=1),
+    )
+    assert vmlinux.patched is None
+    assert vmlinux.functions() == (PatchedFunction(name="cmdline_proc_show.isra.0", sympos=12),)
+
+
+def test_refused_writes(patch: Patch) -> None:
+    """A test of a refusal gets the errno."""
+    for text in ("garbage", "1"):
+        with pytest.raises(OSError, match="Invalid argument") as caught:
+            patch.write("enabled", text)
+        assert caught.value.errno == errno.EINVAL
+
+
+# -- waiting ----------------------------------------------------------------------------------
+
+
+def test_wait_complete(patch: Patch, guest: ScriptedGuest) -> None:
+    """The guest waits, by one call."""
+    guest.later(lambda: None, lambda: guest.complete("klp_test_gate"))
+    patch.wait_complete()
+    assert not patch.in_transition
+    assert sum(call.startswith("poll ") for call in guest.calls) == 1
+
+
+def test_a_patch_that_vanishes_has_completed(patch: Patch, guest: ScriptedGuest) -> None:
+    """A disabled or replaced patch may be gone before anybody sees transition 0."""
+    guest.later(lambda: guest.remove(ROOT))
+    patch.wait_complete()
+    assert not patch.exists
+
+
+def test_the_timeout_names_who_blocks(patch: Patch, guest: ScriptedGuest) -> None:
+    """Task, state and patched function are in the error, stacks in its details."""
+    with pytest.raises(TransitionTimeout) as caught:
+        patch.wait_complete()
+    assert "held by klp-gate (36) in klp_gate_wait" in caught.value.message
+    assert caught.value.details[0] == "task 36 (klp-gate): state D, in klp_gate_wait()"
+    assert "klp_gate_sleep" in caught.value.details[1]
+
+
+def test_a_timeout_without_blockers(patch: Patch, guest: ScriptedGuest) -> None:
+    """Nobody blocks, and yet it does not end: said so."""
+    guest.scripted_tasks[1].patch_state = 1
+    with pytest.raises(TransitionTimeout, match="no task blocks it"):
+        patch.wait_complete()
+
+
+def test_a_file_that_cannot_be_looked_at(patch: Patch, guest: ScriptedGuest) -> None:
+    """An error of the wait itself is not taken for the end of the transition."""
+    real = guest.poll_file
+    guest.poll_file = lambda *a, **k: real(*a, **k).model_copy(  # type: ignore[method-assign]
+        update={"errno": errno.EACCES}
+    )
+    with pytest.raises(PermissionError):
+        patch.wait_complete()
+
+
+# -- blockers ---------------------------------------------------------------------------------
+
+
+def test_blocker_in_the_old_body(patch: Patch, guest: ScriptedGuest) -> None:
+    """A task that sleeps in the original function is told with that function."""
+    sleeper = Tasks(guest).get(36)
+    assert patch.blockers() == [Blocker(sleeper, in_function="klp_gate_wait")]
+    assert patch.blockers() != [Blocker(sleeper, in_function="klp_gate_wait_second")]
+    assert patch.blockers()[0].state == "D"
+
+
+def test_blocker_in_the_new_body(patch: Patch, guest: ScriptedGuest) -> None:
+    """While a patch goes, a function of its module counts: its names are not in sysfs."""
+    guest.complete("klp_test_gate")
+    patch.disable(wait=False)
+    guest.scripted_tasks[1].patch_state = 1
+    guest.scripted_tasks[1].stack = IN_NEW
+    assert [blocker.in_function for blocker in patch.blockers()] == ["klp_test_gate_wait"]
+
+
+def test_blocker_in_an_older_patch(patch: Patch, guest: ScriptedGuest) -> None:
+    """A body of a patch below blocks a newer patch of the same function."""
+    guest.add_patch("klp_older", GATE)
+    guest.scripted_tasks[1].stack = IN_NEW.replace("klp_test_gate", "klp_older")
+    assert [blocker.in_function for blocker in patch.blockers()] == ["klp_older_wait"]
+
+
+def test_a_function_of_that_name_elsewhere(patch: Patch, guest: ScriptedGuest) -> None:
+    """The object counts: another module's function of the name is not the patched one."""
+    guest.scripted_tasks[1].stack = "[<0>] klp_gate_wait+0xa/0x10 [other]\n"
+    assert [blocker.in_function for blocker in patch.blockers()] == [None]
+    guest.scripted_tasks[1].stack = "[<0>] klp_gate_wait+0xa/0x10\n"
+    assert [blocker.in_function for blocker in patch.blockers()] == [None]
+
+
+def test_a_function_of_the_kernel(patch: Patch, guest: ScriptedGuest) -> None:
+    """A function without a module is vmlinux's; the innermost patched one is told."""
+    guest.files[f"{ROOT}/vmlinux/cmdline_proc_show,1/"] = ""
+    guest.scripted_tasks[1].stack = (
+        "[<0>] schedule+0x1/0x2\n[<0>] cmdline_proc_show+0x1/0x2\n"
+        "[<0>] klp_gate_wait+0xa/0x10 [klp_target_gate 1f2e3d4c]\n"
+    )
+    assert [blocker.in_function for blocker in patch.blockers()] == ["cmdline_proc_show"]
+    guest.remove(f"{ROOT}/vmlinux")
+    assert [blocker.in_function for blocker in patch.blockers()] == ["klp_gate_wait"]
+
+
+def test_who_is_no_blocker(patch: Patch, guest: ScriptedGuest) -> None:
+    """Switched tasks, and any task when no transition runs, block nothing."""
+    guest.scripted_tasks[1].patch_state = 1
+    assert patch.blockers() == []
+    guest.scripted_tasks[1].patch_state = 0
+    guest.complete("klp_test_gate")
+    guest.scripted_tasks[1].patch_state = 0
+    assert patch.blockers() == []
+    guest.remove(ROOT)
+    assert patch.blockers() == []
+
+
+def test_a_blocker_that_switches_or_exits_while_looked_at(
+    patch: Patch, guest: ScriptedGuest
+) -> None:
+    """A stack read after the switch says nothing; a task that has gone blocks nothing."""
+    guest.fail("stack 36", ProcessLookupError())
+    assert patch.blockers() == []
+    real = guest.stack
+
+    def switch(tid: int) -> str:
+        guest.scripted_tasks[1].patch_state = 1
+        return real(tid)
+
+    guest.stack = switch  # type: ignore[method-assign]
+    assert patch.blockers() == []
+
+
+# -- disable, reverse, force, unload ----------------------------------------------------------
+
+
+def test_disable_waits(patch: Patch, guest: ScriptedGuest) -> None:
+    """disable() returns when the transition has ended."""
+    guest.complete("klp_test_gate")
+    guest.later(lambda: guest.complete("klp_test_gate"))
+    patch.disable()
+    assert not patch.enabled
+    assert not patch.in_transition
+
+
+def test_reverse(patch: Patch, guest: ScriptedGuest) -> None:
+    """reverse() writes the opposite of what is enabled now, and again back."""
+    patch.reverse()
+    assert not patch.enabled
+    patch.reverse()
+    assert patch.enabled
+    guest.complete("klp_test_gate")
+    with pytest.raises(UsageError, match="no transition"):
+        patch.reverse()
+    assert patch.enabled
+
+
+def test_force(patch: Patch, guest: ScriptedGuest) -> None:
+    """force() ends a transition and is refused without one."""
+    patch.force()
+    assert not patch.in_transition
+    with pytest.raises(OSError, match="Invalid argument"):
+        patch.force()
+
+
+def test_unload_waits_for_sysfs_and_the_reference(patch: Patch, guest: ScriptedGuest) -> None:
+    """The directory goes first, then the reference; only then is the module removed."""
+    guest.complete("klp_test_gate")
+    patch.disable(wait=False)
+    guest.later(lambda: guest.complete("klp_test_gate"))
+    patch.unload()
+    assert guest.calls[-1] == "rmmod klp_test_gate"
+    assert not patch.module.loaded
+
+
+def test_unload_of_an_enabled_patch_is_the_kernels_to_refuse(
+    patch: Patch, guest: ScriptedGuest
+) -> None:
+    """Nothing is waited for that will not come."""
+    guest.complete("klp_test_gate")
+    with pytest.raises(ModuleRefused) as caught:
+        patch.unload()
+    assert caught.value.errno == errno.EBUSY
+    assert not any(call.startswith("poll ") for call in guest.calls)
+
+
+def test_unload_while_a_task_blocks(patch: Patch, guest: ScriptedGuest) -> None:
+    """A patch that does not go is a time-out that names who holds it."""
+    patch.reverse()
+    guest.scripted_tasks[1].patch_state = 1
+    guest.scripted_tasks[1].stack = IN_NEW
+    with pytest.raises(
+        TransitionTimeout, match=r"held by klp-gate \(36\) in klp_test_gate_wait, init"
+    ):
+        patch.unload()
+    assert patch.module.loaded
+
+
+def test_unload_of_a_pinned_module(patch: Patch, guest: ScriptedGuest) -> None:
+    """A reference that stays, as after a forced disable, ends in the kernel's refusal."""
+    guest.complete("klp_test_gate")
+    guest.remove(ROOT)
+    with pytest.raises(ModuleRefused):
+        patch.unload()
+
+
+# -- all patches ------------------------------------------------------------------------------
+
+
+def test_patches_and_the_one_in_transition(livepatch: Livepatch, guest: ScriptedGuest) -> None:
+    """All patches are listed; the one in transition is found."""
+    guest.files[f"{LIVEPATCH}/"] = ""
+    assert livepatch.patches() == []
+    assert livepatch.in_transition() is None
+    assert livepatch.describe_transition() == "no transition runs"
+    guest.add_patch("klp_other", {})
+    patch = livepatch.load("klp_test_gate")
+    assert [found.name for found in livepatch.patches()] == ["klp_other", "klp_test_gate"]
+    found = livepatch.in_transition()
+    assert found is not None
+    assert found.name == patch.name
+    told = livepatch.describe_transition().splitlines()
+    assert told[0] == "klp_test_gate is being enabled"
+    assert told[1] == "task 36 (klp-gate): state D, in klp_gate_wait()"
+    patch.reverse()
+    assert livepatch.describe_transition().startswith("klp_test_gate is being disabled")
+
+
+def test_a_patch_that_goes_while_listed(livepatch: Livepatch, guest: ScriptedGuest) -> None:
+    """A directory that vanishes between the list and the look is left out."""
+    guest.add_patch("klp_other", {})
+    guest.fail("read", OSError(errno.ENODEV, "No such device"))
+    assert livepatch.in_transition() is None

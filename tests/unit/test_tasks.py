@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Tasks and their patch states, against a scripted guest."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.errors import TransitionTimeout, UsageError
+from harness.livepatch.tasks import PatchState, TaskHandle, Tasks
+from tests.unit.scripted_guest import ScriptedGuest, ScriptedTask
+
+
+@pytest.fixture
+def guest() -> ScriptedGuest:
+    guest = ScriptedGuest()
+    guest.scripted_tasks = [
+        ScriptedTask(tid=1, comm="init", patch_state=1),
+        ScriptedTask(tid=2, comm="kthreadd", patch_state=1, kthread=True),
+        ScriptedTask(tid=40, comm="sleeper", patch_state=0, state="D", stack="[<0>] f+0x1/0x2\n"),
+        ScriptedTask(tid=41, comm="sleeper", pid=40, patch_state=0),
+    ]
+    return guest
+
+
+def test_states_that_occur(guest: ScriptedGuest) -> None:
+    """states() has each state once, and can leave tasks out."""
+    tasks = Tasks(guest)
+    assert tasks.states() == {PatchState.UNPATCHED, PatchState.PATCHED}
+    assert tasks.states(but=tasks.find("sleeper")) == {PatchState.PATCHED}
+    assert tasks.states(but=tasks.get(40)) == {PatchState.UNPATCHED, PatchState.PATCHED}
+
+
+def test_a_kernel_without_patch_states_is_told(guest: ScriptedGuest) -> None:
+    """No /proc/PID/patch_state is no state: it must not look like one that all tasks share."""
+    guest.scripted_tasks[0].patch_state = None
+    with pytest.raises(UsageError, match="patch_state"):
+        Tasks(guest).states()
+
+
+def test_find(guest: ScriptedGuest) -> None:
+    """Tasks are found by name, threads too; a name longer than the kernel keeps finds its rest."""
+    guest.scripted_tasks.append(ScriptedTask(tid=50, comm="a-very-long-nam"))
+    tasks = Tasks(guest)
+    assert [task.tid for task in tasks.find("sleeper")] == [40, 41]
+    assert [task.tid for task in tasks.find("a-very-long-name-indeed")] == [50]
+    assert tasks.find("nobody") == []
+    with pytest.raises(ProcessLookupError):
+        tasks.get(99)
+
+
+def test_in_state(guest: ScriptedGuest) -> None:
+    """in_state() has the tasks of that state only."""
+    assert [task.tid for task in Tasks(guest).in_state(PatchState.UNPATCHED)] == [40, 41]
+
+
+def test_handle(guest: ScriptedGuest) -> None:
+    """A handle asks the guest anew each time, and equals another handle of its task only."""
+    task = Tasks(guest).get(40)
+    assert task.patch_state is PatchState.UNPATCHED
+    assert task.state == "D"
+    assert task.stack() == ("[<0>] f+0x1/0x2",)
+    guest.scripted_tasks[2].patch_state = -1
+    assert int(task.patch_state) == -1
+    assert task == TaskHandle(guest, 40, comm="renamed", pid=40, kthread=False)
+    assert task != Tasks(guest).get(41)
+    assert task != TaskHandle(ScriptedGuest(), 40, comm="sleeper", pid=40, kthread=False)
+    assert len({task, Tasks(guest).get(40)}) == 1
+
+
+def test_a_name_with_brackets_hides_no_state(guest: ScriptedGuest) -> None:
+    """The scheduler state is found behind whatever a task calls itself."""
+    guest.scripted_tasks[2].comm = "x) S (y"
+    assert Tasks(guest).get(40).state == "D"
+
+
+def test_alive(guest: ScriptedGuest) -> None:
+    """A zombie and a task that has gone are not alive."""
+    task = Tasks(guest).get(40)
+    assert task.alive
+    guest.scripted_tasks[2].state = "Z"
+    assert not task.alive
+    del guest.scripted_tasks[2]
+    assert not task.alive
+    with pytest.raises(FileNotFoundError):
+        _ = task.patch_state
+
+
+def test_wait_all_returns_when_the_last_has_switched(guest: ScriptedGuest) -> None:
+    """Waiting goes on until every task is there, and the guest does it, by one call."""
+    late = guest.scripted_tasks[2:]
+    for task in late:
+        guest.later(lambda task=task: setattr(task, "patch_state", 1))  # type: ignore[misc]
+    Tasks(guest).wait_all(PatchState.PATCHED)
+    assert Tasks(guest).states() == {PatchState.PATCHED}
+    assert guest.calls.count("poll-tasks 1 []") == 1
+
+
+def test_wait_all_but(guest: ScriptedGuest) -> None:
+    """One task or several can be left out."""
+    tasks = Tasks(guest)
+    tasks.wait_all(PatchState.PATCHED, but=tasks.find("sleeper"))
+    with pytest.raises(TransitionTimeout):
+        tasks.wait_all(PatchState.PATCHED, but=tasks.get(40))
+
+
+def test_wait_all_names_the_stragglers(guest: ScriptedGuest) -> None:
+    """The time-out tells who did not switch, in which state, and where it sleeps."""
+    with pytest.raises(TransitionTimeout, match=r"2 tasks did not come to .* PATCHED") as caught:
+        Tasks(guest).wait_all(PatchState.PATCHED)
+    assert caught.value.details[0] == "task 40 (sleeper): state D, patch state 0"
+    assert caught.value.details[1] == "  [<0>] f+0x1/0x2"
+    assert caught.value.details[2].startswith("task 41 (sleeper)")
+
+
+def test_a_straggler_that_exits_meanwhile(guest: ScriptedGuest) -> None:
+    """Describing a task that has just gone fails no report."""
+    guest.fail("stack 40", ProcessLookupError())
+    with pytest.raises(TransitionTimeout) as caught:
+        Tasks(guest).wait_all(PatchState.PATCHED)
+    assert caught.value.details[0] == "task 40 (sleeper): has exited"
+
+
+def test_wait_state(guest: ScriptedGuest) -> None:
+    """One task can be waited for."""
+    task = Tasks(guest).get(40)
+    guest.later(lambda: setattr(guest.scripted_tasks[2], "patch_state", 1))
+    task.wait_state(PatchState.PATCHED)
+    with pytest.raises(TransitionTimeout, match=r"task 40 \(sleeper\) did not .* UNPATCHED"):
+        task.wait_state(PatchState.UNPATCHED)
+
+
+def test_wait_gone(guest: ScriptedGuest) -> None:
+    """A task's end can be waited for."""
+    task = Tasks(guest).get(41)
+    with pytest.raises(TransitionTimeout, match="did not exit"):
+        task.wait_gone()
+    guest.later(guest.scripted_tasks.pop)
+    task.wait_gone()
+
+
+def test_the_guests_own_errors_pass(guest: ScriptedGuest) -> None:
+    """What happens to the guest is not hidden by what was asked of it."""
+    guest.fail("poll-tasks", TransitionTimeout("as if the guest had died"))
+    with pytest.raises(TransitionTimeout, match="as if"):
+        Tasks(guest).wait_all(PatchState.PATCHED)
