@@ -12,7 +12,8 @@
  *	5, 6, 7	klp_gate_wait_plain()		uninterruptible; never patch this one
  *
  * The read returns "N original\n", or "N patched\n" when the function
- * returned non-zero, as the new bodies do. Writing lines of "close N" and
+ * returned non-zero, as the new bodies do. A read of several pages goes through
+ * that many gates in one system call, and returns a line for each. Writing lines of "close N" and
  * "open N" sets the gates; opening releases the tasks that wait at that moment,
  * even when the gate is closed again before they have run. A write with one bad
  * line changes nothing.
@@ -174,7 +175,9 @@ static int klp_gate_enter(unsigned int n)
 static ssize_t klp_gate_read(struct file *file, char __user *buf, size_t count, loff_t *ppos)
 {
 	unsigned long long n = *ppos >> PAGE_SHIFT;
-	char text[32];
+	size_t pages = max_t(size_t, count >> PAGE_SHIFT, 1);
+	char text[16 * KLP_GATES];
+	size_t len = 0;
 	int ret;
 
 	if (*ppos < 0 || n >= KLP_GATES)
@@ -183,12 +186,15 @@ static ssize_t klp_gate_read(struct file *file, char __user *buf, size_t count, 
 	if (offset_in_page(*ppos))
 		return 0;
 
-	ret = klp_gate_enter(n);
-	if (ret < 0)
-		return ret;
+	for (; pages && n < KLP_GATES; pages--, n++) {
+		ret = klp_gate_enter(n);
+		if (ret < 0)
+			return ret;
+		len += scnprintf(text + len, sizeof(text) - len, "%llu %s\n", n,
+				 ret ? "patched" : "original");
+	}
 
-	count = min_t(size_t, count, scnprintf(text, sizeof(text), "%llu %s\n", n,
-					       ret ? "patched" : "original"));
+	count = min_t(size_t, count, len);
 	if (copy_to_user(buf, text, count))
 		return -EFAULT;
 	*ppos += count;

@@ -182,10 +182,10 @@ def _lay_out(root: Path, files: Mapping[str, Path]) -> None:
         place.chmod(0o755)
     for target, text in _TEXT_FILES.items():
         (root / target.lstrip("/")).write_text(text)
-    for target, text in _SCRIPTS.items():
-        place = root / target.lstrip("/")
-        place.write_text(text)
-        place.chmod(0o755)
+    for path, text in _SCRIPTS.items():
+        script = root / path.lstrip("/")
+        script.write_text(text)
+        script.chmod(0o755)
     for name in _KMOD_NAMES:
         (root / "sbin" / name).symlink_to("/bin/kmod")
     listed = run([files["/bin/busybox"], "--list"], deadline=Deadline.after(10)).stdout
@@ -194,8 +194,8 @@ def _lay_out(root: Path, files: Mapping[str, Path]) -> None:
         if not link.exists() and applet not in _KMOD_NAMES:
             link.symlink_to("/bin/busybox")
     (root / "init").symlink_to("/bin/busybox")
-    for folder in [root, *(path for path in root.rglob("*") if path.is_dir())]:
-        folder.chmod(0o755)
+    for place in [root, *(path for path in root.rglob("*") if path.is_dir())]:
+        place.chmod(0o755)
     (root / "root").chmod(0o700)
 
 

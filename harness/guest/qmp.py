@@ -105,7 +105,8 @@ class Monitor:
     async def _follow(self) -> None:
         with contextlib.suppress(asyncio.CancelledError):
             async for event in self._listener:
-                self._on_event(str(event["event"]), event.get("data") or {})
+                data: Any = event.get("data")
+                self._on_event(str(event["event"]), data or {})
 
     def _wait(self, work: Coroutine[Any, Any, Any], deadline: Deadline, what: str) -> Any:
         future = asyncio.run_coroutine_threadsafe(work, _loop())

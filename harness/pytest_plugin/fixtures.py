@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 
 from harness.deadline import Deadline
-from harness.errors import HarnessError, KlpError, UsageError
+from harness.errors import UsageError
 from harness.guest.session import Fresh, GuestSettings, Session
 from harness.host.cache import Store
 from harness.host.process import die_with_parent
@@ -27,7 +27,7 @@ from harness.pytest_plugin.reporting import GUEST, LIVEPATCH, passed
 from harness.resources import Resource, cache_root, resource_dir
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from harness.guest.machine import Machine

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""``force`` ends a blocked transition, at a price (c99a2be7)."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+
+from harness.errors import ModuleRefused
+from harness.livepatch.gates import Gates
+from harness.livepatch.kernel_log import KernelLog
+from harness.livepatch.patch import Livepatch, Patch
+from harness.livepatch.tasks import PatchState, Tasks
+
+
+@pytest.mark.behaviour("FC-01")
+def test_force_ends_a_blocked_transition(
+    livepatch: Livepatch, tasks: Tasks, gate: Gates, kernel_log: KernelLog
+) -> None:
+    """Writing 1 to ``force`` ends a blocked transition; the kernel warns of it in the log."""
+    sleeper = gate.enter()
+    patch = livepatch.load("klp_test_gate")
+    tasks.wait_all(PatchState.PATCHED, but=sleeper)
+    patch.force()
+    patch.wait_complete()
+    assert patch.enabled
+    assert gate.waiting() == [sleeper.tid], "force must not wake the sleeper"
+    assert tasks.states() == {PatchState.UNDEFINED}
+    (record,) = kernel_log.matching("forcing remaining tasks")
+    assert record.level == 4, "not logged as a warning"
+    sleeper.release()
+
+
+@pytest.mark.behaviour("FC-02")
+def test_forced_disable_pins_the_module(livepatch: Livepatch, tasks: Tasks, gate: Gates) -> None:
+    """After a forced disable the module stays: somebody may still be in its new body."""
+    patch = livepatch.load("klp_test_gate", wait=True)
+    sleeper = gate.enter()
+    patch.disable(wait=False)
+    tasks.wait_all(PatchState.UNPATCHED, but=sleeper)
+    patch.force()
+    patch.wait_gone()
+    module = livepatch.module(patch.name)
+    assert module.refcount == 1
+    with pytest.raises(ModuleRefused) as refused:
+        module.unload()
+    assert refused.value.errno in {errno.EBUSY, errno.EAGAIN}
+    assert module.loaded
+    sleeper.release()
+
+
+@pytest.mark.behaviour("FC-06")
+@pytest.mark.parametrize("text", ["1", "garbage", "2 3"])
+def test_force_without_transition_is_refused(livepatch: Livepatch, text: str) -> None:
+    """``force`` on a patch that is not in transition, and garbage: EINVAL."""
+    patch = livepatch.load("klp_test_cmdline_a", wait=True)
+    _refused(patch, text)
+
+
+@pytest.mark.behaviour("FC-06")
+def test_force_takes_only_one(livepatch: Livepatch, tasks: Tasks, gate: Gates) -> None:
+    """In a transition: garbage is EINVAL, 0 is accepted and does nothing, reading is refused."""
+    sleeper = gate.enter()
+    patch = livepatch.load("klp_test_gate")
+    tasks.wait_all(PatchState.PATCHED, but=sleeper)
+    _refused(patch, "garbage")
+    patch.write("force", "0")
+    assert patch.in_transition
+    assert sleeper.patch_state is PatchState.UNPATCHED
+    with pytest.raises(OSError, match="force") as refused:
+        patch.read("force")
+    # The attribute has no show method; mode 0200 does not keep root out (fs/sysfs/file.c).
+    assert refused.value.errno in {errno.EIO, errno.EACCES}
+    sleeper.release()
+    patch.wait_complete()
+
+
+def _refused(patch: Patch, text: str) -> None:
+    with pytest.raises(OSError, match="force") as refused:
+        patch.write("force", text)
+    assert refused.value.errno == errno.EINVAL

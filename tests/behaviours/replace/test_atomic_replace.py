@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A patch with ``replace`` takes the place of all others (e1452b60)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.livepatch.callbacks import CallbackPhase
+from harness.livepatch.kernel_log import KernelLog
+from harness.livepatch.patch import Livepatch
+
+if TYPE_CHECKING:
+    from tests.behaviours.conftest import Guestview
+
+
+@pytest.mark.behaviour("RP-01")
+def test_replaced_patch_vanishes(livepatch: Livepatch, view: Guestview) -> None:
+    """The replaced patch leaves sysfs, its module becomes removable, its behaviour is gone."""
+    old = livepatch.load("klp_test_cmdline_a", wait=True)
+    assert view.cmdline() == old.name
+    new = livepatch.load("klp_test_cmdline_b", wait=True, replace=True)
+    old.wait_gone()
+    assert view.cmdline() == new.name
+    assert [patch.name for patch in livepatch.patches()] == [new.name]
+    old.unload()
+    assert old.name not in view.modules()
+    new.disable()
+    new.unload()
+    assert view.cmdline() == "original"
+
+
+@pytest.mark.behaviour("RP-02")
+def test_function_of_the_old_patch_only(livepatch: Livepatch, view: Guestview) -> None:
+    """A function that only the old patch had runs its original, and leaves enabled_functions."""
+    livepatch.load_target("klp_target_mod")
+    old = livepatch.load("klp_test_target_fg", wait=True)
+    assert (view.target("f"), view.target("g")) == (old.name, old.name)
+    assert "klp_target_g" in view.enabled_functions()
+    new = livepatch.load("klp_test_target_f", wait=True, replace=True)
+    old.wait_gone()
+    assert (view.target("f"), view.target("g")) == (new.name, "original")
+    hooked = view.enabled_functions()
+    assert "klp_target_f" in hooked
+    assert "klp_target_g" not in hooked
+
+
+@pytest.mark.behaviour("RP-06")
+def test_unpatch_callbacks_of_the_replaced(livepatch: Livepatch, kernel_log: KernelLog) -> None:
+    """The replaced patch's unpatch callbacks do not run; the new one's patch callbacks do."""
+    livepatch.load_target("klp_target_mod")
+    old = livepatch.load("klp_test_callbacks_a", wait=True)
+    kernel_log.mark()
+    new = livepatch.load("klp_test_callbacks_b", wait=True, replace=True)
+    old.wait_gone()
+    old.unload()
+    events = [(event.patch, event.phase, event.object) for event in kernel_log.callbacks()]
+    assert events == [
+        (new.name, CallbackPhase.PRE_PATCH, "vmlinux"),
+        (new.name, CallbackPhase.PRE_PATCH, "klp_target_mod"),
+        (new.name, CallbackPhase.POST_PATCH, "vmlinux"),
+        (new.name, CallbackPhase.POST_PATCH, "klp_target_mod"),
+    ]

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The attributes of a patch (Documentation/ABI/testing/sysfs-kernel-livepatch)."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.livepatch.gates import Gates
+from harness.livepatch.patch import Livepatch, Patch
+from harness.livepatch.tasks import PatchState, Tasks
+
+if TYPE_CHECKING:
+    from tests.behaviours.conftest import Guestview
+
+TARGET = "klp_target_mod"
+ALWAYS = {"enabled": 0o644, "transition": 0o444, "force": 0o200}
+NEWER = {"replace": 0o444, "stack_order": 0o444}
+
+
+@pytest.mark.behaviour("SY-01")
+def test_modes_and_values(livepatch: Livepatch) -> None:
+    """Every attribute that this kernel has has its documented mode and value."""
+    patch = livepatch.load("klp_test_cmdline_a", wait=True)
+    modes = patch.modes()
+    present = {name: mode for name, mode in NEWER.items() if name in modes}
+    assert modes == ALWAYS | present
+    assert patch.read("enabled") == "1"
+    assert patch.read("transition") == "0"
+    if "replace" in present:
+        assert patch.read("replace") == "0"
+    if "stack_order" in present:
+        assert patch.read("stack_order") == "1"
+    vmlinux = patch.object("vmlinux")
+    assert vmlinux.modes() in ({}, {"patched": 0o444})
+    if vmlinux.has("patched"):
+        assert vmlinux.read("patched") == "1"
+
+
+@pytest.mark.behaviour("SY-02")
+def test_patched_follows_the_target(livepatch: Livepatch) -> None:
+    """An object's ``patched`` follows its target module's load and unload."""
+    patch = livepatch.load("klp_test_target_fg", wait=True)
+    target = patch.object(TARGET)
+    if target.patched is None:
+        pytest.skip("this kernel has no attribute `patched` (6.1 brought it)")
+    assert target.patched is False
+    module = livepatch.load_target(TARGET)
+    assert target.patched is True
+    module.unload()
+    assert target.patched is False
+
+
+@pytest.mark.behaviour("SY-04")
+@pytest.mark.parametrize("text", ["garbage", "2 3", "1"])
+def test_rejected_writes_to_enabled(livepatch: Livepatch, view: Guestview, text: str) -> None:
+    """Garbage, and the value that it has already, are EINVAL; nothing changes."""
+    patch = livepatch.load("klp_test_cmdline_a", wait=True)
+    _refused(patch, text, errno.EINVAL)
+    assert (patch.enabled, patch.in_transition) == (True, False)
+    assert view.cmdline() == patch.name
+
+
+@pytest.mark.behaviour("SY-04")
+def test_disabled_patch_is_not_enabled_again(livepatch: Livepatch, gate: Gates) -> None:
+    """A patch whose disable has ended cannot be enabled again: EINVAL while it is still there.
+
+    The window between its end and its leaving sysfs is held open by an open file: the handle
+    answers, the patch is no longer on the list (3ec24776).
+    """
+    patch = livepatch.load("klp_test_cmdline_a", wait=True)
+    patch.disable()
+    patch.wait_gone()
+    with pytest.raises(FileNotFoundError):
+        patch.write("enabled", "1")
+
+
+@pytest.mark.behaviour("SY-04")
+def test_disable_during_another_transition(livepatch: Livepatch, tasks: Tasks, gate: Gates) -> None:
+    """Writing 0 while another patch is in transition is EBUSY, and changes nothing."""
+    quiet = livepatch.load("klp_test_cmdline_a", wait=True)
+    sleeper = gate.enter()
+    blocked = livepatch.load("klp_test_gate")
+    tasks.wait_all(PatchState.PATCHED, but=sleeper)
+    _refused(quiet, "0", errno.EBUSY)
+    assert (quiet.enabled, quiet.in_transition) == (True, False)
+    assert blocked.in_transition
+    sleeper.release()
+    blocked.wait_complete()
+    quiet.disable()
+
+
+@pytest.mark.behaviour("SY-05")
+def test_directory_goes_after_disable(livepatch: Livepatch, view: Guestview) -> None:
+    """After a disable the directory goes and the module can be removed (958ef1e3, 3ec24776)."""
+    patch = livepatch.load("klp_test_cmdline_a", wait=True)
+    patch.disable()
+    patch.wait_gone()
+    assert not patch.exists
+    module = livepatch.module(patch.name)
+    assert module.loaded
+    assert module.wait_unused(), "the patch is gone and its module is still in use"
+    module.unload()
+    assert patch.name not in view.modules()
+    again = livepatch.load("klp_test_cmdline_a", wait=True)
+    assert view.cmdline() == again.name
+
+
+def _refused(patch: Patch, text: str, number: int) -> None:
+    with pytest.raises(OSError, match="enabled") as refused:
+        patch.write("enabled", text)
+    assert refused.value.errno == number

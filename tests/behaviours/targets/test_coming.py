@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Target modules that come, go and come again while their patch stays."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.livepatch.kernel_log import KernelLog
+from harness.livepatch.patch import Livepatch
+
+if TYPE_CHECKING:
+    from tests.behaviours.conftest import Guestview
+
+PATCH = "klp_test_target_fg"
+TARGET = "klp_target_mod"
+
+
+@pytest.mark.behaviour("MO-01")
+def test_patched_before_its_init(
+    livepatch: Livepatch, view: Guestview, kernel_log: KernelLog
+) -> None:
+    """A target loaded after the patch is patched before its init: new from the first call."""
+    livepatch.load(PATCH, wait=True)
+    livepatch.load_target(TARGET)
+    (record,) = kernel_log.matching("init sees: ")
+    assert record.text.endswith(f"init sees: f {PATCH}")
+    assert (view.target("f"), view.target("g")) == (PATCH, PATCH)
+
+
+@pytest.mark.behaviour("MO-02")
+def test_reloaded_target_is_patched_again(
+    livepatch: Livepatch, view: Guestview, kernel_log: KernelLog
+) -> None:
+    """A target that is reloaded is patched again, and ``patched`` is 0 in between."""
+    module = livepatch.load_target(TARGET)
+    patch = livepatch.load(PATCH, wait=True)
+    assert (view.target("f"), view.target("g")) == (PATCH, PATCH)
+    for _ in range(2):
+        module.unload()
+        assert patch.object(TARGET).patched in {False, None}
+        kernel_log.mark()
+        module = livepatch.load_target(TARGET)
+        assert patch.object(TARGET).patched in {True, None}
+        assert kernel_log.matching(f"init sees: f {PATCH}$")
+        assert (view.target("f"), view.target("g")) == (PATCH, PATCH)
+    patch.disable()
+    patch.unload()
+    assert (view.target("f"), view.target("g")) == ("original", "original")

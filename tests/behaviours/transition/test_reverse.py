@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A running transition turns round when the opposite value is written (d83a7cb3)."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.livepatch.gates import Body, Gates
+from harness.livepatch.patch import Livepatch
+from harness.livepatch.tasks import PatchState, Tasks
+
+
+@pytest.mark.behaviour("TR-11")
+def test_reverse_of_a_blocked_enable(livepatch: Livepatch, tasks: Tasks, gate: Gates) -> None:
+    """Writing 0 to ``enabled`` of a blocked patch turns it round: all tasks converge back.
+
+    The sleeper that blocked it is in the old body, which is where everybody goes now: the reversed
+    transition ends although the sleeper stays.
+    """
+    sleeper = gate.enter()
+    patch = livepatch.load("klp_test_gate")
+    tasks.wait_all(PatchState.PATCHED, but=sleeper)
+    patch.reverse()
+    patch.wait_gone()
+    assert tasks.states() == {PatchState.UNDEFINED}
+    assert gate.waiting() == [sleeper.tid]
+    assert sleeper.release().body is Body.ORIGINAL
+    assert gate.call().body is Body.ORIGINAL
+    patch.unload()
+
+
+@pytest.mark.behaviour("TR-11")
+def test_reverse_of_a_blocked_disable(livepatch: Livepatch, tasks: Tasks, gate: Gates) -> None:
+    """Writing 1 to ``enabled`` of a blocked disable turns it round: the patch stays."""
+    patch = livepatch.load("klp_test_gate", wait=True)
+    sleeper = gate.enter()
+    patch.disable(wait=False)
+    tasks.wait_all(PatchState.UNPATCHED, but=sleeper)
+    assert sleeper.patch_state is PatchState.PATCHED
+    patch.reverse()
+    patch.wait_complete()
+    assert patch.enabled
+    assert tasks.states() == {PatchState.UNDEFINED}
+    assert sleeper.release().body is Body.PATCHED
+    assert gate.call().body is Body.PATCHED
+
+
+@pytest.mark.behaviour("TR-11")
+def test_reversed_twice(livepatch: Livepatch, tasks: Tasks, gate: Gates) -> None:
+    """A transition that was turned round twice goes where it went at first."""
+    blocker = gate.enter(0)
+    patch = livepatch.load("klp_test_gate")
+    tasks.wait_all(PatchState.PATCHED, but=blocker)
+    other = gate.enter(1)
+    patch.reverse()
+    tasks.wait_all(PatchState.UNPATCHED, but=other)
+    patch.reverse()
+    tasks.wait_all(PatchState.PATCHED, but=blocker)
+    assert blocker.patch_state is PatchState.UNPATCHED
+    assert blocker.release().body is Body.ORIGINAL
+    assert other.release().body is Body.PATCHED
+    patch.wait_complete()
+    assert patch.enabled
