@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, suppress, suppress
 from typing import TYPE_CHECKING
 
 from harness.deadline import Deadline
@@ -63,5 +63,9 @@ def recording(guest: Guest, *, interval_ms: int = _INTERVAL_MS) -> Iterator[Reco
     recorder = Recorder(guest, interval_ms=interval_ms)
     try:
         yield recorder
-    finally:
-        recorder.stop()
+    except BaseException:
+        # What happened in the body is what matters, also when the guest is gone with it.
+        with suppress(KlpError, OSError, TimeoutError):
+            recorder.stop()
+        raise
+    recorder.stop()

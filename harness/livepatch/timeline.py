@@ -19,6 +19,9 @@ from harness.livepatch.tasks import PatchState
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+# Longer than two samples are apart, also in a slow guest.
+_SAME_LOOK_US = 100_000
+
 
 class Direction(StrEnum):
     """Where a transition goes."""
@@ -127,17 +130,21 @@ class Timeline:
         return tuple(sorted(found, key=lambda transition: transition.start_us))
 
     def switches(self, transition: Transition) -> tuple[Switch, ...]:
-        """Return who came to the state that each leg of it wants, in the order of time.
+        """Return who came from one state to the other in a transition, in the order of time.
 
         A task that is first seen in the wanted state after it was in none (-1), or that leaves the
         transition without having been seen in it, has switched between two samples: it counts at
         the later one. A task that began meanwhile counts only when it was seen in the other state.
         """
+        # No task is in a state between two transitions, so what is seen of the tasks before the
+        # transition itself was seen belongs to it already.
+        ends = [other.end_us for other in self.transitions() if other is not transition]
+        since_us = max(
+            (end_us for end_us in ends if end_us is not None and end_us <= transition.start_us),
+            default=-1,
+        )
         found = [
-            switch
-            for task in self.tasks
-            for leg in transition.legs
-            for switch in _task_switches(task, leg, last=leg is transition.legs[-1])
+            switch for task in self.tasks for switch in _task_switches(task, transition, since_us)
         ]
         return tuple(sorted(found, key=lambda switch: (switch.t_us, switch.task.tid)))
 
@@ -236,9 +243,6 @@ class _Reader:
                     "transition": last.transition if last else None,
                     key: None if value is None else bool(value),
                 }
-                # What one sample saw of a patch may come in two lines.
-                if last is not None and last.t_us == t_us:
-                    known.pop()
                 known.append(PatchChange(t_us=t_us, **now))
 
 
@@ -257,7 +261,11 @@ def _transitions(name: str, changes: tuple[PatchChange, ...]) -> list[Transition
     for change in changes:
         enabled = bool(change.enabled)
         if not legs:
-            if change.transition:
+            if change.transition and found and _is_same_start(found[-1], change, settled):
+                # The sampler reads one attribute after the other: it saw the flip alone at first.
+                legs = [_leg(found[-1].legs[0].direction, found.pop().start_us)]
+                flipped = True
+            elif change.transition:
                 direction = Direction.UNPATCHING if settled else Direction.PATCHING
                 legs = [Leg(direction=direction, start_us=change.t_us, end_us=None)]
                 flipped = enabled is not settled
@@ -281,6 +289,15 @@ def _transitions(name: str, changes: tuple[PatchChange, ...]) -> list[Transition
     return found
 
 
+def _is_same_start(last: Transition, change: PatchChange, settled: bool) -> bool:
+    """Return whether a transition that seemed to have no length is the one that is seen now."""
+    return (
+        last.start_us == last.end_us
+        and bool(change.enabled) is settled
+        and change.t_us - last.start_us < _SAME_LOOK_US
+    )
+
+
 def _leg(direction: Direction, start_us: int) -> Leg:
     return Leg(direction=direction, start_us=start_us, end_us=None)
 
@@ -290,29 +307,29 @@ def _ended(legs: list[Leg], end_us: int) -> list[Leg]:
     return [*legs[:-1], Leg(direction=last.direction, start_us=last.start_us, end_us=end_us)]
 
 
-def _task_switches(task: TaskTrack, leg: Leg, *, last: bool) -> list[Switch]:
-    wanted = leg.direction.target
-    other = leg.direction.reverse.target
-    before = StateChange(t_us=0, state=None)
+def _task_switches(task: TaskTrack, transition: Transition, since_us: int) -> list[Switch]:
+    first, last = transition.legs[0].direction, transition.legs[-1].direction
+    end_us = transition.end_us
+    before = StateChange(t_us=-1, state=None)
     found: list[Switch] = []
     for change in task.changes:
-        came = (
-            change.state is wanted
-            and before.state in (other, PatchState.UNDEFINED)
-            and leg.start_us <= change.t_us
-            and (leg.end_us is None or change.t_us <= leg.end_us)
-        )
-        # No task is in a state when no transition runs: who left it without a sample has switched.
+        switched: PatchState | None = None
+        if since_us < change.t_us and (end_us is None or change.t_us <= end_us):
+            moved = {before.state, change.state} == {PatchState.UNPATCHED, PatchState.PATCHED}
+            came = before.state is PatchState.UNDEFINED and change.state is first.target
+            if moved or came:
+                switched = change.state
         # The sample that saw the end may have looked at the task just before.
         left_unseen = (
-            last
-            and change.state is PatchState.UNDEFINED
-            and before.state is other
-            and leg.end_us is not None
-            and before.t_us <= leg.end_us
-            and leg.start_us <= change.t_us
+            change.state is PatchState.UNDEFINED
+            and before.state is last.reverse.target
+            and end_us is not None
+            and since_us < before.t_us <= end_us
         )
-        if came or left_unseen:
-            found.append(Switch(t_us=change.t_us, task=task, before=other, after=wanted))
+        if left_unseen:
+            switched = last.target
+        if switched is not None:
+            origin = PatchState.UNPATCHED if switched else PatchState.PATCHED
+            found.append(Switch(t_us=change.t_us, task=task, before=origin, after=switched))
         before = change
     return found
