@@ -5,14 +5,20 @@ from __future__ import annotations
 
 import json
 from collections import deque
+from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, LostGuest
 from harness.livepatch.recorder import Recorder, recording
 from harness.livepatch.tasks import PatchState
 from harness.livepatch.timeline import Direction, Timeline, read_timeline
 from tests.unit.scripted_guest import ScriptedGuest, ScriptedProcess
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from harness.deadline import Deadline
 
 Line = dict[str, object]
 
@@ -332,3 +338,15 @@ def test_what_broke_the_block_is_told() -> None:
     guest.programs["klp-sampler"] = lambda args: sampler(ready(1), code=2)
     with pytest.raises(ZeroDivisionError), recording(guest):
         raise ZeroDivisionError
+
+
+def test_salvage_from_a_dead_guest() -> None:
+    """What had come before the guest died is the timeline; without a first sample there is none."""
+
+    class Dying(ScriptedProcess):
+        def lines(self, deadline: Deadline) -> Iterator[str]:
+            yield from super().lines(deadline)
+            raise LostGuest("QEMU is gone")
+
+    process = Dying(pid=9, says=deque(json.dumps(line) for line in THERE_AND_BACK))
+    assert legs(record(process).salvage()) == legs(read(*THERE_AND_BACK))
