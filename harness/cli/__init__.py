@@ -14,6 +14,8 @@ def main() -> None:
     at any moment.
     """
     try:
+        # A guest's console may hold anything; a terminal that cannot show it gets escapes.
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
         from harness.cli.guard import take_signals
 
         take_signals()

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.text import Text
-
 from harness.cli.guard import guarded
 from harness.cli.invocation import Invocation
 from harness.cli.modules import ModuleFinder
@@ -106,9 +104,9 @@ def _show(terminal: Terminal, machine: Machine, plan: Plan) -> RunResult:
     patch.wait_complete()
     _step(
         terminal,
-        f"Its gate is open: the task left through the {left.body.value} body, and the "
-        "transition is complete. "
-        f"A new call runs the {gates.call(0).body.value} body.",
+        f"Its gate is open. The task left through the {left.body.value} body. The kernel looks "
+        "once a second who still blocks: the transition is complete, and a new call runs the "
+        f"{gates.call(0).body.value} body.",
     )
     watch.disable()
     _step(
@@ -120,4 +118,5 @@ def _show(terminal: Terminal, machine: Machine, plan: Plan) -> RunResult:
 
 
 def _step(terminal: Terminal, text: str) -> None:
-    terminal.print(Text(f"\n* {text}"))
+    terminal.print("")
+    terminal.prose(f"* {text}", indent="  ")

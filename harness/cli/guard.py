@@ -81,6 +81,8 @@ def guarded(command: Callable[Params, int]) -> Callable[Params, None]:
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
+    # Once is enough: a second one would end the tidying up that the first one began.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise Terminated
 
 

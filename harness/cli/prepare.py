@@ -20,7 +20,7 @@ from harness.kernel.module import obtain_modules
 from harness.resources import Resource, cache_root, resource_dir, runs_root
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from harness.cli.invocation import Invocation
@@ -81,11 +81,17 @@ def prepare_modules(
 
 @contextlib.contextmanager
 def run_session(
-    choice: AccelChoice, *, cpus: int, fresh: Fresh = Fresh.BOOT, name: str
+    choice: AccelChoice,
+    *,
+    cpus: int,
+    fresh: Fresh = Fresh.BOOT,
+    name: str,
+    keep: Callable[[], bool] = lambda: False,
 ) -> Iterator[Session]:
     """Start a run of one guest at a time in a folder of its own.
 
-    The folder goes when all went well. After a failure the guests' logs stay, and nothing else.
+    The folder goes when all went well. After a failure, raised or told by ``keep`` at the end, the
+    guests' logs stay, and nothing else.
     """
     host = measure_host()
     settings = GuestSettings(
@@ -101,7 +107,10 @@ def run_session(
     except BaseException:
         _keep_logs(folder)
         raise
-    shutil.rmtree(folder, ignore_errors=True)
+    if keep():
+        _keep_logs(folder)
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def describe_accel(choice: AccelChoice) -> str:

@@ -92,11 +92,13 @@ def run(
         )
         terminal.print(f"kernel       {made.describe()}", f"accelerator  {describe_accel(choice)}")
         fresh = Fresh.SNAPSHOT if len(plans) > 1 else Fresh.BOOT
-        with run_session(choice, cpus=smp, fresh=fresh, name="run") as session:
+        failed = False
+        with run_session(choice, cpus=smp, fresh=fresh, name="run", keep=lambda: failed) as session:
             for plan in plans:
                 terminal.note(f"loading {plan.name} in a fresh guest")
                 with session.guest(made, name=plan.name) as machine:
                     result = watch_plan(machine, plan, hold_s=hold)
+                failed = failed or result.error is not None
                 invocation.results.append(result)
                 tell_result(terminal, result)
     return invocation.exit_code

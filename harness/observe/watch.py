@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from harness.wire import KlogRecord
 
 _INTERVAL_MS = 10
+# What the harness itself writes to the kernel log, to find its place again.
+_OWN = "klp-harness: "
 
 
 def watch_plan(machine: Machine, plan: Plan, *, hold_s: float) -> RunResult:
@@ -138,7 +140,7 @@ class Watch:
             targets=tuple(target.name for target in self._plan.targets),
             absent=self._plan.absent,
             functions=self._plan.functions,
-            log=tuple(_log_line(record) for record in records),
+            log=tuple(_log_line(record) for record in records if not record.text.startswith(_OWN)),
             error=error,
         )
         if timeline is None:

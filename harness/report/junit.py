@@ -37,7 +37,8 @@ def to_junit(report: Report) -> str:
     root = ET.Element("testsuites", name="klp-harness")
     root.append(suite)
     ET.indent(root)
-    return ET.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+    # Declared by hand: ElementTree would name the locale's encoding, and the file is UTF-8.
+    return f'<?xml version="1.0" encoding="utf-8"?>\n{ET.tostring(root, encoding="unicode")}\n'
 
 
 def _properties(report: Report) -> ET.Element:

@@ -191,6 +191,7 @@ class _Report(_Model):
 
     # Written even where it is the only value: a reader looks at it before anything else.
     schema_version: Literal[1] = Field(default=SCHEMA_VERSION, alias="schema")
+    command: str
     outcome: Outcome
     harness: str
     host: HostFacts

@@ -6,13 +6,12 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
-from rich.text import Text
-
+from harness.report.results import CheckOutcome
 from harness.report.terminal import printable
 from harness.report.timeline import can_draw, draw_timeline
 
 if TYPE_CHECKING:
-    from harness.report.results import Phase, RunResult, TaskSwitch
+    from harness.report.results import ErrorFacts, Phase, RunResult, TaskSwitch
     from harness.report.terminal import Terminal
 
 _WIDTH = 80
@@ -22,19 +21,20 @@ _LOG_LINES = 40
 
 def tell_result(terminal: Terminal, result: RunResult) -> None:
     """Print the whole story of one livepatch, readable at 80 columns and without colours."""
-    terminal.print("", Text(f"{result.id}: {_patches(result)}", style="bold"))
+    terminal.print("")
+    terminal.prose(f"{result.id}: {_patches(result)}", indent="  ")
     if result.targets:
-        terminal.print(f"loaded before it: {', '.join(result.targets)}")
+        terminal.prose(f"loaded before it: {', '.join(result.targets)}", indent="  ")
     if result.absent:
-        terminal.print(f"not loaded, so not patched: {', '.join(result.absent)}")
-    if result.tasks:
+        terminal.prose(f"not loaded, so not patched: {', '.join(result.absent)}", indent="  ")
+    if result.phases:
         width = min(max(shutil.get_terminal_size((_WIDTH, 24)).columns, _WIDTH), _WIDEST)
         strokes = can_draw(terminal.encoding)
         terminal.print(
             "", *draw_timeline(result.tasks, result.marks, width=width, strokes=strokes), ""
         )
     for phase in result.phases:
-        terminal.print(_describe(phase))
+        terminal.prose(_describe(phase), indent="  ")
     if result.callbacks:
         terminal.print("callbacks:")
     for callback in result.callbacks:
@@ -46,13 +46,31 @@ def tell_result(terminal: Terminal, result: RunResult) -> None:
         terminal.print(f"  ({len(result.log) - _LOG_LINES} lines before these)")
     for line in result.log[-_LOG_LINES:]:
         terminal.print(f"  {printable(line)}")
-    terminal.print(f"{result.id}: {_ending(result)} ({result.seconds:.1f} s)")
+    if result.error is not None:
+        _tell_error(terminal, result.error)
+    terminal.prose(f"{result.id}: {_ending(result)} ({result.seconds:.1f} s)", indent="  ")
+
+
+def _tell_error(terminal: Terminal, error: ErrorFacts) -> None:
+    terminal.print("what the kernel says:" if error.details else "no details are known")
+    for line in error.details[:_LOG_LINES]:
+        terminal.print(f"  {printable(line)}")
+    if error.hint is not None:
+        terminal.prose(f"hint: {error.hint}", indent="  ")
+    if error.logs is not None:
+        terminal.print(f"logs: {error.logs}")
 
 
 def _patches(result: RunResult) -> str:
     if not result.functions:
-        return "a module"
-    return f"patches {', '.join(name.removeprefix('vmlinux:') for name in result.functions)}"
+        return "its file names no function that it patches"
+    functions: dict[str, list[str]] = {}
+    for name in result.functions:
+        owner, _, function = name.partition(":")
+        functions.setdefault(owner, []).append(f"{function}()")
+    return "patches " + "; ".join(
+        f"{', '.join(names)} of {owner}" for owner, names in functions.items()
+    )
 
 
 def _describe(phase: Phase) -> str:
@@ -70,10 +88,12 @@ def _last(phase: Phase, last: TaskSwitch | None) -> str:
     if last is None:
         return ""
     name = f"[{last.comm}]" if last.kthread else last.comm
-    return f", the last {name} ({last.tid}) after {last.at_s - phase.start_s:.2f} s"
+    return f", last {name} ({last.tid}) after {last.at_s - phase.start_s:.2f} s"
 
 
 def _ending(result: RunResult) -> str:
+    if result.outcome is CheckOutcome.WARNED:
+        return "loaded and unloaded; it is no livepatch, and there was no transition"
     if result.error is None:
         return f"{result.outcome.value}: loaded, disabled and unloaded"
     return f"{result.outcome.value}: {printable(result.error.message)}"

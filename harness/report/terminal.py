@@ -7,6 +7,7 @@ import contextlib
 import logging
 import re
 import sys
+import textwrap
 import time
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from harness.errors import KlpError
 
 _LINE_EVERY_S = 10.0
+_PROSE_WIDTH = 79
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
@@ -48,6 +50,17 @@ class Terminal:
         """Print a part of the command's result. Text is taken as it is, never as markup."""
         for part in what:
             self.out.print(part, soft_wrap=isinstance(part, str | Text))
+
+    def prose(self, text: str, *, indent: str = "") -> None:
+        """Print sentences, broken into lines that suit any terminal."""
+        for line in textwrap.wrap(
+            text,
+            _PROSE_WIDTH,
+            subsequent_indent=indent,
+            break_long_words=False,
+            break_on_hyphens=False,
+        ):
+            self.out.print(line, soft_wrap=True)
 
     @property
     def encoding(self) -> str:

@@ -7,6 +7,7 @@ threads that switched alike share a row.
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,13 +15,15 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterator, Sequence
 
     from harness.report.results import Mark, TaskHistory
 
 _LABEL = 25
 _ROWS = 40
 _TICK_EVERY = 12
+_MARGIN = 0.06
+_LEAST_MARGIN_S = 0.02
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -85,14 +88,25 @@ def draw_timeline(
     times += [mark.at_s for mark in marks]
     if not times:
         return [Text("nothing was recorded")]
-    columns = max(width, 60) - _LABEL - 1
-    start_s, end_s = min(times), max(times)
-    scale = _Scale(start_s=start_s, end_s=max(end_s, start_s + 1e-3), columns=columns)
+    scale = _make_scale(times, marks, columns=max(width, 60) - _LABEL - 1)
     lines = [_axis_line(scale), *_mark_lines(marks, scale)]
     lines += [_styled(label, cells) for label, cells in _rows(tasks, scale, strokes)]
     lines.append(Text(f"{'':{_LABEL}} {strokes.meaning()}"))
     lines += _legend(marks, width)
     return lines
+
+
+def _make_scale(times: Sequence[float], marks: Sequence[Mark], *, columns: int) -> _Scale:
+    """Return the stretch of time worth drawing: all marks, and a little before and after them."""
+    start_s, end_s = min(times), max(times)
+    if marks:
+        first_s, last_s = min(mark.at_s for mark in marks), max(mark.at_s for mark in marks)
+        margin_s = max(_MARGIN * (last_s - first_s), _LEAST_MARGIN_S)
+        start_s = max(start_s, first_s - margin_s)
+        # What has not ended is drawn to the end of the recording.
+        settled = len(marks) > 1
+        end_s = min(end_s, last_s + margin_s) if settled else end_s
+    return _Scale(start_s=start_s, end_s=max(end_s, start_s + _LEAST_MARGIN_S), columns=columns)
 
 
 def can_draw(encoding: str | None) -> Strokes:
@@ -106,22 +120,59 @@ def can_draw(encoding: str | None) -> Strokes:
 
 def _rows(
     tasks: Sequence[TaskHistory], scale: _Scale, strokes: Strokes
-) -> Iterable[tuple[str, str]]:
+) -> Iterator[tuple[str, str]]:
     """Yield label and cells: user tasks by thread id, then kernel threads, alike ones together."""
-    user = sorted((task for task in tasks if not task.kthread), key=lambda task: task.tid)
-    alike: dict[str, list[TaskHistory]] = {}
-    for task in sorted((task for task in tasks if task.kthread), key=lambda task: task.tid):
-        alike.setdefault(_cells(task, scale, strokes), []).append(task)
+    moved = sorted((task for task in tasks if _changed_side(task)), key=lambda task: task.tid)
+    user = [task for task in moved if not task.kthread]
     shown = user if len(user) <= _ROWS else _most_telling(user, scale, strokes)
     for task in shown:
         yield f"{task.tid:>5} {task.comm}", _cells(task, scale, strokes)
     if len(shown) < len(user):
         yield f"{'':>5} ({len(user) - len(shown)} more tasks)", ""
-    for cells, group in sorted(alike.items(), key=lambda item: -len(item[1])):
-        if len(group) == 1:
-            yield f"{group[0].tid:>5} [{group[0].comm}]", cells
+    crowds: list[tuple[str, list[TaskHistory]]] = []
+    for task in (task for task in moved if task.kthread):
+        cells = _cells(task, scale, strokes)
+        crowd = next((crowd for known, crowd in crowds if _alike(known, cells)), None)
+        if crowd is None:
+            crowds.append((cells, [task]))
         else:
-            yield f"{len(group):>5} kernel threads", cells
+            crowd.append(task)
+    for cells, crowd in sorted(crowds, key=lambda each: -len(each[1])):
+        one = len(crowd) == 1
+        yield (
+            f"{crowd[0].tid:>5} [{crowd[0].comm}]" if one else f"{len(crowd):>5} kernel threads",
+            cells,
+        )
+    passing = sum(not _changed_side(task) and _in_transition(task) for task in tasks)
+    if passing:
+        yield f"{passing:>5} came or went besides", ""
+
+
+def _alike(first: str, second: str) -> bool:
+    """Tell whether two rows have the same states in turn, each change a column apart at most."""
+    runs = [list(itertools.groupby(row)) for row in (first, second)]
+    if [key for key, _ in runs[0]] != [key for key, _ in runs[1]]:
+        return False
+    edges = [_edges(row) for row in (first, second)]
+    return all(abs(one - other) <= 1 for one, other in zip(*edges, strict=True))
+
+
+def _edges(row: str) -> list[int]:
+    return [i for i in range(1, len(row)) if row[i] != row[i - 1]]
+
+
+def _changed_side(task: TaskHistory) -> bool:
+    """Tell whether the task was seen to go into a transition, through it or out of it.
+
+    What is born on one side and dies there does not move.
+    """
+    states = {change.state for change in task.changes} - {None}
+    return len(states) > 1
+
+
+def _in_transition(task: TaskHistory) -> bool:
+    """Tell whether the task was in a transition at all; others only ran between two of them."""
+    return any(change.state in (0, 1) for change in task.changes)
 
 
 def _most_telling(
