@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _TAIL_LINES = 25
 _READ_S = 0.5
+_NOTHING = "(nothing was printed on the console since this guest started)"
 
 
 class Console:
@@ -56,8 +57,8 @@ class Console:
             return tuple(self._splats)
 
     def tail(self, lines: int = _TAIL_LINES) -> tuple[str, ...]:
-        """Return the last lines."""
-        return tuple(self.text().splitlines()[-lines:])
+        """Return the last lines, or one that says that there are none."""
+        return tuple(self.text().splitlines()[-lines:]) or (_NOTHING,)
 
     def contains(self, text: str) -> bool:
         """Return whether the guest has printed that text."""

@@ -35,6 +35,7 @@ _START_S = 20.0
 _SETTLE_S = 3.0
 _SPLAT_GROWS_S = 0.7
 _DUMP_S = 3.0
+_NMI_S = 12.0
 
 
 class Hypervisor:
@@ -157,14 +158,16 @@ class Hypervisor:
         SysRq T over the serial line lists all tasks when interrupts still work; the NMI makes a
         guest with stuck CPUs panic with their stacks.
         """
-        deadline = Deadline.after(2 * _DUMP_S)
+        deadline = Deadline.after(_DUMP_S + _NMI_S)
         with contextlib.suppress(QemuFailed, CommandTimeout):
             before = len(self.console.text())
             self.monitor.execute("chardev-send-break", {"id": SERIAL_ID}, deadline=deadline)
             self.console.write("t")
             self._until_console_rests(before)
             self.monitor.execute("inject-nmi", deadline=deadline)
-            self._until_console_rests(len(self.console.text()))
+            # panic() first tries for seconds to stop the CPUs that do not listen, then prints.
+            if wait_until(self._is_dead, deadline.within(_NMI_S)):
+                wait_until(lambda: self.console.ended, Deadline.after(_SETTLE_S))
 
     def kill(self) -> None:
         """Kill QEMU at once."""

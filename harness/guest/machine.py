@@ -296,6 +296,9 @@ class Machine:
 
     def _ask(self, verb: str, *args: str, deadline: Deadline | None = None) -> Any:
         reply = self._call(verb, *args, deadline=deadline)
+        if reply.get("killed") is not None:
+            # The kernel kills a task that oopses: the splat says more than the signal.
+            self.hypervisor.settle()
         return check_reply(reply, verb, args[0] if args else "")
 
     def _call(self, verb: str, *args: str, deadline: Deadline | None = None) -> Any:
@@ -312,10 +315,9 @@ class Machine:
     def _module(self, verb: str, name: str, *args: str, deadline: Deadline | None = None) -> None:
         since = self.klog().next
         reply = self._call(verb, *args, deadline=deadline)
-        killed = reply.get("killed")
-        if killed is not None:
-            # The kernel killed the task in the module's init or exit: the splat tells why.
+        if reply.get("killed") is not None:
             self.hypervisor.settle()
+            check_reply(reply, verb, name)
         number = int(reply["errno"])
         if number:
             said = tuple(record.text for record in self.klog(since).records)

@@ -81,11 +81,12 @@ class Session:
         cpus: int | None = None,
         fresh: Fresh | None = None,
         kernel_args: tuple[str, ...] = (),
+        boot_s: float | None = None,
     ) -> Iterator[Machine]:
         """Start a fresh guest with that kernel; it is killed when the context ends.
 
-        Its logs lie in a folder named after ``name``, which outlives it. Raises BootFailed,
-        QemuFailed, LostConnection and the fates of a guest.
+        Its logs lie in a folder named after ``name``, which outlives it. ``boot_s`` is how long a
+        cold boot may take. Raises BootFailed, QemuFailed, LostConnection and the fates of a guest.
         """
         keys, initrd = self._prepare()
         shape = GuestShape(
@@ -100,7 +101,9 @@ class Session:
         deadline = Deadline.after(_START_S * scale)
         if (fresh or self.settings.fresh) is Fresh.BOOT:
             folder = self._guest_folder(name)
-            with cold_guest(shape, keys, folder, time_scale=scale, deadline=deadline) as machine:
+            with cold_guest(
+                shape, keys, folder, time_scale=scale, deadline=deadline, boot_s=boot_s
+            ) as machine:
                 yield machine
             return
         saved = self.template(kernel, shape)

@@ -14,6 +14,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from harness.deadline import Deadline
 from harness.errors import KlpError, LostConnection, QemuFailed
 from harness.guest.hypervisor import Hypervisor
 from harness.guest.initramfs import QUIET_LINE, QUIET_PROGRAM
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from harness.deadline import Deadline
     from harness.guest.keys import RunKeys
     from harness.guest.qemu import GuestShape
 
@@ -49,14 +49,20 @@ class Template:
 
 @contextlib.contextmanager
 def cold_guest(
-    shape: GuestShape, keys: RunKeys, folder: Path, *, time_scale: float, deadline: Deadline
+    shape: GuestShape,
+    keys: RunKeys,
+    folder: Path,
+    *,
+    time_scale: float,
+    deadline: Deadline,
+    boot_s: float | None = None,
 ) -> Iterator[Machine]:
     """Boot a guest from power-on, connected; it is killed when the context ends."""
     with contextlib.ExitStack() as stack:
         hypervisor = Hypervisor(shape, folder, stack)
         hypervisor.start(deadline=deadline)
         machine = stack.enter_context(Machine(hypervisor, keys, time_scale=time_scale))
-        machine.wait_for_boot()
+        machine.wait_for_boot(None if boot_s is None else Deadline.after(boot_s))
         machine.connect()
         yield machine
 

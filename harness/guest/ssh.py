@@ -11,19 +11,20 @@ from typing import TYPE_CHECKING
 
 import paramiko
 
+from harness.deadline import Deadline, wait_until
 from harness.errors import HarnessError, LostConnection
 from harness.host.process import command_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from harness.deadline import Deadline
     from harness.guest.keys import RunKeys
     from harness.guest.pulse import Pulse
 
 LOOPBACK = "127.0.0.1"
 _USER = "root"
 _CHUNK = 65536
+_GONE_S = 1.0
 _FAILURES = (paramiko.SSHException, OSError, EOFError)
 
 # The library logs what it raises as well; the harness reports it once, in its own words.
@@ -123,9 +124,7 @@ class SshSession:
 
             if not self._pulse.wait(ended, deadline, between=between):
                 raise TimeoutError(f"`{command_line(argv)}` did not end in time in the guest")
-            if not channel.exit_status_ready():
-                raise LostConnection("the SSH connection ended while a command was running")
-            code = channel.recv_exit_status()
+            code = self._exit_code(channel)
         finally:
             channel.close()
         return Ran(
@@ -167,6 +166,17 @@ class SshSession:
             raise LostConnection(f"cannot open an SSH channel: {error}") from error
         channel.settimeout(max(deadline.remaining_s, 0.001))
         return channel
+
+    def _exit_code(self, channel: paramiko.Channel) -> int:
+        """Return the exit code of a command whose output has ended.
+
+        paramiko says -1 both for a command that a signal ended and for a connection that is gone;
+        the latter may take a moment to show.
+        """
+        code = channel.recv_exit_status() if channel.exit_status_ready() else -1
+        if code == -1 and wait_until(lambda: not self.alive, Deadline.after(_GONE_S)):
+            raise LostConnection("the SSH connection ended while a command was running")
+        return code
 
     @staticmethod
     def _feed(channel: paramiko.Channel, data: bytes, deadline: Deadline) -> None:

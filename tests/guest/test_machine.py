@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a guest is to its user: fresh, private, cut off from any network, and the same each way."""
+
+from __future__ import annotations
+
+import errno
+import re
+import socket
+import stat
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.errors import HarnessError, ModuleRefused
+from harness.guest.keys import RunKeys
+from harness.guest.pulse import Pulse
+from harness.guest.session import Fresh
+from harness.guest.ssh import connect
+from harness.livepatch.patch import Livepatch
+from harness.livepatch.tasks import PatchState, Tasks
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from harness.guest.machine import Machine
+    from harness.pytest_plugin.fixtures import KernelTemplate
+
+MODULE = "klp_test_cmdline_a"
+
+
+@pytest.mark.parametrize("fresh", list(Fresh))
+def test_both_ways_of_freshness_give_the_same(
+    template: KernelTemplate, sample_modules: Mapping[str, Path], fresh: Fresh
+) -> None:
+    """A restored guest and a booted one go through the same transition with the same result."""
+    with template.session.guest(template.kernel, name=f"fresh-{fresh}", fresh=fresh) as machine:
+        livepatch = Livepatch(machine, modules=sample_modules)
+        patch = livepatch.load(MODULE, wait=True)
+        seen = [machine.read("/proc/cmdline")]
+        assert Tasks(machine).states() == {PatchState.UNDEFINED}
+        patch.disable()
+        patch.unload()
+        seen.append(machine.read("/proc/cmdline"))
+        machine.check_splats()
+    assert seen[0] == f"{MODULE}: this has been live patched\n"
+    assert seen[1].startswith("console=ttyS0 ")
+
+
+def test_guests_do_not_see_each_other(
+    template: KernelTemplate, sample_modules: Mapping[str, Path]
+) -> None:
+    """Two guests of one template share no memory: what one changes the other does not have."""
+    session = template.session
+    with (
+        session.guest(template.kernel, name="one") as one,
+        session.guest(template.kernel, name="two") as two,
+    ):
+        Livepatch(one, modules=sample_modules).load(MODULE, wait=True)
+        one.run(["touch", "/tmp/mark"])
+        assert MODULE in one.read("/proc/cmdline")
+        assert MODULE not in two.read("/proc/cmdline")
+        with pytest.raises(FileNotFoundError):
+            two.stat("/tmp/mark")
+    with session.guest(template.kernel, name="three") as three, pytest.raises(FileNotFoundError):
+        three.stat("/tmp/mark")
+
+
+@pytest.mark.smp(4)
+def test_cpus_by_marker(guest: Machine) -> None:
+    """A test that asks for four CPUs gets four."""
+    assert guest.run(["nproc"]).stdout.strip() == "4"
+
+
+def test_guest_reaches_no_network(guest: Machine) -> None:
+    """A guest reaches neither the host nor beyond, though it has a network card."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        for address in ("10.0.2.2", "10.0.2.3"):
+            ran = guest.run(["nc", "-w", "2", address, str(port)], stdin="hello\n")
+            assert not ran.ok
+        server.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            server.accept()
+
+
+def test_ssh_listens_on_loopback_only(guest: Machine) -> None:
+    """The port forwarded to the guest's SSH is bound to 127.0.0.1 and to nothing else."""
+    port = guest.hypervisor.monitor.ssh_port(deadline=guest.scaled(5))
+    with open("/proc/net/tcp", encoding="ascii") as table:  # noqa: PTH123
+        bound = [line.split()[1] for line in table if line.split()[3] == "0A"]
+    ours = [address for address in bound if int(address.split(":")[1], 16) == port]
+    assert ours == [f"0100007F:{port:04X}"]
+
+
+def test_another_host_key_is_refused(guest: Machine) -> None:
+    """A host key that is not this run's ends the connection: harness error, not a verdict."""
+    keys = guest._keys
+    other = RunKeys(
+        host_key=keys.host_key,
+        host_public=keys.client_public,
+        client_key=keys.client_key,
+        client_public=keys.client_public,
+    )
+    port = guest.hypervisor.monitor.ssh_port(deadline=guest.scaled(5))
+    with pytest.raises(HarnessError, match="host key"):
+        connect(port, other, pulse=Pulse(), deadline=guest.scaled(10))
+
+
+def test_files_of_a_run_are_private(guest: Machine, template: KernelTemplate) -> None:
+    """Nobody but the user can look into a run's folder, where keys and consoles lie."""
+    folder = template.session.folder
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert stat.S_IMODE((folder / "client_key").stat().st_mode) == 0o600
+    assert stat.S_IMODE((folder / "initrd").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize(
+    ("content", "number"),
+    [(b"no module", errno.ENOEXEC), (b"", errno.EINVAL), (None, errno.ENOEXEC)],
+    ids=["text", "empty", "truncated"],
+)
+def test_kernel_refuses_what_is_no_module(
+    guest: Machine,
+    sample_modules: Mapping[str, Path],
+    tmp_path: Path,
+    content: bytes | None,
+    number: int,
+) -> None:
+    """The guest layer sends any file; the kernel's own refusal comes back with its errno."""
+    path = tmp_path / "klp_broken.ko"
+    whole = sample_modules[MODULE].read_bytes()
+    path.write_bytes(whole[: len(whole) // 2] if content is None else content)
+    with pytest.raises(ModuleRefused) as refused:
+        guest.insmod(guest.upload(path))
+    assert refused.value.errno == number
+
+
+def test_file_errors_are_the_guests(guest: Machine) -> None:
+    """File operations raise OSError with the errno that the guest's kernel gave."""
+    with pytest.raises(FileNotFoundError, match="/nowhere"):
+        guest.read("/nowhere")
+    with pytest.raises(IsADirectoryError):
+        guest.read("/proc")
+    with pytest.raises(OSError, match="/proc/version") as raised:
+        guest.write("/proc/version", "x")
+    assert raised.value.errno == errno.EIO
+
+
+def test_output_larger_than_any_buffer(guest: Machine) -> None:
+    """Both outputs of a command are drained together, beyond SSH's window of 2 MiB."""
+    script = "dd if=/dev/zero bs=4096 count=700; dd if=/dev/zero bs=4096 count=700 >&2"
+    ran = guest.run(["sh", "-c", script], deadline=guest.scaled(60))
+    assert ran.ok
+    assert len(ran.stdout) == 700 * 4096
+    assert ran.stderr.count("\0") == 700 * 4096
+
+
+def test_arguments_arrive_as_they_are(guest: Machine) -> None:
+    """Arguments with spaces, quotes and shell characters reach the program unchanged."""
+    arguments = ["a b", "it's", '"', "$HOME", "*", ";", "", "ü"]
+    ran = guest.run(["printf", "%s\\n", *arguments])
+    assert ran.stdout.splitlines() == arguments
+
+
+def test_command_killed_by_a_signal(guest: Machine) -> None:
+    """A command that a signal ended has no exit code of 0, and the guest goes on."""
+    assert not guest.run(["sh", "-c", "kill -9 $$"]).ok
+    assert guest.run(["true"]).ok
+
+
+def test_spawned_program_speaks_in_lines(guest: Machine) -> None:
+    """A spawned program's lines, input, exit code and signals go both ways."""
+    deadline = guest.scaled(10)
+    cat = guest.spawn("cat")
+    cat.write_line("one")
+    assert cat.next_line(deadline) == "one"
+    cat.close_stdin()
+    assert cat.wait(deadline) == 0
+    with pytest.raises(EOFError):
+        cat.next_line(deadline)
+    sleeper = guest.spawn("sleep", "1000")
+    sleeper.signal(9)
+    assert sleeper.wait(deadline) == -9
+    with pytest.raises(FileNotFoundError):
+        guest.spawn("klp-no-such-program")
+
+
+def test_kernel_release_is_the_kernels(guest: Machine, template: KernelTemplate) -> None:
+    """The guest runs the kernel that the run's header names."""
+    assert guest.run(["uname", "-r"]).stdout.strip() == template.kernel.version
+    assert re.match(r"\d+\.\d+", template.kernel.version)
