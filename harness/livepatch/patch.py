@@ -187,7 +187,7 @@ class Patch(Directory):
         at once when it is enabled (EBUSY), and when something still uses it at the deadline.
         """
         deadline = deadline or scaled(self._guest, TRANSITION_S)
-        if not self._stays_enabled():
+        if not self._is_enabled():
             self.wait_gone(deadline)
             self.module.wait_unused(deadline)
         self.module.unload()
@@ -196,9 +196,9 @@ class Patch(Directory):
         """Return for a person who holds its transition up, with stacks."""
         return tuple(line for blocker in self.blockers() for line in blocker.describe())
 
-    def _stays_enabled(self) -> bool:
+    def _is_enabled(self) -> bool:
         try:
-            return self.enabled and not self.in_transition
+            return self.enabled
         except FileNotFoundError:
             return False
 

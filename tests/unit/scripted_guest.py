@@ -112,6 +112,7 @@ class ScriptedGuest:
         self.log: list[KlogRecord] = []
         self.lost = 0
         self.calls: list[str] = []
+        self.deadlines: list[Deadline] = []
         self._script: deque[Callable[[], object]] = deque()
         self._failures: list[tuple[str, BaseException, int]] = []
 
@@ -230,6 +231,7 @@ class ScriptedGuest:
 
     def poll_file(self, path: str, op: Op, value: str, *, deadline: Deadline) -> FilePoll:
         self._called(f"poll {path} {op} {value}")
+        self.deadlines.append(deadline)
 
         def met() -> bool:
             text = self._content(path)
@@ -255,6 +257,7 @@ class ScriptedGuest:
 
     def poll_tasks(self, state: int, *, but: Sequence[int], deadline: Deadline) -> Stragglers:
         self._called(f"poll-tasks {state} {list(but)}")
+        self.deadlines.append(deadline)
 
         def behind() -> list[ScriptedTask]:
             return [

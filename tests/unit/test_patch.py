@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.deadline import Deadline
 from harness.errors import ModuleRefused, TransitionTimeout, UsageError
 from harness.livepatch.blockers import Blocker
 from harness.livepatch.patch import Livepatch, Patch, PatchedFunction
@@ -15,6 +17,7 @@ from harness.livepatch.tasks import Tasks
 from tests.unit.scripted_guest import LIVEPATCH, ScriptedGuest, ScriptedTask
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 GATE = {"klp_target_gate": ["klp_gate_wait,1", "klp_gate_wait_second,1"]}
@@ -226,6 +229,42 @@ def test_wait_complete(patch: Patch, guest: ScriptedGuest) -> None:
     assert sum(call.startswith("poll ") for call in guest.calls) == 1
 
 
+WAITS: dict[str, Callable[[Patch, Deadline | None], object]] = {
+    "complete": lambda patch, deadline: patch.wait_complete(deadline),
+    "gone": lambda patch, deadline: patch.wait_gone(deadline),
+    "unused": lambda patch, deadline: patch.module.wait_unused(deadline),
+    "disable": lambda patch, deadline: patch.disable(deadline=deadline),
+    "unload": lambda patch, deadline: patch.unload(deadline),
+}
+
+
+@pytest.mark.parametrize("name", WAITS)
+def test_deadlines(patch: Patch, guest: ScriptedGuest, name: str) -> None:
+    """A deadline that is given is kept; the default grows with the guest's slowness."""
+    deadline = Deadline.after(7)
+    for given in (deadline, None):
+        guest.time_scale = 10.0
+        guest.deadlines.clear()
+        guest.add_patch("klp_test_gate", GATE, enabled=name != "unload")
+        with contextlib.suppress(TransitionTimeout, ModuleRefused):
+            WAITS[name](patch, given)
+        assert guest.deadlines
+        if given is not None:
+            assert set(guest.deadlines) == {deadline}
+        else:
+            assert min(each.remaining_s for each in guest.deadlines) > 60
+
+
+def test_enable_turns_a_disable_round(patch: Patch, guest: ScriptedGuest) -> None:
+    """enable() writes 1, and raises what the kernel answers."""
+    guest.complete("klp_test_gate")
+    patch.disable(wait=False)
+    patch.enable()
+    assert patch.enabled
+    with pytest.raises(OSError, match="Invalid argument"):
+        patch.enable()
+
+
 def test_a_patch_that_vanishes_has_completed(patch: Patch, guest: ScriptedGuest) -> None:
     """A disabled or replaced patch may be gone before anybody sees transition 0."""
     guest.later(lambda: guest.remove(ROOT))
@@ -387,6 +426,13 @@ def test_unload_of_an_enabled_patch_is_the_kernels_to_refuse(
     assert not any(call.startswith("poll ") for call in guest.calls)
 
 
+def test_unload_of_a_patch_that_is_being_enabled(patch: Patch, guest: ScriptedGuest) -> None:
+    """It will not go by itself either: the kernel refuses at once."""
+    with pytest.raises(ModuleRefused):
+        patch.unload()
+    assert not any(call.startswith("poll ") for call in guest.calls)
+
+
 def test_unload_while_a_task_blocks(patch: Patch, guest: ScriptedGuest) -> None:
     """A patch that does not go is a time-out that names who holds it."""
     patch.reverse()
@@ -427,6 +473,39 @@ def test_patches_and_the_one_in_transition(livepatch: Livepatch, guest: Scripted
     assert told[1] == "task 36 (klp-gate): state D, in klp_gate_wait()"
     patch.reverse()
     assert livepatch.describe_transition().startswith("klp_test_gate is being disabled")
+
+
+def test_handles_of_what_may_not_be_there(livepatch: Livepatch, guest: ScriptedGuest) -> None:
+    """A patch and a module can be asked about before they exist."""
+    patch, module = livepatch.patch("klp_other"), livepatch.module("klp_other")
+    assert not patch.exists
+    assert not module.loaded
+    guest.add_patch("klp_other", {})
+    guest.files["/sys/module/klp_other/parameters/mode"] = "warn\n"
+    assert patch.exists
+    assert module.loaded
+    assert module.refcount == 1
+    assert module.parameter("mode") == "warn"
+    assert (repr(patch), repr(module)) == ("<patch klp_other>", "<module klp_other>")
+
+
+def test_a_transition_that_ends_while_described(livepatch: Livepatch, guest: ScriptedGuest) -> None:
+    """A patch that goes, or whose tasks have all switched, is described as that."""
+    livepatch.load("klp_test_gate")
+    guest.scripted_tasks[1].patch_state = 1
+    assert livepatch.describe_transition() == "klp_test_gate is being enabled\nno task blocks it"
+    guest.fail(f"read {ROOT}/enabled", OSError(errno.ENODEV, "No such device"))
+    assert livepatch.describe_transition() == "klp_test_gate has just gone"
+
+
+def test_many_blockers_are_counted(patch: Patch, guest: ScriptedGuest) -> None:
+    """The message names three and counts the rest; the details have all of them."""
+    for tid in (50, 51, 52):
+        guest.scripted_tasks.append(ScriptedTask(tid=tid, patch_state=0, stack=IN_OLD))
+    with pytest.raises(TransitionTimeout) as caught:
+        patch.wait_complete()
+    assert "klp_gate_wait and 1 more" in caught.value.message
+    assert sum(line.startswith("task ") for line in caught.value.details) == 4
 
 
 def test_a_patch_that_goes_while_listed(livepatch: Livepatch, guest: ScriptedGuest) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 
+from harness.deadline import Deadline
 from harness.errors import TransitionTimeout, UsageError
 from harness.livepatch.tasks import PatchState, TaskHandle, Tasks
 from tests.unit.scripted_guest import ScriptedGuest, ScriptedTask
@@ -143,3 +144,26 @@ def test_the_guests_own_errors_pass(guest: ScriptedGuest) -> None:
     guest.fail("poll-tasks", TransitionTimeout("as if the guest had died"))
     with pytest.raises(TransitionTimeout, match="as if"):
         Tasks(guest).wait_all(PatchState.PATCHED)
+
+
+def test_deadlines(guest: ScriptedGuest) -> None:
+    """A deadline that is given is kept; the default grows with the guest's slowness."""
+    guest.time_scale = 10.0
+    tasks = Tasks(guest)
+    task = tasks.get(1)
+    for deadline in (Deadline.after(7), None):
+        guest.deadlines.clear()
+        tasks.wait_all(PatchState.PATCHED, but=tasks.find("sleeper"), deadline=deadline)
+        task.wait_state(PatchState.PATCHED, deadline)
+        with pytest.raises(TransitionTimeout):
+            task.wait_gone(deadline)
+        assert len(guest.deadlines) == 3
+        if deadline is not None:
+            assert set(guest.deadlines) == {deadline}
+        else:
+            assert min(each.remaining_s for each in guest.deadlines) > 60
+
+
+def test_sample(guest: ScriptedGuest) -> None:
+    """sample() has every thread at one moment."""
+    assert [task.tid for task in Tasks(guest).sample().tasks] == [1, 2, 40, 41]
