@@ -27,7 +27,7 @@ demo: setup ## a livepatched kernel and its transition timeline, from nothing
 
 .PHONY: test
 test: setup ## unit tests, guest tests and the behaviour suite, on real kernels in QEMU
-	@$(RUN) test $(ARGS)
+	@$(RUN) test --all $(ARGS)
 
 .PHONY: bench
 bench: setup ## measure the budgets; each figure with the one it is compared to

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The serial console's one reader, and the waits that it wakes."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.deadline import Deadline
+from harness.guest.console import Console
+from harness.guest.pulse import Pulse
+from harness.klog.splats import Category
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def pulse() -> Pulse:
+    return Pulse()
+
+
+@pytest.fixture
+def wire(tmp_path: Path, pulse: Pulse) -> Iterator[tuple[Console, socket.socket]]:
+    ours, theirs = socket.socketpair()
+    console = Console(ours, tmp_path / "console.log", pulse)
+    yield console, theirs
+    theirs.close()
+    console.close()
+
+
+def test_text_is_logged_and_seen(wire: tuple[Console, socket.socket], pulse: Pulse) -> None:
+    """Every byte reaches the log; text() has plain line ends, also for a character cut in two."""
+    console, qemu = wire
+    data = "[    1.000000] grüße\r\n".encode()
+    qemu.sendall(data[:18])
+    qemu.sendall(data[18:])
+    assert pulse.wait(lambda: console.contains("grüße\n"), Deadline.after(5))
+    assert console.tail() == ("[    1.000000] grüße",)
+    assert console.log_path.read_bytes() == data
+
+
+def test_empty_console_says_so(wire: tuple[Console, socket.socket]) -> None:
+    """A console without a line has one to show for it: an error's details are never empty."""
+    (line,) = wire[0].tail()
+    assert "nothing was printed" in line
+
+
+def test_end_of_qemu_ends_the_reader(wire: tuple[Console, socket.socket], pulse: Pulse) -> None:
+    """When QEMU closes its end, the console has ended and a splat cut short is still reported."""
+    console, qemu = wire
+    qemu.sendall(b"[    2.000000] Kernel panic - not syncing: for the test\r\n")
+    qemu.close()
+    assert pulse.wait(lambda: console.ended, Deadline.after(5))
+    (splat,) = console.splats()
+    assert splat.category is Category.PANIC
+    assert "for the test" in splat.title
+
+
+def test_typing_reaches_the_guest(wire: tuple[Console, socket.socket]) -> None:
+    """What is written goes to the guest's serial line as it is."""
+    console, qemu = wire
+    qemu.settimeout(5)
+    console.write("t")
+    assert qemu.recv(10) == b"t"
+
+
+def test_wait_may_be_answered_by_a_reader(pulse: Pulse) -> None:
+    """A condition may itself wait for a thread that beats: the pulse holds no lock then."""
+    answered = threading.Event()
+
+    def beat() -> None:
+        pulse.beat()
+        answered.set()
+
+    def condition() -> bool:
+        reader = threading.Thread(target=beat)
+        reader.start()
+        reader.join(5)
+        return answered.is_set()
+
+    assert pulse.wait(condition, Deadline.after(5))
+
+
+def test_success_at_the_deadline_is_success(pulse: Pulse) -> None:
+    """The condition is looked at once more after the deadline."""
+    looks = iter([False, True])
+    assert pulse.wait(lambda: next(looks), Deadline.after(0))
+    assert not pulse.wait(lambda: False, Deadline.after(0))

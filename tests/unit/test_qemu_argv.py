@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""QEMU's command line: what a guest is, and what it is kept from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.guest.qemu import GuestShape, Wiring, build_argv
+from harness.host.accel import Accel
+
+SHAPE = GuestShape(
+    image=Path("/k/bzImage"), initrd=Path("/r/initrd"), accel=Accel.TCG, cpus=3, memory_mib=384
+)
+WIRING = Wiring(serial_fd=7, monitor_fd=9)
+
+
+def value_of(argv: list[str], option: str) -> str:
+    """Return the word after an option that occurs once."""
+    assert argv.count(option) == 1
+    return argv[argv.index(option) + 1]
+
+
+def values_of(argv: list[str], option: str) -> list[str]:
+    """Return the words after each occurrence of an option."""
+    return [argv[n + 1] for n, word in enumerate(argv) if word == option]
+
+
+def test_size_and_kernel() -> None:
+    """CPUs, memory, kernel and initrd are those of the shape."""
+    argv = build_argv(SHAPE, WIRING)
+    assert value_of(argv, "-smp") == "3"
+    assert value_of(argv, "-m") == "384"
+    assert value_of(argv, "-kernel") == "/k/bzImage"
+    assert value_of(argv, "-initrd") == "/r/initrd"
+
+
+def test_guest_is_cut_off() -> None:
+    """No default devices, no network but a forward from loopback, a sandbox that forks nothing."""
+    argv = build_argv(SHAPE, WIRING)
+    assert "-nodefaults" in argv
+    assert "-no-user-config" in argv
+    (netdev,) = values_of(argv, "-netdev")
+    options = netdev.split(",")
+    assert "restrict=on" in options
+    assert [o for o in options if o.startswith("hostfwd=")] == ["hostfwd=tcp:127.0.0.1:0-:22"]
+    sandbox = value_of(argv, "-sandbox").split(",")
+    assert sandbox[0] == "on"
+    assert {"spawn=deny", "elevateprivileges=deny", "resourcecontrol=deny"} <= set(sandbox)
+
+
+def test_sockets_are_inherited() -> None:
+    """Serial line and monitor are descriptors that were made before QEMU: there is no path."""
+    argv = build_argv(SHAPE, WIRING)
+    chardevs = values_of(argv, "-chardev")
+    assert {part for chardev in chardevs for part in chardev.split(",")} >= {"fd=7", "fd=9"}
+    assert not any("path=" in word for word in argv)
+
+
+@pytest.mark.parametrize(
+    ("wiring", "memory", "incoming"),
+    [
+        (WIRING, "memory-backend-ram,id=ram,size=384M", False),
+        (
+            Wiring(serial_fd=1, monitor_fd=2, ram_path="/proc/5/fd/6", shared_ram=True),
+            "memory-backend-file,id=ram,size=384M,mem-path=/proc/5/fd/6,share=on",
+            False,
+        ),
+        (
+            Wiring(serial_fd=1, monitor_fd=2, ram_path="/proc/5/fd/6", incoming=True),
+            "memory-backend-file,id=ram,size=384M,mem-path=/proc/5/fd/6,share=off",
+            True,
+        ),
+    ],
+    ids=["cold", "template", "clone"],
+)
+def test_ram_of_each_kind_of_guest(wiring: Wiring, memory: str, incoming: bool) -> None:
+    """Only the template writes to the shared RAM; a clone maps it privately and waits for state."""
+    argv = build_argv(SHAPE, wiring)
+    assert memory in values_of(argv, "-object")
+    assert ("-incoming" in argv) is incoming
+
+
+def test_guest_that_panics_ends_qemu() -> None:
+    """A panic resets the guest at once, a reset ends QEMU, and an NMI makes it panic."""
+    argv = build_argv(SHAPE, WIRING)
+    assert "-no-reboot" in argv
+    assert "pvpanic-pci" in values_of(argv, "-device")
+    kernel_args = value_of(argv, "-append").split()
+    assert {"panic=-1", "unknown_nmi_panic", "no_timer_check", "console=ttyS0"} <= set(kernel_args)
+
+
+def test_own_kernel_arguments_come_last() -> None:
+    """The user's kernel arguments come after ours: the kernel lets the last one win."""
+    shape = GuestShape(
+        image=Path("/k"), initrd=Path("/r"), accel=Accel.KVM, kernel_args=("maxcpus=1", "panic=5")
+    )
+    argv = build_argv(shape, WIRING)
+    assert value_of(argv, "-append").split()[-2:] == ["maxcpus=1", "panic=5"]
+    assert value_of(argv, "-accel") == "kvm"
