@@ -200,7 +200,9 @@ class _Build:
             run(
                 make_command(copy, self.toolchain, f"O={BUILD}", *arguments),
                 deadline=self.deadline,
-                env=build_environment(),
+                # What comes from an archive is built once and then kept whole; ccache would only
+                # cost. It pays where one state of a tree follows another.
+                env=build_environment(ccache=self.source.changes),
                 log_path=self.log_path,
                 on_line=see,
                 death_signal=signal.SIGTERM,

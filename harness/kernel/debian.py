@@ -15,13 +15,13 @@ import os
 import re
 import threading
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from harness.errors import CommandFailed, DownloadFailed, HarnessError, NoSpace
+from harness.errors import CommandFailed, DownloadFailed, HarnessError, MissingTool, NoSpace
 from harness.host.process import find_program, run
 from harness.kernel.spec import NEWEST
 from harness.log import LOGGER
@@ -184,7 +184,14 @@ class _State:
     def apt(self, program: str, *arguments: str, own_sources: bool = True) -> list[str]:
         """Return a command that leaves the system's apt alone."""
         config = self.folder / ("apt.conf" if own_sources else "system.conf")
-        return [find_program(program), "-c", str(config), *arguments]
+        try:
+            found = find_program(program)
+        except MissingTool as error:
+            raise MissingTool(
+                f"{error.message}: without it no sources come from Debian's archive",
+                hint="give a kernel source tree, a tarball, or a URL with --sha256 instead",
+            ) from error
+        return [found, "-c", str(config), *arguments]
 
     def prepare(self) -> None:
         for name in ("lists/partial", "cache/archives/partial", "state"):
@@ -237,9 +244,14 @@ def _ask(state: _State, series: str, deadline: Deadline) -> Package:
         failed = _complaints((updated.stdout + updated.stderr).splitlines())
         package = _offered(state, series, deadline)
         if package is not None:
-            if updated.returncode != 0:
-                LOGGER.warning("Debian's archive was read in part only: %s", "; ".join(failed))
-            return package
+            if updated.returncode == 0:
+                return package
+            LOGGER.warning(
+                "Debian's archive was not read in full (%s); found there before: %s",
+                next(iter(failed), "apt-get update failed"),
+                package.description,
+            )
+            return replace(package, resolved_s=0.0)  # so that the next run asks again
         complaints += failed
     raise DownloadFailed(
         f"Debian's archive did not give a source package for {series}",

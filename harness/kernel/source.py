@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import shutil
 import urllib.error
 import urllib.request
@@ -47,11 +48,13 @@ class Source:
     """Sources whose content is known and may not be here yet.
 
     ``description`` says in words where they are from; ``fill`` writes the tree to a folder that
-    does not exist.
+    does not exist. ``changes`` is set for a tree that somebody works in, whose next state will be
+    built as well.
     """
 
     digest: str
     description: str
+    changes: bool = False
     fill: Callable[[Path], None]
 
 
@@ -79,6 +82,7 @@ def located(
             yield Source(
                 digest=tree.digest,
                 description=f"the tree {spec.path}",
+                changes=True,
                 fill=lambda destination: tree.copy_to(destination, deadline),
             )
 
@@ -91,7 +95,7 @@ def obtain_source(source: Source, *, store: Store, deadline: Deadline, progress:
         source.fill(folder / TREE)
         source_version(folder / TREE)
 
-    return store.obtain(KIND, source.digest, fill, deadline=deadline) / TREE
+    return store.obtain(KIND, source.digest, fill, deadline=deadline, content=False) / TREE
 
 
 def _from_debian(spec: SeriesSpec, store: Store, deadline: Deadline, progress: Progress) -> Source:
@@ -190,6 +194,8 @@ def _unpack(tarball: Path, destination: Path, deadline: Deadline) -> None:
         run(
             ["tar", "--extract", "--no-same-owner", "--file", tarball, "--directory", scratch],
             deadline=deadline,
+            # Debian's archives have many blocks; xz from 5.4 unpacks them on all CPUs.
+            env={**os.environ, "XZ_DEFAULTS": "--threads=0"},
         )
         top = [path for path in scratch.iterdir() if path.is_dir()]
         if len(top) != 1:

@@ -295,3 +295,11 @@ def test_a_key_is_one_plain_name(store: Store, soon: Deadline, key: str) -> None
     """A key cannot leave its folder or be taken for one of the store's own files."""
     with pytest.raises(ValueError, match="no name"):
         store.obtain("kind", key, fill_with("a"), deadline=soon)
+
+
+def test_without_content_sizes_and_times_count(store: Store, soon: Deadline) -> None:
+    """Sources are verified by size and time alone, and not read again after a boot."""
+    path = store.obtain("kind", "key", fill_with("a"), deadline=soon, content=False)
+    assert store.find("kind", "key") == path
+    os.utime(path / "sub/file", ns=(0, 0))
+    assert store.find("kind", "key") is None
