@@ -40,7 +40,8 @@ _BODY = re.compile(
     r"RAX: |RBP: |RDX: |R1[03]: |FS: |CS: |CR2: |DR[036]: |PKRU: |Code: |Tainted: |ORIG_RAX|"
     r"unloaded tainted modules: |last unloaded: |irq event stamp: |(?:hard|soft)irqs last |Kernel "
     r"Offset: |---\[ |note: |rcu: |task:|NMI backtrace for |Sending NMI |INFO: lockdep is turned "
-    r"off|INFO: task .* blocked on an? |\d+ locks? held by |no locks held by |Disabling lock debugging|Slab 0x|Object 0x|"
+    r"off|INFO: task .* blocked on an? |\d+ locks? held by |no locks held by |Disabling lock "
+    r"debugging|Slab 0x|Object 0x|"
     r"Preemption disabled at:|Showing |pool \d|workqueue |-+$|preempt_count=)"
 )
 _RIP = re.compile(r"RIP: 0010:(?P<function>[A-Za-z_.][^\s+]*)\+0x\S+(?P<module> \[\w+\])?")
@@ -77,7 +78,7 @@ class Splat:
     def title(self) -> str:
         """What happened and in which function, without numbers that differ from run to run."""
         title = self._rule.title.format_map(self._groups).removesuffix(" in ").strip()
-        if self._rule.fault and self._fault:
+        if self._fault:
             title = f"{title} in {self._fault}"
         return title
 

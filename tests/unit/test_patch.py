@@ -143,7 +143,7 @@ def test_a_target(livepatch: Livepatch, guest: ScriptedGuest) -> None:
 
 def test_attributes_of_this_kernel(patch: Patch, guest: ScriptedGuest) -> None:
     """What a kernel lacks is None and not has(); what it has is read."""
-    assert not patch.has("replace")
+    assert patch.has("replace") is False
     assert patch.replace is None
     assert patch.stack_order is None
     guest.files[f"{ROOT}/replace"] = "1\n"
@@ -158,7 +158,7 @@ def test_a_patch_that_has_gone_is_not_one_without_attributes(
 ) -> None:
     """A missing directory is told by FileNotFoundError, never as an attribute that is None."""
     guest.remove(ROOT)
-    assert not patch.exists
+    assert patch.exists is False
     for attribute in ("enabled", "in_transition", "replace", "stack_order"):
         with pytest.raises(FileNotFoundError):
             getattr(patch, attribute)
@@ -347,8 +347,10 @@ def test_a_function_of_the_kernel(patch: Patch, guest: ScriptedGuest) -> None:
 
 def test_who_is_no_blocker(patch: Patch, guest: ScriptedGuest) -> None:
     """Switched tasks, and any task when no transition runs, block nothing."""
+    guest.scripted_tasks[0].patch_state = None
     guest.scripted_tasks[1].patch_state = 1
     assert patch.blockers() == []
+    assert not any(call.startswith("stack") for call in guest.calls)
     guest.scripted_tasks[1].patch_state = 0
     guest.complete("klp_test_gate")
     guest.scripted_tasks[1].patch_state = 0

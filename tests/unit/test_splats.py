@@ -39,6 +39,7 @@ def test_a_splat_grows_while_its_lines_come() -> None:
     assert splat.title == "BUG at mm/slub.c"
     detector.feed(stamp("RIP: 0010:kfree+0x1/0x2", "---[ end trace 0 ]---", "something else"))
     assert splat.title == "BUG at mm/slub.c in kfree"
+    assert repr(splat) == "<oops 'BUG at mm/slub.c in kfree'>"
     assert splat.text.splitlines()[-1] == "---[ end trace 0 ]---"
     assert splat.first_line == "kernel BUG at mm/slub.c:9!"
     assert splat.us == 1_000_000
@@ -127,6 +128,19 @@ def test_a_second_oops_after_the_first_has_ended() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "between", [("Call Trace:", " f+0x1/0x2"), ("---[ end trace 0 ]---",)], ids=["stack", "end"]
+)
+def test_a_text_after_a_warnings_stack_is_another_splat(between: tuple[str, ...]) -> None:
+    """What makes a warning more exact stands next to its first line, not behind its stack."""
+    text = stamp(
+        "WARNING: CPU: 1 PID: 1 at x.c:1 f+0x1/0x2",
+        *between,
+        "refcount_t: saturated; leaking memory.",
+    )
+    assert [splat.rule for splat in find_splats(text)] == ["warn", "refcount"]
+
+
 def test_what_follows_a_panic_is_part_of_it() -> None:
     """A dying kernel complains more: the panic is what happened."""
     text = stamp(
@@ -177,17 +191,25 @@ def test_every_rule_tells_its_source_and_every_exemption_its_reason() -> None:
         assert exemption.source
 
 
-@pytest.mark.parametrize("rule", default_policy().deny, ids=lambda rule: rule.id)
-def test_no_rule_is_a_word_in_a_sentence(rule: object) -> None:
-    """Words mislead: a line in which a rule's pattern stands after other words is no splat."""
-    first_lines = [
-        splat.first_line
+def every_first_line() -> dict[str, str]:
+    """Return the first line of each recorded splat, with the rule that found it."""
+    return {
+        splat.first_line: splat.rule
         for path in sorted(DATA.glob("*.log"))
         for splat in find_splats(path.read_text(encoding="utf-8").partition("\n\n")[2])
-        if splat.rule == getattr(rule, "id", None)
-    ]
-    for line in first_lines:
-        assert find_splats(stamp(f"good_module: about the text '{line}'")) == []
+    }
+
+
+def test_every_rule_has_a_recorded_log() -> None:
+    """A rule without a log that it finds something in is not proved."""
+    assert {rule.id for rule in default_policy().deny} == set(every_first_line().values())
+
+
+@pytest.mark.parametrize("line", every_first_line())
+def test_no_rule_is_a_word_in_a_sentence(line: str) -> None:
+    """Words mislead: the same text after other words is no splat."""
+    assert find_splats(stamp(line))
+    assert find_splats(stamp(f"good_module: about the text '{line}'")) == []
 
 
 @pytest.mark.parametrize(
