@@ -85,6 +85,8 @@ def run_tests(
         terminal.print(f"accelerator  {describe_accel(choice)}", f"guests       {number} at a time")
         argv = [
             *_plugins(),
+            # This command is the plugin's own package: it is imported, and needs no rewriting.
+            *("-W", "ignore:Module already imported:pytest.PytestAssertRewriteWarning"),
             *("-n", str(number), "--dist", "worksteal"),
             *(f"--kernel={spec}" for spec in specs),
             *(f"--kernel-config={name}" for name in kernel_config or ()),

@@ -79,7 +79,8 @@ def _describe(phase: Phase) -> str:
         took = f"began at {phase.start_s:.2f} s and did not end"
     else:
         took = f"took {phase.end_s - phase.start_s:.2f} s"
-    switched = f"{len(phase.switches)} tasks switched"
+    count = len(phase.switches)
+    switched = f"{count} {'task' if count == 1 else 'tasks'} switched"
     last = max(phase.switches, key=lambda switch: switch.at_s, default=None)
     return f"{phase.direction} ({arrow}) {took}; {switched}{_last(phase, last)}"
 

@@ -145,7 +145,7 @@ def _rows(
         )
     passing = sum(not _changed_side(task) and _in_transition(task) for task in tasks)
     if passing:
-        yield f"{passing:>5} came or went besides", ""
+        yield f"{passing:>5} others came, went", ""
 
 
 def _alike(first: str, second: str) -> bool:

@@ -47,7 +47,9 @@ def run(pytester: pytest.Pytester, *pieces: str, args: tuple[str, ...] = ()) -> 
     collector = Ran()
     pytester.makepyfile("\n".join(textwrap.dedent(piece) for piece in pieces))
     result = pytester.inline_run(
-        "-p", "no:cacheprovider", *args, plugins=[collector], no_reraise_ctrlc=True
+        *("-p", "no:cacheprovider", "-p", "no:klp_harness", *args),
+        plugins=[collector],
+        no_reraise_ctrlc=True,
     )
     collector.status = int(result.ret or 0)
     return collector

@@ -66,12 +66,42 @@ def test_kernel_threads_that_switch_alike_share_a_row() -> None:
 def test_task_that_came_and_went_is_blank_outside_its_life() -> None:
     """A task has no state before it was forked and after it exited."""
     row = next(
-        line for line in draw([INIT, task(9, "sh", (4.0, 1), (6.0, None))], []) if " sh" in line
+        line
+        for line in draw([INIT, task(9, "sh", (4.0, 0), (4.5, 1), (6.0, None))], [])
+        if " sh" in line
     )
     cells = row[26:]
     assert cells.startswith(" ")
-    assert set(cells.strip()) == {"1"}
+    assert set(cells.strip()) == {"0", "1"}
     assert len(cells) < 40
+
+
+def test_tasks_that_moved_nowhere_are_counted() -> None:
+    """Who was born on one side and died there has no row; who was in no transition is not told."""
+    born = [task(i, "sh", (4.0, 1), (6.0, None)) for i in range(20, 23)]
+    idle = task(30, "idle", (0.0, -1), (9.0, -1))
+    lines = draw([INIT, *born, idle], [])
+    assert any(line.strip() == "3 others came, went" for line in lines)
+    assert not any(" sh" in line or " idle" in line for line in lines)
+
+
+def test_picture_is_of_the_marked_time() -> None:
+    """Preparation before the first mark and what follows the last one take no room."""
+    long = task(1, "init", (0.0, -1), (100.0, 0), (101.0, 1), (102.0, -1), (500.0, -1))
+    marks = [Mark(at_s=100.0, what="starts"), Mark(at_s=102.0, what="complete")]
+    row = next(line for line in draw([long], marks) if "init" in line)[26:]
+    assert row.count("0") > 15
+    assert row.count("1") > 15
+    assert row.count("-") < 10
+
+
+def test_nearly_alike_rows_are_alike() -> None:
+    """Sampling finds threads a moment apart that switched at once: they still share a row."""
+    crowd = [
+        task(10 + i, "k", (0.0, 0), (1.0 + 0.1 * (i % 2), 1), (9.0, 1), kthread=True)
+        for i in range(10)
+    ]
+    assert any("10 kernel threads" in line for line in draw(crowd, []))
 
 
 def test_nothing_is_wider_than_asked() -> None:
@@ -99,7 +129,8 @@ def test_empty_recording_says_so() -> None:
 def test_one_moment_is_drawn() -> None:
     """A recording without duration still has its states."""
     assert any(
-        "init" in line and "1" in line[26:] for line in draw([task(1, "init", (2.0, 1))], [])
+        "init" in line and "1" in line[26:]
+        for line in draw([task(1, "init", (2.0, 0), (2.0, 1))], [])
     )
 
 
