@@ -12,7 +12,7 @@ import pytest
 
 from harness.deadline import Deadline
 from harness.errors import UsageError
-from harness.guest.session import Fresh, GuestSettings, Session
+from harness.guest.session import Session
 from harness.host.cache import Store
 from harness.host.process import die_with_parent
 from harness.kernel.build import KernelRequest, obtain_kernel
@@ -22,7 +22,7 @@ from harness.livepatch.gates import Gates
 from harness.livepatch.kernel_log import KernelLog
 from harness.livepatch.patch import Livepatch
 from harness.livepatch.tasks import Tasks
-from harness.pytest_plugin.options import DEFAULT_KERNEL, accelerator, plan, say
+from harness.pytest_plugin.options import DEFAULT_KERNEL, choose, guest_settings, plan, say
 from harness.pytest_plugin.reporting import GUEST, LIVEPATCH, passed
 from harness.resources import Resource, cache_root, resource_dir
 
@@ -56,16 +56,12 @@ class BuildModule(Protocol):
 @pytest.fixture(scope="session")
 def klp_session(pytestconfig: pytest.Config) -> Iterator[Session]:
     """The run: shared folder, keys and templates."""
-    made = plan(pytestconfig)
     if hasattr(pytestconfig, "workerinput"):
+        # A worker that is killed, or whose controller is, takes its guests with it.
         die_with_parent(os.getppid())
-    settings = GuestSettings(
-        accel=accelerator(made),
-        time_scale=made.time_scale,
-        cpus=pytestconfig.getoption("smp"),
-        fresh=Fresh(pytestconfig.getoption("fresh")),
-    )
-    with Session(made.path, settings, Store(cache_root())) as session:
+    settings = guest_settings(pytestconfig)
+    folder = plan(pytestconfig).path
+    with Session(folder, settings, Store(cache_root())) as session:
         yield session
 
 
@@ -99,10 +95,10 @@ def guest(template: KernelTemplate, request: pytest.FixtureRequest) -> Iterator[
     """A fresh guest, this test's own. Marker ``smp(n)`` chooses its CPUs."""
     node = request.node
     _require_features(node, template.kernel)
-    made = plan(request.config)
+    accel = choose(request.config)
     node.user_properties += [
         ("kernel", template.kernel.describe()),
-        ("accelerator", f"{made.accel} ({made.accel_reason})"),
+        ("accelerator", f"{accel.accel} ({accel.reason})"),
         ("config_digest", template.kernel.config_digest),
         ("compiler", template.kernel.compiler),
     ]

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from harness.deadline import Deadline
-from harness.guest.session import Fresh
-from harness.host.accel import Accel, choose_accel
+from harness.errors import KlpError
+from harness.guest.session import Fresh, GuestSettings
+from harness.host.accel import AccelChoice, choose_accel
 from harness.host.capacity import default_guests, measure_host, time_scale
 from harness.host.process import die_with_parent
 from harness.resources import runs_root
@@ -34,21 +35,19 @@ _MARKERS = (
 
 @dataclass(frozen=True, kw_only=True)
 class RunPlan:
-    """What every process of a run must agree on."""
+    """What every process of a run agrees on: its folder, and how many guests run at a time."""
 
     folder: str
-    accel: str
-    accel_reason: str
-    time_scale: float
     guests: int
 
     @property
     def path(self) -> Path:
-        """The run's private folder."""
+        """The run's private folder, which the first guest makes."""
         return Path(self.folder)
 
 
 PLAN = pytest.StashKey[RunPlan]()
+_DIE_WITH_PARENT = "KLP_HARNESS_DIE_WITH_PARENT"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -86,9 +85,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="DIR",
         help="keep the logs of failing tests there (default: a folder of this run)",
     )
-    group.addoption(
-        "--keep", action="store_true", help="keep the logs of passing tests as well"
-    )
+    group.addoption("--keep", action="store_true", help="keep the logs of passing tests as well")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -98,7 +95,7 @@ def pytest_configure(config: pytest.Config) -> None:
     worker_input = getattr(config, "workerinput", None)
     if worker_input is not None and "klp_plan" in worker_input:
         config.stash[PLAN] = RunPlan(**worker_input["klp_plan"])
-    elif os.environ.get("KLP_HARNESS_DIE_WITH_PARENT"):
+    if os.environ.get(_DIE_WITH_PARENT):
         die_with_parent(os.getppid())
 
 
@@ -109,9 +106,15 @@ def pytest_configure_node(node: Any) -> None:
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Let ``-n auto`` mean as many guests as this machine can overlap."""
-    return plan(config).guests
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """Let ``-n auto`` mean as many guests as this machine can overlap.
+
+    Without a usable QEMU the answer is xdist's own; a test that asks for a guest tells why.
+    """
+    try:
+        return default_guests(measure_host(), choose(config).accel)
+    except KlpError:
+        return None
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -133,35 +136,36 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def plan(config: pytest.Config) -> RunPlan:
-    """Return the plan of this run, made at the first call in the controller.
-
-    Raises HarnessError when the accelerator asked for cannot be used.
-    """
+    """Return the plan of this run; the controller of xdist's workers makes it for all of them."""
     known = config.stash.get(PLAN, None)
     if known is not None:
         return known
-    choice = choose_accel(config.getoption("accel"), Deadline.after(_PROBE_S))
-    host = measure_host()
-    asked = config.getoption("numprocesses", default=None)
-    guests = asked if isinstance(asked, int) and asked > 0 else default_guests(host, choice.accel)
-    in_parallel = guests if asked else 1
     folder: Path = config.getoption("artefacts") or (
         runs_root() / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     )
-    made = RunPlan(
-        folder=str(folder.resolve()),
-        accel=choice.accel.value,
-        accel_reason=choice.reason,
-        time_scale=time_scale(choice.accel, guests=in_parallel, cores=host.cores),
-        guests=guests,
-    )
+    workers = config.getoption("tx", default=None) or ()
+    made = RunPlan(folder=str(folder.resolve()), guests=max(1, len(workers)))
     config.stash[PLAN] = made
     return made
 
 
-def accelerator(made: RunPlan) -> Accel:
-    """Return the plan's accelerator."""
-    return Accel(made.accel)
+def choose(config: pytest.Config) -> AccelChoice:
+    """Return the accelerator for this run's guests; probed once since the host booted.
+
+    Raises HarnessError when the one asked for cannot be used.
+    """
+    return choose_accel(config.getoption("accel"), Deadline.after(_PROBE_S))
+
+
+def guest_settings(config: pytest.Config) -> GuestSettings:
+    """Return what all guests of this run have in common; raises HarnessError as ``choose`` does."""
+    accel = choose(config).accel
+    return GuestSettings(
+        accel=accel,
+        time_scale=time_scale(accel, guests=plan(config).guests, cores=measure_host().cores),
+        cpus=config.getoption("smp"),
+        fresh=Fresh(config.getoption("fresh")),
+    )
 
 
 def say(config: pytest.Config, text: str) -> None:
