@@ -128,3 +128,17 @@ def test_callbacks_stand_on_the_same_axis() -> None:
     )
     (callback,) = callbacks([event], THERE_AND_BACK)
     assert (callback.at_s, callback.phase) == (0.9, "pre_patch")
+
+
+def test_switch_at_the_moment_of_reversal_is_in_one_phase() -> None:
+    """A task that is seen on the old side in the sample that sees the reversal went back."""
+    reversed_ = recording(
+        {"t_us": 2_000_000, "transition": {PATCH: 1}},
+        {"t_us": 2_000_000, "enabled": {PATCH: 1}},
+        task(2_000_000, 9, 1),
+        {"t_us": 3_000_000, "enabled": {PATCH: 0}},
+        task(3_000_000, 9, 0),
+    )
+    there, back = phases(reversed_, PATCH)
+    assert [switch.after for switch in there.switches] == [1]
+    assert [switch.after for switch in back.switches] == [0]
