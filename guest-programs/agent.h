@@ -25,6 +25,7 @@
 #define AGENT_LINE_MAX		(8 * 1024 * 1024)	/* bytes of a request */
 #define AGENT_ARGS_MAX		256
 #define AGENT_EVENT_MAX		(1024 * 1024)		/* bytes of an event's text */
+#define AGENT_SHORT_LINE	8192	/* such a request can be sent to a child */
 #define AGENT_READ_SIZE		65536
 #define AGENT_POLL_MOST_MS	(7 * 24 * 3600 * 1000LL)
 
@@ -43,7 +44,10 @@ struct request {
 /* Decodes a line in place; returns what is wrong with it, or NULL. An id that is not known is 0. */
 const char *request_parse(struct request *request, char *line, size_t len);
 
-/* Serves a request in a child: adds its fields to the reply and returns a negative errno. */
+/*
+ * Serves a request in a child, which may serve others later: adds its fields to
+ * the reply, leaves nothing open, and returns a negative errno.
+ */
 typedef int (*job_function)(const struct request *request, struct text *reply);
 
 int job_read(const struct request *request, struct text *reply);
@@ -87,7 +91,7 @@ extern int child_null_fd;
 int watch_add(int fd, short events);
 short watch_result(int index);
 
-void job_start(const struct request *request, job_function function);
+void job_start(struct request *request, job_function function, const char *line, size_t len);
 void job_watch(void);
 void job_serve(void);
 bool job_reaped(pid_t pid, int status);

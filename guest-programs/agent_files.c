@@ -63,11 +63,12 @@ int job_read(const struct request *request, struct text *reply)
 	if (request->argc > 1 && !parse_number(request->args[1].text, READ_MOST, &most))
 		return job_invalid(reply, "MAX_BYTES is no number up to 64 MiB");
 	error = read_file(request->args[0].text, most, &text, &truncated);
-	if (error)
-		return error;
-	json_add_text(reply, "text", text.data, text.len);
-	json_add_bool(reply, "truncated", truncated);
-	return 0;
+	if (!error) {
+		json_add_text(reply, "text", text.data, text.len);
+		json_add_bool(reply, "truncated", truncated);
+	}
+	text_free(&text);
+	return error;
 }
 
 /* Neither creates a file nor writes twice: what the kernel says to this write is the answer. */
@@ -75,20 +76,24 @@ int job_write(const struct request *request, struct text *reply)
 {
 	const struct argument *text = &request->args[1];
 	ssize_t len;
+	int ret = 0;
 	int fd;
 
 	fd = open(request->args[0].text, O_WRONLY | O_TRUNC | O_CLOEXEC | O_NOCTTY);
 	if (fd < 0)
 		return -errno;
 	len = write(fd, text->text, text->len);
-	if (len < 0)
-		return -errno;
-	json_add_number(reply, "written", len);
-	if ((size_t)len < text->len) {
+	if (len < 0) {
+		ret = -errno;
+	} else if ((size_t)len < text->len) {
 		json_add_string(reply, "error", "only a part was written");
-		return -EIO;
+		ret = -EIO;
 	}
-	return close(fd) < 0 ? -errno : 0;
+	if (len >= 0)
+		json_add_number(reply, "written", len);
+	if (close(fd) < 0 && !ret)
+		ret = -errno;
+	return ret;
 }
 
 static const char *type_of(mode_t mode)
@@ -104,6 +109,7 @@ int job_list(const struct request *request, struct text *reply)
 {
 	struct dirent *entry;
 	struct stat status;
+	int ret;
 	DIR *dir;
 
 	dir = opendir(request->args[0].text);
@@ -123,8 +129,10 @@ int job_list(const struct request *request, struct text *reply)
 		json_add_number(reply, "mode", status.st_mode & PERMISSIONS);
 		json_end(reply, '}');
 	}
+	ret = -errno;
 	json_end(reply, ']');
-	return -errno;
+	closedir(dir);
+	return ret;
 }
 
 int job_stat(const struct request *request, struct text *reply)
@@ -151,10 +159,10 @@ int job_stack(const struct request *request, struct text *reply)
 		return job_invalid(reply, "TID is no number");
 	snprintf(path, sizeof(path), "/proc/%lld/stack", tid);
 	error = read_file(path, READ_DEFAULT, &text, &truncated);
-	if (error)
-		return error;
-	json_add_text(reply, "text", text.data, text.len);
-	return 0;
+	if (!error)
+		json_add_text(reply, "text", text.data, text.len);
+	text_free(&text);
+	return error;
 }
 
 enum poll_op { OP_EQUALS, OP_DIFFERS, OP_CONTAINS, OP_ABSENT, OP_PRESENT, OPS };
@@ -236,8 +244,10 @@ int job_poll_file(const struct request *request, struct text *reply)
 
 	for (;;) {
 		error = poll_look(path, op, &present, &text);
-		if (error)
+		if (error) {
+			text_free(&text);
 			return error;
+		}
 		met = poll_met(op, &request->args[2], present, &text);
 		left_us = start + timeout_ms * 1000 - now_us();
 		if (met || left_us <= 0)
@@ -251,17 +261,22 @@ int job_poll_file(const struct request *request, struct text *reply)
 	else
 		json_add_null(reply, "text");
 	json_add_number(reply, "waited_ms", (now_us() - start) / 1000);
+	text_free(&text);
 	return met ? 0 : -ETIMEDOUT;
 }
 
 int job_insmod(const struct request *request, struct text *reply)
 {
 	int fd = open(request->args[0].text, O_RDONLY | O_CLOEXEC);
+	int ret = 0;
 
 	(void)reply;
 	if (fd < 0)
 		return -errno;
-	return syscall(SYS_finit_module, fd, request->args[1].text, 0) < 0 ? -errno : 0;
+	if (syscall(SYS_finit_module, fd, request->args[1].text, 0) < 0)
+		ret = -errno;
+	close(fd);
+	return ret;
 }
 
 int job_rmmod(const struct request *request, struct text *reply)

@@ -166,6 +166,8 @@ int job_klog(const struct request *request, struct text *reply)
 	json_end(reply, ']');
 	if (borrowed)
 		share_return(next);
+	else
+		close(fd);
 	json_add_number(reply, "next", next);
 	json_add_number(reply, "lost", lost);
 	return ret;

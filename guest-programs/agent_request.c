@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Reads a request line: "ID VERB ARGUMENT ...", where an argument has every
- * byte outside [A-Za-z0-9._/-] as %XX, and an empty one is a lone "%".
+ * byte outside [A-Za-z0-9._~/-] as %XX, and an empty one is a lone "%".
  */
 
 #include "agent.h"
@@ -22,7 +22,7 @@ static int hex_digit(char c)
 static bool is_plain(char c)
 {
 	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-	       c == '.' || c == '_' || c == '/' || c == '-';
+	       c == '.' || c == '_' || c == '~' || c == '/' || c == '-';
 }
 
 static const char *decode(struct argument *argument, char *field, size_t len)

@@ -4,18 +4,19 @@
  */
 
 #include <errno.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "agent.h"
 #include "klp_common.h"
 #include "klp_proc.h"
 
+#define EXCEPT_MOST	1024
+
 struct walk {
 	struct proc proc;
 	struct text *reply;
 	int wanted;		/* the patch state that poll-tasks waits for */
-	const pid_t *except;
+	pid_t except[EXCEPT_MOST];
 	unsigned int excepted;
 	pid_t self;
 	pid_t straggler;
@@ -69,18 +70,19 @@ static int visit_process(void *context, pid_t pid)
 int job_tasks(const struct request *request, struct text *reply)
 {
 	struct walk walk = { .reply = reply };
-	int error;
+	int ret;
 
 	(void)request;
-	error = proc_open(&walk.proc);
-	if (error)
-		return error;
+	ret = proc_open(&walk.proc);
+	if (ret)
+		return ret;
 	json_add_number(reply, "monotonic_us", now_us());
 	json_key(reply, "tasks");
 	json_begin(reply, '[');
-	error = proc_each_process(&walk.proc, visit_process, &walk);
+	ret = proc_each_process(&walk.proc, visit_process, &walk);
 	json_end(reply, ']');
-	return error;
+	close(walk.proc.fd);
+	return ret;
 }
 
 static bool is_excepted(const struct walk *walk, pid_t tid)
@@ -145,36 +147,65 @@ static int list_stragglers_in(void *context, pid_t pid)
 }
 
 /* A comma list of thread ids, which is taken apart. Returns false when it is none. */
-static bool parse_list(struct walk *walk, const struct argument *list)
+static bool parse_except(struct walk *walk, char *list)
 {
-	pid_t *except = calloc(list->len + 1, sizeof(*except));
-	char *rest = list->text, *item;
+	char *rest = list, *item;
 	long long tid;
 
-	if (!except)
-		return false;
-	while (list->len && (item = strsep(&rest, ","))) {
-		if (!parse_number(item, INT_MAX, &tid))
+	while (*list && (item = strsep(&rest, ","))) {
+		if (walk->excepted == EXCEPT_MOST || !parse_number(item, INT_MAX, &tid))
 			return false;
-		except[walk->excepted++] = tid;
+		walk->except[walk->excepted++] = tid;
 	}
-	walk->except = except;
 	return true;
+}
+
+/* Returns 0 when all have come, 1 at the deadline, or a negative errno. */
+static int wait_for_all(struct walk *walk, long long until_us, long long interval_us)
+{
+	struct timespec pause;
+	long long left_us;
+	int ret;
+
+	for (;;) {
+		ret = has_straggler(walk);
+		left_us = until_us - now_us();
+		if (ret <= 0 || left_us <= 0)
+			return ret;
+		/* The last look is at the deadline. */
+		pause = timespec_of_us(left_us < interval_us ? left_us : interval_us);
+		nanosleep(&pause, NULL);
+	}
+}
+
+/* Adds the stragglers to the reply; those who come at the last moment count. */
+static int list_stragglers(struct walk *walk)
+{
+	size_t start;
+	int ret;
+
+	json_key(walk->reply, "stragglers");
+	json_begin(walk->reply, '[');
+	start = walk->reply->len;
+	ret = proc_each_process(&walk->proc, list_stragglers_in, walk);
+	if (!ret && walk->reply->len > start)
+		ret = -ETIMEDOUT;
+	json_end(walk->reply, ']');
+	return ret;
 }
 
 int job_poll_tasks(const struct request *request, struct text *reply)
 {
 	struct walk walk = { .reply = reply, .self = getpid() };
 	const char *state = request->args[0].text;
-	long long wanted, timeout_ms, interval_ms, start = now_us(), left_us;
-	struct timespec pause;
+	long long wanted, timeout_ms, interval_ms, start = now_us();
 	int ret;
 
 	if (!parse_number(state + (*state == '-'), 1, &wanted))
 		return job_invalid(reply, "STATE is none of -1, 0, 1");
 	walk.wanted = *state == '-' ? -wanted : wanted;
-	if (!parse_list(&walk, &request->args[1]))
-		return job_invalid(reply, "EXCEPT is no comma list of thread ids");
+	if (!parse_except(&walk, request->args[1].text))
+		return job_invalid(reply, "EXCEPT is no comma list of up to 1024 thread ids");
 	if (!parse_number(request->args[2].text, AGENT_POLL_MOST_MS, &timeout_ms))
 		return job_invalid(reply, "TIMEOUT_MS is no number up to a week");
 	if (!parse_number(request->args[3].text, AGENT_POLL_MOST_MS, &interval_ms) || !interval_ms)
@@ -183,25 +214,15 @@ int job_poll_tasks(const struct request *request, struct text *reply)
 	ret = proc_open(&walk.proc);
 	if (ret)
 		return ret;
-	if (!walk.proc.has_patch_state) {
+	if (walk.proc.has_patch_state) {
+		ret = wait_for_all(&walk, start + timeout_ms * 1000, interval_ms * 1000);
+		json_add_number(reply, "waited_ms", (now_us() - start) / 1000);
+		if (ret > 0)
+			ret = list_stragglers(&walk);
+	} else {
 		json_add_string(reply, "error", "this kernel has no /proc/PID/patch_state");
-		return -ENOENT;
+		ret = -ENOENT;
 	}
-	for (;;) {
-		ret = has_straggler(&walk);
-		left_us = start + timeout_ms * 1000 - now_us();
-		if (ret <= 0 || left_us <= 0)
-			break;
-		/* The last look is at the deadline. */
-		pause = timespec_of_us(left_us < interval_ms * 1000 ? left_us : interval_ms * 1000);
-		nanosleep(&pause, NULL);
-	}
-	json_add_number(reply, "waited_ms", (now_us() - start) / 1000);
-	if (ret <= 0)
-		return ret;
-	json_key(reply, "stragglers");
-	json_begin(reply, '[');
-	ret = proc_each_process(&walk.proc, list_stragglers_in, &walk);
-	json_end(reply, ']');
-	return ret < 0 ? ret : -ETIMEDOUT;
+	close(walk.proc.fd);
+	return ret;
 }

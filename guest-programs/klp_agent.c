@@ -148,17 +148,22 @@ static const char *find_verb(const struct request *request, const struct verb **
 
 static void serve_line(char *line, size_t len)
 {
+	static char copy[AGENT_SHORT_LINE + 1];
 	static struct request request;
 	const struct verb *verb = NULL;
+	bool is_short = len <= AGENT_SHORT_LINE;
 	const char *wrong;
 
+	/* Parsing takes the line apart. */
+	if (is_short)
+		memcpy(copy, line, len + 1);
 	wrong = request_parse(&request, line, len);
 	if (!wrong)
 		wrong = find_verb(&request, &verb);
 	if (wrong)
 		output_error(request.id, EINVAL, wrong);
 	else if (verb->job)
-		job_start(&request, verb->job);
+		job_start(&request, verb->job, is_short ? copy : NULL, len);
 	else
 		verb->serve(&request);
 }

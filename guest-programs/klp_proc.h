@@ -60,8 +60,12 @@ static inline int proc_open(struct proc *proc)
 	struct stat status;
 
 	proc->fd = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (proc->fd < 0 || fstatat(proc->fd, "self/task", &status, 0) < 0)
+	if (proc->fd < 0)
 		return -errno;
+	if (fstatat(proc->fd, "self/task", &status, 0) < 0) {
+		close(proc->fd);
+		return -ENOENT;
+	}
 	proc->single = status.st_nlink;
 	proc->has_patch_state = !faccessat(proc->fd, "self/patch_state", F_OK, 0);
 	return 0;
