@@ -98,7 +98,7 @@ def test_picture_is_of_the_marked_time() -> None:
 def test_nearly_alike_rows_are_alike() -> None:
     """Sampling finds threads a moment apart that switched at once: they still share a row."""
     crowd = [
-        task(10 + i, "k", (0.0, 0), (1.0 + 0.1 * (i % 2), 1), (9.0, 1), kthread=True)
+        task(10 + i, "k", (0.0, 0), (1.0 + 0.2 * (i % 2), 1), (9.0, 1), kthread=True)
         for i in range(10)
     ]
     assert any("10 kernel threads" in line for line in draw(crowd, []))
