@@ -246,14 +246,18 @@ def test_kill_9_during_a_build(
 
 
 def _makes(store: Store) -> list[str]:
-    """Return the processes that work inside the store."""
+    """Return the makes that compile inside the store."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             command = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
         except OSError:
             continue
-        if command.split(" ")[0].endswith("make") and str(store.root) in command:
+        if (
+            command.split(" ")[0].endswith("make")
+            and f"{store.root}/" in command
+            and "bzImage" in command
+        ):
             found.append(command)
     return found
 

@@ -53,6 +53,17 @@ def test_an_entry_is_filled_once(store: Store, soon: Deadline) -> None:
     assert calls == ["a"]
 
 
+def test_an_entry_appears_as_a_whole(store: Store, soon: Deadline) -> None:
+    """The folder that was filled is the entry: renamed into place, not copied file by file."""
+    filled: list[int] = []
+
+    def fill(folder: Path) -> None:
+        filled.append(folder.stat().st_ino)
+        (folder / "file").write_text("a")
+
+    assert store.obtain("kind", "key", fill, deadline=soon).stat().st_ino == filled[0]
+
+
 def test_another_process_finds_the_entry(store: Store, soon: Deadline) -> None:
     """A store made anew over the same folder sees the same entries."""
     store.obtain("kind", "key", fill_with("a"), deadline=soon)
@@ -107,6 +118,16 @@ def test_a_damaged_entry_is_made_again(
     damage(path / "sub/file")
     again = Store(store.root).obtain("kind", "key", fill_with("new"), deadline=soon)
     assert (again / "sub/file").read_text() == "new"
+
+
+def test_a_file_of_another_size_is_noticed_at_once(store: Store, soon: Deadline) -> None:
+    """A cut-off file shows by its size alone, whatever its time says."""
+    path = store.obtain("kind", "key", fill_with("whole"), deadline=soon)
+    file = path / "sub/file"
+    times = (file.stat().st_atime_ns, file.stat().st_mtime_ns)
+    file.write_text("cut")
+    os.utime(file, ns=times)
+    assert store.find("kind", "key") is None
 
 
 def test_content_is_read_once_after_each_boot(

@@ -23,7 +23,15 @@ MODULES = Path(__file__).parent / "data/modules"
 def compiled(folder: Path, source: str) -> Path:
     """Compile a stand-in for a module; kernel headers are not needed for what is read of it."""
     (folder / "mod.c").write_text(source)
-    flags = ["-O2", "-fno-pic", "-mcmodel=kernel", "-pg", "-mfentry", "-mrecord-mcount"]
+    flags = [
+        "-O2",
+        "-fno-toplevel-reorder",
+        "-fno-pic",
+        "-mcmodel=kernel",
+        "-pg",
+        "-mfentry",
+        "-mrecord-mcount",
+    ]
     command = ["gcc", *flags, "-c", "mod.c", "-o", "mod.ko"]
     run(command, deadline=Deadline.after(30), cwd=folder)
     return folder / "mod.ko"
@@ -148,7 +156,7 @@ def test_half_filled_structures_are_not_static(tmp_path: Path, structures: str) 
 
 
 def test_other_structures_with_this_module(tmp_path: Path) -> None:
-    """file_operations also begin with THIS_MODULE; they are no patch."""
+    """file_operations also begin with THIS_MODULE; they are no patch, and do not hide it."""
     source = (
         HEAD
         + """
@@ -157,6 +165,17 @@ def test_other_structures_with_this_module(tmp_path: Path) -> None:
     """
     )
     assert read_module(compiled(tmp_path, source)).patch is None
+    source += """
+    struct func { const char *name; void *body; unsigned long sympos; char rest[128]; };
+    struct object { const char *name; struct func *funcs; char rest[160]; };
+    struct patch { void *mod; struct object *objs; };
+    static struct func funcs[] = { { "f", body }, { 0 } };
+    static struct object objs[] = { { 0, funcs }, { 0 } };
+    struct patch patch = { __this_module, objs };
+    """
+    info = read_module(compiled(tmp_path, source))
+    assert info.patch is not None
+    assert [function.name for function in info.patch.functions] == ["f"]
 
 
 def test_livepatch_relocations_and_symbols(tmp_path: Path) -> None:
