@@ -126,11 +126,12 @@ static bool tell_thread(struct thread *thread)
 	int ret;
 
 	ret = say_thread(thread);
-	if (ret && !proc_is_gone(ret))
+	if (!ret)
+		return true;
+	output.len = start;
+	if (!proc_is_gone(ret))
 		fail(ret, "stat");
-	if (ret)
-		output.len = start;
-	return !ret;
+	return false;
 }
 
 static void forget_thread(struct thread *thread)
@@ -303,6 +304,7 @@ int main(int argc, char **argv)
 {
 	long long interval_ms, most_ms = MOST_MS, start = now_us(), next_us;
 	int livepatch_fd;
+	bool ending;
 	int ret;
 
 	if (argc < 2 || argc > 3 || !parse_number(argv[1], MOST_MS, &interval_ms) || !interval_ms ||
@@ -325,6 +327,7 @@ int main(int argc, char **argv)
 	json_end_line(&output);
 	flush();
 	next_us = now_us();
+	/* What happened before the end was asked for is seen: there is a sample after that. */
 	do {
 		/* A sample that took longer than the interval delays the next ones. */
 		next_us += interval_ms * 1000;
@@ -332,10 +335,9 @@ int main(int argc, char **argv)
 			next_us = now_us();
 		if (next_us > start + most_ms * 1000)
 			next_us = start + most_ms * 1000;
-		if (ending_wait(next_us))
-			break;
+		ending = ending_wait(next_us);
 		sample(livepatch_fd);
 		flush();
-	} while (now_us() < start + most_ms * 1000);
+	} while (!ending && now_us() < start + most_ms * 1000);
 	return 0;
 }

@@ -1,24 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The guest agent, compiled for and run on this host, and spoken to through pipes."""
+"""What the guest agent answers to requests."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
-import select
-import signal
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.deadline import Deadline, wait_until
-from harness.host.process import PIPE, Process, run, spawn
 from harness.wire import (
     PROTOCOL_VERSION,
     Directory,
@@ -27,100 +22,21 @@ from harness.wire import (
     Hello,
     KlogBatch,
     TaskSample,
-    encode_request,
 )
+from tests.unit.speaking_agent import Agent, build, started
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PROGRAMS = Path(__file__).resolve().parents[2] / "guest-programs"
 LINE_MAX = 8 << 20
-IDLE_CHILDREN = 2
-
-
-def soon() -> Deadline:
-    return Deadline.after(30)
-
-
-class Agent:
-    """An agent, its requests and what it says."""
-
-    def __init__(self, child: Process[bytes]) -> None:
-        assert child.stdin is not None
-        assert child.stdout is not None
-        self.child = child
-        self._stdin = child.stdin
-        self._stdout = child.stdout.fileno()
-        self._partial = b""
-        self._messages: list[dict[str, Any]] = []
-        self._number = 0
-
-    def raw(self, data: bytes) -> None:
-        self._stdin.write(data)
-        self._stdin.flush()
-
-    def send(self, verb: str, *args: object) -> int:
-        self._number += 1
-        self.raw(encode_request(self._number, verb, [str(arg) for arg in args]))
-        return self._number
-
-    def ask(self, verb: str, *args: object) -> dict[str, Any]:
-        return self.reply(self.send(verb, *args))
-
-    def reply(self, number: int) -> dict[str, Any]:
-        return self._take(lambda message: message.get("id") == number)
-
-    def event(self, pid: int, kind: str) -> dict[str, Any]:
-        return self._take(lambda message: message.get("event") == kind and message["pid"] == pid)
-
-    def message(self) -> dict[str, Any]:
-        return self._take(lambda message: True)
-
-    def spawn(self, *argv: str) -> int:
-        reply = self.ask("spawn", *argv)
-        assert reply["errno"] == 0
-        return int(reply["pid"])
-
-    def close(self) -> int:
-        self._stdin.close()
-        return self.child.wait(timeout=soon().remaining_s)
-
-    def children(self) -> list[int]:
-        task = Path(f"/proc/{self.child.pid}/task/{self.child.pid}/children")
-        return [int(pid) for pid in task.read_text().split()]
-
-    def fds(self) -> int:
-        """How many descriptors it and its children have open."""
-        pids = [self.child.pid, *self.children()]
-        return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in pids)  # noqa: PTH208
-
-    def _take(self, wanted: Any) -> dict[str, Any]:
-        deadline = soon()
-        looked = 0
-        while True:
-            for index in range(looked, len(self._messages)):
-                if wanted(self._messages[index]):
-                    return self._messages.pop(index)
-            looked = len(self._messages)
-            assert select.select([self._stdout], [], [], deadline.remaining_s)[0], "no answer"
-            data = os.read(self._stdout, 1 << 20)
-            assert data, "the agent has ended"
-            *lines, self._partial = (self._partial + data).split(b"\n")
-            self._messages += [json.loads(line.decode()) for line in lines]
 
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The agent, built as for a guest."""
-    out = tmp_path_factory.mktemp("guest-programs")
-    run(["make", "-C", PROGRAMS, f"OUT={out}"], deadline=Deadline.after(120))
-    return out / "klp-agent"
-
-
-@contextlib.contextmanager
-def started(program: Path) -> Iterator[Agent]:
-    with spawn([program], stdin=PIPE, stdout=PIPE) as child:
-        yield Agent(child)
+    """The agent, built once for all tests of a run."""
+    folder = tmp_path_factory.getbasetemp() / "guest-programs"
+    build(folder, "klp-agent")
+    return folder / "klp-agent"
 
 
 @pytest.fixture(scope="module")
@@ -147,37 +63,6 @@ def fifo(tmp_path: Path) -> Path:
     path = tmp_path / "fifo"
     os.mkfifo(path)
     return path
-
-
-def stuck(agent: Agent, fifo: Path, count: int = 1) -> list[int]:
-    """Let children of the agent block in the kernel until somebody opens the fifo."""
-    numbers = [agent.send("read", fifo) for _ in range(count)]
-    agent.ask("hello")  # requests are taken in their order
-    return numbers
-
-
-def release(agent: Agent, fifo: Path, count: int, data: bytes = b"") -> None:
-    """Let so many stuck children go; one of them reads the data."""
-    end = os.open(fifo, os.O_WRONLY)
-    try:
-        assert wait_until(lambda: readers(agent, fifo) == count, soon())
-        os.write(end, data)
-    finally:
-        os.close(end)
-
-
-def readers(agent: Agent, fifo: Path) -> int:
-    """How many children of the agent have the fifo open."""
-    folders = (Path(f"/proc/{pid}/fd") for pid in agent.children())
-    return sum(any(fd.readlink() == fifo for fd in folder.iterdir()) for folder in folders)
-
-
-def is_running(pid: int) -> bool:
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return False
-    return stat.rpartition(")")[2].split()[0] != "Z"
 
 
 def shown(data: bytes) -> str:
@@ -328,76 +213,6 @@ def test_modules_that_are_none_are_refused(agent: Agent, file: Path, tmp_path: P
     assert agent.ask("rmmod", "klp_there_is_no_such_module")["errno"] != 0
 
 
-# -- children that block or die --------------------------------------------------------------
-
-
-def test_blocked_children_stall_nobody(agent: Agent, fifo: Path) -> None:
-    numbers = stuck(agent, fifo, 20)
-    assert agent.ask("hello")["errno"] == 0
-    assert agent.ask("read", "/proc/version")["errno"] == 0
-    release(agent, fifo, 20, b"go")
-    texts = [agent.reply(number)["text"] for number in numbers]
-    assert "".join(texts) == "go"
-
-
-def test_a_child_that_is_killed_is_told_apart(agent: Agent, fifo: Path) -> None:
-    """As by an oops: the request has an answer, and the agent lives on."""
-    (number,) = stuck(agent, fifo)
-    (pid,) = agent.children()
-    assert agent.ask("signal", pid, int(signal.SIGSEGV))["errno"] == 0
-    reply = agent.reply(number)
-    assert (reply["errno"], reply["killed"]) == (0, signal.SIGSEGV)
-    assert agent.ask("read", "/proc/version")["errno"] == 0
-
-
-def test_a_waiting_child_that_is_killed_is_replaced(agent: Agent) -> None:
-    assert agent.ask("read", "/proc/version")["errno"] == 0
-    for pid in agent.children():
-        os.kill(pid, signal.SIGKILL)
-    reply = agent.ask("read", "/proc/version")
-    # Sent to it before its death was seen: an answer all the same.
-    assert "text" in reply or reply["killed"] == signal.SIGKILL
-    assert "text" in agent.ask("read", "/proc/version")
-
-
-def test_nothing_piles_up(agent: Agent, fifo: Path, file: Path) -> None:
-    """No zombie, no descriptor and no more than two idle children stay."""
-
-    def round_() -> None:
-        numbers = stuck(agent, fifo, 5)
-        release(agent, fifo, 5)
-        for number in numbers:
-            agent.reply(number)
-        for verb, *args in (
-            ("read", "/proc/version"),
-            ("read", "/none"),
-            ("write", file, "x"),
-            ("write", file, "x" * 20000),
-            ("list", "/proc"),
-            ("stat", "/proc"),
-            ("tasks",),
-            ("klog", "0"),
-            ("stack", os.getpid()),
-            ("insmod", file, ""),
-            ("poll-file", file, "contains", "y", "1", "1"),
-            ("poll-tasks", "0", "", "1", "1"),
-        ):
-            agent.ask(verb, *args)
-        agent.event(agent.spawn("/bin/true"), "exit")
-
-    def settled() -> bool:
-        return len(agent.children()) <= IDLE_CHILDREN
-
-    round_()
-    assert wait_until(settled, soon())
-    fds = agent.fds()
-    for _ in range(5):
-        round_()
-    assert wait_until(settled, soon())
-    assert agent.fds() <= fds
-    assert all(is_running(pid) for pid in agent.children())
-
-
 # -- poll-file -------------------------------------------------------------------------------
 
 
@@ -450,96 +265,6 @@ def test_poll_outlasts_a_file_that_goes_and_comes(agent: Agent, file: Path) -> N
 
 def test_poll_does_not_wait_for_what_no_waiting_mends(agent: Agent, tmp_path: Path) -> None:
     assert agent.ask("poll-file", tmp_path, "equals", "1", 20000, 2)["errno"] == errno.EISDIR
-
-
-# -- spawned programs ------------------------------------------------------------------------
-
-
-def test_a_program_is_heard_to_its_end(agent: Agent) -> None:
-    script = "echo out; echo err >&2; printf 'no newline \\377'; exit 3"
-    number = agent.send("spawn", "/bin/sh", "-c", script)
-    first = agent.message()
-    assert first["id"] == number  # before any event
-    events = [agent.message() for _ in range(4)]
-    said = [(event["stream"], event["text"]) for event in events[:-1]]
-    assert sorted(said) == [("stderr", "err"), ("stdout", "no newline ÿ"), ("stdout", "out")]
-    assert events[-1] == {"event": "exit", "pid": first["pid"], "code": 3, "signal": None}
-
-
-def test_the_end_comes_after_both_streams(agent: Agent, fifo: Path) -> None:
-    """What a program left behind may still speak."""
-    pid = agent.spawn("/bin/sh", "-c", f"(read x <{fifo}; echo late) & exit 7")
-    end = os.open(fifo, os.O_WRONLY)
-    assert wait_until(lambda: not is_running(pid), soon())
-    os.write(end, b"\n")
-    os.close(end)
-    assert agent.message()["text"] == "late"
-    assert agent.message()["code"] == 7
-
-
-def test_a_program_that_cannot_be_started(agent: Agent, tmp_path: Path) -> None:
-    assert agent.ask("spawn", "/none")["errno"] == errno.ENOENT
-    assert agent.ask("spawn", tmp_path)["errno"] == errno.EACCES
-    assert agent.ask("hello")["errno"] == 0
-    assert wait_until(lambda: not agent.children(), soon())
-    agent.send("hello")
-    assert "id" in agent.message()  # no event about either
-
-
-def test_a_program_starts_clean(agent: Agent, fifo: Path) -> None:
-    """No descriptor, blocked or ignored signal of the agent's, and a group of its own."""
-    stuck(agent, fifo)
-    script = "echo $(ls /proc/self/fd); grep -E 'Sig(Blk|Ign)' /proc/self/status; "
-    pid = agent.spawn("/bin/sh", "-c", script + "cut -d' ' -f5 /proc/$$/stat")
-    lines = [agent.event(pid, "line")["text"] for _ in range(4)]
-    assert lines[0] == "0 1 2 3"  # 3 is the directory being listed
-    assert {line.split()[1].strip("0") for line in lines[1:3]} == {""}
-    assert lines[3] == str(pid)
-
-
-def test_a_program_is_fed(agent: Agent, fifo: Path) -> None:
-    pid = agent.spawn("/bin/cat")
-    # This child has nothing to do with the program, and must not keep its input open.
-    stuck(agent, fifo)
-    text = "".join(f"line {number}\n" for number in range(30000))
-    agent.send("stdin", pid, text)
-    assert agent.ask("close-stdin", pid)["errno"] == 0
-    lines = [agent.event(pid, "line")["text"] for _ in range(30000)]
-    assert lines == text.splitlines()
-    assert agent.event(pid, "exit")["code"] == 0
-    assert agent.ask("stdin", pid, "x")["errno"] == errno.ESRCH
-
-
-def test_a_program_that_does_not_read_stalls_nobody(agent: Agent) -> None:
-    pid = agent.spawn("/bin/sleep", "1000")
-    full = agent.send("stdin", pid, "x" * 200_000)
-    close = agent.send("close-stdin", pid)
-    assert agent.ask("hello")["errno"] == 0
-    assert agent.ask("signal", pid, int(signal.SIGTERM))["errno"] == 0
-    assert agent.event(pid, "exit")["signal"] == signal.SIGTERM
-    assert [agent.reply(n)["errno"] for n in (full, close)] == [errno.EPIPE, errno.EPIPE]
-
-
-def test_a_slow_reader_loses_nothing(agent: Agent) -> None:
-    pid = agent.spawn("/bin/sh", "-c", "head -c 3000000 /dev/zero; echo; seq 50000")
-    head = ""
-    while len(head) < 3_000_000:  # a line beyond 1 MiB comes in pieces
-        head += agent.event(pid, "line")["text"]
-    assert head == "\0" * 3_000_000
-    numbers = [agent.event(pid, "line")["text"] for _ in range(50000)]
-    assert numbers == [str(number) for number in range(1, 50001)]
-    assert agent.event(pid, "exit")["code"] == 0
-
-
-def test_signals_go_to_one_process_or_group(agent: Agent) -> None:
-    """0 would be the agent's own group, -1 everybody."""
-    for pid in ("0", "-1", "-0", "x", "", "99999999999999999999"):
-        assert agent.ask("signal", pid, 9)["errno"] == errno.EINVAL, pid
-    pid_ = agent.spawn("/bin/sh", "-c", "sleep 1000 & echo $!; wait")
-    sleeper = int(agent.event(pid_, "line")["text"])
-    assert agent.ask("signal", f"-{pid_}", 9)["errno"] == 0
-    assert agent.event(pid_, "exit")["signal"] == signal.SIGKILL
-    assert wait_until(lambda: not is_running(sleeper), soon())
 
 
 # -- malformed requests ----------------------------------------------------------------------
@@ -597,44 +322,3 @@ def test_requests_come_in_any_pieces(agent: Agent) -> None:
         agent.raw(piece)
         assert agent.ask("hello")["errno"] == 0 if piece == b"\n" else True
     assert sorted(agent.message()["id"] for _ in range(3)) == [41, 42, 43]
-
-
-# -- the end ---------------------------------------------------------------------------------
-
-
-def processes_of(agent: Agent, fifo: Path) -> list[int]:
-    """Start what can be left behind: a stuck child, a program, and its own child."""
-    pid = agent.spawn("/bin/sh", "-c", "trap '' TERM HUP; sleep 1000 & echo $!; wait")
-    sleeper = int(agent.event(pid, "line")["text"])
-    stuck(agent, fifo, 3)
-    return [sleeper, *agent.children()]
-
-
-def test_the_end_of_input_ends_all(agent: Agent, fifo: Path) -> None:
-    pids = processes_of(agent, fifo)
-    assert agent.close() == 0
-    assert wait_until(lambda: not any(is_running(pid) for pid in pids), soon())
-
-
-def test_sigterm_is_an_end_of_input(agent: Agent, fifo: Path) -> None:
-    pids = processes_of(agent, fifo)
-    agent.child.terminate()
-    assert agent.child.wait(timeout=soon().remaining_s) == 0
-    assert wait_until(lambda: not any(is_running(pid) for pid in pids), soon())
-
-
-def test_children_die_with_a_killed_agent(agent: Agent, fifo: Path) -> None:
-    stuck(agent, fifo, 3)
-    agent.spawn("/bin/sleep", "1000")
-    pids = agent.children()
-    agent.child.kill()
-    agent.child.wait(timeout=soon().remaining_s)
-    assert wait_until(lambda: not any(is_running(pid) for pid in pids), soon())
-
-
-def test_without_a_reader_it_ends(program: Path) -> None:
-    with started(program) as agent:
-        assert agent.child.stdout is not None
-        agent.child.stdout.close()
-        agent.send("hello")
-        assert agent.child.wait(timeout=soon().remaining_s) == 1

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The guest programs beside the agent, as far as they run on any kernel."""
+
+from __future__ import annotations
+
+import errno
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from harness.host.process import PIPE, Process, run, spawn
+from tests.unit.speaking_agent import build, soon
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+HAS_PATCH_STATE = Path("/proc/self/patch_state").exists()
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the programs, built once for all tests of a run."""
+    folder = tmp_path_factory.getbasetemp() / "guest-programs"
+    build(folder, "klp-sampler", "klp-gate", "klp-caller")
+    return folder
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "called"
+    path.write_text("original\n")
+    return path
+
+
+@pytest.fixture
+def caller(programs: Path, file: Path) -> Iterator[Process[bytes]]:
+    with spawn([programs / "klp-caller", file, "100"], stdin=PIPE, stdout=PIPE) as child:
+        yield child
+
+
+def says(child: Process[bytes]) -> dict[str, Any]:
+    assert child.stdout is not None
+    line: dict[str, Any] = json.loads(child.stdout.readline())
+    return line
+
+
+def test_the_caller_tells_each_change_once(caller: Process[bytes], file: Path) -> None:
+    first = says(caller)
+    assert first["text"] == "original\n"
+    assert first["patch_state_before"] == first["patch_state_after"]
+    assert first["patch_state_before"] == (-1 if HAS_PATCH_STATE else None)
+    replacement = file.with_name("new")
+    replacement.write_text("patched\n")
+    replacement.rename(file)
+    second = says(caller)
+    assert second["text"] == "patched\n"
+    assert second["t_us"] > first["t_us"]
+    file.unlink()
+    gone = says(caller)
+    assert (gone["text"], gone["errno"]) == (None, errno.ENOENT)
+    assert caller.stdin is not None
+    caller.stdin.close()
+    assert says(caller)["calls"] >= 3
+    assert caller.wait(timeout=soon().remaining_s) == 0
+
+
+def test_the_caller_ends_by_signal(caller: Process[bytes]) -> None:
+    says(caller)
+    caller.terminate()
+    assert says(caller)["calls"] >= 1
+    assert caller.wait(timeout=soon().remaining_s) == 0
+
+
+def test_the_sampler_needs_patch_states(programs: Path) -> None:
+    done = run([programs / "klp-sampler", "1", "1"], deadline=soon(), check=False)
+    if not HAS_PATCH_STATE:
+        assert done.returncode == 1
+        assert "patch_state" in done.stderr
+    elif done.returncode == 0:
+        assert any("ready" in json.loads(line) for line in done.stdout.splitlines())
+    else:
+        assert "Permission denied" in done.stderr  # only root may read others' states
+
+
+def test_the_gate_is_missed(programs: Path) -> None:
+    assert not Path("/dev/klp_gate").exists()
+    done = run([programs / "klp-gate", "read", "0"], deadline=soon(), check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "/dev/klp_gate: No such file or directory" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("klp-gate",),
+        ("klp-gate", "read"),
+        ("klp-gate", "read", "8"),
+        ("klp-gate", "read", "-1"),
+        ("klp-gate", "write", "1"),
+        ("klp-sampler",),
+        ("klp-sampler", "0"),
+        ("klp-sampler", "1", "x"),
+        ("klp-caller",),
+        ("klp-caller", "/none", "1ms"),
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_is_told(programs: Path, words: tuple[str, ...]) -> None:
+    done = run([programs / words[0], *words[1:]], deadline=soon(), check=False)
+    assert done.returncode == 2
+    assert f"usage: {words[0]}" in done.stderr
