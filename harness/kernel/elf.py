@@ -92,7 +92,11 @@ def read_module(path: Path) -> ModuleInfo:
             elf = ELFFile(file)
             _check_header(path, elf, len(content))
             return _read(path, elf)
-    except (ELFError, ConstructError, ValueError, KeyError, IndexError, AssertionError) as error:
+    except (
+        # OSError: an offset beyond what a file can have; the others: values out of their range.
+        *(ELFError, ConstructError, OSError),
+        *(ValueError, KeyError, IndexError, TypeError, AttributeError, AssertionError),
+    ) as error:
         raise UsageError(
             f"{path} is damaged: its ELF structure cannot be followed", hint="build it again"
         ) from error

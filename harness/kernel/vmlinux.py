@@ -91,7 +91,7 @@ def read_vmlinux(path: Path) -> Vmlinux:
         return _read(path, status.st_mtime_ns, status.st_size)
     except OSError as error:
         raise HarnessError(f"{path} cannot be read: {error.strerror}") from error
-    except (ELFError, ConstructError, struct.error, ValueError) as error:
+    except (ELFError, ConstructError, struct.error, ValueError, IndexError) as error:
         raise HarnessError(f"{path} is no readable kernel image: {error}") from error
 
 

@@ -271,6 +271,15 @@ def test_every_cut_is_noticed(tmp_path: Path) -> None:
             read_module(tmp_path / "x.ko")
 
 
+def test_an_offset_beyond_any_file(tmp_path: Path) -> None:
+    """A section table that lies where no file reaches is damage, not an error of the host."""
+    content = bytearray((MODULES / "klp_test_cmdline_a.ko").read_bytes())
+    struct.pack_into("<Q", content, 40, 1 << 63)
+    (tmp_path / "x.ko").write_bytes(content)
+    with pytest.raises(UsageError, match="damaged"):
+        read_module(tmp_path / "x.ko")
+
+
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
 def test_damage_is_read_or_refused(
