@@ -150,6 +150,33 @@ def test_what_follows_a_panic_is_part_of_it() -> None:
     assert [splat.category for splat in find_splats(text)] == [Category.PANIC]
 
 
+def test_a_splat_has_a_limit() -> None:
+    """A report whose end never comes does not swallow the rest of the log."""
+    text = stamp("Oops: 0002 [#1] SMP", *(f"line {number}" for number in range(1000)))
+    (splat,) = find_splats(text)
+    assert 100 < len(splat.text.splitlines()) < 500
+
+
+def test_the_next_report_ends_one_without_an_end() -> None:
+    """The line that announces a report is the next one's, with the text behind it."""
+    text = stamp(
+        "WARNING: CPU: 1 PID: 1 at x.c:1 f+0x1/0x2",
+        CUT_HERE,
+        "seven things",
+        "WARNING: CPU: 1 PID: 1 at x.c:2 g+0x1/0x2",
+    )
+    first, second = find_splats(text)
+    assert first.text == first.first_line
+    assert second.text.splitlines()[:2] == [CUT_HERE, "seven things"]
+
+
+def test_an_announcement_without_a_report() -> None:
+    """A frame that nothing follows is not kept for a splat much later."""
+    text = stamp(CUT_HERE, *(f"line {number}" for number in range(50)), "kernel BUG at x.c:1!")
+    (splat,) = find_splats(text)
+    assert splat.text == splat.first_line
+
+
 HUNG = (
     "INFO: task cat:36 blocked for more than 120 seconds.",
     "task:cat             state:D stack:0     pid:36",
@@ -221,6 +248,12 @@ def test_no_rule_is_a_word_in_a_sentence(line: str) -> None:
         ('[[deny]]\nid = "a"\ncategory = "odd"\n', "odd"),
         ('[[deny]]\nid = "a"\ncategory = "oops"\npattern = "("\n', "title|unterminated|missing"),
         ("[[deny\n", "TOMLDecodeError"),
+        (
+            '[[deny]]\nid = "warn"\ncategory = "oops"\npattern = "x"\ntitle = "x"\n'
+            'extent = "line"\nsource = "x"\n',
+            "repeated",
+        ),
+        ('[[allow]]\nrule = 7\npattern = "x"\nsource = "y"\nreason = "z."\n', "rule"),
     ],
 )
 def test_a_wrong_policy_is_refused(tmp_path: Path, change: str, message: str) -> None:

@@ -182,6 +182,21 @@ def test_a_flip_seen_before_its_transition() -> None:
     assert legs(timeline) == [[(PATCHING, 10, 20)], [(UNPATCHING, 500_000, 600_000)]]
 
 
+def test_a_flip_long_before_is_another_transition() -> None:
+    """What begins a while after a transition too short to be seen is the next one."""
+    timeline = read(
+        ready(1), transition(10, 0), enabled(11, 1), transition(600_000, 1),
+        enabled(600_100, 0), transition(700_000, 0),
+    )  # fmt: skip
+    assert legs(timeline) == [[(PATCHING, 11, 11)], [(UNPATCHING, 600_000, 700_000)]]
+
+
+def test_an_end_is_no_reversal() -> None:
+    """A transition that ends before its flip was seen has ended, and nothing else."""
+    timeline = read(ready(1), enabled(2, 0), transition(3, 0), transition(10, 1), transition(20, 0))
+    assert legs(timeline) == [[(PATCHING, 10, 20)]]
+
+
 def test_switched_between_two_samples() -> None:
     """A task never seen in a state has switched all the same when the transition is over."""
     timeline = read(
