@@ -353,3 +353,37 @@ class ScriptedGuest:
             if task.tid == tid:
                 return task
         raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH), f"/proc/{tid}")
+
+
+# A gate patch, and the stacks of a task that it has to wait for.
+GATE = {"klp_target_gate": ["klp_gate_wait,1", "klp_gate_wait_second,1"]}
+GATE_ROOT = f"{LIVEPATCH}/klp_test_gate"
+IN_OLD = """\
+[<0>] klp_gate_sleep+0x135/0x170 [klp_target_gate]
+[<0>] klp_gate_wait+0xa/0x10 [klp_target_gate]
+[<0>] klp_gate_read+0x77/0x10a [klp_target_gate]
+[<0>] vfs_read+0x7b/0x1f0
+"""
+IN_NEW = """\
+[<0>] klp_gate_sleep+0x135/0x170 [klp_target_gate]
+[<0>] klp_test_gate_wait+0xa/0x10 [klp_test_gate]
+[<0>] klp_gate_read+0x77/0x10a [klp_target_gate]
+"""
+
+
+def guest_with_gate() -> ScriptedGuest:
+    """Return a guest in which klp_test_gate can be loaded, and does not get past one task."""
+    guest = ScriptedGuest()
+    guest.scripted_tasks = [
+        ScriptedTask(tid=1, comm="init"),
+        ScriptedTask(tid=36, comm="klp-gate", state="D", stack=IN_OLD),
+    ]
+
+    def load(params: str) -> None:
+        guest.add_patch("klp_test_gate", GATE, transition=True)
+        for task in guest.scripted_tasks:
+            task.patch_state = 1
+        guest.scripted_tasks[1].patch_state = 0
+
+    guest.on_insmod["klp_test_gate"] = load
+    return guest

@@ -11,38 +11,23 @@ import pytest
 
 from harness.deadline import Deadline
 from harness.errors import ModuleRefused, TransitionTimeout, UsageError
-from harness.livepatch.blockers import Blocker
 from harness.livepatch.patch import Livepatch, Patch, PatchedFunction
-from harness.livepatch.tasks import Tasks
-from tests.unit.scripted_guest import LIVEPATCH, ScriptedGuest, ScriptedTask
+from tests.unit.scripted_guest import (
+    GATE,
+    GATE_ROOT,
+    IN_NEW,
+    ScriptedGuest,
+    guest_with_gate,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-GATE = {"klp_target_gate": ["klp_gate_wait,1", "klp_gate_wait_second,1"]}
-ROOT = f"{LIVEPATCH}/klp_test_gate"
-IN_OLD = """\
-[<0>] klp_gate_sleep+0x135/0x170 [klp_target_gate]
-[<0>] klp_gate_wait+0xa/0x10 [klp_target_gate]
-[<0>] klp_gate_read+0x77/0x10a [klp_target_gate]
-[<0>] vfs_read+0x7b/0x1f0
-"""
-IN_NEW = """\
-[<0>] klp_gate_sleep+0x135/0x170 [klp_target_gate]
-[<0>] klp_test_gate_wait+0xa/0x10 [klp_test_gate]
-[<0>] klp_gate_read+0x77/0x10a [klp_target_gate]
-"""
-
 
 @pytest.fixture
 def guest() -> ScriptedGuest:
-    guest = ScriptedGuest()
-    guest.scripted_tasks = [
-        ScriptedTask(tid=1, comm="init"),
-        ScriptedTask(tid=36, comm="klp-gate", state="D", stack=IN_OLD),
-    ]
-    return guest
+    return guest_with_gate()
 
 
 @pytest.fixture
@@ -55,13 +40,6 @@ def modules(tmp_path: Path) -> dict[str, Path]:
 
 @pytest.fixture
 def livepatch(guest: ScriptedGuest, modules: dict[str, Path]) -> Livepatch:
-    def load(params: str) -> None:
-        guest.add_patch("klp_test_gate", GATE, transition=True)
-        for task in guest.scripted_tasks:
-            task.patch_state = 1
-        guest.scripted_tasks[1].patch_state = 0
-
-    guest.on_insmod["klp_test_gate"] = load
     return Livepatch(guest, modules=modules)
 
 
@@ -146,8 +124,8 @@ def test_attributes_of_this_kernel(patch: Patch, guest: ScriptedGuest) -> None:
     assert patch.has("replace") is False
     assert patch.replace is None
     assert patch.stack_order is None
-    guest.files[f"{ROOT}/replace"] = "1\n"
-    guest.files[f"{ROOT}/stack_order"] = "3\n"
+    guest.files[f"{GATE_ROOT}/replace"] = "1\n"
+    guest.files[f"{GATE_ROOT}/stack_order"] = "3\n"
     assert patch.has("replace")
     assert patch.replace is True
     assert patch.stack_order == 3
@@ -157,7 +135,7 @@ def test_a_patch_that_has_gone_is_not_one_without_attributes(
     patch: Patch, guest: ScriptedGuest
 ) -> None:
     """A missing directory is told by FileNotFoundError, never as an attribute that is None."""
-    guest.remove(ROOT)
+    guest.remove(GATE_ROOT)
     assert patch.exists is False
     for attribute in ("enabled", "in_transition", "replace", "stack_order"):
         with pytest.raises(FileNotFoundError):
@@ -170,22 +148,22 @@ def test_a_patch_that_has_gone_is_not_one_without_attributes(
 
 def test_an_attribute_that_is_going_away(patch: Patch, guest: ScriptedGuest) -> None:
     """sysfs answers ENODEV for a moment: the same as gone."""
-    guest.fail(f"read {ROOT}/enabled", OSError(errno.ENODEV, "No such device"))
+    guest.fail(f"read {GATE_ROOT}/enabled", OSError(errno.ENODEV, "No such device"))
     with pytest.raises(FileNotFoundError):
         _ = patch.enabled
 
 
 def test_other_errors_are_no_absence(patch: Patch, guest: ScriptedGuest) -> None:
     """Only a missing file makes an attribute unavailable."""
-    guest.files[f"{ROOT}/replace"] = "1\n"
-    guest.fail(f"read {ROOT}/replace", PermissionError(errno.EACCES, "Permission denied"))
+    guest.files[f"{GATE_ROOT}/replace"] = "1\n"
+    guest.fail(f"read {GATE_ROOT}/replace", PermissionError(errno.EACCES, "Permission denied"))
     with pytest.raises(PermissionError):
         _ = patch.replace
 
 
 def test_a_flag_that_is_none(patch: Patch, guest: ScriptedGuest) -> None:
     """A text that is neither 0 nor 1 is an error, not False."""
-    guest.files[f"{ROOT}/enabled"] = "yes\n"
+    guest.files[f"{GATE_ROOT}/enabled"] = "yes\n"
     with pytest.raises(ValueError, match="'yes'"):
         _ = patch.enabled
 
@@ -198,7 +176,7 @@ def test_modes(patch: Patch) -> None:
 
 def test_objects_and_functions(patch: Patch, guest: ScriptedGuest) -> None:
     """Objects have functions with their sympos, also where a name has dots or commas' kin."""
-    guest.files[f"{ROOT}/vmlinux/cmdline_proc_show.isra.0,12/"] = ""
+    guest.files[f"{GATE_ROOT}/vmlinux/cmdline_proc_show.isra.0,12/"] = ""
     gate, vmlinux = patch.objects()
     assert gate.name == "klp_target_gate"
     assert gate.patched is True
@@ -267,7 +245,7 @@ def test_enable_turns_a_disable_round(patch: Patch, guest: ScriptedGuest) -> Non
 
 def test_a_patch_that_vanishes_has_completed(patch: Patch, guest: ScriptedGuest) -> None:
     """A disabled or replaced patch may be gone before anybody sees transition 0."""
-    guest.later(lambda: guest.remove(ROOT))
+    guest.later(lambda: guest.remove(GATE_ROOT))
     patch.wait_complete()
     assert not patch.exists
 
@@ -296,83 +274,6 @@ def test_a_file_that_cannot_be_looked_at(patch: Patch, guest: ScriptedGuest) -> 
     )
     with pytest.raises(PermissionError):
         patch.wait_complete()
-
-
-# -- blockers ---------------------------------------------------------------------------------
-
-
-def test_blocker_in_the_old_body(patch: Patch, guest: ScriptedGuest) -> None:
-    """A task that sleeps in the original function is told with that function."""
-    sleeper = Tasks(guest).get(36)
-    assert patch.blockers() == [Blocker(sleeper, in_function="klp_gate_wait")]
-    assert patch.blockers() != [Blocker(sleeper, in_function="klp_gate_wait_second")]
-    assert patch.blockers()[0].state == "D"
-
-
-def test_blocker_in_the_new_body(patch: Patch, guest: ScriptedGuest) -> None:
-    """While a patch goes, a function of its module counts: its names are not in sysfs."""
-    guest.complete("klp_test_gate")
-    patch.disable(wait=False)
-    guest.scripted_tasks[1].patch_state = 1
-    guest.scripted_tasks[1].stack = IN_NEW
-    assert [blocker.in_function for blocker in patch.blockers()] == ["klp_test_gate_wait"]
-
-
-def test_blocker_in_an_older_patch(patch: Patch, guest: ScriptedGuest) -> None:
-    """A body of a patch below blocks a newer patch of the same function."""
-    guest.add_patch("klp_older", GATE)
-    guest.scripted_tasks[1].stack = IN_NEW.replace("klp_test_gate", "klp_older")
-    assert [blocker.in_function for blocker in patch.blockers()] == ["klp_older_wait"]
-
-
-def test_a_function_of_that_name_elsewhere(patch: Patch, guest: ScriptedGuest) -> None:
-    """The object counts: another module's function of the name is not the patched one."""
-    guest.scripted_tasks[1].stack = "[<0>] klp_gate_wait+0xa/0x10 [other]\n"
-    assert [blocker.in_function for blocker in patch.blockers()] == [None]
-    guest.scripted_tasks[1].stack = "[<0>] klp_gate_wait+0xa/0x10\n"
-    assert [blocker.in_function for blocker in patch.blockers()] == [None]
-
-
-def test_a_function_of_the_kernel(patch: Patch, guest: ScriptedGuest) -> None:
-    """A function without a module is vmlinux's; the innermost patched one is told."""
-    guest.files[f"{ROOT}/vmlinux/cmdline_proc_show,1/"] = ""
-    guest.scripted_tasks[1].stack = (
-        "[<0>] schedule+0x1/0x2\n[<0>] cmdline_proc_show+0x1/0x2\n"
-        "[<0>] klp_gate_wait+0xa/0x10 [klp_target_gate 1f2e3d4c]\n"
-    )
-    assert [blocker.in_function for blocker in patch.blockers()] == ["cmdline_proc_show"]
-    guest.remove(f"{ROOT}/vmlinux")
-    assert [blocker.in_function for blocker in patch.blockers()] == ["klp_gate_wait"]
-
-
-def test_who_is_no_blocker(patch: Patch, guest: ScriptedGuest) -> None:
-    """Switched tasks, and any task when no transition runs, block nothing."""
-    guest.scripted_tasks[0].patch_state = None
-    guest.scripted_tasks[1].patch_state = 1
-    assert patch.blockers() == []
-    assert not any(call.startswith("stack") for call in guest.calls)
-    guest.scripted_tasks[1].patch_state = 0
-    guest.complete("klp_test_gate")
-    guest.scripted_tasks[1].patch_state = 0
-    assert patch.blockers() == []
-    guest.remove(ROOT)
-    assert patch.blockers() == []
-
-
-def test_a_blocker_that_switches_or_exits_while_looked_at(
-    patch: Patch, guest: ScriptedGuest
-) -> None:
-    """A stack read after the switch says nothing; a task that has gone blocks nothing."""
-    guest.fail("stack 36", ProcessLookupError())
-    assert patch.blockers() == []
-    real = guest.stack
-
-    def switch(tid: int) -> str:
-        guest.scripted_tasks[1].patch_state = 1
-        return real(tid)
-
-    guest.stack = switch  # type: ignore[method-assign]
-    assert patch.blockers() == []
 
 
 # -- disable, reverse, force, unload ----------------------------------------------------------
@@ -450,68 +351,6 @@ def test_unload_while_a_task_blocks(patch: Patch, guest: ScriptedGuest) -> None:
 def test_unload_of_a_pinned_module(patch: Patch, guest: ScriptedGuest) -> None:
     """A reference that stays, as after a forced disable, ends in the kernel's refusal."""
     guest.complete("klp_test_gate")
-    guest.remove(ROOT)
+    guest.remove(GATE_ROOT)
     with pytest.raises(ModuleRefused):
         patch.unload()
-
-
-# -- all patches ------------------------------------------------------------------------------
-
-
-def test_patches_and_the_one_in_transition(livepatch: Livepatch, guest: ScriptedGuest) -> None:
-    """All patches are listed; the one in transition is found."""
-    guest.files[f"{LIVEPATCH}/"] = ""
-    assert livepatch.patches() == []
-    assert livepatch.in_transition() is None
-    assert livepatch.describe_transition() == "no transition runs"
-    guest.add_patch("klp_other", {})
-    patch = livepatch.load("klp_test_gate")
-    assert [found.name for found in livepatch.patches()] == ["klp_other", "klp_test_gate"]
-    found = livepatch.in_transition()
-    assert found is not None
-    assert found.name == patch.name
-    told = livepatch.describe_transition().splitlines()
-    assert told[0] == "klp_test_gate is being enabled"
-    assert told[1] == "task 36 (klp-gate): state D, in klp_gate_wait()"
-    patch.reverse()
-    assert livepatch.describe_transition().startswith("klp_test_gate is being disabled")
-
-
-def test_handles_of_what_may_not_be_there(livepatch: Livepatch, guest: ScriptedGuest) -> None:
-    """A patch and a module can be asked about before they exist."""
-    patch, module = livepatch.patch("klp_other"), livepatch.module("klp_other")
-    assert not patch.exists
-    assert not module.loaded
-    guest.add_patch("klp_other", {})
-    guest.files["/sys/module/klp_other/parameters/mode"] = "warn\n"
-    assert patch.exists
-    assert module.loaded
-    assert module.refcount == 1
-    assert module.parameter("mode") == "warn"
-    assert (repr(patch), repr(module)) == ("<patch klp_other>", "<module klp_other>")
-
-
-def test_a_transition_that_ends_while_described(livepatch: Livepatch, guest: ScriptedGuest) -> None:
-    """A patch that goes, or whose tasks have all switched, is described as that."""
-    livepatch.load("klp_test_gate")
-    guest.scripted_tasks[1].patch_state = 1
-    assert livepatch.describe_transition() == "klp_test_gate is being enabled\nno task blocks it"
-    guest.fail(f"read {ROOT}/enabled", OSError(errno.ENODEV, "No such device"))
-    assert livepatch.describe_transition() == "klp_test_gate has just gone"
-
-
-def test_many_blockers_are_counted(patch: Patch, guest: ScriptedGuest) -> None:
-    """The message names three and counts the rest; the details have all of them."""
-    for tid in (50, 51, 52):
-        guest.scripted_tasks.append(ScriptedTask(tid=tid, patch_state=0, stack=IN_OLD))
-    with pytest.raises(TransitionTimeout) as caught:
-        patch.wait_complete()
-    assert "klp_gate_wait and 1 more" in caught.value.message
-    assert sum(line.startswith("task ") for line in caught.value.details) == 4
-
-
-def test_a_patch_that_goes_while_listed(livepatch: Livepatch, guest: ScriptedGuest) -> None:
-    """A directory that vanishes between the list and the look is left out."""
-    guest.add_patch("klp_other", {})
-    guest.fail("read", OSError(errno.ENODEV, "No such device"))
-    assert livepatch.in_transition() is None

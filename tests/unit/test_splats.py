@@ -16,6 +16,16 @@ DATA = Path(__file__).parent / "data" / "klog"
 CUT_HERE = "------------[ cut here ]------------"
 END_TRACE = "---[ end trace 0000000000000000 ]---"
 
+RULE = """
+[[deny]]
+id = "{id}"
+category = "oops"
+pattern = "x"
+title = "x"
+extent = "line"
+source = "x.c"
+"""
+
 
 def log_of(name: str) -> str:
     return (DATA / f"{name}.log").read_text(encoding="utf-8").partition("\n\n")[2]
@@ -248,11 +258,7 @@ def test_no_rule_is_a_word_in_a_sentence(line: str) -> None:
         ('[[deny]]\nid = "a"\ncategory = "odd"\n', "odd"),
         ('[[deny]]\nid = "a"\ncategory = "oops"\npattern = "("\n', "title|unterminated|missing"),
         ("[[deny\n", "TOMLDecodeError"),
-        (
-            '[[deny]]\nid = "warn"\ncategory = "oops"\npattern = "x"\ntitle = "x"\n'
-            'extent = "line"\nsource = "x"\n',
-            "repeated",
-        ),
+        (RULE.format(id="warn"), "repeated"),
         ('[[allow]]\nrule = 7\npattern = "x"\nsource = "y"\nreason = "z."\n', "rule"),
     ],
 )
