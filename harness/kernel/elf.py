@@ -8,6 +8,7 @@ include/linux/livepatch.h (struct klp_patch and below), include/linux/modulepara
 from __future__ import annotations
 
 import re
+import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -93,9 +94,9 @@ def read_module(path: Path) -> ModuleInfo:
             _check_header(path, elf, len(content))
             return _read(path, elf)
     except (
-        # OSError: an offset beyond what a file can have; the others: values out of their range.
-        *(ELFError, ConstructError, OSError),
-        *(ValueError, KeyError, IndexError, TypeError, AttributeError, AssertionError),
+        # What pyelftools and this reader run into behind a damaged offset, size or link.
+        *(ELFError, ConstructError, struct.error, OSError, ArithmeticError),
+        *(ValueError, LookupError, TypeError, AttributeError, AssertionError),
     ) as error:
         raise UsageError(
             f"{path} is damaged: its ELF structure cannot be followed", hint="build it again"
