@@ -11,7 +11,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from harness.deadline import Deadline
-from harness.errors import HarnessError, LostConnection
+from harness.errors import LostConnection
 from harness.log import LOGGER
 from harness.wire import EVENT, ExitEvent, LineEvent, encode_request
 
@@ -144,15 +144,11 @@ class AgentClient:
                     output.exit = event
 
 
-def check_reply(reply: Mapping[str, Any], verb: str, subject: str) -> Mapping[str, Any]:
+def check_reply(reply: Mapping[str, Any], subject: str) -> Mapping[str, Any]:
     """Return the reply when its errno is 0.
 
-    Raises OSError with the guest's errno and the path or name it is about, HarnessError when the
-    child that served the request was killed (the kernel kills a task that oopses).
+    Raises OSError with the guest's errno and the path or name that it is about.
     """
-    killed = reply.get("killed")
-    if killed is not None:
-        raise HarnessError(f"the task that served `{verb} {subject}` was killed by signal {killed}")
     number = int(reply["errno"])
     if number:
         raise OSError(number, reply.get("error") or os.strerror(number), subject)

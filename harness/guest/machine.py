@@ -11,6 +11,7 @@ from harness.deadline import Deadline
 from harness.errors import (
     BootFailed,
     GuestHang,
+    HarnessError,
     KernelSplat,
     KlpError,
     LostConnection,
@@ -35,7 +36,7 @@ from harness.wire import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from harness.guest.hypervisor import Hypervisor
@@ -170,7 +171,7 @@ class Machine:
     def spawn(self, program: str, *args: str) -> SpawnedProcess:
         """Start a guest program (a name in /bin or a full path)."""
         path = program if program.startswith("/") else f"/bin/{program}"
-        reply = check_reply(self._call("spawn", path, *args), "spawn", path)
+        reply = check_reply(self._call("spawn", path, *args), path)
         return SpawnedProcess(self, int(reply["pid"]), path)
 
     # -- files --------------------------------------------------------------------------------
@@ -296,10 +297,8 @@ class Machine:
 
     def _ask(self, verb: str, *args: str, deadline: Deadline | None = None) -> Any:
         reply = self._call(verb, *args, deadline=deadline)
-        if reply.get("killed") is not None:
-            # The kernel kills a task that oopses: the splat says more than the signal.
-            self.hypervisor.settle()
-        return check_reply(reply, verb, args[0] if args else "")
+        self._check_alive(reply, verb, args[0] if args else "")
+        return check_reply(reply, args[0] if args else "")
 
     def _call(self, verb: str, *args: str, deadline: Deadline | None = None) -> Any:
         deadline = deadline or self.scaled(_REQUEST_S)
@@ -310,14 +309,24 @@ class Machine:
         """Let the guest wait until the deadline, and give its answer time to arrive."""
         timeout_ms = str(int(deadline.remaining_s * 1000))
         answer = Deadline.after(deadline.remaining_s + _REQUEST_S * self._time_scale)
-        return self._call(verb, *args, timeout_ms, str(_POLL_MS), deadline=answer)
+        reply = self._call(verb, *args, timeout_ms, str(_POLL_MS), deadline=answer)
+        self._check_alive(reply, verb, args[0])
+        return reply
+
+    def _check_alive(self, reply: Mapping[str, Any], verb: str, subject: str) -> None:
+        """Raise when the child that served a request was killed: the kernel kills who oopses."""
+        killed = reply.get("killed")
+        if killed is None:
+            return
+        self.hypervisor.settle()
+        raise self.hypervisor.explain(
+            HarnessError(f"the task that served `{verb} {subject}` was killed by signal {killed}")
+        )
 
     def _module(self, verb: str, name: str, *args: str, deadline: Deadline | None = None) -> None:
         since = self.klog().next
         reply = self._call(verb, *args, deadline=deadline)
-        if reply.get("killed") is not None:
-            self.hypervisor.settle()
-            check_reply(reply, verb, name)
+        self._check_alive(reply, verb, name)
         number = int(reply["errno"])
         if number:
             said = tuple(record.text for record in self.klog(since).records)

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A replacing patch whose transition is held up: nops, reversal, the old patches (e1452b60)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.livepatch.gates import Body, Gates
+from harness.livepatch.patch import Livepatch, Patch
+from harness.livepatch.tasks import PatchState, Tasks
+
+if TYPE_CHECKING:
+    from harness.livepatch.gates import GateTask
+    from tests.behaviours.conftest import Guestview
+
+TARGET = "klp_target_mod"
+
+
+@pytest.mark.behaviour("RP-03")
+def test_nops_appear_and_go(livepatch: Livepatch, tasks: Tasks, gate: Gates) -> None:
+    """During the replace nop entries stand under the new patch; afterwards they are gone."""
+    livepatch.load_target(TARGET)
+    livepatch.load("klp_test_target_fg", wait=True)
+    new, sleeper = _blocked_replace(livepatch, tasks, gate)
+    nops = {function.name for function in new.object(TARGET).functions()}
+    assert nops == {"klp_target_f", "klp_target_g"}
+    sleeper.release()
+    new.wait_complete()
+    assert TARGET not in {item.name for item in new.objects()}
+
+
+@pytest.mark.behaviour("RP-04")
+def test_sleeper_in_the_old_patch_only(livepatch: Livepatch, tasks: Tasks, gate: Gates) -> None:
+    """A task that sleeps in a function which only the old patch had blocks the replace."""
+    old = livepatch.load("klp_test_gate", wait=True)
+    sleeper = gate.enter()
+    new = livepatch.load("klp_test_cmdline_a", replace=True)
+    tasks.wait_all(PatchState.PATCHED, but=sleeper)
+    assert sleeper.patch_state is PatchState.UNPATCHED
+    assert new.in_transition
+    assert old.exists
+    assert sleeper.release().body is Body.PATCHED
+    new.wait_complete()
+    old.wait_gone()
+    assert gate.call().body is Body.ORIGINAL
+
+
+@pytest.mark.behaviour("RP-05")
+def test_nop_runs_the_original(
+    livepatch: Livepatch, tasks: Tasks, gate: Gates, view: Guestview
+) -> None:
+    """Calling a nop'ed function during the transition runs the original, and returns."""
+    livepatch.load_target(TARGET)
+    old = livepatch.load("klp_test_target_fg", wait=True)
+    assert view.target("f") == old.name
+    new, sleeper = _blocked_replace(livepatch, tasks, gate)
+    assert (view.target("f"), view.target("g")) == ("original", "original")
+    assert new.in_transition
+    sleeper.release()
+    new.wait_complete()
+    assert (view.target("f"), view.target("g")) == ("original", "original")
+
+
+@pytest.mark.behaviour("RP-08")
+def test_reversed_replace_keeps_the_old(
+    livepatch: Livepatch, tasks: Tasks, gate: Gates, view: Guestview
+) -> None:
+    """Reversing a replace: the old patches survive, enabled, and their bodies run."""
+    livepatch.load_target(TARGET)
+    old = [livepatch.load(name, wait=True) for name in ("klp_test_target_fg", "klp_test_cmdline_a")]
+    new, sleeper = _blocked_replace(livepatch, tasks, gate)
+    assert view.target("f") == "original"
+    new.reverse()
+    new.wait_gone()
+    assert [patch.enabled for patch in old] == [True, True]
+    assert view.target("f") == "klp_test_target_fg"
+    assert view.cmdline() == "klp_test_cmdline_a"
+    sleeper.release()
+    new.unload()
+    for patch in reversed(old):
+        patch.disable()
+        patch.unload()
+    assert (view.target("f"), view.cmdline()) == ("original", "original")
+
+
+def _blocked_replace(livepatch: Livepatch, tasks: Tasks, gate: Gates) -> tuple[Patch, GateTask]:
+    """Load a replacing patch against a sleeper; every other task has switched."""
+    sleeper = gate.enter()
+    patch = livepatch.load("klp_test_gate", replace=True)
+    tasks.wait_all(PatchState.PATCHED, but=sleeper)
+    return patch, sleeper

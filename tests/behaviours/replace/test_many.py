@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Replacing often, replacing many, and stacking on top of a replacing patch."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.errors import ModuleRefused
+from harness.livepatch.patch import Livepatch
+
+if TYPE_CHECKING:
+    from tests.behaviours.conftest import Guestview
+
+A, B, C, D = (f"klp_test_cmdline_{letter}" for letter in "abcd")
+
+
+@pytest.mark.behaviour("RP-09")
+def test_five_replacing_patches(livepatch: Livepatch, view: Guestview) -> None:
+    """Five replacing patches in a row: each takes over; rmmod of the active one is refused."""
+    previous = None
+    for name in (A, B, C, D, A):
+        patch = livepatch.load(name, wait=True, replace=True)
+        assert view.cmdline() == name
+        with pytest.raises(ModuleRefused) as refused:
+            livepatch.module(name).unload()
+        assert refused.value.errno in {errno.EBUSY, errno.EWOULDBLOCK}
+        if previous is not None:
+            previous.unload()
+        assert [item.name for item in livepatch.patches()] == [name]
+        previous = patch
+
+
+@pytest.mark.behaviour("RP-10")
+def test_many_replaced_at_once(livepatch: Livepatch, view: Guestview) -> None:
+    """One replacing patch takes the place of all: they leave sysfs and become removable."""
+    livepatch.load_target("klp_target_mod")
+    old = [livepatch.load(name, wait=True) for name in (A, B, C, "klp_test_target_fg")]
+    new = livepatch.load(D, wait=True, replace=True)
+    for patch in old:
+        patch.unload()
+    assert [patch.name for patch in livepatch.patches()] == [new.name]
+    assert (view.cmdline(), view.target("f")) == (D, "original")
+
+
+@pytest.mark.behaviour("RP-12")
+def test_patch_on_top_of_a_replacing_one(livepatch: Livepatch, view: Guestview) -> None:
+    """A patch that replaces nothing stacks on a replacing one; disabling it restores that one."""
+    below = livepatch.load(A, wait=True, replace=True)
+    above = livepatch.load(B, wait=True)
+    assert view.cmdline() == B
+    assert {patch.name for patch in livepatch.patches()} == {A, B}
+    above.disable()
+    above.unload()
+    assert view.cmdline() == A
+    assert below.enabled

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""System states that cumulative patches hand on (Documentation/livepatch/system-state.rst)."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+
+from harness.errors import ModuleRefused
+from harness.livepatch.kernel_log import KernelLog
+from harness.livepatch.patch import Livepatch
+
+ONE, TWO = "klp_test_state_1", "klp_test_state_2"
+
+
+def _states(kernel_log: KernelLog) -> list[str]:
+    return [record.text.partition(": state ")[2] for record in kernel_log.matching(": state ")]
+
+
+@pytest.mark.behaviour("KS-01")
+def test_state_goes_from_patch_to_patch(livepatch: Livepatch, kernel_log: KernelLog) -> None:
+    """A state is set, taken over by a compatible cumulative patch, and freed with the last."""
+    livepatch.load(ONE, wait=True)
+    assert _states(kernel_log) == ["allocated version=1", "set version=1 users=1"]
+    kernel_log.mark()
+    two = livepatch.load(TWO, wait=True)
+    assert _states(kernel_log) == ["found version=1", "taken from=1 to=2 users=2"]
+    livepatch.patch(ONE).unload()
+    kernel_log.mark()
+    two.disable()
+    two.unload()
+    assert _states(kernel_log) == ["restored version=2 users=2", "freed version=2"]
+
+
+@pytest.mark.behaviour("KS-02")
+def test_older_version_is_refused(livepatch: Livepatch, kernel_log: KernelLog) -> None:
+    """A cumulative patch with an older version of a state is EINVAL, and the state stays."""
+    livepatch.load(TWO, wait=True)
+    kernel_log.mark()
+    with pytest.raises(ModuleRefused) as refused:
+        livepatch.load(ONE)
+    assert refused.value.errno == errno.EINVAL
+    assert _states(kernel_log) == []
+    assert [patch.name for patch in livepatch.patches()] == [TWO]
+
+
+@pytest.mark.behaviour("KS-02")
+def test_cumulative_patch_without_the_state(livepatch: Livepatch) -> None:
+    """A cumulative patch that lacks the state is EINVAL; one that replaces nothing is allowed."""
+    livepatch.load(ONE, wait=True)
+    with pytest.raises(ModuleRefused) as refused:
+        livepatch.load("klp_test_cmdline_a", replace=True)
+    assert refused.value.errno == errno.EINVAL
+    livepatch.load("klp_test_cmdline_a", wait=True)
+    assert {patch.name for patch in livepatch.patches()} == {ONE, "klp_test_cmdline_a"}

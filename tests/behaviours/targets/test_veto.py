@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A patch that vetoes a coming target, beside another patch of it."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.errors import ModuleRefused
+from harness.livepatch.callbacks import CallbackPhase
+from harness.livepatch.gates import Gates
+from harness.livepatch.kernel_log import KernelLog
+from harness.livepatch.patch import Livepatch
+from harness.livepatch.tasks import PatchState, Tasks
+
+if TYPE_CHECKING:
+    from tests.behaviours.conftest import Guestview
+
+TARGET = "klp_target_mod"
+VETO = "klp_test_callbacks_a"
+
+
+@pytest.mark.behaviour("MO-03")
+def test_second_patch_vetoes(livepatch: Livepatch, view: Guestview, kernel_log: KernelLog) -> None:
+    """The second patch vetoes the coming module: the first is rolled back; a retry loads."""
+    first = livepatch.load("klp_test_target_fg", wait=True)
+    livepatch.load(VETO, wait=True, pre_patch_ret_target=-errno.ENODEV)
+    kernel_log.mark()
+    with pytest.raises(ModuleRefused) as refused:
+        livepatch.load_target(TARGET)
+    assert refused.value.errno == errno.ENODEV
+    assert first.object(TARGET).patched in {False, None}
+    undone = [event.phase for event in kernel_log.callbacks() if event.patch == first.name]
+    assert undone[-1] is CallbackPhase.POST_UNPATCH
+    livepatch.guest.write(f"/sys/module/{VETO}/parameters/pre_patch_ret_target", "0")
+    livepatch.load_target(TARGET)
+    assert (view.target("f"), view.target("g")) == (first.name, first.name)
+    assert first.object(TARGET).patched in {True, None}
+
+
+@pytest.mark.behaviour("MO-04")
+def test_veto_during_a_blocked_transition(
+    livepatch: Livepatch, tasks: Tasks, gate: Gates, kernel_log: KernelLog
+) -> None:
+    """A veto while the transition is blocked, then its end: no callback on the refused module.
+
+    The kernel must forget the module that it refused (4ff96fb5): its memory is gone.
+    """
+    sleeper = gate.enter()
+    livepatch.load("klp_test_busy", wait=True)
+    kernel_log.mark()
+    blocked = livepatch.load("klp_test_gate_callbacks")
+    tasks.wait_all(PatchState.PATCHED, but=sleeper)
+    sleeper.release()
+    blocked.wait_complete()
+    livepatch.load(VETO, wait=True, pre_patch_ret_target=-errno.ENODEV)
+    kernel_log.mark()
+    with pytest.raises(ModuleRefused):
+        livepatch.load_target(TARGET)
+    veto = livepatch.patch(VETO)
+    veto.disable()
+    veto.wait_gone()
+    after = [event for event in kernel_log.callbacks() if event.patch == VETO]
+    assert [(event.phase, event.object) for event in after] == [
+        (CallbackPhase.PRE_PATCH, TARGET),
+        (CallbackPhase.PRE_UNPATCH, "vmlinux"),
+        (CallbackPhase.POST_UNPATCH, "vmlinux"),
+    ]

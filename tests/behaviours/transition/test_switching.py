@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""How tasks and CPUs switch that sleep in none of the patched functions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.livepatch.gates import Gates
+from harness.livepatch.kernel_log import KernelLog
+from harness.livepatch.patch import Livepatch
+from harness.livepatch.tasks import PatchState, Tasks
+
+if TYPE_CHECKING:
+    from harness.guest.machine import Machine
+
+DYNAMIC_DEBUG = "/sys/kernel/debug/dynamic_debug/control"
+SPIN = "while :; do :; done"
+
+
+@pytest.mark.behaviour("TR-05")
+def test_cpu_bound_task_switches(guest: Machine, livepatch: Livepatch, tasks: Tasks) -> None:
+    """A user task that never enters the kernel, pinned to a CPU, switches on an interrupt."""
+    spinner = guest.spawn("taskset", "2", "sh", "-c", SPIN)
+    patch = livepatch.load("klp_test_cmdline_a", wait=True)
+    assert tasks.get(spinner.pid).alive
+    assert tasks.states() == {PatchState.UNDEFINED}
+    patch.disable()
+    patch.wait_gone()
+
+
+@pytest.mark.behaviour("TR-13")
+@pytest.mark.smp(4)
+def test_idle_cpus_switch(livepatch: Livepatch, kernel_log: KernelLog) -> None:
+    """Idle CPUs go through their loop and switch: a quiet guest completes within two retries.
+
+    Retries are counted, not timed: each logs the tasks that it could not switch.
+    """
+    livepatch.guest.write(DYNAMIC_DEBUG, "file kernel/livepatch/transition.c +p\n")
+    patch = livepatch.load("klp_test_cmdline_a", wait=True)
+    assert patch.enabled
+    swappers = kernel_log.matching("swapper/")
+    by_cpu = [record.text.partition("swapper/")[2].partition(":")[0] for record in swappers]
+    assert all(by_cpu.count(cpu) <= 2 for cpu in by_cpu), by_cpu
+
+
+@pytest.mark.behaviour("TR-14")
+@pytest.mark.smp(4)
+def test_cpus_offline_and_coming(
+    guest: Machine, livepatch: Livepatch, tasks: Tasks, gate: Gates
+) -> None:
+    """CPUs that are offline, or go and come during a transition, neither block it nor warn."""
+    _online(guest, 3, value=False)
+    sleeper = gate.enter()
+    patch = livepatch.load("klp_test_gate")
+    tasks.wait_all(PatchState.PATCHED, but=sleeper)
+    _online(guest, 2, value=False)
+    _online(guest, 3, value=True)
+    sleeper.release()
+    patch.wait_complete()
+    _online(guest, 2, value=True)
+    assert tasks.states() == {PatchState.UNDEFINED}
+    patch.disable()
+    patch.wait_gone()
+
+
+@pytest.mark.behaviour("TR-23")
+def test_order_in_the_log(guest: Machine, livepatch: Livepatch, kernel_log: KernelLog) -> None:
+    """Initializing, starting, completing, complete; the last one after the post-callbacks."""
+    guest.write(DYNAMIC_DEBUG, "file kernel/livepatch/* +p\n")
+    patch = livepatch.load("klp_test_callbacks_a", wait=True)
+    _in_order(
+        kernel_log,
+        "enabling patch",
+        "initializing patching transition",
+        "callback pre_patch vmlinux",
+        "starting patching transition",
+        "completing patching transition",
+        "callback post_patch vmlinux",
+        "patching complete",
+    )
+    kernel_log.mark()
+    patch.disable()
+    patch.wait_gone()
+    _in_order(
+        kernel_log,
+        "initializing unpatching transition",
+        "callback pre_unpatch vmlinux",
+        "starting unpatching transition",
+        "completing unpatching transition",
+        "callback post_unpatch vmlinux",
+        "unpatching complete",
+    )
+
+
+def _online(guest: Machine, cpu: int, *, value: bool) -> None:
+    guest.write(f"/sys/devices/system/cpu/cpu{cpu}/online", f"{int(value)}\n")
+
+
+def _in_order(kernel_log: KernelLog, *parts: str) -> None:
+    texts = kernel_log.texts()
+    places = [next((n for n, text in enumerate(texts) if part in text), -1) for part in parts]
+    assert -1 not in places, f"missing: {parts[places.index(-1)]!r} in {texts}"
+    assert places == sorted(places), dict(zip(parts, places, strict=True))

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Which sleepers hold a transition up, and what makes them let go."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from harness.livepatch.blockers import Blocker
+from harness.livepatch.gates import Body, Gates, How
+from harness.livepatch.patch import Livepatch
+from harness.livepatch.tasks import PatchState, Tasks
+
+INTERRUPTIBLE = 3
+SECOND = 4
+PLAIN = 5
+
+
+@pytest.mark.behaviour("TR-04")
+def test_second_thread_blocks(livepatch: Livepatch, tasks: Tasks, gate: Gates) -> None:
+    """A second thread that sleeps in f blocks; the leader of its process switches all the same."""
+    sleeper = gate.enter(how=How.THREAD)
+    assert sleeper.tid != sleeper.pid, "the sleeper is the leader of its process"
+    patch = livepatch.load("klp_test_gate")
+    tasks.wait_all(PatchState.PATCHED, but=sleeper)
+    assert tasks.get(sleeper.pid).patch_state is PatchState.PATCHED
+    assert patch.blockers() == [Blocker(sleeper, in_function="klp_gate_wait")]
+    sleeper.release()
+    patch.wait_complete()
+
+
+@pytest.mark.behaviour("TR-06")
+def test_sleeper_elsewhere_does_not_block(livepatch: Livepatch, tasks: Tasks, gate: Gates) -> None:
+    """A task that sleeps in a system call outside the patched set switches without waking."""
+    sleeper = gate.enter(PLAIN)
+    patch = livepatch.load("klp_test_gate")
+    patch.wait_complete()
+    assert gate.waiting() == [sleeper.tid], "it was woken"
+    assert tasks.states() == {PatchState.UNDEFINED}
+    assert sleeper.release().body is Body.ORIGINAL
+
+
+@pytest.mark.behaviour("TR-07")
+def test_second_function_is_checked(livepatch: Livepatch, tasks: Tasks, gate: Gates) -> None:
+    """A task that sleeps in the second of the patched functions blocks as well."""
+    sleeper = gate.enter(SECOND)
+    patch = livepatch.load("klp_test_gate")
+    tasks.wait_all(PatchState.PATCHED, but=sleeper)
+    assert patch.blockers() == [Blocker(sleeper, in_function="klp_gate_wait_second")]
+    assert patch.in_transition
+    sleeper.release()
+    patch.wait_complete()
+
+
+@pytest.mark.behaviour("TR-08")
+def test_disable_blocks_on_the_new_body(livepatch: Livepatch, tasks: Tasks, gate: Gates) -> None:
+    """Disabling waits for a task that sleeps in the new body; it left through that body."""
+    patch = livepatch.load("klp_test_gate", wait=True)
+    sleeper = gate.enter()
+    patch.disable(wait=False)
+    tasks.wait_all(PatchState.UNPATCHED, but=sleeper)
+    assert sleeper.patch_state is PatchState.PATCHED
+    assert patch.in_transition
+    assert sleeper.release().body is Body.PATCHED
+    patch.wait_gone()
+    assert gate.call().body is Body.ORIGINAL
+
+
+@pytest.mark.behaviour("TR-09")
+def test_sleeper_in_an_older_patchs_body(livepatch: Livepatch, tasks: Tasks, gate: Gates) -> None:
+    """A task that sleeps in an older patch's body of f blocks a newer patch of f (d0807da7)."""
+    livepatch.load("klp_test_gate", wait=True)
+    sleeper = gate.enter()
+    newer = livepatch.load("klp_test_gate_callbacks")
+    tasks.wait_all(PatchState.PATCHED, but=sleeper)
+    assert sleeper.patch_state is PatchState.UNPATCHED
+    assert newer.in_transition
+    sleeper.release()
+    newer.wait_complete()
+
+
+@pytest.mark.behaviour("TR-10")
+def test_stop_and_continue(livepatch: Livepatch, tasks: Tasks, gate: Gates) -> None:
+    """SIGSTOP then SIGCONT takes a task that sleeps interruptibly in f through the kernel's exit.
+
+    It switches there, and enters the function again, in its new body: the call restarts.
+    """
+    sleeper = gate.enter(INTERRUPTIBLE)
+    patch = livepatch.load("klp_test_gate")
+    tasks.wait_all(PatchState.PATCHED, but=sleeper)
+    assert sleeper.patch_state is PatchState.UNPATCHED
+    sleeper.process.signal(signal.SIGSTOP)
+    sleeper.process.signal(signal.SIGCONT)
+    patch.wait_complete()
+    gate[INTERRUPTIBLE].await_task(sleeper.tid)
+    assert sleeper.release().body is Body.PATCHED
+
+
+@pytest.mark.behaviour("TR-12")
+def test_reversed_disable_ends_enabled(livepatch: Livepatch, tasks: Tasks, gate: Gates) -> None:
+    """Writing 1 while a disable runs ends it enabled and patched, for new calls too."""
+    patch = livepatch.load("klp_test_gate", wait=True)
+    sleeper = gate.enter(0)
+    patch.disable(wait=False)
+    tasks.wait_all(PatchState.UNPATCHED, but=sleeper)
+    assert gate.call(1).body is Body.ORIGINAL
+    patch.enable()
+    patch.wait_complete()
+    assert (patch.enabled, patch.in_transition) == (True, False)
+    assert tasks.states() == {PatchState.UNDEFINED}
+    assert gate.call(1).body is Body.PATCHED
+    sleeper.release()
+
+
+@pytest.mark.behaviour("TR-17")
+def test_kernel_thread_blocks_until_woken(livepatch: Livepatch, tasks: Tasks) -> None:
+    """A kernel thread that sleeps in f blocks; woken out of f, it switches."""
+    guest = livepatch.guest
+    livepatch.load_target("klp_target_mod", busy=1)
+    patch = livepatch.load("klp_test_busy")
+    (thread,) = tasks.find("klp_target_busy")
+    tasks.wait_all(PatchState.PATCHED, but=thread)
+    assert thread.kthread
+    assert patch.blockers() == [Blocker(thread, in_function="klp_target_busy")]
+    guest.write("/sys/kernel/klp_target/release", "1\n")
+    patch.wait_complete()
+    assert thread.alive
+    assert thread.patch_state is PatchState.UNDEFINED
