@@ -45,7 +45,7 @@ def checkout(tmp_path: Path) -> Path:
     command = root / ".venv" / "bin" / "klp-harness"
     command.write_text(
         '#!/bin/sh\necho "klp-harness $*" "$KLP_HARNESS_DIE_WITH_PARENT"\n'
-        'echo "$$ $PPID" >pids\nif [ "$1" = test ] && [ "$2" = wait ]; then exec sleep 600; fi\n'
+        'echo "$$ $PPID" >pids\nif [ "$1" = test ] && [ "$3" = wait ]; then exec sleep 600; fi\n'
     )
     command.chmod(0o755)
     return root
@@ -65,16 +65,18 @@ def test_every_target_is_phony() -> None:
     assert targets == set(re.findall(r"^\.PHONY: ([a-z]+)$", MAKEFILE, re.MULTILINE))
 
 
-@pytest.mark.parametrize("target", ["demo", "test", "bench"])
+@pytest.mark.parametrize(
+    ("target", "command"), [("demo", "demo"), ("test", "test --all"), ("bench", "bench")]
+)
 def test_a_target_sets_up_and_runs_the_command_as_makes_own_child(
-    target: str, checkout: Path
+    target: str, command: str, checkout: Path
 ) -> None:
     """exec leaves no shell between, and the command is told to die with make."""
     done = make(target, "ARGS=--kernel 6.1 -k 'TR_01 or TR_02'", cwd=checkout)
     assert done.stderr == ""
     assert done.stdout.splitlines() == [
         "setup",
-        f"klp-harness {target} --kernel 6.1 -k TR_01 or TR_02 1",
+        f"klp-harness {command} --kernel 6.1 -k TR_01 or TR_02 1",
     ]
 
 
