@@ -54,3 +54,18 @@ def test_refusal_of_a_coming_target(
     patch.disable()
     patch.wait_gone()
     assert [event.object for event in kernel_log.callbacks()] == ["vmlinux", "vmlinux"]
+
+
+@pytest.mark.behaviour("CB-07")
+def test_second_object_fails(livepatch: Livepatch, kernel_log: KernelLog, view: Guestview) -> None:
+    """The second object fails after the first was patched: only the first's post_unpatch runs."""
+    livepatch.load_target(TARGET)
+    with pytest.raises(ModuleRefused) as refused:
+        livepatch.load(PATCH, pre_patch_ret_target=-errno.ENODEV)
+    assert refused.value.errno == errno.ENODEV
+    assert [(event.phase, event.object) for event in kernel_log.callbacks()] == [
+        (CallbackPhase.PRE_PATCH, "vmlinux"),
+        (CallbackPhase.PRE_PATCH, TARGET),
+        (CallbackPhase.POST_UNPATCH, "vmlinux"),
+    ]
+    assert PATCH not in view.modules()

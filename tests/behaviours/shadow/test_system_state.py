@@ -54,3 +54,16 @@ def test_cumulative_patch_without_the_state(livepatch: Livepatch) -> None:
     assert refused.value.errno == errno.EINVAL
     livepatch.load("klp_test_cmdline_a", wait=True)
     assert {patch.name for patch in livepatch.patches()} == {ONE, "klp_test_cmdline_a"}
+
+
+@pytest.mark.behaviour("RP-07")
+def test_replaced_patch_is_there_for_post_patch(
+    livepatch: Livepatch, kernel_log: KernelLog
+) -> None:
+    """post_patch of the new patch still finds the state of the replaced one (7e35e4eb)."""
+    old = livepatch.load(ONE, wait=True)
+    kernel_log.mark()
+    livepatch.load(TWO, wait=True)
+    (taken,) = kernel_log.matching(": state taken from=")
+    assert taken.text.endswith("from=1 to=2 users=2")
+    old.wait_gone()
