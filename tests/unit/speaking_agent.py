@@ -79,8 +79,11 @@ class Agent:
 
     def fds(self) -> int:
         """How many descriptors it and its children have open."""
-        pids = [self.child.pid, *self.children()]
-        return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in pids)  # noqa: PTH208
+        count = 0
+        for pid in (self.child.pid, *self.children()):
+            with contextlib.suppress(FileNotFoundError):  # one that is on its way out
+                count += len(list(Path(f"/proc/{pid}/fd").iterdir()))
+        return count
 
     def _take(self, wanted: Any) -> dict[str, Any]:
         deadline = soon()
@@ -122,8 +125,11 @@ def release(agent: Agent, fifo: Path, count: int, data: bytes = b"") -> None:
 
 def readers(agent: Agent, fifo: Path) -> int:
     """How many children of the agent have the fifo open."""
-    folders = (Path(f"/proc/{pid}/fd") for pid in agent.children())
-    return sum(any(fd.readlink() == fifo for fd in folder.iterdir()) for folder in folders)
+    count = 0
+    for pid in agent.children():
+        with contextlib.suppress(FileNotFoundError):  # one that is on its way out
+            count += any(fd.readlink() == fifo for fd in Path(f"/proc/{pid}/fd").iterdir())
+    return count
 
 
 def is_running(pid: int) -> bool:

@@ -80,41 +80,56 @@ def test_a_waiting_child_that_is_killed_is_replaced(agent: Agent) -> None:
     assert "text" in agent.ask("read", "/proc/version")
 
 
+def test_a_child_serves_one_request_after_another(agent: Agent, file: Path) -> None:
+    """And leaves nothing open."""
+
+    def ask_all() -> None:
+        for verb, *args in (
+            ("read", "/proc/version"),
+            ("read", "/none"),
+            ("write", file, "x"),
+            ("list", "/proc"),
+            ("list", file),
+            ("stat", "/proc"),
+            ("tasks",),
+            ("klog", 0),
+            ("klog", 1 << 62),
+            ("stack", os.getpid()),
+            ("insmod", file, ""),
+            ("rmmod", "klp_there_is_no_such_module"),
+            ("poll-file", file, "contains", "y", 1, 1),
+            ("poll-tasks", 0, "", 1, 1),
+        ):
+            agent.ask(verb, *args)
+
+    ask_all()
+    children, fds = agent.children(), agent.fds()
+    ask_all()
+    assert (agent.children(), agent.fds()) == (children, fds)
+    assert len(children) == 1
+
+
 def test_nothing_piles_up(agent: Agent, fifo: Path, file: Path) -> None:
     """No zombie, no descriptor and no more than two idle children stay."""
+
+    def settled() -> bool:
+        return len(agent.children()) <= IDLE_CHILDREN
 
     def round_() -> None:
         numbers = stuck(agent, fifo, 5)
         release(agent, fifo, 5)
         for number in numbers:
             agent.reply(number)
-        for verb, *args in (
-            ("read", "/proc/version"),
-            ("read", "/none"),
-            ("write", file, "x"),
-            ("write", file, "x" * 20000),
-            ("list", "/proc"),
-            ("stat", "/proc"),
-            ("tasks",),
-            ("klog", "0"),
-            ("stack", os.getpid()),
-            ("insmod", file, ""),
-            ("poll-file", file, "contains", "y", "1", "1"),
-            ("poll-tasks", "0", "", "1", "1"),
-        ):
-            agent.ask(verb, *args)
+        agent.ask("write", file, "x" * 20000)
+        agent.ask("spawn", "/none")
         agent.event(agent.spawn("/bin/true"), "exit")
-
-    def settled() -> bool:
-        return len(agent.children()) <= IDLE_CHILDREN
+        assert wait_until(settled, soon())
 
     round_()
-    assert wait_until(settled, soon())
     fds = agent.fds()
     for _ in range(5):
         round_()
-    assert wait_until(settled, soon())
-    assert agent.fds() <= fds
+    assert wait_until(lambda: agent.fds() <= fds, soon())
     assert all(is_running(pid) for pid in agent.children())
 
 

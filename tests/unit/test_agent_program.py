@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from harness.wire import (
@@ -89,6 +89,7 @@ def test_hello_says_who_it_is(agent: Agent) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(data=st.binary(max_size=300))
+@example(data=bytes(range(256)))
 def test_every_byte_survives(
     shared_agent: Agent, tmp_path_factory: pytest.TempPathFactory, data: bytes
 ) -> None:
@@ -177,7 +178,7 @@ def test_every_thread_is_listed(agent: Agent) -> None:
     assert ours[tid or 0].ppid == os.getppid()
     assert not ours[tid or 0].kthread
     agents = [task for task in sample.tasks if task.pid == agent.child.pid]
-    assert [(task.comm, task.state) for task in agents] == [("klp-agent", "S")]
+    assert [task.comm for task in agents] == ["klp-agent"]
 
 
 def test_the_kernel_log_goes_on_where_it_was_left(agent: Agent) -> None:
@@ -191,9 +192,10 @@ def test_the_kernel_log_goes_on_where_it_was_left(agent: Agent) -> None:
     again = KlogBatch.model_validate(agent.ask("klog", batch.next))
     assert all(record.seq >= batch.next for record in again.records)
     assert again.next >= batch.next
-    # An earlier start after a later one: the whole log once more.
-    whole = KlogBatch.model_validate(agent.ask("klog", 0))
-    assert whole.records[: len(batch.records)] == batch.records
+    # An earlier start after a later one: the file is read from its first record once more.
+    half = len(batch.records) // 2
+    later = KlogBatch.model_validate(agent.ask("klog", batch.records[half].seq))
+    assert later.records[: len(batch.records) - half] == batch.records[half:]
     assert KlogBatch.model_validate(agent.ask("klog", 1 << 62)).records == ()
 
 
@@ -283,7 +285,7 @@ def test_poll_does_not_wait_for_what_no_waiting_mends(agent: Agent, tmp_path: Pa
         (b"5 hullo", 5),
         (b"5 hello x", 5),
         (b"5 read", 5),
-        (b"5 read /a ", 5),
+        (b"5 insmod /a ", 5),
         (b"5 read /a  1", 5),
         (b"5 read /a%", 5),
         (b"5 read /a%4", 5),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from harness.deadline import wait_until
 from harness.host.process import PIPE, Process, run, spawn
 from tests.unit.speaking_agent import build, soon
 
@@ -46,11 +47,19 @@ def says(child: Process[bytes]) -> dict[str, Any]:
     return line
 
 
+def sleeps(child: Process[bytes]) -> int:
+    """How often it has slept: the caller does so once after each call."""
+    status = Path(f"/proc/{child.pid}/status").read_text()
+    return int(status.split("\nvoluntary_ctxt_switches:")[1].split()[0])
+
+
 def test_the_caller_tells_each_change_once(caller: Process[bytes], file: Path) -> None:
     first = says(caller)
     assert first["text"] == "original\n"
     assert first["patch_state_before"] == first["patch_state_after"]
     assert first["patch_state_before"] == (-1 if HAS_PATCH_STATE else None)
+    before = sleeps(caller)
+    assert wait_until(lambda: sleeps(caller) >= before + 3, soon())
     replacement = file.with_name("new")
     replacement.write_text("patched\n")
     replacement.rename(file)
