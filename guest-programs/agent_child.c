@@ -13,8 +13,6 @@
 
 int child_null_fd;
 
-static const int child_signals[] = { SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGPIPE };
-
 pid_t child_fork(const int *fds, unsigned int count)
 {
 	pid_t agent = getpid();
@@ -39,8 +37,9 @@ pid_t child_fork(const int *fds, unsigned int count)
 	}
 	close_range(count, ~0U, 0);
 
-	for (i = 0; i < ARRAY_SIZE(child_signals); i++)
-		signal(child_signals[i], SIG_DFL);
+	/* What was ignored when the agent started would be ignored in its programs too. */
+	for (i = 1; i < NSIG; i++)
+		signal(i, SIG_DFL);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	return 0;

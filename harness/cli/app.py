@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from harness import __version__
-from harness.cli import boot, demo, doctor, kernel, run, test
+from harness.cli import bench, boot, demo, doctor, kernel, run, test
 from harness.report.terminal import Terminal, log_to
 
 app = typer.Typer(
@@ -57,3 +57,4 @@ app.command(
 )(test.run_tests)
 app.command("run", short_help="Load a livepatch, watch it, unload it.")(run.run)
 app.command("demo", short_help="Show a transition from 0 to 1 and back.")(demo.demo)
+app.command("bench", short_help="What things cost, against their budgets.")(bench.bench)

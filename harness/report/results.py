@@ -182,6 +182,26 @@ class KernelResult(_Result):
     last_used: str | None = None
 
 
+class BenchSide(_Model):
+    """One side of a ratio: the median of its runs."""
+
+    name: str
+    value: float
+    unit: str
+    runs: tuple[float, ...]
+
+
+class BenchResult(_Result):
+    """A figure. A ratio has two sides, and its value is the first by the second."""
+
+    what: str
+    value: float
+    unit: str
+    budget: float | None = None
+    bound: Literal["at most", "at least"] | None = None
+    sides: tuple[BenchSide, ...] = ()
+
+
 class _Report(_Model):
     """What every command says of itself.
 
@@ -233,8 +253,15 @@ class KernelReport(_Report):
     results: tuple[KernelResult, ...] = ()
 
 
-Result = TestResult | RunResult | DoctorResult | KernelResult
-Report = TestReport | RunReport | DoctorReport | KernelReport
+class BenchReport(_Report):
+    """``klp-harness bench``: one result for each figure; ``failed``: its budget is missed."""
+
+    command: Literal["bench"] = "bench"
+    results: tuple[BenchResult, ...] = ()
+
+
+Result = TestResult | RunResult | DoctorResult | KernelResult | BenchResult
+Report = TestReport | RunReport | DoctorReport | KernelReport | BenchReport
 _REPORT: TypeAdapter[Report] = TypeAdapter(Annotated[Report, Field(discriminator="command")])
 
 

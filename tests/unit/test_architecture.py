@@ -33,6 +33,7 @@ EVERYTHING = frozenset(
         "livepatch",
         "report",
         "observe",
+        "bench",
         "pytest_plugin",
         "cli",
     }
@@ -50,7 +51,8 @@ ALLOWED: Mapping[str, frozenset[str]] = {
     "guest": BASE | {"host", "kernel", "klog"},
     "livepatch": frozenset({"errors", "log", "deadline", "wire", "klog"}),
     "report": frozenset({"errors", "log"}),
-    "observe": EVERYTHING - {"cli", "pytest_plugin"},
+    "observe": EVERYTHING - {"cli", "pytest_plugin", "bench"},
+    "bench": EVERYTHING - {"cli", "pytest_plugin"},
     "pytest_plugin": EVERYTHING - {"cli"},
     "cli": EVERYTHING,
 }
