@@ -251,21 +251,24 @@ def _transitions(name: str, changes: tuple[PatchChange, ...]) -> list[Transition
 
     ``enabled`` flips after the transition has started: the pre-callbacks run in between
     (kernel/livepatch/core.c, __klp_enable_patch() and __klp_disable_patch()). So the direction is
-    told by what ``enabled`` was before, the first flip is the start itself, and only a flip away
-    from where it goes is a reversal.
+    told by what ``enabled`` was before, the first flip is the start itself, and only a
+    further flip is a reversal.
     """
     found: list[Transition] = []
     legs: list[Leg] = []
     settled = False
+    flipped = False
     for change in changes:
         enabled = bool(change.enabled)
         if not legs:
             if change.transition and found and _is_same_start(found[-1], change, settled):
                 # The sampler reads one attribute after the other: it saw the flip alone at first.
                 legs = [_leg(found[-1].legs[0].direction, found.pop().start_us)]
+                flipped = True
             elif change.transition:
                 direction = Direction.UNPATCHING if settled else Direction.PATCHING
                 legs = [Leg(direction=direction, start_us=change.t_us, end_us=None)]
+                flipped = enabled is not settled
             elif enabled is not settled:
                 # It began and ended between two samples.
                 direction = Direction.PATCHING if enabled else Direction.UNPATCHING
@@ -274,11 +277,12 @@ def _transitions(name: str, changes: tuple[PatchChange, ...]) -> list[Transition
                 settled = enabled
             continue
         reached = enabled is (legs[-1].direction is Direction.PATCHING)
-        if change.transition and not reached:
+        if change.transition and flipped and not reached:
             legs = [*_ended(legs, change.t_us), _leg(legs[-1].direction.reverse, change.t_us)]
         elif not change.transition:
             found.append(Transition(patch=name, legs=tuple(_ended(legs, change.t_us))))
             legs, settled = [], enabled
+        flipped = flipped or reached
     if legs:
         found.append(Transition(patch=name, legs=tuple(legs)))
     return found

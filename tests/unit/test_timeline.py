@@ -120,6 +120,14 @@ def test_the_flip_comes_after_the_start() -> None:
     assert legs(timeline) == [[(PATCHING, 20, 40)], [(UNPATCHING, 50, 70)]]
 
 
+def test_a_patch_first_seen_before_its_flip() -> None:
+    """One look reads ``transition`` 1 and ``enabled`` 0: the flip to come is no reversal."""
+    timeline = read(
+        ready(1), transition(10, 1), enabled(11, 0), enabled(20, 1), transition(30, 0),
+    )  # fmt: skip
+    assert legs(timeline) == [[(PATCHING, 10, 30)]]
+
+
 def test_reversed() -> None:
     """A transition that is turned round, twice, has three legs and keeps its identity."""
     timeline = read(
