@@ -7,25 +7,29 @@ import contextlib
 import multiprocessing
 import os
 import re
+import shutil
+import statistics
 import sys
-import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from filelock import FileLock
 
 from harness.bench.figures import Bound, Budget, Figure, ratio, side
 from harness.deadline import Deadline
 from harness.errors import HarnessError
 from harness.guest.session import Fresh, GuestSettings, Session
 from harness.host.cache import Store
+from harness.host.capacity import measure_host, time_scale
 from harness.host.process import die_with_parent, run
 from harness.kernel.build import KernelRequest, obtain_kernel
 from harness.livepatch.patch import Livepatch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from harness.guest.machine import Machine
     from harness.kernel.kernel import Kernel
@@ -61,7 +65,7 @@ class Bench:
 
 
 def start_of_a_guest(bench: Bench, *, runs: int) -> list[Figure]:
-    """Measure restore against cold boot, in turn, each until SSH and agent answer."""
+    """Measure restore against cold boot, in turn, each from QEMU's start to an SSH session."""
     restored: list[float] = []
     booted: list[float] = []
     with bench.session() as session:
@@ -70,12 +74,13 @@ def start_of_a_guest(bench: Bench, *, runs: int) -> list[Figure]:
         for _ in range(runs):
             for fresh, into in ((Fresh.SNAPSHOT, restored), (Fresh.BOOT, booted)):
                 start = time.monotonic()
-                with session.guest(bench.kernel, name="start", fresh=fresh):
-                    into.append(time.monotonic() - start)
+                with session.guest(bench.kernel, name="start", fresh=fresh) as machine:
+                    assert machine.ssh_since_s is not None
+                    into.append(machine.ssh_since_s - start)
     return [
         ratio(
             "guest-start",
-            "a guest's start, restored against booted",
+            "a guest to SSH, restored against booted",
             side("restored", "s", restored),
             side("booted", "s", booted),
             Budget(bound=Bound.AT_MOST, value=RESTORE_RATIO),
@@ -86,25 +91,28 @@ def start_of_a_guest(bench: Bench, *, runs: int) -> list[Figure]:
 def overlap_of_guests(bench: Bench, *, cycles: int) -> list[Figure]:
     """Measure load, wait, disable, wait, unload on fresh guests: one at a time, then eight.
 
-    Also what a clone needs of memory beyond the RAM that it shares.
+    A rate is that of the time in which all were at work (`rate_while_all_work`). Also what a clone
+    needs of memory beyond the RAM that it shares, at the end of its cycle.
     """
     spawn = multiprocessing.get_context("spawn")
+    cores = measure_host().cores
     rates: dict[int, float] = {}
     memory: list[float] = []
     with bench.session() as owner:
         with owner.guest(bench.kernel, name="template", fresh=Fresh.SNAPSHOT):
             pass
         for guests in (1, _OVERLAP_GUESTS):
+            scale = time_scale(bench.settings.accel, guests=guests, cores=cores)
+            place = replace(bench, settings=replace(bench.settings, time_scale=scale))
             with ProcessPoolExecutor(
                 guests, mp_context=spawn, initializer=die_with_parent, initargs=(os.getpid(),)
             ) as pool:
                 # Each worker imports the harness first; that is not what is measured.
                 list(pool.map(_ready, range(guests * 4)))
-                start = time.monotonic()
-                work = [pool.submit(_cycles, bench, cycles) for _ in range(guests)]
-                for future in work:
-                    memory += future.result(timeout=_CYCLES_DEADLINE_S)
-                rates[guests] = guests * cycles / (time.monotonic() - start)
+                work = [pool.submit(_cycles, place, cycles) for _ in range(guests)]
+                done = [future.result(timeout=_CYCLES_DEADLINE_S) for future in work]
+            rates[guests] = rate_while_all_work([worker.ends_s for worker in done])
+            memory += [mib for worker in done for mib in worker.memory_mib]
     many, one = rates[_OVERLAP_GUESTS], rates[1]
     return [
         ratio(
@@ -117,21 +125,48 @@ def overlap_of_guests(bench: Bench, *, cycles: int) -> list[Figure]:
         Figure(
             id="clone-memory",
             what="memory of a clone beyond the shared RAM",
-            value=side("", "MiB", memory).value,
+            value=statistics.median(memory),
             unit="MiB",
         ),
     ]
 
 
+def rate_while_all_work(ends_s: Sequence[Sequence[float]]) -> float:
+    """Return cycles per second from when every worker ended its first until one ended its last.
+
+    Before and after, not all of them are at work. Each worker needs two cycles or more, and the
+    first of the slowest must end before the last of the quickest: else HarnessError.
+    """
+    start_s = max(worker[0] for worker in ends_s)
+    end_s = min(worker[-1] for worker in ends_s)
+    if end_s <= start_s:
+        raise HarnessError(
+            "the guests did not all work at the same time: there is no rate to tell",
+            hint="let each go through more cycles: --cycles",
+        )
+    return sum(start_s < end <= end_s for worker in ends_s for end in worker) / (end_s - start_s)
+
+
 def cold_build(spec: str, cache: Path, *, progress: Progress) -> list[Figure]:
-    """Measure a kernel from nothing: sources fetched, unpacked, configured and built."""
-    with tempfile.TemporaryDirectory(dir=cache, prefix="bench-") as name:
+    """Measure a kernel from nothing: sources fetched, unpacked, configured and built.
+
+    Nothing is there before: no sources, no lists of packages, no objects of ccache (which the
+    build of an archive does not use). The throw-away cache lies in the folder ``bench`` of the real
+    one, which has the room, and which the next measurement empties when a killed one could not.
+    """
+    folder = cache / "bench"
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_suffix(".lock")), contextlib.ExitStack() as stack:
+        shutil.rmtree(folder)
+        folder.mkdir()
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        stages = Stages(progress)
         start = time.monotonic()
         obtain_kernel(
             KernelRequest(spec=spec),
-            store=Store(Path(name)),
+            store=Store(folder),
             deadline=Deadline.after(_BUILD_DEADLINE_S),
-            progress=progress,
+            progress=stages,
         )
         seconds = time.monotonic() - start
     return [
@@ -141,24 +176,61 @@ def cold_build(spec: str, cache: Path, *, progress: Progress) -> list[Figure]:
             value=seconds,
             unit="s",
             budget=Budget(bound=Bound.AT_MOST, value=COLD_BUILD_S),
-        )
+        ),
+        Figure(
+            id="cold-build-make",
+            what="of this, make and what follows",
+            value=stages.last_s,
+            unit="s",
+        ),
     ]
 
 
-def whole_suite(spec: str, *, on_line: Callable[[str], None]) -> list[Figure]:
-    """Measure the behaviour suite with all that it needs in the cache.
+class Stages:
+    """Hands progress on, and knows how long the last stage has been going on."""
+
+    def __init__(self, progress: Progress, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._progress = progress
+        self._clock = clock
+        self._began_s = clock()
+
+    @property
+    def last_s(self) -> float:
+        """Seconds since the last stage began."""
+        return self._clock() - self._began_s
+
+    def stage(self, text: str) -> None:
+        """Begin a stage."""
+        self._began_s = self._clock()
+        self._progress.stage(text)
+
+    def count(self, done: int, total: int | None, what: str) -> None:
+        """Hand a count on."""
+        self._progress.count(done, total, what)
+
+
+def whole_suite(spec: str, accel: str, *, progress: Progress) -> list[Figure]:
+    """Measure `klp-harness test` with all that it needs in the cache.
 
     Raises HarnessError when it did not pass: the time of a broken run means nothing.
     """
+    progress.stage("the behaviour suite")
+
+    def see(line: str) -> None:
+        percent = percent_done(line)
+        if percent is not None:
+            progress.count(percent, 100, "per cent of the tests")
+
     done = run(
-        [sys.executable, "-m", "harness.cli", "test", f"--kernel={spec}"],
+        [sys.executable, "-m", "harness.cli", "test", f"--kernel={spec}", f"--accel={accel}"],
         deadline=Deadline.after(_SUITE_DEADLINE_S),
-        on_line=on_line,
+        on_line=see,
         check=False,
     )
     if done.returncode != 0:
         raise HarnessError(
             f"the suite ended with exit code {done.returncode}: its time means nothing",
+            hint="`klp-harness test` shows what failed",
             details=tuple(done.stdout.splitlines()[-10:]),
         )
     return [
@@ -172,14 +244,23 @@ def whole_suite(spec: str, *, on_line: Callable[[str], None]) -> list[Figure]:
     ]
 
 
-def private_mib(smaps_rollup: str) -> float:
-    """Return what a process has for itself, in MiB, from its /proc/PID/smaps_rollup.
+def percent_done(line: str) -> int | None:
+    """Return how far pytest is by a line of its output: it ends rows of dots with "[ 12%]"."""
+    found = re.search(r"\[ *(\d+)%\]$", line.rstrip())
+    return int(found[1]) if found else None
 
-    Pages of the template's RAM that the clone has only read are not its own, and not counted.
+
+def own_mib(smaps_rollup: str) -> float:
+    """Return the memory that a process has for itself, in MiB, by its /proc/PID/smaps_rollup.
+
+    That is its anonymous memory: QEMU's own, and each page of the template's RAM that the clone has
+    written. Private_Dirty would also count pages that the clone has only read, as long as no other
+    clone has: a page of a memfd is always dirty there, and private while one process maps it (Linux
+    fs/proc/task_mmu.c, smaps_account).
     """
-    found = re.search(r"^Private_Dirty:\s+(\d+) kB$", smaps_rollup, re.MULTILINE)
+    found = re.search(r"^Anonymous:\s+(\d+) kB$", smaps_rollup, re.MULTILINE)
     if found is None:
-        raise HarnessError("/proc/PID/smaps_rollup has no line Private_Dirty")
+        raise HarnessError("/proc/PID/smaps_rollup has no line Anonymous")
     return int(found[1]) / 1024
 
 
@@ -188,16 +269,25 @@ def _ready(_: int) -> None:
     time.sleep(0.2)
 
 
-def _cycles(bench: Bench, count: int) -> list[float]:
-    """Go through so many cycles, each on a fresh guest; return each guest's memory in MiB."""
-    memory = []
+@dataclass(frozen=True, kw_only=True)
+class _Worked:
+    """What a worker went through: when each cycle ended, on the clock all share; guests' memory."""
+
+    ends_s: tuple[float, ...]
+    memory_mib: tuple[float, ...]
+
+
+def _cycles(bench: Bench, count: int) -> _Worked:
+    """Go through so many cycles, each on a fresh guest."""
+    memory, ends = [], []
     with bench.session() as session:
         for _ in range(count):
             with session.guest(bench.kernel, name="cycle", fresh=Fresh.SNAPSHOT) as machine:
                 _cycle(machine, bench.modules)
                 rollup = Path(f"/proc/{machine.hypervisor.pid}/smaps_rollup")
-                memory.append(private_mib(rollup.read_text()))
-    return memory
+                memory.append(own_mib(rollup.read_text()))
+            ends.append(time.monotonic())
+    return _Worked(ends_s=tuple(ends), memory_mib=tuple(memory))
 
 
 def _cycle(machine: Machine, modules: Mapping[str, Path]) -> None:

@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Figures and budgets: what is computed, what is said of it, and how a missed budget ends."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from typer.testing import CliRunner
+
+import harness.cli.bench as command
+from harness.bench.figures import Bound, Budget, Figure, ratio, side
+from harness.bench.measure import (
+    RESTORE_RATIO,
+    Stages,
+    own_mib,
+    percent_done,
+    rate_while_all_work,
+)
+from harness.cli.app import app
+from harness.errors import CommandTimeout, GuestPanic, HarnessError
+from harness.kernel.progress import Silent
+from harness.report.results import BenchReport, read_report
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+# Of a real clone just connected, the only one to map its template's RAM.
+ROLLUP = """\
+558869ae2000-7ffc8cdef000 ---p 00000000 00:00 0                          [rollup]
+Rss:               75340 kB
+Pss:               62711 kB
+Pss_Dirty:         52908 kB
+Pss_Anon:          37536 kB
+Pss_File:           9803 kB
+Pss_Shmem:         15372 kB
+Shared_Clean:      22200 kB
+Shared_Dirty:          0 kB
+Private_Clean:       232 kB
+Private_Dirty:     52908 kB
+Anonymous:         37536 kB
+AnonHugePages:     20480 kB
+"""
+MET = Figure(id="a", what="one", value=1, unit="s", budget=Budget(bound=Bound.AT_MOST, value=2))
+MISSED = Figure(id="b", what="two", value=3, unit="s", budget=Budget(bound=Bound.AT_MOST, value=2))
+
+
+@pytest.mark.parametrize(
+    ("bound", "value", "holds"),
+    [
+        (Bound.AT_MOST, 1.9, True),
+        (Bound.AT_MOST, 2.0, True),
+        (Bound.AT_MOST, 2.1, False),
+        (Bound.AT_LEAST, 1.9, False),
+        (Bound.AT_LEAST, 2.0, True),
+        (Bound.AT_LEAST, 2.1, True),
+    ],
+)
+def test_a_budget_is_an_upper_or_a_lower_bound(bound: Bound, value: float, holds: bool) -> None:
+    assert Budget(bound=bound, value=2.0).holds(value) is holds
+
+
+def test_a_side_is_the_median_of_its_runs() -> None:
+    assert side("restored", "s", [0.3, 9.0, 0.2]).value == 0.3
+    assert side("restored", "s", [0.3, 9.0, 0.2]).runs == (0.3, 9.0, 0.2)
+
+
+def test_a_ratio_is_the_first_side_by_the_second_and_tells_both() -> None:
+    figure = ratio(
+        "guest-start",
+        "start of a guest",
+        side("restored", "s", [0.25]),
+        side("booted", "s", [4.0]),
+        Budget(bound=Bound.AT_MOST, value=RESTORE_RATIO),
+    )
+    assert figure.value == 0.25 / 4.0
+    assert figure.met
+    assert figure.describe() == (
+        "start of a guest: 0.0625 (restored 0.25 s against booted 4 s) - budget at most 0.0833: met"
+    )
+
+
+def test_a_missed_budget_cannot_be_overlooked() -> None:
+    assert MISSED.met is False
+    assert MISSED.describe() == "two: 3 s - budget at most 2 s: MISSED"
+
+
+def test_a_figure_without_a_budget_is_only_reported() -> None:
+    figure = Figure(id="clone-memory", what="memory of a clone", value=45.94, unit="MiB")
+    assert figure.met is None
+    assert figure.describe() == "memory of a clone: 45.9 MiB"
+
+
+def test_a_large_figure_keeps_its_digits() -> None:
+    assert Figure(id="x", what="build", value=312.6, unit="s").describe() == "build: 313 s"
+
+
+def test_a_rate_counts_only_while_all_work() -> None:
+    """Worker 1 is alone until 3 and after 7: between are its two cycles and two of worker 2."""
+    assert rate_while_all_work([[1, 5, 6, 7.0], [3, 5, 7.5]]) == (3 + 1) / 4
+
+
+def test_the_rate_of_one_worker_leaves_out_its_first_cycle() -> None:
+    assert rate_while_all_work([[10.0, 12.0, 14.0]]) == 0.5
+
+
+@pytest.mark.parametrize("ends_s", [[[1.0]], [[1.0, 2.0], [3.0, 4.0]]])
+def test_there_is_no_rate_without_a_time_when_all_work(ends_s: list[list[float]]) -> None:
+    with pytest.raises(HarnessError, match="did not all work at the same time"):
+        rate_while_all_work(ends_s)
+
+
+def test_pages_that_a_clone_only_read_are_not_its_own() -> None:
+    """Private_Dirty has them when this clone is the only one that maps them."""
+    assert own_mib(ROLLUP) == pytest.approx(37536 / 1024)
+
+
+def test_a_kernel_that_does_not_tell_the_memory_is_an_error() -> None:
+    with pytest.raises(HarnessError, match="Anonymous"):
+        own_mib("Rss: 1 kB\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "percent"),
+    [
+        ("........................................     [ 37%]\n", 37),
+        ("...............                              [100%]", 100),
+        ("[gw1] [ 37%] PASSED tests/x.py", None),
+        ("12 passed", None),
+    ],
+)
+def test_how_far_pytest_is(line: str, percent: int | None) -> None:
+    assert percent_done(line) == percent
+
+
+def test_the_last_stage_has_its_own_clock() -> None:
+    now = iter([0.0, 10.0, 25.0, 60.0])
+    stages = Stages(Silent(), clock=lambda: next(now))
+    stages.stage("downloading")
+    stages.stage("building")
+    stages.count(1, 2, "objects")
+    assert stages.last_s == 35.0
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The command with measurements that are told what to return, or what to raise."""
+    told: dict[str, Any] = {"start": [MET], "overlap": [], "build": [], "suite": []}
+
+    def answer(name: str) -> Any:
+        def measurement(*_: object, **__: object) -> list[Figure]:
+            told.setdefault("asked", []).append(name)
+            if isinstance(told[name], Exception):
+                raise told[name]
+            return list(told[name])
+
+        return measurement
+
+    @contextlib.contextmanager
+    def session(*_: object, **__: object) -> Iterator[SimpleNamespace]:
+        yield SimpleNamespace(settings=None, folder=None)
+
+    nothing = SimpleNamespace(describe=lambda: "6.1")
+    for name, stand_in in (
+        ("prepare_accel", lambda *_: SimpleNamespace(accel=SimpleNamespace(value="tcg"))),
+        ("prepare_kernel", lambda *_: nothing),
+        ("prepare_modules", lambda *_: {}),
+        ("describe_accel", lambda _: "tcg"),
+        ("run_session", session),
+        ("start_of_a_guest", answer("start")),
+        ("overlap_of_guests", answer("overlap")),
+        ("cold_build", answer("build")),
+        ("whole_suite", answer("suite")),
+    ):
+        monkeypatch.setattr(command, name, stand_in)
+    return told
+
+
+def bench(*words: str) -> tuple[int, str]:
+    result = CliRunner().invoke(app, ["bench", *words])
+    return result.exit_code, result.output
+
+
+def test_everything_is_measured_and_met_budgets_end_with_0(measured: dict[str, Any]) -> None:
+    code, said = bench()
+    assert code == 0
+    assert MET.describe() in said
+    assert measured["asked"] == ["start", "overlap", "build", "suite"]
+
+
+@pytest.mark.parametrize("words", [(), ("--quick",)])
+def test_a_missed_budget_ends_with_1(measured: dict[str, Any], words: tuple[str, ...]) -> None:
+    measured["start"] = [MET, MISSED]
+    assert bench(*words)[0] == 1
+
+
+def test_quick_says_what_it_leaves_out(measured: dict[str, Any]) -> None:
+    _, said = bench("--quick")
+    assert measured["asked"] == ["start", "overlap"]
+    assert "left out by --quick: the cold build, the behaviour suite" in said
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(CommandTimeout("too slow"), 3), (GuestPanic("the guest panicked"), 1)]
+)
+def test_a_measurement_that_fails_does_not_hide_the_others(
+    measured: dict[str, Any], error: Exception, code: int
+) -> None:
+    measured |= {"start": error, "suite": [MISSED]}
+    ended, said = bench()
+    assert ended == code
+    assert str(error) in said
+    assert MISSED.describe() in said
+
+
+def test_json_has_value_unit_budget_and_both_sides(
+    measured: dict[str, Any], tmp_path: Path
+) -> None:
+    first, second = side("8 guests", "cycles/s", [1.4]), side("1 guest", "cycles/s", [0.3])
+    budget = Budget(bound=Bound.AT_LEAST, value=4.5)
+    measured["overlap"] = [ratio("guest-overlap", "cycles", first, second, budget)]
+    file = tmp_path / "bench.json"
+    bench("--json", str(file))
+    report = read_report(file.read_text())
+    assert isinstance(report, BenchReport)
+    found = json.loads(file.read_text())["results"]
+    assert [result["id"] for result in found] == ["a", "guest-overlap"]
+    assert found[1]["value"] == pytest.approx(1.4 / 0.3)
+    assert found[1]["outcome"] == "passed"
+    assert (found[1]["budget"], found[1]["bound"]) == (4.5, "at least")
+    assert [(s["name"], s["value"], s["unit"]) for s in found[1]["sides"]] == [
+        ("8 guests", 1.4, "cycles/s"),
+        ("1 guest", 0.3, "cycles/s"),
+    ]
