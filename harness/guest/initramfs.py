@@ -43,23 +43,25 @@ _PROGRAMS = {
 }
 _KMOD_NAMES = ("insmod", "rmmod", "lsmod", "modprobe", "modinfo", "depmod")
 
+# dropbear comes before /proc: with /proc/self/exe it would execute itself anew for each connection
+# (for another address space layout), which takes an emulated guest a quarter of a connection.
 _RC = f"""#!/bin/busybox sh
 # SPDX-License-Identifier: GPL-2.0-only
 export PATH=/bin:/sbin
-mount -t proc proc /proc
-mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
 mkdir -p /dev/pts /dev/shm
 mount -t devpts devpts /dev/pts
 mount -t tmpfs tmpfs /dev/shm
+exec </dev/console >/dev/console 2>&1
+dropbear -E -s -j -k -I 0 -r /etc/dropbear/host_key -p 22 2>/run/dropbear.log
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
 mount -t tmpfs tmpfs /tmp
 mount -t debugfs debugfs /sys/kernel/debug
-mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null
-exec </dev/console >/dev/console 2>&1
+mount -t tracefs tracefs /sys/kernel/tracing
 ip link set lo up
 ip link set eth0 up
 ip addr add {GUEST_ADDRESS}/24 dev eth0
-dropbear -E -s -j -k -I 0 -r /etc/dropbear/host_key -p 22 2>/run/dropbear.log
 echo "{READY_LINE}"
 """
 

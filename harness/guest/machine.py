@@ -64,6 +64,7 @@ class Machine:
         self._ssh: SshSession | None = None
         self._agent: AgentClient | None = None
         self.hello: Hello | None = None
+        self.ssh_since_s: float | None = None
 
     # -- life ---------------------------------------------------------------------------------
 
@@ -117,6 +118,7 @@ class Machine:
             port = self.hypervisor.monitor.ssh_port(deadline=deadline)
             pulse = self.hypervisor.pulse
             self._ssh = connect(port, self._keys, pulse=pulse, deadline=deadline)
+            self.ssh_since_s = time.monotonic()
             self._agent = AgentClient(self._ssh.start([AGENT], deadline), pulse)
         self.hello = Hello.model_validate(self._call("hello", deadline=deadline))
         if self.hello.protocol != PROTOCOL_VERSION:

@@ -107,14 +107,16 @@ def build_argv(shape: GuestShape, wiring: Wiring, *, qemu: str = QEMU) -> list[s
         f"socket,id=monitor0,fd={wiring.monitor_fd}",
         "-mon",
         "chardev=monitor0,mode=control",
-        "-kernel",
-        str(shape.image),
-        "-initrd",
-        str(shape.initrd),
-        "-append",
-        " ".join([*_KERNEL_ARGS, *shape.kernel_args]),
-        *(["-incoming", "defer"] if wiring.incoming else []),
+        *_what_to_start(shape, wiring),
     ]
+
+
+def _what_to_start(shape: GuestShape, wiring: Wiring) -> list[str]:
+    if wiring.incoming:
+        # The kernel is in the RAM already; reading it again would cost time and memory.
+        return ["-incoming", "defer"]
+    arguments = " ".join([*_KERNEL_ARGS, *shape.kernel_args])
+    return ["-kernel", str(shape.image), "-initrd", str(shape.initrd), "-append", arguments]
 
 
 def _memory(memory_mib: int, wiring: Wiring) -> str:

@@ -80,6 +80,7 @@ def test_ram_of_each_kind_of_guest(wiring: Wiring, memory: str, incoming: bool) 
     argv = build_argv(SHAPE, wiring)
     assert memory in values_of(argv, "-object")
     assert ("-incoming" in argv) is incoming
+    assert ("-kernel" in argv) is not incoming
 
 
 def test_guest_that_panics_ends_qemu() -> None:
