@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * klp_test_slow_callback - a patch whose post_patch callback sleeps in gate 6.
+ *
+ * Close gate 6 first; the transition then does not end, and the lock of the
+ * livepatch subsystem is held, until the gate is opened. No function is
+ * patched. Logs "callback ..." lines, see klp_callbacks.h.
+ *
+ * klp_target_gate has to be loaded first.
+ *
+ * Serves FC-07.
+ */
+
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/kernel.h>
+#include <linux/livepatch.h>
+#include <linux/module.h>
+
+#include "klp_callbacks.h"
+#include "klp_gate.h"
+
+#define KLP_SLOW_GATE	6
+
+static void klp_slow_post_patch(struct klp_object *obj)
+{
+	klp_gate_sleep(KLP_SLOW_GATE);
+	klp_log_post_patch(obj);
+}
+
+static struct klp_func klp_no_funcs[] = {
+	{ }
+};
+
+static struct klp_object klp_slow_objs[] = {
+	{
+		.funcs = klp_no_funcs,
+		.callbacks = {
+			.pre_patch = klp_log_pre_patch,
+			.post_patch = klp_slow_post_patch,
+			.pre_unpatch = klp_log_pre_unpatch,
+			.post_unpatch = klp_log_post_unpatch,
+		},
+	},
+	{ }
+};
+
+static struct klp_patch klp_slow_patch = {
+	.mod = THIS_MODULE,
+	.objs = klp_slow_objs,
+};
+
+static int __init klp_test_slow_callback_init(void)
+{
+	return klp_enable_patch(&klp_slow_patch);
+}
+
+static void __exit klp_test_slow_callback_exit(void)
+{
+}
+
+module_init(klp_test_slow_callback_init);
+module_exit(klp_test_slow_callback_exit);
+MODULE_DESCRIPTION("Livepatch test: a post_patch callback that sleeps in a gate");
+MODULE_LICENSE("GPL");
+MODULE_INFO(livepatch, "Y");

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""``force`` and the lock of the livepatch subsystem."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.deadline import Deadline
+from harness.livepatch.gates import Gates
+from harness.livepatch.kernel_log import KernelLog
+from harness.livepatch.patch import Livepatch
+from harness.livepatch.waiting import poll
+from harness.wire import Op
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from harness.guest.machine import Machine
+
+PATCH = "klp_test_slow_callback"
+CALLBACK_GATE = 6
+
+
+@pytest.mark.behaviour("FC-07")
+def test_force_waits_for_the_lock(
+    guest: Machine,
+    livepatch: Livepatch,
+    gate: Gates,
+    kernel_log: KernelLog,
+    sample_modules: Mapping[str, Path],
+) -> None:
+    """``force`` waits for the lock while a post_patch callback sleeps, and then forces nothing."""
+    deadline = Deadline.after(120)
+    gate.close(CALLBACK_GATE)
+    # The callback may run in the loading task: this test has to go on meanwhile.
+    loading = guest.spawn("/sbin/insmod", guest.upload(sample_modules[PATCH]))
+    waiting = "/sys/class/misc/klp_gate/waiting"
+    assert poll(guest, waiting, Op.CONTAINS, f"{CALLBACK_GATE} ", deadline=deadline)
+    patch = livepatch.patch(PATCH)
+    assert patch.in_transition
+    writer = guest.spawn("sh", "-c", 'exec echo 1 >"$1"', "force", f"{patch.path}/force")
+    assert poll(guest, f"/proc/{writer.pid}/stack", Op.CONTAINS, "force_store", deadline=deadline)
+    assert len(gate.waiting(CALLBACK_GATE)) == 1
+    assert not kernel_log.matching("callback post_patch")
+    assert not kernel_log.matching("forcing remaining tasks")
+    gate.open(CALLBACK_GATE)
+    assert loading.wait(deadline) == 0
+    assert writer.wait(deadline) != 0, "EINVAL was due: no transition was left to force"
+    patch.wait_complete()
+    assert kernel_log.matching("callback post_patch vmlinux")
+    assert not kernel_log.matching("forcing remaining tasks")
+    patch.disable()
+    patch.unload()
