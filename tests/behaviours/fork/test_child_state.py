@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Which patch state a forked child starts with (klp_copy_process(), kernel/livepatch)."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.livepatch.gates import Gates
+from harness.livepatch.patch import Livepatch
+from harness.livepatch.tasks import PatchState, Tasks
+from harness.livepatch.waiting import poll
+from harness.wire import Op
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from harness.guest.machine import Machine
+
+POST_GATE = 5
+NAME = "klp_test_post_gate"
+
+
+@pytest.mark.behaviour("FO-05")
+def test_child_while_post_patch_runs(
+    guest: Machine,
+    livepatch: Livepatch,
+    tasks: Tasks,
+    gate: Gates,
+    sample_modules: Mapping[str, Path],
+) -> None:
+    """A child forked after the transition ended, while post_patch still runs, reads -1."""
+    gate.close(POST_GATE)
+    guest.spawn("busybox", "insmod", guest.upload(sample_modules[NAME]))
+    waiting = "/sys/class/misc/klp_gate/waiting"
+    assert poll(guest, waiting, Op.CONTAINS, f"{POST_GATE} ", deadline=guest.scaled(30))
+    patch = livepatch.patch(NAME)
+    assert patch.in_transition, "post_patch has been left"
+    child = guest.spawn("sleep", "1000")
+    assert tasks.get(child.pid).patch_state is PatchState.UNDEFINED
+    assert patch.in_transition, "post_patch has been left"
+    assert gate.waiting(POST_GATE)
+    gate.open(POST_GATE)
+    patch.wait_complete()
+    assert tasks.get(child.pid).patch_state is PatchState.UNDEFINED
+
+
+@pytest.mark.behaviour("FO-01")
+def test_child_inherits_state_zero(
+    guest: Machine, livepatch: Livepatch, tasks: Tasks, gate: Gates
+) -> None:
+    """A child forked during a transition by a parent in state 0 is in state 0 as well.
+
+    The parent sleeps in the old body of gate 0 when it has called clone3(), and the child in that
+    of gate 1 before it reaches user mode: neither can switch until its gate opens.
+    """
+    forker = guest.spawn("klp-fork", "0", "1")
+    assert "ready" in forker.next_line(guest.scaled(10))
+    gate.close(0)
+    gate.close(1)
+    forker.write_line("go")
+    gate[0].await_task(forker.pid)
+    patch = livepatch.load("klp_test_gate")
+    tasks.wait_all(PatchState.PATCHED, but=tasks.get(forker.pid))
+    assert tasks.get(forker.pid).patch_state is PatchState.UNPATCHED
+    gate.open(0)
+    child = json.loads(forker.next_line(guest.scaled(10)))["forked"]
+    gate[1].await_task(child)
+    assert tasks.get(child).patch_state is PatchState.UNPATCHED
+    assert patch.in_transition
+    gate.open(1)
+    patch.wait_complete()
+    assert forker.wait(guest.scaled(10)) == 0
+
+
+@pytest.mark.behaviour("FO-01")
+def test_child_inherits_state_one(
+    guest: Machine, livepatch: Livepatch, tasks: Tasks, gate: Gates
+) -> None:
+    """A child forked during a transition by a parent in state 1 is in state 1 as well."""
+    sleeper = gate.enter()
+    patch = livepatch.load("klp_test_gate")
+    tasks.wait_all(PatchState.PATCHED, but=sleeper)
+    child = guest.spawn("sleep", "1000")
+    assert tasks.get(child.pid).patch_state is PatchState.PATCHED
+    assert patch.in_transition
+    sleeper.release()
+    patch.wait_complete()
