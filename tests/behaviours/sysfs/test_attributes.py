@@ -13,6 +13,7 @@ from harness.livepatch.patch import Livepatch, Patch
 from harness.livepatch.tasks import PatchState, Tasks
 
 if TYPE_CHECKING:
+    from harness.guest.machine import Machine
     from tests.behaviours.conftest import Guestview
 
 TARGET = "klp_target_mod"
@@ -64,17 +65,22 @@ def test_rejected_writes_to_enabled(livepatch: Livepatch, view: Guestview, text:
 
 
 @pytest.mark.behaviour("SY-04")
-def test_disabled_patch_is_not_enabled_again(livepatch: Livepatch, gate: Gates) -> None:
-    """A patch whose disable has ended cannot be enabled again: EINVAL while it is still there.
-
-    The window between its end and its leaving sysfs is held open by an open file: the handle
-    answers, the patch is no longer on the list (3ec24776).
-    """
+def test_disabled_patch_is_not_enabled_again(
+    guest: Machine, livepatch: Livepatch, view: Guestview
+) -> None:
+    """A disabled patch is not enabled again, not even through a file held open (3ec24776)."""
     patch = livepatch.load("klp_test_cmdline_a", wait=True)
+    script = 'exec 3>"$1"; echo open; read _; if echo 1 >&3; then echo yes; else echo no; fi'
+    path = f"/sys/kernel/livepatch/{patch.name}/enabled"
+    writer = guest.spawn("sh", "-c", script, "writer", path)
+    assert writer.next_line(guest.scaled(10)) == "open"
     patch.disable()
     patch.wait_gone()
+    writer.write_line("go")
+    assert writer.next_line(guest.scaled(10)) == "no"
     with pytest.raises(FileNotFoundError):
         patch.write("enabled", "1")
+    assert view.cmdline() == "original"
 
 
 @pytest.mark.behaviour("SY-04")

@@ -46,25 +46,26 @@ def test_veto_during_a_blocked_transition(
 ) -> None:
     """A veto while the transition is blocked, then its end: no callback on the refused module.
 
-    The kernel must forget the module that it refused (4ff96fb5): its memory is gone.
+    The kernel must forget the module that it refused (4ff96fb5): its memory is gone. A sleeper in
+    the body of a patch that is being replaced holds the transition of the one that vetoes.
     """
+    livepatch.load("klp_test_gate", wait=True)
     sleeper = gate.enter()
-    livepatch.load("klp_test_busy", wait=True)
     kernel_log.mark()
-    blocked = livepatch.load("klp_test_gate_callbacks")
+    veto = livepatch.load(VETO, replace=True, pre_patch_ret_target=-errno.ENODEV)
     tasks.wait_all(PatchState.PATCHED, but=sleeper)
-    sleeper.release()
-    blocked.wait_complete()
-    livepatch.load(VETO, wait=True, pre_patch_ret_target=-errno.ENODEV)
-    kernel_log.mark()
-    with pytest.raises(ModuleRefused):
+    with pytest.raises(ModuleRefused) as refused:
         livepatch.load_target(TARGET)
-    veto = livepatch.patch(VETO)
+    assert refused.value.errno == errno.ENODEV
+    assert veto.in_transition
+    sleeper.release()
+    veto.wait_complete()
     veto.disable()
     veto.wait_gone()
-    after = [event for event in kernel_log.callbacks() if event.patch == VETO]
-    assert [(event.phase, event.object) for event in after] == [
+    assert [(event.phase, event.object) for event in kernel_log.callbacks()] == [
+        (CallbackPhase.PRE_PATCH, "vmlinux"),
         (CallbackPhase.PRE_PATCH, TARGET),
+        (CallbackPhase.POST_PATCH, "vmlinux"),
         (CallbackPhase.PRE_UNPATCH, "vmlinux"),
         (CallbackPhase.POST_UNPATCH, "vmlinux"),
     ]
