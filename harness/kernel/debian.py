@@ -21,7 +21,14 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from harness.errors import CommandFailed, DownloadFailed, HarnessError, MissingTool, NoSpace
+from harness.errors import (
+    CommandFailed,
+    DownloadFailed,
+    HarnessError,
+    MissingTool,
+    NoSpace,
+    UsageError,
+)
 from harness.host.process import find_program, run
 from harness.kernel.spec import NEWEST
 from harness.log import LOGGER
@@ -41,9 +48,7 @@ _KEYRINGS = (
     Path("/usr/share/keyrings/debian-archive-keyring.pgp"),
     Path("/usr/share/keyrings/debian-archive-keyring.gpg"),
 )
-# For machines whose own archive is not Debian's, Ubuntu above all: the address that Debian itself
-# gives for its archive. KLP_HARNESS_DEBIAN_MIRROR names another one.
-_PUBLIC_MIRROR = "http://mirror.invalid/debian"
+# For machines whose own archive is not Debian's, Ubuntu above all.
 _MIRROR_VARIABLE = "KLP_HARNESS_DEBIAN_MIRROR"
 _FRESH_S = {NEWEST: 24 * 3600.0}
 _FRESH_DEFAULT_S = 7 * 24 * 3600.0
@@ -276,7 +281,10 @@ def _sources_lists(state: _State, series: str, deadline: Deadline) -> Iterator[l
 
 
 def _mirrors(state: _State, deadline: Deadline) -> tuple[list[str], str | None]:
-    """Return the base URIs of Debian's archive, and of its security archive, as apt knows them."""
+    """Return the base URIs of Debian's archive, and of its security archive, as apt knows them.
+
+    Raises UsageError when it knows none, as on Ubuntu.
+    """
     named = os.environ.get(_MIRROR_VARIABLE)
     if named:
         return [named.rstrip("/")], None
@@ -297,7 +305,13 @@ def _mirrors(state: _State, deadline: Deadline) -> tuple[list[str], str | None]:
         elif suite in _DEBIAN_SUITES:
             # Another vendor's repository may use Debian's suite names: Debian's key tells.
             archives[base] = None
-    return [*archives] or [_PUBLIC_MIRROR], security
+    if not archives:
+        raise UsageError(
+            "apt on this machine knows no archive of Debian, which has the kernel's sources",
+            hint=f"{_MIRROR_VARIABLE}=http://MIRROR/debian names one; or give a source tree, or a "
+            "tarball",
+        )
+    return [*archives], security
 
 
 def _offered(state: _State, series: str, deadline: Deadline) -> Package | None:
