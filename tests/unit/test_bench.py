@@ -23,7 +23,6 @@ from harness.bench.measure import (
 from harness.cli.app import app
 from harness.errors import CommandTimeout, GuestPanic, HarnessError
 from harness.kernel.progress import Silent
-from harness.log import LOGGER
 from harness.report.results import BenchReport, read_report
 
 if TYPE_CHECKING:
@@ -179,16 +178,6 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     ):
         monkeypatch.setattr(command, name, stand_in)
     return told
-
-
-@pytest.fixture(autouse=True)
-def log_left_as_it_was() -> Iterator[None]:
-    """The command sends the log to a stream that is closed with the test: later tests log too."""
-    handlers, level, propagate = LOGGER.handlers[:], LOGGER.level, LOGGER.propagate
-    yield
-    LOGGER.handlers[:] = handlers
-    LOGGER.setLevel(level)
-    LOGGER.propagate = propagate
 
 
 def bench(*words: str) -> tuple[int, str]:
