@@ -2,7 +2,7 @@
 # What a person types here. Every target first sets up what it needs: system packages where it may, the
 # virtual environment, and then the command itself builds the kernel. The second run reuses all of it.
 #
-# ARGS="..." hands arguments on to klp-harness, for example make test ARGS="--kernel 6.1 -k TR_01".
+# ARGS="..." hands arguments on to klp-harness, for example make test ARGS="--kernel 6.1 -k TR-01".
 # PYTHON=... chooses the interpreter; it must be 3.11 or later.
 
 .DEFAULT_GOAL := help

@@ -31,10 +31,10 @@ def passed(node: pytest.Item) -> bool:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Let a test's reports, JUnit's too, name the rules that it proves."""
-    item.user_properties += [
-        ("behaviour", rule) for marker in item.iter_markers("behaviour") for rule in marker.args
-    ]
+    """Let a test's reports, JUnit's too, name the rules that it proves, and -k select by them."""
+    rules = [rule for marker in item.iter_markers("behaviour") for rule in marker.args]
+    item.user_properties += [("behaviour", rule) for rule in rules]
+    item.extra_keyword_matches.update(rules)
 
 
 @pytest.hookimpl(wrapper=True)
