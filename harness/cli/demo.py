@@ -45,7 +45,7 @@ Try next:
   klp-harness run klp_test_callbacks_a   load, watch and unload a patch with callbacks
   klp-harness run YOUR_PATCH.ko          the same with your own, built for this kernel
   klp-harness boot klp_test_cmdline_a    a shell in a guest, the module in /root
-  klp-harness test -k TR                 the rules of the transition, each on a fresh guest
+  klp-harness test -k TR-                the rules of the transition, each on a fresh guest
   klp-harness --help                     everything else"""
 
 
