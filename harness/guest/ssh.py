@@ -180,6 +180,10 @@ class SshSession:
 
     @staticmethod
     def _feed(channel: paramiko.Channel, data: bytes, deadline: Deadline) -> None:
+        """Send standard input; a command that ends without reading it is judged by its exit code.
+
+        A connection that ended closes its channels too: the wait for the command finds that.
+        """
         channel.settimeout(max(deadline.remaining_s, 0.001))
         try:
             channel.sendall(data)
@@ -187,7 +191,8 @@ class SshSession:
         except TimeoutError:
             raise
         except _FAILURES as error:
-            raise LostConnection(f"the SSH connection ended: {error}") from error
+            if not channel.closed:
+                raise LostConnection(f"the SSH connection ended: {error}") from error
         finally:
             channel.settimeout(None)
 

@@ -72,6 +72,13 @@ def test_cpus_by_marker(guest: Machine) -> None:
     assert guest.run(["nproc"]).stdout.strip() == "4"
 
 
+def test_command_that_never_reads_its_input(guest: Machine) -> None:
+    """Input beyond what the channel holds is dropped when its command ends, as in a pipe."""
+    for command, code in (("true", 0), ("false", 1)):
+        assert guest.run([command], stdin="x" * (8 << 20)).code == code
+    assert guest.run(["wc", "-c"], stdin="x" * (8 << 20)).stdout.split() == [str(8 << 20)]
+
+
 def test_guest_reaches_no_network(guest: Machine) -> None:
     """A guest reaches neither the host nor beyond, though it has a network card."""
     with socket.create_server(("127.0.0.1", 0)) as server:
