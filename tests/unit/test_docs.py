@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The documents name what exists: files, headings, commands, options, variables, rules."""
+"""The documents name what exists: files, headings, commands, options, variables."""
 
 from __future__ import annotations
 
-import ast
 import re
 import shlex
 import sys
-from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,19 +17,16 @@ from harness.deadline import Deadline
 from harness.host.process import run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = sorted(
     path for pattern in ("*.md", "docs/*.md", "[!.]*/README.md") for path in ROOT.glob(pattern)
 )
-TABLE = ROOT / "docs" / "behaviours.md"
-SUITE = ROOT / "tests" / "behaviours"
 
 _FENCE = re.compile(r"^```.*?^```$", re.M | re.S)
 _LINK = re.compile(r"\[[^\]]+\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^#+ (.+)$", re.M)
-_ROW = re.compile(r"^\| ([A-Z]{2}-\d{2}) \| (.+) \| (.+) \|$", re.M)
 _VARIABLE = re.compile(r"\bKLP_HARNESS_\w+")
 _MAKE = re.compile(r"\bmake ([a-z]+)(?=$|[^\w])")
 
@@ -104,22 +99,6 @@ def words_for_pytest(words: tuple[str, ...]) -> list[str]:
     parsed = command.make_context(name, rest, parent=context).params
     left = [word for word in parsed.get("arguments") or () if word.startswith("-")]
     return [word.partition("=")[0] for word in left]
-
-
-def marked_tests() -> Mapping[str, set[str]]:
-    """Return the behaviour suite's files for each rule id that a test carries."""
-    found = defaultdict(set)
-    for path in SUITE.rglob("test_*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and ast.unparse(node.func) == "pytest.mark.behaviour":
-                for argument in node.args:
-                    found[ast.literal_eval(argument)].add(str(path.relative_to(SUITE)))
-    return found
-
-
-def table_rows(text: str) -> dict[str, set[str]]:
-    """Return the files that each row of the table names."""
-    return {rule: set(re.findall(r"\[([^\]]+)\]", tests)) for rule, _, tests in _ROW.findall(text)}
 
 
 @pytest.fixture(scope="module")
@@ -202,24 +181,6 @@ def test_variables_are_read_by_the_code() -> None:
     named = {name for path in DOCS for name in _VARIABLE.findall(path.read_text())}
     assert named
     assert [name for name in named if f'"{name}"' not in code] == []
-
-
-def test_every_rule_with_a_test_is_in_the_table() -> None:
-    """docs/behaviours.md has a row for each rule that has a test, with the files of its tests."""
-    rows, tests = table_rows(TABLE.read_text()), marked_tests()
-    missing = {rule: files for rule, files in tests.items() if rows.get(rule) != files}
-    assert missing == {}, "rows to add or to mend"
-    assert set(rows) - set(tests) == set(), "rows without a test"
-
-
-def test_the_table_is_in_order() -> None:
-    text = TABLE.read_text()
-    ids = [rule for rule, _, _ in _ROW.findall(text)]
-    assert len(ids) == len(set(ids))
-    for section in text.split("\n## ")[1:]:
-        part = [rule for rule, _, _ in _ROW.findall(section)]
-        assert part == sorted(part)
-        assert {rule.partition("-")[0] for rule in part} == {section[:2]}
 
 
 # -- each check finds what it looks for

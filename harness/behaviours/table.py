@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The table of rules. ``table.toml`` beside this file is its one home and travels in the wheel."""
+
+from __future__ import annotations
+
+import tomllib
+from enum import StrEnum
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from harness.errors import HarnessError
+
+TABLE = Path(__file__).with_name("table.toml")
+ALL = "all"
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Expected(StrEnum):
+    """What a rule comes to on a kernel that is as it should be, or as it is known to be."""
+
+    PASSED = "passed"
+    EXPECTED_FAILURE = "expected-failure"
+    NOT_APPLICABLE = "not-applicable"
+
+
+class Expectation(_Model):
+    """What is known of a rule on some kernels: ``series`` as in the table, or "all"."""
+
+    series: tuple[str, ...]
+    outcome: Expected
+    why: str
+
+
+class Section(_Model):
+    """Rules of one kind. ``id`` begins each of their ids; all of them rest on ``source``."""
+
+    id: str
+    title: str
+    source: str
+
+
+class Rule(_Model):
+    """A rule of the kernel's livepatch subsystem.
+
+    ``source`` are commits of the kernel and names of mails that it rests on beyond its section's
+    source, ``public`` the public test suites that test it too; "none" when none was found.
+    """
+
+    id: str
+    holds: str
+    source: tuple[str, ...]
+    public: tuple[str, ...]
+    expect: tuple[Expectation, ...] = ()
+
+    @property
+    def section(self) -> str:
+        """The id of its section."""
+        return self.id.partition("-")[0]
+
+    def expected(self, version: str) -> Expectation | None:
+        """Return what is known of it on a kernel release such as 6.1.192; None: it passes."""
+        for expectation in self.expect:
+            if any(_of_series(version, series) for series in expectation.series):
+                return expectation
+        return None
+
+
+class Table(_Model):
+    """All rules, in order, with ``pending``: those that have no test yet."""
+
+    series: tuple[str, ...]
+    pending: tuple[str, ...]
+    sources: dict[str, str]
+    section: tuple[Section, ...]
+    rule: tuple[Rule, ...]
+
+    def rules_of(self, section: Section) -> tuple[Rule, ...]:
+        """Return the rules of one section, in order."""
+        return tuple(rule for rule in self.rule if rule.section == section.id)
+
+
+def load_table(path: Path = TABLE) -> Table:
+    """Return the table; raises HarnessError when it cannot be read: the installation is broken."""
+    try:
+        return Table.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except (OSError, tomllib.TOMLDecodeError, ValidationError) as error:
+        raise HarnessError(f"the table of rules {path.name} cannot be read: {error}") from error
+
+
+def _of_series(version: str, series: str) -> bool:
+    return series == ALL or version == series or version.startswith((f"{series}.", f"{series}-"))
