@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.deadline import Deadline, wait_until
@@ -29,7 +30,6 @@ from harness.klog.splats import Category, Splat
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 _START_S = 20.0
 _SETTLE_S = 3.0
@@ -109,6 +109,14 @@ class Hypervisor:
         """QEMU's process id."""
         assert self._process is not None
         return self._process.pid
+
+    def cpu_ns(self) -> int:
+        """Return the CPU time of all QEMU's threads so far, in nanoseconds; 0 when it is gone."""
+        total = 0
+        for path in Path(f"/proc/{self.pid}/task").glob("*/schedstat"):
+            with contextlib.suppress(OSError):
+                total += int(path.read_text().split()[0])
+        return total
 
     def expect_splat(self, pattern: str) -> None:
         """Declare a splat: one whose title or text matches is not an error."""

@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     from harness.host.cache import Store
 
 READY_LINE = "klp-harness: guest is ready"
-QUIET_LINE = "klp-harness: guest is quiet"
-QUIET_PROGRAM = "/sbin/klp-quiet"
+IDLE_LINE = "klp-sshd: no connection is open"
 GUEST_ADDRESS = "10.0.2.15"
 MODULE_DIR = "/lib/modules/klp"
 _CPIO_S = 60
@@ -43,8 +42,6 @@ _PROGRAMS = {
 }
 _KMOD_NAMES = ("insmod", "rmmod", "lsmod", "modprobe", "modinfo", "depmod")
 
-# dropbear comes before /proc: with /proc/self/exe it would execute itself anew for each connection
-# (for another address space layout), which takes an emulated guest a quarter of a connection.
 _RC = f"""#!/bin/busybox sh
 # SPDX-License-Identifier: GPL-2.0-only
 export PATH=/bin:/sbin
@@ -53,7 +50,6 @@ mkdir -p /dev/pts /dev/shm
 mount -t devpts devpts /dev/pts
 mount -t tmpfs tmpfs /dev/shm
 exec </dev/console >/dev/console 2>&1
-dropbear -E -s -j -k -I 0 -r /etc/dropbear/host_key -p 22 2>/run/dropbear.log
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t tmpfs tmpfs /tmp
@@ -62,20 +58,11 @@ mount -t tracefs tracefs /sys/kernel/tracing
 ip link set lo up
 ip link set eth0 up
 ip addr add {GUEST_ADDRESS}/24 dev eth0
+klp-sshd 22 dropbear -i -s -j -k -I 0 -r /etc/dropbear/host_key
 echo "{READY_LINE}"
 """
 
-# Says on the console when the last SSH connection is gone, so that a snapshot holds none.
-_QUIET = f"""#!/bin/sh
-# SPDX-License-Identifier: GPL-2.0-only
-exec </dev/null >/dev/null 2>&1
-while [ "$(pidof dropbear | wc -w)" -gt 1 ]; do
-	usleep 20000
-done
-echo "<6>{QUIET_LINE}" >/dev/kmsg
-"""
-
-_SCRIPTS = {"/etc/rc": _RC, QUIET_PROGRAM: _QUIET}
+_SCRIPTS = {"/etc/rc": _RC}
 
 _TEXT_FILES = {
     "/etc/inittab": "::sysinit:/etc/rc\n",

@@ -90,7 +90,7 @@ def build_argv(shape: GuestShape, wiring: Wiring, *, qemu: str = QEMU) -> list[s
         "-netdev",
         f"user,id={NETDEV_ID},restrict=on,ipv6=off,hostfwd=tcp:127.0.0.1:0-:{_SSH_PORT}",
         "-device",
-        f"virtio-net-pci,netdev={NETDEV_ID},romfile=",
+        f"virtio-net-pci,netdev={NETDEV_ID},romfile=,guest_announce=off",
         "-object",
         "rng-builtin,id=rng0",
         "-device",

@@ -14,11 +14,12 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.deadline import Deadline
+from harness.deadline import Deadline, wait_until
 from harness.errors import KlpError, LostConnection, QemuFailed
 from harness.guest.hypervisor import Hypervisor
-from harness.guest.initramfs import QUIET_LINE, QUIET_PROGRAM
+from harness.guest.initramfs import IDLE_LINE
 from harness.guest.machine import Machine
+from harness.log import LOGGER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 _SAVE_S = 20.0
 _QUIET_S = 15.0
+_REST_S = 2.0
+_REST_LOOK_S = 0.1
+_REST_NS = 5_000_000
 # "events" makes QEMU tell when the state of a migration changes: nothing to poll for.
 _CAPABILITIES = {
     "capabilities": [
@@ -85,9 +89,8 @@ def template(
             machine.connect()
             machine.tasks()
             machine.klog()
-            machine.run(["sh", "-c", f"setsid {QUIET_PROGRAM} &"])
-            machine.disconnect()
-            _await_quiet(machine)
+            _disconnect(machine)
+            _await_rest(hypervisor, machine.scaled(_REST_S))
             _save(hypervisor, state_path, deadline=deadline)
         yield Template(shape=shape, ram_path=ram_path, state_path=state_path)
     finally:
@@ -111,16 +114,34 @@ def restored_guest(
         yield machine
 
 
-def _await_quiet(machine: Machine) -> None:
+def _disconnect(machine: Machine) -> None:
+    """Disconnect, and wait until the guest has a server ready for its next connection."""
     console = machine.hypervisor.console
+    before = len(console.text())
+    machine.disconnect()
     if not machine.hypervisor.pulse.wait(
-        lambda: console.contains(QUIET_LINE),
+        lambda: IDLE_LINE in console.text()[before:],
         machine.scaled(_QUIET_S),
         between=machine.hypervisor.check,
     ):
         raise machine.hypervisor.explain(
             LostConnection("the template's SSH connection does not end in the guest")
         )
+
+
+def _await_rest(hypervisor: Hypervisor, deadline: Deadline) -> None:
+    """Wait until the guest has hardly anything to do: each clone would have to do the rest of it.
+
+    A guest that never rests is saved as it is, which costs time and is not wrong.
+    """
+    looks_ns: list[int] = []
+
+    def rests() -> bool:
+        looks_ns.append(hypervisor.cpu_ns())
+        return len(looks_ns) > 1 and looks_ns[-1] - looks_ns[-2] < _REST_NS
+
+    if not wait_until(rests, deadline, interval_s=_REST_LOOK_S):
+        LOGGER.info("the template does not come to rest; its clones start a little slower")
 
 
 def _save(hypervisor: Hypervisor, path: Path, *, deadline: Deadline) -> None:

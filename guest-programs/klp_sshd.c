@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Gives each connection to an SSH server that has started before it came.
+ *
+ *	klp-sshd PORT SERVER [ARGUMENT]...
+ *
+ * SERVER serves one connection on its standard input and output, as from
+ * inetd. One that has begun, and waits for its client, is kept whenever no
+ * connection is open. So a saved guest holds a server that is ready, and none
+ * of its clones has to start one, which is most of the work of a first
+ * connection under emulation.
+ *
+ * Returns when it listens, and goes on in the background. Says on the console
+ * when no connection is open any more and the next server is ready.
+ */
+
+#include <arpa/inet.h>
+#include <err.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#include "klp_common.h"
+
+#define MOST_SESSIONS	16
+#define BACKLOG		8
+#define USAGE_EXIT	2
+#define EXEC_EXIT	127
+#define IDLE_LINE	"<6>klp-sshd: no connection is open\n"
+
+/* What one side has said and the other has not taken yet. */
+struct flow {
+	int from;
+	int to;
+	bool ended;		/* nothing more comes */
+	bool passed_on;		/* and the other side knows */
+	size_t begin;
+	size_t end;
+	char data[32768];
+};
+
+struct session {
+	bool is_open;
+	struct flow up;		/* client to server */
+	struct flow down;
+};
+
+static struct session sessions[MOST_SESSIONS];
+static char **server_argv;
+static int spare = -1;		/* our end of the server that waits */
+static bool is_told;		/* that no connection is open */
+
+/* Returns our end of its socket. */
+static int start_server(void)
+{
+	int ends[2];
+	pid_t pid;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends))
+		err(1, "socketpair");
+	pid = fork();
+	if (pid < 0)
+		err(1, "fork");
+	if (!pid) {
+		signal(SIGCHLD, SIG_DFL);
+		signal(SIGPIPE, SIG_DFL);
+		if (dup2(ends[1], STDIN_FILENO) < 0 || dup2(ends[1], STDOUT_FILENO) < 0)
+			_exit(EXEC_EXIT);
+		execvp(server_argv[0], server_argv);
+		_exit(EXEC_EXIT);
+	}
+	close(ends[1]);
+	fcntl(ends[0], F_SETFL, O_NONBLOCK);
+	return ends[0];
+}
+
+static int listen_on(long long port)
+{
+	struct sockaddr_in address = {
+		.sin_family = AF_INET,
+		.sin_port = htons(port),
+	};
+	int yes = 1;
+	int fd;
+
+	fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		err(1, "socket");
+	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes)) ||
+	    bind(fd, (struct sockaddr *)&address, sizeof(address)) || listen(fd, BACKLOG))
+		err(1, "port %lld", port);
+	return fd;
+}
+
+static struct session *free_session(void)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(sessions); i++)
+		if (!sessions[i].is_open)
+			return &sessions[i];
+	return NULL;
+}
+
+static size_t open_sessions(void)
+{
+	size_t open = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(sessions); i++)
+		open += sessions[i].is_open;
+	return open;
+}
+
+static void begin_flow(struct flow *flow, int from, int to)
+{
+	flow->from = from;
+	flow->to = to;
+	flow->ended = false;
+	flow->passed_on = false;
+	flow->begin = 0;
+	flow->end = 0;
+}
+
+static void take_client(int listening)
+{
+	struct session *session = free_session();
+	int server, client;
+
+	client = accept4(listening, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	if (client < 0)
+		return;
+	server = spare >= 0 ? spare : start_server();
+	spare = -1;
+	is_told = false;
+	begin_flow(&session->up, client, server);
+	begin_flow(&session->down, server, client);
+	session->is_open = true;
+}
+
+/* Moves what can be moved without waiting. */
+static void move(struct flow *flow)
+{
+	ssize_t done;
+
+	if (flow->begin == flow->end && !flow->ended) {
+		done = read(flow->from, flow->data, sizeof(flow->data));
+		if (done > 0) {
+			flow->begin = 0;
+			flow->end = done;
+		} else if (!done || (errno != EAGAIN && errno != EINTR)) {
+			flow->ended = true;
+		}
+	}
+	if (flow->begin < flow->end) {
+		done = write(flow->to, flow->data + flow->begin, flow->end - flow->begin);
+		if (done > 0) {
+			flow->begin += done;
+		} else if (errno != EAGAIN && errno != EINTR) {
+			flow->begin = flow->end;
+			flow->ended = true;
+		}
+	}
+	if (flow->ended && flow->begin == flow->end && !flow->passed_on) {
+		shutdown(flow->to, SHUT_WR);
+		flow->passed_on = true;
+	}
+}
+
+/* Is over when the server has ended, and all that it said has been passed on. */
+static void serve(struct session *session)
+{
+	move(&session->up);
+	move(&session->down);
+	if (!session->down.passed_on)
+		return;
+	close(session->up.from);
+	close(session->down.from);
+	session->is_open = false;
+}
+
+static void tell_idle(void)
+{
+	int log = open("/dev/kmsg", O_WRONLY | O_CLOEXEC);
+
+	if (log < 0)
+		return;
+	write_all(log, IDLE_LINE, strlen(IDLE_LINE));
+	close(log);
+}
+
+static void keep_spare(void)
+{
+	ssize_t said;
+	char byte;
+
+	if (is_told || open_sessions())
+		return;
+	if (spare < 0)
+		spare = start_server();
+	said = recv(spare, &byte, 1, MSG_PEEK);
+	if (said < 0)
+		return;
+	is_told = true;
+	if (said) {
+		tell_idle();
+	} else {
+		/* It is dead; the next client gets another. */
+		close(spare);
+		spare = -1;
+	}
+}
+
+static void watch(struct pollfd *polled, const struct flow *flow)
+{
+	bool is_empty = flow->begin == flow->end;
+
+	polled[0].fd = is_empty && !flow->ended ? flow->from : -1;
+	polled[0].events = POLLIN;
+	polled[1].fd = is_empty ? -1 : flow->to;
+	polled[1].events = POLLOUT;
+}
+
+int main(int argc, char **argv)
+{
+	struct pollfd polled[2 + MOST_SESSIONS * 4];
+	long long port;
+	int listening;
+
+	if (argc < 3 || !parse_number(argv[1], 65535, &port))
+		errx(USAGE_EXIT, "usage: klp-sshd PORT SERVER [ARGUMENT]...");
+	server_argv = argv + 2;
+	listening = listen_on(port);
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGCHLD, SIG_IGN);
+	if (daemon(0, 0))
+		err(1, "cannot go to the background");
+	for (;;) {
+		keep_spare();
+		polled[0].fd = free_session() ? listening : -1;
+		polled[0].events = POLLIN;
+		polled[1].fd = is_told ? -1 : spare;
+		polled[1].events = POLLIN;
+		for (size_t i = 0; i < MOST_SESSIONS; i++) {
+			struct pollfd *at = &polled[2 + i * 4];
+
+			for (int j = 0; j < 4; j++)
+				at[j].fd = -1;
+			if (!sessions[i].is_open)
+				continue;
+			watch(at, &sessions[i].up);
+			watch(at + 2, &sessions[i].down);
+		}
+		if (poll(polled, ARRAY_SIZE(polled), -1) < 0)
+			continue;
+		if (polled[0].revents)
+			take_client(listening);
+		for (size_t i = 0; i < MOST_SESSIONS; i++)
+			if (sessions[i].is_open)
+				serve(&sessions[i]);
+	}
+}
