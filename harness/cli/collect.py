@@ -74,7 +74,8 @@ class Collector:
                 outcome=test.outcome,
                 seconds=test.seconds,
                 rules=tuple(sorted({str(v) for name, v in test.properties if name == _RULE})),
-                kernel=next((str(v) for name, v in test.properties if name == "kernel"), None),
+                kernel=_property(test, "kernel"),
+                kernel_digest=_property(test, "kernel_digest"),
                 detail=test.detail,
             )
             for nodeid, test in self._tests.items()
@@ -108,6 +109,10 @@ class Collector:
                 return ExitCode.USAGE
             case _:
                 return ExitCode.HARNESS
+
+
+def _property(test: _Test, wanted: str) -> str | None:
+    return next((str(value) for name, value in test.properties if name == wanted), None)
 
 
 _WORST = (CheckOutcome.FAILED, CheckOutcome.ERROR)

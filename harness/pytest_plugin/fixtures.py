@@ -94,14 +94,16 @@ def template(kernel: Kernel, klp_session: Session) -> KernelTemplate:
 def guest(template: KernelTemplate, request: pytest.FixtureRequest) -> Iterator[Machine]:
     """A fresh guest, this test's own. Marker ``smp(n)`` chooses its CPUs."""
     node = request.node
-    _require_features(node, template.kernel)
     accel = choose(request.config)
     node.user_properties += [
         ("kernel", template.kernel.describe()),
+        ("kernel_digest", template.kernel.digest),
         ("accelerator", f"{accel.accel} ({accel.reason})"),
         ("config_digest", template.kernel.config_digest),
         ("compiler", template.kernel.compiler),
     ]
+    # After them: a test that is skipped says on which kernel.
+    _require_features(node, template.kernel)
     smp = node.get_closest_marker("smp")
     with template.session.guest(
         template.kernel, name=node.name, cpus=smp.args[0] if smp else None

@@ -70,7 +70,12 @@ def _case(result: Result, command: str) -> ET.Element:
             _child(case, "failure", message, text)
         case CheckOutcome.ERROR:
             _child(case, "error", message, text)
-        case CheckOutcome.SKIPPED | CheckOutcome.EXPECTED_FAILURE:
+        case (
+            CheckOutcome.SKIPPED
+            | CheckOutcome.EXPECTED_FAILURE
+            | CheckOutcome.NOT_APPLICABLE
+            | CheckOutcome.NOT_RUN
+        ):
             _child(case, "skipped", message or result.outcome.value, "")
         case _:
             pass

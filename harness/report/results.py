@@ -9,90 +9,75 @@ from __future__ import annotations
 
 import json
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import Field, TypeAdapter
+
+from harness.report.base import (
+    CheckOutcome,
+    ErrorFacts,
+    HostFacts,
+    KernelFacts,
+    Model,
+    Outcome,
+    ResultBase,
+)
+from harness.report.rules import BehaviourResult, ClassifyResult, Leave, Switch
+
+__all__ = [
+    "BehaviourReport",
+    "BehaviourResult",
+    "BenchReport",
+    "BenchResult",
+    "BenchSide",
+    "Callback",
+    "CheckOutcome",
+    "ClassifyReport",
+    "ClassifyResult",
+    "DoctorReport",
+    "DoctorResult",
+    "ErrorFacts",
+    "HostFacts",
+    "KernelFacts",
+    "KernelReport",
+    "KernelResult",
+    "Mark",
+    "Outcome",
+    "Phase",
+    "Report",
+    "Result",
+    "RunReport",
+    "RunResult",
+    "StateChange",
+    "TaskHistory",
+    "TaskSwitch",
+    "TestReport",
+    "TestResult",
+    "make_report",
+    "read_report",
+    "schema_text",
+    "to_json",
+]
 
 SCHEMA_VERSION: Literal[1] = 1
 
 
-class Outcome(StrEnum):
-    """What a whole command came to: exit code 0, 1, or anything else."""
+class TestResult(ResultBase):
+    """One test. ``rules`` are the ids of the behaviours it proves.
 
-    PASSED = "passed"
-    FAILED = "failed"
-    ERROR = "error"
-
-
-class CheckOutcome(StrEnum):
-    """What one result came to. ``error``: the harness or host failed, which judges nothing."""
-
-    PASSED = "passed"
-    WARNED = "warned"
-    FAILED = "failed"
-    ERROR = "error"
-    SKIPPED = "skipped"
-    EXPECTED_FAILURE = "expected-failure"
-
-
-class _Model(BaseModel):
-    # What has a default is written all the same: a reader may rely on every field.
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", json_schema_serialization_defaults_required=True
-    )
-
-
-class ErrorFacts(_Model):
-    """A failure in words: ``kind`` is a class of harness.errors, ``fault`` says whose it is."""
-
-    kind: str
-    fault: Literal["kernel", "usage", "harness", "interrupted"]
-    message: str
-    hint: str | None = None
-    details: tuple[str, ...] = ()
-    logs: str | None = None
-
-
-class HostFacts(_Model):
-    """The machine that ran the command. ``memory_mib`` is what it has in all."""
-
-    system: str
-    kernel: str
-    cpus: int
-    memory_mib: int
-    python: str
-
-
-class KernelFacts(_Model):
-    """A kernel under test: the spec as typed, the release, and what identifies the build."""
-
-    spec: str
-    version: str
-    digest: str
-    config_digest: str
-    compiler: str
-    source: str
-
-
-class _Result(_Model):
-    id: str
-    outcome: CheckOutcome
-    seconds: float = Field(ge=0)
-
-
-class TestResult(_Result):
-    """One test. ``rules`` are the ids of the behaviours it proves; ``kernel`` is a release."""
+    ``kernel`` is a release with its origin, ``kernel_digest`` names its build; None: no guest ran.
+    """
 
     __test__ = False
 
     rules: tuple[str, ...] = ()
     kernel: str | None = None
+    kernel_digest: str | None = None
     detail: str | None = None
 
 
-class TaskSwitch(_Model):
+class TaskSwitch(Model):
     """A task that came from one patch state to the other, when that was first seen."""
 
     at_s: float
@@ -103,7 +88,7 @@ class TaskSwitch(_Model):
     after: int
 
 
-class Callback(_Model):
+class Callback(Model):
     """A callback as the kernel log tells of it. ``state`` is that of the target module, or "-"."""
 
     at_s: float
@@ -113,7 +98,7 @@ class Callback(_Model):
     state: str
 
 
-class Phase(_Model):
+class Phase(Model):
     """One transition: ``direction`` is where it went, ``end_s`` is None when it did not end."""
 
     direction: Literal["patching", "unpatching"]
@@ -122,14 +107,14 @@ class Phase(_Model):
     switches: tuple[TaskSwitch, ...]
 
 
-class StateChange(_Model):
+class StateChange(Model):
     """A task's patch state from that moment on; None: the task is gone."""
 
     at_s: float
     state: int | None
 
 
-class TaskHistory(_Model):
+class TaskHistory(Model):
     """All patch states that one task was seen in."""
 
     tid: int
@@ -138,14 +123,14 @@ class TaskHistory(_Model):
     changes: tuple[StateChange, ...]
 
 
-class Mark(_Model):
+class Mark(Model):
     """Something worth a mark on the time axis."""
 
     at_s: float
     what: str
 
 
-class RunResult(_Result):
+class RunResult(ResultBase):
     """A livepatch module, loaded, watched and unloaded. ``id`` is the module's name.
 
     All times are seconds since recording began, by the guest's monotonic clock. ``phases`` names
@@ -165,14 +150,14 @@ class RunResult(_Result):
     error: ErrorFacts | None = None
 
 
-class DoctorResult(_Result):
+class DoctorResult(ResultBase):
     """One thing that the harness needs from the host, and how to get it."""
 
     detail: str
     hint: str | None = None
 
 
-class KernelResult(_Result):
+class KernelResult(ResultBase):
     """A kernel in the cache. ``size_mib`` is what it takes on disk, ``last_used`` ISO 8601."""
 
     version: str | None = None
@@ -182,7 +167,7 @@ class KernelResult(_Result):
     last_used: str | None = None
 
 
-class BenchSide(_Model):
+class BenchSide(Model):
     """One side of a ratio: the median of its runs."""
 
     name: str
@@ -191,7 +176,7 @@ class BenchSide(_Model):
     runs: tuple[float, ...]
 
 
-class BenchResult(_Result):
+class BenchResult(ResultBase):
     """A figure. A ratio has two sides, and its value is the first by the second."""
 
     what: str
@@ -202,7 +187,7 @@ class BenchResult(_Result):
     sides: tuple[BenchSide, ...] = ()
 
 
-class _Report(_Model):
+class _Report(Model):
     """What every command says of itself.
 
     ``kernel`` is set when the command ran on one kernel; ``kernels`` has them all.
@@ -260,8 +245,40 @@ class BenchReport(_Report):
     results: tuple[BenchResult, ...] = ()
 
 
-Result = TestResult | RunResult | DoctorResult | KernelResult | BenchResult
-Report = TestReport | RunReport | DoctorReport | KernelReport | BenchReport
+class BehaviourReport(_Report):
+    """``klp-harness behaviours``: one result for each rule."""
+
+    command: Literal["behaviours"] = "behaviours"
+    results: tuple[BehaviourResult, ...] = ()
+
+
+class ClassifyReport(_Report):
+    """``klp-harness classify``: ``leave`` and ``switch`` are the kernel's; None: not found."""
+
+    command: Literal["classify"] = "classify"
+    leave: Leave | None = None
+    switch: Switch | None = None
+    results: tuple[ClassifyResult, ...] = ()
+
+
+Result = (
+    TestResult
+    | RunResult
+    | DoctorResult
+    | KernelResult
+    | BenchResult
+    | BehaviourResult
+    | ClassifyResult
+)
+Report = (
+    TestReport
+    | RunReport
+    | DoctorReport
+    | KernelReport
+    | BenchReport
+    | BehaviourReport
+    | ClassifyReport
+)
 _REPORT: TypeAdapter[Report] = TypeAdapter(Annotated[Report, Field(discriminator="command")])
 
 
