@@ -48,3 +48,8 @@ def runs_root() -> Path:
     """Return the folder that keeps logs and artefacts of runs; KLP_HARNESS_RUNS overrides it."""
     override = os.environ.get("KLP_HARNESS_RUNS")
     return Path(override) if override else platformdirs.user_state_path("klp-harness") / "runs"
+
+
+def results_root() -> Path:
+    """Return the folder that keeps what the tests of each rule last came to, beside the runs."""
+    return runs_root() / "behaviours"

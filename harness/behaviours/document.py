@@ -20,7 +20,7 @@ _HEAD = """\
 
 One row is one rule of the kernel's livepatch subsystem. Each has tests that carry its id
 (`@pytest.mark.behaviour("TR-01")`), run on a fresh guest, and fail when the rule is broken.
-The command `behaviours` prints this table with the tests of each rule and what they last came to on
+`klp-harness behaviours` prints this table with the tests of each rule and what they last came to on
 each kernel; `klp-harness test -k TR-01` runs them.
 
 This file is made from `harness/behaviours/table.toml` by

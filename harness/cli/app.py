@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from harness import __version__
-from harness.cli import bench, boot, demo, doctor, kernel, run, test
+from harness.cli import behaviours, bench, boot, demo, doctor, kernel, run, test
 from harness.report.terminal import Terminal, log_to
 
 app = typer.Typer(
@@ -55,6 +55,9 @@ app.command(
     # What it does not know is pytest's.
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": True},
 )(test.run_tests)
+app.command("behaviours", short_help="The rules, their tests, and the last results.")(
+    behaviours.behaviours
+)
 app.command("run", short_help="Load a livepatch, watch it, unload it.")(run.run)
 app.command("demo", short_help="Show a transition from 0 to 1 and back.")(demo.demo)
 app.command("bench", short_help="What things cost, against their budgets.")(bench.bench)

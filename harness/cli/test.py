@@ -4,15 +4,17 @@
 from __future__ import annotations
 
 import importlib.metadata
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import pytest
 import typer
 
+from harness.behaviours.history import History
 from harness.cli.collect import Collector
 from harness.cli.guard import Terminated, guarded
-from harness.cli.invocation import Invocation
+from harness.cli.invocation import Invocation, kernel_facts
 from harness.cli.modules import ModuleFinder
 from harness.cli.options import (
     DEFAULT_KERNEL,
@@ -28,10 +30,12 @@ from harness.cli.options import (
 from harness.cli.prepare import KernelAsked, describe_accel, prepare_accel, prepare_kernel
 from harness.errors import UsageError
 from harness.host.capacity import default_guests, measure_host
-from harness.resources import Resource, resource_dir
+from harness.resources import Resource, resource_dir, results_root
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from harness.report.results import TestResult
 
 _PLUGIN = "harness.pytest_plugin"
 # pytest options whose value is the next word, which then is not a path.
@@ -100,12 +104,24 @@ def run_tests(
         ]
         collector = Collector()
         status = pytest.main(argv, plugins=[collector])
-        invocation.results += collector.results()
+        results = collector.results()
+        invocation.results += results
+        _record(invocation, results, folder)
         if collector.interrupt is not None:
             # pytest has caught it and ended its workers; go on as if it had not.
             raise Terminated if isinstance(collector.interrupt, Terminated) else KeyboardInterrupt
         invocation.exit_code = collector.exit_code(int(status))
         return invocation.exit_code
+
+
+def _record(invocation: Invocation, results: Sequence[TestResult], folder: Path) -> None:
+    """Keep the results for `klp-harness behaviours`; what cannot be kept does not undo the run."""
+    history = History(folder=results_root(), suite=folder)
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    try:
+        history.record(results, [kernel_facts(made) for made in invocation.kernels], at=now)
+    except OSError as error:
+        invocation.terminal.note(f"the results cannot be recorded: {error}")
 
 
 def _plugins() -> list[str]:

@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""klp-harness behaviours: the rules, the tests of each, and what these last came to."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table as Grid
+from rich.text import Text
+
+from harness.behaviours.history import History, on_kernel, outcome_of, seconds_of, worst
+from harness.behaviours.suite import carriers_of_rules
+from harness.behaviours.table import load_table
+from harness.cli.guard import guarded
+from harness.cli.invocation import Invocation
+from harness.cli.options import JsonFile, JunitFile  # noqa: TC001 - typer reads annotations
+from harness.errors import UsageError
+from harness.report.base import CheckOutcome
+from harness.report.rules import BehaviourResult
+from harness.resources import Resource, resource_dir, results_root
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from harness.behaviours.history import KernelHistory
+    from harness.behaviours.table import Rule, Table
+    from harness.report.rules import RuleOnKernel
+    from harness.report.terminal import Terminal
+
+_STYLES = {
+    CheckOutcome.PASSED: "green",
+    CheckOutcome.FAILED: "bold red",
+    CheckOutcome.ERROR: "bold magenta",
+    CheckOutcome.NOT_RUN: "dim",
+}
+_DIGEST = re.compile(r"[0-9a-f]{6,}")
+
+
+@guarded
+def behaviours(
+    rule: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="RULE", help="Only these, each with its tests: TR-01, or TR."),
+    ] = None,
+    kernel: Annotated[
+        str | None,
+        typer.Option(
+            "--kernel",
+            metavar="K",
+            help="Results on this kernel: a series or release (6.1, 6.1.192), a digest, or what "
+            "--kernel of the test command was. Default: every kernel that is no patched one.",
+        ),
+    ] = None,
+    json_file: JsonFile = None,
+    junit_file: JunitFile = None,
+) -> int:
+    """Show each rule of live patching with its tests and their last results on each kernel.
+
+    `klp-harness test` records the results; nothing is run here. Exit code 1 when a rule failed.
+    """
+    with Invocation("behaviours", json_file=json_file, junit_file=junit_file) as invocation:
+        table = load_table()
+        suite = resource_dir(Resource.BEHAVIOUR_TESTS)
+        known = choose_kernels(History(folder=results_root(), suite=suite).kernels(), kernel)
+        tests = carriers_of_rules(suite)
+        rules = _choose_rules(table, rule or ())
+        results = [result_of(each, tests.get(each.id, ()), known) for each in rules]
+        if rule:
+            for each, result in zip(rules, results, strict=True):
+                _tell_rule(invocation.terminal, each, result, known)
+        else:
+            _tell_table(invocation.terminal, table, results, known)
+            _tell_counts(invocation.terminal, results, known)
+        invocation.results += results
+    return invocation.exit_code
+
+
+def result_of(rule: Rule, tests: Sequence[str], known: Sequence[KernelHistory]) -> BehaviourResult:
+    """Return a rule with what it came to on each kernel; ``seconds`` are those of all its tests."""
+    kernels = tuple(on_kernel(rule, tests, kernel) for kernel in known)
+    return BehaviourResult(
+        id=rule.id,
+        outcome=worst(kernel.outcome for kernel in kernels),
+        seconds=sum(seconds_of(tests, kernel) for kernel in known),
+        holds=rule.holds,
+        tests=tuple(tests),
+        source=rule.source,
+        public=rule.public,
+        kernels=kernels,
+    )
+
+
+def choose_kernels(known: Sequence[KernelHistory], asked: str | None) -> Sequence[KernelHistory]:
+    """Return the kernels asked for; with no wish all but the patched ones, which are mutants.
+
+    Raises UsageError when there are results of other kernels only.
+    """
+    if asked is None:
+        return [kernel for kernel in known if not _is_patched(kernel)]
+    found = [kernel for kernel in known if _is_asked(kernel, asked)]
+    if not found:
+        recorded = ", ".join(sorted({kernel.kernel.version for kernel in known})) or "none"
+        raise UsageError(
+            f"no test has run on a kernel {asked}",
+            hint=f"there are results of: {recorded}; `klp-harness test --kernel {asked}` adds some",
+        )
+    return found
+
+
+def _is_patched(known: KernelHistory) -> bool:
+    return ".patch" in known.kernel.source
+
+
+def _is_asked(known: KernelHistory, asked: str) -> bool:
+    facts = known.kernel
+    if _DIGEST.fullmatch(asked) and facts.digest.startswith(asked):
+        return True
+    return asked in (facts.spec, facts.version) or facts.version.startswith(f"{asked}.")
+
+
+def _choose_rules(table: Table, asked: Sequence[str]) -> Sequence[Rule]:
+    if not asked:
+        return table.rule
+    found: list[Rule] = []
+    for name in asked:
+        wanted = name.upper()
+        some = [rule for rule in table.rule if wanted in (rule.id, rule.section)]
+        if not some:
+            sections = ", ".join(section.id for section in table.section)
+            raise UsageError(f"there is no rule {name}", hint=f"sections are {sections}")
+        found += [rule for rule in some if rule not in found]
+    return found
+
+
+def _tell_table(
+    terminal: Terminal,
+    table: Table,
+    results: Sequence[BehaviourResult],
+    known: Sequence[KernelHistory],
+) -> None:
+    by_section: Mapping[str, str] = {section.id: section.title for section in table.section}
+    grid = Grid(box=None, padding=(0, 2, 0, 0))
+    grid.add_column("rule", no_wrap=True)
+    grid.add_column("what holds", ratio=1)
+    grid.add_column("tests", justify="right")
+    for kernel in known:
+        grid.add_column(f"{kernel.kernel.version}\n{kernel.kernel.digest[:6]}", no_wrap=True)
+    told = ""
+    for result in results:
+        section = result.id.partition("-")[0]
+        if section != told:
+            grid.add_row("", Text(by_section[section], style="bold"))
+            told = section
+        grid.add_row(
+            result.id,
+            Text(result.holds.replace("`", "")),
+            str(len(result.tests)),
+            *(_outcome(kernel) for kernel in result.kernels),
+        )
+    terminal.print(grid)
+
+
+def _tell_counts(
+    terminal: Terminal, results: Sequence[BehaviourResult], known: Sequence[KernelHistory]
+) -> None:
+    without = [result.id for result in results if not result.tests]
+    terminal.print(f"{len(results)} rules, {len(results) - len(without)} with tests")
+    if without:
+        terminal.prose(f"without a test: {', '.join(without)}", indent="  ")
+    for number, kernel in enumerate(known):
+        counts = Counter(result.kernels[number].outcome for result in results)
+        said = ", ".join(f"{count} {outcome.value}" for outcome, count in counts.most_common())
+        terminal.print(f"{kernel.kernel.version} ({kernel.kernel.source}): {said}")
+        for result in results:
+            there = result.kernels[number]
+            if not _as_expected(there):
+                why = (there.detail or "").strip().partition("\n")[0]
+                said = f"{result.id} {there.outcome.value}, expected: {there.expected.value}"
+                terminal.print(f"  {said}{f'; {why}' if why else ''}")
+    if not known:
+        terminal.print("no results: `klp-harness test` records what the tests come to")
+
+
+def _tell_rule(
+    terminal: Terminal, rule: Rule, result: BehaviourResult, known: Sequence[KernelHistory]
+) -> None:
+    terminal.prose(f"{rule.id}  {rule.holds}", indent="       ")
+    for name, text in (("source", rule.source), ("elsewhere", rule.public)):
+        if text:
+            terminal.print(f"  {name:10} {', '.join(text)}")
+    for expectation in rule.expect:
+        series = ", ".join(expectation.series)
+        terminal.prose(f"  {series}: {expectation.outcome.value}, {expectation.why}", indent="    ")
+    for kernel, there in zip(known, result.kernels, strict=True):
+        said = f"  {there.version} ({there.source}): {there.outcome.value}"
+        unlike = "" if _as_expected(there) else f", expected: {there.expected.value}"
+        terminal.print(f"{said}{unlike}{f', {there.at}' if there.at else ''}")
+        for test in result.tests:
+            terminal.print(f"    {outcome_of(test, kernel).value:16} {test}")
+        if there.detail and there.outcome is not CheckOutcome.PASSED:
+            terminal.prose(f"    {there.detail.strip().partition(chr(10))[0]}", indent="      ")
+    if not known:
+        for test in result.tests:
+            terminal.print(f"    {test}")
+
+
+def _as_expected(there: RuleOnKernel) -> bool:
+    return there.outcome in (there.expected, CheckOutcome.NOT_RUN)
+
+
+def _outcome(there: RuleOnKernel) -> Text:
+    style = _STYLES.get(there.outcome, "yellow")
+    return Text(there.outcome.value, style=style)
