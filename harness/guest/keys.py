@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError
+from harness.guest.ssh import make_client_key
 from harness.host.process import run
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class RunKeys:
-    """Paths and public halves. ``client_key`` is a PEM file, ``host_key`` in dropbear's format."""
+    """Paths and public halves. ``client_key`` is ECDSA in PEM, ``host_key`` Ed25519 in dropbear's."""
 
     host_key: Path
     host_public: str
@@ -31,16 +32,9 @@ def make_keys(folder: Path, *, deadline: Deadline) -> RunKeys:
     Raises HarnessError when dropbearkey prints no public key, MissingTool when it is not installed.
     """
     host_key = folder / "host_key"
-    dropbear_client = folder / "client_key.dropbear"
     client_key = folder / "client_key"
-    host_public = _make(host_key, deadline=deadline)
-    client_public = _make(dropbear_client, deadline=deadline)
-    run(
-        ["dropbearconvert", "dropbear", "openssh", dropbear_client, client_key],
-        deadline=deadline.within(20),
-    )
-    dropbear_client.unlink()
-    client_key.chmod(0o600)
+    host_public = _make_host_key(host_key, deadline=deadline)
+    client_public = make_client_key(client_key)
     return RunKeys(
         host_key=host_key,
         host_public=host_public,
@@ -59,7 +53,7 @@ def load_keys(folder: Path, host_public: str, client_public: str) -> RunKeys:
     )
 
 
-def _make(path: Path, *, deadline: Deadline) -> str:
+def _make_host_key(path: Path, *, deadline: Deadline) -> str:
     made = run(["dropbearkey", "-t", "ed25519", "-f", path], deadline=deadline.within(20))
     path.chmod(0o600)
     for line in made.stdout.splitlines():

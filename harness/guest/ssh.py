@@ -17,6 +17,7 @@ from harness.host.process import command_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from harness.guest.keys import RunKeys
     from harness.guest.pulse import Pulse
@@ -197,6 +198,17 @@ class SshSession:
             channel.settimeout(None)
 
 
+def make_client_key(path: Path) -> str:
+    """Write a new private key, readable by its owner only, and return its public half.
+
+    On NIST's P-256: dropbear checks its signature in a third of the time of an Ed25519 one, and to
+    read the private key costs nothing, as it does with RSA.
+    """
+    key = paramiko.ECDSAKey.generate()
+    key.write_private_key_file(str(path))
+    return f"{key.get_name()} {key.get_base64()}"
+
+
 def connect(port: int, keys: RunKeys, *, pulse: Pulse, deadline: Deadline) -> SshSession:
     """Return a session with the guest behind that loopback port.
 
@@ -214,7 +226,7 @@ def connect(port: int, keys: RunKeys, *, pulse: Pulse, deadline: Deadline) -> Ss
     try:
         transport.start_client(timeout=timeout)
         _check_host_key(transport, keys)
-        key = paramiko.Ed25519Key.from_private_key_file(str(keys.client_key))
+        key = paramiko.ECDSAKey.from_private_key_file(str(keys.client_key))
         transport.auth_publickey(_USER, key)
     except _FAILURES as error:
         transport.close()

@@ -119,7 +119,7 @@ def test_slow_command_is_no_verdict(doomed: Machine) -> None:
 def test_boot_that_never_comes(template: KernelTemplate) -> None:
     """A guest that never gets its user space up is BootFailed at its deadline, with its console."""
     with pytest.raises(BootFailed, match="did not reach user space") as raised:
-        _boot(template, "rdinit=/bin/cat", boot_s=10)
+        _boot(template, "rdinit=/bin/cat", boot_s=25)
     assert raised.value.details
     assert raised.value.artefacts is not None
     assert "Run /bin/cat as init" in (raised.value.artefacts / "console.log").read_text()
