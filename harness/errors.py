@@ -23,6 +23,7 @@
         ├── KernelSplat
         ├── GuestHang
         ├── TransitionTimeout
+        ├── RaceShown               a reproducer showed the race that it is for
         └── ModuleRefused           the kernel refused a module; carries the errno
 """
 
@@ -168,6 +169,10 @@ class GuestHang(KernelVerdict):
 
 class TransitionTimeout(KernelVerdict):
     """A transition did not end before its deadline; ``details`` names who blocks it and where."""
+
+
+class RaceShown(KernelVerdict):
+    """A reproducer showed the race that it is for."""
 
 
 class ModuleRefused(KernelVerdict):

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.livepatch.forker import Forker
 from harness.livepatch.gates import Gates
 from harness.livepatch.patch import Livepatch
 from harness.livepatch.tasks import PatchState, Tasks
@@ -57,23 +57,17 @@ def test_child_inherits_state_zero(
     The parent sleeps in the old body of gate 0 when it has called clone3(), and the child in that
     of gate 1 before it reaches user mode: neither can switch until its gate opens.
     """
-    forker = guest.spawn("klp-fork", "0", "1")
-    assert "ready" in forker.next_line(guest.scaled(10))
-    gate.close(0)
-    gate.close(1)
-    forker.write_line("go")
-    gate[0].await_task(forker.pid)
+    parent = Forker(guest).clone3(args=gate[0], child_tid=gate[1])
     patch = livepatch.load("klp_test_gate")
-    tasks.wait_all(PatchState.PATCHED, but=tasks.get(forker.pid))
-    assert tasks.get(forker.pid).patch_state is PatchState.UNPATCHED
+    tasks.wait_all(PatchState.PATCHED, but=parent)
+    assert parent.patch_state is PatchState.UNPATCHED
     gate.open(0)
-    child = json.loads(forker.next_line(guest.scaled(10)))["forked"]
-    gate[1].await_task(child)
-    assert tasks.get(child).patch_state is PatchState.UNPATCHED
+    child = parent.child()
+    assert child.patch_state is PatchState.UNPATCHED
     assert patch.in_transition
     gate.open(1)
     patch.wait_complete()
-    assert forker.wait(guest.scaled(10)) == 0
+    parent.finish()
 
 
 @pytest.mark.behaviour("FO-01")

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What the steps of a reproducer may ask for, by the names of their parameters."""
+
+from __future__ import annotations
+
+import random
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from harness.livepatch.forker import Forker
+from harness.livepatch.gates import Gates
+from harness.livepatch.kernel_log import KernelLog
+from harness.livepatch.patch import Livepatch
+from harness.livepatch.tasks import Tasks
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from harness.livepatch.guest import Guest
+
+_GATE_MODULE = "klp_target_gate"
+
+
+class Stage:
+    """One fresh guest, set for one trial. ``seed`` decides all that the steps leave to chance."""
+
+    def __init__(self, guest: Guest, *, modules: Mapping[str, Path], seed: int) -> None:
+        self.guest = guest
+        self.livepatch = Livepatch(guest, modules=modules)
+        self.tasks = Tasks(guest)
+        self.seed = seed
+
+    @cached_property
+    def gates(self) -> Gates:
+        """Gates that hold a task inside a function; the module that has them is loaded now."""
+        self.livepatch.load_target(_GATE_MODULE)
+        return Gates(self.guest)
+
+    @cached_property
+    def forker(self) -> Forker:
+        """Forks that gates hold on their way."""
+        assert self.gates is not None
+        return Forker(self.guest)
+
+    @cached_property
+    def kernel_log(self) -> KernelLog:
+        """The guest's kernel log from now on."""
+        return KernelLog(self.guest)
+
+    @cached_property
+    def chance(self) -> random.Random:
+        """Numbers that are the same for the same seed."""
+        return random.Random(self.seed)  # noqa: S311 - chance, no secret
+
+
+def offered() -> frozenset[str]:
+    """Return the names that steps may ask for."""
+    properties = {name for name in vars(Stage) if not name.startswith("_")}
+    return frozenset(properties | {"guest", "livepatch", "tasks", "seed"})

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The fork race (747f7a29): flag and patch state of a child are copied at different moments.
+
+The steps are those of harness/races/fork.py, which klp-harness race runs as well.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.races.fork import fork_missing_flag, fork_stale_forward, fork_stale_reverse
+from harness.races.reproducer import perform
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from harness.guest.machine import Machine
+
+
+@pytest.mark.behaviour("FO-02")
+def test_child_is_marked(guest: Machine, sample_modules: Mapping[str, Path]) -> None:
+    """A child whose parent was copied before the transition started is marked, and switches."""
+    perform(fork_missing_flag, guest, modules=sample_modules)
+
+
+@pytest.mark.behaviour("FO-03")
+def test_no_stale_flag_when_the_parent_switched(
+    guest: Machine, sample_modules: Mapping[str, Path]
+) -> None:
+    """A child whose parent was switched after it was copied has no flag left over."""
+    perform(fork_stale_forward, guest, modules=sample_modules)
+
+
+@pytest.mark.behaviour("FO-04")
+def test_no_stale_flag_after_a_reverse(guest: Machine, sample_modules: Mapping[str, Path]) -> None:
+    """A child whose parent was copied before the transition was reversed has no flag left over."""
+    perform(fork_stale_reverse, guest, modules=sample_modules)
