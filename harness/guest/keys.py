@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class RunKeys:
-    """Paths and public halves. ``client_key`` is ECDSA in PEM, ``host_key`` Ed25519 in dropbear's."""
+    """Paths and public halves; ``client_key`` is a PEM file, ``host_key`` is in dropbear's form."""
 
     host_key: Path
     host_public: str

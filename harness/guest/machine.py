@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from harness.guest.keys import RunKeys
 
 _BOOT_S = 30.0
+_AFTER_ALL = 1 << 62
 _CONNECT_S = 15.0
 _REQUEST_S = 15.0
 _UPLOAD_S = 30.0
@@ -326,7 +327,7 @@ class Machine:
         )
 
     def _module(self, verb: str, name: str, *args: str, deadline: Deadline | None = None) -> None:
-        since = self.klog().next
+        since = self.klog(_AFTER_ALL).next
         reply = self._call(verb, *args, deadline=deadline)
         self._check_alive(reply, verb, name)
         number = int(reply["errno"])

@@ -212,8 +212,7 @@ class Store:
                     hint="wait for it, or end it, and try again",
                 ) from None
         try:
-            command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:3]])
-            folder.owner.write_text(f"process {os.getpid()} ({command})")
+            folder.owner.write_text(f"process {os.getpid()} ({_command()})")
             yield
             folder.owner.unlink(missing_ok=True)
         finally:
@@ -349,3 +348,9 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _command() -> str:
+    name = Path(sys.argv[0]).name
+    # A worker of pytest-xdist has no command line of its own.
+    return "a worker of pytest" if name in {"-c", ""} else " ".join([name, *sys.argv[1:3]])

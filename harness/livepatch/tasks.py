@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import errno
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from harness.errors import TransitionTimeout, UsageError
+from harness.errors import HarnessError, TransitionTimeout, UsageError, errno_text
 from harness.livepatch.waiting import QUICK_S, TRANSITION_S, poll, scaled
 from harness.wire import Op
 
@@ -149,6 +150,9 @@ class Tasks:
         outcome = self._guest.poll_tasks(int(state), but=_tids(but), deadline=deadline)
         if not outcome.errno:
             return
+        if outcome.errno != errno.ETIMEDOUT:
+            said = errno_text(outcome.errno)
+            raise HarnessError(f"the tasks' patch states cannot be read: {said}")
         stragglers = [TaskHandle.of(self._guest, task) for task in outcome.stragglers]
         count = "1 task" if len(stragglers) == 1 else f"{len(stragglers)} tasks"
         raise TransitionTimeout(

@@ -88,8 +88,9 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
             if getattr(report, "when", None) == "call" and ours:
                 seen[properties["kernel"], properties["accelerator"]] += 1
     for (kernel, accel), count in sorted(seen.items()):
+        tests = "1 test" if count == 1 else f"{count} tests"
         terminalreporter.write_line(
-            f"klp-harness: {count} tests in guests, kernel {kernel}, accelerator {accel}"
+            f"klp-harness: {tests} in guests, kernel {kernel}, accelerator {accel}"
         )
 
 

@@ -63,7 +63,7 @@ def _tell_error(terminal: Terminal, error: ErrorFacts) -> None:
 
 def _patches(result: RunResult) -> str:
     if not result.functions:
-        return "its file names no function that it patches"
+        return "its file names no function that it patches: it may have callbacks only"
     functions: dict[str, list[str]] = {}
     for name in result.functions:
         owner, _, function = name.partition(":")
