@@ -15,14 +15,14 @@ from harness.errors import UsageError
 from harness.guest.session import Session
 from harness.host.cache import Store
 from harness.host.process import die_with_parent
-from harness.kernel.build import KernelRequest, obtain_kernel
+from harness.kernel.build import DEFAULT_SPEC, KernelRequest, obtain_kernel
 from harness.kernel.module import obtain_modules
 from harness.kernel.progress import LineProgress
 from harness.livepatch.gates import Gates
 from harness.livepatch.kernel_log import KernelLog
 from harness.livepatch.patch import Livepatch
 from harness.livepatch.tasks import Tasks
-from harness.pytest_plugin.options import DEFAULT_KERNEL, choose, guest_settings, plan, say
+from harness.pytest_plugin.options import choose, guest_settings, plan, say
 from harness.pytest_plugin.reporting import GUEST, LIVEPATCH, passed
 from harness.resources import Resource, cache_root, resource_dir
 
@@ -69,7 +69,7 @@ def klp_session(pytestconfig: pytest.Config) -> Iterator[Session]:
 def kernel(request: pytest.FixtureRequest) -> Kernel:
     """The kernel under test, built on first use: ``--kernel SPEC``, by default Debian's 6.1."""
     config = request.config
-    specs = config.getoption("kernel") or [DEFAULT_KERNEL]
+    specs = config.getoption("kernel") or [DEFAULT_SPEC]
     spec: str = getattr(request, "param", specs[0])
     wanted = KernelRequest(
         spec=spec,

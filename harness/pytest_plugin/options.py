@@ -20,9 +20,9 @@ from harness.guest.session import Fresh, GuestSettings
 from harness.host.accel import AccelChoice, choose_accel
 from harness.host.capacity import default_guests, measure_host, time_scale
 from harness.host.process import die_with_parent
+from harness.kernel.build import DEFAULT_SPEC
 from harness.resources import runs_root
 
-DEFAULT_KERNEL = "6.1"
 _PROBE_S = 60.0
 _MARKERS = (
     "behaviour(id): the rule of docs/behaviours.md that this test proves",
@@ -120,7 +120,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run each test that needs a kernel on every kernel asked for."""
     if "kernel" in metafunc.fixturenames:
-        specs = metafunc.config.getoption("kernel") or [DEFAULT_KERNEL]
+        specs = metafunc.config.getoption("kernel") or [DEFAULT_SPEC]
         if len(specs) > 1:
             metafunc.parametrize("kernel", specs, indirect=True, scope="session")
 
