@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from harness import __version__
-from harness.cli import behaviours, bench, boot, demo, doctor, kernel, run, test
+from harness.cli import behaviours, bench, boot, classify, demo, doctor, kernel, run, test
 from harness.report.terminal import Terminal, log_to
 
 app = typer.Typer(
@@ -57,6 +57,9 @@ app.command(
 )(test.run_tests)
 app.command("behaviours", short_help="The rules, their tests, and the last results.")(
     behaviours.behaviours
+)
+app.command("classify", short_help="The consistency model of a kernel, by experiment.")(
+    classify.run_classify
 )
 app.command("run", short_help="Load a livepatch, watch it, unload it.")(run.run)
 app.command("demo", short_help="Show a transition from 0 to 1 and back.")(demo.demo)

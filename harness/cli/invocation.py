@@ -52,6 +52,8 @@ class Invocation:
         self.kernels: list[Kernel] = []
         self.accel: AccelChoice | None = None
         self.exit_code = ExitCode.HELD
+        # What this command's report has beside the results.
+        self.more: dict[str, object] = {}
         self._json_file = json_file
         self._junit_file = junit_file
         self._stack = contextlib.ExitStack()
@@ -97,6 +99,7 @@ class Invocation:
             seconds=time.monotonic() - self._start_s,
             error=error_facts(error) if error is not None else None,
             results=tuple(self.results),
+            **self.more,
         )
 
     def write(self, report: Report) -> None:

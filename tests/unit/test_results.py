@@ -94,6 +94,43 @@ REPORTS = [
         ],
     ),
     report("doctor", results=[{"id": "gcc", "outcome": "passed", "seconds": 0, "detail": "found"}]),
+    report(
+        "behaviours",
+        results=[
+            {
+                "id": "TR-01",
+                "outcome": "passed",
+                "seconds": 3,
+                "holds": "a sleeper blocks",
+                "tests": ["transition/test_sleeper.py::test_x"],
+                "kernels": [
+                    {
+                        "version": "6.1.192",
+                        "digest": "d1",
+                        "source": "linux-source-6.1",
+                        "outcome": "passed",
+                        "expected": "passed",
+                    }
+                ],
+            },
+            {"id": "TR-02", "outcome": "not-run", "seconds": 0, "holds": "", "tests": []},
+        ],
+    ),
+    report(
+        "classify",
+        leave="LEAVE_PATCHED_SET",
+        switch="SWITCH_THREAD",
+        results=[
+            {
+                "id": "kernel",
+                "outcome": "passed",
+                "seconds": 20,
+                "leave": "LEAVE_PATCHED_SET",
+                "switch": "SWITCH_THREAD",
+                "experiments": [{"id": "inside", "done": "a", "seen": "b", "means": "c"}],
+            }
+        ],
+    ),
     report("kernel list", results=[{"id": "6.1", "outcome": "passed", "seconds": 0}]),
 ]
 

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The place in the table LEAVE x SWITCH: made-up kernels of each kind are told apart."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.cli.classify import tell
+from harness.conformance.classify import KERNEL, experiments
+from harness.conformance.model import Calls, Seen, find_cell
+from harness.errors import KernelVerdict
+from harness.report.base import CheckOutcome
+from harness.report.rules import ClassifyResult, Leave, Switch
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# What each kernel would show: inside (outer, inner), free, beside, between (with the other object).
+OLD, NEW, MIXED = "old old", "new new", "old new"
+UNTOUCHED = "old old old"
+KERNELS: Mapping[tuple[Leave, Switch], tuple[str, str, str, str]] = {
+    # Vojtech Pavlik's examples: the null model; kpatch; kGraft; a kexec with CRIU.
+    (Leave.FUNCTION, Switch.FUNCTION): (MIXED, NEW, NEW, "new new old"),
+    (Leave.PATCHED_SET, Switch.KERNEL): (OLD, OLD, NEW, UNTOUCHED),
+    (Leave.KERNEL, Switch.THREAD): (OLD, NEW, OLD, UNTOUCHED),
+    (Leave.KERNEL, Switch.KERNEL): (OLD, OLD, OLD, UNTOUCHED),
+    # Linux, and two that nobody has built.
+    (Leave.PATCHED_SET, Switch.THREAD): (OLD, NEW, NEW, UNTOUCHED),
+    (Leave.PATCHED_SET, Switch.FUNCTION): (OLD, MIXED, NEW, "new new old"),
+    (Leave.KERNEL, Switch.FUNCTION): (OLD, NEW, OLD, "new new old"),
+}
+# Linux without the check of stacks: threads are switched wherever they are.
+UNCHECKED = (MIXED, NEW, NEW, UNTOUCHED)
+
+
+def seen(inside: str, free: str, beside: str, between: str) -> Seen:
+    return Seen(
+        inside=Calls.parse(inside),
+        free=Calls.parse(free),
+        beside=Calls.parse(beside),
+        between=Calls.parse(between),
+    )
+
+
+@pytest.mark.parametrize("cell", KERNELS, ids=lambda cell: f"{cell[0]}-{cell[1]}")
+def test_each_kind_of_kernel_is_found(cell: tuple[Leave, Switch]) -> None:
+    found = find_cell(seen(*KERNELS[cell]))
+    assert (found.leave, found.switch) == cell
+
+
+def test_each_experiment_is_needed() -> None:
+    """Without any one of the four, two kinds of kernel could not be told apart."""
+    shown = [*KERNELS.values(), UNCHECKED]
+    for number in range(4):
+        rest = [kernel[:number] + kernel[number + 1 :] for kernel in shown]
+        assert len(set(rest)) < len(set(shown)), number
+
+
+def test_without_a_look_at_the_stack_nothing_is_consistent() -> None:
+    """Threads are switched one by one, but one of them is in old and new: SWITCH_FUNCTION."""
+    found = find_cell(seen(*UNCHECKED))
+    assert (found.leave, found.switch) == (Leave.FUNCTION, Switch.FUNCTION)
+
+
+def test_a_contradiction_is_a_verdict() -> None:
+    with pytest.raises(KernelVerdict, match="no model of the table"):
+        find_cell(seen(MIXED, NEW, OLD, UNTOUCHED))
+
+
+@pytest.mark.parametrize("cell", KERNELS, ids=lambda cell: f"{cell[0]}-{cell[1]}")
+def test_it_is_told_how_the_place_is_known(cell: tuple[Leave, Switch]) -> None:
+    """No experiment claims to have excluded the place that was found; both halves are argued."""
+    leave, switch = cell
+    result = ClassifyResult(
+        id=KERNEL,
+        outcome=CheckOutcome.PASSED,
+        seconds=1.0,
+        leave=leave,
+        switch=switch,
+        experiments=experiments(seen(*KERNELS[cell])),
+    )
+    told = "\n".join(tell(result))
+    assert f"{leave}, {switch}" in told
+    assert f"not {leave}" not in told
+    if switch is not Switch.FUNCTION:
+        assert f"not {switch}" not in told
