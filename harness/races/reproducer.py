@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import GuestPanic, KernelSplat, RaceShown, UsageError
+from harness.kernel.vmlinux import read_vmlinux
 from harness.races.stage import Stage, offered
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ class Reproducer:
 
     ``title`` is the first line of the steps' docstring, ``rule`` the id of the rule that a kernel
     with the race breaks, ``fixed_by`` the kernel commit that ended it, ``shows`` a regular
-    expression for the splat that shows it. ``chance``: it needs luck, so one trial tells little.
+    expression for the splat that shows it, ``needs`` are options (CONFIG_...) and ``functions``
+    are functions that the kernel has to have. ``chance``: it needs luck, so one trial tells little.
     """
 
     name: str
@@ -37,16 +39,23 @@ class Reproducer:
     fixed_by: str | None = None
     shows: str | None = None
     needs: tuple[str, ...] = ()
+    functions: tuple[str, ...] = ()
     cpus: int = 2
     chance: bool = False
 
     def check_kernel(self, kernel: Kernel) -> None:
-        """Raise UsageError when the kernel lacks an option that the race needs."""
+        """Raise UsageError when the kernel lacks an option or a function that the race needs."""
         for symbol in self.needs:
             if not kernel.config.enabled(symbol.removeprefix("CONFIG_")):
                 raise UsageError(
                     f"{self.name} needs {symbol}, and kernel {kernel.version} is built without it",
                     hint="--kernel-config takes a fragment that turns it on",
+                )
+        known = read_vmlinux(kernel.vmlinux) if self.functions else None
+        for name in self.functions:
+            if known is not None and not known.named(name):
+                raise UsageError(
+                    f"{self.name} patches {name}(), and kernel {kernel.version} has none of it"
                 )
 
     def recognises(self, error: KernelVerdict) -> bool:
@@ -65,6 +74,7 @@ def reproducer(
     fixed_by: str | None = None,
     shows: str | None = None,
     needs: tuple[str, ...] = (),
+    functions: tuple[str, ...] = (),
     cpus: int = 2,
     chance: bool = False,
 ) -> Callable[[Callable[..., None]], Reproducer]:
@@ -86,6 +96,7 @@ def reproducer(
             fixed_by=fixed_by,
             shows=shows,
             needs=needs,
+            functions=functions,
             cpus=cpus,
             chance=chance,
         )

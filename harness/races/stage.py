@@ -7,6 +7,7 @@ import random
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from harness.errors import KernelVerdict
 from harness.livepatch.forker import Forker
 from harness.livepatch.gates import Gates
 from harness.livepatch.kernel_log import KernelLog
@@ -17,16 +18,22 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from harness.livepatch.guest import Guest
+    from harness.deadline import Deadline
+    from harness.guest.machine import Machine
 
 _GATE_MODULE = "klp_target_gate"
 
 
 class Stage:
-    """One fresh guest, set for one trial. ``seed`` decides all that the steps leave to chance."""
+    """One fresh guest, set for one trial. ``seed`` decides all that the steps leave to chance.
 
-    def __init__(self, guest: Guest, *, modules: Mapping[str, Path], seed: int) -> None:
+    ``modules`` are the sample modules, built for the guest's kernel.
+    """
+
+    def __init__(self, guest: Machine, *, modules: Mapping[str, Path], seed: int) -> None:
+        self.stage = self
         self.guest = guest
+        self.modules = modules
         self.livepatch = Livepatch(guest, modules=modules)
         self.tasks = Tasks(guest)
         self.seed = seed
@@ -53,8 +60,16 @@ class Stage:
         """Numbers that are the same for the same seed."""
         return random.Random(self.seed)  # noqa: S311 - chance, no secret
 
+    def fate(self, deadline: Deadline) -> KernelVerdict | None:
+        """Return what becomes of the guest: a splat, its death; None when nothing does."""
+        try:
+            self.guest.wait(lambda: False, deadline)
+        except KernelVerdict as error:
+            return error
+        return None
+
 
 def offered() -> frozenset[str]:
     """Return the names that steps may ask for."""
-    properties = {name for name in vars(Stage) if not name.startswith("_")}
-    return frozenset(properties | {"guest", "livepatch", "tasks", "seed"})
+    made = {name for name, value in vars(Stage).items() if isinstance(value, cached_property)}
+    return frozenset(made | {"stage", "guest", "modules", "livepatch", "tasks", "seed"})

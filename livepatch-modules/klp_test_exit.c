@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * klp_test_exit - patches a function that a task runs at its very end.
+ *
+ * do_exit() calls exit_task_stack_account() after exit_notify(). A thread that
+ * nobody waits for is on no list of tasks any more by then, so no transition
+ * knows of it. The new body lets a task named "klp-leaving" sleep in gate 7 of
+ * klp_target_gate, which has to be loaded first. It does not do the accounting
+ * of the original.
+ *
+ * Serves FO-06.
+ */
+
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/kernel.h>
+#include <linux/livepatch.h>
+#include <linux/module.h>
+#include <linux/sched.h>
+#include <linux/string.h>
+
+#include "klp_compat.h"
+#include "klp_gate.h"
+
+#define KLP_EXIT_GATE	7
+
+/* barrier(): what sleeps may not be a tail call, or this text is not returned to. */
+static __klp_noipa void klp_test_exit_stack_account(struct task_struct *task)
+{
+	if (!strcmp(task->comm, "klp-leaving"))
+		klp_gate_sleep(KLP_EXIT_GATE);
+	barrier();
+}
+
+static struct klp_func klp_exit_funcs[] = {
+	{
+		.old_name = "exit_task_stack_account",
+		.new_func = klp_test_exit_stack_account,
+	},
+	{ }
+};
+
+static struct klp_object klp_exit_objs[] = {
+	{
+		.funcs = klp_exit_funcs,
+	},
+	{ }
+};
+
+static struct klp_patch klp_exit_patch = {
+	.mod = THIS_MODULE,
+	.objs = klp_exit_objs,
+};
+
+static int __init klp_test_exit_init(void)
+{
+	return klp_enable_patch(&klp_exit_patch);
+}
+
+static void __exit klp_test_exit_exit(void)
+{
+}
+
+module_init(klp_test_exit_init);
+module_exit(klp_test_exit_exit);
+MODULE_DESCRIPTION("Livepatch test: a function that runs at a task's very end");
+MODULE_LICENSE("GPL");
+MODULE_INFO(livepatch, "Y");
