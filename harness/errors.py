@@ -5,6 +5,7 @@
 
     KlpError
     ├── UsageError                  exit 2: what was asked for cannot be done as asked
+    │   └── PatchDoesNotApply
     ├── HarnessError                exit 3: the harness or host failed; never a verdict on a kernel
     │   ├── MissingTool
     │   ├── CommandFailed
@@ -95,6 +96,10 @@ class UsageError(KlpError):
     """What was asked for cannot be done as asked; the user can change that."""
 
     exit_code = ExitCode.USAGE
+
+
+class PatchDoesNotApply(UsageError):
+    """A patch of the kernel's sources does not fit them, or is no patch."""
 
 
 class HarnessError(KlpError):

@@ -23,6 +23,7 @@ from harness.cli.options import (
     AccelAsked,
     AccelOption,
     KernelConfig,
+    KernelPatches,
     KernelSpec,
     Sha256,
     Smp,
@@ -58,6 +59,7 @@ def boot(
     ] = None,
     kernel: KernelSpec = DEFAULT_KERNEL,
     kernel_config: KernelConfig = None,
+    patch: KernelPatches = None,
     sha256: Sha256 = None,
     accel: AccelOption = AccelAsked.AUTO,
     smp: Smp = 2,
@@ -70,7 +72,9 @@ def boot(
     with Invocation("boot") as invocation:
         terminal = invocation.terminal
         choice = prepare_accel(invocation, accel)
-        asked = KernelAsked(spec=kernel, sha256=sha256, fragments=tuple(kernel_config or ()))
+        asked = KernelAsked(
+            spec=kernel, sha256=sha256, fragments=tuple(kernel_config or ()), patches=patch or ()
+        )
         made = prepare_kernel(invocation, asked)
         wanted = resolve_modules(terminal, made, modules or [])
         terminal.note(f"kernel {made.describe()}, {describe_accel(choice)}")

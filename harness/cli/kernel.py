@@ -12,7 +12,14 @@ from rich.table import Table
 
 from harness.cli.guard import guarded
 from harness.cli.invocation import Invocation
-from harness.cli.options import DEFAULT_KERNEL, JsonFile, JunitFile, KernelConfig, Sha256
+from harness.cli.options import (
+    DEFAULT_KERNEL,
+    JsonFile,
+    JunitFile,
+    KernelConfig,
+    KernelPatches,
+    Sha256,
+)
 from harness.cli.prepare import KernelAsked, prepare_kernel
 from harness.errors import ExitCode, UsageError
 from harness.host.cache import Store
@@ -39,6 +46,7 @@ def build(
         str, typer.Argument(metavar="SPEC", help="6.1, newest, a source tree, a tarball ...")
     ] = DEFAULT_KERNEL,
     kernel_config: KernelConfig = None,
+    patch: KernelPatches = None,
     sha256: Sha256 = None,
     json_file: JsonFile = None,
     junit_file: JunitFile = None,
@@ -46,7 +54,9 @@ def build(
     """Build a kernel, or find it in the cache, and tell where it is."""
     with Invocation("kernel build", json_file=json_file, junit_file=junit_file) as invocation:
         start_s = time.monotonic()
-        asked = KernelAsked(spec=spec, sha256=sha256, fragments=tuple(kernel_config or ()))
+        asked = KernelAsked(
+            spec=spec, sha256=sha256, fragments=tuple(kernel_config or ()), patches=patch or ()
+        )
         kernel = prepare_kernel(invocation, asked)
         seconds = time.monotonic() - start_s
         invocation.results.append(

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,6 +18,7 @@ __all__ = [
     "JsonFile",
     "JunitFile",
     "KernelConfig",
+    "KernelPatches",
     "KernelSpec",
     "KernelSpecs",
     "Sha256",
@@ -49,6 +51,14 @@ KernelConfig = Annotated[
         metavar="FRAGMENT",
         help="Config fragment on top of base and livepatch: a name in kernel-configs or a file. "
         "Repeatable.",
+    ),
+]
+KernelPatches = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--patch",
+        metavar="FILE",
+        help="Patch to apply to the kernel's sources, without fuzz. Repeatable.",
     ),
 ]
 Sha256 = Annotated[

@@ -40,11 +40,15 @@ class KernelAsked:
     spec: str
     sha256: str | None = None
     fragments: Sequence[str] = ()
+    patches: Sequence[Path] = ()
 
     def request(self) -> KernelRequest:
         """Return what the kernel layer understands."""
         return KernelRequest(
-            spec=self.spec, sha256=self.sha256, fragments=("base", "livepatch", *self.fragments)
+            spec=self.spec,
+            sha256=self.sha256,
+            fragments=("base", "livepatch", *self.fragments),
+            patches=tuple(self.patches),
         )
 
 

@@ -18,6 +18,7 @@ from harness.cli.options import (
     JsonFile,
     JunitFile,
     KernelConfig,
+    KernelPatches,
     KernelSpec,
     Sha256,
     Smp,
@@ -74,6 +75,7 @@ def run(
     ] = 0.5,
     kernel: KernelSpec = DEFAULT_KERNEL,
     kernel_config: KernelConfig = None,
+    patch: KernelPatches = None,
     sha256: Sha256 = None,
     accel: AccelOption = AccelAsked.AUTO,
     smp: Smp = 2,
@@ -84,7 +86,9 @@ def run(
     with Invocation("run", json_file=json_file, junit_file=junit_file) as invocation:
         terminal = invocation.terminal
         choice = prepare_accel(invocation, accel)
-        asked = KernelAsked(spec=kernel, sha256=sha256, fragments=tuple(kernel_config or ()))
+        asked = KernelAsked(
+            spec=kernel, sha256=sha256, fragments=tuple(kernel_config or ()), patches=patch or ()
+        )
         made = prepare_kernel(invocation, asked)
         finder = ModuleFinder(terminal, made)
         plans = make_plans(

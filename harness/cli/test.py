@@ -23,6 +23,7 @@ from harness.cli.options import (
     JsonFile,
     JunitFile,
     KernelConfig,
+    KernelPatches,
     KernelSpecs,
     Sha256,
     Smp,
@@ -54,6 +55,7 @@ def run_tests(
     ] = None,
     kernel: KernelSpecs = None,
     kernel_config: KernelConfig = None,
+    patch: KernelPatches = None,
     sha256: Sha256 = None,
     accel: AccelOption = AccelAsked.AUTO,
     smp: Smp = 2,
@@ -81,7 +83,9 @@ def run_tests(
         number = guests or default_guests(measure_host(), choice.accel)
         specs = kernel or [DEFAULT_KERNEL]
         for spec in specs:
-            asked = KernelAsked(spec=spec, sha256=sha256, fragments=tuple(kernel_config or ()))
+            asked = KernelAsked(
+                spec=spec, sha256=sha256, fragments=tuple(kernel_config or ()), patches=patch or ()
+            )
             made = prepare_kernel(invocation, asked)
             # Built here, with progress, so that every worker finds them in the cache.
             built = ModuleFinder(terminal, made).samples
@@ -94,6 +98,7 @@ def run_tests(
             *("-n", str(number), "--dist", "worksteal"),
             *(f"--kernel={spec}" for spec in specs),
             *(f"--kernel-config={name}" for name in kernel_config or ()),
+            *(f"--patch={path.absolute()}" for path in patch or ()),
             *([f"--sha256={sha256}"] if sha256 is not None else []),
             f"--accel={accel.value}",
             f"--smp={smp}",

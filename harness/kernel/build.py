@@ -6,11 +6,10 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.errors import CommandFailed, CommandTimeout, NoSpace
+from harness.errors import CommandFailed, CommandTimeout, NoSpace, UsageError
 from harness.host.process import run
 from harness.kernel.config import (
     KernelConfig,
@@ -21,18 +20,14 @@ from harness.kernel.config import (
     verify,
 )
 from harness.kernel.inventory import known_objects
+from harness.kernel.kbuild import ObjectCounter, make_kernel
 from harness.kernel.kernel import BUILD, KIND, METADATA, Kernel, kernel_in
-from harness.kernel.makelog import build_failure, compiles
+from harness.kernel.patched import obtain_patched
+from harness.kernel.patchfile import read_patches
 from harness.kernel.prebuilt import kernel_from_build
 from harness.kernel.source import TREE, Source, located, obtain_source
 from harness.kernel.spec import BuildSpec, parse_spec
-from harness.kernel.toolchain import (
-    Toolchain,
-    build_environment,
-    find_toolchain,
-    jobs,
-    make_command,
-)
+from harness.kernel.toolchain import Toolchain, find_toolchain, jobs
 from harness.log import LOGGER
 
 if TYPE_CHECKING:
@@ -51,11 +46,15 @@ _ROOM_BYTES = 3 << 30
 
 @dataclass(frozen=True, kw_only=True)
 class KernelRequest:
-    """What to build. ``fragments`` are names from kernel-configs/ or paths; later ones win."""
+    """What to build. ``fragments`` are names from kernel-configs/ or paths; later ones win.
+
+    ``patches`` are applied to the sources in their order (see `harness.kernel.patched`).
+    """
 
     spec: str = DEFAULT_SPEC
     sha256: str | None = None
     fragments: tuple[str, ...] = ("base", "livepatch")
+    patches: tuple[Path, ...] = ()
 
 
 def obtain_kernel(
@@ -63,13 +62,19 @@ def obtain_kernel(
 ) -> Kernel:
     """Return the kernel, built now or taken from the cache.
 
-    Raises UsageError (spec, fragment, an option that the kernel does not give), DownloadFailed,
-    KernelBuildFailed with the first errors and the path of the log, MissingTool, NoSpace, and
-    HarnessError when the deadline came first.
+    Raises UsageError (spec, fragment, an option that the kernel does not give), PatchDoesNotApply,
+    DownloadFailed, KernelBuildFailed with the first errors and the path of the log, MissingTool,
+    NoSpace, and HarnessError when the deadline came first.
     """
     spec = parse_spec(request.spec, sha256=request.sha256)
     if isinstance(spec, BuildSpec):
+        if request.patches:
+            raise UsageError(
+                f"{request.spec} is a finished build: nothing can be patched in it",
+                hint="name the sources that it was built from",
+            )
         return kernel_from_build(spec.path, request.spec)
+    patches = read_patches(request.patches)
     requests = merge(load_fragments(request.fragments))
     toolchain = find_toolchain()
     with located(spec, store=store, deadline=deadline, progress=progress) as source:
@@ -91,7 +96,10 @@ def obtain_kernel(
             deadline=deadline,
             on_wait=lambda: progress.stage(f"waiting for another build of {source.description}"),
         )
-    return kernel_in(entry, request.spec)
+    kernel = kernel_in(entry, request.spec)
+    if not patches:
+        return kernel
+    return obtain_patched(kernel, patches, store=store, deadline=deadline, progress=progress)
 
 
 def kernel_key(source_digest: str, requests: tuple[Request, ...], toolchain: Toolchain) -> str:
@@ -182,45 +190,22 @@ class _Build:
 
     def _compile(self, copy: Path) -> int:
         self.progress.stage(f"building {self.source.description}")
-        counter = _Counter(self.progress, known_objects(self.store, self.source.description))
+        counter = ObjectCounter(self.progress, known_objects(self.store, self.source.description))
         self._make(copy, jobs(), "bzImage", "modules", on_line=counter)
         return counter.done
 
     def _make(
         self, copy: Path, *arguments: str, on_line: Callable[[str], None] | None = None
     ) -> None:
-        lines: list[str] = []
-
-        def see(line: str) -> None:
-            lines.append(line)
-            if on_line is not None:
-                on_line(line)
-
-        try:
-            run(
-                make_command(copy, self.toolchain, f"O={BUILD}", *arguments),
-                deadline=self.deadline,
-                # What comes from an archive is built once and then kept whole; ccache would only
-                # cost. It pays where one state of a tree follows another.
-                env=build_environment(ccache=self.source.changes),
-                log_path=self.log_path,
-                on_line=see,
-                death_signal=signal.SIGTERM,
-            )
-        except (CommandTimeout, NoSpace):
-            raise
-        except CommandFailed as error:
-            raise build_failure(self.source.description, lines, self.log_path) from error
-
-
-class _Counter:
-    def __init__(self, progress: Progress, total: int | None) -> None:
-        self.done = 0
-        self._total = total
-        self._progress = progress
-
-    def __call__(self, line: str) -> None:
-        if compiles(line):
-            self.done += 1
-            total = None if self._total is None else max(self._total, self.done)
-            self._progress.count(self.done, total, "objects")
+        make_kernel(
+            copy,
+            self.toolchain,
+            *arguments,
+            what=self.source.description,
+            log_path=self.log_path,
+            deadline=self.deadline,
+            # What comes from an archive is built once and then kept whole; ccache would only
+            # cost. It pays where one state of a tree follows another.
+            ccache=self.source.changes,
+            on_line=on_line,
+        )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from harness.errors import CacheCorrupt
 from harness.kernel import source
 from harness.kernel.kernel import KIND, read_metadata
+from harness.kernel.workspace import remove_unused
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,7 +67,7 @@ def list_kernels(store: Store) -> tuple[CachedKernel, ...]:
 
 
 def prune_kernels(store: Store, *, keep: int = 0, unused_for_s: float = 0.0) -> Pruned:
-    """Remove kernels, the modules built against them, sources, and what killed runs left.
+    """Remove kernels, modules and workspaces made for them, sources, and what killed runs left.
 
     The ``keep`` kernels last used stay, and those used within ``unused_for_s`` seconds; sources and
     modules stay while such a kernel needs them. What a running process uses stays in any case.
@@ -90,6 +91,7 @@ def prune_kernels(store: Store, *, keep: int = 0, unused_for_s: float = 0.0) -> 
             in_use.append(label)
         kept_sources.add(metadata["source_digest"])
         kept_kernels.add(entry.key)
+    remove_unused(store.root, kept_kernels)
     for kind, is_kept in (
         (source.KIND, kept_sources.__contains__),
         (MODULES, lambda key: key.partition("-")[0] in kept_kernels),

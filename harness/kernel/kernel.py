@@ -30,7 +30,8 @@ class Kernel:
     ``spec`` is as typed, ``version`` the release string, ``digest`` names everything that went into
     the build, ``compiler`` is the first line of gcc --version, ``source`` says in words what it was
     built from, ``build_dir`` is what modules are built against with make -C, ``cc`` is the CC that
-    Kbuild was given.
+    Kbuild was given. ``module_digest`` names the kernel that modules are built for: that of a
+    patched kernel is the clean one's when the patch changes nothing that a module sees.
     """
 
     spec: str
@@ -44,6 +45,7 @@ class Kernel:
     config: KernelConfig
     build_dir: Path
     cc: str
+    module_digest: str
 
     def describe(self) -> str:
         """Return version and origin, for example ``6.1.192 (linux-source-6.1 6.1.192-2)``."""
@@ -70,6 +72,7 @@ def kernel_in(entry: Path, spec: str) -> Kernel:
         config=config,
         build_dir=build_dir,
         cc=metadata["cc"],
+        module_digest=metadata["digest"],
     )
 
 

@@ -32,12 +32,18 @@ _MAKEFILES = ("Kbuild", "Makefile")
 
 
 def obtain_modules(
-    kernel: Kernel, source_dir: Path, *, store: Store, deadline: Deadline
+    kernel: Kernel,
+    source_dir: Path,
+    *,
+    variables: tuple[str, ...] = (),
+    store: Store,
+    deadline: Deadline,
 ) -> dict[str, Path]:
     """Return the modules of a folder with a Kbuild file or Makefile: name to .ko in the cache.
 
     The folder is copied first, because a build writes beside its sources. Names are those of the
-    files, without the suffix. One call builds all modules of the folder.
+    files, without the suffix. One call builds all modules of the folder. ``variables`` are for
+    make, for example CONFIG_TEST_LIVEPATCH=m.
     Raises UsageError when the folder holds no module sources, KernelBuildFailed with the first
     errors and the path of the log, MissingTool, NoSpace, and HarnessError when time is up.
     """
@@ -47,7 +53,8 @@ def obtain_modules(
             hint="it needs a Kbuild file with a line such as: obj-m += my_patch.o",
         )
     files = tuple(_source_files(source_dir))
-    key = f"{kernel.digest}-{_digest(source_dir, files, find_toolchain().identity)}"
+    toolchain = "\n".join((find_toolchain().identity, *variables))
+    key = f"{kernel.module_digest}-{_digest(source_dir, files, toolchain)}"
     log_path = store.root / "logs" / f"module-{key}.log"
 
     def fill(folder: Path) -> None:
@@ -58,7 +65,7 @@ def obtain_modules(
             shutil.copyfile(source_dir / name, target)
         log_path.parent.mkdir(parents=True, exist_ok=True)
         log_path.unlink(missing_ok=True)
-        _make(kernel, copy, source_dir.name, log_path, deadline)
+        _make(kernel, copy, variables, source_dir.name, log_path, deadline)
         for module in sorted(copy.rglob("*.ko")):
             shutil.copyfile(module, folder / module.name)
         shutil.rmtree(copy)
@@ -68,7 +75,14 @@ def obtain_modules(
     return {path.stem: path for path in sorted(entry.glob("*.ko"))}
 
 
-def _make(kernel: Kernel, copy: Path, what: str, log_path: Path, deadline: Deadline) -> None:
+def _make(
+    kernel: Kernel,
+    copy: Path,
+    variables: tuple[str, ...],
+    what: str,
+    log_path: Path,
+    deadline: Deadline,
+) -> None:
     toolchain = find_toolchain()
     lines: list[str] = []
     command = make_command(
@@ -78,6 +92,7 @@ def _make(kernel: Kernel, copy: Path, what: str, log_path: Path, deadline: Deadl
         f"M={copy}",
         # A warning of the kernel names the module's source file, not a folder that is gone.
         f"KCFLAGS=-ffile-prefix-map={copy}/=",
+        *variables,
         "modules",
     )
     try:

@@ -39,10 +39,11 @@ def kernel_from_build(folder: Path, spec: str) -> Kernel:
     for name in _NEEDED[1:]:
         with (folder / name).open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
+    name = digest.hexdigest()[:32]
     return Kernel(
         spec=spec,
         version=(folder / "include/config/kernel.release").read_text().strip(),
-        digest=digest.hexdigest()[:32],
+        digest=name,
         config_digest=config.digest(),
         compiler=config.get("CC_VERSION_TEXT") or "an unknown compiler",
         source=f"the build in {folder}",
@@ -51,4 +52,5 @@ def kernel_from_build(folder: Path, spec: str) -> Kernel:
         config=config,
         build_dir=folder,
         cc="gcc",
+        module_digest=name,
     )

@@ -75,6 +75,7 @@ def kernel(request: pytest.FixtureRequest) -> Kernel:
         spec=spec,
         sha256=config.getoption("sha256"),
         fragments=("base", "livepatch", *config.getoption("kernel_config")),
+        patches=tuple(config.getoption("patch")),
     )
     return obtain_kernel(
         wanted,

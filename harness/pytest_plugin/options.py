@@ -67,6 +67,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="config fragment on top of base and livepatch: a name in kernel-configs or a file",
     )
     group.addoption(
+        "--patch",
+        action="append",
+        metavar="FILE",
+        type=Path,
+        default=[],
+        help="patch to apply to the kernel's sources, without fuzz; repeatable",
+    )
+    group.addoption(
         "--sha256", metavar="HEX", help="digest that a kernel's tarball or URL must have"
     )
     group.addoption(

@@ -70,6 +70,7 @@ def kernel(vmlinux: Path, tmp_path: Path) -> Kernel:
         config=KernelConfig({}),
         build_dir=tmp_path,
         cc="gcc",
+        module_digest="d",
     )
 
 

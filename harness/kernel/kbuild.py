@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""make in a kernel's sources, with its O= folder inside them."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING
+
+from harness.errors import CommandFailed, CommandTimeout, NoSpace
+from harness.host.process import run
+from harness.kernel.kernel import BUILD
+from harness.kernel.makelog import build_failure, compiles
+from harness.kernel.toolchain import build_environment, make_command
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from harness.deadline import Deadline
+    from harness.kernel.progress import Progress
+    from harness.kernel.toolchain import Toolchain
+
+
+def make_kernel(
+    tree: Path,
+    toolchain: Toolchain,
+    *arguments: str,
+    what: str,
+    log_path: Path,
+    deadline: Deadline,
+    ccache: bool,
+    on_line: Callable[[str], None] | None = None,
+) -> None:
+    """Make targets in the tree's O= folder; both outputs are appended to the log.
+
+    ``what`` names in words what is built. Raises KernelBuildFailed with the first errors,
+    MissingTool, NoSpace, CommandTimeout.
+    """
+    lines: list[str] = []
+
+    def see(line: str) -> None:
+        lines.append(line)
+        if on_line is not None:
+            on_line(line)
+
+    try:
+        run(
+            make_command(tree, toolchain, f"O={BUILD}", *arguments),
+            deadline=deadline,
+            env=build_environment(ccache=ccache),
+            log_path=log_path,
+            on_line=see,
+            death_signal=signal.SIGTERM,
+        )
+    except (CommandTimeout, NoSpace):
+        raise
+    except CommandFailed as error:
+        raise build_failure(what, lines, log_path) from error
+
+
+class ObjectCounter:
+    """Counts the objects that a build announces, for its progress."""
+
+    def __init__(self, progress: Progress, total: int | None) -> None:
+        self.done = 0
+        self._total = total
+        self._progress = progress
+
+    def __call__(self, line: str) -> None:
+        """Take a line of the log."""
+        if compiles(line):
+            self.done += 1
+            total = None if self._total is None else max(self._total, self.done)
+            self._progress.count(self.done, total, "objects")

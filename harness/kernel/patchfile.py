@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Patch files as users bring them: which files of a kernel tree they change. Pure but for reading.
+
+What is read is the unified format, with paths as git writes them (``a/kernel/fork.c``), since
+patch(1) is given -p1.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from harness.errors import PatchDoesNotApply, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+_HUNK = re.compile(r"@@ -\d+(?:,(\d+))? \+\d+(?:,(\d+))? @@")
+_OTHER_KINDS = ("GIT binary patch", "rename from ", "copy from ")
+_NOWHERE = "/dev/null"
+# What a module sees of a kernel: headers below an include folder, and what generates or chooses.
+_SEEN_BY_MODULES = re.compile(
+    r"(?:^|/)(?:include/.*|Makefile[^/]*|Kbuild[^/]*|Kconfig[^/]*|[^/]*\.lds(?:\.S)?)$"
+    r"|^(?:scripts|tools)/|(?:^|/)(?:asm-offsets\w*|bounds)\.c$"
+)
+_OPTIONS = re.compile(r"(?:^|/)Kconfig[^/]*$")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatchFile:
+    """A patch as it was read. ``files`` are the paths in the tree that it names."""
+
+    name: str
+    content: bytes
+    files: tuple[str, ...]
+
+    @property
+    def digest(self) -> str:
+        """Return the SHA-256 of the content."""
+        return hashlib.sha256(self.content).hexdigest()
+
+    @property
+    def text(self) -> str:
+        """Return the content, with replacement characters where it is no UTF-8."""
+        return self.content.decode(errors="replace")
+
+
+def read_patches(paths: Iterable[Path]) -> tuple[PatchFile, ...]:
+    """Read patch files. Raises UsageError, or PatchDoesNotApply for one that is no patch."""
+    return tuple(read_patch(path) for path in paths)
+
+
+def read_patch(path: Path) -> PatchFile:
+    """Read one patch file. Raises as `read_patches` does."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"the patch {path} cannot be read: {error.strerror}") from error
+    return PatchFile(name=path.name, content=content, files=changed_files(content, path.name))
+
+
+def changed_files(content: bytes, name: str) -> tuple[str, ...]:
+    """Return the paths that a unified diff changes, in their order, without the first component.
+
+    Raises PatchDoesNotApply when it has none, is cut off, leaves the tree, or renames.
+    """
+    lines = content.decode(errors="surrogateescape").removesuffix("\n").split("\n")
+    found: dict[str, None] = {}
+    number = 0
+    while number < len(lines):
+        line = lines[number]
+        number += 1
+        if line.startswith(_OTHER_KINDS):
+            raise PatchDoesNotApply(
+                f"{name} renames or copies files, or has binary data",
+                hint="write it with git diff --no-renames",
+            )
+        after = lines[number] if number < len(lines) else ""
+        if line.startswith("--- ") and after.startswith("+++ "):
+            found |= dict.fromkeys(_paths(line, after, name))
+            number = _after_hunks(lines, number + 1, name)
+    if not found:
+        raise PatchDoesNotApply(
+            f"{name} is no patch: it holds no unified diff", hint="see diff -u, or git diff"
+        )
+    return tuple(found)
+
+
+def modules_see(files: Iterable[str]) -> bool:
+    """Return whether a module may come out differently when these files of a kernel change.
+
+    Headers outside of include folders, such as kernel/livepatch/core.h, are the kernel's own.
+    """
+    return any(_SEEN_BY_MODULES.search(name) for name in files)
+
+
+def changes_options(files: Iterable[str]) -> bool:
+    """Return whether options of the configuration may come or go."""
+    return any(_OPTIONS.search(name) for name in files)
+
+
+def _paths(before: str, after: str, name: str) -> list[str]:
+    named = [line[4:].partition("\t")[0].rstrip() for line in (before, after)]
+    paths = []
+    for text in named:
+        if text == _NOWHERE:
+            continue
+        path = PurePosixPath(text)
+        inner = path.parts[1:]
+        if path.is_absolute() or ".." in path.parts or not inner or '"' in text:
+            raise PatchDoesNotApply(
+                f"{name} changes {text}, which is no path in a kernel tree",
+                hint="paths are as git diff writes them: a/kernel/livepatch/core.c",
+            )
+        paths.append(str(PurePosixPath(*inner)))
+    return paths
+
+
+def _after_hunks(lines: Sequence[str], number: int, name: str) -> int:
+    """Return the number of the first line after the hunks that begin at one."""
+    while number < len(lines) and (match := _HUNK.match(lines[number])):
+        number += 1
+        old, new = (int(count) if count is not None else 1 for count in match.groups())
+        while old > 0 or new > 0:
+            # An editor may have removed the blank of an empty line of context; patch(1) allows it.
+            mark = lines[number][:1] if number < len(lines) else "end"
+            if mark == "end" or mark not in ("", " ", "+", "-", "\\"):
+                raise PatchDoesNotApply(f"{name} is cut off or damaged in line {number + 1}")
+            old -= mark in ("", " ", "-")
+            new -= mark in ("", " ", "+")
+            number += 1
+    return number
