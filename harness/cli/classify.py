@@ -14,6 +14,7 @@ from harness.cli.options import (
     JsonFile,
     JunitFile,
     KernelConfig,
+    KernelPatches,
     KernelSpec,
     Sha256,
     Smp,
@@ -44,6 +45,7 @@ _HEADS = {
 def run_classify(
     kernel: KernelSpec = DEFAULT_KERNEL,
     kernel_config: KernelConfig = None,
+    patch: KernelPatches = None,
     sha256: Sha256 = None,
     accel: AccelOption = AccelAsked.AUTO,
     smp: Smp = 2,
@@ -58,7 +60,9 @@ def run_classify(
     with Invocation("classify", json_file=json_file, junit_file=junit_file) as invocation:
         terminal = invocation.terminal
         choice = prepare_accel(invocation, accel)
-        asked = KernelAsked(spec=kernel, sha256=sha256, fragments=tuple(kernel_config or ()))
+        asked = KernelAsked(
+            spec=kernel, sha256=sha256, fragments=tuple(kernel_config or ()), patches=patch or ()
+        )
         made = prepare_kernel(invocation, asked)
         modules = prepare_modules(terminal, made)
         terminal.print(f"kernel       {made.describe()}", f"accelerator  {describe_accel(choice)}")

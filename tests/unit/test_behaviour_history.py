@@ -3,20 +3,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
 
+import jsonschema  # type: ignore[import-untyped]
 import pytest
+from typer.testing import CliRunner
 
 from harness.behaviours.history import History, on_kernel, outcome_of, seconds_of
-from harness.behaviours.table import Rule
+from harness.behaviours.table import Rule, load_table
+from harness.cli.app import app
 from harness.cli.behaviours import choose_kernels, result_of
+from harness.deadline import Deadline
 from harness.errors import UsageError
+from harness.host.process import run
 from harness.report.base import CheckOutcome, KernelFacts
 from harness.report.results import TestResult
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
+ROOT = Path(__file__).resolve().parents[2]
 ONE, TWO = "force/test_force.py::test_one", "force/test_force.py::test_two"
 RULE = Rule(id="FC-01", holds="it holds", source=("c99a2be7",), public=())
 
@@ -219,3 +226,37 @@ def test_a_kernel_without_results_is_an_error(history: History) -> None:
     with pytest.raises(UsageError, match=r"no test has run on a kernel 5\.10") as raised:
         choose_kernels(history.kernels(), "5.10")
     assert "6.1.192" in (raised.value.hint or "")
+
+
+def test_the_command_shows_every_rule(tmp_path: Path) -> None:
+    """Away from any kernel and any result: each rule with its tests, as documented JSON."""
+    done = run(
+        [sys.executable, "-m", "harness.cli", "behaviours", "--json", "-"],
+        cwd=ROOT,
+        env={**os.environ, "KLP_HARNESS_RUNS": str(tmp_path)},
+        deadline=Deadline.after(60),
+    )
+    report = json.loads(done.stdout)
+    schema = json.loads((ROOT / "docs" / "results-schema.json").read_text())
+    jsonschema.Draft202012Validator(schema).validate(report)
+    assert [each["id"] for each in report["results"]] == [rule.id for rule in load_table().rule]
+    tests = {each["id"]: each["tests"] for each in report["results"]}
+    assert tests["TR-01"] == ["transition/test_sleeper.py::test_sleeper_holds_the_transition"]
+    assert {each["outcome"] for each in report["results"]} == {"not-run"}
+
+
+def test_the_command_tells_one_rule(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failure ends it with 1 and comes with its reason; a rule that is none is wrong usage."""
+    name = "force/test_force.py::test_force_ends_a_blocked_transition"
+    suite = ROOT / "tests" / "behaviours"
+    kept = History(folder=history.folder / "behaviours", suite=suite)
+    failed = result(name, "failed", detail="assert 0\nmore")
+    kept.record([failed], [KERNEL], at="2026-11-21T10:00:00+00:00")
+    monkeypatch.setenv("KLP_HARNESS_RUNS", str(history.folder))
+    told = CliRunner().invoke(app, ["behaviours", "FC-01"])
+    assert told.exit_code == 1
+    assert f"failed           {name}" in told.stdout
+    assert "assert 0\n" in told.stdout
+    table = CliRunner().invoke(app, ["behaviours", "--kernel", "6.1"])
+    assert "FC-01 failed, expected: passed; assert 0" in table.stdout
+    assert CliRunner().invoke(app, ["behaviours", "XX-01"]).exit_code == 2
