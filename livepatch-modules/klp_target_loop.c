@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * klp_target_loop - a kthread that never sleeps and calls cond_resched() all the time.
+ *
+ * init starts the kthread "klp_target_loop" and returns when that loops. The
+ * log has "switched by itself" when the patch state of the thread went to 1
+ * while the thread stayed on its CPU, and "switched off the CPU" when it was
+ * scheduled out meanwhile. Writing 1 to the parameter stop ends the loop; the
+ * thread then sleeps until the module goes.
+ *
+ * Parameters:
+ *	inside	it loops inside klp_target_loop(), and not after it
+ *	stop	ends the loop
+ *
+ * Serves TR-18.
+ */
+
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/completion.h>
+#include <linux/kernel.h>
+#include <linux/kthread.h>
+#include <linux/livepatch.h>
+#include <linux/module.h>
+#include <linux/sched.h>
+
+#include "klp_compat.h"
+
+#define KLP_LOOP_PATCHED	1	/* as in /proc/PID/patch_state */
+
+static bool inside;
+module_param(inside, bool, 0444);
+MODULE_PARM_DESC(inside, "Loop inside klp_target_loop() (default off: after it)");
+
+static bool stop;
+module_param(stop, bool, 0644);
+MODULE_PARM_DESC(stop, "End the loop");
+
+static DECLARE_COMPLETION(klp_loop_entered);
+static struct task_struct *klp_loop_task;
+
+static unsigned long klp_loop_switches(void)
+{
+	return READ_ONCE(current->nvcsw) + READ_ONCE(current->nivcsw);
+}
+
+static noinline void klp_loop(void)
+{
+	unsigned long switches = klp_loop_switches(), last_switches;
+	int state = READ_ONCE(current->patch_state), last_state;
+
+	complete(&klp_loop_entered);
+	while (!READ_ONCE(stop) && !kthread_should_stop()) {
+		cond_resched();
+		last_state = state;
+		last_switches = switches;
+		state = READ_ONCE(current->patch_state);
+		switches = klp_loop_switches();
+		if (state == last_state || state != KLP_LOOP_PATCHED)
+			continue;
+		pr_info("switched %s\n", switches == last_switches ? "by itself" : "off the CPU");
+	}
+}
+
+/* barrier(): a call in tail position would leave no frame. */
+static __klp_noipa const char *klp_target_loop(void)
+{
+	if (inside)
+		klp_loop();
+	barrier();
+	return "loop original";
+}
+
+static int klp_loop_thread(void *unused)
+{
+	klp_target_loop();
+	if (!inside)
+		klp_loop();
+
+	for (;;) {
+		set_current_state(TASK_IDLE);
+		if (kthread_should_stop())
+			break;
+		schedule();
+	}
+	__set_current_state(TASK_RUNNING);
+	return 0;
+}
+
+static int __init klp_target_loop_init(void)
+{
+	klp_loop_task = kthread_run(klp_loop_thread, NULL, "klp_target_loop");
+	if (IS_ERR(klp_loop_task))
+		return PTR_ERR(klp_loop_task);
+	wait_for_completion(&klp_loop_entered);
+	return 0;
+}
+
+static void __exit klp_target_loop_exit(void)
+{
+	kthread_stop(klp_loop_task);
+}
+
+module_init(klp_target_loop_init);
+module_exit(klp_target_loop_exit);
+MODULE_DESCRIPTION("Livepatch test target: a kthread that never sleeps");
+MODULE_LICENSE("GPL");
