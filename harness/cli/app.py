@@ -8,7 +8,19 @@ from typing import Annotated
 import typer
 
 from harness import __version__
-from harness.cli import behaviours, bench, boot, classify, demo, doctor, kernel, run, test
+from harness.cli import (
+    behaviours,
+    bench,
+    boot,
+    classify,
+    demo,
+    doctor,
+    kernel,
+    race,
+    run,
+    selftests,
+    test,
+)
 from harness.report.terminal import Terminal, log_to
 
 app = typer.Typer(
@@ -61,6 +73,10 @@ app.command("behaviours", short_help="The rules, their tests, and the last resul
 app.command("classify", short_help="The consistency model of a kernel, by experiment.")(
     classify.run_classify
 )
+app.command("selftests", short_help="The kernel's own livepatch selftests, in guests.")(
+    selftests.selftests
+)
+app.add_typer(race.app, name="race")
 app.command("run", short_help="Load a livepatch, watch it, unload it.")(run.run)
 app.command("demo", short_help="Show a transition from 0 to 1 and back.")(demo.demo)
 app.command("bench", short_help="What things cost, against their budgets.")(bench.bench)

@@ -8,6 +8,7 @@ import os
 import shutil
 import time
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from harness.deadline import Deadline
@@ -90,9 +91,11 @@ def run_session(
     cpus: int,
     fresh: Fresh = Fresh.BOOT,
     name: str,
+    guests: int = 1,
+    more: Mapping[str, Path] = MappingProxyType({}),
     keep: Callable[[], bool] = lambda: False,
 ) -> Iterator[Session]:
-    """Start a run of one guest at a time in a folder of its own.
+    """Start a run of so many guests at a time in a folder of its own; ``more`` is what they have.
 
     The folder goes when all went well. After a failure, raised or told by ``keep`` at the end, the
     guests' logs stay, and nothing else.
@@ -100,13 +103,13 @@ def run_session(
     host = measure_host()
     settings = GuestSettings(
         accel=choice.accel,
-        time_scale=time_scale(choice.accel, guests=1, cores=host.cores),
+        time_scale=time_scale(choice.accel, guests=guests, cores=host.cores),
         cpus=cpus,
         fresh=fresh,
     )
     folder = runs_root() / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}-{os.getpid()}"
     try:
-        with Session(folder, settings, Store(cache_root())) as session:
+        with Session(folder, settings, Store(cache_root()), more=more) as session:
             yield session
     except BaseException:
         _keep_logs(folder)

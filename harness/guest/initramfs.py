@@ -13,6 +13,7 @@ import re
 import shutil
 import tempfile
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from harness.deadline import Deadline
@@ -90,7 +91,7 @@ def build_base(store: Store, *, deadline: Deadline) -> Path:
         if program.name.startswith("klp-"):
             files[f"/bin/{program.name}"] = program
     for name, target in _PROGRAMS.items():
-        files |= _with_libraries(Path(find_program(name)), target, deadline=deadline)
+        files |= with_libraries(Path(find_program(name)), target, deadline=deadline)
     key = _digest(files)
 
     def fill(folder: Path) -> None:
@@ -102,8 +103,18 @@ def build_base(store: Store, *, deadline: Deadline) -> Path:
     return store.obtain("initramfs", key, fill, deadline=deadline) / "base.cpio"
 
 
-def build_initrd(base: Path, keys: RunKeys, target: Path, *, deadline: Deadline) -> Path:
-    """Write the initrd of one run to ``target``: the base followed by this run's keys."""
+def build_initrd(
+    base: Path,
+    keys: RunKeys,
+    target: Path,
+    *,
+    more: Mapping[str, Path] = MappingProxyType({}),
+    deadline: Deadline,
+) -> Path:
+    """Write the initrd of one run to ``target``: the base, this run's keys, and ``more`` files.
+
+    ``more`` gives the file for a path in the guest; there all may read and execute it.
+    """
     with tempfile.TemporaryDirectory(dir=target.parent, prefix="keys-") as name:
         root = Path(name)
         for folder, mode in (("etc/dropbear", 0o755), ("root", 0o700), ("root/.ssh", 0o700)):
@@ -114,6 +125,10 @@ def build_initrd(base: Path, keys: RunKeys, target: Path, *, deadline: Deadline)
         (root / "root/.ssh/authorized_keys").write_text(keys.client_public + "\n")
         for path in ("etc/dropbear/host_key", "root/.ssh/authorized_keys"):
             (root / path).chmod(0o600)
+        _copy(root, more)
+        for place in root.rglob("*"):
+            if place.is_dir() and place.name not in {"root", ".ssh"}:
+                place.chmod(0o755)
         part = root.with_suffix(".cpio")
         _archive(root, part, deadline=deadline)
     try:
@@ -137,7 +152,7 @@ def _static_busybox() -> Path:
     return path
 
 
-def _with_libraries(program: Path, target: str, *, deadline: Deadline) -> dict[str, Path]:
+def with_libraries(program: Path, target: str, *, deadline: Deadline) -> dict[str, Path]:
     """Return a program and every shared library the dynamic loader would give it."""
     listed = run([_LOADER, "--list", program], deadline=deadline.within(10), check=False)
     if listed.returncode != 0:
@@ -164,11 +179,7 @@ def _digest(files: Mapping[str, Path]) -> str:
 def _lay_out(root: Path, files: Mapping[str, Path]) -> None:
     for folder in _FOLDERS:
         (root / folder).mkdir(parents=True, exist_ok=True)
-    for target, source in files.items():
-        place = root / target.lstrip("/")
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, place)
-        place.chmod(0o755)
+    _copy(root, files)
     for target, text in _TEXT_FILES.items():
         (root / target.lstrip("/")).write_text(text)
     for path, text in _SCRIPTS.items():
@@ -186,6 +197,14 @@ def _lay_out(root: Path, files: Mapping[str, Path]) -> None:
     for place in [root, *(path for path in root.rglob("*") if path.is_dir())]:
         place.chmod(0o755)
     (root / "root").chmod(0o700)
+
+
+def _copy(root: Path, files: Mapping[str, Path]) -> None:
+    for target, source in files.items():
+        place = root / target.lstrip("/")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, place)
+        place.chmod(0o755)
 
 
 def _archive(root: Path, target: Path, *, deadline: Deadline) -> None:

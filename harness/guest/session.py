@@ -10,6 +10,7 @@ import os
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Self
 
 from filelock import FileLock
@@ -21,7 +22,7 @@ from harness.guest.qemu import GuestShape
 from harness.guest.snapshot import Template, cold_guest, restored_guest, template
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from harness.guest.machine import Machine
@@ -55,10 +56,19 @@ class GuestSettings:
 class Session:
     """Starts guests. Processes that name the same folder share keys, initrd and templates."""
 
-    def __init__(self, folder: Path, settings: GuestSettings, store: Store) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        settings: GuestSettings,
+        store: Store,
+        *,
+        more: Mapping[str, Path] = MappingProxyType({}),
+    ) -> None:
+        """``more`` gives the files that guests of this run have beside those of every run."""
         self.folder = folder
         self.settings = settings
         self._store = store
+        self._more = more
         self._stack = contextlib.ExitStack()
         self._templates: dict[str, Template] = {}
         self._prepared: tuple[RunKeys, Path] | None = None
@@ -170,7 +180,7 @@ class Session:
             else:
                 keys = make_keys(self.folder, deadline=deadline)
                 base = build_base(self._store, deadline=deadline)
-                build_initrd(base, keys, initrd, deadline=deadline)
+                build_initrd(base, keys, initrd, more=self._more, deadline=deadline)
                 public = {"host_public": keys.host_public, "client_public": keys.client_public}
                 note.write_text(json.dumps(public))
         self._prepared = keys, initrd

@@ -162,6 +162,12 @@ TOOLS: tuple[Tool, ...] = (
         probe=program("setpriv"),
     ),
     Tool(
+        name="sysctl",
+        purpose="is used in the guest by the kernel's own selftests",
+        packages=_everywhere("procps", fedora="procps-ng", arch="procps-ng"),
+        probe=program("sysctl"),
+    ),
+    Tool(
         name="gcc",
         purpose="compiles kernels, modules and guest programs",
         packages=_everywhere("gcc"),

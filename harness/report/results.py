@@ -23,6 +23,7 @@ from harness.report.base import (
     Outcome,
     ResultBase,
 )
+from harness.report.races import RaceHit, RaceResult
 from harness.report.rules import BehaviourResult, ClassifyResult, Leave, Switch
 
 __all__ = [
@@ -45,10 +46,15 @@ __all__ = [
     "Mark",
     "Outcome",
     "Phase",
+    "RaceHit",
+    "RaceReport",
+    "RaceResult",
     "Report",
     "Result",
     "RunReport",
     "RunResult",
+    "SelftestReport",
+    "SelftestResult",
     "StateChange",
     "TaskHistory",
     "TaskSwitch",
@@ -187,6 +193,13 @@ class BenchResult(ResultBase):
     sides: tuple[BenchSide, ...] = ()
 
 
+class SelftestResult(ResultBase):
+    """A case of the kernel's own selftests; ``id`` is script/case. ``detail``: what it said."""
+
+    script: str
+    detail: tuple[str, ...] = ()
+
+
 class _Report(Model):
     """What every command says of itself.
 
@@ -261,6 +274,20 @@ class ClassifyReport(_Report):
     results: tuple[ClassifyResult, ...] = ()
 
 
+class SelftestReport(_Report):
+    """``klp-harness selftests``: one result for each case of the kernel's own selftests."""
+
+    command: Literal["selftests"] = "selftests"
+    results: tuple[SelftestResult, ...] = ()
+
+
+class RaceReport(_Report):
+    """``klp-harness race list|run``: one result for each reproducer."""
+
+    command: Literal["race list", "race run"]
+    results: tuple[RaceResult, ...] = ()
+
+
 Result = (
     TestResult
     | RunResult
@@ -269,6 +296,8 @@ Result = (
     | BenchResult
     | BehaviourResult
     | ClassifyResult
+    | SelftestResult
+    | RaceResult
 )
 Report = (
     TestReport
@@ -278,6 +307,8 @@ Report = (
     | BenchReport
     | BehaviourReport
     | ClassifyReport
+    | SelftestReport
+    | RaceReport
 )
 _REPORT: TypeAdapter[Report] = TypeAdapter(Annotated[Report, Field(discriminator="command")])
 

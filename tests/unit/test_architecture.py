@@ -36,11 +36,16 @@ EVERYTHING = frozenset(
         "observe",
         "conformance",
         "races",
+        "selftests",
         "bench",
         "pytest_plugin",
         "cli",
     }
 )
+# What the things that people run, each a package of its own, may all use.
+BELOW_PURPOSES = EVERYTHING - {
+    *("observe", "conformance", "selftests", "races", "bench", "pytest_plugin", "cli")
+}
 # Who may import whom, below harness/. Each may also import itself and the package's version.
 ALLOWED: Mapping[str, frozenset[str]] = {
     "errors": frozenset(),
@@ -55,9 +60,10 @@ ALLOWED: Mapping[str, frozenset[str]] = {
     "livepatch": frozenset({"errors", "log", "deadline", "wire", "klog"}),
     "report": frozenset({"errors", "log"}),
     "behaviours": frozenset({"errors", "log", "resources", "report"}),
-    "observe": EVERYTHING - {"cli", "pytest_plugin", "bench", "conformance"},
-    "conformance": EVERYTHING - {"cli", "pytest_plugin", "bench"},
-    "races": EVERYTHING - {"cli", "pytest_plugin", "bench"},
+    "observe": BELOW_PURPOSES,
+    "conformance": BELOW_PURPOSES | {"observe"},
+    "selftests": BELOW_PURPOSES,
+    "races": BELOW_PURPOSES | {"observe"},
     "bench": EVERYTHING - {"cli", "pytest_plugin"},
     "pytest_plugin": EVERYTHING - {"cli"},
     "cli": EVERYTHING,

@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""klp-harness selftests: the kernel's own livepatch selftests, in guests."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.cli.guard import guarded
+from harness.cli.invocation import Invocation
+from harness.cli.options import (
+    DEFAULT_KERNEL,
+    AccelAsked,
+    AccelOption,
+    JsonFile,
+    JunitFile,
+    KernelConfig,
+    KernelSpec,
+    Sha256,
+)
+from harness.cli.prepare import (
+    KernelAsked,
+    describe_accel,
+    prepare_accel,
+    prepare_kernel,
+    run_session,
+)
+from harness.deadline import Deadline
+from harness.errors import UsageError
+from harness.guest.session import Fresh
+from harness.host.cache import Store
+from harness.host.capacity import default_guests, measure_host
+from harness.report.results import CheckOutcome, SelftestResult
+from harness.resources import cache_root
+from harness.selftests.image import guest_files
+from harness.selftests.output import Verdict
+from harness.selftests.run import ScriptRun, run_script
+from harness.selftests.tree import NOT_RUN, find_suite, source_tree
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from harness.guest.session import Session
+    from harness.kernel.kernel import Kernel
+    from harness.report.terminal import Terminal
+    from harness.selftests.tree import Script
+
+_CPUS = 2
+_FILES_S = 600.0
+_OUTCOMES = {
+    Verdict.PASSED: CheckOutcome.PASSED,
+    Verdict.FAILED: CheckOutcome.FAILED,
+    Verdict.SKIPPED: CheckOutcome.SKIPPED,
+}
+
+
+@guarded
+def selftests(
+    scripts: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[SCRIPT]...", help="Scripts to run; default: all.", show_default=""
+        ),
+    ] = None,
+    kernel: KernelSpec = DEFAULT_KERNEL,
+    kernel_config: KernelConfig = None,
+    sha256: Sha256 = None,
+    accel: AccelOption = AccelAsked.AUTO,
+    may_skip: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--may-skip",
+            metavar="SCRIPT",
+            help="A script that may skip; any other that skips fails. Repeatable.",
+        ),
+    ] = None,
+    json_file: JsonFile = None,
+    junit_file: JunitFile = None,
+) -> int:
+    """Run tools/testing/selftests/livepatch of the kernel's tree, each script in a fresh guest.
+
+    What a kernel cannot be tested for, its scripts skip: a failure, unless --may-skip names it.
+    """
+    with Invocation("selftests", json_file=json_file, junit_file=junit_file) as invocation:
+        terminal = invocation.terminal
+        choice = prepare_accel(invocation, accel)
+        asked = KernelAsked(spec=kernel, sha256=sha256, fragments=tuple(kernel_config or ()))
+        made = prepare_kernel(invocation, asked)
+        suite = find_suite(source_tree(made))
+        chosen = _chosen(suite.scripts, scripts or [])
+        terminal.print(f"kernel       {made.describe()}", f"accelerator  {describe_accel(choice)}")
+        with tempfile.TemporaryDirectory(prefix="klp-selftests-") as folder:
+            with terminal.progress() as progress:
+                progress.stage(f"test modules of {made.version}")
+                files = guest_files(
+                    suite,
+                    made,
+                    folder=Path(folder),
+                    store=Store(cache_root()),
+                    deadline=Deadline.after(_FILES_S),
+                )
+            guests = min(len(chosen), default_guests(measure_host(), choice.accel))
+            with run_session(
+                choice,
+                cpus=_CPUS,
+                fresh=Fresh.SNAPSHOT,
+                name="selftests",
+                guests=guests,
+                more=files,
+                keep=lambda: any(_failed(result) for result in invocation.results),
+            ) as session:
+                for ran in _run_all(session, made, chosen, guests):
+                    results = tuple(_results(ran, frozenset(may_skip or ())))
+                    _tell(terminal, results)
+                    invocation.results += results
+        for name in NOT_RUN:
+            terminal.print(f"not-run  {name}: it needs BPF, which no guest here has")
+            invocation.results.append(
+                SelftestResult(
+                    id=name,
+                    outcome=CheckOutcome.NOT_RUN,
+                    seconds=0.0,
+                    script=name,
+                    detail=("needs BPF, BTF and libbpf",),
+                )
+            )
+    return invocation.exit_code
+
+
+def _chosen(all_scripts: Sequence[Script], names: Sequence[str]) -> list[Script]:
+    known = {script.name: script for script in all_scripts}
+    wanted = [name if name.endswith(".sh") else f"{name}.sh" for name in names]
+    for name in wanted:
+        if name not in known:
+            raise UsageError(
+                f"the kernel's tree has no selftest {name}", hint=f"it has {', '.join(known)}"
+            )
+    return [known[name] for name in wanted] or list(all_scripts)
+
+
+def _run_all(
+    session: Session, kernel: Kernel, scripts: Sequence[Script], guests: int
+) -> Iterator[ScriptRun]:
+    """Yield what became of each script, in the suite's order; they run side by side."""
+    starting = threading.Lock()
+
+    def run(script: Script) -> ScriptRun:
+        guest = session.guest(kernel, name=script.name.removesuffix(".sh"))
+        with starting:
+            machine = guest.__enter__()
+        try:
+            return run_script(machine, script)
+        finally:
+            guest.__exit__(None, None, None)
+
+    # The longest first, told by how many cases it has: the end then waits for no straggler.
+    order = sorted(scripts, key=lambda script: -len(script.cases))
+    with ThreadPoolExecutor(guests) as pool:
+        running = {script.name: pool.submit(run, script) for script in order}
+        for script in scripts:
+            yield running[script.name].result()
+
+
+def _results(ran: ScriptRun, may_skip: frozenset[str]) -> Iterator[SelftestResult]:
+    allowed = bool(may_skip & {ran.script, ran.script.removesuffix(".sh")})
+    for case in ran.cases:
+        verdict = case.verdict or Verdict.FAILED
+        if verdict is Verdict.SKIPPED and not allowed:
+            verdict = Verdict.FAILED
+        yield SelftestResult(
+            id=f"{ran.script.removesuffix('.sh')}/{case.name}",
+            outcome=_OUTCOMES[verdict],
+            seconds=case.seconds,
+            script=ran.script,
+            detail=tuple(case.detail),
+        )
+
+
+def _failed(result: object) -> bool:
+    return isinstance(result, SelftestResult) and result.outcome is CheckOutcome.FAILED
+
+
+def _tell(terminal: Terminal, results: Sequence[SelftestResult]) -> None:
+    for result in results:
+        terminal.print(f"{result.outcome:8} {result.id} ({result.seconds:.1f} s)")
+        if result.outcome is not CheckOutcome.PASSED:
+            for line in result.detail:
+                terminal.print(f"    {line}")
