@@ -21,6 +21,7 @@ from harness.report.results import (
     HostFacts,
     KernelFacts,
     Outcome,
+    RaceResult,
     Report,
     Result,
     make_report,
@@ -180,9 +181,18 @@ def _outcome(code: ExitCode, error: BaseException | None) -> Outcome:
 def _exit_code(results: list[Result]) -> ExitCode:
     """A verdict counts first: it holds whatever else went wrong."""
     outcomes = {result.outcome for result in results}
-    if CheckOutcome.FAILED in outcomes:
+    if CheckOutcome.FAILED in outcomes or any(map(_is_news, results)):
         return ExitCode.VERDICT
     return ExitCode.HARNESS if CheckOutcome.ERROR in outcomes else ExitCode.HELD
+
+
+def _is_news(result: Result) -> bool:
+    """Whether it is a race that the kernel was not known to have."""
+    return (
+        isinstance(result, RaceResult)
+        and result.outcome is CheckOutcome.SHOWN
+        and result.expected is None
+    )
 
 
 def _check_writable(path: Path) -> None:

@@ -21,6 +21,7 @@ class CheckOutcome(StrEnum):
     """What one result came to. ``error``: the harness or host failed, which judges nothing.
 
     Of a rule: ``not-applicable`` is a kernel without what it speaks of, ``not-run`` has no result.
+    Of a race: ``shown`` and ``not-shown``.
     """
 
     PASSED = "passed"
@@ -31,6 +32,8 @@ class CheckOutcome(StrEnum):
     EXPECTED_FAILURE = "expected-failure"
     NOT_APPLICABLE = "not-applicable"
     NOT_RUN = "not-run"
+    SHOWN = "shown"
+    NOT_SHOWN = "not-shown"
 
 
 class Model(BaseModel):

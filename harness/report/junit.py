@@ -70,11 +70,14 @@ def _case(result: Result, command: str) -> ET.Element:
             _child(case, "failure", message, text)
         case CheckOutcome.ERROR:
             _child(case, "error", message, text)
+        case CheckOutcome.SHOWN if not getattr(result, "expected", None):
+            _child(case, "failure", message, text)
         case (
             CheckOutcome.SKIPPED
             | CheckOutcome.EXPECTED_FAILURE
             | CheckOutcome.NOT_APPLICABLE
             | CheckOutcome.NOT_RUN
+            | CheckOutcome.SHOWN
         ):
             _child(case, "skipped", message or result.outcome.value, "")
         case _:

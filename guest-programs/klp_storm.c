@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Forks again and again.
+ *
+ *	klp-storm
+ *
+ * A child ends at once, but for one of every 32, which sleeps until the end; of
+ * those there are 16 at most, and then the oldest ends. Says {"storming":PID}
+ * first and {"forks":N,"reaped":N} at its end, which is at SIGTERM or at the end
+ * of its input.
+ */
+
+#include <err.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+
+#include "klp_common.h"
+#include "klp_ending.h"
+#include "klp_text.h"
+
+#define STAYS_ONE_IN	32
+#define STAYING		16
+
+static pid_t staying[STAYING];
+static long long forks, reaped;
+
+static void say(const char *key, long long value, const char *key2, long long value2)
+{
+	struct text json = {};
+
+	json_begin(&json, '{');
+	json_add_number(&json, key, value);
+	if (key2)
+		json_add_number(&json, key2, value2);
+	json_end_line(&json);
+	if (write_all(STDOUT_FILENO, json.data, json.len))
+		exit(1);
+	text_free(&json);
+}
+
+static void reap(pid_t pid)
+{
+	if (waitpid(pid, NULL, 0) != pid)
+		err(1, "waitpid");
+	reaped++;
+}
+
+static void end(pid_t pid)
+{
+	kill(pid, SIGKILL);
+	reap(pid);
+}
+
+static void fork_once(void)
+{
+	bool stays = forks % STAYS_ONE_IN == 0;
+	pid_t *place = &staying[forks / STAYS_ONE_IN % STAYING];
+	pid_t pid;
+
+	pid = fork();
+	if (pid < 0)
+		err(1, "fork");
+	if (!pid) {
+		while (stays)
+			pause();
+		_exit(0);
+	}
+	forks++;
+	if (!stays) {
+		reap(pid);
+		return;
+	}
+	if (*place)
+		end(*place);
+	*place = pid;
+}
+
+int main(void)
+{
+	unsigned int i;
+
+	ending_prepare();
+	say("storming", getpid(), NULL, 0);
+	while (!ending_wait(0))
+		fork_once();
+	for (i = 0; i < STAYING; i++)
+		if (staying[i])
+			end(staying[i]);
+	say("forks", forks, "reaped", reaped);
+	return 0;
+}

@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""klp-harness race: show a race at will, or look for it in many trials."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.cli.guard import guarded
+from harness.cli.invocation import Invocation, error_facts
+from harness.cli.options import (
+    DEFAULT_KERNEL,
+    AccelAsked,
+    AccelOption,
+    JsonFile,
+    JunitFile,
+    KernelConfig,
+    KernelPatches,
+    KernelSpec,
+    Sha256,
+)
+from harness.cli.prepare import (
+    KernelAsked,
+    describe_accel,
+    prepare_accel,
+    prepare_kernel,
+    prepare_modules,
+    run_session,
+)
+from harness.errors import UsageError
+from harness.guest.session import Fresh
+from harness.host.capacity import default_guests, measure_host
+from harness.races.campaign import Campaign, Extent
+from harness.races.catalogue import find_races, known_of
+from harness.races.trial import Trials
+from harness.report.race_story import tell_hit, tell_race, tell_reproducer
+from harness.report.races import RaceHit, RaceResult
+from harness.report.results import CheckOutcome
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.kernel.kernel import Kernel
+    from harness.races.campaign import Tally, Trial
+    from harness.races.reproducer import Reproducer
+    from harness.report.terminal import Terminal
+
+app = typer.Typer(help="Show races at will, or look for them.", no_args_is_help=True)
+
+_CPUS = 2
+_SEEDS = 1 << 31
+
+Names = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[NAME]...", help="Reproducers, or groups of them; default: all.", show_default=""
+    ),
+]
+
+
+@app.command("list")
+@guarded
+def list_races(
+    names: Names = None, json_file: JsonFile = None, junit_file: JunitFile = None
+) -> int:
+    """List the reproducers: the rule that each is about, and what is known of it."""
+    with Invocation("race list", json_file=json_file, junit_file=junit_file) as invocation:
+        for race in find_races(names or ()):
+            result = _result_of(race, CheckOutcome.NOT_RUN, expected=known_of(race))
+            invocation.results.append(result)
+            tell_reproducer(invocation.terminal, result)
+    return invocation.exit_code
+
+
+@app.command("run")
+@guarded
+def run_races(
+    names: Names = None,
+    kernel: KernelSpec = DEFAULT_KERNEL,
+    kernel_config: KernelConfig = None,
+    patch: KernelPatches = None,
+    sha256: Sha256 = None,
+    accel: AccelOption = AccelAsked.AUTO,
+    trials: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Trials of each; default 1.")
+    ] = None,
+    seconds: Annotated[
+        float | None,
+        typer.Option(min=1, metavar="S", help="Go on for so long, or for --trials if given."),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            min=0, metavar="N", help="Seed of the first trial; the next has the next number."
+        ),
+    ] = None,
+    go_on: Annotated[
+        bool, typer.Option("--go-on", help="Go on after a race was shown; else it is enough.")
+    ] = False,
+    guests: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Guests at a time.")
+    ] = None,
+    json_file: JsonFile = None,
+    junit_file: JunitFile = None,
+) -> int:
+    """Try to show races, each trial in a fresh guest. Exit 1: one was shown and not expected."""
+    with Invocation("race run", json_file=json_file, junit_file=junit_file) as invocation:
+        terminal = invocation.terminal
+        races = find_races(names or ())
+        choice = prepare_accel(invocation, accel)
+        asked = KernelAsked(
+            spec=kernel, sha256=sha256, fragments=tuple(kernel_config or ()), patches=patch or ()
+        )
+        made = prepare_kernel(invocation, asked)
+        races = _possible(invocation, races, made, named=bool(names))
+        modules = prepare_modules(terminal, made)
+        first = secrets.randbelow(_SEEDS) if seed is None else seed
+        if trials is None and seconds is None:
+            trials = 1
+        most = default_guests(measure_host(), choice.accel) if guests is None else guests
+        if trials is not None:
+            most = min(most, trials * len(races))
+        extent = Extent(seed=first, trials=trials, budget_s=seconds, guests=most, go_on=go_on)
+        terminal.print(
+            f"kernel       {made.describe()}",
+            f"accelerator  {describe_accel(choice)}",
+            f"seed         {first}",
+        )
+        with run_session(
+            choice,
+            cpus=_CPUS,
+            fresh=Fresh.SNAPSHOT,
+            name="race",
+            guests=most,
+            keep=lambda: any(tally.settled for tally in campaign.tallies.values()),
+        ) as session:
+            campaign = Campaign(races, extent, Trials(session, made, modules))
+            try:
+                _watch(terminal, campaign, extent, len(races))
+            finally:
+                for tally in campaign.tallies.values():
+                    result = _judge(tally, made, extent)
+                    invocation.results.append(result)
+                    tell_race(terminal, result)
+    return invocation.exit_code
+
+
+def _possible(
+    invocation: Invocation, races: Sequence[Reproducer], kernel: Kernel, *, named: bool
+) -> tuple[Reproducer, ...]:
+    """Return the races that this kernel can be tried for; raises UsageError for one by name."""
+    possible = []
+    for race in races:
+        try:
+            race.check_kernel(kernel)
+        except UsageError as error:
+            if named:
+                raise
+            result = _result_of(race, CheckOutcome.NOT_APPLICABLE, detail=error.message)
+            invocation.results.append(result)
+            tell_race(invocation.terminal, result)
+        else:
+            possible.append(race)
+    return tuple(possible)
+
+
+def _watch(terminal: Terminal, campaign: Campaign, extent: Extent, races: int) -> None:
+    """Show the progress of a campaign, and each hit and each failure when it comes."""
+    total = None if extent.trials is None else extent.trials * races
+    done = hits = 0
+    with terminal.progress() as progress:
+        progress.stage(f"trials with {extent.guests} guests at a time")
+        for trial in campaign.run():
+            done += 1
+            if trial.shown is not None:
+                hits += 1
+                tell_hit(terminal, trial.race.name, _hit(trial))
+            progress.count(done, total, f"trials, {hits} hits")
+
+
+def _judge(tally: Tally, kernel: Kernel, extent: Extent) -> RaceResult:
+    """Return what the trials of one reproducer came to; a failure of the kernel counts first."""
+    failed = next((trial.failed for trial in tally.trials if trial.failed), None)
+    broken = next((trial.error for trial in tally.trials if trial.error), None)
+    if tally.hits:
+        outcome = CheckOutcome.SHOWN
+    elif failed is not None:
+        outcome = CheckOutcome.FAILED
+    elif broken is not None:
+        outcome = CheckOutcome.ERROR
+    else:
+        outcome = CheckOutcome.NOT_SHOWN if tally.judged else CheckOutcome.NOT_RUN
+    low, high = tally.interval()
+    error = failed or broken
+    result = _result_of(tally.race, outcome, expected=known_of(tally.race, kernel.version))
+    return result.model_copy(
+        update={
+            "seconds": sum(trial.seconds for trial in tally.trials),
+            "seed": extent.seed,
+            "trials": tally.judged,
+            "hits": tuple(_hit(trial) for trial in tally.hits),
+            "low": low,
+            "high": high,
+            "first_hit_s": tally.first_hit_s,
+            "error": error_facts(error) if error is not None else None,
+        }
+    )
+
+
+def _hit(trial: Trial) -> RaceHit:
+    assert trial.shown is not None
+    folder = trial.shown.artefacts
+    return RaceHit(
+        seed=trial.seed,
+        seconds=trial.seconds,
+        message=trial.shown.message,
+        details=trial.shown.details,
+        logs=str(folder) if folder is not None else None,
+    )
+
+
+def _result_of(
+    race: Reproducer,
+    outcome: CheckOutcome,
+    *,
+    expected: str | None = None,
+    detail: str | None = None,
+) -> RaceResult:
+    return RaceResult(
+        id=race.name,
+        outcome=outcome,
+        seconds=0.0,
+        title=race.title,
+        rule=race.rule,
+        fixed_by=race.fixed_by,
+        expected=expected,
+        detail=detail,
+    )

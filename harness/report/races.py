@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Results of reproducers of races: ``race list`` and ``race run``."""
+
+from __future__ import annotations
+
+from harness.report.base import ErrorFacts, Model, ResultBase
+
+
+class RaceHit(Model):
+    """A trial that showed the race: ``--seed`` shows it again. ``details`` begin with the splat."""
+
+    seed: int
+    seconds: float
+    message: str
+    details: tuple[str, ...] = ()
+    logs: str | None = None
+
+
+class RaceResult(ResultBase):
+    """A reproducer, on the one kernel of the report.
+
+    ``outcome`` is shown, not-shown, failed (the kernel failed in another way), error, or not-run in
+    a list. ``rule`` is the rule that a kernel with the race breaks, ``fixed_by`` a kernel commit.
+    ``expected`` says why the race is known to be there; only one that is not expected fails the
+    command. ``trials`` are those that say something, the first with ``seed``, each further one with
+    the next number; ``low`` and ``high`` are the 95 % confidence interval of the rate of hits.
+    """
+
+    title: str
+    rule: str
+    fixed_by: str | None = None
+    expected: str | None = None
+    seed: int | None = None
+    trials: int = 0
+    hits: tuple[RaceHit, ...] = ()
+    low: float = 0.0
+    high: float = 1.0
+    first_hit_s: float | None = None
+    detail: str | None = None
+    error: ErrorFacts | None = None
