@@ -12,6 +12,7 @@ import pytest
 
 from harness.races.fork import fork_missing_flag, fork_stale_forward, fork_stale_reverse
 from harness.races.reproducer import perform
+from harness.races.storm import storm_fork
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,3 +39,9 @@ def test_no_stale_flag_when_the_parent_switched(
 def test_no_stale_flag_after_a_reverse(guest: Machine, sample_modules: Mapping[str, Path]) -> None:
     """A child whose parent was copied before the transition was reversed has no flag left over."""
     perform(fork_stale_reverse, guest, modules=sample_modules)
+
+
+@pytest.mark.behaviour("FO-07")
+def test_storm_of_forks(guest: Machine, sample_modules: Mapping[str, Path]) -> None:
+    """Forks all the time across enabling, reversing and disabling: no warning, no task is lost."""
+    perform(storm_fork, guest, modules=sample_modules, seed=1)
