@@ -14,6 +14,7 @@ from harness.bench.measure import (
     start_of_a_guest,
     whole_suite,
 )
+from harness.bench.upstream import upstream_cases
 from harness.cli.guard import guarded
 from harness.cli.invocation import Invocation
 from harness.cli.options import DEFAULT_KERNEL, AccelAsked, AccelOption, JsonFile, KernelSpec
@@ -45,7 +46,7 @@ def bench(
     accel: AccelOption = AccelAsked.AUTO,
     quick: Annotated[
         bool,
-        typer.Option("--quick", help="Leave out what takes minutes: the cold build, the suite."),
+        typer.Option("--quick", help="Leave out what takes minutes: selftests, cold build, suite."),
     ] = False,
     runs: Annotated[int, typer.Option(min=1, metavar="N", help="Starts of a guest.")] = 5,
     cycles: Annotated[int, typer.Option(min=2, metavar="N", help="Cycles of each guest.")] = 5,
@@ -89,8 +90,15 @@ def bench(
             )
             measure("starting guests", lambda _: start_of_a_guest(place, runs=runs))
             measure("cycles on fresh guests", lambda _: overlap_of_guests(place, cycles=cycles))
+            if not quick:
+                measure(
+                    "the kernel's selftests",
+                    lambda progress: upstream_cases(
+                        place, kernel, choice.accel.value, progress=progress
+                    ),
+                )
         if quick:
-            terminal.print("left out by --quick: the cold build, the behaviour suite")
+            terminal.print("left out by --quick: the kernel's selftests, the cold build, all tests")
         else:
             measure(
                 "a cold build", lambda progress: cold_build(kernel, cache_root(), progress=progress)

@@ -20,10 +20,13 @@ from harness.bench.measure import (
     percent_done,
     rate_while_all_work,
 )
+from harness.bench.upstream import RULES, upstream_cases
+from harness.behaviours.table import load_table
 from harness.cli.app import app
 from harness.errors import CommandTimeout, GuestPanic, HarnessError
 from harness.kernel.progress import Silent
 from harness.report.results import BenchReport, read_report
+from harness.selftests.tree import SUITE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -149,7 +152,9 @@ def test_the_last_stage_has_its_own_clock() -> None:
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The command with measurements that are told what to return, or what to raise."""
-    told: dict[str, Any] = {"start": [MET], "overlap": [], "build": [], "suite": []}
+    told: dict[str, Any] = dict.fromkeys(("overlap", "upstream", "build", "suite"), []) | {
+        "start": [MET]
+    }
 
     def answer(name: str) -> Any:
         def measurement(*_: object, **__: object) -> list[Figure]:
@@ -173,6 +178,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         ("run_session", session),
         ("start_of_a_guest", answer("start")),
         ("overlap_of_guests", answer("overlap")),
+        ("upstream_cases", answer("upstream")),
         ("cold_build", answer("build")),
         ("whole_suite", answer("suite")),
     ):
@@ -189,7 +195,7 @@ def test_everything_is_measured_and_met_budgets_end_with_0(measured: dict[str, A
     code, said = bench()
     assert code == 0
     assert MET.describe() in said
-    assert measured["asked"] == ["start", "overlap", "build", "suite"]
+    assert measured["asked"] == ["start", "overlap", "upstream", "build", "suite"]
 
 
 @pytest.mark.parametrize("words", [(), ("--quick",)])
@@ -201,7 +207,7 @@ def test_a_missed_budget_ends_with_1(measured: dict[str, Any], words: tuple[str,
 def test_quick_says_what_it_leaves_out(measured: dict[str, Any]) -> None:
     _, said = bench("--quick")
     assert measured["asked"] == ["start", "overlap"]
-    assert "left out by --quick: the cold build, the behaviour suite" in said
+    assert "left out by --quick: the kernel's selftests, the cold build, all tests" in said
 
 
 @pytest.mark.parametrize(
@@ -236,3 +242,22 @@ def test_json_has_value_unit_budget_and_both_sides(
         ("8 guests", 1.4, "cycles/s"),
         ("1 guest", 0.3, "cycles/s"),
     ]
+
+
+def test_every_equivalent_of_a_selftest_is_a_rule() -> None:
+    """The rules that stand for upstream's cases are in the table, and have tests."""
+    rules = {rule for rules in RULES.values() for rule in rules}
+    assert rules <= {rule.id for rule in load_table().rules}
+    assert len(RULES) == 22
+
+
+def test_unknown_selftests_are_no_figure(tmp_path: Path) -> None:
+    """A kernel with cases of which nothing is known here is refused, before any guest starts."""
+    suite = tmp_path / SUITE
+    suite.mkdir(parents=True)
+    (suite / "Makefile").write_text("TEST_PROGS := test-new.sh\n")
+    (suite / "test-new.sh").write_text('start_test "something new"\n')
+    kernel = SimpleNamespace(build_dir=tmp_path, describe=lambda: "7.2")
+    bench: Any = SimpleNamespace(kernel=kernel)
+    with pytest.raises(HarnessError, match="test-new.sh/something new"):
+        upstream_cases(bench, "7.2", "tcg", progress=Silent())
