@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, TypeVar
 
 from harness.conformance.experiments import Laboratory
-from harness.conformance.model import Body, Cell, Seen, find_cell
+from harness.conformance.model import Body, Cell, Seen, find_cell, find_forced
 from harness.report.base import CheckOutcome
 from harness.report.rules import ClassifyResult, Experiment, Leave, Switch
 
@@ -37,11 +37,12 @@ def classify(fresh_guest: FreshGuest, modules: Mapping[str, Path]) -> tuple[Clas
     beside = _try(fresh_guest, modules, "beside", lambda laboratory: laboratory.beside())
     between = _try(fresh_guest, modules, "between", lambda laboratory: laboratory.between())
     seen = Seen(inside=inside.inside, free=inside.free, beside=beside, between=between)
-    kernel = _result(KERNEL, seen, start_s, experiments(seen))
+    cell = find_cell(seen)
+    kernel = _result(KERNEL, cell, start_s, experiments(seen))
     start_s = time.monotonic()
     after = _try(fresh_guest, modules, FORCED, lambda laboratory: laboratory.inside(force=True))
-    seen = Seen(inside=after.inside, free=after.free, beside=beside, between=between)
-    return kernel, _result(FORCED, seen, start_s, (forced_experiment(after),))
+    forced = find_forced(after.inside, cell)
+    return kernel, _result(FORCED, forced, start_s, (forced_experiment(after),))
 
 
 def _try(
@@ -57,9 +58,8 @@ def _try(
 
 
 def _result(
-    name: str, seen: Seen, start_s: float, experiments: tuple[Experiment, ...]
+    name: str, cell: Cell, start_s: float, experiments: tuple[Experiment, ...]
 ) -> ClassifyResult:
-    cell = find_cell(seen)
     return ClassifyResult(
         id=name,
         outcome=CheckOutcome.PASSED,

@@ -2,8 +2,8 @@
 """The experiments, each on a fresh guest. They look at bodies that run, never at patch states.
 
 A kernel that keeps no patch states, or keeps them and does not heed them, is judged all the same:
-states and the end of a transition only tell how long to wait. When nothing changes for some of the
-kernel's rounds, one of which it makes each second, what is seen then counts.
+the end of a transition only tells that there is nothing more to wait for. When it does not come for
+some of the kernel's rounds, one of which it makes each second, what is seen then counts.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ _FOLDER = "/sys/kernel/klp_model"
 _CMDLINE = "/proc/cmdline"
 _WAITING = "/sys/class/misc/klp_gate/waiting"
 _INSIDE_GATE, _BESIDE_GATE, _BETWEEN_GATE = 0, 5, 6
-# Four rounds in which the kernel could have switched a task that it did not (SIGNALS_TIMEOUT, 15
-# rounds, does not matter: the sleepers here heed no signal).
+# Four rounds in which the kernel could have switched a task inside a patched function. It may do so
+# in none, and then waits for that task.
 _ROUNDS_S = 4.0
 
 
@@ -69,7 +69,7 @@ class Laboratory:
         """
         sleeper = self._hold("inside", _INSIDE_GATE)
         patch = self._livepatch.load(PATCH)
-        self._give_time(sleeper)
+        self._give_time(patch, _ROUNDS_S)
         forced = force and patch.in_transition
         if forced:
             patch.force()
@@ -85,7 +85,8 @@ class Laboratory:
         """Load the patch with a task in a system call that calls the functions afterwards."""
         sleeper = self._hold("beside", _BESIDE_GATE)
         patch = self._livepatch.load(PATCH)
-        self._give_time(sleeper)
+        # Others may have to be woken first, where all wait for each of them.
+        self._give_time(patch, TRANSITION_S)
         calls = self._release(sleeper, _BESIDE_GATE)
         self._settle(patch)
         return calls
@@ -121,10 +122,10 @@ class Laboratory:
         process = self._guest.spawn("/bin/cat", f"{_FOLDER}/calls", *more)
         return _calls(process.lines(scaled(self._guest, QUICK_S)))
 
-    def _give_time(self, task: GuestProcess) -> None:
-        """Wait until the task's patch state tells that it was switched, or for some rounds."""
-        state = f"/proc/{task.pid}/patch_state"
-        poll(self._guest, state, Op.DIFFERS, "0", deadline=scaled(self._guest, _ROUNDS_S))
+    def _give_time(self, patch: Patch, seconds: float) -> None:
+        """Let the kernel switch what it would: until the transition is over, or for that long."""
+        path = f"{patch.path}/transition"
+        poll(self._guest, path, Op.DIFFERS, "1", deadline=scaled(self._guest, seconds))
 
     def _settle(self, patch: Patch) -> None:
         """Nobody is held any more: all has to be new now. Raises KernelVerdict."""

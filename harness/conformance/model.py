@@ -98,6 +98,11 @@ def find_cell(seen: Seen) -> Cell:
     return Cell(leave=find_leave(seen), switch=find_switch(seen))
 
 
+def find_forced(inside: Calls, kernel: Cell) -> Cell:
+    """Return the place of a task that was forced: nothing has changed unless it is in both."""
+    return Cell(leave=Leave.FUNCTION, switch=Switch.FUNCTION) if inside.mixed else kernel
+
+
 def find_leave(seen: Seen) -> Leave:
     """Return what execution has to leave; raises KernelVerdict for a contradiction."""
     if seen.inside.mixed:

@@ -9,7 +9,7 @@ import pytest
 
 from harness.cli.classify import tell
 from harness.conformance.classify import KERNEL, experiments
-from harness.conformance.model import Calls, Seen, find_cell
+from harness.conformance.model import Calls, Seen, find_cell, find_forced
 from harness.errors import KernelVerdict
 from harness.report.base import CheckOutcome
 from harness.report.rules import ClassifyResult, Leave, Switch
@@ -62,6 +62,15 @@ def test_without_a_look_at_the_stack_nothing_is_consistent() -> None:
     """Threads are switched one by one, but one of them is in old and new: SWITCH_FUNCTION."""
     found = find_cell(seen(*UNCHECKED))
     assert (found.leave, found.switch) == (Leave.FUNCTION, Switch.FUNCTION)
+
+
+@pytest.mark.parametrize("cell", KERNELS, ids=lambda cell: f"{cell[0]}-{cell[1]}")
+def test_force_makes_the_null_model_of_any_kernel(cell: tuple[Leave, Switch]) -> None:
+    """Where force changes nothing the task stays what it was."""
+    kernel = find_cell(seen(*KERNELS[cell]))
+    forced = find_forced(Calls.parse(MIXED), kernel)
+    assert (forced.leave, forced.switch) == (Leave.FUNCTION, Switch.FUNCTION)
+    assert find_forced(Calls.parse(OLD), kernel) == kernel
 
 
 def test_a_contradiction_is_a_verdict() -> None:
