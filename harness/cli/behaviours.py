@@ -65,6 +65,7 @@ def behaviours(
         table = load_table()
         suite = resource_dir(Resource.BEHAVIOUR_TESTS)
         known = choose_kernels(History(folder=results_root(), suite=suite).kernels(), kernel)
+        invocation.known_kernels = tuple(each.kernel for each in known)
         tests = carriers_of_rules(suite)
         rules = _choose_rules(table, rule or ())
         results = [result_of(each, tests.get(each.id, ()), known) for each in rules]

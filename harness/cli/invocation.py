@@ -51,6 +51,8 @@ class Invocation:
         self.command = command
         self.results: list[Result] = []
         self.kernels: list[Kernel] = []
+        # In place of those: the kernels of a command that shows what is known, and builds none.
+        self.known_kernels: tuple[KernelFacts, ...] = ()
         self.accel: AccelChoice | None = None
         self.exit_code = ExitCode.HELD
         # What this command's report has beside the results.
@@ -87,7 +89,7 @@ class Invocation:
 
     def report(self, error: BaseException | None = None) -> Report:
         """Return what is known so far, as the report that ``--json`` writes."""
-        kernels = tuple(kernel_facts(kernel) for kernel in self.kernels)
+        kernels = self.known_kernels or tuple(kernel_facts(kernel) for kernel in self.kernels)
         return make_report(
             command=self.command,
             outcome=_outcome(self.exit_code, error),

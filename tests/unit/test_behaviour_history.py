@@ -257,6 +257,8 @@ def test_the_command_tells_one_rule(history: History, monkeypatch: pytest.Monkey
     assert told.exit_code == 1
     assert f"failed           {name}" in told.stdout
     assert "assert 0\n" in told.stdout
+    shown = json.loads(CliRunner().invoke(app, ["behaviours", "FC-01", "--json", "-"]).stdout)
+    assert (shown["outcome"], shown["kernel"]["digest"]) == ("failed", KERNEL.digest)
     table = CliRunner().invoke(app, ["behaviours", "--kernel", "6.1"])
     assert "FC-01 failed, expected: passed; assert 0" in table.stdout
     assert CliRunner().invoke(app, ["behaviours", "XX-01"]).exit_code == 2
