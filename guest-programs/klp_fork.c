@@ -88,6 +88,12 @@ static void *map_page(int fd, long long page, int flags)
 	return mapped;
 }
 
+static void __attribute__((noreturn)) usage(void)
+{
+	errx(USAGE_EXIT, "usage: klp-fork [args=N] [pidfd=N] [tid=N] [spin], each another gate from 0 to %d",
+	     GATES - 1);
+}
+
 static void parse(char **argv)
 {
 	int use;
@@ -96,19 +102,15 @@ static void parse(char **argv)
 		for (use = 0; use < USES; use++)
 			if (!strncmp(*argv, names[use], strlen(names[use])))
 				break;
-		if (use < USES) {
-			if (!parse_number(*argv + strlen(names[use]), GATES - 1, &gates[use]))
-				errx(USAGE_EXIT, "usage: %s takes a gate from 0 to %d", names[use],
-				     GATES - 1);
-		} else if (!strcmp(*argv, "spin")) {
+		if (use == USES && !strcmp(*argv, "spin"))
 			spin = true;
-		} else {
-			errx(USAGE_EXIT, "usage: klp-fork [args=N] [pidfd=N] [tid=N] [spin]");
-		}
+		else if (use == USES ||
+			 !parse_number(*argv + strlen(names[use]), GATES - 1, &gates[use]))
+			usage();
 	}
 	for (use = 0; use < USES; use++)
 		if (gates[use] >= 0 && gates[use] == gates[(use + 1) % USES])
-			errx(USAGE_EXIT, "usage: klp-fork wants a gate for each");
+			usage();
 }
 
 /* Wait for a line; false at the end of the input. */

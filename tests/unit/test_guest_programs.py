@@ -24,7 +24,7 @@ HAS_PATCH_STATE = Path("/proc/self/patch_state").exists()
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the programs, built once for all tests of a run."""
     folder = tmp_path_factory.getbasetemp() / "guest-programs"
-    build(folder, "klp-sampler", "klp-gate", "klp-caller")
+    build(folder, "klp-sampler", "klp-gate", "klp-caller", "klp-fork", "klp-leaver", "klp-storm")
     return folder
 
 
@@ -113,6 +113,9 @@ def test_the_gate_is_missed(programs: Path) -> None:
         ("klp-sampler", "1", "x"),
         ("klp-caller",),
         ("klp-caller", "/none", "1ms"),
+        ("klp-fork", "0", "1"),
+        ("klp-fork", "args=8"),
+        ("klp-fork", "args=1", "tid=1"),
     ],
     ids=" ".join,
 )
@@ -120,3 +123,26 @@ def test_wrong_usage_is_told(programs: Path, words: tuple[str, ...]) -> None:
     done = run([programs / words[0], *words[1:]], deadline=soon(), check=False)
     assert done.returncode == 2
     assert f"usage: {words[0]}" in done.stderr
+
+
+def test_a_thread_leaves_its_process_behind(programs: Path) -> None:
+    with spawn([programs / "klp-leaver"], stdin=PIPE, stdout=PIPE) as child:
+        tid = says(child)["leaving"]
+        assert tid != child.pid
+        gone = Path(f"/proc/{child.pid}/task/{tid}")
+        assert wait_until(lambda: not gone.exists(), soon())
+        assert child.poll() is None
+        assert child.stdin is not None
+        child.stdin.close()
+        assert child.wait(timeout=soon().remaining_s) == 0
+
+
+def test_a_storm_reaps_what_it_forks(programs: Path) -> None:
+    with spawn([programs / "klp-storm"], stdin=PIPE, stdout=PIPE) as child:
+        assert says(child)["storming"] == child.pid
+        assert wait_until(lambda: sleeps(child) >= 3, soon())
+        assert child.stdin is not None
+        child.stdin.close()
+        said = says(child)
+        assert said["forks"] == said["reaped"] > 0
+        assert child.wait(timeout=soon().remaining_s) == 0

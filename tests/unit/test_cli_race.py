@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What klp-harness race tells of trials, and which exit code they give; no guest is needed."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import TYPE_CHECKING, cast
+from xml.etree import ElementTree as ET
+
+import pytest
+from typer.testing import CliRunner
+
+from harness.cli import race as command
+from harness.cli.app import app
+from harness.cli.invocation import Invocation
+from harness.errors import ExitCode, GuestHang, HarnessError, RaceShown
+from harness.races.campaign import Extent, Tally, Trial
+from harness.races.catalogue import find_races
+from harness.report.race_story import tell_hit, tell_race
+from harness.report.results import CheckOutcome, RaceHit, RaceResult
+from harness.report.terminal import Terminal
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from harness.errors import KlpError
+    from harness.kernel.kernel import Kernel
+
+EXTENT = Extent(seed=5)
+
+
+class KnownKernel:
+    version = "6.1.192"
+
+
+def judged(name: str, error: KlpError | None) -> RaceResult:
+    """The result of one trial that ended with that error."""
+    (race,) = find_races([name])
+    kinds: dict[str, object] = {}
+    if isinstance(error, RaceShown):
+        kinds["shown"] = error
+    elif isinstance(error, HarnessError):
+        kinds["error"] = error
+    elif error is not None:
+        kinds["failed"] = error
+    tally = Tally(race)
+    tally.trials.append(Trial(race=race, seed=5, seconds=2.0, **kinds))  # type: ignore[arg-type]
+    return command._judge(tally, cast("Kernel", KnownKernel()), EXTENT)
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "outcome", "code"),
+    [
+        ("fork-stale-forward", None, CheckOutcome.NOT_SHOWN, ExitCode.HELD),
+        ("fork-stale-forward", RaceShown("x"), CheckOutcome.SHOWN, ExitCode.VERDICT),
+        ("fork-stale-forward", GuestHang("x"), CheckOutcome.FAILED, ExitCode.VERDICT),
+        ("fork-stale-forward", HarnessError("x"), CheckOutcome.ERROR, ExitCode.HARNESS),
+        ("exit-use-after-free", RaceShown("x"), CheckOutcome.SHOWN, ExitCode.HELD),
+        ("exit-use-after-free", None, CheckOutcome.NOT_SHOWN, ExitCode.HELD),
+    ],
+)
+def test_what_a_trial_comes_to(
+    name: str, error: KlpError | None, outcome: CheckOutcome, code: ExitCode, tmp_path: Path
+) -> None:
+    """Only a race that is not expected, and any other failure of the kernel, is exit 1."""
+    result = judged(name, error)
+    assert result.outcome is outcome
+    junit = tmp_path / "race.xml"
+    with Invocation("race run", junit_file=str(junit)) as invocation:
+        invocation.results.append(result)
+    assert invocation.exit_code is code
+    failures = ET.parse(junit).getroot().findall(".//failure")
+    assert len(failures) == (code is ExitCode.VERDICT)
+
+
+def told(result: RaceResult) -> str:
+    stream = io.StringIO()
+    tell_race(Terminal(stdout=stream, stderr=stream), result)
+    return " ".join(stream.getvalue().split())
+
+
+def test_an_expected_race_is_told_with_what_is_known() -> None:
+    words = told(judged("exit-use-after-free", RaceShown("x")))
+    assert "shown in 1 of 1 trial; expected: use after free" in words
+
+
+def test_a_race_that_is_news_names_its_rule() -> None:
+    words = told(judged("fork-stale-forward", RaceShown("x")))
+    assert "this kernel breaks FO-03" in words
+
+
+def test_an_expected_race_that_stays_away_is_worth_a_word() -> None:
+    assert "although expected" in told(judged("exit-use-after-free", None))
+
+
+def test_many_trials_come_with_their_confidence() -> None:
+    result = judged("fork-stale-forward", None).model_copy(
+        update={"trials": 20, "low": 0.0, "high": 0.161}
+    )
+    assert "not shown in 20 trials" in told(result)
+    assert "95 % confidence: 0 % to 16 %" in told(result)
+
+
+def test_a_hit_says_how_to_see_it_again() -> None:
+    stream = io.StringIO()
+    hit = RaceHit(
+        seed=42, seconds=3.0, message="it is there", details=tuple("abcdefghijklmnop"), logs="/x"
+    )
+    tell_hit(Terminal(stdout=stream, stderr=stream), "a-race", hit)
+    assert "again with --seed 42" in stream.getvalue()
+    assert "(4 more lines)" in stream.getvalue()
+    assert "logs: /x" in stream.getvalue()
+
+
+def test_the_list_as_json() -> None:
+    done = CliRunner().invoke(app, ["race", "list", "--json", "-", "exit"])
+    assert done.exit_code == 0
+    (result,) = json.loads(done.stdout)["results"]
+    assert (result["id"], result["outcome"]) == ("exit-use-after-free", "not-run")
+    assert result["rule"] == "FO-06"
+    assert "use after free" in result["expected"]
+
+
+def test_an_unknown_name_is_wrong_usage() -> None:
+    done = CliRunner().invoke(app, ["race", "list", "nothing"])
+    assert done.exit_code == ExitCode.USAGE

@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Reproducers as declarations, the catalogue of them, and what makes a failure this race."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.behaviours.table import load_table
+from harness.errors import GuestHang, HarnessError, KernelSplat, RaceShown, UsageError
+from harness.livepatch.forker import Forker
+from harness.livepatch.gates import Gates
+from harness.livepatch.tasks import PatchState
+from harness.races.catalogue import CATALOGUE, find_races, known_of
+from harness.races.fork import fork_stale_forward
+from harness.races.reproducer import reproducer
+from harness.races.text import ModuleText
+from tests.unit.scripted_guest import ScriptedGuest, ScriptedProcess
+
+if TYPE_CHECKING:
+    from harness.races.reproducer import Reproducer
+
+EXIT_KO = Path(__file__).parent / "data" / "modules" / "klp_test_gate.ko"
+
+
+def declare(name: str = "x-y", *, shows: str | None = None) -> Reproducer:
+    @reproducer(name, rule="FO-02", shows=shows)
+    def steps(livepatch: object, chance: object) -> None:
+        """What it shows.
+
+        And more of it.
+        """
+
+    return steps
+
+
+def test_a_declaration_says_what_it_asks_for() -> None:
+    race = declare()
+    assert race.asks == ("livepatch", "chance")
+    assert race.title == "What it shows."
+
+
+def test_what_no_stage_offers_is_found_at_once() -> None:
+    def steps(livepatsch: object) -> None:
+        """Misspelt."""
+
+    with pytest.raises(TypeError, match="livepatsch"):
+        reproducer("x", rule="FO-02")(steps)
+
+
+def test_steps_have_to_say_what_they_show() -> None:
+    def steps() -> None:
+        pass
+
+    with pytest.raises(TypeError, match="docstring"):
+        reproducer("x", rule="FO-02")(steps)
+
+
+@pytest.mark.parametrize(
+    ("error", "is_this_race"),
+    [
+        (RaceShown("told by the steps"), True),
+        (KernelSplat("a", details=("cut here", "WARNING: CPU: 0 at klp_complete_x+0x1")), True),
+        (KernelSplat("a", details=("WARNING: CPU: 0 at klp_other+0x1",)), False),
+        (GuestHang("WARNING: klp_complete_x"), False),
+    ],
+)
+def test_only_the_splat_that_was_declared_shows_it(error: KernelSplat, is_this_race: bool) -> None:
+    assert declare(shows=r"WARNING: .*klp_complete").recognises(error) is is_this_race
+
+
+@pytest.mark.parametrize(
+    ("line", "stale"),
+    [
+        ("WARNING: CPU: 0 PID: 6 at transition.c:110 klp_complete_transition+0x2", True),
+        ("WARNING: kernel/livepatch/transition.c:110 at klp_try_complete_transition+0x2/0x3", True),
+        ("WARNING: CPU: 0 PID: 6 at kernel/livepatch/core.c:1 klp_complete+0x2", False),
+    ],
+)
+def test_a_stale_flag_is_told_by_old_and_new_kernels(line: str, stale: bool) -> None:
+    assert fork_stale_forward.recognises(KernelSplat("x", details=(line,))) is stale
+
+
+def test_a_race_is_found_by_name_and_by_group() -> None:
+    assert [race.name for race in find_races(["exit", "fork-stale-forward"])] == [
+        "exit-use-after-free",
+        "fork-stale-forward",
+    ]
+    assert len(find_races(["fork", "fork-stale-forward"])) == 3
+    assert find_races([]) == CATALOGUE
+
+
+def test_an_unknown_race_is_wrong_usage() -> None:
+    with pytest.raises(UsageError, match="no reproducer fork-stale\n") as caught:
+        find_races(["fork-stale"])
+    assert "fork-stale-forward" in str(caught.value.hint)
+
+
+def test_each_race_is_about_a_rule() -> None:
+    rules = {rule.id for rule in load_table().rule}
+    assert {race.rule for race in CATALOGUE} <= rules
+    assert len({race.name for race in CATALOGUE}) == len(CATALOGUE)
+
+
+def test_what_is_expected_comes_from_the_table() -> None:
+    (ending,) = find_races(["exit"])
+    assert "use after free" in (known_of(ending, "6.1.192") or "")
+    assert known_of(fork_stale_forward, "6.1.192") is None
+
+
+# -- the text of a module
+
+
+def text_at(address: int) -> ModuleText:
+    return ModuleText(name="klp_test_gate", file=EXIT_KO, text=address, size=0x1000)
+
+
+def test_an_address_in_the_text_is_named_once() -> None:
+    splat = (
+        "BUG: unable to handle page fault for address: ffffffffa0005013\n"
+        "RIP: 0010:0xffffffffa0005013\n ? do_exit+0x68f/0x930\n"
+    )
+    (named,) = text_at(0xFFFFFFFFA0005000).names(splat)
+    assert named.startswith("0xffffffffa0005013 was klp_test_gate_")
+    assert named.endswith("[klp_test_gate]")
+
+
+def test_an_address_elsewhere_is_not_named() -> None:
+    splat = "BUG: unable to handle page fault for address: ffffffffa0005013\n"
+    assert text_at(0xFFFFFFFFA0006000).names(splat) == ()
+
+
+def test_a_hole_in_the_text_is_said_so() -> None:
+    splat = "RIP: 0010:0xffffffffa0005fff\n"
+    (named,) = text_at(0xFFFFFFFFA0005000).names(splat)
+    assert "no function" in named
+
+
+# -- forks that are held
+
+
+class ForkGuest(ScriptedGuest):
+    """A guest with the gates' files, in which klp-fork says the lines it is given."""
+
+    def __init__(self, *said: dict[str, object]) -> None:
+        super().__init__()
+        self.files |= {"/dev/klp_gate": "", "/sys/class/misc/klp_gate/waiting": "2 50\n6 51\n"}
+        self.process = ScriptedProcess(pid=50, says=deque(json.dumps(line) for line in said))
+        self.words: tuple[str, ...] = ()
+        self.programs["klp-fork"] = self._start
+
+    def _start(self, words: tuple[str, ...]) -> ScriptedProcess:
+        self.words = words
+        return self.process
+
+
+def test_a_fork_is_held_in_the_gates_named() -> None:
+    guest = ForkGuest({"ready": 50}, {"forked": 51})
+    gates = Gates(guest)
+    parent = Forker(guest).clone3(args=gates[2], pidfd=gates[5], child_tid=gates[6])
+    assert guest.words == ("args=2", "pidfd=5", "tid=6")
+    assert guest.process.heard == ["line go"]
+    assert [call for call in guest.calls if "close" in call or "write" in call]
+    assert parent.child().tid == 51
+    parent.finish()
+
+
+def test_the_lines_of_a_spinning_child_come_in_any_order() -> None:
+    guest = ForkGuest({"ready": 50}, {"forked": 51}, {"states": [0, 1, 1, -1]})
+    parent = Forker(guest).clone3(spin=True)
+    assert parent.child_saw() == (
+        PatchState.UNPATCHED,
+        PatchState.PATCHED,
+        PatchState.PATCHED,
+        PatchState.UNDEFINED,
+    )
+    assert parent.child().tid == 51
+    parent.finish()
+    assert guest.process.heard == ["line go", "end of input"]
+
+
+def test_only_a_spinning_child_is_asked_for_its_state() -> None:
+    guest = ForkGuest({"ready": 50})
+    with pytest.raises(UsageError, match="spins"):
+        Forker(guest).clone3().child_saw()
+
+
+def test_a_fork_program_that_ends_early_is_no_verdict() -> None:
+    guest = ForkGuest()
+    guest.process.code = 1
+    with pytest.raises(HarnessError, match="ended early, with code 1"):
+        Forker(guest).clone3()
+
+
+def test_a_failed_fork_is_no_verdict() -> None:
+    guest = ForkGuest({"ready": 50}, {"forked": 51})
+    parent = Forker(guest).clone3()
+    guest.process.code = 1
+    with pytest.raises(HarnessError, match="code 1"):
+        parent.finish()
