@@ -88,13 +88,7 @@ static void *map_page(int fd, long long page, int flags)
 	return mapped;
 }
 
-static void __attribute__((noreturn)) usage(void)
-{
-	errx(USAGE_EXIT, "usage: klp-fork [args=N] [pidfd=N] [tid=N] [spin], each another gate from 0 to %d",
-	     GATES - 1);
-}
-
-static void parse(char **argv)
+static bool parse(char **argv)
 {
 	int use;
 
@@ -106,11 +100,12 @@ static void parse(char **argv)
 			spin = true;
 		else if (use == USES ||
 			 !parse_number(*argv + strlen(names[use]), GATES - 1, &gates[use]))
-			usage();
+			return false;
 	}
 	for (use = 0; use < USES; use++)
 		if (gates[use] >= 0 && gates[use] == gates[(use + 1) % USES])
-			usage();
+			return false;
+	return true;
 }
 
 /* Wait for a line; false at the end of the input. */
@@ -150,8 +145,9 @@ int main(int argc, char **argv)
 	int device, status;
 	pid_t pid;
 
-	(void)argc;
-	parse(argv);
+	if (argc < 1 || !parse(argv))
+		errx(USAGE_EXIT, "usage: klp-fork [args=N] [pidfd=N] [tid=N] [spin], N from 0 to %d",
+		     GATES - 1);
 	device = open("/dev/klp_gate", O_RDWR | O_CLOEXEC);
 	if (device < 0)
 		err(1, "/dev/klp_gate");
