@@ -20,6 +20,7 @@ class Resource(StrEnum):
     KERNEL_CONFIGS = "kernel-configs"
     LIVEPATCH_MODULES = "livepatch-modules"
     GUEST_PROGRAMS = "guest-programs"
+    KERNEL_MUTANTS = "kernel-mutants"
     BEHAVIOUR_TESTS = "tests/behaviours"
 
 

@@ -16,6 +16,7 @@ from harness.cli import (
     demo,
     doctor,
     kernel,
+    mutants,
     race,
     run,
     selftests,
@@ -77,6 +78,7 @@ app.command("selftests", short_help="The kernel's own livepatch selftests, in gu
     selftests.selftests
 )
 app.add_typer(race.app, name="race")
+app.add_typer(mutants.app, name="mutants")
 app.command("run", short_help="Load a livepatch, watch it, unload it.")(run.run)
 app.command("demo", short_help="Show a transition from 0 to 1 and back.")(demo.demo)
 app.command("bench", short_help="What things cost, against their budgets.")(bench.bench)

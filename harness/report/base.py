@@ -21,7 +21,7 @@ class CheckOutcome(StrEnum):
     """What one result came to. ``error``: the harness or host failed, which judges nothing.
 
     Of a rule: ``not-applicable`` is a kernel without what it speaks of, ``not-run`` has no result.
-    Of a race: ``shown`` and ``not-shown``.
+    Of a race: ``shown`` and ``not-shown``. Of a kernel mutant: from ``caught`` on.
     """
 
     PASSED = "passed"
@@ -34,6 +34,11 @@ class CheckOutcome(StrEnum):
     NOT_RUN = "not-run"
     SHOWN = "shown"
     NOT_SHOWN = "not-shown"
+    CAUGHT = "caught"
+    SURVIVED = "survived"
+    DOES_NOT_APPLY = "does-not-apply"
+    DOES_NOT_BUILD = "does-not-build"
+    DOES_NOT_BOOT = "does-not-boot"
 
 
 class Model(BaseModel):

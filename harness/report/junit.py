@@ -68,7 +68,14 @@ def _case(result: Result, command: str) -> ET.Element:
     match result.outcome:
         case CheckOutcome.FAILED:
             _child(case, "failure", message, text)
-        case CheckOutcome.ERROR:
+        case CheckOutcome.SURVIVED if not getattr(result, "equivalent", None):
+            _child(case, "failure", message or "no test noticed", text)
+        case (
+            CheckOutcome.ERROR
+            | CheckOutcome.DOES_NOT_APPLY
+            | CheckOutcome.DOES_NOT_BUILD
+            | CheckOutcome.DOES_NOT_BOOT
+        ):
             _child(case, "error", message, text)
         case CheckOutcome.SHOWN if not getattr(result, "expected", None):
             _child(case, "failure", message, text)

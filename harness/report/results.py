@@ -23,6 +23,7 @@ from harness.report.base import (
     Outcome,
     ResultBase,
 )
+from harness.report.mutants import Catch, MutantResult
 from harness.report.races import RaceHit, RaceResult
 from harness.report.rules import BehaviourResult, ClassifyResult, Leave, Switch
 
@@ -33,6 +34,7 @@ __all__ = [
     "BenchResult",
     "BenchSide",
     "Callback",
+    "Catch",
     "CheckOutcome",
     "ClassifyReport",
     "ClassifyResult",
@@ -44,6 +46,8 @@ __all__ = [
     "KernelReport",
     "KernelResult",
     "Mark",
+    "MutantReport",
+    "MutantResult",
     "Outcome",
     "Phase",
     "RaceHit",
@@ -288,6 +292,13 @@ class RaceReport(_Report):
     results: tuple[RaceResult, ...] = ()
 
 
+class MutantReport(_Report):
+    """``klp-harness mutants list|run``: one result for each kernel mutant."""
+
+    command: Literal["mutants list", "mutants run"]
+    results: tuple[MutantResult, ...] = ()
+
+
 Result = (
     TestResult
     | RunResult
@@ -298,6 +309,7 @@ Result = (
     | ClassifyResult
     | SelftestResult
     | RaceResult
+    | MutantResult
 )
 Report = (
     TestReport
@@ -309,6 +321,7 @@ Report = (
     | ClassifyReport
     | SelftestReport
     | RaceReport
+    | MutantReport
 )
 _REPORT: TypeAdapter[Report] = TypeAdapter(Annotated[Report, Field(discriminator="command")])
 

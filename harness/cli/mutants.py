@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""klp-harness mutants: break the kernel on purpose, and see which tests notice."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.behaviours.suite import carriers_of_rules
+from harness.cli.guard import guarded
+from harness.cli.invocation import Invocation
+from harness.cli.options import (
+    DEFAULT_KERNEL,
+    AccelAsked,
+    AccelOption,
+    JsonFile,
+    JunitFile,
+    KernelConfig,
+    KernelSpec,
+    Sha256,
+)
+from harness.cli.prepare import (
+    KernelAsked,
+    describe_accel,
+    prepare_accel,
+    prepare_kernel,
+    prepare_modules,
+)
+from harness.deadline import Deadline
+from harness.errors import ExitCode, UsageError
+from harness.host.capacity import default_guests, measure_host
+from harness.mutation.campaign import run_mutants, without_false_alarms
+from harness.mutation.catalogue import (
+    choose,
+    load_mutants,
+    read_mutant,
+    series_of,
+    written_for,
+)
+from harness.mutation.trial import Conditions
+from harness.report.matrix import matrix_page
+from harness.report.mutant_story import tell_listed, tell_result, tell_summary
+from harness.report.mutants import MutantResult
+from harness.report.results import CheckOutcome
+from harness.resources import Resource, resource_dir, runs_root
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.mutation.catalogue import Mutant
+    from harness.report.terminal import Terminal
+
+app = typer.Typer(help="Break the kernel on purpose; see which tests notice.", no_args_is_help=True)
+
+_RUN_S = 24 * 3600.0
+_MOST_RUNS = 2
+_NO_MUTANT = {
+    CheckOutcome.DOES_NOT_APPLY,
+    CheckOutcome.DOES_NOT_BUILD,
+    CheckOutcome.DOES_NOT_BOOT,
+}
+
+Names = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[NAME]...", help="Mutants by name; default: all.", show_default=""),
+]
+Folder = Annotated[
+    Path | None,
+    typer.Option("--dir", metavar="DIR", help="Take the mutants from this folder's *.patch."),
+]
+
+
+@app.command("list")
+@guarded
+def list_mutants(
+    names: Names = None,
+    folder: Folder = None,
+    json_file: JsonFile = None,
+    junit_file: JunitFile = None,
+) -> int:
+    """List the kernel mutants: what each breaks, and which rules."""
+    with Invocation("mutants list", json_file=json_file, junit_file=junit_file) as invocation:
+        known = load_mutants(folder or resource_dir(Resource.KERNEL_MUTANTS))
+        chosen = choose(known, names) if names else known
+        for mutant in chosen:
+            result = _listed(mutant)
+            invocation.results.append(result)
+            tell_listed(invocation.terminal, result)
+        invocation.terminal.print(f"{len(chosen)} mutants")
+    return invocation.exit_code
+
+
+@app.command("run")
+@guarded
+def run_chosen(
+    names: Names = None,
+    kernel: KernelSpec = DEFAULT_KERNEL,
+    kernel_config: KernelConfig = None,
+    sha256: Sha256 = None,
+    patch: Annotated[
+        list[Path] | None,
+        typer.Option("--patch", metavar="FILE", help="A patch of yours as a mutant. Repeatable."),
+    ] = None,
+    folder: Folder = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Run every test, though one has noticed.")
+    ] = False,
+    rules_only: Annotated[
+        bool, typer.Option("--rules-only", help="Run the tests of the broken rules alone.")
+    ] = False,
+    guests: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Guests at a time.")
+    ] = None,
+    accel: AccelOption = AccelAsked.AUTO,
+    html_file: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Write mutants x rules as an HTML page."),
+    ] = None,
+    json_file: JsonFile = None,
+    junit_file: JunitFile = None,
+) -> int:
+    """Build each mutant and run tests until one notices, those of the broken rules first.
+
+    Exit code 0: all were caught; 1: one survived; 2: one does not apply, build or boot.
+    """
+    with Invocation("mutants run", json_file=json_file, junit_file=junit_file) as invocation:
+        terminal = invocation.terminal
+        mutants = _mutants(names or (), patch or (), folder)
+        choice = prepare_accel(invocation, accel)
+        asked = KernelAsked(spec=kernel, sha256=sha256, fragments=tuple(kernel_config or ()))
+        made = prepare_kernel(invocation, asked)
+        prepare_modules(terminal, made)
+        if not names and not patch:
+            mutants = _default(terminal, mutants, series_of(made.version))
+        most = guests or default_guests(measure_host(), choice.accel)
+        # The few tests of a mutant's rules do not fill the guests that the machine can overlap.
+        runs = 1 if everything else min(_MOST_RUNS, most)
+        suite = resource_dir(Resource.BEHAVIOUR_TESTS)
+        conditions = Conditions(
+            kernel=_kernel_options(asked),
+            suite=suite,
+            carriers=carriers_of_rules(suite),
+            accel=accel.value,
+            guests=-(-most // runs),
+            runs=runs,
+            everything=everything,
+            rules_only=rules_only,
+        )
+        terminal.print(
+            f"kernel       {made.describe()}",
+            f"accelerator  {describe_accel(choice)}",
+            f"mutants      {len(mutants)}",
+        )
+        results = _run(invocation, mutants, conditions)
+        tell_summary(terminal, results)
+        if html_file is not None:
+            html_file.write_text(matrix_page(results, made.describe()), encoding="utf-8")
+        invocation.exit_code = _exit_code(results)
+    return invocation.exit_code
+
+
+def _run(
+    invocation: Invocation, mutants: Sequence[Mutant], conditions: Conditions
+) -> list[MutantResult]:
+    """Run the mutants; their logs stay when something is to be looked into."""
+    folder = runs_root() / f"{time.strftime('%Y%m%d-%H%M%S')}-mutants-{os.getpid()}"
+    folder.mkdir(parents=True, mode=0o700)
+    deadline = Deadline.after(_RUN_S)
+    # So that the guests of a child die with it when this process is killed.
+    environment = {**os.environ, "KLP_HARNESS_DIE_WITH_PARENT": "1"}
+    results: list[MutantResult] = []
+    terminal = invocation.terminal
+    try:
+        for result in run_mutants(
+            mutants, conditions, folder, deadline=deadline, environment=environment
+        ):
+            results.append(result)
+            tell_result(terminal, result)
+        terminal.note("running the tests that noticed on the clean kernel")
+        results = without_false_alarms(
+            results, conditions, folder, deadline=deadline, environment=environment
+        )
+    finally:
+        ordered = sorted(results, key=lambda result: not result.is_news)
+        invocation.results += ordered
+    if all(result.outcome is CheckOutcome.CAUGHT for result in results):
+        shutil.rmtree(folder, ignore_errors=True)
+    else:
+        terminal.note(f"logs: {folder}")
+    return results
+
+
+def _mutants(
+    names: Sequence[str], patches: Sequence[Path], folder: Path | None
+) -> tuple[Mutant, ...]:
+    chosen: tuple[Mutant, ...] = ()
+    if names or not patches:
+        known = load_mutants(folder or resource_dir(Resource.KERNEL_MUTANTS))
+        chosen = choose(known, names) if names else known
+    chosen += tuple(read_mutant(path) for path in patches)
+    twice = {m.name for m in chosen if [other.name for other in chosen].count(m.name) > 1}
+    if twice:
+        raise UsageError(f"two mutants are named {min(twice)}", hint="rename one of the patches")
+    return chosen
+
+
+def _default(terminal: Terminal, mutants: tuple[Mutant, ...], series: str) -> tuple[Mutant, ...]:
+    """Return what runs when no name was given, and say what does not."""
+    fitting = written_for(mutants, series)
+    chosen = tuple(mutant for mutant in fitting if mutant.equivalent is None)
+    if len(fitting) < len(mutants):
+        terminal.note(f"{len(mutants) - len(fitting)} mutants are not written for {series}")
+    if len(chosen) < len(fitting):
+        left = len(fitting) - len(chosen)
+        terminal.note(f"{left} mutants cannot be seen, as their headers prove, and are left out")
+    if not chosen:
+        raise UsageError(f"no mutant is written for {series}")
+    return chosen
+
+
+def _kernel_options(asked: KernelAsked) -> tuple[str, ...]:
+    """Return the options that name the clean kernel, in pairs of name and value."""
+    words = ["--kernel", asked.spec]
+    for fragment in asked.fragments:
+        words += ["--kernel-config", fragment]
+    if asked.sha256 is not None:
+        words += ["--sha256", asked.sha256]
+    return tuple(words)
+
+
+def _listed(mutant: Mutant) -> MutantResult:
+    return MutantResult(
+        id=mutant.name,
+        outcome=CheckOutcome.NOT_RUN,
+        seconds=0.0,
+        broken=mutant.broken,
+        breaks=mutant.breaks,
+        commit=mutant.commit,
+        kernels=mutant.kernels,
+        always=mutant.always,
+        equivalent=mutant.equivalent,
+        diff=mutant.diff,
+    )
+
+
+def _exit_code(results: Sequence[MutantResult]) -> ExitCode:
+    outcomes = {result.outcome for result in results}
+    if any(result.is_news for result in results):
+        return ExitCode.VERDICT
+    if outcomes & _NO_MUTANT:
+        return ExitCode.USAGE
+    return ExitCode.HARNESS if CheckOutcome.ERROR in outcomes else ExitCode.HELD

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Which tests are run on a mutant, in which order, and what their results say. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness.report.mutants import Catch
+from harness.report.results import CheckOutcome
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from harness.report.results import TestResult
+
+_PREFIX = "tests/behaviours/"
+# What a kernel that does not boot makes of the first test; a kernel that fails later may too.
+_NO_GUEST = re.compile(r"(?:BootFailed|GuestPanic|GuestReset|GuestHang|KernelSplat):")
+_REASON_LENGTH = 300
+
+
+@dataclass(frozen=True, kw_only=True)
+class TestPlan:
+    """Tests by name, in the folder of the suite: first those of the rules that are broken."""
+
+    __test__ = False
+
+    first: tuple[str, ...]
+    rest: tuple[str, ...]
+
+
+def plan_tests(breaks: Iterable[str], carriers: Mapping[str, Sequence[str]]) -> TestPlan:
+    """Return the plan for a mutant that breaks these rules.
+
+    ``carriers`` has the tests of each rule. Of the rest, the tests of rules in the same sections
+    come first.
+    """
+    broken = tuple(breaks)
+    first = dict.fromkeys(test for rule in broken for test in carriers.get(rule, ()))
+    sections = {rule.partition("-")[0] for rule in broken}
+    by_nearness = sorted(carriers, key=lambda rule: (rule.partition("-")[0] not in sections, rule))
+    rest = dict.fromkeys(test for rule in by_nearness for test in carriers[rule])
+    return TestPlan(first=tuple(first), rest=tuple(test for test in rest if test not in first))
+
+
+def catches(results: Iterable[TestResult], breaks: Iterable[str]) -> tuple[Catch, ...]:
+    """Return the tests that failed; those of the rules that are broken come first.
+
+    A test that the harness or host failed says nothing of the kernel, and is left out.
+    """
+    broken = set(breaks)
+    found = [
+        Catch(
+            test=name_of(result.id),
+            rules=result.rules,
+            seconds=result.seconds,
+            reason=_reason(result.detail or ""),
+            expected=bool(broken & set(result.rules)),
+        )
+        for result in results
+        if result.outcome is CheckOutcome.FAILED
+    ]
+    return tuple(sorted(found, key=lambda catch: not catch.expected))
+
+
+def by_rule(results: Iterable[TestResult]) -> dict[str, CheckOutcome]:
+    """Return what each rule came to: failed when one of its tests did."""
+    found: dict[str, CheckOutcome] = {}
+    for result in results:
+        for rule in result.rules:
+            if found.get(rule) is not CheckOutcome.FAILED:
+                found[rule] = result.outcome
+    return dict(sorted(found.items()))
+
+
+def may_not_boot(results: Sequence[TestResult]) -> bool:
+    """Return whether no test passed, and all failed as they would without any guest."""
+    return bool(results) and all(
+        result.outcome is CheckOutcome.FAILED and _NO_GUEST.match(result.detail or "")
+        for result in results
+    )
+
+
+def name_of(node_id: str) -> str:
+    """Return a test's name in the folder of the suite: ``transition/test_sleeper.py::test_x``."""
+    return node_id.rpartition(_PREFIX)[2]
+
+
+def _reason(detail: str) -> str:
+    """Return the line of a failure that tells most: the error's, or the assertion's."""
+    lines = detail.splitlines()
+    asserted = [line[1:].strip() for line in lines if line.startswith("E  ")]
+    head = lines[0].strip() if lines and not lines[0].startswith((" ", "E")) else ""
+    named = re.match(r"[A-Z]\w+: ", head)
+    return (head if named or not asserted else asserted[0])[:_REASON_LENGTH]

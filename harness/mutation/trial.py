@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""One mutant: built, tested until a test notices, and judged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness.errors import ExitCode
+from harness.mutation.jobs import Command, Lane
+from harness.mutation.plan import by_rule, catches, may_not_boot, plan_tests
+from harness.report.mutants import MutantResult
+from harness.report.results import CheckOutcome, TestReport
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Mapping, Sequence
+    from pathlib import Path
+
+    from harness.mutation.catalogue import Mutant
+    from harness.mutation.jobs import Done
+    from harness.report.results import TestResult
+
+_NOT_A_MUTANT = {
+    "PatchDoesNotApply": CheckOutcome.DOES_NOT_APPLY,
+    "KernelBuildFailed": CheckOutcome.DOES_NOT_BUILD,
+}
+_LAST_LINES = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """What all mutants of a run have in common.
+
+    ``kernel`` are the options that name the clean kernel, ``suite`` is the folder of the tests and
+    ``carriers`` those of each rule. ``runs`` mutants are tested at a time, with ``guests`` guests
+    each. ``everything`` runs every test, though one has noticed;
+    ``rules_only`` runs those of the broken rules alone.
+    """
+
+    kernel: tuple[str, ...]
+    suite: Path
+    carriers: Mapping[str, Sequence[str]]
+    accel: str
+    guests: int
+    runs: int = 1
+    everything: bool = False
+    rules_only: bool = False
+
+
+def judge(mutant: Mutant, conditions: Conditions) -> Generator[Command, Done, MutantResult]:
+    """Yield the commands that a mutant needs, and return what it came to."""
+    patch = ("--patch", str(mutant.path))
+    build = yield Command(
+        lane=Lane.BUILD,
+        name=f"{mutant.name}.build",
+        arguments=("kernel", "build", *_build_options(conditions.kernel), *patch),
+    )
+    result = MutantResult(
+        id=mutant.name,
+        outcome=CheckOutcome.NOT_RUN,
+        seconds=0.0,
+        broken=mutant.broken,
+        breaks=mutant.breaks,
+        commit=mutant.commit,
+        kernels=mutant.kernels,
+        always=mutant.always,
+        equivalent=mutant.equivalent,
+        build_s=build.seconds,
+        diff=mutant.diff,
+    )
+    if build.code != 0:
+        return _not_built(result, build)
+    plan = plan_tests(mutant.breaks, conditions.carriers)
+    phases = [plan.first, plan.rest] if plan.first else [plan.rest]
+    if conditions.everything:
+        phases = [plan.first + plan.rest]
+    elif conditions.rules_only and plan.first:
+        phases = [plan.first]
+    tested: list[TestResult] = []
+    seconds = 0.0
+    for number, tests in enumerate(phases, start=1):
+        done = yield command_for_tests(
+            tests, conditions, name=f"{mutant.name}.tests{number}", options=patch
+        )
+        seconds += done.seconds
+        if not isinstance(done.report, TestReport) or not done.report.results:
+            return _error(result, done, seconds)
+        tested += done.report.results
+        if any(test.outcome is CheckOutcome.FAILED for test in done.report.results):
+            break
+    if may_not_boot(tested):
+        done = yield Command(
+            lane=Lane.RUN,
+            name=f"{mutant.name}.boot",
+            # With nothing on standard input it runs an empty script.
+            arguments=("boot", *conditions.kernel, *patch, "--accel", conditions.accel),
+            reports=False,
+        )
+        seconds += done.seconds
+        if done.code == ExitCode.VERDICT:
+            detail = (tested[0].detail or "").partition("\n\n")[0]
+            return result.model_copy(
+                update={
+                    "outcome": CheckOutcome.DOES_NOT_BOOT,
+                    "seconds": seconds,
+                    "detail": detail,
+                }
+            )
+    return _verdict(result, tested, seconds)
+
+
+def command_for_tests(
+    tests: Sequence[str], conditions: Conditions, *, name: str, options: Sequence[str] = ()
+) -> Command:
+    """Return the command that runs these tests, on the clean kernel unless the options patch it."""
+    stop = () if conditions.everything or not options else ("-x",)
+    return Command(
+        lane=Lane.RUN,
+        name=name,
+        arguments=(
+            "test",
+            *conditions.kernel,
+            *options,
+            *("--accel", conditions.accel),
+            *("--guests", str(min(conditions.guests, len(tests)))),
+            *stop,
+            *("-q", "--no-header", "-p", "no:cacheprovider"),
+            *(str(conditions.suite / test) for test in tests),
+        ),
+    )
+
+
+def _verdict(result: MutantResult, tested: Sequence[TestResult], seconds: float) -> MutantResult:
+    found = catches(tested, result.breaks)
+    failed = [test for test in tested if test.outcome is CheckOutcome.ERROR]
+    outcome = CheckOutcome.CAUGHT if found else CheckOutcome.SURVIVED
+    detail = None
+    if failed and not found:
+        outcome, detail = CheckOutcome.ERROR, failed[0].detail
+    return result.model_copy(
+        update={
+            "outcome": outcome,
+            "seconds": seconds,
+            "caught_by": found,
+            "tests": len(tested),
+            "rules": by_rule(tested),
+            "detail": detail,
+        }
+    )
+
+
+def _not_built(result: MutantResult, done: Done) -> MutantResult:
+    error = done.report.error if done.report is not None else None
+    outcome = _NOT_A_MUTANT.get(error.kind) if error is not None else None
+    if error is None or outcome is None:
+        return _error(result, done, 0.0)
+    detail = "\n".join([error.message, *error.details])
+    return result.model_copy(update={"outcome": outcome, "detail": detail})
+
+
+def _error(result: MutantResult, done: Done, seconds: float) -> MutantResult:
+    error = done.report.error if done.report is not None else None
+    said = done.log.read_text(errors="replace").splitlines()[-_LAST_LINES:]
+    detail = error.message if error is not None else "\n".join(said)
+    return result.model_copy(
+        update={"outcome": CheckOutcome.ERROR, "seconds": seconds, "detail": detail}
+    )
+
+
+def _build_options(kernel: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the options with the kernel's spec as ``kernel build`` takes it: by position."""
+    named = dict(zip(kernel[::2], kernel[1::2], strict=True))
+    rest = [
+        word
+        for name, value in zip(kernel[::2], kernel[1::2], strict=True)
+        if name != "--kernel"
+        for word in (name, value)
+    ]
+    return (named["--kernel"], *rest)

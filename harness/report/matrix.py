@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Kernel mutants x rules as one HTML page that needs nothing else."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from harness.report.results import CheckOutcome
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.report.mutants import MutantResult
+
+_TEMPLATE = "matrix.html.j2"
+# Survivors first, then what judges nothing, then the caught.
+_ORDER = (
+    CheckOutcome.SURVIVED,
+    CheckOutcome.ERROR,
+    CheckOutcome.DOES_NOT_APPLY,
+    CheckOutcome.DOES_NOT_BUILD,
+    CheckOutcome.DOES_NOT_BOOT,
+    CheckOutcome.CAUGHT,
+)
+
+
+def matrix_page(results: Sequence[MutantResult], kernel: str) -> str:
+    """Return the page: survivors with their diffs, then a row for each mutant."""
+    ordered = sorted(
+        results, key=lambda result: (not result.is_news, _ORDER.index(result.outcome), result.id)
+    )
+    rules = sorted({rule for r in results for rule in (*r.rules, *r.breaks)})
+    environment = Environment(
+        loader=PackageLoader("harness.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(_TEMPLATE).render(
+        kernel=kernel,
+        results=ordered,
+        rules=rules,
+        counts=Counter(result.outcome.value for result in ordered),
+        cell=_cell,
+    )
+
+
+def _cell(result: MutantResult, rule: str) -> tuple[str, str]:
+    """Return class and sign of a cell: what the rule's tests said, and whether they should."""
+    outcome = result.rules.get(rule)
+    kind = {
+        CheckOutcome.FAILED: "failed",
+        CheckOutcome.PASSED: "passed",
+        None: "none",
+    }.get(outcome, "other")
+    if rule in result.breaks:
+        return f"{kind} broken", "✕" if outcome is CheckOutcome.FAILED else "○"
+    return kind, "✕" if outcome is CheckOutcome.FAILED else ""

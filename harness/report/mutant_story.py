@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Kernel mutants in the terminal: a line for each, survivors with their diff."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from harness.report.results import CheckOutcome
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.report.mutants import MutantResult
+    from harness.report.terminal import Terminal
+
+_STYLES = {
+    CheckOutcome.CAUGHT: "green",
+    CheckOutcome.SURVIVED: "bold red",
+    CheckOutcome.ERROR: "bold magenta",
+}
+_OUTCOME_WIDTH = 15
+
+
+def tell_listed(terminal: Terminal, result: MutantResult) -> None:
+    """Print a mutant of the catalogue."""
+    terminal.print(Text(result.id, style="bold"))
+    terminal.prose(f"    {result.broken}", indent="    ")
+    facts = [f"breaks {' '.join(result.breaks) or '-'}"]
+    facts += [f"commit {result.commit}"] if result.commit else []
+    facts += [f"for {' '.join(result.kernels)}"] if result.kernels else []
+    facts += [] if result.always else ["not in every run"]
+    facts += ["cannot be seen"] if result.equivalent else []
+    terminal.print(f"    {', '.join(facts)}")
+
+
+def tell_result(terminal: Terminal, result: MutantResult) -> None:
+    """Print what a mutant came to, when it is known."""
+    line = Text(f"{result.outcome.value:{_OUTCOME_WIDTH}} ", style=_STYLES.get(result.outcome, ""))
+    line.append(result.id, style="bold")
+    line.append(f"  {result.build_s:.0f} s build, {result.seconds:.0f} s tests")
+    terminal.print(line)
+    for catch in result.caught_by:
+        rules = " ".join(catch.rules)
+        beside = "" if catch.expected or not result.breaks else " (not a rule that it breaks)"
+        terminal.print(f"    {catch.test} [{rules}]{beside}", f"        {catch.reason}")
+    if result.outcome is CheckOutcome.SURVIVED and result.equivalent:
+        terminal.prose(f"    it cannot be seen: {result.equivalent}", indent="    ")
+    if result.detail:
+        terminal.print(*(f"    {text}" for text in result.detail.splitlines()[:8]))
+
+
+def tell_summary(terminal: Terminal, results: Sequence[MutantResult]) -> None:
+    """Print the survivors with their diffs, then the counts."""
+    for result in results:
+        if result.is_news:
+            terminal.print("", Text(f"survived: {result.id}", style="bold red"))
+            terminal.prose(f"    {result.broken}", indent="    ")
+            terminal.print(result.diff.rstrip())
+    counts = Counter(result.outcome.value for result in results)
+    told = ", ".join(f"{count} {outcome}" for outcome, count in counts.most_common())
+    terminal.print("", f"{len(results)} mutants: {told}")
