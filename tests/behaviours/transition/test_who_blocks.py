@@ -9,6 +9,7 @@ import pytest
 
 from harness.livepatch.blockers import Blocker
 from harness.livepatch.gates import Body, Gates, How
+from harness.livepatch.kernel_log import KernelLog
 from harness.livepatch.patch import Livepatch
 from harness.livepatch.tasks import PatchState, Tasks
 
@@ -81,18 +82,22 @@ def test_sleeper_in_an_older_patchs_body(livepatch: Livepatch, tasks: Tasks, gat
 
 
 @pytest.mark.behaviour("TR-10")
-def test_stop_and_continue(livepatch: Livepatch, tasks: Tasks, gate: Gates) -> None:
-    """SIGSTOP then SIGCONT takes a task that sleeps interruptibly in f through the kernel's exit.
+def test_stop_and_continue(
+    livepatch: Livepatch, tasks: Tasks, gate: Gates, kernel_log: KernelLog
+) -> None:
+    """SIGSTOP takes a task that sleeps interruptibly in f out of it, and it switches on its way.
 
-    It switches there, and enters the function again, in its new body: the call restarts.
+    After SIGCONT its call restarts, in the new body. The kernel's fake signal has no part in it.
     """
     sleeper = gate.enter(INTERRUPTIBLE)
     patch = livepatch.load("klp_test_gate")
     tasks.wait_all(PatchState.PATCHED, but=sleeper)
     assert sleeper.patch_state is PatchState.UNPATCHED
     sleeper.process.signal(signal.SIGSTOP)
-    sleeper.process.signal(signal.SIGCONT)
     patch.wait_complete()
+    assert sleeper.state == "T"
+    assert not kernel_log.matching("signaling remaining tasks")
+    sleeper.process.signal(signal.SIGCONT)
     gate[INTERRUPTIBLE].await_task(sleeper.tid)
     assert sleeper.release().body is Body.PATCHED
 

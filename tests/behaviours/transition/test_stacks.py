@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a task's stack tells, when it is hard to read (arch/x86/kernel/stacktrace.c)."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.livepatch.blockers import Blocker
+from harness.livepatch.gates import Body, Gates
+from harness.livepatch.kernel_log import KernelLog
+from harness.livepatch.patch import Livepatch
+from harness.livepatch.tasks import PatchState, Tasks
+
+if TYPE_CHECKING:
+    from harness.guest.machine import Machine
+
+DYNAMIC_DEBUG = "/sys/kernel/debug/dynamic_debug/control"
+TRACING = "/sys/kernel/tracing"
+PLAIN = 5  # a gate that no patch touches
+SYSCALL = "__x64_sys_getcpu"
+
+
+@pytest.mark.needs("CONFIG_UNWINDER_ORC")
+@pytest.mark.behaviour("TR-19")
+@pytest.mark.parametrize(("where", "answer"), [("inside", "lost original"), ("outside", "outside")])
+def test_unreliable_stack_is_not_safe(
+    guest: Machine,
+    livepatch: Livepatch,
+    tasks: Tasks,
+    gate: Gates,
+    kernel_log: KernelLog,
+    where: str,
+    answer: str,
+) -> None:
+    """A task whose stack cannot be unwound stays in its state, look after look.
+
+    Inside: the patched function is on the stack, where the unwinder does not get to. Outside: it is
+    not, but nobody can know that.
+    """
+    guest.write(DYNAMIC_DEBUG, "file kernel/livepatch/transition.c +p\n")
+    livepatch.load_target("klp_target_lost")
+    gate.close(PLAIN)
+    reader = guest.spawn("cat", f"/sys/kernel/klp_lost/{where}")
+    gate[PLAIN].await_task(reader.pid)
+    sleeper = tasks.get(reader.pid)
+    patch = livepatch.load("klp_test_symbol", object="klp_target_lost", function="klp_target_lost")
+    tasks.wait_all(PatchState.PATCHED, but=sleeper)
+    kernel_log.wait_for(rf":{sleeper.tid} has an unreliable stack")
+    assert sleeper.patch_state is PatchState.UNPATCHED
+    assert patch.in_transition
+    gate.open(PLAIN)
+    assert reader.next_line(guest.scaled(10)) == answer
+    patch.wait_complete()
+
+
+@pytest.mark.behaviour("TR-25")
+def test_page_fault_of_user_memory(
+    guest: Machine, livepatch: Livepatch, tasks: Tasks, gate: Gates
+) -> None:
+    """A function that sleeps in a page fault, because it writes to user memory, blocks.
+
+    getcpu(2) writes its answer to a page of a gate, and so the fault sleeps.
+    """
+    gate.close(PLAIN)
+    caller = guest.spawn("klp-syscall", "gate", str(PLAIN))
+    gate[PLAIN].await_task(caller.pid)
+    sleeper = tasks.get(caller.pid)
+    patch = livepatch.load("klp_test_syscall")
+    tasks.wait_all(PatchState.PATCHED, but=sleeper)
+    assert patch.blockers() == [Blocker(sleeper, in_function=SYSCALL)]
+    assert patch.in_transition
+    gate.open(PLAIN)
+    *_, left = [json.loads(line) for line in caller.lines(guest.scaled(10))]
+    assert left["value"] == 0, "the call went on in another body"
+    patch.wait_complete()
+
+
+@pytest.mark.behaviour("TR-25")
+@pytest.mark.needs("CONFIG_FUNCTION_GRAPH_TRACER")
+def test_callee_is_graph_traced(
+    guest: Machine, livepatch: Livepatch, tasks: Tasks, gate: Gates
+) -> None:
+    """A function blocks whose sleeping callee is traced by the function graph tracer.
+
+    The tracer has put an address of its own where the way back into the function was.
+    """
+    guest.write(f"{TRACING}/set_ftrace_filter", "klp_gate_sleep\n")
+    guest.write(f"{TRACING}/current_tracer", "function_graph\n")
+    _blocks_in_callee(livepatch, tasks, gate)
+
+
+@pytest.mark.behaviour("TR-25")
+@pytest.mark.needs("CONFIG_KPROBES")
+def test_callee_has_a_kretprobe(livepatch: Livepatch, tasks: Tasks, gate: Gates) -> None:
+    """A function blocks whose sleeping callee has a kretprobe, which takes its way back too."""
+    livepatch.load_target("klp_test_kretprobe", function="klp_gate_sleep")
+    _blocks_in_callee(livepatch, tasks, gate)
+
+
+def _blocks_in_callee(livepatch: Livepatch, tasks: Tasks, gate: Gates) -> None:
+    enabled = livepatch.guest.read(f"{TRACING}/enabled_functions")
+    assert "klp_gate_sleep" in enabled, "nobody traces the callee"
+    sleeper = gate.enter()
+    patch = livepatch.load("klp_test_gate")
+    tasks.wait_all(PatchState.PATCHED, but=sleeper)
+    assert sleeper.patch_state is PatchState.UNPATCHED
+    assert patch.blockers() == [Blocker(sleeper, in_function="klp_gate_wait")]
+    assert sleeper.release().body is Body.ORIGINAL
+    patch.wait_complete()
