@@ -146,7 +146,7 @@ int main(int argc, char **argv)
 	pid_t pid;
 
 	if (argc < 1 || !parse(argv))
-		errx(USAGE_EXIT, "usage: klp-fork [args=N] [pidfd=N] [tid=N] [spin], N from 0 to %d",
+		errx(USAGE_EXIT, "usage: klp-fork [args=N] [pidfd=N] [tid=N] [spin], N up to %d",
 		     GATES - 1);
 	device = open("/dev/klp_gate", O_RDWR | O_CLOEXEC);
 	if (device < 0)
