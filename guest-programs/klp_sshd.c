@@ -2,7 +2,7 @@
 /*
  * Gives each connection to an SSH server that has started before it came.
  *
- *	klp-sshd PORT SERVER [ARGUMENT]...
+ *	klp-sshd PORT LOG SERVER [ARGUMENT]...
  *
  * SERVER serves one connection on its standard input and output, as from
  * inetd. One that has begun, and waits for its client, is kept whenever no
@@ -10,13 +10,16 @@
  * of its clones has to start one, which is most of the work of a first
  * connection under emulation.
  *
- * Returns when it listens, and goes on in the background. Says on the console
- * when no connection is open any more and the next server is ready.
+ * Says its process id and ends when it listens; a child goes on in the
+ * background. That writes a line to LOG when no connection is open any more and
+ * the next server is ready.
  */
 
 #include <arpa/inet.h>
 #include <err.h>
 #include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -47,6 +50,7 @@ struct session {
 };
 
 static struct session sessions[MOST_SESSIONS];
+static const char *log_path;
 static char **server_argv;
 static int spare = -1;		/* our end of the server that waits */
 static bool is_told;		/* that no connection is open */
@@ -179,7 +183,7 @@ static void serve(struct session *session)
 
 static void tell_idle(void)
 {
-	int log = open("/dev/kmsg", O_WRONLY | O_CLOEXEC);
+	int log = open(log_path, O_WRONLY | O_APPEND | O_CLOEXEC);
 
 	if (log < 0)
 		return;
@@ -219,20 +223,51 @@ static void watch(struct pollfd *polled, const struct flow *flow)
 	polled[1].events = POLLOUT;
 }
 
+/* The parent ends when its child is on its own, which says its process id. */
+static void go_to_background(void)
+{
+	int gone[2];
+	char byte;
+	pid_t pid;
+	int null;
+
+	if (pipe2(gone, O_CLOEXEC))
+		err(1, "pipe");
+	pid = fork();
+	if (pid < 0)
+		err(1, "fork");
+	close(gone[!!pid]);
+	if (pid) {
+		while (read(gone[0], &byte, 1) < 0 && errno == EINTR)
+			;
+		exit(0);
+	}
+	setsid();
+	dprintf(STDOUT_FILENO, "%d\n", getpid());
+	null = open("/dev/null", O_RDWR);
+	if (null < 0)
+		err(1, "/dev/null");
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+		dup2(null, fd);
+	if (null > STDERR_FILENO)
+		close(null);
+	close(gone[1]);
+}
+
 int main(int argc, char **argv)
 {
 	struct pollfd polled[2 + MOST_SESSIONS * 4];
 	long long port;
 	int listening;
 
-	if (argc < 3 || !parse_number(argv[1], 65535, &port))
-		errx(USAGE_EXIT, "usage: klp-sshd PORT SERVER [ARGUMENT]...");
-	server_argv = argv + 2;
+	if (argc < 4 || !parse_number(argv[1], 65535, &port))
+		errx(USAGE_EXIT, "usage: klp-sshd PORT LOG SERVER [ARGUMENT]...");
+	log_path = argv[2];
+	server_argv = argv + 3;
 	listening = listen_on(port);
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGCHLD, SIG_IGN);
-	if (daemon(0, 0))
-		err(1, "cannot go to the background");
+	go_to_background();
 	for (;;) {
 		keep_spare();
 		polled[0].fd = free_session() ? listening : -1;

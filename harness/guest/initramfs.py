@@ -59,7 +59,7 @@ mount -t tracefs tracefs /sys/kernel/tracing
 ip link set lo up
 ip link set eth0 up
 ip addr add {GUEST_ADDRESS}/24 dev eth0
-klp-sshd 22 dropbear -i -s -j -k -I 0 -r /etc/dropbear/host_key
+klp-sshd 22 /dev/kmsg dropbear -i -s -j -k -I 0 -r /etc/dropbear/host_key >/dev/null
 echo "{READY_LINE}"
 """
 
