@@ -50,8 +50,9 @@ def behaviours(
         typer.Option(
             "--kernel",
             metavar="K",
-            help="Results on this kernel: a series or release (6.1, 6.1.192), a digest, or what "
-            "--kernel of the test command was. Default: every kernel that is no patched one.",
+            help="Results on this kernel: a series or release (6.1, 6.1.192), a digest, what "
+            "--kernel of the test command was, or the name of a patch. Default: every kernel "
+            "without patches.",
         ),
     ] = None,
     json_file: JsonFile = None,
@@ -120,7 +121,18 @@ def _is_asked(known: KernelHistory, asked: str) -> bool:
     facts = known.kernel
     if _DIGEST.fullmatch(asked) and facts.digest.startswith(asked):
         return True
+    if _is_patched(known):
+        return asked in facts.source.split(" + ")[1:]
     return asked in (facts.spec, facts.version) or facts.version.startswith(f"{asked}.")
+
+
+def reason(detail: str | None) -> str:
+    """Return the line of a failure that tells most: pytest's own first line may name its worker."""
+    lines = (detail or "").strip().splitlines() or [""]
+    if not lines[0].startswith("[gw"):
+        return lines[0]
+    raised = (line[1:].strip() for line in lines if line.startswith("E "))
+    return next(raised, lines[-1])
 
 
 def _choose_rules(table: Table, asked: Sequence[str]) -> Sequence[Rule]:
@@ -179,7 +191,7 @@ def _tell_counts(
         for result in results:
             there = result.kernels[number]
             if not _as_expected(there):
-                why = (there.detail or "").strip().partition("\n")[0]
+                why = reason(there.detail)
                 said = f"{result.id} {there.outcome.value}, expected: {there.expected.value}"
                 terminal.print(f"  {said}{f'; {why}' if why else ''}")
     if not known:
@@ -203,7 +215,7 @@ def _tell_rule(
         for test in result.tests:
             terminal.print(f"    {outcome_of(test, kernel).value:16} {test}")
         if there.detail and there.outcome is not CheckOutcome.PASSED:
-            terminal.prose(f"    {there.detail.strip().partition(chr(10))[0]}", indent="      ")
+            terminal.prose(f"    {reason(there.detail)}", indent="      ")
     if not known:
         for test in result.tests:
             terminal.print(f"    {test}")

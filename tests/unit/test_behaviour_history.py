@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from harness.behaviours.history import History, on_kernel, outcome_of, seconds_of
 from harness.behaviours.table import Rule, load_table
 from harness.cli.app import app
-from harness.cli.behaviours import choose_kernels, result_of
+from harness.cli.behaviours import choose_kernels, reason, result_of
 from harness.deadline import Deadline
 from harness.errors import UsageError
 from harness.host.process import run
@@ -204,11 +204,11 @@ def test_a_damaged_record_is_begun_anew(history: History) -> None:
     ("asked", "found"),
     [
         (None, ["d61", "d612"]),
-        ("6.1", ["d61", "abcdef01"]),
-        ("6.1.192", ["d61", "abcdef01"]),
+        ("6.1", ["d61"]),
+        ("6.1.192", ["d61"]),
         ("6.12", ["d612"]),
         ("abcdef", ["abcdef01"]),
-        ("./linux", ["abcdef01"]),
+        ("broken.patch", ["abcdef01"]),
     ],
 )
 def test_kernels_are_chosen(history: History, asked: str | None, found: list[str]) -> None:
@@ -262,3 +262,16 @@ def test_the_command_tells_one_rule(history: History, monkeypatch: pytest.Monkey
     table = CliRunner().invoke(app, ["behaviours", "--kernel", "6.1"])
     assert "FC-01 failed, expected: passed; assert 0" in table.stdout
     assert CliRunner().invoke(app, ["behaviours", "XX-01"]).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("detail", "told"),
+    [
+        (None, ""),
+        ("GuestPanic: it died\n\n[gw0] linux", "GuestPanic: it died"),
+        ("[gw0] linux -- Python\n\n    def test():\n>   assert 0\nE   assert 0", "assert 0"),
+        ("[gw0] linux -- Python\nended", "ended"),
+    ],
+)
+def test_the_line_that_tells_most_is_chosen(detail: str | None, told: str) -> None:
+    assert reason(detail) == told
