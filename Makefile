@@ -29,6 +29,10 @@ demo: setup ## a livepatched kernel and its transition timeline, from nothing
 test: setup ## unit tests, guest tests and the behaviour suite, on real kernels in QEMU
 	@$(RUN) test --all $(ARGS)
 
+.PHONY: mutants
+mutants: setup ## break the kernel on purpose, in over a hundred ways, and see which tests notice
+	@$(RUN) mutants run $(ARGS)
+
 .PHONY: race
 race: setup ## show races: those known of the kernel, and those that it should not have
 	@$(RUN) race run $(ARGS)

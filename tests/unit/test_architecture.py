@@ -45,7 +45,7 @@ EVERYTHING = frozenset(
 )
 # What the things that people run, each a package of its own, may all use.
 BELOW_PURPOSES = EVERYTHING - {
-    *("observe", "conformance", "selftests", "races", "bench", "pytest_plugin", "cli")
+    *("observe", "conformance", "selftests", "races", "mutation", "bench", "pytest_plugin", "cli")
 }
 # Who may import whom, below harness/. Each may also import itself and the package's version.
 ALLOWED: Mapping[str, frozenset[str]] = {
@@ -65,7 +65,7 @@ ALLOWED: Mapping[str, frozenset[str]] = {
     "conformance": BELOW_PURPOSES | {"observe"},
     "selftests": BELOW_PURPOSES,
     "races": BELOW_PURPOSES | {"observe"},
-    "mutation": EVERYTHING - {"cli", "pytest_plugin", "bench"},
+    "mutation": BELOW_PURPOSES,
     "bench": EVERYTHING - {"cli", "pytest_plugin"},
     "pytest_plugin": EVERYTHING - {"cli"},
     "cli": EVERYTHING,

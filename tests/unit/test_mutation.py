@@ -1,0 +1,455 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Kernel mutants: the catalogue, which tests run, how a mutant is judged, and the reports."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from harness.behaviours.suite import carriers_of_rules
+from harness.behaviours.table import load_table
+from harness.deadline import Deadline
+from harness.errors import HarnessError, PatchDoesNotApply, UsageError
+from harness.mutation.campaign import amended
+from harness.mutation.catalogue import (
+    choose,
+    load_mutants,
+    read_mutant,
+    series_of,
+    written_for,
+)
+from harness.mutation.jobs import Command, Done, Lane, run_all
+from harness.mutation.plan import by_rule, catches, may_not_boot, plan_tests
+from harness.mutation.trial import Conditions, judge
+from harness.report.junit import to_junit
+from harness.report.matrix import matrix_page
+from harness.report.mutants import Catch, MutantResult
+from harness.report.results import CheckOutcome, TestResult, make_report
+from harness.resources import Resource, resource_dir
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from harness.mutation.catalogue import Mutant
+    from harness.report.results import Report
+
+DIFF = "--- a/kernel/fork.c\n+++ b/kernel/fork.c\n@@ -1 +1 @@\n-a\n+b\n"
+CARRIERS = {"TR-01": ("t.py::one", "t.py::both"), "TR-02": ("t.py::both",), "SV-01": ("s.py::x",)}
+TABLE = load_table()
+TESTS = carriers_of_rules(resource_dir(Resource.BEHAVIOUR_TESTS))
+CATALOGUE = load_mutants(resource_dir(Resource.KERNEL_MUTANTS))
+
+
+def patch_file(folder: Path, header: str = "", name: str = "m.patch") -> Path:
+    path = folder / name
+    path.write_text(f"# SPDX-License-Identifier: GPL-2.0-only\n{header}\n{DIFF}")
+    return path
+
+
+def result_of(name: str, outcome: str, *rules: str, detail: str | None = None) -> TestResult:
+    return TestResult(
+        id=f"tests/behaviours/{name}",
+        outcome=CheckOutcome(outcome),
+        seconds=1.0,
+        rules=rules,
+        detail=detail,
+    )
+
+
+# -- the catalogue
+
+
+@pytest.mark.parametrize("mutant", CATALOGUE, ids=lambda mutant: mutant.name)
+def test_a_mutant_of_the_catalogue_says_what_it_breaks(mutant: Mutant) -> None:
+    """Its rules are rows of the table, and one of them has a test."""
+    known = {rule.id for rule in TABLE.rule}
+    assert mutant.broken
+    assert mutant.breaks
+    assert set(mutant.breaks) <= known
+    assert mutant.kernels
+    assert mutant.equivalent or any(TESTS.get(rule) for rule in mutant.breaks)
+
+
+def test_names_carry_the_commit_that_they_undo() -> None:
+    """A name that ends in a commit says the same as the header."""
+    for mutant in CATALOGUE:
+        named = re.search(r"-([0-9a-f]{8})$", mutant.name)
+        assert mutant.commit == (named[1] if named else mutant.commit)
+
+
+def test_a_header(tmp_path: Path) -> None:
+    """All fields, one that goes on in the next line, and what is no field."""
+    mutant = read_mutant(
+        patch_file(
+            tmp_path,
+            "Broken: this\n  and that\nBreaks: TR-01 SV-02\nCommit: d83a7cb3\nKernels: 6.1 6.12\n"
+            "Shows: sometimes\nEquivalent: since\nSomething: else\n",
+        )
+    )
+    assert mutant.name == "m"
+    assert mutant.broken == "this and that"
+    assert mutant.breaks == ("TR-01", "SV-02")
+    assert (mutant.commit, mutant.kernels) == ("d83a7cb3", ("6.1", "6.12"))
+    assert not mutant.always
+    assert mutant.equivalent == "since"
+    assert mutant.diff == DIFF
+
+
+def test_a_patch_of_a_users_own_needs_no_header(tmp_path: Path) -> None:
+    """Then nothing is known of it."""
+    mutant = read_mutant(patch_file(tmp_path))
+    assert (mutant.broken, mutant.breaks, mutant.kernels, mutant.always) == ("", (), (), True)
+
+
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        ("Breaks: TR-1", "no rule's id"),
+        ("Commit: yesterday", "no commit's number"),
+        ("Shows: now and then", "always or sometimes"),
+    ],
+)
+def test_a_header_that_is_wrong(header: str, said: str, tmp_path: Path) -> None:
+    """The file and the field are named."""
+    with pytest.raises(UsageError, match=said) as caught:
+        read_mutant(patch_file(tmp_path, header))
+    assert "m.patch" in caught.value.message
+
+
+def test_choosing(tmp_path: Path) -> None:
+    """By name, in the order asked for; a name that is unknown gets a hint."""
+    for name in ("no-check.patch", "no-sync.patch"):
+        patch_file(tmp_path, name=name)
+    known = load_mutants(tmp_path)
+    chosen = choose(known, ["no-sync", "no-check.patch", "no-sync"])
+    assert [mutant.name for mutant in chosen] == ["no-sync", "no-check"]
+    with pytest.raises(UsageError, match="no kernel mutant no-chek") as caught:
+        choose(known, ["no-chek"])
+    assert caught.value.hint == "did you mean no-check?"
+
+
+def test_what_is_written_for_a_series(tmp_path: Path) -> None:
+    """A mutant that does not say is for every kernel."""
+    one = read_mutant(patch_file(tmp_path, "Kernels: 6.1"))
+    every = read_mutant(patch_file(tmp_path))
+    assert written_for([one, every], "6.1") == (one, every)
+    assert written_for([one, every], "6.12") == (every,)
+    assert [series_of(v) for v in ("6.1.192", "6.12-rc1", "7.2.0-rc1")] == ["6.1", "6.12", "7.2"]
+
+
+def test_a_folder_without_mutants(tmp_path: Path) -> None:
+    """It is named; a file in it that is no patch is told as such."""
+    with pytest.raises(UsageError, match="no patches"):
+        load_mutants(tmp_path)
+    (tmp_path / "x.patch").write_text("hello")
+    with pytest.raises(PatchDoesNotApply):
+        load_mutants(tmp_path)
+
+
+# -- which tests, and what they say
+
+
+def test_the_tests_of_the_broken_rules_come_first() -> None:
+    """Then those of the same sections; each once."""
+    plan = plan_tests(["TR-02"], CARRIERS)
+    assert plan.first == ("t.py::both",)
+    assert plan.rest == ("t.py::one", "s.py::x")
+    assert plan_tests([], CARRIERS).first == ()
+
+
+def test_who_caught_it() -> None:
+    """Failed tests alone; those of the broken rules first, with the line that tells most."""
+    found = catches(
+        [
+            result_of("s.py::x", "failed", "SV-01", detail="KernelSplat: WARNING\n\nlong"),
+            result_of("t.py::one", "failed", "TR-01", detail="E   assert 1 == 2\nE  more"),
+            result_of("t.py::two", "error", "TR-01"),
+            result_of("t.py::three", "passed", "TR-01"),
+        ],
+        ["TR-01"],
+    )
+    assert [(catch.test, catch.reason, catch.expected) for catch in found] == [
+        ("t.py::one", "assert 1 == 2", True),
+        ("s.py::x", "KernelSplat: WARNING", False),
+    ]
+
+
+def test_what_a_rule_came_to() -> None:
+    """Failed when one of its tests failed, in whatever order."""
+    results = [result_of("a", "failed", "TR-01"), result_of("b", "passed", "TR-01", "TR-02")]
+    assert by_rule(results) == {"TR-01": "failed", "TR-02": "passed"}
+
+
+def test_a_kernel_that_may_not_boot() -> None:
+    """All tests failed, each as it does without a guest."""
+    panic = result_of("a", "failed", detail="GuestPanic: oops")
+    assert may_not_boot([panic, result_of("b", "failed", detail="BootFailed: x")])
+    assert not may_not_boot([panic, result_of("b", "passed")])
+    assert not may_not_boot([panic, result_of("b", "failed", detail="assert 0")])
+    assert not may_not_boot([])
+
+
+# -- one mutant
+
+
+@pytest.fixture
+def conditions(tmp_path: Path) -> Conditions:
+    """A run on 6.1 with three tests."""
+    return Conditions(
+        kernel=("--kernel", "6.1", "--kernel-config", "x.config"),
+        suite=Path("/suite"),
+        carriers=CARRIERS,
+        accel="tcg",
+        guests=4,
+    )
+
+
+def report(command: str, results: tuple[Any, ...] = (), error: str | None = None) -> Report:
+    host = {"system": "s", "kernel": "k", "cpus": 2, "memory_mib": 1, "python": "3"}
+    facts = {"kind": error, "fault": "usage", "message": f"it is {error}", "details": ["line"]}
+    return make_report(
+        command=command,
+        outcome="passed",
+        harness="1",
+        host=host,
+        seconds=1.0,
+        results=results,
+        error=facts if error else None,
+    )
+
+
+def done(tmp_path: Path, code: int = 0, made: Report | None = None) -> Done:
+    log = tmp_path / "log"
+    log.write_text("first\nlast line\n")
+    return Done(code=code, report=made, seconds=2.0, log=log)
+
+
+class Player:
+    """Answers the commands of one mutant, one after the other."""
+
+    def __init__(self, task: Generator[Command, Done, MutantResult]) -> None:
+        self.task = task
+        self.command: Command | None = next(task)
+        self.result: MutantResult | None = None
+
+    def answer(self, answer: Done) -> Player:
+        try:
+            self.command = self.task.send(answer)
+        except StopIteration as stop:
+            self.command, self.result = None, stop.value
+        return self
+
+    @property
+    def lane(self) -> Lane:
+        assert self.command is not None
+        return self.command.lane
+
+    @property
+    def asked(self) -> str:
+        assert self.command is not None
+        return " ".join(self.command.arguments)
+
+
+@pytest.fixture
+def player(tmp_path: Path, conditions: Conditions) -> Player:
+    """A mutant of TR-02 whose build was asked for."""
+    return Player(judge(read_mutant(patch_file(tmp_path, "Breaks: TR-02")), conditions))
+
+
+def test_a_mutant_that_is_caught(player: Player, tmp_path: Path) -> None:
+    """Build, then the tests of its rules until one fails; no more are run."""
+    assert player.lane is Lane.BUILD
+    assert player.asked.startswith("kernel build 6.1 --kernel-config x.config --patch ")
+    player.answer(done(tmp_path))
+    assert player.lane == Lane.RUN
+    assert player.asked.startswith("test --kernel 6.1 --kernel-config x.config --patch ")
+    assert "--guests 1 -x " in player.asked
+    assert player.asked.endswith(" /suite/t.py::both")
+    failed = result_of("t.py::both", "failed", "TR-02")
+    player.answer(done(tmp_path, 1, report("test", (failed,))))
+    assert player.result is not None
+    assert player.result.outcome is CheckOutcome.CAUGHT
+    assert [catch.test for catch in player.result.caught_by] == ["t.py::both"]
+    assert (player.result.build_s, player.result.seconds) == (2.0, 2.0)
+
+
+def test_a_mutant_that_survives(player: Player, tmp_path: Path) -> None:
+    """Not before all tests have run."""
+    player.answer(done(tmp_path))
+    player.answer(done(tmp_path, 0, report("test", (result_of("t.py::both", "passed", "TR-02"),))))
+    assert player.asked.endswith("/suite/t.py::one /suite/s.py::x")
+    player.answer(done(tmp_path, 0, report("test", (result_of("s.py::x", "passed", "SV-01"),))))
+    assert player.result is not None
+    assert player.result.outcome is CheckOutcome.SURVIVED
+    assert player.result.is_news
+    assert player.result.tests == 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "outcome"),
+    [
+        ("PatchDoesNotApply", "does-not-apply"),
+        ("KernelBuildFailed", "does-not-build"),
+        ("NoSpace", "error"),
+    ],
+)
+def test_a_build_that_ends(kind: str, outcome: str, player: Player, tmp_path: Path) -> None:
+    """The patch's fault is told from the host's; nothing is tested."""
+    player.answer(done(tmp_path, 2, report("kernel build", error=kind)))
+    assert player.result is not None
+    assert player.result.outcome == outcome
+    assert f"it is {kind}" in (player.result.detail or "")
+
+
+def test_a_kernel_that_does_not_boot(player: Player, tmp_path: Path) -> None:
+    """What looks so is tried once more without any test."""
+    player.answer(done(tmp_path))
+    failed = result_of("t.py::both", "failed", "TR-02", detail="GuestPanic: at boot\n\nlong")
+    player.answer(done(tmp_path, 1, report("test", (failed,))))
+    assert player.asked.startswith("boot --kernel 6.1")
+    assert player.command is not None
+    assert not player.command.reports
+    player.answer(done(tmp_path, 1))
+    assert player.result is not None
+    assert player.result.outcome is CheckOutcome.DOES_NOT_BOOT
+    assert player.result.detail == "GuestPanic: at boot"
+
+
+def test_a_kernel_that_panics_in_the_test(player: Player, tmp_path: Path) -> None:
+    """It boots, so the test has caught it."""
+    player.answer(done(tmp_path))
+    failed = result_of("t.py::both", "failed", "TR-02", detail="GuestPanic: in the test")
+    player.answer(done(tmp_path, 1, report("test", (failed,)))).answer(done(tmp_path))
+    assert player.result is not None
+    assert player.result.outcome is CheckOutcome.CAUGHT
+
+
+def test_a_run_that_says_nothing(player: Player, tmp_path: Path) -> None:
+    """Neither caught nor survived: an error, with what was printed last."""
+    player.answer(done(tmp_path)).answer(done(tmp_path, 3))
+    assert player.result is not None
+    assert player.result.outcome is CheckOutcome.ERROR
+    assert player.result.detail == "first\nlast line"
+
+
+def test_a_test_that_fails_on_the_clean_kernel_catches_nothing() -> None:
+    """Without it the mutant has survived; with another one it is still caught."""
+    result = MutantResult(
+        id="m",
+        outcome=CheckOutcome.CAUGHT,
+        seconds=1.0,
+        caught_by=tuple(
+            Catch(test=name, rules=(), seconds=1.0, reason="", expected=True) for name in "ab"
+        ),
+    )
+    assert amended(result, {"z"}) is result
+    assert amended(result, {"a"}).outcome is CheckOutcome.CAUGHT
+    both = amended(result, {"a", "b"})
+    assert both.outcome is CheckOutcome.SURVIVED
+    assert both.detail == "only a, b failed, on the clean kernel as well"
+
+
+# -- many at a time
+
+
+def test_builds_and_runs_overlap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One build and one run at a time, each kind in its order."""
+    script = tmp_path / "command"
+    script.write_text(
+        "#!/bin/sh\necho start $3 >> order\nwhile ! test -e go-$3; do sleep 0.02; done\n"
+    )
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
+    monkeypatch.chdir(tmp_path)
+
+    def task(name: str) -> Generator[Command, Done, str]:
+        yield Command(lane=Lane.BUILD, name=f"{name}.build", arguments=(f"build-{name}",))
+        ended = yield Command(lane=Lane.RUN, name=f"{name}.run", arguments=(f"run-{name}",))
+        return f"{name} {ended.code}"
+
+    for word in ("build-a", "build-b", "run-a", "run-b"):
+        (tmp_path / f"go-{word}").touch()
+    results = run_all(
+        [task("a"), task("b")],
+        tmp_path,
+        runs=1,
+        deadline=Deadline.after(30),
+        environment=dict(os.environ),
+    )
+    assert list(results) == ["a 0", "b 0"]
+    order = (tmp_path / "order").read_text().split()[1::2]
+    assert order.index("build-a") < order.index("build-b")
+    assert order.index("run-a") < order.index("run-b")
+
+
+def test_children_end_with_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A deadline, as an interrupt does, leaves no child behind."""
+    script = tmp_path / "command"
+    script.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\nexec sleep 1000\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
+
+    def task() -> Generator[Command, Done, None]:
+        yield Command(lane=Lane.RUN, name="x", arguments=())
+
+    with pytest.raises(HarnessError, match="time for the mutants is up"):
+        list(
+            run_all(
+                [task()],
+                tmp_path,
+                runs=1,
+                deadline=Deadline.after(2),
+                environment=dict(os.environ),
+            )
+        )
+    pid = int((tmp_path / "pid").read_text())
+    assert not Path(f"/proc/{pid}").exists()
+
+
+# -- reports
+
+
+def results() -> tuple[MutantResult, ...]:
+    catch = Catch(
+        test="t.py::x", rules=("TR-01",), seconds=1.0, reason="it <failed>", expected=True
+    )
+    common: dict[str, Any] = {"seconds": 1.0, "breaks": ("TR-01",), "diff": "-a <b>\n"}
+    return (
+        MutantResult(
+            id="seen",
+            outcome=CheckOutcome.CAUGHT,
+            caught_by=(catch,),
+            rules={"TR-01": CheckOutcome.FAILED},
+            **common,
+        ),
+        MutantResult(id="unseen", outcome=CheckOutcome.SURVIVED, **common),
+        MutantResult(id="same", outcome=CheckOutcome.SURVIVED, equivalent="proof", **common),
+        MutantResult(id="odd", outcome=CheckOutcome.DOES_NOT_BUILD, **common),
+    )
+
+
+def test_the_matrix_shows_survivors_first() -> None:
+    """With their diffs, as text; the equivalent one has its proof."""
+    page = matrix_page(results(), "6.1 <x>")
+    assert page.index("unseen survived") < page.index("<table>")
+    assert "-a &lt;b&gt;" in page
+    assert "6.1 &lt;x&gt;" in page
+    assert "it &lt;failed&gt;" in page
+    assert "same survived" not in page
+    assert "same cannot be seen" in page
+    rows = re.findall(r"<tr><th title=.*?>(\w+)</th>", page)
+    assert rows == ["unseen", "same", "odd", "seen"]
+    assert re.search(r'class="cell failed broken" title="seen, TR-01">✕', page)
+
+
+def test_junit_counts_survivors_as_failures() -> None:
+    """What is no mutant at all is an error; a proven survivor is neither."""
+    text = to_junit(report("mutants run", results()))
+    assert text.count("<failure") == 1
+    assert text.count("<error") == 1
+    assert 'tests="4"' in text
