@@ -9,6 +9,10 @@
  * Parameter: duplicate (bool, default on): with the step alloc-duplicate, for
  * which the kernel raises a WARNING "Duplicate shadow variable" by its design.
  *
+ * Parameter: churn, how often to allocate and free variables of KLP_LARGE bytes
+ * after the steps, in each way: so that what is left behind shows in the count of
+ * their slab's objects. "shadow churned N" says how many times one was allocated.
+ *
  * Serves SV-01, SV-02.
  */
 
@@ -18,12 +22,19 @@
 #include <linux/kernel.h>
 #include <linux/livepatch.h>
 #include <linux/module.h>
+#include <linux/sched.h>
 
 #include "klp_compat.h"
 
 static bool duplicate = true;
 module_param(duplicate, bool, 0444);
 MODULE_PARM_DESC(duplicate, "Allocate a variable twice, which raises a WARNING (default on)");
+
+static unsigned int churn;
+module_param(churn, uint, 0444);
+MODULE_PARM_DESC(churn, "How often to allocate and free large variables (default 0)");
+
+#define KLP_LARGE	5000	/* few others are in that slab, kmalloc-8k */
 
 #define KLP_ID_A	0x6b6c7041UL
 #define KLP_ID_B	0x6b6c7042UL
@@ -192,6 +203,28 @@ static void klp_shadow_release(void)
 		 "destructor calls=%u expected=4", klp_dtor_calls);
 }
 
+/* Each round allocates four times, by either function; two of the constructors refuse. */
+static void klp_shadow_churn(void)
+{
+	unsigned long value = 1;
+	unsigned int round;
+
+	for (round = 0; round < churn; round++) {
+		klp_shadow_alloc(&klp_objs[0], KLP_ID_A, KLP_LARGE, GFP_KERNEL, klp_ctor_refuses,
+				 NULL);
+		klp_shadow_get_or_alloc(&klp_objs[0], KLP_ID_A, KLP_LARGE, GFP_KERNEL,
+					klp_ctor_refuses, NULL);
+		klp_shadow_alloc(&klp_objs[0], KLP_ID_A, KLP_LARGE, GFP_KERNEL, klp_ctor, &value);
+		klp_shadow_free(&klp_objs[0], KLP_ID_A, NULL);
+		klp_shadow_get_or_alloc(&klp_objs[1], KLP_ID_B, KLP_LARGE, GFP_KERNEL, klp_ctor,
+					&value);
+		klp_shadow_free_all(KLP_ID_B, NULL);
+		/* What is freed is freed by RCU: leave it the CPU. */
+		cond_resched();
+	}
+	pr_info("shadow churned %u\n", 4 * churn);
+}
+
 static int __init klp_test_shadow_init(void)
 {
 	klp_shadow_allocate();
@@ -199,6 +232,8 @@ static int __init klp_test_shadow_init(void)
 	klp_shadow_refuse();
 	klp_shadow_release();
 	pr_info("shadow done steps=%u failed=%u\n", klp_steps, klp_failed);
+	if (churn)
+		klp_shadow_churn();
 
 	/* A failed step may have left some that point into this module. */
 	klp_shadow_free_all(KLP_ID_A, NULL);

@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.livepatch.gates import Gates
+from harness.livepatch.patch import Livepatch, PatchObject
+
 if TYPE_CHECKING:
     from harness.guest.machine import Machine
 
 CMDLINE = "/proc/cmdline"
+TRACING = "/sys/kernel/tracing"
 
 
 class Guestview:
@@ -32,7 +36,26 @@ class Guestview:
 
     def enabled_functions(self) -> str:
         """Return the functions that ftrace has hooks on (kernel/trace/ftrace.c)."""
-        return self._guest.read("/sys/kernel/tracing/enabled_functions")
+        return self._guest.read(f"{TRACING}/enabled_functions")
+
+    def traceable(self, function: str) -> bool:
+        """Return whether ftrace can hook a function of vmlinux, so that it can be patched."""
+        ran = self._guest.run(["grep", "-qxF", function, f"{TRACING}/available_filter_functions"])
+        return ran.code == 0
+
+    def has_function(self, name: str) -> bool:
+        """Return whether the kernel has a function of that name.
+
+        Tells which features a kernel has, by another way than by the files that a test looks at.
+        """
+        return self._guest.run(["grep", "-qE", f" [tT] {name}$", "/proc/kallsyms"]).code == 0
+
+    def shows_patched(self, target: PatchObject, *, patched: bool) -> bool:
+        """Return whether an object's attribute ``patched`` has that value.
+
+        On a kernel that has no such attribute (before bb26cfd9, 6.1), whether it is not there.
+        """
+        return target.patched is (patched if self.has_function("patched_show") else None)
 
     def modules(self) -> set[str]:
         """Return the names of the modules that are loaded."""
@@ -43,3 +66,37 @@ class Guestview:
 def view(guest: Machine) -> Guestview:
     """What user space sees of the patched functions."""
     return Guestview(guest)
+
+
+class Store:
+    """The durations that klp_target_store keeps (livepatch-modules/klp_target_store.c)."""
+
+    def __init__(self, guest: Machine) -> None:
+        self._guest = guest
+
+    def path(self, name: str) -> str:
+        """Return the path of one of its files."""
+        return f"/sys/kernel/klp_store/{name}"
+
+    def add(self, *durations_ms: int) -> None:
+        """Add an item for each duration."""
+        for duration_ms in durations_ms:
+            self._guest.write(self.path("add"), str(duration_ms))
+
+    def items(self) -> list[int]:
+        """Return the durations in ms, as the function that may be patched tells them."""
+        return self._numbers("items")
+
+    def stored(self) -> list[int]:
+        """Return what the items hold: seconds in the old format."""
+        return self._numbers("stored")
+
+    def _numbers(self, name: str) -> list[int]:
+        return [int(line) for line in self._guest.read(self.path(name)).splitlines()]
+
+
+@pytest.fixture
+def store(guest: Machine, livepatch: Livepatch, gate: Gates) -> Store:
+    """A list of durations whose format patches change; ``gate`` is what its sum waits for."""
+    livepatch.load_target("klp_target_store")
+    return Store(guest)

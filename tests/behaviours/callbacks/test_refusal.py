@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tests.behaviours.conftest import Guestview
 
 PATCH = "klp_test_callbacks_a"
+TWO_OBJECTS = "klp_test_two_objects"
 TARGET = "klp_target_mod"
 
 
@@ -58,14 +59,22 @@ def test_refusal_of_a_coming_target(
 
 @pytest.mark.behaviour("CB-07")
 def test_second_object_fails(livepatch: Livepatch, kernel_log: KernelLog, view: Guestview) -> None:
-    """The second object fails after the first was patched: only the first's post_unpatch runs."""
+    """The second object fails after the first was patched: only the first's post_unpatch runs.
+
+    The first object's function has gone to ftrace by then; it is taken back, and its original runs.
+    """
     livepatch.load_target(TARGET)
+    before = view.enabled_functions()
     with pytest.raises(ModuleRefused) as refused:
-        livepatch.load(PATCH, pre_patch_ret_target=-errno.ENODEV)
+        livepatch.load(TWO_OBJECTS, pre_patch_ret_target=-errno.ENODEV)
     assert refused.value.errno == errno.ENODEV
     assert [(event.phase, event.object) for event in kernel_log.callbacks()] == [
         (CallbackPhase.PRE_PATCH, "vmlinux"),
         (CallbackPhase.PRE_PATCH, TARGET),
         (CallbackPhase.POST_UNPATCH, "vmlinux"),
     ]
-    assert PATCH not in view.modules()
+    assert view.enabled_functions() == before
+    assert view.cmdline() == "original"
+    assert TWO_OBJECTS not in view.modules()
+    livepatch.load(TWO_OBJECTS, wait=True)
+    assert (view.cmdline(), view.target("f")) == (TWO_OBJECTS, TWO_OBJECTS)

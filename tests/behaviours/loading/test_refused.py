@@ -126,8 +126,9 @@ def test_enabled_patch_is_not_removed(livepatch: Livepatch, view: Guestview) -> 
         ("klp_test_callbacks_a", {"pre_patch_ret": -errno.ENODEV}, errno.ENODEV),
         (SYMBOL, {"function": "klp_there_is_no_such_function"}, errno.EINVAL),
         ("klp_test_notlivepatch", {}, errno.EINVAL),
+        ("klp_test_two_objects", {"pre_patch_ret_target": -errno.ENODEV}, errno.ENODEV),
     ],
-    ids=["callback", "symbol", "no-livepatch"],
+    ids=["callback", "symbol", "no-livepatch", "second-object"],
 )
 def test_failed_enable_leaves_nothing(
     livepatch: Livepatch,
@@ -138,12 +139,14 @@ def test_failed_enable_leaves_nothing(
     number: int,
 ) -> None:
     """A failed enable leaves nothing in sysfs, nothing patched, and no module (e679af62)."""
+    livepatch.load_target("klp_target_mod")
     before = view.enabled_functions()
     with pytest.raises(ModuleRefused) as refused:
         livepatch.load(module, **params)
     assert refused.value.errno == number
     _nothing_remains(livepatch, view, module)
     assert view.enabled_functions() == before
+    assert (view.cmdline(), view.target("f")) == ("original", "original")
     assert tasks.states() == {PatchState.UNDEFINED}
     livepatch.load("klp_test_cmdline_a", wait=True)
     assert view.cmdline() == "klp_test_cmdline_a"

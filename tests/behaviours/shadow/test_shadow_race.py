@@ -7,11 +7,15 @@ import re
 
 import pytest
 
+from harness.deadline import wait_until
 from harness.livepatch.kernel_log import KernelLog
 from harness.livepatch.patch import Livepatch
+from harness.livepatch.waiting import TRANSITION_S, scaled
 
 SHADOW = "klp_test_shadow"
 RACE = "klp_test_shadow_race"
+# klp_test_shadow allocates so many of its large variables in each of four ways.
+LARGE_SLAB, CHURN = "kmalloc-8k", 200
 REFUSED = ("ctor-refuses-alloc", "ctor-refuses-get-or-alloc", "get-after-refusal")
 FREED = ("free", "get-after-free", "free-again", "free-all", "get-after-free-all", "free-all-last")
 
@@ -29,6 +33,30 @@ def test_refusing_constructor_and_destructor(livepatch: Livepatch, kernel_log: K
             assert len(kernel_log.matching(rf"shadow {step} ok")) == 1, step
         assert kernel_log.matching(r"shadow done steps=\d+ failed=0$")
         module.unload()
+
+
+@pytest.mark.behaviour("SV-02")
+def test_nothing_leaks(livepatch: Livepatch) -> None:
+    """What was allocated is freed: after constructors that refuse, by free and by free_all.
+
+    Objects of the slab are counted, since a variable that leaks can not be looked up. RCU frees
+    them, some time later.
+    """
+    guest = livepatch.guest
+
+    def objects() -> int:
+        lines = (line.split() for line in guest.read("/proc/slabinfo").splitlines())
+        return next(int(line[1]) for line in lines if line[0] == LARGE_SLAB)
+
+    before = objects()
+    livepatch.load_target(SHADOW, duplicate=False, churn=CHURN)
+
+    def freed() -> bool:
+        return objects() < before + CHURN // 2
+
+    assert wait_until(freed, scaled(guest, TRANSITION_S), interval_s=0.2), (
+        f"{objects() - before} of {4 * CHURN} objects of {LARGE_SLAB} are left"
+    )
 
 
 @pytest.mark.behaviour("SV-03")

@@ -8,50 +8,83 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.deadline import Deadline
+from harness.livepatch.gates import Body, Gates
 from harness.livepatch.patch import Livepatch
 from harness.livepatch.waiting import scaled
 
 if TYPE_CHECKING:
     from tests.behaviours.conftest import Guestview
 
-PATCH = "klp_test_cmdline_a"
+PATCH = "klp_test_gate"
 WRITERS = 8
 READERS = 2
+AT_LEAST = 10
 END_S = 60
 
-# Each says "ready" once it has begun, and ends when the patch is gone.
+# Arguments: the patch's directory, and how many rounds to make. Says "ready", and begins when it is
+# told to. Says the number of rounds that it has made, and waits until it is told to go on: then it
+# ends the transition, with all the others, and goes on until the patch is gone. Its last line is
+# the number of all its rounds.
 _WRITER = """
+rounds=0
+hammer() {
+    { echo 0 >"$1/enabled"; echo $2 >"$1/force"; } 2>/dev/null
+    rounds=$((rounds + 1))
+}
 echo ready
-while [ -d "$1" ]; do
-    echo 0 2>/dev/null >"$1/enabled"
-    echo 1 2>/dev/null >"$1/force"
-done 2>/dev/null
-exit 0
+read go
+while [ $rounds -lt $2 ]; do hammer "$1" 0; done
+echo $rounds
+read go
+hammer "$1" 1
+while [ -d "$1" ]; do hammer "$1" 1; done
+echo $rounds
 """
 _READER = """
+rounds=0
 echo ready
-while [ -d "$1" ]; do
-    cat "$1"/* "$1"/*/* >/dev/null
-done 2>/dev/null
-exit 0
+read go
+while
+    cat "$1"/* "$1"/*/* >/dev/null 2>&1
+    rounds=$((rounds + 1))
+    [ -d "$1" ]
+do :; done
+echo $rounds
 """
 
 
 @pytest.mark.behaviour("SY-06")
-def test_hammered_while_it_is_disabled(livepatch: Livepatch, view: Guestview) -> None:
-    """Eight writers of enabled and force, and readers of all attributes: none hangs, no splat."""
+def test_hammered_while_it_is_disabled(livepatch: Livepatch, gate: Gates, view: Guestview) -> None:
+    """Eight writers of enabled and force, and readers of all attributes: none hangs, no splat.
+
+    They all begin together. A sleeper in the new body holds the transition until each writer has
+    had its turns; then all of them force it, together.
+    """
     guest = livepatch.guest
     patch = livepatch.load(PATCH, wait=True)
+    sleeper = gate.enter()
     deadline: Deadline = scaled(guest, END_S)
     readers = [guest.spawn("sh", "-c", _READER, "read", patch.path) for _ in range(READERS)]
-    for process in readers:
+    writers = [
+        guest.spawn("sh", "-c", _WRITER, "write", patch.path, str(AT_LEAST)) for _ in range(WRITERS)
+    ]
+    for process in (*readers, *writers):
         assert process.next_line(deadline) == "ready"
-    writers = [guest.spawn("sh", "-c", _WRITER, "write", patch.path) for _ in range(WRITERS)]
-    for process in (*writers, *readers):
+    for process in (*readers, *writers):
+        process.write_line("go")
+    for process in writers:
+        assert process.next_line(deadline) == str(AT_LEAST)
+    assert (patch.enabled, patch.in_transition) == (False, True)
+    for process in writers:
+        process.write_line("go on")
+    for process in (*readers, *writers):
+        least = AT_LEAST + 1 if process in writers else 1
+        assert int(process.next_line(deadline)) >= least
         assert process.wait(deadline) == 0
     patch.wait_gone()
-    assert view.cmdline() == "original"
+    assert sleeper.release().body is Body.PATCHED
+    assert gate.call().body is Body.ORIGINAL
     assert livepatch.patches() == []
-    # Not unload(): force may have pinned the module, which is as it should be (FC-02).
+    # Not unload(): force has pinned the module, which is as it should be (FC-02).
     livepatch.load("klp_test_cmdline_b", wait=True)
     assert view.cmdline() == "klp_test_cmdline_b"

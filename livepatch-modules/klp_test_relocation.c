@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * klp_test_relocation - a new body that calls a function of its target which is not exported.
+ *
+ * The new klp_target_f() returns what klp_target_g() returns. The pointer to
+ * that is in a section of its own. As built here it stays NULL, and klp_target_f()
+ * returns "f unrelocated". A tool makes a livepatch relocation of it
+ * (Documentation/livepatch/module-elf-format.rst), which the kernel resolves
+ * when the target is there: it renames the section of the relocation to
+ * .klp.rela.klp_target_mod.data.klp_hidden and the symbol to
+ * .klp.sym.klp_target_mod.klp_target_g,0.
+ *
+ * checkpatch: ignore WEAK_DECLARATION: modpost wants everything else to be defined
+ * checkpatch: ignore NEW_TYPEDEFS: a pointer to a function that is used twice
+ *
+ * Serves MO-07.
+ */
+
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/compiler.h>
+#include <linux/kernel.h>
+#include <linux/livepatch.h>
+#include <linux/module.h>
+
+#include "klp_compat.h"
+
+typedef const char *klp_text_fn(void);
+
+/* At build time nobody has it. */
+klp_text_fn klp_hidden_function __weak;
+
+static klp_text_fn *klp_hidden __section(".data.klp_hidden") = klp_hidden_function;
+
+static __klp_noipa const char *klp_test_relocation_f(void)
+{
+	klp_text_fn *hidden = READ_ONCE(klp_hidden);
+
+	return hidden ? hidden() : "f unrelocated";
+}
+
+static struct klp_func klp_target_funcs[] = {
+	{
+		.old_name = "klp_target_f",
+		.new_func = klp_test_relocation_f,
+	},
+	{ }
+};
+
+static struct klp_object klp_target_objs[] = {
+	{
+		.name = "klp_target_mod",
+		.funcs = klp_target_funcs,
+	},
+	{ }
+};
+
+static struct klp_patch klp_target_patch = {
+	.mod = THIS_MODULE,
+	.objs = klp_target_objs,
+};
+
+static int __init klp_test_relocation_init(void)
+{
+	return klp_enable_patch(&klp_target_patch);
+}
+
+static void __exit klp_test_relocation_exit(void)
+{
+}
+
+module_init(klp_test_relocation_init);
+module_exit(klp_test_relocation_exit);
+MODULE_DESCRIPTION("Livepatch test: a function of the target that is not exported");
+MODULE_LICENSE("GPL");
+MODULE_INFO(livepatch, "Y");

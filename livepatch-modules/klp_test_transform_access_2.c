@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * klp_test_transform_access_2 - changes the format of data when they are used.
+ *
+ * Parameters: replace, convert, converted, reverted. See klp_access_patch.h.
+ *
+ * The same as klp_test_transform_access_1 under another name, to replace it.
+ *
+ * Serves SV-04.
+ */
+
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include "klp_access_patch.h"
+
+MODULE_INFO(livepatch, "Y");

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * klp_test_transform_world - changes the format of all data at once, by callbacks.
+ *
+ * The items of klp_target_store hold milliseconds instead of seconds. How:
+ *
+ * 1. All functions that know the format are patched, also the one that only
+ *    adds up. Their new bodies handle both formats and look at one flag.
+ * 2. While the transition runs some tasks are in old bodies. So the data stay
+ *    in the old format, which both understand, and so do new items.
+ * 3. post_patch runs when no task is in an old body any more: it converts all
+ *    items and flips the flag, in one go under the lock of the data.
+ * 4. pre_unpatch runs before any task can be in an old body again: it converts
+ *    all of them back.
+ *
+ * If the enabling is reversed, post_patch has not run, and nothing is to be
+ * undone. A patch that is replaced atomically gets no pre_unpatch: the replacing
+ * one takes over the format with the system state API.
+ *
+ * klp_target_gate and klp_target_store have to be loaded first.
+ *
+ * Serves CB-12.
+ */
+
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/kernel.h>
+#include <linux/livepatch.h>
+#include <linux/module.h>
+
+#include "klp_compat.h"
+#include "klp_gate.h"
+#include "klp_store.h"
+
+static bool klp_in_ms;	/* the items' format; under klp_store_lock */
+
+static __klp_noipa void klp_world_put(struct klp_store_item *item, unsigned long ms)
+{
+	item->stored = klp_in_ms ? ms : ms / KLP_MS_PER_S;
+}
+
+static __klp_noipa unsigned long klp_world_get(struct klp_store_item *item)
+{
+	return klp_in_ms ? item->stored : item->stored * KLP_MS_PER_S;
+}
+
+static __klp_noipa unsigned long klp_world_sum(void)
+{
+	struct klp_store_item *item;
+	unsigned long ms = 0;
+
+	klp_gate_sleep(KLP_STORE_GATE);
+	mutex_lock(&klp_store_lock);
+	list_for_each_entry(item, &klp_store_items, list)
+		ms += klp_world_get(item);
+	mutex_unlock(&klp_store_lock);
+	return ms;
+}
+
+static void klp_world_convert(struct klp_object *obj)
+{
+	struct klp_store_item *item;
+
+	mutex_lock(&klp_store_lock);
+	list_for_each_entry(item, &klp_store_items, list)
+		item->stored *= KLP_MS_PER_S;
+	klp_in_ms = true;
+	mutex_unlock(&klp_store_lock);
+}
+
+static void klp_world_convert_back(struct klp_object *obj)
+{
+	struct klp_store_item *item;
+
+	mutex_lock(&klp_store_lock);
+	list_for_each_entry(item, &klp_store_items, list)
+		item->stored /= KLP_MS_PER_S;
+	klp_in_ms = false;
+	mutex_unlock(&klp_store_lock);
+}
+
+static struct klp_func klp_world_funcs[] = {
+	{
+		.old_name = "klp_store_put",
+		.new_func = klp_world_put,
+	},
+	{
+		.old_name = "klp_store_get",
+		.new_func = klp_world_get,
+	},
+	{
+		.old_name = "klp_store_sum",
+		.new_func = klp_world_sum,
+	},
+	{ }
+};
+
+static struct klp_object klp_world_objs[] = {
+	{
+		.name = "klp_target_store",
+		.funcs = klp_world_funcs,
+		.callbacks = {
+			.post_patch = klp_world_convert,
+			.pre_unpatch = klp_world_convert_back,
+		},
+	},
+	{ }
+};
+
+static struct klp_patch klp_world_patch = {
+	.mod = THIS_MODULE,
+	.objs = klp_world_objs,
+};
+
+static int __init klp_test_transform_world_init(void)
+{
+	return klp_enable_patch(&klp_world_patch);
+}
+
+static void __exit klp_test_transform_world_exit(void)
+{
+}
+
+module_init(klp_test_transform_world_init);
+module_exit(klp_test_transform_world_exit);
+MODULE_DESCRIPTION("Livepatch test: callbacks convert all data at once");
+MODULE_LICENSE("GPL");
+MODULE_INFO(livepatch, "Y");

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Callbacks that convert all data at once: the TRANSFORM_WORLD of models-2014."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.livepatch.gates import Gates
+from harness.livepatch.patch import Livepatch
+from harness.livepatch.tasks import PatchState, Tasks
+from harness.livepatch.waiting import QUICK_S, scaled
+
+if TYPE_CHECKING:
+    from tests.behaviours.conftest import Store
+
+PATCH = "klp_test_transform_world"
+
+
+@pytest.mark.behaviour("CB-12")
+def test_all_data_there_and_back(
+    livepatch: Livepatch, tasks: Tasks, gate: Gates, store: Store
+) -> None:
+    """All data are in the old format until no task is in an old body, and in the new one then.
+
+    A sleeper in an old body reads the data after all other tasks have switched. On the way back
+    they are converted before a task can be in an old body again.
+    """
+    guest = livepatch.guest
+    store.add(1500, 2750)
+    assert (store.stored(), store.items()) == ([1, 2], [1000, 2000])
+    gate.close(0)
+    old_body = guest.spawn("cat", store.path("sum"))
+    gate[0].await_task(old_body.pid)
+    patch = livepatch.load(PATCH)
+    tasks.wait_all(PatchState.PATCHED, but=tasks.get(old_body.pid))
+    store.add(3100)
+    assert store.stored() == [1, 2, 3], "an old body would misread what a new one has stored"
+    gate.open(0)
+    assert old_body.next_line(scaled(guest, QUICK_S)) == "6000"
+    patch.wait_complete()
+    assert store.stored() == [1000, 2000, 3000], "post_patch has converted all"
+    store.add(4200)
+    assert store.items() == [1000, 2000, 3000, 4200]
+    gate.close(0)
+    new_body = guest.spawn("cat", store.path("sum"))
+    gate[0].await_task(new_body.pid)
+    patch.disable(wait=False)
+    tasks.wait_all(PatchState.UNPATCHED, but=tasks.get(new_body.pid))
+    assert store.stored() == [1, 2, 3, 4], "pre_unpatch has converted all back"
+    store.add(5900)
+    gate.open(0)
+    assert new_body.next_line(scaled(guest, QUICK_S)) == "15000"
+    patch.unload()
+    assert store.stored() == [1, 2, 3, 4, 5]
+    assert store.items() == [1000, 2000, 3000, 4000, 5000]
+
+
+@pytest.mark.behaviour("CB-12")
+def test_nothing_to_undo_after_a_reversal(
+    livepatch: Livepatch, tasks: Tasks, gate: Gates, store: Store
+) -> None:
+    """An enabling that is turned round has converted nothing, and converts nothing back."""
+    guest = livepatch.guest
+    store.add(1500)
+    gate.close(0)
+    reader = guest.spawn("cat", store.path("sum"))
+    gate[0].await_task(reader.pid)
+    patch = livepatch.load(PATCH)
+    tasks.wait_all(PatchState.PATCHED, but=tasks.get(reader.pid))
+    patch.reverse()
+    patch.unload()
+    assert (store.stored(), store.items()) == ([1], [1000])
+    gate.open(0)
+    assert reader.next_line(scaled(guest, QUICK_S)) == "1000"

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Functions that interrupts and idle CPUs call (842c0884, klp_synchronize_transition())."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from harness.livepatch.gates import Gates
+from harness.livepatch.patch import Livepatch
+from harness.livepatch.tasks import PatchState, Tasks
+from harness.livepatch.waiting import QUICK_S, TRANSITION_S, poll, scaled
+from harness.wire import Op
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from harness.guest.machine import Machine
+    from tests.behaviours.conftest import Guestview
+
+TARGET, PATCH = "klp_target_ticks", "klp_test_ticks"
+TICKS = "/sys/kernel/klp_ticks"
+IDLE_ROUTINES = ("default_idle", "mwait_idle", "amd_e400_idle")
+ROUNDS = 5
+LOWER, UPPER = "klp_test_gate", "klp_test_gate_callbacks"
+FIRST_CPU = "1"  # a mask, as taskset(1) takes it
+
+# Arguments: the sleeper, and the patch's directory. Keeps the second CPU busy, lets the sleeper go,
+# and says what comes first: the transition "ended", or some kernel thread "waits" for that CPU. All
+# of it in the guest: with a busy CPU its network may stand still.
+_HELD = """
+spin=/sys/kernel/klp_ticks/spin
+taskset -p 1 $1 >/dev/null
+taskset 2 sh -c "echo 1 >$spin" &
+while [ "$(cat $spin)" != 1 ]; do sleep 0.1; done
+echo open 0 >/dev/klp_gate
+said=
+while [ -z "$said" ]; do
+    sleep 0.1
+    if [ "$(cat $2/transition 2>/dev/null)" != 1 ]; then said=ended
+    elif [ "$(cat $spin)" != 1 ]; then said='spun to no end'
+    elif cat /proc/[0-9]*/stack 2>/dev/null | grep -q schedule_on_each_cpu; then said=waits
+    fi
+done
+echo 0 >$spin
+echo "$said"
+"""
+
+
+@pytest.mark.behaviour("ST-03")
+def test_toggled_under_interrupts_and_idle(livepatch: Livepatch, view: Guestview) -> None:
+    """A function that interrupts call, and one of idle CPUs, are patched again and again.
+
+    RCU does not watch an idle CPU in its idle routine. Kernels that have made these noinstr (6.3)
+    have none that can be patched; there the interrupts alone are asserted.
+    """
+    guest = livepatch.guest
+    livepatch.load_target(TARGET)
+    idle = ",".join(routine for routine in IDLE_ROUTINES if view.traceable(routine))
+    for _ in range(ROUNDS):
+        params: dict[str, Any] = {"idle": idle} if idle else {}
+        patch = livepatch.load(PATCH, wait=True, **params)
+        counts = ("ticks", "idles", "unwatched") if idle else ("ticks",)
+        for count in counts:
+            path = f"{patch.module.path}/parameters/{count}"
+            assert poll(guest, path, Op.DIFFERS, "0", deadline=scaled(guest, QUICK_S)), count
+        patch.disable()
+        patch.unload()
+        before = guest.read(f"{TICKS}/original").strip()
+        assert poll(
+            guest, f"{TICKS}/original", Op.DIFFERS, before, deadline=scaled(guest, QUICK_S)
+        ), "the original body does not run again"
+    hooked = view.enabled_functions()
+    assert not [name for name in ("klp_tick", *IDLE_ROUTINES) if name in hooked]
+
+
+@pytest.mark.behaviour("ST-03")
+@pytest.mark.parametrize("enabling", [True, False], ids=["enabling", "disabling"])
+def test_end_waits_for_every_cpu(
+    guest: Machine,
+    livepatch: Livepatch,
+    sample_modules: Mapping[str, Path],
+    tasks: Tasks,
+    gate: Gates,
+    enabling: bool,
+) -> None:
+    """A transition does not end before every CPU has left what it does with preemption off.
+
+    It may be between its look at the list of a function's patches and the call, where RCU need not
+    watch it. A second patch of the function keeps ftrace's hook, which would wait as well.
+    """
+    livepatch.load_target(TARGET, ticking=False)
+    livepatch.load(LOWER, wait=True)
+    upper = None if enabling else livepatch.load(UPPER, wait=True)
+    sleeper = gate.enter()
+    # The retries of the transition go on where they were started: not on the busy CPU.
+    if upper is None:
+        upper = livepatch.patch(UPPER)
+        change = f"insmod {guest.upload(sample_modules[UPPER])}"
+    else:
+        change = f"echo 0 >{upper.path}/enabled"
+    changing = guest.spawn("taskset", FIRST_CPU, "sh", "-c", change)
+    assert changing.wait(scaled(guest, QUICK_S)) == 0
+    state = PatchState.PATCHED if enabling else PatchState.UNPATCHED
+    tasks.wait_all(state, but=sleeper)
+    held = guest.spawn(
+        "taskset", FIRST_CPU, "sh", "-c", _HELD, "held", str(sleeper.tid), upper.path
+    )
+    assert held.next_line(scaled(guest, TRANSITION_S)) == "waits"
+    upper.wait_complete()
+    assert upper.exists is enabling
