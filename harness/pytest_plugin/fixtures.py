@@ -18,11 +18,12 @@ from harness.host.process import die_with_parent
 from harness.kernel.build import DEFAULT_SPEC, KernelRequest, obtain_kernel
 from harness.kernel.module import obtain_modules
 from harness.kernel.progress import LineProgress
+from harness.kernel.spec import BuildSpec, parse_spec
 from harness.livepatch.gates import Gates
 from harness.livepatch.kernel_log import KernelLog
 from harness.livepatch.patch import Livepatch
 from harness.livepatch.tasks import Tasks
-from harness.pytest_plugin.options import choose, guest_settings, plan, say
+from harness.pytest_plugin.options import Variant, choose, guest_settings, plan, say
 from harness.pytest_plugin.reporting import GUEST, LIVEPATCH, passed
 from harness.resources import Resource, cache_root, resource_dir
 
@@ -67,14 +68,20 @@ def klp_session(pytestconfig: pytest.Config) -> Iterator[Session]:
 
 @pytest.fixture(scope="session")
 def kernel(request: pytest.FixtureRequest) -> Kernel:
-    """The kernel under test, built on first use: ``--kernel SPEC``, by default Debian's 6.1."""
+    """The kernel under test, built on first use: ``--kernel SPEC``, by default Debian's 6.1.
+
+    For a test with the marker ``kernel_config`` it is that kernel with more fragments, built too.
+    """
     config = request.config
     specs = config.getoption("kernel") or [DEFAULT_SPEC]
-    spec: str = getattr(request, "param", specs[0])
+    variant: Variant = getattr(request, "param", Variant(spec=specs[0]))
+    sha256 = config.getoption("sha256")
+    if variant.fragments and isinstance(parse_spec(variant.spec, sha256=sha256), BuildSpec):
+        pytest.skip(f"{variant.spec} is built: it cannot be configured as {variant}")
     wanted = KernelRequest(
-        spec=spec,
-        sha256=config.getoption("sha256"),
-        fragments=("base", "livepatch", *config.getoption("kernel_config")),
+        spec=variant.spec,
+        sha256=sha256,
+        fragments=("base", "livepatch", *config.getoption("kernel_config"), *variant.fragments),
         patches=tuple(config.getoption("patch")),
     )
     return obtain_kernel(
@@ -106,8 +113,12 @@ def guest(template: KernelTemplate, request: pytest.FixtureRequest) -> Iterator[
     # After them: a test that is skipped says on which kernel.
     _require_features(node, template.kernel)
     smp = node.get_closest_marker("smp")
+    arguments = node.get_closest_marker("kernel_args")
     with template.session.guest(
-        template.kernel, name=node.name, cpus=smp.args[0] if smp else None
+        template.kernel,
+        name=node.name,
+        cpus=smp.args[0] if smp else None,
+        kernel_args=arguments.args if arguments else (),
     ) as machine:
         for marker in node.iter_markers("expect_splat"):
             machine.expect_splat(marker.args[0])

@@ -28,6 +28,8 @@ _MARKERS = (
     "behaviour(id): the rule of docs/behaviours.md that this test proves",
     "smp(n): the number of CPUs this test's guest needs",
     "needs(feature): run only on kernels that have it, for example needs('CONFIG_KPROBES')",
+    "kernel_config(*fragments): run on the kernel under test built with these on top",
+    "kernel_args(*words): boot this test's guest with them on the kernel's command line",
     "expect_splat(pattern): this test makes the kernel complain with a text that matches",
     "slow: takes long by the kernel's own clock; started first so that others overlap it",
 )
@@ -44,6 +46,17 @@ class RunPlan:
     def path(self) -> Path:
         """The run's private folder, which the first guest makes."""
         return Path(self.folder)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """A kernel as asked for, with config fragments that a test wants on top."""
+
+    spec: str
+    fragments: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return "+".join((self.spec, *(Path(name).stem for name in self.fragments)))
 
 
 PLAN = pytest.StashKey[RunPlan]()
@@ -126,11 +139,16 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run each test that needs a kernel on every kernel asked for."""
-    if "kernel" in metafunc.fixturenames:
-        specs = metafunc.config.getoption("kernel") or [DEFAULT_SPEC]
-        if len(specs) > 1:
-            metafunc.parametrize("kernel", specs, indirect=True, scope="session")
+    """Run each test that needs a kernel on every kernel asked for, with its marker's fragments."""
+    if "kernel" not in metafunc.fixturenames:
+        return
+    specs = metafunc.config.getoption("kernel") or [DEFAULT_SPEC]
+    marker = metafunc.definition.get_closest_marker("kernel_config")
+    if marker is None and len(specs) == 1:
+        return
+    fragments = marker.args if marker else ()
+    wanted = [Variant(spec=spec, fragments=fragments) for spec in specs]
+    metafunc.parametrize("kernel", wanted, indirect=True, scope="session", ids=str)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
