@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from harness.behaviours.table import Expected, load_table
 from harness.errors import UsageError
+from harness.races.crowd import crowd_force, crowd_load, crowd_sysfs, crowd_target
 from harness.races.exit import exit_use_after_free
 from harness.races.fork import fork_missing_flag, fork_stale_forward, fork_stale_reverse
 from harness.races.storm import storm_fork
@@ -22,6 +23,10 @@ CATALOGUE: tuple[Reproducer, ...] = (
     fork_stale_reverse,
     exit_use_after_free,
     storm_fork,
+    crowd_sysfs,
+    crowd_force,
+    crowd_target,
+    crowd_load,
 )
 
 

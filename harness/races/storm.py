@@ -46,15 +46,15 @@ def storm_fork(
         in_new_body.release()
         patch.wait_complete()
         if reversals % 2 == 0:
-            _expect_settled(tasks)
+            expect_settled(tasks)
             patch.disable()
         patch.unload()
-        _expect_settled(tasks)
+        expect_settled(tasks)
     for storm in storms:
         _end(guest, storm)
 
 
-def _expect_settled(tasks: Tasks) -> None:
+def expect_settled(tasks: Tasks) -> None:
     """Raise RaceShown when a task has a patch state though no transition runs."""
     left = [
         f"task {task.tid} ({task.comm}): patch state {task.patch_state}"
