@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from harness.guest.machine import Machine
 
 DYNAMIC_DEBUG = "/sys/kernel/debug/dynamic_debug/control"
+MOVE_ALL = "for task in /proc/[0-9]*; do taskset -p 1 ${task#/proc/}; done"
 SPIN = "while :; do :; done"
 
 
@@ -32,12 +33,16 @@ def test_cpu_bound_task_switches(guest: Machine, livepatch: Livepatch, tasks: Ta
 
 @pytest.mark.behaviour("TR-13")
 @pytest.mark.smp(4)
-def test_idle_cpus_switch(livepatch: Livepatch, kernel_log: KernelLog) -> None:
+def test_idle_cpus_switch(guest: Machine, livepatch: Livepatch, kernel_log: KernelLog) -> None:
     """Idle CPUs go through their loop and switch: a quiet guest completes within two retries.
 
-    Retries are counted, not timed: each logs the tasks that it could not switch.
+    Retries are counted, not timed: each logs the tasks that it could not switch. All that can be
+    moved is moved to CPU 0, so that nothing but the kernel's wake-up brings the others to it.
     """
-    livepatch.guest.write(DYNAMIC_DEBUG, "file kernel/livepatch/transition.c +p\n")
+    guest.write("/sys/devices/virtual/workqueue/cpumask", "1\n")
+    # What belongs to a CPU refuses, and sleeps until that CPU has work for it.
+    guest.run(["sh", "-c", MOVE_ALL])
+    guest.write(DYNAMIC_DEBUG, "file kernel/livepatch/transition.c +p\n")
     patch = livepatch.load("klp_test_cmdline_a", wait=True)
     assert patch.enabled
     swappers = kernel_log.matching("swapper/")
