@@ -26,6 +26,7 @@ from harness.pytest_plugin.options import (
     pytest_unconfigure,
     pytest_xdist_auto_num_workers,
 )
+from harness.pytest_plugin.order import pytest_collection_modifyitems
 from harness.pytest_plugin.reporting import (
     pytest_itemcollected,
     pytest_runtest_call,
@@ -42,6 +43,7 @@ __all__ = [
     "klp_session",
     "livepatch",
     "pytest_addoption",
+    "pytest_collection_modifyitems",
     "pytest_configure",
     "pytest_configure_node",
     "pytest_generate_tests",
