@@ -34,6 +34,22 @@ def test_interruptible_sleeper_is_signalled(
     assert (left.body, left.errno) == (Body.PATCHED, 0)
 
 
+@pytest.mark.slow
+@pytest.mark.behaviour("SG-01")
+def test_each_transition_counts_its_own_rounds(
+    livepatch: Livepatch, gate: Gates, kernel_log: KernelLog
+) -> None:
+    """The sleeper that the enable had signalled is signalled by the disable as well."""
+    sleeper = gate.enter(INTERRUPTIBLE)
+    patch = livepatch.load("klp_test_gate", wait=True)
+    assert kernel_log.matching("signaling remaining tasks")
+    gate[INTERRUPTIBLE].await_task(sleeper.tid)
+    kernel_log.mark()
+    patch.disable()
+    patch.wait_gone()
+    assert kernel_log.matching("signaling remaining tasks")
+
+
 @pytest.mark.behaviour("SG-04")
 def test_no_signal_attribute(livepatch: Livepatch) -> None:
     """The old attribute ``signal`` is gone from sysfs (0b3d5279)."""
