@@ -41,6 +41,7 @@ def test_no_stale_flag_after_a_reverse(guest: Machine, sample_modules: Mapping[s
     perform(fork_stale_reverse, guest, modules=sample_modules)
 
 
+@pytest.mark.slow
 @pytest.mark.behaviour("FO-07")
 def test_storm_of_forks(guest: Machine, sample_modules: Mapping[str, Path]) -> None:
     """Forks all the time across enabling, reversing and disabling: no warning, no task is lost."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 PATCH, FUNCTION = "klp_test_cmdline_a", "cmdline_proc_show"
 KPROBE = "klp_test_kprobe"
 TRACING = "/sys/kernel/tracing"
-ROUNDS = 3
+ROUNDS = 2
 
 pytestmark = pytest.mark.needs("CONFIG_KPROBES_ON_FTRACE")
 
@@ -110,6 +110,7 @@ def test_probe_with_post_handler_comes_second(
     assert _hits(probe) == (1, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.behaviour("FT-05")
 def test_toggled_during_transitions(
     guest: Machine, livepatch: Livepatch, tasks: Tasks, gate: Gates

@@ -47,6 +47,7 @@ done
 """
 
 
+@pytest.mark.slow
 @pytest.mark.behaviour("LD-08")
 def test_parallel_loads(
     livepatch: Livepatch,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 TARGET, PATCH = "klp_target_ticks", "klp_test_ticks"
 TICKS = "/sys/kernel/klp_ticks"
 IDLE_ROUTINES = ("default_idle", "mwait_idle", "amd_e400_idle")
-ROUNDS = 5
+ROUNDS = 3
 LOWER, UPPER = "klp_test_gate", "klp_test_gate_callbacks"
 FIRST_CPU = "1"  # a mask, as taskset(1) takes it
 
@@ -49,6 +49,7 @@ echo "$said"
 """
 
 
+@pytest.mark.slow
 @pytest.mark.behaviour("ST-03")
 def test_toggled_under_interrupts_and_idle(livepatch: Livepatch, view: Guestview) -> None:
     """A function that interrupts call, and one of idle CPUs, are patched again and again.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tests.behaviours.conftest import Guestview
 
 TARGET, PATCH = "klp_target_mod", "klp_test_target_fg"
-ROUNDS = 3
+ROUNDS = 2
 CYCLES = 3
 OLD, NEW = "f original g original", f"f {PATCH} g {PATCH}"
 
@@ -37,6 +37,7 @@ done
 """
 
 
+@pytest.mark.slow
 @pytest.mark.behaviour("MO-06")
 def test_target_in_a_storm(
     livepatch: Livepatch,
@@ -64,28 +65,28 @@ def test_target_in_a_storm(
         assert cycles() == {OLD}
         sleeper = gate.enter()
         # Without a stop: the target comes and goes while each of these begins and ends.
-        storm.write_line(str(4 * CYCLES))
+        storm.write_line(str(2 * CYCLES))
         patch = livepatch.load(PATCH, replace=True)
         tasks.wait_all(PatchState.PATCHED, but=sleeper)
-        assert cycles(4 * CYCLES) <= {OLD, NEW}
+        assert cycles(2 * CYCLES) <= {OLD, NEW}
         storm.write_line(str(CYCLES))
         assert cycles() == {NEW}, "all but the sleeper have switched"
         assert patch.in_transition
-        storm.write_line(str(4 * CYCLES))
+        storm.write_line(str(2 * CYCLES))
         patch.reverse()
         patch.wait_gone()
-        assert cycles(4 * CYCLES) <= {OLD, NEW}
+        assert cycles(2 * CYCLES) <= {OLD, NEW}
         patch.unload()
         sleeper.release()
-    storm.write_line(str(4 * CYCLES))
+    storm.write_line(str(2 * CYCLES))
     patch = livepatch.load(PATCH, wait=True)
-    assert cycles(4 * CYCLES) <= {OLD, NEW}
+    assert cycles(2 * CYCLES) <= {OLD, NEW}
     storm.write_line(str(CYCLES))
     assert cycles() == {NEW}
-    storm.write_line(str(4 * CYCLES))
+    storm.write_line(str(2 * CYCLES))
     patch.disable()
     patch.unload()
-    assert cycles(4 * CYCLES) <= {OLD, NEW}
+    assert cycles(2 * CYCLES) <= {OLD, NEW}
     storm.write_line(str(CYCLES))
     assert cycles() == {OLD}
     storm.close_stdin()

@@ -119,6 +119,7 @@ def test_all_cpus_busy(guest: Machine, livepatch: Livepatch, tasks: Tasks) -> No
     assert all(tasks.get(hog.pid).alive for hog in (*pinned, *free))
 
 
+@pytest.mark.slow
 @pytest.mark.behaviour("TR-21")
 def test_nearly_out_of_memory(
     guest: Machine, livepatch: Livepatch, tasks: Tasks, sample_modules: Mapping[str, Path]
