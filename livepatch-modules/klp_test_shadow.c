@@ -39,7 +39,9 @@ MODULE_PARM_DESC(churn, "How often to allocate and free large variables (default
 #define KLP_ID_A	0x6b6c7041UL
 #define KLP_ID_B	0x6b6c7042UL
 #define KLP_OBJECTS	3
+#define KLP_CROWD	4200	/* more than shadow.c has buckets: some share one */
 
+static char klp_crowd[KLP_CROWD];
 static int klp_objs[KLP_OBJECTS];	/* what the variables are attached to */
 
 static unsigned int klp_steps, klp_failed;
@@ -203,6 +205,27 @@ static void klp_shadow_release(void)
 		 "destructor calls=%u expected=4", klp_dtor_calls);
 }
 
+/* Objects that share a bucket have their own variables all the same. */
+static void klp_shadow_crowd(void)
+{
+	unsigned int wrong = 0;
+	unsigned long i, *data;
+
+	for (i = 0; i < KLP_CROWD; i++) {
+		data = klp_shadow_get_or_alloc(&klp_crowd[i], KLP_ID_A, sizeof(i), GFP_KERNEL,
+					       klp_ctor, &i);
+		wrong += !data || *data != i;
+	}
+	for (i = 0; i < KLP_CROWD; i++) {
+		data = klp_shadow_get(&klp_crowd[i], KLP_ID_A);
+		wrong += !data || *data != i;
+	}
+	klp_shadow_free_all(KLP_ID_A, NULL);
+	for (i = 0; i < KLP_CROWD; i++)
+		wrong += !!klp_shadow_get(&klp_crowd[i], KLP_ID_A);
+	klp_step("crowd", !wrong, "%u objects, wrong=%u expected=0", KLP_CROWD, wrong);
+}
+
 /* Each round allocates four times, by either function; two of the constructors refuse. */
 static void klp_shadow_churn(void)
 {
@@ -231,6 +254,7 @@ static int __init klp_test_shadow_init(void)
 	klp_shadow_allocate_again();
 	klp_shadow_refuse();
 	klp_shadow_release();
+	klp_shadow_crowd();
 	pr_info("shadow done steps=%u failed=%u\n", klp_steps, klp_failed);
 	if (churn)
 		klp_shadow_churn();

@@ -10,7 +10,7 @@ import pytest
 from harness.livepatch.kernel_log import KernelLog
 from harness.livepatch.patch import Livepatch
 
-STEPS = 24
+STEPS = 25
 
 
 @pytest.mark.behaviour("SV-01")
