@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _PREFIX = "tests/behaviours/"
 # What a kernel that does not boot makes of the first test; a kernel that fails later may too.
 _NO_GUEST = re.compile(r"(?:BootFailed|GuestPanic|GuestReset|GuestHang|KernelSplat):")
+_WORKER = re.compile(r"\A\[gw\d+\] .*\n")
 _REASON_LENGTH = 300
 
 
@@ -56,7 +57,7 @@ def catches(results: Iterable[TestResult], breaks: Iterable[str]) -> tuple[Catch
             test=name_of(result.id),
             rules=result.rules,
             seconds=result.seconds,
-            reason=_reason(result.detail or ""),
+            reason=_reason(told(result.detail)),
             expected=bool(broken & set(result.rules)),
         )
         for result in results
@@ -78,7 +79,7 @@ def by_rule(results: Iterable[TestResult]) -> dict[str, CheckOutcome]:
 def may_not_boot(results: Sequence[TestResult]) -> bool:
     """Return whether no test passed, and all failed as they would without any guest."""
     return bool(results) and all(
-        result.outcome is CheckOutcome.FAILED and _NO_GUEST.match(result.detail or "")
+        result.outcome is CheckOutcome.FAILED and _NO_GUEST.match(told(result.detail))
         for result in results
     )
 
@@ -86,6 +87,11 @@ def may_not_boot(results: Sequence[TestResult]) -> bool:
 def name_of(node_id: str) -> str:
     """Return a test's name in the folder of the suite: ``transition/test_sleeper.py::test_x``."""
     return node_id.rpartition(_PREFIX)[2]
+
+
+def told(detail: str | None) -> str:
+    """Return what a failing test said, without the line in which xdist names its worker."""
+    return _WORKER.sub("", detail or "", count=1)
 
 
 def _reason(detail: str) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from harness.errors import ExitCode
 from harness.mutation.jobs import Command, Lane
-from harness.mutation.plan import by_rule, catches, may_not_boot, plan_tests
+from harness.mutation.plan import by_rule, catches, may_not_boot, plan_tests, told
 from harness.report.mutants import MutantResult
 from harness.report.results import CheckOutcome, TestReport
 
@@ -34,7 +34,7 @@ class Conditions:
     ``kernel`` are the options that name the clean kernel, ``suite`` is the folder of the tests and
     ``carriers`` those of each rule. ``runs`` mutants are tested at a time, with ``guests`` guests
     each. ``everything`` runs every test, though one has noticed;
-    ``rules_only`` runs those of the broken rules alone.
+    ``rules_only`` runs those of the broken rules alone, and all for a mutant that names none.
     """
 
     kernel: tuple[str, ...]
@@ -74,8 +74,8 @@ def judge(mutant: Mutant, conditions: Conditions) -> Generator[Command, Done, Mu
     phases = [plan.first, plan.rest] if plan.first else [plan.rest]
     if conditions.everything:
         phases = [plan.first + plan.rest]
-    elif conditions.rules_only and plan.first:
-        phases = [plan.first]
+    elif conditions.rules_only and mutant.breaks:
+        phases = [plan.first] if plan.first else []
     tested: list[TestResult] = []
     seconds = 0.0
     for number, tests in enumerate(phases, start=1):
@@ -98,7 +98,7 @@ def judge(mutant: Mutant, conditions: Conditions) -> Generator[Command, Done, Mu
         )
         seconds += done.seconds
         if done.code == ExitCode.VERDICT:
-            detail = (tested[0].detail or "").partition("\n\n")[0]
+            detail = told(tested[0].detail).partition("\n\n")[0]
             return result.model_copy(
                 update={
                     "outcome": CheckOutcome.DOES_NOT_BOOT,

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -166,7 +167,9 @@ def test_who_caught_it() -> None:
     """Failed tests alone; those of the broken rules first, with the line that tells most."""
     found = catches(
         [
-            result_of("s.py::x", "failed", "SV-01", detail="KernelSplat: WARNING\n\nlong"),
+            result_of(
+                "s.py::x", "failed", "SV-01", detail="[gw1] linux\nKernelSplat: WARNING\n\nlong"
+            ),
             result_of("t.py::one", "failed", "TR-01", detail="E   assert 1 == 2\nE  more"),
             result_of("t.py::two", "error", "TR-01"),
             result_of("t.py::three", "passed", "TR-01"),
@@ -187,7 +190,7 @@ def test_what_a_rule_came_to() -> None:
 
 def test_a_kernel_that_may_not_boot() -> None:
     """All tests failed, each as it does without a guest."""
-    panic = result_of("a", "failed", detail="GuestPanic: oops")
+    panic = result_of("a", "failed", detail="[gw0] linux -- Python 3.11\nGuestPanic: oops")
     assert may_not_boot([panic, result_of("b", "failed", detail="BootFailed: x")])
     assert not may_not_boot([panic, result_of("b", "passed")])
     assert not may_not_boot([panic, result_of("b", "failed", detail="assert 0")])
@@ -266,7 +269,7 @@ def test_a_mutant_that_is_caught(player: Player, tmp_path: Path) -> None:
     assert player.lane is Lane.BUILD
     assert player.asked.startswith("kernel build 6.1 --kernel-config x.config --patch ")
     player.answer(done(tmp_path))
-    assert player.lane == Lane.RUN
+    assert player.lane.value == "run"
     assert player.asked.startswith("test --kernel 6.1 --kernel-config x.config --patch ")
     assert "--guests 1 -x " in player.asked
     assert player.asked.endswith(" /suite/t.py::both")
@@ -288,6 +291,17 @@ def test_a_mutant_that_survives(player: Player, tmp_path: Path) -> None:
     assert player.result.outcome is CheckOutcome.SURVIVED
     assert player.result.is_news
     assert player.result.tests == 2
+
+
+def test_the_broken_rules_alone(conditions: Conditions, tmp_path: Path) -> None:
+    """A rule without a test lets its mutant survive; one that names no rule gets every test."""
+    alone = replace(conditions, rules_only=True)
+    no_test = Player(judge(read_mutant(patch_file(tmp_path, "Breaks: ZZ-01")), alone))
+    no_test.answer(done(tmp_path))
+    assert no_test.result is not None
+    assert (no_test.result.outcome, no_test.result.tests) == (CheckOutcome.SURVIVED, 0)
+    no_rule = Player(judge(read_mutant(patch_file(tmp_path)), alone)).answer(done(tmp_path))
+    assert "/suite/t.py::one" in no_rule.asked
 
 
 @pytest.mark.parametrize(
