@@ -202,3 +202,8 @@ def test_a_failed_fork_is_no_verdict() -> None:
     guest.process.code = 1
     with pytest.raises(HarnessError, match="code 1"):
         parent.finish()
+
+
+def test_the_document_has_all_of_the_catalogue() -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "races.md").read_text()
+    assert [r.name for r in CATALOGUE if f"| `{r.name}` | {r.rule} |" not in text] == []
