@@ -61,4 +61,5 @@ def tell_summary(terminal: Terminal, results: Sequence[MutantResult]) -> None:
             terminal.print(result.diff.rstrip())
     counts = Counter(result.outcome.value for result in results)
     told = ", ".join(f"{count} {outcome}" for outcome, count in counts.most_common())
-    terminal.print("", f"{len(results)} mutants: {told}")
+    what = "mutant" if len(results) == 1 else "mutants"
+    terminal.print("", f"{len(results)} {what}: {told}")
