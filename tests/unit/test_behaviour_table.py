@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.behaviours.document import document
-from harness.behaviours.suite import marked, carriers_of_rules
+from harness.behaviours.suite import carriers_of_rules, marked
 from harness.behaviours.table import Expected, Rule, load_table
 from harness.errors import HarnessError
 
