@@ -110,6 +110,12 @@ class Hypervisor:
         assert self._process is not None
         return self._process.pid
 
+    def move_logs(self, folder: Path) -> None:
+        """Give the folder of its logs another name; what is open stays open."""
+        self.folder.rename(folder)
+        self.folder = folder
+        self.console.log_path = folder / self.console.log_path.name
+
     def cpu_ns(self) -> int:
         """Return the CPU time of all QEMU's threads so far, in nanoseconds; 0 when it is gone."""
         total = 0

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import re
+import secrets
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
@@ -19,7 +20,8 @@ from harness.deadline import Deadline
 from harness.guest.initramfs import build_base, build_initrd
 from harness.guest.keys import RunKeys, load_keys, make_keys
 from harness.guest.qemu import GuestShape
-from harness.guest.snapshot import Template, cold_guest, restored_guest, template
+from harness.guest.reserve import Reserve
+from harness.guest.snapshot import Clone, Template, cold_guest, restored_guest, template
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -67,12 +69,13 @@ class Session:
         """``more`` gives the files that guests of this run have beside those of every run."""
         self.folder = folder
         self.settings = settings
-        self._store = store
+        self.store = store
         self._more = more
         self._stack = contextlib.ExitStack()
         self._templates: dict[str, Template] = {}
         self._prepared: tuple[RunKeys, Path] | None = None
         self._count = 0
+        self._reserve = Reserve()
 
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -80,6 +83,7 @@ class Session:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        self._reserve.close()
         self._stack.close()
 
     @contextlib.contextmanager
@@ -117,8 +121,11 @@ class Session:
                 yield machine
             return
         saved = self.template(kernel, shape)
-        folder = self._guest_folder(name)
-        with restored_guest(saved, keys, folder, time_scale=scale, deadline=deadline) as machine:
+        key = _template_key(kernel, shape)
+        clone = self._reserve.take(key) or self._clone(saved)
+        clone.hypervisor.move_logs(self._guest_folder(name))
+        with restored_guest(clone, keys, time_scale=scale, deadline=deadline) as machine:
+            self._reserve.prepare(key, lambda: self._clone(saved))
             yield machine
 
     def template(self, kernel: Kernel, shape: GuestShape) -> Template:
@@ -146,6 +153,11 @@ class Session:
                 (folder / "owner.json").write_text(json.dumps({"ram_path": saved.ram_path}))
         self._templates[key] = saved
         return saved
+
+    def _clone(self, saved: Template) -> Clone:
+        folder = self.folder / "guests" / f"clone-{os.getpid()}-{secrets.token_hex(4)}"
+        folder.mkdir(parents=True, mode=0o700)
+        return Clone(saved, folder, deadline=Deadline.after(_START_S * self.settings.time_scale))
 
     def _adopt(self, folder: Path, shape: GuestShape) -> Template | None:
         """Open another process's template, when there is one and its owner lives.
@@ -179,7 +191,7 @@ class Session:
                 keys = load_keys(self.folder, **json.loads(note.read_text()))
             else:
                 keys = make_keys(self.folder, deadline=deadline)
-                base = build_base(self._store, deadline=deadline)
+                base = build_base(self.store, deadline=deadline)
                 build_initrd(base, keys, initrd, more=self._more, deadline=deadline)
                 public = {"host_public": keys.host_public, "client_public": keys.client_public}
                 note.write_text(json.dumps(public))

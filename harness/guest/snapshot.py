@@ -97,21 +97,47 @@ def template(
         os.close(ram)
 
 
+class Clone:
+    """A guest from a template that is stopped where the template was saved, and ready to go on."""
+
+    def __init__(self, saved: Template, folder: Path, *, deadline: Deadline) -> None:
+        """Start QEMU and load the state; raises QemuFailed."""
+        with contextlib.ExitStack() as stack:
+            self.hypervisor = Hypervisor(saved.shape, folder, stack)
+            state = stack.enter_context(saved.state_path.open("rb"))
+            self.hypervisor.start(
+                ram_path=saved.ram_path,
+                incoming=True,
+                pass_fds=(state.fileno(),),
+                deadline=deadline,
+            )
+            _load(self.hypervisor, state.fileno(), deadline=deadline)
+            self._stack = stack.pop_all()
+
+    @property
+    def folder(self) -> Path:
+        """Where its logs lie."""
+        return self.hypervisor.folder
+
+    def check(self) -> None:
+        """Raise the typed reason when it cannot be used any more."""
+        self.hypervisor.check()
+
+    def close(self) -> None:
+        """Kill it."""
+        self._stack.close()
+
+
 @contextlib.contextmanager
 def restored_guest(
-    saved: Template, keys: RunKeys, folder: Path, *, time_scale: float, deadline: Deadline
+    clone: Clone, keys: RunKeys, *, time_scale: float, deadline: Deadline
 ) -> Iterator[Machine]:
-    """Start a guest from a template, connected; it is killed when the context ends."""
-    with contextlib.ExitStack() as stack:
-        hypervisor = Hypervisor(saved.shape, folder, stack)
-        state = stack.enter_context(saved.state_path.open("rb"))
-        hypervisor.start(
-            ram_path=saved.ram_path, incoming=True, pass_fds=(state.fileno(),), deadline=deadline
-        )
-        _load(hypervisor, state.fileno(), deadline=deadline)
-        machine = stack.enter_context(Machine(hypervisor, keys, time_scale=time_scale))
-        machine.connect()
-        yield machine
+    """Let a clone go on, and connect; it is killed when the context ends."""
+    with contextlib.closing(clone):
+        clone.hypervisor.monitor.execute("cont", deadline=deadline)
+        with Machine(clone.hypervisor, keys, time_scale=time_scale) as machine:
+            machine.connect()
+            yield machine
 
 
 def _disconnect(machine: Machine) -> None:
@@ -161,7 +187,6 @@ def _load(hypervisor: Hypervisor, fd: int, *, deadline: Deadline) -> None:
     monitor.execute("migrate-set-capabilities", _CAPABILITIES, deadline=deadline)
     monitor.execute("migrate-incoming", {"uri": f"fd:{fd}"}, deadline=deadline)
     _await_migration(hypervisor, "completed", deadline=deadline)
-    monitor.execute("cont", deadline=deadline)
 
 
 def _await_migration(hypervisor: Hypervisor, wanted: str, *, deadline: Deadline) -> None:
