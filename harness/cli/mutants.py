@@ -42,7 +42,7 @@ from harness.mutation.catalogue import (
     series_of,
     written_for,
 )
-from harness.mutation.trial import Conditions
+from harness.mutation.trial import Conditions, not_run
 from harness.report.matrix import matrix_page
 from harness.report.mutant_story import tell_listed, tell_result, tell_summary
 from harness.report.mutants import MutantResult
@@ -88,7 +88,7 @@ def list_mutants(
         known = load_mutants(folder or resource_dir(Resource.KERNEL_MUTANTS))
         chosen = choose(known, names) if names else known
         for mutant in chosen:
-            result = _listed(mutant)
+            result = not_run(mutant)
             invocation.results.append(result)
             tell_listed(invocation.terminal, result)
         invocation.terminal.print(f"{len(chosen)} mutants")
@@ -231,21 +231,6 @@ def _kernel_options(asked: KernelAsked) -> tuple[str, ...]:
     if asked.sha256 is not None:
         words += ["--sha256", asked.sha256]
     return tuple(words)
-
-
-def _listed(mutant: Mutant) -> MutantResult:
-    return MutantResult(
-        id=mutant.name,
-        outcome=CheckOutcome.NOT_RUN,
-        seconds=0.0,
-        broken=mutant.broken,
-        breaks=mutant.breaks,
-        commit=mutant.commit,
-        kernels=mutant.kernels,
-        always=mutant.always,
-        equivalent=mutant.equivalent,
-        diff=mutant.diff,
-    )
 
 
 def _exit_code(results: Sequence[MutantResult]) -> ExitCode:

@@ -47,15 +47,9 @@ class Conditions:
     rules_only: bool = False
 
 
-def judge(mutant: Mutant, conditions: Conditions) -> Generator[Command, Done, MutantResult]:
-    """Yield the commands that a mutant needs, and return what it came to."""
-    patch = ("--patch", str(mutant.path))
-    build = yield Command(
-        lane=Lane.BUILD,
-        name=f"{mutant.name}.build",
-        arguments=("kernel", "build", *_build_options(conditions.kernel), *patch),
-    )
-    result = MutantResult(
+def not_run(mutant: Mutant) -> MutantResult:
+    """Return what is known of a mutant before anything is done with it."""
+    return MutantResult(
         id=mutant.name,
         outcome=CheckOutcome.NOT_RUN,
         seconds=0.0,
@@ -65,9 +59,19 @@ def judge(mutant: Mutant, conditions: Conditions) -> Generator[Command, Done, Mu
         kernels=mutant.kernels,
         always=mutant.always,
         equivalent=mutant.equivalent,
-        build_s=build.seconds,
         diff=mutant.diff,
     )
+
+
+def judge(mutant: Mutant, conditions: Conditions) -> Generator[Command, Done, MutantResult]:
+    """Yield the commands that a mutant needs, and return what it came to."""
+    patch = ("--patch", str(mutant.path))
+    build = yield Command(
+        lane=Lane.BUILD,
+        name=f"{mutant.name}.build",
+        arguments=("kernel", "build", *_build_options(conditions.kernel), *patch),
+    )
+    result = not_run(mutant).model_copy(update={"build_s": build.seconds})
     if build.code != 0:
         return _not_built(result, build)
     plan = plan_tests(mutant.breaks, conditions.carriers)
