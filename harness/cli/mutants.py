@@ -45,7 +45,6 @@ from harness.mutation.catalogue import (
 from harness.mutation.trial import Conditions, not_run
 from harness.report.matrix import matrix_page
 from harness.report.mutant_story import tell_listed, tell_result, tell_summary
-from harness.report.mutants import MutantResult
 from harness.report.results import CheckOutcome
 from harness.resources import Resource, resource_dir, runs_root
 
@@ -53,6 +52,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from harness.mutation.catalogue import Mutant
+    from harness.report.mutants import MutantResult
     from harness.report.terminal import Terminal
 
 app = typer.Typer(help="Break the kernel on purpose; see which tests notice.", no_args_is_help=True)
