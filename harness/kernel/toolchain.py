@@ -85,5 +85,5 @@ def make_command(folder: Path, toolchain: Toolchain, *arguments: str) -> list[st
 
 
 def jobs() -> str:
-    """Return make's -j option for the CPUs that this process may use."""
-    return f"-j{len(os.sched_getaffinity(0))}"
+    """Return make's -j option: the CPUs that this process may use, and one job that waits."""
+    return f"-j{len(os.sched_getaffinity(0)) + 1}"
