@@ -23,7 +23,8 @@ CYCLES = 26
 WARM_UP = 2
 # Two patches that have no function in common: each replaces the other's by nops.
 NAMES = ("klp_test_cmdline_a", "klp_test_target_fg")
-FORK = "while :; do sleep 0.02; done"
+FORK = "while :; do sleep 0.1; done"
+CALL_US = "10000"
 CALLED = ("/proc/cmdline", "/sys/kernel/klp_target/pair")
 COUNT = "echo 3 >/proc/sys/vm/drop_caches && cat /proc/slabinfo"
 
@@ -47,7 +48,10 @@ def test_nothing_leaks(guest: Machine, livepatch: Livepatch, view: Guestview, fi
         patch = _replaced(livepatch, patch)
     places, objects = _places(guest, view), _objects(guest)
 
-    load = [guest.spawn("sh", "-c", FORK), *(guest.spawn("klp-caller", path) for path in CALLED)]
+    load = [
+        guest.spawn("sh", "-c", FORK),
+        *(guest.spawn("klp-caller", path, CALL_US) for path in CALLED),
+    ]
     for _ in range(CYCLES):
         patch = _replaced(livepatch, patch)
     for process in load:
