@@ -183,17 +183,17 @@ def _outcome(code: ExitCode, error: BaseException | None) -> Outcome:
 def _exit_code(results: list[Result]) -> ExitCode:
     """A verdict counts first: it holds whatever else went wrong."""
     outcomes = {result.outcome for result in results}
-    if CheckOutcome.FAILED in outcomes or any(map(_is_news, results)):
+    if CheckOutcome.FAILED in outcomes or any(map(_is_shown, results)):
         return ExitCode.VERDICT
     return ExitCode.HARNESS if CheckOutcome.ERROR in outcomes else ExitCode.HELD
 
 
-def _is_news(result: Result) -> bool:
-    """Whether it is a race that the kernel was not known to have."""
+def _is_shown(result: Result) -> bool:
+    """Whether it is a race that the kernel has, and that is not excused."""
     return (
         isinstance(result, RaceResult)
         and result.outcome is CheckOutcome.SHOWN
-        and result.expected is None
+        and not result.excused
     )
 
 

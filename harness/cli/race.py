@@ -32,15 +32,18 @@ from harness.cli.prepare import (
 from harness.errors import UsageError
 from harness.guest.session import Fresh
 from harness.host.capacity import default_guests, measure_host
+from harness.mutation.catalogue import choose, load_mutants
 from harness.races.campaign import Campaign, Extent
 from harness.races.catalogue import find_races, known_of
 from harness.races.trial import Trials
 from harness.report.race_story import tell_hit, tell_race, tell_reproducer
 from harness.report.races import RaceHit, RaceResult
 from harness.report.results import CheckOutcome
+from harness.resources import Resource, resource_dir
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from harness.kernel.kernel import Kernel
     from harness.races.campaign import Tally, Trial
@@ -52,6 +55,14 @@ app = typer.Typer(help="Show races at will, or look for them.", no_args_is_help=
 _CPUS = 2
 _SEEDS = 1 << 31
 
+KernelMutants = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--mutant",
+        metavar="NAME",
+        help="Break the kernel by a mutant that `klp-harness mutants list` names. Repeatable.",
+    ),
+]
 Names = Annotated[
     list[str] | None,
     typer.Argument(
@@ -68,7 +79,7 @@ def list_races(
     """List the reproducers: the rule that each is about, and what is known of it."""
     with Invocation("race list", json_file=json_file, junit_file=junit_file) as invocation:
         for race in find_races(names or ()):
-            result = _result_of(race, CheckOutcome.NOT_RUN, expected=known_of(race))
+            result = _result_of(race, CheckOutcome.NOT_RUN, known=known_of(race))
             invocation.results.append(result)
             tell_reproducer(invocation.terminal, result)
     return invocation.exit_code
@@ -81,6 +92,7 @@ def run_races(
     kernel: KernelSpec = DEFAULT_KERNEL,
     kernel_config: KernelConfig = None,
     patch: KernelPatches = None,
+    mutant: KernelMutants = None,
     sha256: Sha256 = None,
     accel: AccelOption = AccelAsked.AUTO,
     trials: Annotated[
@@ -99,19 +111,26 @@ def run_races(
     go_on: Annotated[
         bool, typer.Option("--go-on", help="Go on after a race was shown; else it is enough.")
     ] = False,
+    excuse_expected: Annotated[
+        bool,
+        typer.Option("--excuse-expected", help="A race that is known of the kernel fails nothing."),
+    ] = False,
     guests: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Guests at a time.")
     ] = None,
     json_file: JsonFile = None,
     junit_file: JunitFile = None,
 ) -> int:
-    """Try to show races, each trial in a fresh guest. Exit 1: one was shown and not expected."""
+    """Try to show races, each trial in a fresh guest. Exit 1: one was shown."""
     with Invocation("race run", json_file=json_file, junit_file=junit_file) as invocation:
         terminal = invocation.terminal
         races = find_races(names or ())
         choice = prepare_accel(invocation, accel)
         asked = KernelAsked(
-            spec=kernel, sha256=sha256, fragments=tuple(kernel_config or ()), patches=patch or ()
+            spec=kernel,
+            sha256=sha256,
+            fragments=tuple(kernel_config or ()),
+            patches=(*_patches_of(mutant or ()), *(patch or ())),
         )
         made = prepare_kernel(invocation, asked)
         races = _possible(invocation, races, made, named=bool(names))
@@ -141,10 +160,18 @@ def run_races(
                 _watch(terminal, campaign, extent, len(races))
             finally:
                 for tally in campaign.tallies.values():
-                    result = _judge(tally, made, extent)
+                    result = _judge(tally, made, extent, excuse_expected=excuse_expected)
                     invocation.results.append(result)
                     tell_race(terminal, result)
     return invocation.exit_code
+
+
+def _patches_of(names: Sequence[str]) -> tuple[Path, ...]:
+    """Return the patches of kernel mutants; raises UsageError for a name unknown."""
+    if not names:
+        return ()
+    known = load_mutants(resource_dir(Resource.KERNEL_MUTANTS))
+    return tuple(mutant.path for mutant in choose(known, names))
 
 
 def _possible(
@@ -180,7 +207,9 @@ def _watch(terminal: Terminal, campaign: Campaign, extent: Extent, races: int) -
             progress.count(done, total, f"trials, {hits} hits")
 
 
-def _judge(tally: Tally, kernel: Kernel, extent: Extent) -> RaceResult:
+def _judge(
+    tally: Tally, kernel: Kernel, extent: Extent, *, excuse_expected: bool = False
+) -> RaceResult:
     """Return what the trials of one reproducer came to; a failure of the kernel counts first."""
     failed = next((trial.failed for trial in tally.trials if trial.failed), None)
     broken = next((trial.error for trial in tally.trials if trial.error), None)
@@ -194,9 +223,10 @@ def _judge(tally: Tally, kernel: Kernel, extent: Extent) -> RaceResult:
         outcome = CheckOutcome.NOT_SHOWN if tally.judged else CheckOutcome.NOT_RUN
     low, high = tally.interval()
     error = failed or broken
-    result = _result_of(tally.race, outcome, expected=known_of(tally.race, kernel.version))
+    result = _result_of(tally.race, outcome, known=known_of(tally.race, kernel.version))
     return result.model_copy(
         update={
+            "excused": excuse_expected and result.expected,
             "seconds": sum(trial.seconds for trial in tally.trials),
             "seed": extent.seed,
             "trials": tally.judged,
@@ -225,7 +255,7 @@ def _result_of(
     race: Reproducer,
     outcome: CheckOutcome,
     *,
-    expected: str | None = None,
+    known: str | None = None,
     detail: str | None = None,
 ) -> RaceResult:
     return RaceResult(
@@ -235,6 +265,7 @@ def _result_of(
         title=race.title,
         rule=race.rule,
         fixed_by=race.fixed_by,
-        expected=expected,
+        expected=known is not None,
+        known=known,
         detail=detail,
     )

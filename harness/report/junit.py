@@ -77,7 +77,7 @@ def _case(result: Result, command: str) -> ET.Element:
             | CheckOutcome.DOES_NOT_BOOT
         ):
             _child(case, "error", message, text)
-        case CheckOutcome.SHOWN if not getattr(result, "expected", None):
+        case CheckOutcome.SHOWN if not getattr(result, "excused", False):
             _child(case, "failure", message, text)
         case (
             CheckOutcome.SKIPPED

@@ -20,8 +20,8 @@ def tell_reproducer(terminal: Terminal, result: RaceResult) -> None:
     fixed = f", fixed by {result.fixed_by}" if result.fixed_by else ""
     terminal.print(f"{result.id}  ({result.rule}{fixed})")
     terminal.prose(f"    {result.title}", indent="    ")
-    if result.expected:
-        terminal.prose(f"    known: {result.expected}", indent="    ")
+    if result.known:
+        terminal.prose(f"    known: {result.known}", indent="    ")
 
 
 def tell_hit(terminal: Terminal, name: str, hit: RaceHit) -> None:
@@ -57,13 +57,13 @@ def _outcome(result: RaceResult) -> str:
             if result.trials > 1:
                 what += f", first after {result.first_hit_s:.1f} s ({rate})"
             if result.expected:
-                return f"{what}; expected: {result.expected}"
+                return f"{what}; expected: {result.known}"
             return f"{what}: this kernel breaks {result.rule}"
         case CheckOutcome.NOT_SHOWN:
             what = f"not shown in {trials}, {result.seconds:.1f} s"
             if result.trials > 1:
                 what += f" ({rate})"
-            return f"{what}, although expected: {result.expected}" if result.expected else what
+            return f"{what}, although expected: {result.known}" if result.expected else what
         case CheckOutcome.FAILED:
             return "the kernel failed in another way"
         case CheckOutcome.ERROR:

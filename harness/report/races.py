@@ -21,15 +21,19 @@ class RaceResult(ResultBase):
 
     ``outcome`` is shown, not-shown, failed (the kernel failed in another way), error, or not-run in
     a list. ``rule`` is the rule that a kernel with the race breaks, ``fixed_by`` a kernel commit.
-    ``expected`` says why the race is known to be there; only one that is not expected fails the
-    command. ``trials`` are those that say something, the first with ``seed``, each further one with
-    the next number; ``low`` and ``high`` are the 95 % confidence interval of the rate of hits.
+    ``expected`` tells whether the race is known to be there, ``known`` what is known of it. A race
+    that is shown fails the command, expected or not, unless it is ``excused``: it is expected, and
+    the command was told that such a one is no failure. ``trials`` are those that say something, the
+    first with ``seed``, each further one with the next number; ``low`` and ``high`` are the 95 %
+    confidence interval of the rate of hits.
     """
 
     title: str
     rule: str
     fixed_by: str | None = None
-    expected: str | None = None
+    expected: bool = False
+    known: str | None = None
+    excused: bool = False
     seed: int | None = None
     trials: int = 0
     hits: tuple[RaceHit, ...] = ()

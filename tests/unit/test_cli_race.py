@@ -34,7 +34,7 @@ class KnownKernel:
     version = "6.1.192"
 
 
-def judged(name: str, error: KlpError | None) -> RaceResult:
+def judged(name: str, error: KlpError | None, *, excuse_expected: bool = False) -> RaceResult:
     """The result of one trial that ended with that error."""
     (race,) = find_races([name])
     kinds: dict[str, object] = {}
@@ -46,7 +46,8 @@ def judged(name: str, error: KlpError | None) -> RaceResult:
         kinds["failed"] = error
     tally = Tally(race)
     tally.trials.append(Trial(race=race, seed=5, seconds=2.0, **kinds))  # type: ignore[arg-type]
-    return command._judge(tally, cast("Kernel", KnownKernel()), EXTENT)
+    kernel = cast("Kernel", KnownKernel())
+    return command._judge(tally, kernel, EXTENT, excuse_expected=excuse_expected)
 
 
 @pytest.mark.parametrize(
@@ -56,14 +57,14 @@ def judged(name: str, error: KlpError | None) -> RaceResult:
         ("fork-stale-forward", RaceShown("x"), CheckOutcome.SHOWN, ExitCode.VERDICT),
         ("fork-stale-forward", GuestHang("x"), CheckOutcome.FAILED, ExitCode.VERDICT),
         ("fork-stale-forward", HarnessError("x"), CheckOutcome.ERROR, ExitCode.HARNESS),
-        ("exit-use-after-free", RaceShown("x"), CheckOutcome.SHOWN, ExitCode.HELD),
+        ("exit-use-after-free", RaceShown("x"), CheckOutcome.SHOWN, ExitCode.VERDICT),
         ("exit-use-after-free", None, CheckOutcome.NOT_SHOWN, ExitCode.HELD),
     ],
 )
 def test_what_a_trial_comes_to(
     name: str, error: KlpError | None, outcome: CheckOutcome, code: ExitCode, tmp_path: Path
 ) -> None:
-    """Only a race that is not expected, and any other failure of the kernel, is exit 1."""
+    """A race that is shown, expected or not, and any other failure of the kernel is exit 1."""
     result = judged(name, error)
     assert result.outcome is outcome
     junit = tmp_path / "race.xml"
@@ -72,6 +73,33 @@ def test_what_a_trial_comes_to(
     assert invocation.exit_code is code
     failures = ET.parse(junit).getroot().findall(".//failure")
     assert len(failures) == (code is ExitCode.VERDICT)
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [("exit-use-after-free", ExitCode.HELD), ("fork-stale-forward", ExitCode.VERDICT)],
+)
+def test_only_an_expected_race_can_be_excused(name: str, code: ExitCode, tmp_path: Path) -> None:
+    result = judged(name, RaceShown("x"), excuse_expected=True)
+    assert result.excused is result.expected is (code is ExitCode.HELD)
+    junit = tmp_path / "race.xml"
+    with Invocation("race run", junit_file=str(junit)) as invocation:
+        invocation.results.append(result)
+    assert invocation.exit_code is code
+    failures = ET.parse(junit).getroot().findall(".//failure")
+    assert len(failures) == (code is ExitCode.VERDICT)
+
+
+def test_a_mutant_is_found_by_its_name() -> None:
+    (path,) = command._patches_of(["fork-race-747f7a29"])
+    assert path.name == "fork-race-747f7a29.patch"
+    assert path.is_file()
+
+
+def test_an_unknown_mutant_is_wrong_usage() -> None:
+    done = CliRunner().invoke(app, ["race", "run", "fork", "--mutant", "fork-race"])
+    assert done.exit_code == ExitCode.USAGE
+    assert "there is no kernel mutant fork-race" in done.output
 
 
 def told(result: RaceResult) -> str:
@@ -119,7 +147,8 @@ def test_the_list_as_json() -> None:
     (result,) = json.loads(done.stdout)["results"]
     assert (result["id"], result["outcome"]) == ("exit-use-after-free", "not-run")
     assert result["rule"] == "FO-06"
-    assert "use after free" in result["expected"]
+    assert result["expected"] is True
+    assert "use after free" in result["known"]
 
 
 def test_an_unknown_name_is_wrong_usage() -> None:
