@@ -29,6 +29,10 @@ demo: setup ## a livepatched kernel and its transition timeline, from nothing
 test: setup ## unit tests, guest tests and the behaviour suite, on real kernels in QEMU
 	@$(RUN) test --all $(ARGS)
 
+.PHONY: matrix
+matrix: setup ## the behaviour suite on 5.10, 6.1, 6.12 and the newest kernel: rule x kernel
+	@$(RUN) matrix $(ARGS)
+
 .PHONY: mutants
 mutants: setup ## break the kernel on purpose, in over a hundred ways, and see which tests notice
 	@$(RUN) mutants run $(ARGS)

@@ -93,24 +93,36 @@ class History:
     def record(
         self, results: Sequence[TestResult], kernels: Iterable[KernelFacts], *, at: str
     ) -> None:
-        """Take the results of a run that ended ``at``, an ISO 8601 time.
+        """Keep the results of a run that ended ``at``, an ISO 8601 time.
 
-        A result without a kernel, of a worker that crashed, is that of the run's only kernel.
         Raises OSError when the folder cannot be written.
+        """
+        for known in self.of_run(results, kernels, at=at):
+            if known.tests:
+                self._merge(known.kernel, known.tests)
+
+    def of_run(
+        self, results: Sequence[TestResult], kernels: Iterable[KernelFacts], *, at: str
+    ) -> tuple[KernelHistory, ...]:
+        """Return what one run that ended ``at``, an ISO 8601 time, tells of each of its kernels.
+
+        A result without a kernel, of a worker that crashed, is that of the run's only kernel. One
+        of a kernel that a test wanted with more options is that of the kernel it is made from.
         """
         known = {kernel.digest: kernel for kernel in kernels}
         only = next(iter(known)) if len(known) == 1 else None
         specs = {kernel.spec for kernel in known.values()} if only is None else set()
-        for digest, kernel in known.items():
-            tests: dict[str, TestRecord] = {}
-            for result in results:
-                if (result.kernel_digest or only) != digest:
-                    continue
-                made = self._record_of(result, at)
-                if made is not None:
-                    tests[_without_kernel(_inside(result.id), specs)] = made
-            if tests:
-                self._merge(kernel, tests)
+        found: dict[str, dict[str, TestRecord]] = {digest: {} for digest in known}
+        for result in results:
+            digest = result.kernel_digest or only
+            if digest not in found:
+                digest = _made_from(result, known.values())
+            made = self._record_of(result, at)
+            if digest is not None and made is not None:
+                found[digest][_without_kernel(_inside(result.id), specs)] = made
+        return tuple(
+            KernelHistory(kernel=kernel, tests=found[digest]) for digest, kernel in known.items()
+        )
 
     def _record_of(self, result: TestResult, at: str) -> TestRecord | None:
         path = self.suite / _inside(result.id).partition("::")[0]
@@ -214,13 +226,23 @@ def _without_kernel(name: str, specs: Iterable[str]) -> str:
         return name
     for spec in specs:
         text = params.removesuffix("]")
-        if text == spec:
+        variant = rf"{re.escape(spec)}(\+[^+]+)*"
+        if re.fullmatch(variant, text):
             return test
-        for pattern in (rf"^{re.escape(spec)}-", rf"-{re.escape(spec)}$"):
+        for pattern in (rf"^{re.escape(spec)}-", rf"-{variant}$"):
             shorter = re.sub(pattern, "", text)
             if shorter != text:
                 return f"{test}[{shorter}]"
     return name
+
+
+def _made_from(result: TestResult, kernels: Iterable[KernelFacts]) -> str | None:
+    """Return the digest of the kernel that a test wanted with more options, by the test's id."""
+    params = result.id.partition("[")[2].removesuffix("]")
+    for kernel in kernels:
+        if re.search(rf"(^|-){re.escape(kernel.spec)}\+", params):
+            return kernel.digest
+    return None
 
 
 def _digest(path: Path) -> str:

@@ -16,6 +16,7 @@ from harness.cli import (
     demo,
     doctor,
     kernel,
+    matrix,
     mutants,
     race,
     run,
@@ -68,6 +69,11 @@ app.command(
     # What it does not know is pytest's.
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": True},
 )(test.run_tests)
+app.command(
+    "matrix",
+    short_help="The behaviour suite on several kernels: rule x kernel.",
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": True},
+)(matrix.matrix)
 app.command("behaviours", short_help="The rules, their tests, and the last results.")(
     behaviours.behaviours
 )

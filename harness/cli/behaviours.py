@@ -74,8 +74,8 @@ def behaviours(
             for each, result in zip(rules, results, strict=True):
                 _tell_rule(invocation.terminal, each, result, known)
         else:
-            _tell_table(invocation.terminal, table, results, known)
-            _tell_counts(invocation.terminal, results, known)
+            tell_table(invocation.terminal, table, results, known)
+            tell_counts(invocation.terminal, results, known)
         invocation.results += results
     return invocation.exit_code
 
@@ -149,12 +149,13 @@ def _choose_rules(table: Table, asked: Sequence[str]) -> Sequence[Rule]:
     return found
 
 
-def _tell_table(
+def tell_table(
     terminal: Terminal,
     table: Table,
     results: Sequence[BehaviourResult],
     known: Sequence[KernelHistory],
 ) -> None:
+    """Print the rules, a column for each kernel."""
     by_section: Mapping[str, str] = {section.id: section.title for section in table.section}
     grid = Grid(box=None, padding=(0, 2, 0, 0))
     grid.add_column("rule", no_wrap=True)
@@ -177,9 +178,10 @@ def _tell_table(
     terminal.print(grid)
 
 
-def _tell_counts(
+def tell_counts(
     terminal: Terminal, results: Sequence[BehaviourResult], known: Sequence[KernelHistory]
 ) -> None:
+    """Print what the rules came to on each kernel in numbers, and each that came unexpected."""
     without = [result.id for result in results if not result.tests]
     terminal.print(f"{len(results)} rules, {len(results) - len(without)} with tests")
     if without:
@@ -190,7 +192,7 @@ def _tell_counts(
         terminal.print(f"{kernel.kernel.version} ({kernel.kernel.source}): {said}")
         for result in results:
             there = result.kernels[number]
-            if not _as_expected(there):
+            if not as_expected(there):
                 why = reason(there.detail)
                 said = f"{result.id} {there.outcome.value}, expected: {there.expected.value}"
                 terminal.print(f"  {said}{f'; {why}' if why else ''}")
@@ -210,7 +212,7 @@ def _tell_rule(
         terminal.prose(f"  {series}: {expectation.outcome.value}, {expectation.why}", indent="    ")
     for kernel, there in zip(known, result.kernels, strict=True):
         said = f"  {there.version} ({there.source}): {there.outcome.value}"
-        unlike = "" if _as_expected(there) else f", expected: {there.expected.value}"
+        unlike = "" if as_expected(there) else f", expected: {there.expected.value}"
         terminal.print(f"{said}{unlike}{f', {there.at}' if there.at else ''}")
         for test in result.tests:
             terminal.print(f"    {outcome_of(test, kernel).value:16} {test}")
@@ -221,7 +223,8 @@ def _tell_rule(
             terminal.print(f"    {test}")
 
 
-def _as_expected(there: RuleOnKernel) -> bool:
+def as_expected(there: RuleOnKernel) -> bool:
+    """Return whether a rule came to what the table expects of the kernel; not run counts so."""
     return there.outcome in (there.expected, CheckOutcome.NOT_RUN)
 
 

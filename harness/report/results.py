@@ -263,9 +263,9 @@ class BenchReport(_Report):
 
 
 class BehaviourReport(_Report):
-    """``klp-harness behaviours``: one result for each rule."""
+    """``klp-harness behaviours`` and ``matrix``: one result for each rule."""
 
-    command: Literal["behaviours"] = "behaviours"
+    command: Literal["behaviours", "matrix"]
     results: tuple[BehaviourResult, ...] = ()
 
 

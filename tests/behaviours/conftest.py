@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the behaviour tests share: places to look at in the guest."""
+"""What the behaviour tests share: what each kernel is known for, and where to look in a guest."""
 
 from __future__ import annotations
 
@@ -7,14 +7,36 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.behaviours.table import Expected, load_table
+from harness.errors import KernelVerdict
 from harness.livepatch.gates import Gates
 from harness.livepatch.patch import Livepatch, PatchObject
 
 if TYPE_CHECKING:
     from harness.guest.machine import Machine
+    from harness.kernel.kernel import Kernel
 
 CMDLINE = "/proc/cmdline"
 TRACING = "/sys/kernel/tracing"
+
+
+@pytest.fixture(autouse=True)
+def known_failure(request: pytest.FixtureRequest) -> None:
+    """Expect, strictly, that a test fails where the table of rules says so of its kernel.
+
+    A test with a mark of its own is left alone: it knows better how it fails.
+    """
+    node = request.node
+    if "kernel" not in request.fixturenames or node.get_closest_marker("xfail"):
+        return
+    kernel: Kernel = request.getfixturevalue("kernel")
+    names = {name for marker in node.iter_markers("behaviour") for name in marker.args}
+    for rule in load_table().rule:
+        known = rule.expected(kernel.version) if rule.id in names else None
+        if known is not None and known.outcome is Expected.EXPECTED_FAILURE:
+            # The kernel's fault, and no other: a failure of the harness stays one.
+            raises = (AssertionError, KernelVerdict)
+            node.add_marker(pytest.mark.xfail(strict=True, raises=raises, reason=known.why))
 
 
 class Guestview:

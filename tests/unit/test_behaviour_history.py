@@ -168,6 +168,24 @@ def test_each_kernel_has_its_own_results(history: History) -> None:
     }
 
 
+def test_a_kernel_with_more_options_counts_as_the_one_it_is_made_from(history: History) -> None:
+    """Such a test is one of the rule's, on each kernel of the run."""
+    for kernels in ([KERNEL], [KERNEL, OTHER]):
+        history.record(
+            [
+                result(f"{ONE}[6.1+no-reliable-stack]", kernel_digest="more"),
+                result(f"{TWO}[a-6.12+x+y]", "failed", kernel_digest="other"),
+                result(f"{ONE}[5.10+x]", "failed", kernel_digest="unknown"),
+            ],
+            kernels,
+            at="2026-11-21T10:00:00+00:00",
+        )
+    known = {kernel.kernel.digest: kernel for kernel in history.kernels()}
+    assert outcome_of(ONE, known["d61"]) is CheckOutcome.PASSED
+    assert list(known["d612"].tests) == [f"{TWO}[a]"]
+    assert known.keys() == {"d61", "d612"}
+
+
 def test_a_worker_that_crashed_has_the_runs_kernel(history: History) -> None:
     """With several kernels nobody knows which it was, and nothing is kept."""
     crashed = result(ONE, "error", kernel_digest=None)

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""One run of tests by pytest on kernels, in as many guests as the machine overlaps."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.behaviours.history import History
+from harness.cli.collect import Collector
+from harness.cli.guard import Terminated
+from harness.cli.invocation import kernel_facts
+from harness.cli.modules import ModuleFinder
+from harness.cli.options import AccelAsked
+from harness.cli.prepare import KernelAsked, describe_accel, prepare_accel, prepare_kernel
+from harness.host.capacity import default_guests, measure_host
+from harness.resources import Resource, resource_dir, results_root
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from harness.cli.invocation import Invocation
+    from harness.errors import ExitCode
+    from harness.report.results import TestResult
+
+_PLUGIN = "harness.pytest_plugin"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuiteAsked:
+    """What to run, and on what. ``guests`` None: as many as the host can take."""
+
+    kernels: Sequence[str]
+    kernel_config: Sequence[str] = ()
+    patches: Sequence[Path] = ()
+    sha256: str | None = None
+    accel: AccelAsked = AccelAsked.AUTO
+    smp: int = 2
+    guests: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuiteRun:
+    """What came of it: each test, and the exit code that all of them make."""
+
+    results: Sequence[TestResult]
+    exit_code: ExitCode
+
+
+def run_suite(invocation: Invocation, asked: SuiteAsked, arguments: Sequence[str]) -> SuiteRun:
+    """Build the kernels, run pytest on them with these arguments, and record what came of it.
+
+    Raises what building a kernel or its modules raises, and HarnessError without an accelerator.
+    """
+    terminal = invocation.terminal
+    choice = prepare_accel(invocation, asked.accel)
+    number = asked.guests or default_guests(measure_host(), choice.accel)
+    for spec in asked.kernels:
+        made = prepare_kernel(
+            invocation,
+            KernelAsked(
+                spec=spec,
+                sha256=asked.sha256,
+                fragments=tuple(asked.kernel_config),
+                patches=asked.patches,
+            ),
+        )
+        # Built here, with progress, so that every worker finds them in the cache.
+        built = ModuleFinder(terminal, made).samples
+        terminal.print(f"kernel       {made.describe()}, {len(built)} sample modules")
+    terminal.print(f"accelerator  {describe_accel(choice)}", f"guests       {number} at a time")
+    folder = resource_dir(Resource.BEHAVIOUR_TESTS)
+    collector = Collector()
+    status = pytest.main([*_options(asked, number, folder), *arguments], plugins=[collector])
+    results = collector.results()
+    _record(invocation, results, folder)
+    if collector.interrupt is not None:
+        invocation.results += results
+        # pytest has caught it and ended its workers; go on as if it had not.
+        raise Terminated if isinstance(collector.interrupt, Terminated) else KeyboardInterrupt
+    return SuiteRun(results=results, exit_code=collector.exit_code(int(status)))
+
+
+def checkout(folder: Path) -> Path | None:
+    """Return the root of the checkout that the suite in ``folder`` is part of; None: installed."""
+    root = folder.parent.parent
+    return root if (root / "pyproject.toml").is_file() else None
+
+
+def _options(asked: SuiteAsked, guests: int, folder: Path) -> list[str]:
+    return [
+        *_plugins(),
+        # This command is the plugin's own package: it is imported, and needs no rewriting.
+        *("-W", "ignore:Module already imported:pytest.PytestAssertRewriteWarning"),
+        *("-n", str(guests), "--dist", "worksteal"),
+        *(f"--kernel={spec}" for spec in asked.kernels),
+        *(f"--kernel-config={name}" for name in asked.kernel_config),
+        *(f"--patch={path.absolute()}" for path in asked.patches),
+        *([f"--sha256={asked.sha256}"] if asked.sha256 is not None else []),
+        f"--accel={asked.accel.value}",
+        f"--smp={asked.smp}",
+        *_configuration(folder),
+    ]
+
+
+def _plugins() -> list[str]:
+    """Return what loads our plugin where it is not installed with its entry point."""
+    installed = importlib.metadata.entry_points(group="pytest11", name="klp_harness")
+    return [] if installed else ["-p", _PLUGIN]
+
+
+def _configuration(folder: Path) -> list[str]:
+    """Return what a checkout's pyproject.toml says, for an installed suite, which has none."""
+    if checkout(folder) is not None:
+        return []
+    return [
+        f"--rootdir={folder}",
+        *("-o", "addopts=", "-o", "xfail_strict=true"),
+        *("-p", "no:cacheprovider", "--import-mode=importlib", "--strict-markers"),
+    ]
+
+
+def _record(invocation: Invocation, results: Sequence[TestResult], folder: Path) -> None:
+    """Keep the results for `klp-harness behaviours`; what cannot be kept does not undo the run."""
+    history = History(folder=results_root(), suite=folder)
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    try:
+        history.record(results, [kernel_facts(made) for made in invocation.kernels], at=now)
+    except OSError as error:
+        invocation.terminal.note(f"the results cannot be recorded: {error}")

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Rules x kernels: the page, and what is news of a run."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.cli.matrix import exit_code
+from harness.errors import ExitCode
+from harness.report.base import CheckOutcome, KernelFacts
+from harness.report.rule_matrix import rule_matrix_page
+from harness.report.rules import BehaviourResult, RuleOnKernel
+
+SECTIONS = {"FC": "Force", "ST": "Stacking"}
+
+
+def on(version: str, outcome: str, expected: str = "passed") -> RuleOnKernel:
+    return RuleOnKernel(
+        version=version,
+        digest=f"d{version}",
+        source=f"linux-source-{version}",
+        outcome=CheckOutcome(outcome),
+        expected=CheckOutcome(expected),
+        detail="it <broke>" if outcome == "failed" else None,
+    )
+
+
+def rule(name: str, *kernels: RuleOnKernel) -> BehaviourResult:
+    return BehaviourResult(
+        id=name,
+        outcome=CheckOutcome.PASSED,
+        seconds=1.0,
+        holds=f"{name} holds in `code`",
+        tests=("x.py::test_x",),
+        kernels=kernels,
+    )
+
+
+def facts(version: str) -> KernelFacts:
+    return KernelFacts(
+        spec=version,
+        version=version,
+        digest=f"d{version}",
+        config_digest="c",
+        compiler="gcc",
+        source=f"linux-source-{version}",
+    )
+
+
+def test_the_page_has_each_rule_on_each_kernel() -> None:
+    """A result that the table does not have is outlined, and text of a kernel is only text."""
+    results = [
+        rule("FC-01", on("5.10", "passed"), on("6.1", "failed")),
+        rule("FC-02", on("5.10", "expected-failure", "expected-failure"), on("6.1", "passed")),
+        rule("ST-04", on("5.10", "passed", "not-applicable"), on("6.1", "not-run")),
+    ]
+    page = rule_matrix_page(results, [facts("5.10"), facts("6.1")], SECTIONS)
+    assert page.count("<td class=") == 6
+    assert page.count(" unlike") == 2
+    assert "expected: not-applicable" in page
+    assert "it &lt;broke&gt;" in page
+    assert page.count("Force</th>") == 1
+    assert page.count("Stacking</th>") == 1
+    assert "://" not in page, "the page needs nothing else"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "expected", "code"),
+    [
+        ("passed", "passed", ExitCode.HELD),
+        ("expected-failure", "expected-failure", ExitCode.HELD),
+        ("not-run", "passed", ExitCode.HELD),
+        ("passed", "not-applicable", ExitCode.VERDICT),
+        ("not-applicable", "passed", ExitCode.VERDICT),
+    ],
+)
+def test_what_the_table_does_not_have_is_news(outcome: str, expected: str, code: ExitCode) -> None:
+    """All tests were as they were to be, and still one skipped that should not have."""
+    results = [rule("ST-04", on("6.1", "passed"), on("6.12", outcome, expected))]
+    assert exit_code(ExitCode.HELD, results) is code
+    assert exit_code(ExitCode.HARNESS, results) is ExitCode.HARNESS
