@@ -23,6 +23,7 @@ from harness.cli import (
     selftests,
     test,
 )
+    verify,
 from harness.report.terminal import Terminal, log_to
 
 app = typer.Typer(
@@ -88,3 +89,6 @@ app.add_typer(mutants.app, name="mutants")
 app.command("run", short_help="Load a livepatch, watch it, unload it.")(run.run)
 app.command("demo", short_help="Show a transition from 0 to 1 and back.")(demo.demo)
 app.command("bench", short_help="What things cost, against their budgets.")(bench.bench)
+app.command("verify", short_help="Is a livepatch safe to load, to run, to take back?")(
+    verify.verify
+)

@@ -30,6 +30,8 @@ SHN_LIVEPATCH = 0xFF20
 
 _SHF_ALLOC = 0x2
 _HEADER_BYTES = 64
+# MODULE_SIG_STRING, include/linux/module_signature.h.
+_SIGNATURE = b"~Module signature appended~\n"
 _COMPRESSED = {b"\xfd7zXZ": "unxz", b"(\xb5/\xfd": "unzstd", b"\x1f\x8b": "gunzip"}
 _KLP_SECTION = re.compile(r"\.klp\.rela\.([^.]+)(\..+)\Z")
 _KLP_SYMBOL = re.compile(r"\.klp\.sym\.([^.]+)\.(.+),(\d+)\Z")
@@ -60,7 +62,8 @@ class ModuleInfo:
     fills its structures at run time, so that the file does not tell. ``undefined`` are symbols that
     the kernel or another module must export, ``exported`` those that this one exports. ``symbols``
     has the names that kallsyms would list for it; for each symbol of a name, in the order that
-    sympos counts, whether ftrace can redirect it.
+    sympos counts, whether ftrace can redirect it. ``licence`` is MODULE_LICENSE()'s text,
+    ``signed`` whether a signature is appended; ``init_functions`` go when the module has come.
     """
 
     path: Path
@@ -75,6 +78,9 @@ class ModuleInfo:
     undefined: tuple[str, ...]
     exported: tuple[str, ...]
     symbols: Mapping[str, tuple[bool, ...]]
+    licence: str = ""
+    signed: bool = False
+    init_functions: frozenset[str] = frozenset()
 
 
 def read_module(path: Path) -> ModuleInfo:
@@ -92,7 +98,7 @@ def read_module(path: Path) -> ModuleInfo:
         with path.open("rb") as file:
             elf = ELFFile(file)
             _check_header(path, elf, len(content))
-            return _read(path, elf)
+            return _read(path, elf, signed=content.endswith(_SIGNATURE))
     except (
         # What pyelftools and this reader run into behind a damaged offset, size or link.
         *(ELFError, ConstructError, struct.error, OSError, ArithmeticError),
@@ -140,7 +146,7 @@ def _check_header(path: Path, elf: ELFFile, size: int) -> None:
             )
 
 
-def _read(path: Path, elf: ELFFile) -> ModuleInfo:
+def _read(path: Path, elf: ELFFile, *, signed: bool) -> ModuleInfo:
     modinfo = elf.get_section_by_name(".modinfo")
     table = elf.get_section_by_name(".symtab")
     if modinfo is None or not isinstance(table, SymbolTableSection):
@@ -165,6 +171,9 @@ def _read(path: Path, elf: ELFFile) -> ModuleInfo:
         undefined=tuple(symbols.undefined),
         exported=tuple(symbols.exported),
         symbols=symbols.kallsyms(),
+        licence=fields.get("license", [""])[0],
+        signed=signed,
+        init_functions=symbols.init_functions(),
     )
 
 
@@ -231,6 +240,14 @@ class _Symbols:
             traceable = any(symbol.start <= site < end for site in sites.get(symbol.section, ()))
             found.setdefault(symbol.name, []).append(traceable)
         return {name: tuple(flags) for name, flags in found.items()}
+
+    def init_functions(self) -> frozenset[str]:
+        """Return the functions in the sections that are freed when init has returned."""
+        return frozenset(
+            symbol.name
+            for symbol in self._own
+            if self._elf.get_section(symbol.section).name.startswith(".init")
+        )
 
     def _call_sites(self) -> Mapping[int, frozenset[int]]:
         """Return, per section, the addresses in __mcount_loc: what ftrace can redirect."""

@@ -6,16 +6,18 @@ have not moved since 5.1 (include/linux/livepatch.h). In a .ko each pointer amon
 relocation, so arrays are followed by their relocations and no size is needed:
 
 ====================  =======================  ==========================================
-klp_patch             +0 mod (__this_module)   +8 objs, points to data
+klp_patch             +0 mod (__this_module)   +8 objs, points to data; +16 states, points to
+                                               data; +24 replace, one byte
 klp_object            +0 name, to a string     +8 funcs, points to data; callbacks to code
 klp_func              +0 old_name, to string   +8 new_func, points to code; +16 old_sympos
+klp_state             +0 id                    +8 version; 24 bytes each, the last one empty
 ====================  =======================  ==========================================
 """
 
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from elftools.elf.sections import SymbolTableSection
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
 _SHF_WRITE = 0x1
 _SHF_EXEC = 0x4
 _R_X86_64_64 = 1
+_STATES = 16
+_REPLACE = 24
+_STATE_BYTES = 24
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,11 +45,24 @@ class PatchedFunction:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SystemState:
+    """One klp_state: something of the system that the patch has changed, and in which version."""
+
+    id: int
+    version: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class PatchContents:
-    """A klp_patch: its objects in the module's order, some without functions, and all functions."""
+    """A klp_patch: its objects in the module's order, some without functions, and all functions.
+
+    ``replace`` and ``states`` are as the file has them; a module may change them when it runs.
+    """
 
     objects: tuple[str, ...]
     functions: tuple[PatchedFunction, ...]
+    replace: bool = False
+    states: tuple[SystemState, ...] = ()
 
 
 class _NotStatic(Exception):
@@ -71,13 +89,13 @@ def read_patch(elf: ELFFile) -> PatchContents | None:
         objects = data.pointer(section, offset + 8)
         if objects is not None and data.is_writable(objects.section):
             try:
-                return _contents(data, objects)
+                return _contents(data, objects, section, offset)
             except _NotStatic:
                 return None
     return None
 
 
-def _contents(data: _Data, array: _Pointer) -> PatchContents:
+def _contents(data: _Data, array: _Pointer, section: int, patch: int) -> PatchContents:
     # In an array of klp_object only funcs points to data: name is a string, callbacks are code.
     starts = [
         offset - 8
@@ -94,7 +112,26 @@ def _contents(data: _Data, array: _Pointer) -> PatchContents:
         functions = data.pointer_at(array.section, start + 8)
         names.append("vmlinux" if name is None else data.string(name))
         found += _functions(data, functions, names[-1], object_size)
-    return PatchContents(objects=tuple(names), functions=tuple(found))
+    contents = PatchContents(objects=tuple(names), functions=tuple(found))
+    if not data.reaches(section, patch + _REPLACE + 8):
+        return contents  # before 5.1, when a patch had neither
+    return replace(
+        contents,
+        replace=bool(data.word(section, patch + _REPLACE) & 0xFF),
+        states=tuple(_states(data, data.pointer(section, patch + _STATES))),
+    )
+
+
+def _states(data: _Data, array: _Pointer | None) -> Iterator[SystemState]:
+    if array is None:
+        return
+    for offset in range(array.offset, array.offset + data.size_at(array), _STATE_BYTES):
+        state = SystemState(
+            id=data.word(array.section, offset),
+            version=data.word(array.section, offset + 8) & 0xFFFFFFFF,
+        )
+        if state.id:
+            yield state
 
 
 def _functions(
@@ -177,6 +214,9 @@ class _Data:
         if size is None:
             raise _NotStatic  # stripped of its symbols: nothing tells where an array ends
         return size
+
+    def reaches(self, section: int, end: int) -> bool:
+        return end <= int(self._sections[section]["sh_size"])
 
     def is_writable(self, section: int | None) -> bool:
         if section is None:

@@ -28,6 +28,7 @@ from harness.report.races import RaceHit, RaceResult
 from harness.report.rules import BehaviourResult, ClassifyResult, Leave, Switch
 
 __all__ = [
+from harness.report.verify import VerdictFacts, VerifyResult
     "BehaviourReport",
     "BehaviourResult",
     "BenchReport",
@@ -71,6 +72,9 @@ __all__ = [
 ]
 
 SCHEMA_VERSION: Literal[1] = 1
+    "VerdictFacts",
+    "VerifyReport",
+    "VerifyResult",
 
 
 class TestResult(ResultBase):
@@ -317,6 +321,18 @@ Report = (
     | DoctorReport
     | KernelReport
     | BenchReport
+class VerifyReport(_Report):
+    """``klp-harness verify``: one result for each check of each module.
+
+    ``verdicts`` has what each module came to, ``runs`` the timelines that were recorded.
+    """
+
+    command: Literal["verify"] = "verify"
+    results: tuple[VerifyResult, ...] = ()
+    verdicts: tuple[VerdictFacts, ...] = ()
+    runs: tuple[RunResult, ...] = ()
+
+
     | BehaviourReport
     | ClassifyReport
     | SelftestReport
@@ -329,6 +345,7 @@ _REPORT: TypeAdapter[Report] = TypeAdapter(Annotated[Report, Field(discriminator
 def make_report(**fields: Any) -> Report:
     """Return the report of ``fields["command"]``; raises pydantic.ValidationError."""
     return _REPORT.validate_python(fields)
+    | VerifyResult
 
 
 def read_report(text: str) -> Report:
@@ -342,6 +359,7 @@ def to_json(report: Report) -> str:
 
 
 def schema_text() -> str:
+    | VerifyReport
     """Return the JSON Schema (2020-12) of what ``--json`` writes."""
     schema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

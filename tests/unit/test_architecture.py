@@ -38,6 +38,8 @@ EVERYTHING = frozenset(
         "races",
         "mutation",
         "selftests",
+        "compare",
+        "verify",
         "bench",
         "pytest_plugin",
         "cli",
@@ -45,7 +47,8 @@ EVERYTHING = frozenset(
 )
 # What the things that people run, each a package of its own, may all use.
 BELOW_PURPOSES = EVERYTHING - {
-    *("observe", "conformance", "selftests", "races", "mutation", "bench", "pytest_plugin", "cli")
+    *("observe", "conformance", "selftests", "compare", "races", "mutation", "verify", "bench"),
+    *("pytest_plugin", "cli"),
 }
 # Who may import whom, below harness/. Each may also import itself and the package's version.
 ALLOWED: Mapping[str, frozenset[str]] = {
@@ -67,6 +70,7 @@ ALLOWED: Mapping[str, frozenset[str]] = {
     "races": BELOW_PURPOSES | {"observe"},
     "mutation": BELOW_PURPOSES,
     "bench": EVERYTHING - {"cli", "pytest_plugin"},
+    "verify": BELOW_PURPOSES | {"observe"},
     "pytest_plugin": EVERYTHING - {"cli"},
     "cli": EVERYTHING,
 }

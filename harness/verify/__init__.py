@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Is a livepatch module safe to load, to run under load, to upgrade, to take back?"""
+
+from harness.verify.api import guests_at_a_time, verify_patch
+from harness.verify.request import LoadProfile, VerifyRequest
+from harness.verify.verdict import Check, CheckResult, Code, Verdict
+
+__all__ = [
+    "Check",
+    "CheckResult",
+    "Code",
+    "LoadProfile",
+    "Verdict",
+    "VerifyRequest",
+    "guests_at_a_time",
+    "verify_patch",
+]

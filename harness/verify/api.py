@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""verify_patch(): the whole battery for one module, as a function."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from typing import TYPE_CHECKING
+
+from harness.deadline import Deadline
+from harness.errors import UsageError
+from harness.guest.session import Fresh, GuestSettings, Session
+from harness.host.accel import choose_accel
+from harness.host.cache import Store
+from harness.host.capacity import default_guests, measure_host, time_scale
+from harness.kernel.build import DEFAULT_SPEC, KernelRequest, obtain_kernel
+from harness.kernel.elf import read_module
+from harness.kernel.module import obtain_modules
+from harness.kernel.progress import LineProgress
+from harness.log import LOGGER
+from harness.resources import Resource, cache_root, resource_dir, runs_root
+from harness.verify.battery import Battery, not_reached
+from harness.verify.case import read_case
+from harness.verify.host import host_checks
+from harness.verify.plots import plots_for
+from harness.verify.verdict import Check, CheckResult, Code, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from harness.errors import HarnessError
+    from harness.host.accel import AccelChoice
+    from harness.kernel.kernel import Kernel
+    from harness.report.results import RunResult
+    from harness.verify.battery import Played
+    from harness.verify.request import VerifyRequest
+
+MOST_GUESTS = 6
+_PROBE_S = 60.0
+_KERNEL_S = 3600.0
+_MODULES_S = 600.0
+
+
+def verify_patch(
+    request: VerifyRequest,
+    *,
+    kernel: Kernel | str = DEFAULT_SPEC,
+    session: Session | None = None,
+    samples: Mapping[str, Path] | None = None,
+    guests: int | None = None,
+    on_check: Callable[[Check], None] = lambda _: None,
+) -> Verdict:
+    """Verify a livepatch on a kernel: its file first, then in fresh guests; return the verdict.
+
+    ``kernel`` is one that is built, or a spec as ``--kernel`` takes it. ``session`` starts the
+    guests; without one, a run is made for this call, whose logs stay when a check did not pass.
+    ``on_check`` is called with each check when it is known. Raises UsageError for what cannot be
+    verified (no livepatch, another kernel's, a check script that does not hold before the patch),
+    and HarnessError when harness or host failed and nothing else did.
+    """
+    made = _kernel(kernel) if isinstance(kernel, str) else kernel
+    known = _samples(made) if samples is None else samples
+    if session is not None:
+        return _verify(request, made, session, known, guests or MOST_GUESTS, on_check)
+    choice = choose_accel("auto", Deadline.after(_PROBE_S))
+    count = guests or guests_at_a_time(choice)
+    with _own_session(choice, count) as own:
+        verdict = _verify(request, made, own, known, count, on_check)
+    if verdict.outcome is CheckResult.PASSED:
+        shutil.rmtree(own.folder, ignore_errors=True)
+    return verdict
+
+
+def guests_at_a_time(choice: AccelChoice) -> int:
+    """Return how many guests a battery has at a time on this host."""
+    return min(default_guests(measure_host(), choice.accel), MOST_GUESTS)
+
+
+def _verify(
+    request: VerifyRequest,
+    kernel: Kernel,
+    session: Session,
+    samples: Mapping[str, Path],
+    guests: int,
+    on_check: Callable[[Check], None],
+) -> Verdict:
+    start_s = time.monotonic()
+    case = read_case(request, samples)
+    checks = list(
+        host_checks(
+            case.info,
+            kernel,
+            targets=case.targets,
+            absent=case.plan.absent,
+            older=[read_module(plan.path) for plan in case.older],
+        )
+    )
+    for check in checks:
+        on_check(check)
+    runs: list[RunResult] = []
+    troubles: list[HarnessError] = []
+    plots = plots_for(case)
+    places = {plot.name: number for number, plot in enumerate(plots)}
+    played: list[Played] = []
+    for each in Battery(case, session, kernel, plots, guests=guests).play():
+        played.append(each)
+        for check in each.notes.checks:
+            on_check(check)
+    for each in sorted(played, key=lambda one: places[one.plot.name]):
+        checks += (*each.notes.checks, *not_reached(each))
+        runs += each.notes.runs
+        if isinstance(each.error, UsageError):
+            raise each.error
+        if each.error is not None:
+            troubles.append(each.error)
+    checks.append(_no_splat(played))
+    on_check(checks[-1])
+    verdict = Verdict(
+        module=case.name,
+        checks=tuple(checks),
+        runs=tuple(runs),
+        seconds=time.monotonic() - start_s,
+        trouble=tuple(troubles),
+    )
+    if troubles and verdict.outcome is not CheckResult.FAILED:
+        raise troubles[0]
+    return verdict
+
+
+def _no_splat(played: Sequence[Played]) -> Check:
+    found = [(each.plot.name, each.notes.splat) for each in played if each.notes.splat]
+    if not found:
+        return Check(
+            id="no-splat",
+            outcome=CheckResult.PASSED,
+            detail=f"the kernel complained in none of {len(played)} guests",
+        )
+    return Check(
+        id="no-splat",
+        outcome=CheckResult.FAILED,
+        code=Code.SPLAT,
+        detail=f"in {', '.join(name for name, _ in found)}: {found[0][1]}",
+        lines=tuple(f"{name}: {splat}" for name, splat in found),
+    )
+
+
+def _own_session(choice: AccelChoice, guests: int) -> Session:
+    settings = GuestSettings(
+        accel=choice.accel,
+        time_scale=time_scale(choice.accel, guests=guests, cores=measure_host().cores),
+        fresh=Fresh.SNAPSHOT,
+    )
+    folder = runs_root() / f"{time.strftime('%Y%m%d-%H%M%S')}-verify-{os.getpid()}"
+    return Session(folder, settings, Store(cache_root()))
+
+
+def _kernel(spec: str) -> Kernel:
+    return obtain_kernel(
+        KernelRequest(spec=spec, fragments=("base", "livepatch")),
+        store=Store(cache_root()),
+        deadline=Deadline.after(_KERNEL_S),
+        progress=LineProgress(LOGGER.info),
+    )
+
+
+def _samples(kernel: Kernel) -> Mapping[str, Path]:
+    return obtain_modules(
+        kernel,
+        resource_dir(Resource.LIVEPATCH_MODULES),
+        store=Store(cache_root()),
+        deadline=Deadline.after(_MODULES_S),
+    )

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Which scenes a case is played in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.verify import cycles, idle, loaded, orders, replacing, tracing, turning
+from harness.verify.battery import Plot
+from harness.verify.request import LoadProfile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from harness.verify.case import Case
+
+# Which loads share a guest in a plain run.
+_TOGETHER = (
+    (LoadProfile.FORKS, LoadProfile.MODULES),
+    (LoadProfile.SYSCALLS, LoadProfile.CPU),
+    (LoadProfile.MEMORY,),
+)
+
+
+def plots_for(case: Case) -> tuple[Plot, ...]:
+    """Return the scenes in the order in which reports show them; the first ones begin first."""
+    return tuple(_plots(case))
+
+
+def _plots(case: Case) -> Iterator[Plot]:
+    script = case.request.check is not None
+    yield Plot(
+        name="idle",
+        body=idle.come_and_go,
+        checks=(
+            "target-load",
+            *(["check-before"] if script else []),
+            "on-stack",
+            "load",
+            "transition",
+            "redirected",
+            *(["check-during"] if script else []),
+            "disable",
+            "restored",
+            *(["check-after"] if script else []),
+            "unload",
+            "left-behind",
+            "load-again",
+            "log",
+        ),
+        first=True,
+    )
+    yield Plot(name="cycles", body=cycles.many_times, checks=("cycles", "leaks"), cpus=cycles.CPUS)
+    for profiles in _loads(case):
+        yield Plot(
+            name=loaded.load_name(profiles),
+            body=loaded.under(*profiles),
+            checks=(loaded.load_name(profiles),),
+        )
+    yield Plot(name="reverse", body=turning.turn_round, checks=("reverse-load", "reverse-disable"))
+    yield Plot(name="force", body=turning.force, checks=("force",), always=True)
+    if case.plan.targets and not case.needs_targets:
+        yield Plot(
+            name="targets",
+            body=orders.targets_later,
+            checks=("target-after", "target-reloaded", "target-gone", "target-before-reloaded"),
+        )
+    for old in case.older:
+        name = old.name
+        yield Plot(
+            name=f"upgrade-{name}",
+            body=replacing.upgrade_from(old),
+            checks=(f"upgrade:{name}", f"downgrade:{name}", f"after-downgrade:{name}"),
+        )
+        yield Plot(name=f"stacked-{name}", body=replacing.stacked(old), checks=(f"stacked:{name}",))
+    yield Plot(name="replaced", body=replacing.replaced, checks=("replaced",))
+    yield Plot(name="tracing", body=tracing.traced, checks=("with-tracer", "with-kprobe"))
+
+
+def _loads(case: Case) -> Iterator[tuple[LoadProfile, ...]]:
+    if case.request.load:
+        yield from ((profile,) for profile in case.request.load)
+        return
+    yield from _TOGETHER
+    if case.request.thorough:
+        yield from ((profile,) for group in _TOGETHER if len(group) > 1 for profile in group)

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What to verify, and how hard."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+CYCLES = 50
+WITHIN_S = 30.0
+CHECK_TIMEOUT_S = 20.0
+
+
+class LoadProfile(StrEnum):
+    """What else the guest does while the patch comes and goes."""
+
+    FORKS = "forks"
+    SYSCALLS = "syscalls"
+    CPU = "cpu"
+    MEMORY = "memory"
+    MODULES = "modules"
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyRequest:
+    """One livepatch module to verify.
+
+    ``targets`` are the modules that it patches, loaded in this order; ``replaces`` older versions
+    of the patch, each of which it has to come after. ``check`` is a script that runs in the guest
+    with the argument before, during or after, and ends with 0 when the kernel behaves as it should
+    then. ``load``: these profiles only; none given: all of them. ``within_s`` is how long a
+    transition may take on quick hardware. ``thorough``: for longer, and each load by itself too.
+    """
+
+    module: Path
+    targets: tuple[Path, ...] = ()
+    replaces: tuple[Path, ...] = ()
+    params: Mapping[str, str] = field(default_factory=dict)
+    check: Path | None = None
+    load: tuple[LoadProfile, ...] = ()
+    thorough: bool = False
+    cycles: int = CYCLES
+    within_s: float = WITHIN_S
+    check_timeout_s: float = CHECK_TIMEOUT_S
