@@ -19,6 +19,7 @@ from harness.cli.options import (
     Sha256,
     Smp,
 )
+from harness.cli.pages import HtmlTimeline, SvgTimeline, check_page, write_timelines
 from harness.cli.prepare import (
     KernelAsked,
     describe_accel,
@@ -56,12 +57,15 @@ def demo(
     sha256: Sha256 = None,
     accel: AccelOption = AccelAsked.AUTO,
     smp: Smp = 2,
+    html_file: HtmlTimeline = None,
+    svg_file: SvgTimeline = None,
     json_file: JsonFile = None,
     junit_file: JunitFile = None,
 ) -> int:
     """Show a transition from 0 to 1 and back: who switches when, and who holds it up."""
     with Invocation("demo", json_file=json_file, junit_file=junit_file) as invocation:
         terminal = invocation.terminal
+        check_page(html_file, svg_file)
         choice = prepare_accel(invocation, accel)
         asked = KernelAsked(spec=kernel, sha256=sha256, fragments=tuple(kernel_config or ()))
         made = prepare_kernel(invocation, asked)
@@ -75,6 +79,9 @@ def demo(
             result = _show(terminal, machine, plan)
         invocation.results.append(result)
         tell_result(terminal, result)
+        facts = {"kernel": made.describe(), "accelerator": describe_accel(choice)}
+        title = f"{_PATCH}, held up by a sleeper"
+        write_timelines([result], facts, title=title, html=html_file, svg=svg_file)
         terminal.print(_NEXT)
     return invocation.exit_code
 

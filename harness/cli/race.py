@@ -21,6 +21,7 @@ from harness.cli.options import (
     KernelSpec,
     Sha256,
 )
+from harness.cli.pages import HtmlTimeline, check_page, write_timelines
 from harness.cli.prepare import (
     KernelAsked,
     describe_accel,
@@ -35,6 +36,7 @@ from harness.host.capacity import default_guests, measure_host
 from harness.mutation.catalogue import choose, load_mutants
 from harness.races.campaign import Campaign, Extent
 from harness.races.catalogue import find_races, known_of
+from harness.races.films import Films
 from harness.races.trial import Trials
 from harness.report.race_story import tell_hit, tell_race, tell_reproducer
 from harness.report.races import RaceHit, RaceResult
@@ -118,6 +120,7 @@ def run_races(
     guests: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Guests at a time.")
     ] = None,
+    html_file: HtmlTimeline = None,
     json_file: JsonFile = None,
     junit_file: JunitFile = None,
 ) -> int:
@@ -125,6 +128,7 @@ def run_races(
     with Invocation("race run", json_file=json_file, junit_file=junit_file) as invocation:
         terminal = invocation.terminal
         races = find_races(names or ())
+        check_page(html_file)
         choice = prepare_accel(invocation, accel)
         asked = KernelAsked(
             spec=kernel,
@@ -134,6 +138,9 @@ def run_races(
         )
         made = prepare_kernel(invocation, asked)
         races = _possible(invocation, races, made, named=bool(names))
+        films = Films()
+        if html_file is not None:
+            races = films.of(races)
         modules = prepare_modules(terminal, made)
         first = secrets.randbelow(_SEEDS) if seed is None else seed
         if trials is None and seconds is None:
@@ -163,6 +170,10 @@ def run_races(
                     result = _judge(tally, made, extent, excuse_expected=excuse_expected)
                     invocation.results.append(result)
                     tell_race(terminal, result)
+                if html_file is not None:
+                    facts = {"kernel": made.describe(), "accelerator": describe_accel(choice)}
+                    title = ", ".join(race.name for race in races)
+                    write_timelines(films.chosen(), facts, title=title, html=html_file)
     return invocation.exit_code
 
 

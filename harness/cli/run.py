@@ -23,6 +23,7 @@ from harness.cli.options import (
     Sha256,
     Smp,
 )
+from harness.cli.pages import HtmlTimeline, SvgTimeline, check_page, write_timelines
 from harness.cli.prepare import (
     KernelAsked,
     describe_accel,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
     from harness.kernel.elf import ModuleInfo
     from harness.kernel.kernel import Kernel
+    from harness.report.results import RunResult
 
 
 @guarded
@@ -79,12 +81,15 @@ def run(
     sha256: Sha256 = None,
     accel: AccelOption = AccelAsked.AUTO,
     smp: Smp = 2,
+    html_file: HtmlTimeline = None,
+    svg_file: SvgTimeline = None,
     json_file: JsonFile = None,
     junit_file: JunitFile = None,
 ) -> int:
     """Load each livepatch in a fresh guest, watch, disable, unload; show who switched when."""
     with Invocation("run", json_file=json_file, junit_file=junit_file) as invocation:
         terminal = invocation.terminal
+        check_page(html_file, svg_file)
         choice = prepare_accel(invocation, accel)
         asked = KernelAsked(
             spec=kernel, sha256=sha256, fragments=tuple(kernel_config or ()), patches=patch or ()
@@ -94,8 +99,12 @@ def run(
         plans = make_plans(
             finder, made, module, targets=target or (), params=param or (), check=check
         )
+        if svg_file is not None and len(plans) > 1:
+            raise UsageError("--svg takes one livepatch; --html takes any number")
+        facts = {"kernel": made.describe(), "accelerator": describe_accel(choice)}
         terminal.print(f"kernel       {made.describe()}", f"accelerator  {describe_accel(choice)}")
         fresh = Fresh.SNAPSHOT if len(plans) > 1 else Fresh.BOOT
+        watched: list[RunResult] = []
         failed = False
         with run_session(choice, cpus=smp, fresh=fresh, name="run", keep=lambda: failed) as session:
             for plan in plans:
@@ -104,7 +113,10 @@ def run(
                     result = watch_plan(machine, plan, hold_s=hold)
                 failed = failed or result.error is not None
                 invocation.results.append(result)
+                watched.append(result)
                 tell_result(terminal, result)
+        names = ", ".join(result.id for result in watched)
+        write_timelines(watched, facts, title=names, html=html_file, svg=svg_file)
     return invocation.exit_code
 
 

@@ -290,6 +290,13 @@ TOOLS: tuple[Tool, ...] = (
         only_on=frozenset({Family.DEBIAN}),
     ),
     Tool(
+        name="chromium",
+        purpose="opens the HTML pages in a test of the project",
+        packages=_everywhere("chromium"),
+        probe=program("chromium"),
+        optional=True,
+    ),
+    Tool(
         name="ccache",
         purpose="makes building the same kernel files again quicker",
         packages=_everywhere("ccache"),

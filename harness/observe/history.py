@@ -5,16 +5,32 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.report.results import Callback, Mark, Phase, StateChange, TaskHistory, TaskSwitch
+from harness.livepatch.attempts import Measure
+from harness.report.results import (
+    Attempt,
+    Callback,
+    HeldTask,
+    Mark,
+    MarkKind,
+    Phase,
+    StateChange,
+    TaskHistory,
+    TaskSwitch,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from harness.livepatch.attempts import Attempt as KernelAttempt
     from harness.livepatch.callbacks import CallbackEvent
     from harness.livepatch.timeline import Leg, Switch, Timeline
 
 _S_PER_US = 1e-6
 _DIGITS = 4
+_MEASURES = {
+    Measure.SIGNAL: (MarkKind.SIGNAL, "fake signal to remaining tasks"),
+    Measure.FORCE: (MarkKind.FORCE, "forced"),
+}
 
 
 def seconds(t_us: int, timeline: Timeline) -> float:
@@ -47,28 +63,53 @@ def task_histories(timeline: Timeline) -> tuple[TaskHistory, ...]:
     return tuple(histories)
 
 
-def phases(timeline: Timeline, patch: str) -> tuple[Phase, ...]:
-    """Return the patch's transitions, a reversed one in two, with who switched in each."""
+def phases(timeline: Timeline, patch: str | None = None) -> tuple[Phase, ...]:
+    """Return the transitions of a patch or of all, a reversed one in two, with who switched."""
     return tuple(
-        _phase(timeline, leg, timeline.switches(transition))
+        _phase(timeline, transition.patch, leg, timeline.switches(transition))
         for transition in timeline.transitions(patch)
         for leg in transition.legs
     )
 
 
-def transition_marks(timeline: Timeline, patch: str) -> tuple[Mark, ...]:
-    """Return the start, reversals and end of each transition of the patch."""
+def transition_marks(timeline: Timeline, patch: str | None = None) -> tuple[Mark, ...]:
+    """Return the start, reversals and end of each transition of a patch, or of all."""
     marks = []
     for transition in timeline.transitions(patch):
         first, *reversals = transition.legs
         last = transition.legs[-1]
-        marks.append(_mark(timeline, first.start_us, f"{first.direction.value} starts"))
+        what = f"{first.direction.value} starts"
+        marks.append(_mark(timeline, first.start_us, what, MarkKind.STARTS))
         marks += [
-            _mark(timeline, leg.start_us, f"reversed: {leg.direction.value}") for leg in reversals
+            _mark(timeline, leg.start_us, f"reversed: {leg.direction.value}", MarkKind.REVERSED)
+            for leg in reversals
         ]
         if transition.end_us is not None:
-            marks.append(_mark(timeline, transition.end_us, f"{last.direction.value} complete"))
+            what = f"{last.direction.value} complete"
+            marks.append(_mark(timeline, transition.end_us, what, MarkKind.COMPLETE))
     return tuple(marks)
+
+
+def measure_marks(measures: Iterable[tuple[int, Measure]], timeline: Timeline) -> tuple[Mark, ...]:
+    """Return a mark for each round of fake signals and each force."""
+    return tuple(
+        _mark(timeline, t_us, what, kind)
+        for t_us, (kind, what) in ((t_us, _MEASURES[each]) for t_us, each in measures)
+    )
+
+
+def attempts(found: Iterable[KernelAttempt], timeline: Timeline) -> tuple[Attempt, ...]:
+    """Return the kernel's attempts that did not switch all, with those that it left."""
+    return tuple(
+        Attempt(
+            at_s=seconds(attempt.us, timeline),
+            held=tuple(
+                HeldTask(tid=task.tid, comm=task.comm, why=task.why.value, function=task.function)
+                for task in attempt.held
+            ),
+        )
+        for attempt in found
+    )
 
 
 def callbacks(events: Iterable[CallbackEvent], timeline: Timeline) -> tuple[Callback, ...]:
@@ -85,9 +126,10 @@ def callbacks(events: Iterable[CallbackEvent], timeline: Timeline) -> tuple[Call
     )
 
 
-def _phase(timeline: Timeline, leg: Leg, switches: Iterable[Switch]) -> Phase:
+def _phase(timeline: Timeline, patch: str, leg: Leg, switches: Iterable[Switch]) -> Phase:
     end_us = timeline.end_us if leg.end_us is None else leg.end_us
     return Phase(
+        patch=patch,
         direction=leg.direction.value,
         start_s=seconds(leg.start_us, timeline),
         end_s=None if leg.end_us is None else seconds(leg.end_us, timeline),
@@ -106,5 +148,5 @@ def _phase(timeline: Timeline, leg: Leg, switches: Iterable[Switch]) -> Phase:
     )
 
 
-def _mark(timeline: Timeline, t_us: int, what: str) -> Mark:
-    return Mark(at_s=seconds(t_us, timeline), what=what)
+def _mark(timeline: Timeline, t_us: int, what: str, kind: MarkKind) -> Mark:
+    return Mark(at_s=seconds(t_us, timeline), what=what, kind=kind)

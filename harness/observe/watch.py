@@ -7,28 +7,16 @@ import time
 from typing import TYPE_CHECKING
 
 from harness.deadline import Deadline
-from harness.errors import HarnessError, KernelVerdict, KlpError, UsageError
-from harness.livepatch.callbacks import read_callbacks
-from harness.livepatch.kernel_log import KernelLog
+from harness.errors import KernelVerdict, UsageError
 from harness.livepatch.modules import format_params
 from harness.livepatch.patch import Livepatch
-from harness.livepatch.recorder import Recorder
-from harness.log import LOGGER
-from harness.observe.history import callbacks, phases, seconds, task_histories, transition_marks
-from harness.report.results import CheckOutcome, ErrorFacts, Mark, RunResult
+from harness.observe.film import Film
+from harness.report.results import CheckOutcome, ErrorFacts, RunResult
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from harness.guest.machine import Machine
     from harness.livepatch.patch import Patch
-    from harness.livepatch.timeline import Timeline
     from harness.observe.plan import Plan
-    from harness.wire import KlogRecord
-
-_INTERVAL_MS = 10
-# What the harness itself writes to the kernel log, to find its place again.
-_OWN = "klp-harness: "
 
 
 def watch_plan(machine: Machine, plan: Plan, *, hold_s: float) -> RunResult:
@@ -59,8 +47,7 @@ class Watch:
         self._machine = machine
         self._plan = plan
         self._livepatch = Livepatch(machine)
-        self._recorder: Recorder | None = None
-        self._log: KernelLog | None = None
+        self._film: Film | None = None
         self._marks: list[tuple[int, str]] = []
         self._start_s = time.monotonic()
 
@@ -68,8 +55,7 @@ class Watch:
         """Load the targets and start recording; raises ModuleRefused for a target."""
         for target in self._plan.targets:
             self._livepatch.load_target(target.path)
-        self._log = KernelLog(self._machine)
-        self._recorder = Recorder(self._machine, interval_ms=_INTERVAL_MS)
+        self._film = Film(self._machine, self._plan.name)
 
     @property
     def patch(self) -> Patch:
@@ -130,8 +116,6 @@ class Watch:
 
     def _result(self, outcome: CheckOutcome, error: ErrorFacts | None = None) -> RunResult:
         elapsed_s = time.monotonic() - self._start_s
-        timeline = self._timeline()
-        records = self._records()
         result = RunResult(
             id=self._plan.name,
             outcome=outcome,
@@ -140,45 +124,9 @@ class Watch:
             targets=tuple(target.name for target in self._plan.targets),
             absent=self._plan.absent,
             functions=self._plan.functions,
-            log=tuple(_log_line(record) for record in records if not record.text.startswith(_OWN)),
             error=error,
         )
-        if timeline is None:
+        if self._film is None:
             return result
-        name = self._plan.name
-        own = tuple(Mark(at_s=seconds(t_us, timeline), what=what) for t_us, what in self._marks)
-        marks = (*transition_marks(timeline, name), *own)
-        return result.model_copy(
-            update={
-                "phases": phases(timeline, name),
-                "marks": tuple(sorted(marks, key=lambda mark: mark.at_s)),
-                "tasks": task_histories(timeline),
-                "callbacks": callbacks(read_callbacks(records), timeline),
-            }
-        )
-
-    def _timeline(self) -> Timeline | None:
-        """Return what was recorded; of a guest that died, what had come until then."""
-        if self._recorder is None:
-            return None
-        try:
-            return self._recorder.stop()
-        except (KlpError, OSError):
-            LOGGER.debug("the recording of %s broke off", self._plan.name)
-        try:
-            return self._recorder.salvage()
-        except HarnessError:
-            return None
-
-    def _records(self) -> Sequence[KlogRecord]:
-        """Return the kernel's messages; a dead guest has none to give, its console log has."""
-        if self._log is None:
-            return ()
-        try:
-            return self._log.since_mark()
-        except (KlpError, OSError):
-            return ()
-
-
-def _log_line(record: KlogRecord) -> str:
-    return f"[{record.us / 1e6:12.6f}] {record.text}"
+        story = self._film.story(patch=self._plan.name, marks=self._marks)
+        return result.model_copy(update=story)

@@ -5,18 +5,21 @@ from __future__ import annotations
 
 import inspect
 import re
+import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import GuestPanic, KernelSplat, RaceShown, UsageError
+from harness.errors import GuestPanic, KernelSplat, KernelVerdict, RaceShown, UsageError
 from harness.kernel.vmlinux import read_vmlinux
+from harness.observe.film import Film
 from harness.races.stage import Stage, offered
+from harness.report.results import CheckOutcome, ErrorFacts, RunResult
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-    from harness.errors import KernelVerdict
     from harness.guest.machine import Machine
     from harness.kernel.kernel import Kernel
 
@@ -29,6 +32,7 @@ class Reproducer:
     with the race breaks, ``fixed_by`` the kernel commit that ended it, ``shows`` a regular
     expression for the splat that shows it, ``needs`` are options (CONFIG_...) and ``functions``
     are functions that the kernel has to have. ``chance``: it needs luck, so one trial tells little.
+    ``told``: each trial is recorded, and this is given what was seen; recording costs some time.
     """
 
     name: str
@@ -42,6 +46,7 @@ class Reproducer:
     functions: tuple[str, ...] = ()
     cpus: int = 2
     chance: bool = False
+    told: Callable[[RunResult], None] | None = None
 
     def check_kernel(self, kernel: Kernel) -> None:
         """Raise UsageError when the kernel lacks an option or a function that the race needs."""
@@ -51,7 +56,9 @@ class Reproducer:
                     f"{self.name} needs {symbol}, and kernel {kernel.version} is built without it",
                     hint="--kernel-config takes a fragment that turns it on",
                 )
-        known = read_vmlinux(kernel.vmlinux) if self.functions else None
+        # Without symbols (a packaged kernel) the load of the patch tells.
+        image = kernel.vmlinux if self.functions else None
+        known = read_vmlinux(image) if image is not None else None
         for name in self.functions:
             if known is not None and not known.named(name):
                 raise UsageError(
@@ -113,6 +120,14 @@ def perform(
     another failure. The guest is not to be used any more.
     """
     stage = Stage(machine, modules=modules, seed=seed)
+    if race.told is not None:
+        with _filmed(race, machine, race.told, seed=seed):
+            _perform(race, machine, stage)
+    else:
+        _perform(race, machine, stage)
+
+
+def _perform(race: Reproducer, machine: Machine, stage: Stage) -> None:
     offers: dict[str, Any] = {name: getattr(stage, name) for name in race.asks}
     try:
         race.steps(**offers)
@@ -124,3 +139,30 @@ def perform(
         if not race.recognises(error):
             raise
         raise RaceShown(error.message, details=error.details, artefacts=error.artefacts) from error
+
+
+@contextmanager
+def _filmed(
+    race: Reproducer, machine: Machine, told: Callable[[RunResult], None], *, seed: int
+) -> Iterator[None]:
+    """Record while the body runs, and tell what was seen, however it ends."""
+    start_s = time.monotonic()
+    film = Film(machine, race.name)
+    outcome, facts = CheckOutcome.NOT_SHOWN, None
+    try:
+        yield
+    except KernelVerdict as error:
+        outcome = CheckOutcome.SHOWN if isinstance(error, RaceShown) else CheckOutcome.FAILED
+        facts = ErrorFacts(
+            kind=type(error).__name__, fault="kernel", message=error.message, details=error.details
+        )
+        raise
+    finally:
+        result = RunResult(
+            id=f"{race.name}, seed {seed}",
+            outcome=outcome,
+            seconds=time.monotonic() - start_s,
+            module=race.name,
+            error=facts,
+        )
+        told(result.model_copy(update=film.story()))

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
+from harness.report.attempts import Attempt, HeldTask, MarkKind
 from harness.report.base import (
     CheckOutcome,
     ErrorFacts,
@@ -26,9 +27,10 @@ from harness.report.base import (
 from harness.report.mutants import Catch, MutantResult
 from harness.report.races import RaceHit, RaceResult
 from harness.report.rules import BehaviourResult, ClassifyResult, Leave, Switch
+from harness.report.verify import VerdictFacts, VerifyResult
 
 __all__ = [
-from harness.report.verify import VerdictFacts, VerifyResult
+    "Attempt",
     "BehaviourReport",
     "BehaviourResult",
     "BenchReport",
@@ -42,11 +44,13 @@ from harness.report.verify import VerdictFacts, VerifyResult
     "DoctorReport",
     "DoctorResult",
     "ErrorFacts",
+    "HeldTask",
     "HostFacts",
     "KernelFacts",
     "KernelReport",
     "KernelResult",
     "Mark",
+    "MarkKind",
     "MutantReport",
     "MutantResult",
     "Outcome",
@@ -115,6 +119,7 @@ class Callback(Model):
 class Phase(Model):
     """One transition: ``direction`` is where it went, ``end_s`` is None when it did not end."""
 
+    patch: str = ""
     direction: Literal["patching", "unpatching"]
     start_s: float
     end_s: float | None
@@ -142,14 +147,16 @@ class Mark(Model):
 
     at_s: float
     what: str
+    kind: MarkKind = MarkKind.NOTE
 
 
 class RunResult(ResultBase):
     """A livepatch module, loaded, watched and unloaded. ``id`` is the module's name.
 
     All times are seconds since recording began, by the guest's monotonic clock. ``phases`` names
-    the tasks that switched, ``tasks`` has the whole history of every task. ``targets`` were loaded
-    before it, ``absent`` are modules that it patches and of which no file was known.
+    the tasks that switched, ``tasks`` has the whole history of every task, ``attempts`` whom the
+    kernel could not switch; None: it does not tell. ``targets`` were loaded before it, ``absent``
+    are modules that it patches and of which no file was known.
     """
 
     module: str
@@ -160,6 +167,7 @@ class RunResult(ResultBase):
     marks: tuple[Mark, ...] = ()
     tasks: tuple[TaskHistory, ...] = ()
     callbacks: tuple[Callback, ...] = ()
+    attempts: tuple[Attempt, ...] | None = None
     log: tuple[str, ...] = ()
     error: ErrorFacts | None = None
 

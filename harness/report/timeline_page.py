@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Timelines as one HTML page that needs nothing else, and as an SVG drawing of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from harness.report import timeline_layout
+from harness.report.timeline_layout import lay_out
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from harness.report.results import RunResult
+
+_PAGE = "timeline.html.j2"
+_DRAWING = "timeline.svg.j2"
+_MOST_ROWS = 400
+
+
+@dataclass(frozen=True, kw_only=True)
+class Holder:
+    """A task that held a transition up: where, and in which attempts."""
+
+    tid: int
+    comm: str
+    where: str
+    first_s: float
+    last_s: float
+    attempts: int
+
+
+def timeline_page(title: str, facts: Mapping[str, str], results: Sequence[RunResult]) -> str:
+    """Return the page: a section for each result, with its drawing and what explains it.
+
+    ``facts`` are said of all of them, by name: the kernel, the accelerator.
+    """
+    return (
+        _environment()
+        .get_template(_PAGE)
+        .render(
+            title=title,
+            facts=facts,
+            sections=[
+                {
+                    "result": result,
+                    "drawing": timeline_svg(result, ident=f"t{number}"),
+                    "every_task": _every_task(result, f"a{number}"),
+                    "holders": holders(result),
+                }
+                for number, result in enumerate(results)
+            ],
+        )
+    )
+
+
+def timeline_svg(result: RunResult, *, ident: str = "t0", alone: bool = False) -> Markup | None:
+    """Return the drawing, to be put into a page or into a file; None when nothing was recorded.
+
+    ``ident`` tells the drawings of one page apart. ``alone``: no two tasks share a row.
+    """
+    drawing = lay_out(result, alone=alone)
+    if drawing is None:
+        return None
+    template = _environment().get_template(_DRAWING)
+    # Safe: the template escapes all that it is given.
+    return Markup(  # noqa: S704
+        template.render(name=result.id, drawing=drawing, ident=ident, at=timeline_layout)
+    )
+
+
+def holders(result: RunResult) -> tuple[Holder, ...]:
+    """Return who held the transitions up and where, those in a patched function first."""
+    found: dict[tuple[int, str, str], list[float]] = {}
+    for attempt in result.attempts or ():
+        for task in attempt.held:
+            where = f"in {task.function}()" if task.function else task.why
+            found.setdefault((task.tid, task.comm, where), []).append(attempt.at_s)
+    listed = [
+        Holder(
+            tid=tid,
+            comm=comm,
+            where=where,
+            first_s=times[0],
+            last_s=times[-1],
+            attempts=len(times),
+        )
+        for (tid, comm, where), times in found.items()
+    ]
+    return tuple(sorted(listed, key=lambda each: (not each.where.startswith("in "), each.first_s)))
+
+
+def _every_task(result: RunResult, ident: str) -> Markup | None:
+    """Return the drawing with a row for each task, where the other has fewer."""
+    short, long = lay_out(result), lay_out(result, alone=True)
+    if short is None or long is None or not len(short.rows) < len(long.rows) <= _MOST_ROWS:
+        return None
+    return timeline_svg(result, ident=ident, alone=True)
+
+
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("harness.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
