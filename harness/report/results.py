@@ -69,6 +69,9 @@ __all__ = [
     "TaskSwitch",
     "TestReport",
     "TestResult",
+    "VerdictFacts",
+    "VerifyReport",
+    "VerifyResult",
     "make_report",
     "read_report",
     "schema_text",
@@ -76,9 +79,6 @@ __all__ = [
 ]
 
 SCHEMA_VERSION: Literal[1] = 1
-    "VerdictFacts",
-    "VerifyReport",
-    "VerifyResult",
 
 
 class TestResult(ResultBase):
@@ -311,24 +311,6 @@ class MutantReport(_Report):
     results: tuple[MutantResult, ...] = ()
 
 
-Result = (
-    TestResult
-    | RunResult
-    | DoctorResult
-    | KernelResult
-    | BenchResult
-    | BehaviourResult
-    | ClassifyResult
-    | SelftestResult
-    | RaceResult
-    | MutantResult
-)
-Report = (
-    TestReport
-    | RunReport
-    | DoctorReport
-    | KernelReport
-    | BenchReport
 class VerifyReport(_Report):
     """``klp-harness verify``: one result for each check of each module.
 
@@ -341,11 +323,31 @@ class VerifyReport(_Report):
     runs: tuple[RunResult, ...] = ()
 
 
+Result = (
+    TestResult
+    | RunResult
+    | DoctorResult
+    | KernelResult
+    | BenchResult
+    | BehaviourResult
+    | ClassifyResult
+    | SelftestResult
+    | RaceResult
+    | MutantResult
+    | VerifyResult
+)
+Report = (
+    TestReport
+    | RunReport
+    | DoctorReport
+    | KernelReport
+    | BenchReport
     | BehaviourReport
     | ClassifyReport
     | SelftestReport
     | RaceReport
     | MutantReport
+    | VerifyReport
 )
 _REPORT: TypeAdapter[Report] = TypeAdapter(Annotated[Report, Field(discriminator="command")])
 
@@ -353,7 +355,6 @@ _REPORT: TypeAdapter[Report] = TypeAdapter(Annotated[Report, Field(discriminator
 def make_report(**fields: Any) -> Report:
     """Return the report of ``fields["command"]``; raises pydantic.ValidationError."""
     return _REPORT.validate_python(fields)
-    | VerifyResult
 
 
 def read_report(text: str) -> Report:
@@ -367,7 +368,6 @@ def to_json(report: Report) -> str:
 
 
 def schema_text() -> str:
-    | VerifyReport
     """Return the JSON Schema (2020-12) of what ``--json`` writes."""
     schema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
