@@ -52,6 +52,7 @@ typedef int (*job_function)(const struct request *request, struct text *reply);
 
 int job_read(const struct request *request, struct text *reply);
 int job_write(const struct request *request, struct text *reply);
+int job_create(const struct request *request, struct text *reply);
 int job_list(const struct request *request, struct text *reply);
 int job_stat(const struct request *request, struct text *reply);
 int job_stack(const struct request *request, struct text *reply);
@@ -73,6 +74,7 @@ int klog_share(void);
 struct text *output_line(void);
 struct text *output_reply(long long id);
 void output_end_reply(struct text *json, int error);
+void output_ready(void);
 void output_error(long long id, int error, const char *what);
 void output_whole_line(const char *line, size_t len);
 void output_flush(void);

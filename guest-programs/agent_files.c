@@ -17,6 +17,8 @@
 #define READ_DEFAULT	(1024 * 1024)
 #define READ_MOST	(64 * 1024 * 1024)
 #define PERMISSIONS	07777
+#define FOLDER_MODE	0755
+#define FILE_MODE	0644
 
 /* Append a file's content; returns a negative errno. */
 static int read_file(const char *path, size_t most, struct text *into, bool *truncated)
@@ -93,6 +95,41 @@ int job_write(const struct request *request, struct text *reply)
 		json_add_number(reply, "written", len);
 	if (close(fd) < 0 && !ret)
 		ret = -errno;
+	return ret;
+}
+
+/* Makes the folders that @path lies in; returns a negative errno. */
+static int make_folders(char *path)
+{
+	char *slash;
+
+	for (slash = path; (slash = strchr(slash + 1, '/'));) {
+		*slash = '\0';
+		if (mkdir(path, FOLDER_MODE) < 0 && errno != EEXIST)
+			return -errno;
+		*slash = '/';
+	}
+	return 0;
+}
+
+int job_create(const struct request *request, struct text *reply)
+{
+	const struct argument *text = &request->args[1];
+	char *path = request->args[0].text;
+	int ret;
+	int fd;
+
+	ret = make_folders(path);
+	if (ret)
+		return ret;
+	fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOCTTY, FILE_MODE);
+	if (fd < 0)
+		return -errno;
+	ret = write_all(fd, text->text, text->len);
+	if (close(fd) < 0 && !ret)
+		ret = -errno;
+	if (!ret)
+		json_add_number(reply, "written", text->len);
 	return ret;
 }
 

@@ -48,6 +48,17 @@ void output_whole_line(const char *line, size_t len)
 	output_write(line, len);
 }
 
+/* The first line: who has started an agent for later knows from it that it waits. */
+void output_ready(void)
+{
+	struct text *json = output_line();
+
+	json_begin(json, '{');
+	json_add_string(json, "event", "ready");
+	json_end_line(json);
+	output_flush();
+}
+
 struct text *output_reply(long long id)
 {
 	struct text *json = output_line();

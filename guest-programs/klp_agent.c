@@ -107,6 +107,7 @@ static const struct verb verbs[] = {
 	{ "hello", 0, 0, -1, NULL, serve_hello, "hello" },
 	{ "read", 1, 2, -1, job_read, NULL, "read PATH [MAX_BYTES]" },
 	{ "write", 2, 2, 1, job_write, NULL, "write PATH TEXT" },
+	{ "create", 2, 2, 1, job_create, NULL, "create PATH TEXT" },
 	{ "list", 1, 1, -1, job_list, NULL, "list DIR" },
 	{ "stat", 1, 1, -1, job_stat, NULL, "stat PATH" },
 	{ "insmod", 2, 2, -1, job_insmod, NULL, "insmod PATH PARAMS" },
@@ -269,7 +270,7 @@ static void learn_facts(void)
 	struct utsname name;
 
 	uname(&name);
-	strcpy(facts.release, name.release);
+	snprintf(facts.release, sizeof(facts.release), "%s", name.release);
 	facts.cpus_online = sysconf(_SC_NPROCESSORS_ONLN);
 	if (!read_short(AT_FDCWD, "/proc/sys/kernel/random/boot_id", facts.boot_id,
 			sizeof(facts.boot_id)))
@@ -333,6 +334,7 @@ int main(void)
 	mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD);
 	take_signals(&waiting);
 	learn_facts();
+	output_ready();
 	while (serve_round(&waiting))
 		;
 	output_flush();

@@ -83,7 +83,7 @@ static inline const char *proc_path(char path[static PROC_PATH], pid_t pid, cons
 	char *middle = path + PROC_PATH / 2;
 
 	*middle = '/';
-	strcpy(middle + 1, name);
+	memcpy(middle + 1, name, strlen(name) + 1);
 	return number_before(middle, pid);
 }
 

@@ -217,7 +217,7 @@ static struct patch *find_patch(const char *name)
 	patch = calloc(1, sizeof(*patch));
 	if (!patch)
 		fail(-ENOMEM, "livepatch");
-	strcpy(patch->name, name);
+	memcpy(patch->name, name, strlen(name) + 1);
 	patch->values[0] = ABSENT;
 	patch->values[1] = ABSENT;
 	patch->next = patches;

@@ -118,6 +118,12 @@ class Hello(_Message):
     monotonic_us: int
 
 
+class ReadyEvent(_Message):
+    """The agent has begun, and waits for requests."""
+
+    event: Literal["ready"]
+
+
 class LineEvent(_Message):
     """A line that a spawned program wrote."""
 
@@ -136,7 +142,7 @@ class ExitEvent(_Message):
     signal: int | None
 
 
-Event = LineEvent | ExitEvent
+Event = ReadyEvent | LineEvent | ExitEvent
 EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from harness.deadline import Deadline
 from harness.errors import LostConnection
 from harness.log import LOGGER
-from harness.wire import EVENT, ExitEvent, LineEvent, encode_request
+from harness.wire import EVENT, ExitEvent, LineEvent, ReadyEvent, encode_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -133,6 +133,8 @@ class AgentClient:
 
     def _take_event(self, message: Mapping[str, Any]) -> None:
         event = EVENT.validate_python(message)
+        if isinstance(event, ReadyEvent):
+            return
         with self._lock:
             output = self._spawned.setdefault(event.pid, SpawnedOutput())
             match event:

@@ -28,7 +28,13 @@ if TYPE_CHECKING:
     from harness.host.cache import Store
 
 READY_LINE = "klp-harness: guest is ready"
-IDLE_LINE = "klp-sshd: no connection is open"
+SSH_PORT = 22
+AGENT_PORT = 23
+_SSH_PLACE = f"0.0.0.0:{SSH_PORT}"
+_AGENT_PLACE = f"127.0.0.1:{AGENT_PORT}"
+IDLE_LINES = tuple(
+    f"klp-standby: no connection to {place} is open" for place in (_SSH_PLACE, _AGENT_PLACE)
+)
 GUEST_ADDRESS = "10.0.2.15"
 MODULE_DIR = "/lib/modules/klp"
 _CPIO_S = 60
@@ -56,10 +62,13 @@ mount -t sysfs sysfs /sys
 mount -t tmpfs tmpfs /tmp
 mount -t debugfs debugfs /sys/kernel/debug
 mount -t tracefs tracefs /sys/kernel/tracing
+cd /root
+export HOME=/root
 ip link set lo up
 ip link set eth0 up
 ip addr add {GUEST_ADDRESS}/24 dev eth0
-klp-sshd 22 /dev/kmsg dropbear -i -s -j -k -I 0 -r /etc/dropbear/host_key >/dev/null
+klp-standby {_AGENT_PLACE} /dev/kmsg klp-agent >/dev/null
+klp-standby {_SSH_PLACE} /dev/kmsg dropbear -i -s -k -I 0 -r /etc/dropbear/host_key >/dev/null
 echo "{READY_LINE}"
 """
 

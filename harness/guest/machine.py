@@ -18,9 +18,8 @@ from harness.errors import (
     ModuleRefused,
 )
 from harness.guest.agent import AgentClient, check_reply
-from harness.guest.initramfs import MODULE_DIR, READY_LINE
+from harness.guest.initramfs import AGENT_PORT, MODULE_DIR, READY_LINE
 from harness.guest.process import SpawnedProcess
-from harness.guest.programs import AGENT
 from harness.guest.ssh import Ran, SshSession, connect
 from harness.wire import (
     PROTOCOL_VERSION,
@@ -47,6 +46,8 @@ _AFTER_ALL = 1 << 62
 _CONNECT_S = 15.0
 _REQUEST_S = 15.0
 _UPLOAD_S = 30.0
+# A request is a line of at most 8 MiB, in which a byte may take three.
+_SENT_BY_REQUEST_MOST = 2 << 20
 _POLL_MS = 20
 # A request without an answer for this long makes us ask the agent whether it lives; without an
 # answer to that for as long as a slow guest may need, the guest hangs.
@@ -120,7 +121,7 @@ class Machine:
             pulse = self.hypervisor.pulse
             self._ssh = connect(port, self._keys, pulse=pulse, deadline=deadline)
             self.ssh_since_s = time.monotonic()
-            self._agent = AgentClient(self._ssh.start([AGENT], deadline), pulse)
+            self._agent = AgentClient(self._ssh.reach(AGENT_PORT, deadline), pulse)
         self.hello = Hello.model_validate(self._call("hello", deadline=deadline))
         if self.hello.protocol != PROTOCOL_VERSION:
             raise LostConnection(
@@ -210,16 +211,23 @@ class Machine:
             return known
         folder = f"{MODULE_DIR}/{len(self._uploaded)}"
         target = f"{folder}/{path.name}"
-        data = path.read_bytes()
-        ran = self.run(
-            ["sh", "-c", 'mkdir -p "$1" && cat >"$2"', "upload", folder, target],
-            stdin=data,
-            deadline=self.scaled(_UPLOAD_S),
-        )
-        if not ran.ok:
-            raise LostConnection(f"cannot copy {path} into the guest: {ran.stderr.strip()}")
+        self._store(folder, target, path.read_bytes())
         self._uploaded[identity] = target
         return target
+
+    def _store(self, folder: str, target: str, data: bytes) -> None:
+        """Write a new file; a program that does it would have to be started first."""
+        deadline = self.scaled(_UPLOAD_S)
+        if len(data) <= _SENT_BY_REQUEST_MOST:
+            text = data.decode(errors="surrogateescape")
+            self._ask("create", target, text, deadline=deadline)
+            return
+        script = 'mkdir -p "$1" && cat >"$2"'
+        ran = self.run(
+            ["sh", "-c", script, "upload", folder, target], stdin=data, deadline=deadline
+        )
+        if not ran.ok:
+            raise LostConnection(f"cannot write {target} in the guest: {ran.stderr.strip()}")
 
     # -- tasks, log, modules ------------------------------------------------------------------
 

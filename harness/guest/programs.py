@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from harness.host.cache import Store
 
-AGENT = "klp-agent"
 SAMPLER = "klp-sampler"
 _BUILD_S = 120
 

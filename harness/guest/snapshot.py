@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from harness.deadline import Deadline, wait_until
 from harness.errors import KlpError, LostConnection, QemuFailed
 from harness.guest.hypervisor import Hypervisor
-from harness.guest.initramfs import IDLE_LINE
+from harness.guest.initramfs import IDLE_LINES
 from harness.guest.machine import Machine
 from harness.log import LOGGER
 
@@ -141,12 +141,12 @@ def restored_guest(
 
 
 def _disconnect(machine: Machine) -> None:
-    """Disconnect, and wait until the guest has a server ready for its next connection."""
+    """Disconnect, and wait until the guest has servers ready for its next connection."""
     console = machine.hypervisor.console
     before = len(console.text())
     machine.disconnect()
     if not machine.hypervisor.pulse.wait(
-        lambda: IDLE_LINE in console.text()[before:],
+        lambda: all(line in console.text()[before:] for line in IDLE_LINES),
         machine.scaled(_QUIET_S),
         between=machine.hypervisor.check,
     ):

@@ -94,9 +94,14 @@ class SshSession:
         """Whether the connection still stands."""
         return self._transport.is_active()
 
-    def start(self, argv: Sequence[str], deadline: Deadline) -> Stream:
-        """Start a command without a terminal and return its streams."""
-        return Stream(self._execute(argv, deadline))
+    def reach(self, port: int, deadline: Deadline) -> Stream:
+        """Return a connection to a port of the guest's own loopback (RFC 4254, 7.2).
+
+        Raises LostConnection when nothing listens there.
+        """
+        channel = self._open(deadline, kind="direct-tcpip", to=(LOOPBACK, port))
+        channel.settimeout(None)
+        return Stream(channel)
 
     def run(
         self,
@@ -165,9 +170,13 @@ class SshSession:
         channel.settimeout(None)
         return channel
 
-    def _open(self, deadline: Deadline) -> paramiko.Channel:
+    def _open(
+        self, deadline: Deadline, *, kind: str = "session", to: tuple[str, int] | None = None
+    ) -> paramiko.Channel:
         try:
-            channel = self._transport.open_session(timeout=max(deadline.remaining_s, 0.001))
+            channel = self._transport.open_channel(
+                kind, to, to and (LOOPBACK, 0), timeout=max(deadline.remaining_s, 0.001)
+            )
         except _FAILURES as error:
             raise LostConnection(f"cannot open an SSH channel: {error}") from error
         channel.settimeout(max(deadline.remaining_s, 0.001))

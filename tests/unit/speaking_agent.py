@@ -103,7 +103,9 @@ class Agent:
 @contextlib.contextmanager
 def started(program: Path) -> Iterator[Agent]:
     with spawn([program], stdin=PIPE, stdout=PIPE) as child:
-        yield Agent(child)
+        agent = Agent(child)
+        assert agent.message() == {"event": "ready"}
+        yield agent
 
 
 def stuck(agent: Agent, fifo: Path, count: int = 1) -> list[int]:

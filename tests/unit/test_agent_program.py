@@ -127,6 +127,20 @@ def test_write_creates_no_file(agent: Agent, tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.parametrize("size", [0, 10, 3 << 18])
+def test_create_makes_the_file_and_its_folders(agent: Agent, tmp_path: Path, size: int) -> None:
+    """What comes is what was sent, whatever bytes it has; a file that is there is left alone."""
+    path = tmp_path / "one/two/file"
+    data = os.urandom(size)
+    text = data.decode(errors="surrogateescape")
+    assert agent.ask("create", path, text) == {"id": 1, "written": size, "errno": 0}
+    assert path.read_bytes() == data
+    assert path.stat().st_mode & 0o777 == 0o644
+    assert agent.ask("create", path, "other")["errno"] == errno.EEXIST
+    assert agent.ask("create", path / "below", "x")["errno"] == errno.ENOTDIR
+    assert path.read_bytes() == data
+
+
 def test_write_is_one_system_call(agent: Agent, fifo: Path) -> None:
     """sysfs takes each write(2) as a whole; a pipe keeps those up to PIPE_BUF in one piece too."""
     end = os.open(fifo, os.O_RDWR | os.O_NONBLOCK)

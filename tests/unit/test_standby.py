@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""klp-sshd: who serves a connection, and that what is said arrives. Its server here is a shell."""
+"""klp-standby: who serves a connection, and that what is said arrives. Its server is a shell."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ from tests.unit.speaking_agent import build, soon
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-IDLE = "klp-sshd: no connection is open\n"
+IDLE = "klp-standby: no connection to 127.0.0.1:{} is open\n"
 # Says who it is as soon as it begins, and then gives back what it hears.
 ECHO = ("sh", "-c", "echo $$; exec cat")
 
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.getbasetemp() / "guest-sshd"
-    build(folder, "klp-sshd")
-    return folder / "klp-sshd"
+    folder = tmp_path_factory.getbasetemp() / "guest-standby"
+    build(folder, "klp-standby")
+    return folder / "klp-standby"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Server:
-    """A running klp-sshd."""
+    """A running klp-standby."""
 
     pid: int
     port: int
     log: Path
 
     def idle_lines(self) -> int:
-        return self.log.read_text().count(IDLE)
+        return self.log.read_text().count(IDLE.format(self.port))
 
     def children(self) -> list[int]:
         text = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
@@ -59,7 +59,7 @@ def served(program: Path, folder: Path, command: Sequence[str]) -> Iterator[Serv
         port = probe.getsockname()[1]
     log = folder / "log"
     log.touch()
-    started = run([program, str(port), log, *command], deadline=soon())
+    started = run([program, f"127.0.0.1:{port}", log, *command], deadline=soon())
     server = Server(pid=int(started.stdout), port=port, log=log)
     try:
         yield server

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Gives each connection to an SSH server that has started before it came.
+ * Gives each connection to a server that has started before it came.
  *
- *	klp-sshd PORT LOG SERVER [ARGUMENT]...
+ *	klp-standby ADDRESS:PORT LOG SERVER [ARGUMENT]...
  *
  * SERVER serves one connection on its standard input and output, as from
- * inetd. One that has begun, and waits for its client, is kept whenever no
- * connection is open. So a saved guest holds a server that is ready, and none
- * of its clones has to start one, which is most of the work of a first
- * connection under emulation.
+ * inetd, and says something as soon as it begins. One that has begun, and waits
+ * for its client, is kept whenever no connection is open. So a saved guest holds
+ * a server that is ready, and none of its clones has to start one, which is most
+ * of the work of a first connection under emulation.
  *
  * Says its process id and ends when it listens; a child goes on in the
  * background. That writes a line to LOG when no connection is open any more and
@@ -30,7 +30,7 @@
 #define BACKLOG		8
 #define USAGE_EXIT	2
 #define EXEC_EXIT	127
-#define IDLE_LINE	"<6>klp-sshd: no connection is open\n"
+#define IDLE_LINE	"<6>klp-standby: no connection to %s is open\n"
 
 /* What one side has said and the other has not taken yet. */
 struct flow {
@@ -50,6 +50,7 @@ struct session {
 };
 
 static struct session sessions[MOST_SESSIONS];
+static const char *place;	/* ADDRESS:PORT, as it was given */
 static const char *log_path;
 static char **server_argv;
 static int spare = -1;		/* our end of the server that waits */
@@ -79,12 +80,27 @@ static int start_server(void)
 	return ends[0];
 }
 
-static int listen_on(long long port)
+static bool parse_place(const char *text, struct sockaddr_in *address)
 {
-	struct sockaddr_in address = {
-		.sin_family = AF_INET,
-		.sin_port = htons(port),
-	};
+	const char *colon = strchr(text, ':');
+	char host[INET_ADDRSTRLEN];
+	long long port;
+
+	if (!colon || (size_t)(colon - text) >= sizeof(host))
+		return false;
+	memcpy(host, text, colon - text);
+	host[colon - text] = '\0';
+	if (inet_pton(AF_INET, host, &address->sin_addr) != 1)
+		return false;
+	if (!parse_number(colon + 1, 65535, &port))
+		return false;
+	address->sin_family = AF_INET;
+	address->sin_port = htons(port);
+	return true;
+}
+
+static int listen_at(const struct sockaddr_in *address)
+{
 	int yes = 1;
 	int fd;
 
@@ -92,8 +108,8 @@ static int listen_on(long long port)
 	if (fd < 0)
 		err(1, "socket");
 	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes)) ||
-	    bind(fd, (struct sockaddr *)&address, sizeof(address)) || listen(fd, BACKLOG))
-		err(1, "port %lld", port);
+	    bind(fd, (const struct sockaddr *)address, sizeof(*address)) || listen(fd, BACKLOG))
+		err(1, "%s", place);
 	return fd;
 }
 
@@ -184,10 +200,13 @@ static void serve(struct session *session)
 static void tell_idle(void)
 {
 	int log = open(log_path, O_WRONLY | O_APPEND | O_CLOEXEC);
+	char line[128];
 
 	if (log < 0)
 		return;
-	write_all(log, IDLE_LINE, strlen(IDLE_LINE));
+	/* Not dprintf(3), which seeks first: /dev/kmsg refuses that. */
+	snprintf(line, sizeof(line), IDLE_LINE, place);
+	write_all(log, line, strlen(line));
 	close(log);
 }
 
@@ -257,14 +276,15 @@ static void go_to_background(void)
 int main(int argc, char **argv)
 {
 	struct pollfd polled[2 + MOST_SESSIONS * 4];
-	long long port;
+	struct sockaddr_in address = {};
 	int listening;
 
-	if (argc < 4 || !parse_number(argv[1], 65535, &port))
-		errx(USAGE_EXIT, "usage: klp-sshd PORT LOG SERVER [ARGUMENT]...");
+	if (argc < 4 || !parse_place(argv[1], &address))
+		errx(USAGE_EXIT, "usage: klp-standby ADDRESS:PORT LOG SERVER [ARGUMENT]...");
+	place = argv[1];
 	log_path = argv[2];
 	server_argv = argv + 3;
-	listening = listen_on(port);
+	listening = listen_at(&address);
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGCHLD, SIG_IGN);
 	go_to_background();
