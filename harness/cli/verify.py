@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -39,6 +41,7 @@ from harness.report.verify_story import tell_verdict
 from harness.verify import (
     Check,
     CheckResult,
+    Code,
     LoadProfile,
     Verdict,
     VerifyRequest,
@@ -47,11 +50,15 @@ from harness.verify import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from harness.host.accel import AccelChoice
+    from harness.kernel.kernel import Kernel
     from harness.report.results import RunResult
 
 _CPUS = 2
+_DEBUG = "debug"
+_DEBUG_SLOWER = 4
 
 
 @guarded
@@ -91,6 +98,10 @@ def verify(
             help="Load that the patch comes and goes under. Repeatable; default: all of them."
         ),
     ] = None,
+    scene: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Play this scene only: idle, cycles... Repeatable."),
+    ] = None,
     within: Annotated[
         float,
         typer.Option(
@@ -118,70 +129,174 @@ def verify(
     """Verify livepatches: is each safe to load, to run under load, to upgrade, to take back?"""
     if html_file is not None and not html_file.parent.is_dir():
         raise UsageError(f"the folder {html_file.parent} for {html_file.name} does not exist")
+    wanted = _Wanted(
+        modules=tuple(module),
+        targets=tuple(target or ()),
+        replaces=tuple(replaces or ()),
+        settings={
+            "params": _params(param),
+            "check": check,
+            "load": tuple(load or ()),
+            "scenes": tuple(scene or ()),
+            "thorough": thorough,
+            "cycles": cycles,
+            "within_s": within,
+            "check_timeout_s": check_timeout,
+        },
+    )
     with Invocation("verify", json_file=json_file, junit_file=junit_file) as invocation:
-        terminal = invocation.terminal
         choice = prepare_accel(invocation, accel)
+        page = _Page(invocation, describe_accel(choice), html_file)
         asked = KernelAsked(
             spec=kernel, sha256=sha256, fragments=tuple(kernel_config or ()), patches=patch or ()
         )
         made = prepare_kernel(invocation, asked)
-        finder = ModuleFinder(terminal, made)
-        patches, beside = _find(finder, module)
-        requests = [
+        _verify_on(invocation, choice, made, wanted, page)
+        if thorough:
+            debug = replace(asked, fragments=(*asked.fragments, _DEBUG))
+            _verify_again(invocation, choice, debug, wanted, page)
+    return invocation.exit_code
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Wanted:
+    """What was asked for, before it is built for a kernel."""
+
+    modules: tuple[str, ...]
+    targets: tuple[str, ...]
+    replaces: tuple[str, ...]
+    settings: Mapping[str, Any]
+
+    def requests(self, finder: ModuleFinder) -> list[VerifyRequest]:
+        patches, beside = _find(finder, self.modules)
+        return [
             VerifyRequest(
                 module=path,
-                targets=(*_files(finder, target), *beside),
-                replaces=_files(finder, replaces),
-                params=_params(param),
-                check=check,
-                load=tuple(load or ()),
-                thorough=thorough,
-                cycles=cycles,
-                within_s=within,
-                check_timeout_s=check_timeout,
+                targets=(*_files(finder, self.targets), *beside),
+                replaces=_files(finder, self.replaces),
+                **self.settings,
             )
             for path in patches
         ]
-        terminal.print(f"kernel       {made.describe()}", f"accelerator  {describe_accel(choice)}")
-        guests = guests_at_a_time(choice)
-        verdicts: list[VerdictFacts] = []
-        runs: list[RunResult] = []
-        invocation.more |= {"verdicts": verdicts, "runs": runs}
-        with run_session(
-            choice,
-            cpus=_CPUS,
-            fresh=Fresh.SNAPSHOT,
-            name="verify",
-            guests=guests,
-            keep=lambda: any(facts.outcome != "passed" for facts in verdicts),
-        ) as session:
-            for request in requests:
-                with terminal.progress() as progress:
-                    progress.stage(f"{request.module.stem}: {guests} guests at a time")
-                    verdict = verify_patch(
-                        request,
-                        kernel=made,
-                        session=session,
-                        samples=finder.samples,
-                        guests=guests,
-                        on_check=lambda check: progress.stage(_line(check)),
-                    )
-                results = results_of(verdict)
-                facts = _facts(verdict, request.module)
-                verdicts.append(facts)
-                runs += verdict.runs
-                invocation.results += results
-                tell_verdict(terminal, facts, results)
-                if html_file is not None:
-                    page = verify_page(
-                        verdicts,
-                        [each for each in invocation.results if isinstance(each, VerifyResult)],
-                        runs,
-                        kernel=made.describe(),
-                        accelerator=describe_accel(choice),
-                    )
-                    _write(html_file, page)
-    return invocation.exit_code
+
+    def files(self) -> list[str]:
+        """Return what is named as a built file, which suits one kernel only."""
+        return [
+            name
+            for name in (*self.modules, *self.targets, *self.replaces)
+            if Path(name).expanduser().is_file()
+        ]
+
+
+class _Page:
+    """What the report has beside the results, and the HTML page, which grows with each module."""
+
+    def __init__(self, invocation: Invocation, accelerator: str, path: Path | None) -> None:
+        self.verdicts: list[VerdictFacts] = []
+        self.runs: list[RunResult] = []
+        self._invocation = invocation
+        self._accelerator = accelerator
+        self._path = path
+        invocation.more |= {"verdicts": self.verdicts, "runs": self.runs}
+
+    @property
+    def keep(self) -> bool:
+        """Whether a guest's logs are worth keeping."""
+        return any(facts.outcome != CheckResult.PASSED for facts in self.verdicts)
+
+    def write(self) -> None:
+        """Write the page as far as it is known; raises UsageError."""
+        if self._path is None:
+            return
+        results = [each for each in self._invocation.results if isinstance(each, VerifyResult)]
+        kernels = "; ".join(kernel.describe() for kernel in self._invocation.kernels)
+        text = verify_page(
+            self.verdicts, results, self.runs, kernel=kernels, accelerator=self._accelerator
+        )
+        try:
+            self._path.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise UsageError(f"cannot write {self._path}: {error.strerror}") from error
+
+
+def _verify_on(
+    invocation: Invocation,
+    choice: AccelChoice,
+    kernel: Kernel,
+    wanted: _Wanted,
+    page: _Page,
+    *,
+    on: str = "",
+) -> None:
+    """Verify all modules on one kernel; ``on`` tells it from another in the report."""
+    terminal = invocation.terminal
+    finder = ModuleFinder(terminal, kernel)
+    requests = wanted.requests(finder)
+    terminal.print(f"kernel       {kernel.describe()}", f"accelerator  {describe_accel(choice)}")
+    guests = guests_at_a_time(choice)
+    with run_session(
+        choice,
+        cpus=_CPUS,
+        fresh=Fresh.SNAPSHOT,
+        name="verify",
+        # Deadlines are scaled by it: a kernel that checks itself is several times slower.
+        guests=guests * _DEBUG_SLOWER if on else guests,
+        keep=lambda: page.keep,
+    ) as session:
+        for request in requests:
+            with terminal.progress() as progress:
+                progress.stage(f"{request.module.stem}: {guests} guests at a time")
+                verdict = verify_patch(
+                    request,
+                    kernel=kernel,
+                    session=session,
+                    samples=finder.samples,
+                    guests=guests,
+                    on_check=lambda check: progress.stage(_line(check)),
+                )
+            verdict = dataclasses.replace(verdict, module=verdict.module + on)
+            results = results_of(verdict)
+            facts = _facts(verdict, request.module)
+            page.verdicts.append(facts)
+            page.runs += [
+                run.model_copy(update={"id": run.id.replace("/", f"{on}/", 1)})
+                for run in verdict.runs
+            ]
+            invocation.results += results
+            tell_verdict(terminal, facts, results)
+            page.write()
+
+
+def _verify_again(
+    invocation: Invocation,
+    choice: AccelChoice,
+    asked: KernelAsked,
+    wanted: _Wanted,
+    page: _Page,
+) -> None:
+    """Verify on a kernel with lockdep and KASAN what can be built for it."""
+    files = wanted.files()
+    if files:
+        why = (
+            f"{Path(files[0]).name} is built for the other kernel: give the folder of its sources "
+            "to have it verified with lockdep and KASAN too"
+        )
+        for facts in list(page.verdicts):
+            invocation.results.append(
+                VerifyResult(
+                    id="debug-kernel",
+                    outcome=CheckOutcome.NOT_RUN,
+                    seconds=0.0,
+                    module=facts.module,
+                    code=Code.NOT_RUN.value,
+                    detail=why,
+                )
+            )
+        invocation.terminal.note(why)
+        page.write()
+        return
+    kernel = prepare_kernel(invocation, asked)
+    _verify_on(invocation, choice, kernel, wanted, page, on=f" ({_DEBUG})")
 
 
 def results_of(verdict: Verdict) -> list[VerifyResult]:
@@ -200,13 +315,6 @@ def results_of(verdict: Verdict) -> list[VerifyResult]:
         )
         for check in verdict.checks
     ]
-
-
-def _write(path: Path, page: str) -> None:
-    try:
-        path.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror}") from error
 
 
 def _facts(verdict: Verdict, path: Path) -> VerdictFacts:

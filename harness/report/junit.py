@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
-from harness.report.results import CheckOutcome, Outcome, RunResult
+from harness.report.results import CheckOutcome, Outcome, RunResult, VerifyResult
 
 if TYPE_CHECKING:
     from harness.report.results import Report, Result
@@ -98,6 +98,9 @@ def _words(result: Result) -> tuple[str, str]:
             return "", ""
         return result.error.message, "\n".join(result.error.details)
     detail = getattr(result, "detail", None) or ""
+    if isinstance(result, VerifyResult):
+        more = (f"[{result.code}]", result.advice or "", *result.lines, *result.evidence)
+        return detail, "\n".join((detail, *filter(None, more)))
     return detail.partition("\n")[0], detail
 
 

@@ -87,7 +87,7 @@ def _verify(
     on_check: Callable[[Check], None],
 ) -> Verdict:
     start_s = time.monotonic()
-    case = read_case(request, samples)
+    case = read_case(request, kernel, samples)
     checks = list(
         host_checks(
             case.info,
@@ -101,7 +101,9 @@ def _verify(
         on_check(check)
     runs: list[RunResult] = []
     troubles: list[HarnessError] = []
-    plots = plots_for(case)
+    refused = any(check.outcome is CheckResult.FAILED for check in checks)
+    # What the kernel will not take is shown once, and not in every scene.
+    plots = plots_for(case)[:1] if refused else plots_for(case)
     places = {plot.name: number for number, plot in enumerate(plots)}
     played: list[Played] = []
     for each in Battery(case, session, kernel, plots, guests=guests).play():

@@ -179,6 +179,8 @@ def not_reached(played: Played) -> tuple[Check, ...]:
         why = f"the harness failed: {played.error.message}"
     elif failed is not None:
         why = f"{failed.id} failed"
+    elif played.notes.checks and played.notes.checks[-1].outcome is CheckResult.NOT_RUN:
+        why = played.notes.checks[-1].detail
     else:
         why = "the patch does not come and go as it should in an idle guest"
     return tuple(

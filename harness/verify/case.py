@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 from harness.errors import UsageError
 from harness.kernel.elf import read_module
-from harness.observe.plan import Plan, Target, objects_of, plan_module
+from harness.observe.plan import Plan, Target, plan_module
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
     from harness.kernel.elf import ModuleInfo
+    from harness.kernel.kernel import Kernel
     from harness.verify.request import VerifyRequest
 
 VMLINUX = "vmlinux"
@@ -33,6 +34,7 @@ class Case:
     targets: tuple[ModuleInfo, ...]
     older: tuple[Plan, ...]
     samples: Mapping[str, Path]
+    kernel: Kernel
 
     @property
     def name(self) -> str:
@@ -51,7 +53,7 @@ class Case:
         return any(target.name in self.info.depends for target in self.plan.targets)
 
 
-def read_case(request: VerifyRequest, samples: Mapping[str, Path]) -> Case:
+def read_case(request: VerifyRequest, kernel: Kernel, samples: Mapping[str, Path]) -> Case:
     """Return the case of a request.
 
     A target that is not given is taken from the samples when they have one of that name. Raises
@@ -83,12 +85,8 @@ def read_case(request: VerifyRequest, samples: Mapping[str, Path]) -> Case:
         targets=targets,
         older=tuple(older),
         samples=samples,
+        kernel=kernel,
     )
-
-
-def objects_wanted(path: Path) -> tuple[str, ...]:
-    """Return the modules that a livepatch patches or needs; raises UsageError."""
-    return objects_of(read_module(path))
 
 
 def module_name(path: Path) -> str:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 CPUS = 1
 _WARM_UP = 5
 _COUNTS = 5
-_BUDGET_S = 45.0
+_BUDGET_S = 30.0
 _THOROUGH_BUDGET_S = 900.0
 _LEAST_CYCLES = 6
 # What is on lists for later is given back first, or it would count as in use.
@@ -66,6 +66,9 @@ def many_times(scene: Scene) -> None:
         if left:
             raise Failed(Code.LEFT_BEHIND, f"after {done} cycles {left[0]}", lines=left)
     with scene.step("leaks") as step:
+        if scene.case.kernel.config.enabled("KASAN"):
+            step.skip("this kernel's KASAN keeps what was freed: nothing can be counted")
+            return
         if len(counts) < 3:
             step.skip(f"{done} cycles are too few to tell a leak from a step")
             return

@@ -61,7 +61,7 @@ def host_checks(
     for problem in problems:
         if problem.code in _NOT_ASKED:
             raise UsageError(problem.sentence, hint=problem.hint)
-    image = read_vmlinux(kernel.vmlinux)
+    image = read_vmlinux(kernel.vmlinux) if kernel.vmlinux is not None else None
     return (
         Check(
             id="file",
@@ -117,12 +117,12 @@ def _symbols(problems: Sequence[Problem]) -> Check:
     )
 
 
-def _relocations(info: ModuleInfo, image: Vmlinux, targets: Sequence[ModuleInfo]) -> Check:
+def _relocations(info: ModuleInfo, image: Vmlinux | None, targets: Sequence[ModuleInfo]) -> Check:
     """Judge the symbols that the livepatch core resolves (module-elf-format.rst)."""
     known = {target.name: target.symbols for target in targets}
     later: list[str] = []
     for symbol in info.klp_symbols:
-        if symbol.object == VMLINUX:
+        if symbol.object == VMLINUX and image is not None:
             count = len(image.named(symbol.name))
         elif symbol.object in known:
             count = len(known[symbol.object].get(symbol.name, ()))
@@ -148,12 +148,15 @@ def _relocations(info: ModuleInfo, image: Vmlinux, targets: Sequence[ModuleInfo]
     detail = f"{count} livepatch relocations resolve" if count else "no livepatch relocations"
     if later:
         detail = f"{count - len(later)} of {count} livepatch relocations resolve, the others when "
-        detail += f"their module comes ({', '.join(later[:3])})"
+        detail += f"their object is at hand ({', '.join(later[:3])})"
     return Check(id="relocations", outcome=CheckResult.PASSED, detail=detail)
 
 
 def _functions(
-    info: ModuleInfo, problems: Sequence[Problem], image: Vmlinux, targets: Sequence[ModuleInfo]
+    info: ModuleInfo,
+    problems: Sequence[Problem],
+    image: Vmlinux | None,
+    targets: Sequence[ModuleInfo],
 ) -> Check:
     found = _first(problems, "functions")
     if found is not None:
@@ -191,7 +194,9 @@ def _functions(
     )
 
 
-def _is_init(image: Vmlinux, function: PatchedFunction) -> bool:
+def _is_init(image: Vmlinux | None, function: PatchedFunction) -> bool:
+    if image is None:
+        return False  # a packaged kernel comes without its symbols
     bounds = [image.named(name) for name in ("_sinittext", "_einittext")]
     symbols = image.named(function.name)
     if not all(bounds) or not symbols:

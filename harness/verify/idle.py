@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from harness.deadline import Deadline
 from harness.livepatch.blockers import parse_stack, patched_function_on
 from harness.verify.looks import functions_of, look, read_hooks
 from harness.verify.recorded import recorded
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 _STACK = re.compile(r"^==> /proc/\d+/task/(\d+)/stack <==\n((?:\[<.*\n?)*)", re.MULTILINE)
 _AFTERMATH_S = 3.0
 _FIRST_HOLD_S = 1.0
+_GOES_S = 3.0
+_LOOK_S = 0.5
 
 
 def come_and_go(scene: Scene) -> None:
@@ -61,7 +64,7 @@ def come_and_go(scene: Scene) -> None:
             marks("disabled")
             scene.tell_slow(step, scene.disable(patch), "all tasks were switched back")
     with scene.step("restored") as step:
-        patch.wait_gone(scene.machine.scaled(scene.within_s))
+        patch.wait_gone(Deadline.after(scene.within_s))
         restored(scene, before)
         step.detail = "no function is redirected any more"
     _behave(scene, "check-after", When.AFTER)
@@ -139,7 +142,7 @@ def _behave(scene: Scene, name: str, when: When) -> None:
 
 
 def _nothing_left(scene: Scene, before: Look) -> None:
-    lines = look(scene.machine).beyond(before)
+    lines = left_after_a_while(scene, before)
     if lines:
         raise Failed(
             Code.LEFT_BEHIND,
@@ -147,6 +150,16 @@ def _nothing_left(scene: Scene, before: Look) -> None:
             advice="undo in post_unpatch or in the exit function what pre_patch or init did",
             lines=lines,
         )
+
+
+def left_after_a_while(scene: Scene, before: Look) -> tuple[str, ...]:
+    """Return what is not as it was before; what goes by itself in a moment is given the time."""
+    deadline = scene.machine.scaled(_GOES_S)
+    while True:
+        lines = look(scene.machine).beyond(before)
+        if not lines or deadline.expired:
+            return lines
+        scene.hold(_LOOK_S)
 
 
 def _who_would_hold(scene: Scene) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from harness.errors import UsageError
 from harness.verify import cycles, idle, loaded, orders, replacing, tracing, turning
 from harness.verify.battery import Plot
 from harness.verify.request import LoadProfile
@@ -23,8 +24,19 @@ _TOGETHER = (
 
 
 def plots_for(case: Case) -> tuple[Plot, ...]:
-    """Return the scenes in the order in which reports show them; the first ones begin first."""
-    return tuple(_plots(case))
+    """Return the scenes in the order in which reports show them; the first ones begin first.
+
+    Raises UsageError when one is asked for that this case does not have.
+    """
+    plots = tuple(_plots(case))
+    wanted = case.request.scenes
+    for name in wanted:
+        if not any(plot.name.startswith(name) for plot in plots):
+            raise UsageError(
+                f"{case.name} has no scene {name}",
+                hint=f"it has {', '.join(plot.name for plot in plots)}",
+            )
+    return tuple(p for p in plots if not wanted or any(p.name.startswith(n) for n in wanted))
 
 
 def _plots(case: Case) -> Iterator[Plot]:

@@ -21,7 +21,7 @@ _SIGKILL = 9
 _FORK_STORMS = 2
 _HOGS = 2
 _CALLERS = 2
-CHURNED = "klp_target_twins"
+CHURNED = ("klp_target_twins", "klp_target_notrace")
 
 _HOG = "echo ready; while :; do :; done"
 # Takes most of what is free, writes it, and gives it back: the kernel has to reclaim meanwhile.
@@ -40,20 +40,6 @@ echo ready
 while :; do
     insmod "$1" 2>/dev/null
     rmmod "$2" 2>/dev/null
-done
-"""
-# Arguments: files to read, again and again. What blocks has been left out before.
-_READ = """
-echo ready
-while :; do
-    cat "$@" >/dev/null 2>&1
-done
-"""
-# Arguments: the user's script.
-_CALL = """
-echo ready
-while :; do
-    "$1" during >/dev/null 2>&1 </dev/null
 done
 """
 
@@ -100,17 +86,17 @@ def under_load(
     *,
     samples: Mapping[str, Path],
     files: Sequence[str] = (),
-    script: str | None = None,
+    taken: Sequence[str] = (),
 ) -> Iterator[Load]:
     """Run these loads while the body does.
 
-    ``files`` are read all the time by the load of system calls, and ``script``, the path of the
-    user's check in the guest, is called.
+    ``files`` are read all the time by the load of system calls; ``taken`` are modules that may not
+    come and go.
     """
     load = Load(machine)
     try:
         for profile in profiles:
-            _start(load, profile, machine, samples, files, script)
+            _start(load, profile, machine, samples, files, taken)
         yield load
     finally:
         load.stop()
@@ -122,23 +108,20 @@ def _start(
     machine: Machine,
     samples: Mapping[str, Path],
     files: Sequence[str],
-    script: str | None,
+    taken: Sequence[str],
 ) -> None:
     match profile:
         case LoadProfile.FORKS:
             for _ in range(_FORK_STORMS):
                 load.start(profile, "klp-storm")
         case LoadProfile.SYSCALLS:
-            load.start(profile, "klp-syscall", "hammer")
             for _ in range(_CALLERS):
-                if files:
-                    load.shell(profile, _READ, *files)
-                if script is not None:
-                    load.shell(profile, _CALL, script)
+                load.start(profile, "klp-calls", *files)
         case LoadProfile.CPU:
             for _ in range(_HOGS):
                 load.shell(profile, _HOG)
         case LoadProfile.MEMORY:
             load.shell(profile, _PRESSURE)
         case LoadProfile.MODULES:
-            load.shell(profile, _CHURN, machine.upload(samples[CHURNED]), CHURNED)
+            name = next(each for each in CHURNED if each not in taken)
+            load.shell(profile, _CHURN, machine.upload(samples[name]), name)

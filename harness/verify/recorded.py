@@ -6,20 +6,14 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from harness.errors import HarnessError, KlpError
-from harness.livepatch.callbacks import read_callbacks
-from harness.livepatch.kernel_log import KernelLog
-from harness.livepatch.recorder import Recorder
-from harness.log import LOGGER
-from harness.observe.history import callbacks, phases, seconds, task_histories, transition_marks
-from harness.report.results import CheckOutcome, Mark, RunResult
+from harness.observe.film import Film
+from harness.report.results import CheckOutcome, RunResult
+from harness.verify.verdict import CheckResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from harness.verify.scene import Scene
-
-_INTERVAL_MS = 20
 
 
 @contextlib.contextmanager
@@ -28,8 +22,7 @@ def recorded(scene: Scene) -> Iterator[Callable[[str], None]]:
 
     What was recorded is noted also when a step in the body ends the scene.
     """
-    log = KernelLog(scene.machine)
-    recorder = Recorder(scene.machine, interval_ms=_INTERVAL_MS)
+    film = Film(scene.machine, scene.name)
     moments: list[tuple[int, str]] = []
 
     def mark(what: str) -> None:
@@ -38,37 +31,16 @@ def recorded(scene: Scene) -> Iterator[Callable[[str], None]]:
     try:
         yield mark
     finally:
-        _note(scene, recorder, log, moments)
-
-
-def _note(scene: Scene, recorder: Recorder, log: KernelLog, moments: list[tuple[int, str]]) -> None:
-    name = scene.case.name
-    try:
-        timeline = recorder.stop()
-    except (KlpError, OSError):
-        try:
-            timeline = recorder.salvage()
-        except HarnessError:
-            LOGGER.debug("nothing was recorded of %s", scene.name)
-            return
-    try:
-        records = log.since_mark()
-    except (KlpError, OSError):
-        records = []
-    marks = [Mark(at_s=seconds(t_us, timeline), what=what) for t_us, what in moments]
-    marks += transition_marks(timeline, name)
-    scene.notes.runs.append(
-        RunResult(
-            id=f"{name}/{scene.name}",
-            outcome=CheckOutcome.PASSED,
-            seconds=seconds(timeline.end_us, timeline),
-            module=str(scene.case.plan.path),
-            targets=tuple(target.name for target in scene.case.plan.targets),
-            absent=scene.case.plan.absent,
-            functions=scene.case.plan.functions,
-            phases=phases(timeline, name),
-            marks=tuple(sorted(marks, key=lambda each: each.at_s)),
-            tasks=task_histories(timeline),
-            callbacks=callbacks(read_callbacks(records), timeline),
+        failed = any(check.outcome is CheckResult.FAILED for check in scene.notes.checks)
+        plan = scene.case.plan
+        run = RunResult(
+            id=f"{scene.case.name}/{scene.name}",
+            outcome=CheckOutcome.FAILED if failed else CheckOutcome.PASSED,
+            seconds=0.0,
+            module=str(plan.path),
+            targets=tuple(target.name for target in plan.targets),
+            absent=plan.absent,
+            functions=plan.functions,
         )
-    )
+        story = film.story(patch=scene.case.name, marks=moments)
+        scene.notes.runs.append(run.model_copy(update=story))

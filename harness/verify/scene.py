@@ -8,6 +8,8 @@ reached is told as not run.
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
 
 _SLICE_S = 2.0
 _TCG_SCALE = 2.0
-_LOAD_S = 60.0
+_LOAD_S = 30.0
 # The kernel's fake signal comes after 15 rounds of a second; a patch that needs it is slow.
 _SLOW_S = 10.0
 _DETAIL_LINES = 40
@@ -127,10 +129,11 @@ class Scene:
     # -- steps --------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def step(self, name: str) -> Iterator[Step]:
+    def step(self, name: str, *, soft: Code | None = None) -> Iterator[Step]:
         """Make a check of the body: it passes unless the body raises or says otherwise.
 
-        Raises SceneEnded when it failed, and HarnessError as it is.
+        With ``soft``, what comes after the patch was loaded is a warning of that code, and counts
+        for nothing else. Raises SceneEnded when it failed, and HarnessError as it is.
         """
         self.check_stop()
         step = Step(id=name)
@@ -151,8 +154,12 @@ class Scene:
             step.outcome, step.code = CheckResult.FAILED, Code.WRITE_REFUSED
             where = f" of {error.filename}" if error.filename else ""
             step.detail = f"the kernel refused an access{where}: {errno_text(error.errno or 0)}"
+        ended = step.outcome is CheckResult.FAILED
+        if ended and soft is not None and step.code in _SOFT:
+            step.warn(soft, step.detail, _ADVICE[soft], step.lines)
+            self.notes.splat = None
         self._note(step, time.monotonic() - start_s)
-        if step.outcome is CheckResult.FAILED:
+        if ended:
             raise SceneEnded
 
     def check_stop(self) -> None:
@@ -251,10 +258,20 @@ class Scene:
             )
             if not outcome.errno:
                 return time.monotonic() - start_s
+            if outcome.errno != errno.ETIMEDOUT:
+                raise OSError(outcome.errno, os.strerror(outcome.errno), patch.path)
             if deadline.expired:
-                # Raises, with who holds it.
-                patch.wait_complete(Deadline.after(0.0))
+                self._judge_late(patch, limit_s)
                 return time.monotonic() - start_s
+
+    def _judge_late(self, patch: Patch, limit_s: float) -> None:
+        """Raise TransitionTimeout with who holds the transition, unless it has ended just now."""
+        try:
+            patch.wait_complete(Deadline.after(0.0))
+        except TransitionTimeout as error:
+            # The patch's own wait was no longer than a look.
+            said = error.message.replace("within 0 s", f"within {limit_s:.0f} s")
+            raise TransitionTimeout(said, details=error.details) from error
 
     def disable(self, patch: Patch) -> float:
         """Disable the patch and wait; return how long that took, in seconds."""
@@ -312,7 +329,11 @@ _ADVICE = {
     Code.PANIC: "console.log has what came before",
     Code.LOAD_REFUSED: "the kernel log says why",
     Code.UNLOAD_REFUSED: "something still uses the module",
+    Code.REPLACED_LEAVES: "callbacks of a patch that is replaced are not called: whoever replaces "
+    "it has to undo what it did, or it has to undo that in its exit function",
 }
+# What a patch that is replaced may leave to the one that replaces it.
+_SOFT = frozenset({Code.LEFT_BEHIND, Code.SPLAT, Code.PANIC, Code.CHECK_FAILED, Code.HANG})
 
 
 def code_of(error: KernelVerdict) -> Code:

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from harness.deadline import Deadline
 from harness.errors import ModuleRefused, TransitionTimeout, UsageError
 from harness.verify.idle import expect_redirected, restored
 from harness.verify.looks import look
+from harness.verify.recorded import recorded
 from harness.verify.scene import Failed
 from harness.verify.script import When
 from harness.verify.verdict import Code
@@ -25,10 +27,11 @@ def turn_round(scene: Scene) -> None:
     """Reverse the transition that brings the patch, then the one that takes it away."""
     scene.load_targets()
     before = look(scene.machine)
-    with scene.step("reverse-load") as step:
-        _reverse_coming(scene, before, step)
-    with scene.step("reverse-disable") as step:
-        _reverse_going(scene, before, step)
+    with recorded(scene):
+        with scene.step("reverse-load") as step:
+            _reverse_coming(scene, before, step)
+        with scene.step("reverse-disable") as step:
+            _reverse_going(scene, before, step)
 
 
 def _reverse_coming(scene: Scene, before: Look, step: Step) -> None:
@@ -40,7 +43,7 @@ def _reverse_coming(scene: Scene, before: Look, step: Step) -> None:
             _take_back(scene, patch)
             continue
         scene.wait_complete(patch)
-        patch.wait_gone(scene.machine.scaled(scene.within_s))
+        patch.wait_gone(Deadline.after(scene.within_s))
         restored(scene, before)
         scene.unload(patch)
         scene.check(When.AFTER)

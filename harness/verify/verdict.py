@@ -56,6 +56,7 @@ class Code(StrEnum):
     NOT_REDIRECTED = "not-redirected"
     NOT_RESTORED = "not-restored"
     NOT_REPLACED = "not-replaced"
+    REPLACED_LEAVES = "replaced-leaves"
     PINNED = "pinned"
     LEFT_BEHIND = "left-behind"
     LEAK = "leak"

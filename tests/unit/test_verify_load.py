@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""verify's load of system calls, on the host: what it makes, and that it ends."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from harness.deadline import Deadline
+from harness.host.process import PIPE, run, spawn
+from harness.verify.profiles import CHURNED
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def calls(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("programs")
+    program = folder / "klp-calls"
+    run(
+        ["make", "-C", ROOT / "guest-programs", f"OUT={folder}", str(program)],
+        deadline=Deadline.after(120),
+    )
+    return program
+
+
+def test_it_makes_calls_until_its_input_ends(calls: Path) -> None:
+    with spawn([calls, "/proc/self/stat", "/no/such/file"], stdin=PIPE, stdout=PIPE) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        begun = json.loads(child.stdout.readline())
+        folder = Path(f"/tmp/klp-calls-{begun['calling']}")
+        assert folder.is_dir()
+        child.stdin.close()
+        ended = json.loads(child.stdout.readline())
+        assert ended["rounds"] > 0
+        assert child.wait(30) == 0
+    assert not folder.exists()
+
+
+def test_modules_that_come_and_go_are_samples() -> None:
+    """Two of them: a patch of the one is verified with the other."""
+    sources = {path.stem for path in (ROOT / "livepatch-modules").glob("*.c")}
+    sources |= {
+        line.split("-y")[0].strip()
+        for line in (ROOT / "livepatch-modules/Kbuild").read_text().splitlines()
+        if "-y :=" in line
+    }
+    assert len(CHURNED) > 1
+    assert set(CHURNED) <= sources
