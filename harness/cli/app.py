@@ -22,8 +22,8 @@ from harness.cli import (
     run,
     selftests,
     test,
-)
     verify,
+)
 from harness.report.terminal import Terminal, log_to
 
 app = typer.Typer(

@@ -18,9 +18,10 @@ from harness.errors import (
     ModuleRefused,
 )
 from harness.guest.agent import AgentClient, check_reply
-from harness.guest.initramfs import AGENT_PORT, MODULE_DIR, READY_LINE
+from harness.guest.initramfs import AGENT_PORT, READY_LINE
 from harness.guest.process import SpawnedProcess
 from harness.guest.ssh import Ran, SshSession, connect
+from harness.guest.upload import Uploads
 from harness.wire import (
     PROTOCOL_VERSION,
     Directory,
@@ -45,9 +46,6 @@ _BOOT_S = 30.0
 _AFTER_ALL = 1 << 62
 _CONNECT_S = 15.0
 _REQUEST_S = 15.0
-_UPLOAD_S = 30.0
-# A request is a line of at most 8 MiB, in which a byte may take three.
-_SENT_BY_REQUEST_MOST = 2 << 20
 _POLL_MS = 20
 # A request without an answer for this long makes us ask the agent whether it lives; without an
 # answer to that for as long as a slow guest may need, the guest hangs.
@@ -62,7 +60,7 @@ class Machine:
         self.hypervisor = hypervisor
         self._keys = keys
         self._time_scale = time_scale
-        self._uploaded: dict[tuple[Path, int, int], str] = {}
+        self._uploads = Uploads(self)
         self._ssh: SshSession | None = None
         self._agent: AgentClient | None = None
         self.hello: Hello | None = None
@@ -182,20 +180,20 @@ class Machine:
 
     def read(self, path: str, *, deadline: Deadline | None = None) -> str:
         """Return the content of a file."""
-        return str(self._ask("read", path, deadline=deadline)["text"])
+        return str(self.request("read", path, deadline=deadline)["text"])
 
     def write(self, path: str, text: str, *, deadline: Deadline | None = None) -> None:
         """Write a text to a file by one write(2)."""
-        self._ask("write", path, text, deadline=deadline)
+        self.request("write", path, text, deadline=deadline)
 
     def list_dir(self, path: str) -> tuple[DirEntry, ...]:
         """Return a directory's entries, sorted by name."""
-        entries = Directory.model_validate(self._ask("list", path)).entries
+        entries = Directory.model_validate(self.request("list", path)).entries
         return tuple(sorted(entries, key=lambda entry: entry.name))
 
     def stat(self, path: str) -> FileStatus:
         """Return type, mode and size of a file."""
-        return FileStatus.model_validate(self._ask("stat", path))
+        return FileStatus.model_validate(self.request("stat", path))
 
     def poll_file(self, path: str, op: Op, value: str, *, deadline: Deadline) -> FilePoll:
         """Wait in the guest until the file's content meets the condition, or the deadline."""
@@ -204,36 +202,13 @@ class Machine:
 
     def upload(self, path: Path) -> str:
         """Copy a host file into the guest; return its path there. The same file is sent once."""
-        status = path.stat()
-        identity = (path.resolve(), status.st_mtime_ns, status.st_size)
-        known = self._uploaded.get(identity)
-        if known is not None:
-            return known
-        folder = f"{MODULE_DIR}/{len(self._uploaded)}"
-        target = f"{folder}/{path.name}"
-        self._store(folder, target, path.read_bytes())
-        self._uploaded[identity] = target
-        return target
-
-    def _store(self, folder: str, target: str, data: bytes) -> None:
-        """Write a new file; a program that does it would have to be started first."""
-        deadline = self.scaled(_UPLOAD_S)
-        if len(data) <= _SENT_BY_REQUEST_MOST:
-            text = data.decode(errors="surrogateescape")
-            self._ask("create", target, text, deadline=deadline)
-            return
-        script = 'mkdir -p "$1" && cat >"$2"'
-        ran = self.run(
-            ["sh", "-c", script, "upload", folder, target], stdin=data, deadline=deadline
-        )
-        if not ran.ok:
-            raise LostConnection(f"cannot write {target} in the guest: {ran.stderr.strip()}")
+        return self._uploads.send(path)
 
     # -- tasks, log, modules ------------------------------------------------------------------
 
     def tasks(self) -> TaskSample:
         """Return all threads with their patch states."""
-        return TaskSample.model_validate(self._ask("tasks"))
+        return TaskSample.model_validate(self.request("tasks"))
 
     def poll_tasks(self, state: int, *, but: Sequence[int], deadline: Deadline) -> Stragglers:
         """Wait in the guest until every thread but those has that patch state, or the deadline."""
@@ -243,11 +218,11 @@ class Machine:
 
     def stack(self, tid: int) -> str:
         """Return /proc/TID/stack."""
-        return str(self._ask("stack", str(tid))["text"])
+        return str(self.request("stack", str(tid))["text"])
 
     def klog(self, since: int = 0) -> KlogBatch:
         """Return the kernel log's records from that sequence number on."""
-        return KlogBatch.model_validate(self._ask("klog", str(since)))
+        return KlogBatch.model_validate(self.request("klog", str(since)))
 
     def insmod(self, path: str, params: str = "", *, deadline: Deadline | None = None) -> None:
         """Load the module file at that guest path; raises ModuleRefused with the kernel's errno."""
@@ -304,9 +279,6 @@ class Machine:
 
     def request(self, verb: str, *args: str, deadline: Deadline | None = None) -> Any:
         """Send the agent one request and return its reply; raises OSError with its errno."""
-        return self._ask(verb, *args, deadline=deadline)
-
-    def _ask(self, verb: str, *args: str, deadline: Deadline | None = None) -> Any:
         reply = self._call(verb, *args, deadline=deadline)
         self._check_alive(reply, verb, args[0] if args else "")
         return check_reply(reply, args[0] if args else "")

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Files that the host copies into a guest, each of them once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.errors import LostConnection
+from harness.guest.initramfs import MODULE_DIR
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from harness.guest.machine import Machine
+
+_UPLOAD_S = 30.0
+# A request is a line of at most 8 MiB, in which a byte may take three.
+_BY_REQUEST_MOST = 2 << 20
+_SCRIPT = 'mkdir -p "$1" && cat >"$2"'
+
+
+class Uploads:
+    """What one guest has been sent."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self._sent: dict[tuple[Path, int, int], str] = {}
+
+    def send(self, path: Path) -> str:
+        """Copy a file and return its path in the guest; one that is there is not sent again.
+
+        Raises LostConnection, or OSError with the guest's errno.
+        """
+        status = path.stat()
+        identity = (path.resolve(), status.st_mtime_ns, status.st_size)
+        known = self._sent.get(identity)
+        if known is not None:
+            return known
+        folder = f"{MODULE_DIR}/{len(self._sent)}"
+        target = f"{folder}/{path.name}"
+        self._write(folder, target, path.read_bytes())
+        self._sent[identity] = target
+        return target
+
+    def _write(self, folder: str, target: str, data: bytes) -> None:
+        deadline = self._machine.scaled(_UPLOAD_S)
+        if len(data) <= _BY_REQUEST_MOST:
+            # By the agent: a program that writes it would have to be started first.
+            text = data.decode(errors="surrogateescape")
+            self._machine.request("create", target, text, deadline=deadline)
+            return
+        command = ["sh", "-c", _SCRIPT, "upload", folder, target]
+        ran = self._machine.run(command, stdin=data, deadline=deadline)
+        if not ran.ok:
+            raise LostConnection(f"cannot write {target} in the guest: {ran.stderr.strip()}")
