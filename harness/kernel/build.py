@@ -20,7 +20,7 @@ from harness.kernel.config import (
     verify,
 )
 from harness.kernel.inventory import known_objects
-from harness.kernel.kbuild import ObjectCounter, make_kernel
+from harness.kernel.kbuild import ObjectCounter, make_kernel, make_relocatable
 from harness.kernel.kernel import BUILD, KIND, METADATA, Kernel, kernel_in
 from harness.kernel.patched import obtain_patched
 from harness.kernel.patchfile import read_patches
@@ -192,6 +192,7 @@ class _Build:
         self.progress.stage(f"building {self.source.description}")
         counter = ObjectCounter(self.progress, known_objects(self.store, self.source.description))
         self._make(copy, jobs(), "bzImage", "modules", on_line=counter)
+        make_relocatable(copy)
         return counter.done
 
     def _make(

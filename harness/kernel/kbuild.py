@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from harness.kernel.progress import Progress
     from harness.kernel.toolchain import Toolchain
 
+_MAKEFILE = """\
+# Written by klp-harness: the kernel's own has full paths, and this folder is moved after the build.
+export KBUILD_OUTPUT := $(patsubst %/,%,$(dir $(realpath $(lastword $(MAKEFILE_LIST)))))
+include $(KBUILD_OUTPUT)/../Makefile
+"""
+
 
 def make_kernel(
     tree: Path,
@@ -56,6 +62,17 @@ def make_kernel(
         raise
     except CommandFailed as error:
         raise build_failure(what, lines, log_path) from error
+
+
+def make_relocatable(tree: Path) -> None:
+    """Let the O= folder's Makefile find the sources wherever the pair of both is moved.
+
+    Up to 6.12 it names them ``..``; later kernels write full paths into it (top Makefile,
+    filechk_makefile), and modules are built against it with make -C. Raises OSError.
+    """
+    makefile = tree / BUILD / "Makefile"
+    if str(tree.resolve()) in makefile.read_text():
+        makefile.write_text(_MAKEFILE)
 
 
 class ObjectCounter:
