@@ -147,7 +147,7 @@ class Battery:
             return notes, HarnessError(f"{plot.name} did not get as far as it should: {error}")
         except KernelVerdict as error:
             # It did not come up: the template's boot failed, which no patch can have caused.
-            return notes, HarnessError(
+            return notes, LostGuest(
                 f"no guest for {plot.name}: {error.message}", details=error.details
             )
         return notes, None

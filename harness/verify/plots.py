@@ -65,7 +65,7 @@ def _plots(case: Case) -> Iterator[Plot]:
     yield Plot(name="cycles", body=cycles.many_times, checks=("cycles", "leaks"), cpus=cycles.CPUS)
     for profiles in _loads(case):
         yield Plot(
-            name=loaded.load_name(profiles),
+            name=f"load-{'+'.join(profiles)}",
             body=loaded.under(*profiles),
             checks=(loaded.load_name(profiles),),
         )
