@@ -5,7 +5,8 @@
 
     KlpError
     ├── UsageError                  exit 2: what was asked for cannot be done as asked
-    │   └── PatchDoesNotApply
+    │   ├── PatchDoesNotApply
+    │   └── KernelUnfit             a kernel that is configured so that no test can run on it
     ├── HarnessError                exit 3: the harness or host failed; never a verdict on a kernel
     │   ├── MissingTool
     │   ├── CommandFailed
@@ -100,6 +101,10 @@ class UsageError(KlpError):
 
 class PatchDoesNotApply(UsageError):
     """A patch of the kernel's sources does not fit them, or is no patch."""
+
+
+class KernelUnfit(UsageError):
+    """A kernel, as it is configured, cannot be tested; the sentence names the option."""
 
 
 class HarnessError(KlpError):

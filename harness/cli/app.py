@@ -13,6 +13,7 @@ from harness.cli import (
     bench,
     boot,
     classify,
+    compare,
     demo,
     doctor,
     kernel,
@@ -84,11 +85,12 @@ app.command("classify", short_help="The consistency model of a kernel, by experi
 app.command("selftests", short_help="The kernel's own livepatch selftests, in guests.")(
     selftests.selftests
 )
+app.command("compare", short_help="Which rules changed between two kernels.")(compare.compare)
 app.add_typer(race.app, name="race")
 app.add_typer(mutants.app, name="mutants")
 app.command("run", short_help="Load a livepatch, watch it, unload it.")(run.run)
-app.command("demo", short_help="Show a transition from 0 to 1 and back.")(demo.demo)
-app.command("bench", short_help="What things cost, against their budgets.")(bench.bench)
 app.command("verify", short_help="Is a livepatch safe to load, to run, to take back?")(
     verify.verify
 )
+app.command("demo", short_help="Show a transition from 0 to 1 and back.")(demo.demo)
+app.command("bench", short_help="What things cost, against their budgets.")(bench.bench)

@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Literal, Self
 from harness import __version__
 from harness.errors import ExitCode, KernelVerdict, KlpError, NoSpace, UsageError
 from harness.report.junit import to_junit
+from harness.report.ktap import to_ktap
 from harness.report.results import (
     CheckOutcome,
     ErrorFacts,
@@ -46,7 +47,12 @@ class Invocation:
     """
 
     def __init__(
-        self, command: str, *, json_file: str | None = None, junit_file: str | None = None
+        self,
+        command: str,
+        *,
+        json_file: str | None = None,
+        junit_file: str | None = None,
+        ktap_file: str | None = None,
     ) -> None:
         self.command = command
         self.results: list[Result] = []
@@ -59,16 +65,18 @@ class Invocation:
         self.more: dict[str, object] = {}
         self._json_file = json_file
         self._junit_file = junit_file
+        self._ktap_file = ktap_file
         self._stack = contextlib.ExitStack()
         self._stdout: IO[str] = sys.stdout
         self._start_s = time.monotonic()
 
     def __enter__(self) -> Self:
-        for name in (self._json_file, self._junit_file):
+        for name in (self._json_file, self._junit_file, self._ktap_file):
             if name is not None and name != _STDOUT:
                 _check_writable(Path(name))
-        if self._junit_file == _STDOUT:
-            raise UsageError("--junit needs a file", hint="only --json can write to -")
+        for option, name in (("--junit", self._junit_file), ("--ktap", self._ktap_file)):
+            if name == _STDOUT:
+                raise UsageError(f"{option} needs a file", hint="only --json can write to -")
         to_stderr = self._json_file == _STDOUT
         if to_stderr:
             self._stack.enter_context(contextlib.redirect_stdout(sys.stderr))
@@ -84,7 +92,7 @@ class Invocation:
         self._stack.close()
         if error is None and self.exit_code is ExitCode.HELD:
             self.exit_code = _exit_code(self.results)
-        if self._json_file is not None or self._junit_file is not None:
+        if any((self._json_file, self._junit_file, self._ktap_file)):
             self.write(self.report(error))
 
     def report(self, error: BaseException | None = None) -> Report:
@@ -114,6 +122,8 @@ class Invocation:
             _write(Path(self._json_file), to_json(report))
         if self._junit_file is not None:
             _write(Path(self._junit_file), to_junit(report))
+        if self._ktap_file is not None:
+            _write(Path(self._ktap_file), to_ktap(report))
 
 
 def host_facts() -> HostFacts:

@@ -21,6 +21,7 @@ __all__ = [
     "KernelPatches",
     "KernelSpec",
     "KernelSpecs",
+    "KtapFile",
     "Sha256",
     "Smp",
 ]
@@ -36,7 +37,7 @@ class AccelAsked(StrEnum):
 
 _SPEC_HELP = (
     "Kernel to use: a version that the distribution's mirror has (6.1, 6.12, newest), a source "
-    "tree, a tarball or URL, build:DIR."
+    "tree, a tarball or URL, build:DIR, deb:PACKAGE."
 )
 
 KernelSpec = Annotated[str, typer.Option("--kernel", metavar="SPEC", help=_SPEC_HELP)]
@@ -79,4 +80,7 @@ JsonFile = Annotated[
 ]
 JunitFile = Annotated[
     str | None, typer.Option("--junit", metavar="FILE", help="Write the results as JUnit XML.")
+]
+KtapFile = Annotated[
+    str | None, typer.Option("--ktap", metavar="FILE", help="Write the results as KTAP.")
 ]

@@ -21,6 +21,7 @@ from harness.cli.options import (
     JunitFile,
     KernelConfig,
     KernelSpec,
+    KtapFile,
     Sha256,
 )
 from harness.cli.prepare import (
@@ -81,12 +82,15 @@ def selftests(
     ] = None,
     json_file: JsonFile = None,
     junit_file: JunitFile = None,
+    ktap_file: KtapFile = None,
 ) -> int:
     """Run tools/testing/selftests/livepatch of the kernel's tree, each script in a fresh guest.
 
     What a kernel cannot be tested for, its scripts skip: a failure, unless --may-skip names it.
     """
-    with Invocation("selftests", json_file=json_file, junit_file=junit_file) as invocation:
+    with Invocation(
+        "selftests", json_file=json_file, junit_file=junit_file, ktap_file=ktap_file
+    ) as invocation:
         terminal = invocation.terminal
         choice = prepare_accel(invocation, accel)
         asked = KernelAsked(spec=kernel, sha256=sha256, fragments=tuple(kernel_config or ()))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.cli.bisect import in_bisect, try_kernels
 from harness.cli.guard import guarded
 from harness.cli.invocation import Invocation
 from harness.cli.options import (
@@ -19,15 +20,20 @@ from harness.cli.options import (
     KernelConfig,
     KernelPatches,
     KernelSpecs,
+    KtapFile,
     Sha256,
     Smp,
 )
 from harness.cli.suite import SuiteAsked, checkout, run_suite
 from harness.errors import UsageError
+from harness.report.results import CheckOutcome
 from harness.resources import Resource, resource_dir
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from harness.report.results import TestResult
+    from harness.report.terminal import Terminal
 
 # pytest options whose value is the next word, which then is not a path.
 _TAKES_VALUE = frozenset(
@@ -57,30 +63,56 @@ def run_tests(
         bool,
         typer.Option("--all", help="In a checkout: also the harness's own tests (tests/)."),
     ] = False,
+    bisect: Annotated[
+        bool,
+        typer.Option(
+            "--bisect",
+            help="Exit as `git bisect run` wants it: 125 when this kernel cannot be built or "
+            "booted, 255 when nothing can be said of it.",
+        ),
+    ] = False,
     json_file: JsonFile = None,
     junit_file: JunitFile = None,
+    ktap_file: KtapFile = None,
 ) -> int:
     """Run the behaviour suite: every rule on a fresh guest.
 
     What is not an option of this command goes to pytest as it is.
     """
     words = list(arguments or ())
-    with Invocation("test", json_file=json_file) as invocation:
-        paths = _test_paths(words, resource_dir(Resource.BEHAVIOUR_TESTS), everything=everything)
-        asked = SuiteAsked(
-            kernels=kernel or [DEFAULT_KERNEL],
-            kernel_config=kernel_config or (),
-            patches=patch or (),
-            sha256=sha256,
-            accel=accel,
-            smp=smp,
-            guests=guests,
-        )
-        junit = [f"--junit-xml={junit_file}"] if junit_file is not None else []
-        ran = run_suite(invocation, asked, [*junit, *words, *paths])
-        invocation.results += ran.results
-        invocation.exit_code = ran.exit_code
-        return invocation.exit_code
+    asked = SuiteAsked(
+        kernels=kernel or [DEFAULT_KERNEL],
+        kernel_config=kernel_config or (),
+        patches=patch or (),
+        sha256=sha256,
+        accel=accel,
+        smp=smp,
+        guests=guests,
+    )
+
+    def work() -> int:
+        with Invocation("test", json_file=json_file, ktap_file=ktap_file) as invocation:
+            suite = resource_dir(Resource.BEHAVIOUR_TESTS)
+            paths = _test_paths(words, suite, everything=everything)
+            junit = [f"--junit-xml={junit_file}"] if junit_file is not None else []
+            ran = run_suite(invocation, asked, [*junit, *words, *paths])
+            invocation.results += ran.results
+            _tell_skipped(invocation.terminal, ran.results)
+            invocation.exit_code = ran.exit_code
+            return invocation.exit_code
+
+    return in_bisect(lambda: try_kernels(asked), work) if bisect else work()
+
+
+def _tell_skipped(terminal: Terminal, results: Sequence[TestResult]) -> None:
+    """Name the tests that do not apply to this kernel, by their reasons."""
+    reasons: dict[str, list[str]] = {}
+    for result in results:
+        if result.outcome is CheckOutcome.SKIPPED:
+            reason = (result.detail or "no reason given").removeprefix("Skipped: ")
+            reasons.setdefault(reason, []).append(result.id.rpartition("/")[2])
+    for reason, names in reasons.items():
+        terminal.print(f"not applicable: {reason}", *(f"    {name}" for name in names))
 
 
 def _test_paths(words: Sequence[str], folder: Path, *, everything: bool) -> list[str]:

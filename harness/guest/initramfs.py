@@ -22,7 +22,7 @@ from harness.guest.programs import build_programs
 from harness.host.process import find_program, run
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from harness.guest.keys import RunKeys
     from harness.host.cache import Store
@@ -36,7 +36,11 @@ IDLE_LINES = tuple(
     f"klp-standby: no connection to {place} is open" for place in (_SSH_PLACE, _AGENT_PLACE)
 )
 GUEST_ADDRESS = "10.0.2.15"
+LACKS_LINE = "klp-harness: this guest cannot serve: "
+"""Begins what the guest says when its kernel lacks something that shows right after the boot."""
 MODULE_DIR = "/lib/modules/klp"
+BOOT_DIR = "/lib/modules/boot"
+"""Where an initrd has the modules that a kernel's drivers are, named so that they sort."""
 _CPIO_S = 60
 _LOADER = "/lib64/ld-linux-x86-64.so.2"
 _LIBRARY = re.compile(r"(?:=>\s*)?(/\S+)\s+\(0x")
@@ -62,10 +66,17 @@ mount -t sysfs sysfs /sys
 mount -t tmpfs tmpfs /tmp
 mount -t debugfs debugfs /sys/kernel/debug
 mount -t tracefs tracefs /sys/kernel/tracing
+lacks() {{
+	echo "{LACKS_LINE}$*"
+}}
+for module in {BOOT_DIR}/*.ko; do
+	[ ! -e "$module" ] || insmod "$module" || lacks "it does not load its driver ${{module##*/}}"
+done
+[ -d /sys/kernel/livepatch ] || lacks "there is no /sys/kernel/livepatch (CONFIG_LIVEPATCH)"
 cd /root
 export HOME=/root
 ip link set lo up
-ip link set eth0 up
+ip link set eth0 up || lacks "it found no network card (CONFIG_VIRTIO_PCI, CONFIG_VIRTIO_NET)"
 ip addr add {GUEST_ADDRESS}/24 dev eth0
 klp-standby {_AGENT_PLACE} /dev/kmsg klp-agent >/dev/null
 klp-standby {_SSH_PLACE} /dev/kmsg dropbear -i -s -k -I 0 -r /etc/dropbear/host_key >/dev/null
@@ -141,14 +152,37 @@ def build_initrd(
         part = root.with_suffix(".cpio")
         _archive(root, part, deadline=deadline)
     try:
-        with target.open("wb") as out:
-            for piece in (base, part):
-                with piece.open("rb") as data:
-                    shutil.copyfileobj(data, out)
+        _join((base, part), target)
     finally:
         part.unlink()
     target.chmod(0o600)
     return target
+
+
+def extend_initrd(
+    initrd: Path, files: Mapping[str, Path], target: Path, *, deadline: Deadline
+) -> None:
+    """Write to ``target`` an initrd that has more files, by their paths in the guest."""
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix="more-") as name:
+        root = Path(name, "root")
+        root.mkdir()
+        _copy(root, files)
+        for place in root.rglob("*"):
+            if place.is_dir():
+                place.chmod(0o755)
+        part = Path(name, "part.cpio")
+        _archive(root, part, deadline=deadline)
+        aside = Path(name, "whole.cpio")
+        _join((initrd, part), aside)
+        aside.chmod(0o600)
+        aside.rename(target)
+
+
+def _join(pieces: Iterable[Path], target: Path) -> None:
+    with target.open("wb") as out:
+        for piece in pieces:
+            with piece.open("rb") as data:
+                shutil.copyfileobj(data, out)
 
 
 def _static_busybox() -> Path:

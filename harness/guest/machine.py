@@ -18,7 +18,7 @@ from harness.errors import (
     ModuleRefused,
 )
 from harness.guest.agent import AgentClient, check_reply
-from harness.guest.initramfs import AGENT_PORT, READY_LINE
+from harness.guest.initramfs import AGENT_PORT, LACKS_LINE, READY_LINE
 from harness.guest.process import SpawnedProcess
 from harness.guest.ssh import Ran, SshSession, connect
 from harness.guest.upload import Uploads
@@ -91,7 +91,8 @@ class Machine:
     def wait_for_boot(self, deadline: Deadline | None = None) -> None:
         """Wait until user space is up.
 
-        Raises BootFailed when that never comes, GuestPanic and the other fates when they do.
+        Raises BootFailed when that never comes, or when the guest itself says what its kernel
+        lacks; GuestPanic and the other fates when they do.
         """
         deadline = deadline or self.scaled(_BOOT_S)
         console = self.hypervisor.console
@@ -105,6 +106,15 @@ class Machine:
                     "the guest did not reach user space in time",
                     hint="the console's last lines tell where it stopped; a kernel needs the "
                     "options of kernel-configs/base.config",
+                )
+            )
+        lacks = [line for line in console.text().splitlines() if LACKS_LINE in line]
+        if lacks:
+            self.hypervisor.kill()
+            raise self.hypervisor.explain(
+                BootFailed(
+                    f"the kernel boots and cannot be tested: {lacks[0].partition(LACKS_LINE)[2]}",
+                    hint="docs/your-kernel.md lists what a kernel must have",
                 )
             )
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Self
 from filelock import FileLock
 
 from harness.deadline import Deadline
-from harness.guest.initramfs import build_base, build_initrd
+from harness.guest.initramfs import BOOT_DIR, build_base, build_initrd, extend_initrd
 from harness.guest.keys import RunKeys, load_keys, make_keys
 from harness.guest.qemu import GuestShape
 from harness.guest.reserve import Reserve
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from harness.guest.machine import Machine
     from harness.host.accel import Accel
     from harness.host.cache import Store
-    from harness.kernel.kernel import Kernel
+    from harness.kernel.kernel import Bootable
 
 _PREPARE_S = 300.0
 _START_S = 120.0
@@ -65,12 +65,17 @@ class Session:
         store: Store,
         *,
         more: Mapping[str, Path] = MappingProxyType({}),
+        base: Path | None = None,
     ) -> None:
-        """``more`` gives the files that guests of this run have beside those of every run."""
+        """``more`` gives the files that guests of this run have beside those of every run.
+
+        ``base`` is the archive with those of every run when it was made elsewhere.
+        """
         self.folder = folder
         self.settings = settings
         self.store = store
         self._more = more
+        self._base = base
         self._stack = contextlib.ExitStack()
         self._templates: dict[str, Template] = {}
         self._prepared: tuple[RunKeys, Path] | None = None
@@ -89,7 +94,7 @@ class Session:
     @contextlib.contextmanager
     def guest(
         self,
-        kernel: Kernel,
+        kernel: Bootable,
         *,
         name: str = "guest",
         cpus: int | None = None,
@@ -102,7 +107,7 @@ class Session:
         Its logs lie in a folder named after ``name``, which outlives it. ``boot_s`` is how long a
         cold boot may take. Raises BootFailed, QemuFailed, LostConnection and the fates of a guest.
         """
-        keys, initrd = self._prepare()
+        keys, initrd = self._prepare_for(kernel)
         shape = GuestShape(
             image=kernel.image,
             initrd=initrd,
@@ -128,7 +133,7 @@ class Session:
             self._reserve.prepare(key, lambda: self._clone(saved))
             yield machine
 
-    def template(self, kernel: Kernel, shape: GuestShape) -> Template:
+    def template(self, kernel: Bootable, shape: GuestShape) -> Template:
         """Return the template for that shape, booting it when no process of the run has."""
         key = _template_key(kernel, shape)
         known = self._templates.get(key)
@@ -191,12 +196,27 @@ class Session:
                 keys = load_keys(self.folder, **json.loads(note.read_text()))
             else:
                 keys = make_keys(self.folder, deadline=deadline)
-                base = build_base(self.store, deadline=deadline)
+                base = self._base or build_base(self.store, deadline=deadline)
                 build_initrd(base, keys, initrd, more=self._more, deadline=deadline)
                 public = {"host_public": keys.host_public, "client_public": keys.client_public}
                 note.write_text(json.dumps(public))
         self._prepared = keys, initrd
         return self._prepared
+
+    def _prepare_for(self, kernel: Bootable) -> tuple[RunKeys, Path]:
+        """Make, or find, the keys and the initrd for guests with that kernel."""
+        keys, initrd = self._prepare()
+        if not kernel.boot_modules:
+            return keys, initrd
+        own = self.folder / f"initrd-{kernel.digest[:16]}"
+        with FileLock(self.folder / "lock"):
+            if not own.exists():
+                files = {
+                    f"{BOOT_DIR}/{number:02}-{path.name}": path
+                    for number, path in enumerate(kernel.boot_modules)
+                }
+                extend_initrd(initrd, files, own, deadline=Deadline.after(_PREPARE_S))
+        return keys, own
 
     def _guest_folder(self, name: str) -> Path:
         self._count += 1
@@ -206,6 +226,6 @@ class Session:
         return folder
 
 
-def _template_key(kernel: Kernel, shape: GuestShape) -> str:
+def _template_key(kernel: Bootable, shape: GuestShape) -> str:
     what = (kernel.digest, shape.accel, shape.cpus, shape.memory_mib, shape.kernel_args)
     return hashlib.sha256(repr(what).encode()).hexdigest()[:16]

@@ -16,17 +16,18 @@ from harness.kernel.config import (
     allconfig_text,
     load_fragments,
     merge,
-    require_for_guest,
     verify,
 )
+from harness.kernel.fitness import require_for_guest
 from harness.kernel.inventory import known_objects
 from harness.kernel.kbuild import ObjectCounter, make_kernel, make_relocatable
 from harness.kernel.kernel import BUILD, KIND, METADATA, Kernel, kernel_in
+from harness.kernel.packaged import kernel_from_package
 from harness.kernel.patched import obtain_patched
 from harness.kernel.patchfile import read_patches
 from harness.kernel.prebuilt import kernel_from_build
 from harness.kernel.source import TREE, Source, located, obtain_source
-from harness.kernel.spec import BuildSpec, parse_spec
+from harness.kernel.spec import BuildSpec, PackageSpec, parse_spec
 from harness.kernel.toolchain import Toolchain, find_toolchain, jobs
 from harness.log import LOGGER
 
@@ -67,13 +68,23 @@ def obtain_kernel(
     NoSpace, and HarnessError when the deadline came first.
     """
     spec = parse_spec(request.spec, sha256=request.sha256)
-    if isinstance(spec, BuildSpec):
+    if isinstance(spec, BuildSpec | PackageSpec):
         if request.patches:
             raise UsageError(
                 f"{request.spec} is a finished build: nothing can be patched in it",
                 hint="name the sources that it was built from",
             )
-        return kernel_from_build(spec.path, request.spec)
+        more = [name for name in request.fragments if name not in ("base", "livepatch")]
+        if more:
+            raise UsageError(
+                f"{request.spec} is a finished build: it cannot be configured with {more[0]}",
+                hint="name the sources that it was built from",
+            )
+        if isinstance(spec, BuildSpec):
+            return kernel_from_build(spec.path, request.spec)
+        return kernel_from_package(
+            spec.name, request.spec, store=store, deadline=deadline, progress=progress
+        )
     patches = read_patches(request.patches)
     requests = merge(load_fragments(request.fragments))
     toolchain = find_toolchain()

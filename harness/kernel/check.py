@@ -77,10 +77,12 @@ def find_problems(
 ) -> tuple[Problem, ...]:
     """Return all problems of a module with a kernel, the most basic first.
 
-    A module of another kernel gets that problem only: the others would follow from it.
+    A module of another kernel gets that problem only: the others would follow from it. What a
+    packaged kernel's vmlinux has is not known here: functions and livepatch relocations of it are
+    left to the kernel, which judges them when the module is loaded.
     """
-    image = read_vmlinux(kernel.vmlinux)
-    other = _other_kernel(info, kernel, image)
+    image = _image(kernel)
+    other = _other_kernel(info, kernel)
     if other is not None:
         return (other,)
     problems: list[Problem] = []
@@ -95,13 +97,14 @@ def find_problems(
     problems += _dependencies(info, targets)
     problems += _unresolved(info, kernel, targets)
     for symbol in info.klp_symbols:
-        if symbol.object == "vmlinux" and not image.named(symbol.name):
+        known = image is None or image.named(symbol.name)
+        if symbol.object == "vmlinux" and not known:
             problems.append(
                 Problem(
                     code=Code.UNRESOLVED_SYMBOL,
                     sentence=f"{info.name} has a livepatch relocation to {symbol.name}, which "
                     f"{kernel.version}'s vmlinux does not have",
-                    hint=_likely(symbol.name, image.function_names()),
+                    hint=_likely(symbol.name, image.function_names() if image else ()),
                 )
             )
     for function in info.patch.functions if info.patch is not None else ():
@@ -113,9 +116,9 @@ def find_problems(
 
 def expected_vermagic(kernel: Kernel) -> str:
     """Return the vermagic that modules of a kernel carry (include/linux/vermagic.h)."""
-    shown = read_vmlinux(kernel.vmlinux).vermagic
-    if shown is not None:
-        return shown
+    image = _image(kernel)
+    if image is not None and image.vermagic is not None:
+        return image.vermagic
     words = [kernel.version]
     for option, word in (
         ("SMP", "SMP"),
@@ -129,8 +132,12 @@ def expected_vermagic(kernel: Kernel) -> str:
     return " ".join(words)
 
 
-def _other_kernel(info: ModuleInfo, kernel: Kernel, image: Vmlinux) -> Problem | None:
-    expected = image.vermagic or expected_vermagic(kernel)
+def _image(kernel: Kernel) -> Vmlinux | None:
+    return read_vmlinux(kernel.vmlinux) if kernel.vmlinux is not None else None
+
+
+def _other_kernel(info: ModuleInfo, kernel: Kernel) -> Problem | None:
+    expected = expected_vermagic(kernel)
     mine, theirs = info.vermagic.split(), expected.split()
     if "modversions" in mine and "modversions" in theirs:
         # same_magic() in kernel/module/version.c: with symbol versions the release may differ.
@@ -199,10 +206,12 @@ def _function(
     info: ModuleInfo,
     function: PatchedFunction,
     kernel: Kernel,
-    image: Vmlinux,
+    image: Vmlinux | None,
     targets: Sequence[ModuleInfo],
 ) -> Problem | None:
     if function.object == "vmlinux":
+        if image is None:
+            return None
         symbols = image.named(function.name)
         traceable = tuple(image.is_traceable(symbol) for symbol in symbols)
         known: Sequence[str] = image.function_names() if not symbols else ()

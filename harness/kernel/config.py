@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.errors import UsageError
+from harness.errors import KernelUnfit, UsageError
 from harness.resources import Resource, resource_dir
 
 if TYPE_CHECKING:
@@ -24,26 +24,6 @@ _UNSET = re.compile(r"#\s*(CONFIG_\w+) is not set\Z")
 _OPTIONAL = re.compile(r"#\s*optional:\s*(.+)\Z")
 _SYMBOL_BLOCK = re.compile(r"^[ \t]*(?:menu)?config[ \t]+(\w+)[ \t]*$(.*?)(?=^\S|\Z)", re.M | re.S)
 _DEPENDS = re.compile(r"^[ \t]+depends on (.+)$", re.M)
-
-GUEST_NEEDS = {
-    "64BIT": "the guests are x86_64",
-    "BINFMT_ELF": "programs run",
-    "BLK_DEV_INITRD": "the root file system is an initramfs",
-    "RD_GZIP": "the initramfs is compressed with gzip",
-    "DEVTMPFS": "/dev",
-    "PROC_FS": "/proc, with each task's patch_state",
-    "SYSFS": "/sys/kernel/livepatch",
-    "TMPFS": "temporary files",
-    "SERIAL_8250_CONSOLE": "the kernel log on the first serial port",
-    "UNIX": "programs of the guest talk to each other",
-    "INET": "SSH",
-    "VIRTIO_PCI": "the guest's devices",
-    "VIRTIO_NET": "the network card that SSH comes over",
-    "MODULES": "livepatches are modules",
-    "MODULE_UNLOAD": "patches and targets are unloaded again",
-    "LIVEPATCH": "what is tested",
-}
-"""Options that no guest can do without, and why."""
 
 
 class KernelConfig:
@@ -159,7 +139,7 @@ def allconfig_text(requests: Sequence[Request]) -> str:
 def verify(requests: Sequence[Request], final: Path, tree: Path) -> tuple[str, ...]:
     """Compare every request with the final .config.
 
-    Returns one line for each optional symbol that this kernel lacks. Raises UsageError that names
+    Returns one line for each optional symbol that this kernel lacks. Raises KernelUnfit that names
     fragment, line, symbol, what was wanted and what came, and tells an unknown symbol from
     dependencies that are not met.
     """
@@ -176,9 +156,10 @@ def verify(requests: Sequence[Request], final: Path, tree: Path) -> tuple[str, .
         else:
             mismatches.append(_explain(request, got, block))
     if mismatches:
-        count = f"{len(mismatches)} options" if len(mismatches) > 1 else "an option"
-        raise UsageError(
-            f"the kernel's configuration does not give {count} that a fragment asks for",
+        names = ", ".join(line.partition(": ")[2].split()[0] for line in mismatches[:3])
+        more = f" and {len(mismatches) - 3} more" if len(mismatches) > 3 else ""
+        raise KernelUnfit(
+            f"the kernel's configuration does not give {names}{more}, which a fragment asks for",
             hint="change the fragment; `# optional: reason` above a line allows a kernel that "
             "does not know the symbol",
             details=tuple(mismatches),
@@ -247,22 +228,3 @@ def _symbol_blocks(tree: Path, names: set[str]) -> dict[str, str]:
             if match[1] in names:
                 blocks[match[1]] = blocks.get(match[1], "") + match[2]
     return blocks
-
-
-def require_for_guest(config: KernelConfig, where: str) -> None:
-    """Check what every guest of the harness stands on.
-
-    Raises UsageError that names each option and what it is for.
-    """
-    lacking = tuple(
-        f"CONFIG_{name}: {purpose}"
-        for name, purpose in GUEST_NEEDS.items()
-        if config.get(name) != "y"
-    )
-    if lacking:
-        raise UsageError(
-            f"{where} cannot serve as a guest's kernel: it lacks what the harness boots on",
-            hint="build these in (=y; a module cannot be loaded that early), or add the fragments "
-            "base and livepatch",
-            details=lacking,
-        )

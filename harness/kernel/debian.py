@@ -8,33 +8,33 @@ state is neither read nor changed, and no privilege is needed.
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import json
 import os
 import re
-import threading
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filelock import FileLock, Timeout
-
 from harness.errors import (
     CommandFailed,
     DownloadFailed,
-    HarnessError,
-    MissingTool,
     NoSpace,
     UsageError,
 )
-from harness.host.process import find_program, run
+from harness.host.process import run
+from harness.kernel.apt import (
+    PrivateApt,
+    apt_environment,
+    complaints,
+    content_matches,
+    watched_download,
+)
 from harness.kernel.spec import NEWEST
 from harness.log import LOGGER
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from harness.deadline import Deadline
     from harness.kernel.progress import Progress
@@ -122,13 +122,13 @@ class DebianArchive:
         """
         state = self._state(series)
         progress.stage(f"fetching {package.description}")
-        with state.locked(deadline), _watch(folder, package.size_bytes, progress):
+        with state.locked(deadline), watched_download(folder, package.size_bytes, progress):
             try:
                 run(
                     state.apt("apt-get", "download", f"{package.name}={package.version}"),
                     deadline=deadline,
                     cwd=folder,
-                    env=_environment(),
+                    env=apt_environment(),
                 )
             except NoSpace:
                 raise
@@ -138,10 +138,10 @@ class DebianArchive:
                 raise DownloadFailed(
                     f"{package.description} could not be fetched",
                     hint=_NETWORK_HINT,
-                    details=_complaints(error.details) or error.details[-5:],
+                    details=complaints(error.details) or error.details[-5:],
                 ) from error
         files = list(folder.glob("*.deb"))
-        if len(files) != 1 or not _matches(files[0], package.checksum):
+        if len(files) != 1 or not content_matches(files[0], package.checksum):
             raise DownloadFailed(f"{package.description} came with other content than promised")
         return files[0]
 
@@ -149,27 +149,12 @@ class DebianArchive:
         return _State(self._folder / series)
 
 
-class _State:
+class _State(PrivateApt):
     """The private apt state of one series."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        super().__init__(folder)
         self._record = folder / "resolved.json"
-
-    @contextlib.contextmanager
-    def locked(self, deadline: Deadline) -> Iterator[None]:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.folder / "lock")
-        try:
-            lock.acquire(timeout=deadline.remaining_s)
-        except Timeout:
-            raise HarnessError(
-                "another process still asks Debian's archive, and time is up"
-            ) from None
-        try:
-            yield
-        finally:
-            lock.release()
 
     def record(self) -> Package | None:
         try:
@@ -186,67 +171,16 @@ class _State:
     def forget(self) -> None:
         self._record.unlink(missing_ok=True)
 
-    def apt(self, program: str, *arguments: str, own_sources: bool = True) -> list[str]:
-        """Return a command that leaves the system's apt alone."""
-        config = self.folder / ("apt.conf" if own_sources else "system.conf")
-        try:
-            found = find_program(program)
-        except MissingTool as error:
-            raise MissingTool(
-                f"{error.message}: without it no sources come from Debian's archive",
-                hint="give a kernel source tree, a tarball, or a URL with --sha256 instead",
-            ) from error
-        return [found, "-c", str(config), *arguments]
-
-    def prepare(self) -> None:
-        for name in ("lists/partial", "cache/archives/partial", "state"):
-            (self.folder / name).mkdir(parents=True, exist_ok=True)
-        (self.folder / "status").touch()
-        common = _configuration(self.folder)
-        (self.folder / "system.conf").write_text(common)
-        own = (
-            f'Dir::Etc::sourcelist "{self.folder}/sources.list";\n'
-            'Dir::Etc::sourceparts "/dev/null";\n'
-        )
-        (self.folder / "apt.conf").write_text(common + own)
-
-
-def _configuration(folder: Path) -> str:
-    return "\n".join(
-        (
-            f'Dir::State "{folder}/state";',
-            f'Dir::State::lists "{folder}/lists";',
-            f'Dir::State::status "{folder}/status";',
-            f'Dir::Cache "{folder}/cache";',
-            'Dir::Etc::preferences "/dev/null";',
-            'Dir::Etc::preferencesparts "/dev/null";',
-            # apt would drop to user _apt, who may not enter a cache in somebody's home.
-            'APT::Sandbox::User "root";',
-            'APT::Update::Error-Mode "any";',
-            'Acquire::Languages "none";',
-            'Acquire::Retries "2";',
-            'Acquire::http::Timeout "20";',
-            'Acquire::https::Timeout "20";',
-            'Acquire::IndexTargets::deb::DEP-11::DefaultEnabled "false";',
-            'Acquire::IndexTargets::deb::Contents-deb::DefaultEnabled "false";',
-            # Hooks of the machine tell its own services about the system's lists.
-            "#clear APT::Update::Post-Invoke;",
-            "#clear APT::Update::Post-Invoke-Success;",
-            "#clear APT::Update::Pre-Invoke;",
-            "",
-        )
-    )
-
 
 def _ask(state: _State, series: str, deadline: Deadline) -> Package:
     state.prepare()
-    complaints: tuple[str, ...] = ()
+    said: tuple[str, ...] = ()
     for lines in _sources_lists(state, series, deadline):
         (state.folder / "sources.list").write_text("\n".join(lines) + "\n")
         updated = run(
-            state.apt("apt-get", "update"), deadline=deadline, env=_environment(), check=False
+            state.apt("apt-get", "update"), deadline=deadline, env=apt_environment(), check=False
         )
-        failed = _complaints((updated.stdout + updated.stderr).splitlines())
+        failed = complaints((updated.stdout + updated.stderr).splitlines())
         package = _offered(state, series, deadline)
         if package is not None:
             if updated.returncode == 0:
@@ -257,11 +191,11 @@ def _ask(state: _State, series: str, deadline: Deadline) -> Package:
                 package.description,
             )
             return replace(package, resolved_s=0.0)  # so that the next run asks again
-        complaints += failed
+        said += failed
     raise DownloadFailed(
         f"Debian's archive did not give a source package for {series}",
         hint=_NETWORK_HINT,
-        details=complaints[:10],
+        details=said[:10],
     )
 
 
@@ -291,7 +225,7 @@ def _mirrors(state: _State, deadline: Deadline) -> tuple[list[str], str | None]:
     listed = run(
         state.apt("apt-get", "update", "--print-uris", own_sources=False),
         deadline=deadline,
-        env=_environment(),
+        env=apt_environment(),
         check=False,
     )
     archives: dict[str, None] = {}
@@ -321,7 +255,7 @@ def _offered(state: _State, series: str, deadline: Deadline) -> Package | None:
     shown = run(
         state.apt("apt-get", "download", "--print-uris", name),
         deadline=deadline,
-        env=_environment(),
+        env=apt_environment(),
         check=False,
     )
     match = _FILE_LINE.search(shown.stdout)
@@ -341,47 +275,11 @@ def _package_name(state: _State, series: str, deadline: Deadline) -> str | None:
     if series != NEWEST:
         return f"linux-source-{series}"
     listed = run(
-        state.apt("apt-cache", "pkgnames", "linux-source-"), deadline=deadline, env=_environment()
+        state.apt("apt-cache", "pkgnames", "linux-source-"),
+        deadline=deadline,
+        env=apt_environment(),
     )
     found = [match for line in listed.stdout.split() if (match := _SOURCE_NAME.match(line))]
     if not found:
         return None
     return max(found, key=lambda match: (int(match[1]), int(match[2]))).group()
-
-
-def _environment() -> dict[str, str]:
-    return {**os.environ, "LC_ALL": "C"}
-
-
-def _complaints(lines: Sequence[str]) -> tuple[str, ...]:
-    wanted = [line for line in lines if line.startswith(("E: ", "W: ", "Err:"))]
-    return tuple(dict.fromkeys(wanted))
-
-
-def _matches(file: Path, checksum: str) -> bool:
-    algorithm, _, expected = checksum.partition(":")
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, algorithm.lower()).hexdigest() == expected
-
-
-class _watch:  # noqa: N801 - reads as a verb in a with statement
-    """Counts a growing download; apt itself prints no progress into a pipe."""
-
-    def __init__(self, folder: Path, total_bytes: int, progress: Progress) -> None:
-        self._folder = folder
-        self._total_mib = max(1, total_bytes >> 20)
-        self._progress = progress
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._report, daemon=True)
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *exc: object) -> None:
-        self._end.set()
-        self._thread.join()
-
-    def _report(self) -> None:
-        while not self._end.wait(0.5):
-            size = sum(path.stat().st_size for path in self._folder.rglob("*.deb*"))
-            self._progress.count(min(size >> 20, self._total_mib), self._total_mib, "MiB")

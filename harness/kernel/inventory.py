@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from harness.errors import CacheCorrupt
 from harness.kernel import source
 from harness.kernel.kernel import KIND, read_metadata
+from harness.kernel.klpbuild import TREES
 from harness.kernel.workspace import remove_unused
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from harness.host.cache import Store
 
 MODULES = "module"
+PACKAGES = "package"
 # Objects of the default configuration, for the first build of a machine: 6.1 with base, livepatch.
 _USUAL_OBJECTS = 1063
 
@@ -45,9 +47,9 @@ class Pruned:
 
 
 def list_kernels(store: Store) -> tuple[CachedKernel, ...]:
-    """Return the kernels in the cache, the last used first."""
+    """Return the kernels in the cache, the last used first; packaged ones after those built."""
     found = []
-    for entry in store.entries(KIND):
+    for entry in (*store.entries(KIND), *store.entries(PACKAGES)):
         try:
             metadata = read_metadata(entry.path)
         except CacheCorrupt:
@@ -79,12 +81,14 @@ def prune_kernels(store: Store, *, keep: int = 0, unused_for_s: float = 0.0) -> 
     now_s = time.time()
     kept_sources: set[str] = set()
     kept_kernels: set[str] = set()
-    for number, entry in enumerate(store.entries(KIND)):
+    everything = [(kind, entry) for kind in (KIND, PACKAGES) for entry in store.entries(kind)]
+    everything.sort(key=lambda pair: pair[1].last_used_s, reverse=True)
+    for number, (kind, entry) in enumerate(everything):
         metadata = read_metadata(entry.path)
         label = f"kernel {metadata['version']} ({entry.key[:12]})"
         young = now_s - entry.last_used_s < unused_for_s
         if number >= keep and not young:
-            if store.remove(KIND, entry.key):
+            if store.remove(kind, entry.key):
                 removed.append(label)
                 freed += entry.size_bytes
                 continue
@@ -92,18 +96,19 @@ def prune_kernels(store: Store, *, keep: int = 0, unused_for_s: float = 0.0) -> 
         kept_sources.add(metadata["source_digest"])
         kept_kernels.add(entry.key)
     remove_unused(store.root, kept_kernels)
-    for kind, is_kept in (
+    remove_unused(store.root, kept_kernels, kind=TREES)
+    for other, is_kept in (
         (source.KIND, kept_sources.__contains__),
         (MODULES, lambda key: key.partition("-")[0] in kept_kernels),
     ):
-        for entry in store.entries(kind):
+        for entry in store.entries(other):
             if is_kept(entry.key):
                 continue
-            if store.remove(kind, entry.key):
-                removed.append(f"{kind} {entry.key[:12]}")
+            if store.remove(other, entry.key):
+                removed.append(f"{other} {entry.key[:12]}")
                 freed += entry.size_bytes
             else:
-                in_use.append(f"{kind} {entry.key[:12]}")
+                in_use.append(f"{other} {entry.key[:12]}")
     return Pruned(removed=tuple(removed), in_use=tuple(in_use), freed_bytes=freed)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from harness.errors import CacheCorrupt
 from harness.kernel.config import KernelConfig
@@ -23,6 +23,29 @@ that the pair can be renamed and copied, and ccache knows the same file in anoth
 (top Makefile, "building in a subdirectory of the source tree")."""
 
 
+class Bootable(Protocol):
+    """What guests need of a kernel: a Kernel, or one of which no more than the image is here."""
+
+    @property
+    def version(self) -> str:
+        """The release string."""
+
+    @property
+    def digest(self) -> str:
+        """The name of everything that went into the build."""
+
+    @property
+    def image(self) -> Path:
+        """The bzImage."""
+
+    @property
+    def boot_modules(self) -> tuple[Path, ...]:
+        """Modules that a guest loads from its initramfs, in this order."""
+
+    def describe(self) -> str:
+        """Return version and origin in words."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Kernel:
     """A built kernel.
@@ -32,6 +55,8 @@ class Kernel:
     built from, ``build_dir`` is what modules are built against with make -C, ``cc`` is the CC that
     Kbuild was given. ``module_digest`` names the kernel that modules are built for: that of a
     patched kernel is the clean one's when the patch changes nothing that a module sees.
+    ``vmlinux``: None for a packaged kernel, which comes without its symbols. ``boot_modules`` are
+    what a guest must load, in this order, before it has devices and a network.
     """
 
     spec: str
@@ -41,11 +66,12 @@ class Kernel:
     compiler: str
     source: str
     image: Path
-    vmlinux: Path
+    vmlinux: Path | None
     config: KernelConfig
     build_dir: Path
     cc: str
     module_digest: str
+    boot_modules: tuple[Path, ...] = ()
 
     def describe(self) -> str:
         """Return version and origin, for example ``6.1.192 (linux-source-6.1 6.1.192-2)``."""

@@ -15,7 +15,8 @@ SERIES = ("5.10", "6.1", "6.12", NEWEST)
 TARBALL_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tar.zst")
 ACCEPTED = (
     f"accepted are {', '.join(SERIES)}, a folder with kernel sources (./linux), a tarball "
-    "(linux-6.6.tar.xz), a URL of a tarball with --sha256, and build:DIR, a finished build"
+    "(linux-6.6.tar.xz), a URL of a tarball with --sha256, build:DIR, a finished build, and "
+    "deb:PACKAGE, a kernel that the machine's distribution packages"
 )
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}\Z")
 
@@ -57,7 +58,14 @@ class BuildSpec:
     path: Path
 
 
-Spec = SeriesSpec | TreeSpec | TarballSpec | UrlSpec | BuildSpec
+@dataclass(frozen=True, kw_only=True)
+class PackageSpec:
+    """A kernel that the machine's distribution packages, by the name of the package."""
+
+    name: str
+
+
+Spec = SeriesSpec | TreeSpec | TarballSpec | UrlSpec | BuildSpec | PackageSpec
 
 
 def parse_spec(text: str, *, sha256: str | None = None) -> Spec:
@@ -85,7 +93,7 @@ def _parse(text: str, sha256: str | None) -> Spec:
     if text.startswith("build:"):
         return BuildSpec(path=_existing(text.removeprefix("build:")))
     if text.startswith("deb:"):
-        raise UsageError(f"packages ({text}) are not supported yet", hint=ACCEPTED)
+        return PackageSpec(name=text.removeprefix("deb:"))
     if "://" in text:
         return _parse_url(text, sha256)
     if not text.strip():

@@ -18,7 +18,7 @@ from harness.host.process import die_with_parent
 from harness.kernel.build import DEFAULT_SPEC, KernelRequest, obtain_kernel
 from harness.kernel.module import obtain_modules
 from harness.kernel.progress import LineProgress
-from harness.kernel.spec import BuildSpec, parse_spec
+from harness.kernel.spec import BuildSpec, PackageSpec, parse_spec
 from harness.livepatch.gates import Gates
 from harness.livepatch.kernel_log import KernelLog
 from harness.livepatch.patch import Livepatch
@@ -76,7 +76,7 @@ def kernel(request: pytest.FixtureRequest) -> Kernel:
     specs = config.getoption("kernel") or [DEFAULT_SPEC]
     variant: Variant = getattr(request, "param", Variant(spec=specs[0]))
     sha256 = config.getoption("sha256")
-    if variant.fragments and isinstance(parse_spec(variant.spec, sha256=sha256), BuildSpec):
+    if variant.fragments and _is_built(variant.spec, sha256):
         pytest.skip(f"{variant.spec} is built: it cannot be configured as {variant}")
     wanted = KernelRequest(
         spec=variant.spec,
@@ -182,6 +182,10 @@ def gate(livepatch: Livepatch, guest: Machine) -> Gates:
 def kernel_log(guest: Machine) -> KernelLog:
     """The guest's kernel log from the test's start on."""
     return KernelLog(guest)
+
+
+def _is_built(spec: str, sha256: str | None) -> bool:
+    return isinstance(parse_spec(spec, sha256=sha256), BuildSpec | PackageSpec)
 
 
 def _require_features(node: pytest.Item, kernel: Kernel) -> None:

@@ -24,6 +24,7 @@ from harness.report.base import (
     Outcome,
     ResultBase,
 )
+from harness.report.compare import CompareResult
 from harness.report.mutants import Catch, MutantResult
 from harness.report.races import RaceHit, RaceResult
 from harness.report.rules import BehaviourResult, ClassifyResult, Leave, Switch
@@ -41,6 +42,8 @@ __all__ = [
     "CheckOutcome",
     "ClassifyReport",
     "ClassifyResult",
+    "CompareReport",
+    "CompareResult",
     "DoctorReport",
     "DoctorResult",
     "ErrorFacts",
@@ -297,6 +300,13 @@ class SelftestReport(_Report):
     results: tuple[SelftestResult, ...] = ()
 
 
+class CompareReport(_Report):
+    """``klp-harness compare``: one result for each rule; ``kernels`` are both, in their order."""
+
+    command: Literal["compare"] = "compare"
+    results: tuple[CompareResult, ...] = ()
+
+
 class RaceReport(_Report):
     """``klp-harness race list|run``: one result for each reproducer."""
 
@@ -332,6 +342,7 @@ Result = (
     | BehaviourResult
     | ClassifyResult
     | SelftestResult
+    | CompareResult
     | RaceResult
     | MutantResult
     | VerifyResult
@@ -345,6 +356,7 @@ Report = (
     | BehaviourReport
     | ClassifyReport
     | SelftestReport
+    | CompareReport
     | RaceReport
     | MutantReport
     | VerifyReport

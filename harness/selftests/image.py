@@ -21,7 +21,19 @@ if TYPE_CHECKING:
 FOLDER = "/selftests"
 # Options of GNU and util-linux that busybox does not know: comm --nocheck-order, stat --format,
 # mktemp --tmpdir, sysctl --values, diff --label; and a dmesg that reads the whole log.
-_COMMANDS = ("comm", "stat", "mktemp", "sysctl", "diff", "dmesg", "awk", "grep", "sed", "sleep")
+_COMMANDS = (
+    "comm",
+    "getconf",
+    "stat",
+    "mktemp",
+    "sysctl",
+    "diff",
+    "dmesg",
+    "awk",
+    "grep",
+    "sed",
+    "sleep",
+)
 _DEPMOD_S = 30
 
 
@@ -39,6 +51,12 @@ def guest_files(
     for source in suite.programs:
         files[f"{FOLDER}/{source.stem}"] = _compile(source, suite, folder, deadline=deadline)
     files |= _modules(modules, kernel, folder, deadline=deadline)
+    if suite.modules.parent == suite.folder:
+        # From 6.8 on the scripts take the modules from beside themselves, and skip where there is
+        # no folder to build them in (has_kdir() of functions.sh).
+        beside = f"{FOLDER}/{suite.modules.name}"
+        files |= {f"{beside}/{name}.ko": path for name, path in modules.items()}
+        files[f"/lib/modules/{kernel.version}/build/.config"] = kernel.build_dir / ".config"
     for name in _COMMANDS:
         files |= with_libraries(Path(find_program(name)), f"/bin/{name}", deadline=deadline)
     return files

@@ -20,6 +20,9 @@ class Verdict(StrEnum):
     SKIPPED = "skipped"
 
 
+_ENDS = {"ok": Verdict.PASSED, "not ok": Verdict.FAILED}
+
+
 @dataclass(kw_only=True)
 class Case:
     """A case as its script tells of it; ``verdict`` is None while it runs."""
@@ -48,16 +51,19 @@ class ScriptOutput:
         """Return the case that this line ends, if any."""
         match = _TEST.match(line)
         if match is None:
-            self._detail().append(line)
+            # Something was printed between the case's name and its end: a shell tells of children
+            # that a signal ended.
+            if line in _ENDS and self._cases and self._cases[-1].verdict is None:
+                self._cases[-1].verdict = _ENDS[line]
+            else:
+                self._detail().append(line)
             return None
         case = Case(name=match["name"], seconds=max(at_s - self._last_s, 0.0))
         self._last_s = at_s
         self._cases.append(case)
         rest = match["rest"]
-        if rest == "ok":
-            case.verdict = Verdict.PASSED
-        elif rest == "not ok":
-            case.verdict = Verdict.FAILED
+        if rest in _ENDS:
+            case.verdict = _ENDS[rest]
         elif rest:
             case.detail.append(rest)
         return case

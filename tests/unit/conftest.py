@@ -50,7 +50,7 @@ def fake_tree(tmp_path: Path) -> Path:
 @pytest.fixture
 def guest_fragment(tmp_path: Path) -> Path:
     """A fragment with what every guest needs, all of which the fake tree knows."""
-    from harness.kernel.config import GUEST_NEEDS
+    from harness.kernel.fitness import GUEST_NEEDS
 
     path = tmp_path / "guest.config"
     path.write_text("".join(f"CONFIG_{name}=y\n" for name in GUEST_NEEDS))

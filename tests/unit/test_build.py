@@ -306,10 +306,22 @@ def test_a_finished_build_is_used_as_it_is(
 ) -> None:
     """build:DIR takes a kernel that somebody else built."""
     built = obtain()
+    image = bytearray(0x240)
+    image[0x202:0x206], image[0x236] = b"HdrS", 1
+    built.image.write_bytes(image)
+    with (built.build_dir / ".config").open("a") as config:
+        config.write("CONFIG_STACKTRACE=y\nCONFIG_HAVE_RELIABLE_STACKTRACE=y\n")
     request = KernelRequest(spec=f"build:{built.build_dir}")
     kernel = obtain_kernel(request, store=store, deadline=soon, progress=recorder)
     assert kernel.version == "6.1.0-fake"
     assert kernel.image == built.image
+    with pytest.raises(UsageError, match="a finished build: it cannot be configured with debug"):
+        obtain_kernel(
+            replace(request, fragments=("base", "livepatch", "debug")),
+            store=store,
+            deadline=soon,
+            progress=recorder,
+        )
     (built.build_dir / "Module.symvers").unlink()
     with pytest.raises(UsageError, match=r"no finished build: it lacks Module\.symvers"):
         obtain_kernel(request, store=store, deadline=soon, progress=recorder)

@@ -61,6 +61,14 @@ def test_death_within_a_case() -> None:
     assert "ERROR: failed to load module x" in output.finish(1)[0].detail
 
 
+@pytest.mark.parametrize(("end", "verdict"), [("ok", "passed"), ("not ok", "failed")])
+def test_words_between_a_case_and_its_end(end: str, verdict: str) -> None:
+    """A shell tells of a child that was killed before the script says how its case ended."""
+    killed = "./test-syscall.sh: line 38: 71 Terminated   ./test_klp-call_getpid"
+    output = _said(f"TEST: first ... {killed}", end, "TEST: second ... ok", "TEST: third ... ok")
+    assert [case.verdict for case in output.finish(0)] == [verdict, "passed", "passed"]
+
+
 def test_skip() -> None:
     """Exit code 4 skips what has no verdict yet."""
     output = _said("TEST: first ... ok", "SKIP: unable to load module x")

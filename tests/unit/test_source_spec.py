@@ -10,6 +10,7 @@ import pytest
 from harness.errors import UsageError
 from harness.kernel.spec import (
     BuildSpec,
+    PackageSpec,
     SeriesSpec,
     Spec,
     TarballSpec,
@@ -38,6 +39,7 @@ def test_paths_and_urls(tmp_path: Path) -> None:
         str(tmp_path): TreeSpec(path=tmp_path),
         str(tarball): TarballSpec(path=tarball, sha256=None),
         f"build:{tmp_path}": BuildSpec(path=tmp_path),
+        "deb:linux-image-amd64": PackageSpec(name="linux-image-amd64"),
     }
     assert {text: parse_spec(text) for text in expected} == expected
     url = "https://example.org/linux-6.6.tar.xz"
@@ -59,7 +61,7 @@ def test_a_relative_path_is_made_absolute(tmp_path: Path, monkeypatch: pytest.Mo
         ("./nowhere", None, "no file or folder"),
         ("nowhere.tar.xz", None, "no file or folder"),
         ("build:nowhere", None, "no folder"),
-        ("deb:linux-image-amd64", None, "not supported yet"),
+        ("deb:linux-image-amd64", SUM, "does not go with"),
         ("ftp://example.org/linux.tar.xz", SUM, "no http or https URL"),
         ("https://example.org/linux.tar.xz", None, "must be known before"),
         ("https://example.org/linux.tar.xz", "abc", "no SHA-256"),

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Exit codes for `git bisect run`, which reads them in its own way (git-bisect(1)).
+
+0 is good, 1 to 127 are bad but for 125, "cannot be tested"; from 128 on it gives up. So a wrong
+command line and a broken host, exit codes 2 and 3 elsewhere, must not look like a bad revision.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.cli.invocation import Invocation
+from harness.cli.prepare import (
+    KernelAsked,
+    prepare_accel,
+    prepare_kernel,
+    prepare_modules,
+    run_session,
+)
+from harness.errors import (
+    ExitCode,
+    KernelBuildFailed,
+    KernelUnfit,
+    KernelVerdict,
+    KlpError,
+    PatchDoesNotApply,
+    UsageError,
+)
+from harness.report.terminal import Terminal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harness.cli.suite import SuiteAsked
+
+CANNOT_BE_TESTED = 125
+GIVE_UP = 255
+_NOT_THIS_REVISION = (KernelBuildFailed, KernelUnfit, PatchDoesNotApply)
+
+
+def in_bisect(prepare: Callable[[], None], work: Callable[[], int]) -> int:
+    """Return git's exit code: ``prepare`` builds and boots the revision, ``work`` judges it.
+
+    What the kernel does wrong in ``prepare`` means that the revision cannot be tested.
+    """
+    terminal = Terminal()
+    try:
+        prepare()
+    except (KernelVerdict, *_NOT_THIS_REVISION) as error:
+        terminal.error(error)
+        terminal.note("this revision cannot be built, configured or booted: 125 tells git so")
+        return CANNOT_BE_TESTED
+    except KlpError as error:
+        return _give_up(terminal, error)
+    try:
+        code = work()
+    except KernelVerdict as error:
+        terminal.error(error)
+        return ExitCode.VERDICT
+    except KlpError as error:
+        return _give_up(terminal, error)
+    if code in (ExitCode.HELD, ExitCode.VERDICT):
+        return code
+    terminal.note(f"no verdict on this revision: git is told to stop ({GIVE_UP})")
+    return GIVE_UP
+
+
+def try_kernels(asked: SuiteAsked) -> None:
+    """Build the kernels of a run and their sample modules, and boot each once.
+
+    Raises as these do; UsageError when more than one kernel is asked for.
+    """
+    if len(asked.kernels) != 1:
+        raise UsageError("--bisect judges one kernel", hint="give one --kernel, the tree: .")
+    with Invocation("test") as invocation:
+        choice = prepare_accel(invocation, asked.accel)
+        kernel = prepare_kernel(
+            invocation,
+            KernelAsked(
+                spec=asked.kernels[0],
+                sha256=asked.sha256,
+                fragments=tuple(asked.kernel_config),
+                patches=asked.patches,
+            ),
+        )
+        prepare_modules(invocation.terminal, kernel)
+        with (
+            run_session(choice, cpus=asked.smp, name="bisect") as session,
+            session.guest(kernel, name="first-boot") as machine,
+        ):
+            machine.check_splats()
+
+
+def _give_up(terminal: Terminal, error: KlpError) -> int:
+    terminal.error(error)
+    terminal.note(f"no fault of this revision: git is told to stop ({GIVE_UP})")
+    return GIVE_UP
