@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,7 +23,15 @@ from harness.cli.options import (
     JunitFile,
     KernelConfig,
     KernelSpec,
+    KtapFile,
     Sha256,
+)
+from harness.cli.place import (
+    ClusterOption,
+    PlaceAsked,
+    WorkersOption,
+    open_cluster,
+    require_dask,
 )
 from harness.cli.prepare import (
     KernelAsked,
@@ -51,6 +60,8 @@ from harness.resources import Resource, resource_dir, runs_root
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from harness.cluster.client import Cluster
+    from harness.kernel.kernel import Kernel
     from harness.mutation.catalogue import Mutant
     from harness.report.mutants import MutantResult
     from harness.report.terminal import Terminal
@@ -116,6 +127,8 @@ def run_chosen(
     guests: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Guests at a time.")
     ] = None,
+    workers: WorkersOption = None,
+    cluster: ClusterOption = None,
     accel: AccelOption = AccelAsked.AUTO,
     html_file: Annotated[
         Path | None,
@@ -123,21 +136,34 @@ def run_chosen(
     ] = None,
     json_file: JsonFile = None,
     junit_file: JunitFile = None,
+    ktap_file: KtapFile = None,
 ) -> int:
     """Build each mutant and run tests until one notices, those of the broken rules first.
 
     Exit code 0: all were caught; 1: one survived; 2: one does not apply, build or boot.
     """
-    with Invocation("mutants run", json_file=json_file, junit_file=junit_file) as invocation:
+    with (
+        Invocation(
+            "mutants run", json_file=json_file, junit_file=junit_file, ktap_file=ktap_file
+        ) as invocation,
+        ExitStack() as stack,
+    ):
         terminal = invocation.terminal
         mutants = _mutants(names or (), patch or (), folder)
+        where = PlaceAsked(workers=workers, cluster=cluster)
+        if not where.is_here:
+            _check_travels(kernel, kernel_config or (), sha256)
         choice = prepare_accel(invocation, accel)
+        most = guests or default_guests(measure_host(), choice.accel)
+        # Before the kernel: a cluster that is not there is told at once.
+        reached = stack.enter_context(
+            open_cluster(where, terminal, guests=min(_MOST_RUNS * (workers or 1), most))
+        )
         asked = KernelAsked(spec=kernel, sha256=sha256, fragments=tuple(kernel_config or ()))
         made = prepare_kernel(invocation, asked)
         prepare_modules(terminal, made)
         if not names and not patch:
             mutants = _default(terminal, mutants, series_of(made.version))
-        most = guests or default_guests(measure_host(), choice.accel)
         # The few tests of a mutant's rules do not fill the guests that the machine can overlap.
         runs = 1 if everything else min(_MOST_RUNS, most)
         suite = resource_dir(Resource.BEHAVIOUR_TESTS)
@@ -156,7 +182,7 @@ def run_chosen(
             f"accelerator  {describe_accel(choice)}",
             f"mutants      {len(mutants)}",
         )
-        results = _run(invocation, mutants, conditions)
+        results = _run(invocation, mutants, conditions, made, reached)
         tell_summary(terminal, results)
         if html_file is not None:
             html_file.write_text(matrix_page(results, made.describe()), encoding="utf-8")
@@ -164,8 +190,19 @@ def run_chosen(
     return invocation.exit_code
 
 
+def _check_travels(kernel: str, fragments: Sequence[str], sha256: str | None) -> None:
+    require_dask()
+    from harness.mutation.remote import check_spec
+
+    check_spec(kernel, fragments, sha256=sha256)
+
+
 def _run(
-    invocation: Invocation, mutants: Sequence[Mutant], conditions: Conditions
+    invocation: Invocation,
+    mutants: Sequence[Mutant],
+    conditions: Conditions,
+    clean: Kernel,
+    cluster: Cluster | None,
 ) -> list[MutantResult]:
     """Run the mutants; their logs stay when something is to be looked into."""
     folder = runs_root() / f"{time.strftime('%Y%m%d-%H%M%S')}-mutants-{os.getpid()}"
@@ -176,9 +213,15 @@ def _run(
     results: list[MutantResult] = []
     terminal = invocation.terminal
     try:
-        for result in run_mutants(
-            mutants, conditions, folder, deadline=deadline, environment=environment
-        ):
+        if cluster is None:
+            found = run_mutants(
+                mutants, conditions, folder, deadline=deadline, environment=environment
+            )
+        else:
+            from harness.mutation.remote import run_mutants_on
+
+            found = run_mutants_on(cluster, mutants, conditions, clean.digest)
+        for result in found:
             results.append(result)
             tell_result(terminal, result)
         terminal.note("running the tests that noticed on the clean kernel")

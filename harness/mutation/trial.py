@@ -113,6 +113,20 @@ def judge(mutant: Mutant, conditions: Conditions) -> Generator[Command, Done, Mu
     return _verdict(result, tested, seconds)
 
 
+def clean_kernel(mutant: Mutant, conditions: Conditions) -> Command:
+    """Return the command that obtains the kernel without the mutant."""
+    return Command(
+        lane=Lane.BUILD,
+        name=f"{mutant.name}.clean",
+        arguments=("kernel", "build", *_build_options(conditions.kernel)),
+    )
+
+
+def failed(mutant: Mutant, done: Done) -> MutantResult:
+    """Return the result of a mutant of which a command failed that is not its own fault."""
+    return _error(not_run(mutant), done, 0.0)
+
+
 def command_for_tests(
     tests: Sequence[str], conditions: Conditions, *, name: str, options: Sequence[str] = ()
 ) -> Command:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from harness.guest.machine import Machine
     from harness.guest.session import Session
-    from harness.kernel.kernel import Kernel
+    from harness.kernel.kernel import Bootable
     from harness.races.reproducer import Reproducer
 
 NOTE = "trial.json"
@@ -29,7 +29,7 @@ NOTE = "trial.json"
 class Trials:
     """Makes trials on one kernel. Safe to use from several threads."""
 
-    def __init__(self, session: Session, kernel: Kernel, modules: Mapping[str, Path]) -> None:
+    def __init__(self, session: Session, kernel: Bootable, modules: Mapping[str, Path]) -> None:
         self._session = session
         self._kernel = kernel
         self._modules = modules

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Work on other machines, by Dask: functions of plain data, and files by digest."""

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A campaign on two workers, of which one is killed in the middle."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from harness.cluster.client import connected
+from harness.errors import RaceShown
+from harness.host.cache import Store
+from harness.races.campaign import Campaign, Extent
+from harness.races.catalogue import find_races
+from harness.races.remote import RemoteTrials
+from harness.resources import cache_root
+from tests.unit.dask_machines import Machines
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    import pytest
+
+    from harness.kernel.kernel import Kernel
+
+TRIALS = 5
+
+
+def test_a_worker_that_is_killed_costs_no_trial(
+    kernel: Kernel,
+    sample_modules: Mapping[str, Path],
+    tmp_path: Path,
+    pytestconfig: pytest.Config,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Every trial is counted once, and each hit lies here with what its guest left elsewhere."""
+    monkeypatch.setenv("KLP_HARNESS_RUNS", str(tmp_path / "runs"))
+    (race,) = find_races(["exit-use-after-free"])
+    with ExitStack() as stack:
+        machines = Machines(tmp_path, stack)
+        machines.add_worker()
+        machines.add_worker()
+        cluster = stack.enter_context(connected(machines.address))
+        trials = RemoteTrials(
+            cluster,
+            kernel,
+            sample_modules,
+            store=Store(cache_root()),
+            accel=str(pytestconfig.getoption("accel")),
+            folder=tmp_path / "here",
+        )
+        extent = Extent(seed=3, trials=TRIALS, guests=2, go_on=True)
+        campaign = Campaign([race], extent, trials)
+        for number, _ in enumerate(campaign.run()):
+            if number == 0:
+                # Each worker has a trial now, or is about to.
+                machines.kill(0)
+        assert len(cluster.threads()) == 1
+        trials.close()
+    tally = campaign.tallies[race.name]
+    assert sorted(trial.seed for trial in tally.trials) == [3, 4, 5, 6, 7]
+    assert [trial.error or trial.failed for trial in tally.trials] == [None] * TRIALS
+    assert len(tally.hits) == TRIALS
+    for hit in tally.hits:
+        assert isinstance(hit.shown, RaceShown)
+        assert hit.shown.artefacts == tmp_path / "here" / "guests" / f"{race.name}-{hit.seed}"
+        assert "livepatch: enabling patch" in (hit.shown.artefacts / "console.log").read_text()

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A Dask scheduler and workers as processes of their own on loopback, and jobs for them."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.deadline import Deadline, wait_until
+from harness.errors import RaceShown
+from harness.host.process import spawn
+from harness.races.workshop import TrialAnswer
+
+if TYPE_CHECKING:
+    from contextlib import ExitStack
+
+    from harness.host.process import Process
+
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE_S = 300.0
+
+
+class Machines:
+    """A scheduler, and workers that can be killed; each has a cache of its own."""
+
+    def __init__(self, folder: Path, stack: ExitStack, *, allowed_failures: int = 3) -> None:
+        self._environment = {
+            **os.environ,
+            # The jobs below are imported by their module's name.
+            "PYTHONPATH": str(ROOT),
+            "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": str(allowed_failures),
+        }
+        self._folder = folder
+        self._stack = stack
+        self.workers: list[Process[bytes]] = []
+        self.caches: list[Path] = []
+        said = self._start("scheduler", "dask_scheduler", "--port", "0", "--no-dashboard")
+        self.address = self._find(said, r"Scheduler at:\s+(tcp://\S+)")
+
+    def add_worker(self, *options: str) -> None:
+        """Start a worker that does one job at a time."""
+        name = f"worker{len(self.workers)}"
+        cache = self._folder / name
+        said = self._start(
+            name,
+            "dask_worker",
+            self.address,
+            *("--nthreads", "1", "--no-nanny", "--no-dashboard", "--memory-limit", "0"),
+            *options,
+            more={"KLP_HARNESS_CACHE": str(cache)},
+        )
+        self._find(said, r"(Registered to)")
+        self.caches.append(cache)
+
+    def kill(self, number: int) -> int:
+        """End a worker as the kernel's out-of-memory killer does; return its process id."""
+        self.workers[number].send_signal(signal.SIGKILL)
+        self.workers[number].wait()
+        return self.workers[number].pid
+
+    def _start(
+        self, name: str, program: str, *words: str, more: dict[str, str] | None = None
+    ) -> Path:
+        said = self._folder / f"{name}.log"
+        with said.open("wb") as log:
+            process = self._stack.enter_context(
+                spawn(
+                    [
+                        *(sys.executable, "-m", f"distributed.cli.{program}"),
+                        *(*words, "--host", "127.0.0.1"),
+                    ],
+                    stdout=log,
+                    stderr=log,
+                    cwd=self._folder,
+                    env={**self._environment, **(more or {})},
+                )
+            )
+        if program == "dask_worker":
+            self.workers.append(process)
+        return said
+
+    @staticmethod
+    def _find(said: Path, pattern: str) -> str:
+        wait_until(
+            lambda: re.search(pattern, said.read_text()) is not None, Deadline.after(PATIENCE_S)
+        )
+        found = re.search(pattern, said.read_text())
+        assert found is not None, said.read_text()
+        return found[1]
+
+
+class Waits:
+    """A job that says that it has begun, and ends when it may: seen through files."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __call__(self, number: int) -> int:
+        (self.folder / f"began-{number}-{os.getpid()}").touch()
+        assert wait_until((self.folder / "go").exists, Deadline.after(PATIENCE_S))
+        return number
+
+    def begun(self) -> list[tuple[int, int]]:
+        """The numbers of the jobs that have begun, each with the process that did."""
+        names = [path.name.split("-") for path in self.folder.glob("began-*")]
+        return [(int(number), int(pid)) for _, number, pid in names]
+
+
+def shows_odd(order: Any) -> TrialAnswer:
+    """Show the race in trials with an odd seed, with a log; fail when told to."""
+    shown = RaceShown("it is there", artefacts=Path("/somewhere/else")) if order.seed % 2 else None
+    return TrialAnswer(
+        seconds=0.5,
+        host="there",
+        shown=shown,
+        failed=None,
+        error=None,
+        files=(("console.log", b"x"), ("trial.json", b'{"seed": 1}')) if shown else (),
+    )
+
+
+def square(number: int) -> int:
+    return number * number
+
+
+def breaks(number: int) -> int:
+    raise FileNotFoundError(number, "is not there")
+
+
+def kills_its_worker(number: int) -> int:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return number

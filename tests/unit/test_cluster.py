@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Jobs on a cluster: a scheduler and workers that are processes of their own, on loopback."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+from typer.testing import CliRunner
+
+from harness.cli.app import app
+from harness.cli.place import PlaceAsked
+from harness.cluster import client
+from harness.cluster.client import Cluster, connected, most_on_one_host
+from harness.cluster.identity import Identity, digest_of_code, own_identity
+from harness.cluster.worker import Answer
+from harness.deadline import Deadline, wait_until
+from harness.errors import CacheCorrupt, ExitCode, HarnessError, UsageError
+from harness.host import artefacts
+from harness.host.cache import Store
+from harness.races.campaign import Campaign, Extent
+from harness.races.catalogue import CATALOGUE
+from harness.races.remote import RemoteTrials
+from tests.unit.dask_machines import (
+    PATIENCE_S,
+    Machines,
+    Waits,
+    breaks,
+    kills_its_worker,
+    shows_odd,
+    square,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from harness.kernel.kernel import Kernel
+
+FIRST = CATALOGUE[0]
+
+
+@pytest.fixture(scope="module")
+def there(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
+    """A scheduler and two workers, each with a cache of its own."""
+    with ExitStack() as stack:
+        machines = Machines(tmp_path_factory.mktemp("machines"), stack)
+        machines.add_worker()
+        machines.add_worker()
+        yield machines
+
+
+def test_a_killed_worker_costs_time_alone(there: Machines, tmp_path: Path) -> None:
+    """A job whose worker is killed is done again by another, and each is answered once."""
+    content = tmp_path / "kernel"
+    content.write_bytes(os.urandom(3 << 20))
+    digest = artefacts.digest_of(content)
+    waits = Waits(tmp_path)
+    with connected(there.address) as cluster:
+        answers: list[int] = []
+
+        def ask(number: int) -> None:
+            answers.append(cluster.call(waits, number, {digest: content}).result)
+
+        threads = [threading.Thread(target=ask, args=(number,)) for number in range(6)]
+        for thread in threads:
+            thread.start()
+        assert wait_until(lambda: len(waits.begun()) == 2, Deadline.after(PATIENCE_S))
+        killed = there.kill(0)
+        (tmp_path / "go").touch()
+        for thread in threads:
+            thread.join(PATIENCE_S)
+        assert sorted(answers) == list(range(6))
+        (lost,) = [number for number, pid in waits.begun() if pid == killed]
+        assert len([number for number, _ in waits.begun() if number == lost]) == 2
+        for cache in there.caches:
+            kept = artefacts.artefact_path(Store(cache), digest)
+            assert kept.read_bytes() == content.read_bytes()
+        assert len(cluster.threads()) == 1
+    there.add_worker()
+
+
+def test_what_fails_there_is_told_here(there: Machines) -> None:
+    with connected(there.address) as cluster:
+        assert cluster.call(square, 7, {}).result == 49
+        with pytest.raises(HarnessError, match=r"the worker tcp://.* failed: .*is not there"):
+            cluster.call(breaks, 1, {})
+
+
+def test_another_version_is_refused(there: Machines, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One sentence for workers that run other code, before anything is done."""
+    other = replace(own_identity(), code="0" * 64)
+    monkeypatch.setattr(client, "own_identity", lambda: other)
+    with (
+        pytest.raises(UsageError, match=r"the worker tcp://\S+ runs another klp-harness"),
+        connected(there.address),
+    ):
+        pass
+
+
+def test_a_worker_of_another_version_that_comes_later(
+    there: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with connected(there.address) as cluster:
+        other = replace(own_identity(), distributed="1.0")
+        monkeypatch.setattr(client, "own_identity", lambda: other)
+        with pytest.raises(UsageError, match=r"runs distributed \S+ instead of 1\.0"):
+            cluster.call(square, 7, {})
+
+
+def test_a_job_that_kills_its_workers_is_given_up(tmp_path: Path) -> None:
+    """Once may be the machine's fault; a job that loses worker after worker is at fault itself."""
+    with ExitStack() as stack:
+        machines = Machines(tmp_path, stack, allowed_failures=0)
+        machines.add_worker()
+        with (
+            connected(machines.address) as cluster,
+            pytest.raises(HarnessError, match="1 workers in turn were lost with it"),
+        ):
+            cluster.call(kills_its_worker, 1, {})
+
+
+def test_a_cluster_without_workers_does_not_wait_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "_NO_WORKER_S", 1.0)
+    with ExitStack() as stack:
+        machines = Machines(tmp_path, stack)
+        with (
+            pytest.raises(HarnessError, match=r"the cluster at tcp://\S+ has no workers"),
+            connected(machines.address),
+        ):
+            pass
+
+
+def test_nothing_listens_there() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    done = CliRunner().invoke(app, ["race", "run", "fork", "--cluster", f"tcp://127.0.0.1:{port}"])
+    assert done.exit_code == ExitCode.HARNESS
+    assert f"no cluster answers at tcp://127.0.0.1:{port}" in done.stderr
+
+
+@pytest.mark.parametrize("address", ["", "here", "http://x:1", "tcp://x", "tcp://x:port"])
+def test_what_is_no_address(address: str) -> None:
+    with pytest.raises(UsageError, match="is no address of a cluster"), connected(address):
+        pass
+
+
+def test_one_place_at_a_time() -> None:
+    with pytest.raises(UsageError, match="give one of them"):
+        PlaceAsked(workers=2, cluster="tcp://x:1")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("harness", "9.9", "klp-harness 9.9 instead of"),
+        ("python", "3.99", "Python 3.99 instead of"),
+        ("distributed", "1.2", "distributed 1.2 instead of"),
+        ("code", "f" * 64, "of sources ffffffffffff instead of"),
+    ],
+)
+def test_differences_have_words(field: str, value: str, words: str) -> None:
+    mine = Identity(harness="0.1", code="0" * 64, python="3.11", distributed="2024.5")
+    assert mine.difference(mine) is None
+    assert words in (mine.difference(replace(mine, **{field: value})) or "")
+
+
+def test_the_digest_of_the_code_sees_code_alone(tmp_path: Path) -> None:
+    (tmp_path / "_data").mkdir()
+    (tmp_path / "a.py").write_text("x = 1\n")
+    before = digest_of_code(tmp_path)
+    (tmp_path / "_data" / "b.py").write_text("y = 1\n")
+    (tmp_path / "c.txt").write_text("z\n")
+    assert digest_of_code(tmp_path) == before
+    (tmp_path / "a.py").write_text("x = 2\n")
+    assert digest_of_code(tmp_path) != before
+
+
+def test_the_busiest_machine_counts() -> None:
+    threads = {"tcp://10.0.0.1:1": 2, "tcp://10.0.0.1:2": 3, "tcp://10.0.0.2:1": 4}
+    assert most_on_one_host(threads) == 5
+    assert most_on_one_host({}) == 1
+
+
+def test_content_is_known_by_its_digest(tmp_path: Path) -> None:
+    """What came is kept when it is what was asked for, and found again while it is whole."""
+    store = Store(tmp_path / "cache")
+    content = tmp_path / "file"
+    content.write_bytes(b"kernel")
+    digest = artefacts.digest_of(content)
+    assert artefacts.lacking(store, [digest, digest]) == (digest,)
+    with pytest.raises(CacheCorrupt, match="was asked for"):
+        artefacts.receive(store, digest, b"colonel")
+    assert artefacts.lacking(store, [digest]) == (digest,)
+    artefacts.receive(store, digest, b"kernel")
+    assert artefacts.lacking(store, [digest]) == ()
+    artefacts.artefact_path(store, digest).write_bytes(b"cut")
+    assert artefacts.lacking(store, [digest]) == (digest,)
+
+
+class Remote:
+    """A cluster that answers at once, by a function of its own."""
+
+    def threads(self) -> Mapping[str, int]:
+        return {"tcp://10.0.0.1:1": 4}
+
+    def call(self, function: object, order: Any, needs: Mapping[str, Path]) -> Answer:
+        assert all(path.is_file() for path in needs.values())
+        return Answer(worker="tcp://10.0.0.1:1", result=shows_odd(order))
+
+
+class KnownKernel:
+    digest = "47ff"
+    version = "6.1.192"
+    source = "linux-source-6.1"
+    boot_modules: tuple[Path, ...] = ()
+
+    def __init__(self, image: Path) -> None:
+        self.image = image
+
+
+def test_hits_bring_their_logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a guest elsewhere left lies here; a quiet trial leaves nothing."""
+    file = tmp_path / "file"
+    file.write_bytes(b"x")
+    monkeypatch.setattr("harness.races.remote.build_base", lambda store, deadline: file)
+    trials = RemoteTrials(
+        cast("Cluster", Remote()),
+        cast("Kernel", KnownKernel(file)),
+        {"klp_x": file},
+        store=Store(tmp_path / "cache"),
+        accel="tcg",
+        folder=tmp_path / "run",
+    )
+    campaign = Campaign([FIRST], Extent(seed=0, trials=4, guests=2, go_on=True), trials)
+    assert sorted(trial.seed for trial in campaign.run()) == [0, 1, 2, 3]
+    hits = campaign.tallies[FIRST.name].hits
+    assert sorted(hit.seed for hit in hits) == [1, 3]
+    for hit in hits:
+        assert hit.shown is not None
+        folder = hit.shown.artefacts
+        assert folder == tmp_path / "run" / "guests" / f"{FIRST.name}-{hit.seed}"
+        assert (folder / "console.log").read_bytes() == b"x"
+        assert '"worker": "tcp://10.0.0.1:1"' in (folder / "trial.json").read_text()
+    assert len(list((tmp_path / "run" / "guests").iterdir())) == 2
+    assert trials.workers == {"tcp://10.0.0.1:1": 4}
