@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
+import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -18,7 +20,7 @@ from harness.cli.modules import ModuleFinder
 from harness.cli.options import AccelAsked
 from harness.cli.prepare import KernelAsked, describe_accel, prepare_accel, prepare_kernel
 from harness.host.capacity import default_guests, measure_host
-from harness.resources import Resource, resource_dir, results_root
+from harness.resources import Resource, cache_root, resource_dir, results_root
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,6 +77,7 @@ def run_suite(invocation: Invocation, asked: SuiteAsked, arguments: Sequence[str
         terminal.print(f"kernel       {made.describe()}, {len(built)} sample modules")
     terminal.print(f"accelerator  {describe_accel(choice)}", f"guests       {number} at a time")
     folder = resource_dir(Resource.BEHAVIOUR_TESTS)
+    _keep_bytecode()
     collector = Collector()
     status = pytest.main([*_options(asked, number, folder), *arguments], plugins=[collector])
     results = collector.results()
@@ -106,6 +109,18 @@ def _options(asked: SuiteAsked, guests: int, folder: Path) -> list[str]:
         f"--smp={asked.smp}",
         *_configuration(folder),
     ]
+
+
+def _keep_bytecode() -> None:
+    """Keep compiled files in the cache where Python was told to leave none beside its sources.
+
+    Each worker reads all test files, and to compile them takes most of that time.
+    """
+    if sys.dont_write_bytecode:
+        prefix = str(cache_root() / "bytecode")
+        sys.dont_write_bytecode, sys.pycache_prefix = False, prefix
+        os.environ["PYTHONPYCACHEPREFIX"] = prefix
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def _plugins() -> list[str]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 PATCH = "klp_test_gate"
 LIVEPATCH_WARNS = r"WARNING: .*(\bklp_|kernel/livepatch/)"
 _STORMS = 2
-_CYCLES = 3
+_CYCLES = 2
 _MOST_REVERSALS = 4
 
 

@@ -66,10 +66,10 @@ def test_guests_do_not_see_each_other(
         three.stat("/tmp/mark")
 
 
-@pytest.mark.smp(4)
+@pytest.mark.smp(6)
 def test_cpus_by_marker(guest: Machine) -> None:
-    """A test that asks for four CPUs gets four."""
-    assert guest.run(["nproc"]).stdout.strip() == "4"
+    """A test that asks for six CPUs gets six."""
+    assert guest.run(["nproc"]).stdout.strip() == "6"
 
 
 def test_command_that_never_reads_its_input(guest: Machine) -> None:

@@ -36,11 +36,12 @@ while [ $round -lt $3 ] || [ $loaded -lt $4 ]; do
     round=$((round + 1))
     if ! said=$(insmod "$1" 2>&1); then
         echo "refused ${said##*: }"
+        sleep 0.1
         continue
     fi
     enabled=$(cat "$patch/enabled")
-    while [ -d "$patch" ]; do echo 0 >"$patch/enabled"; done 2>/dev/null
-    while [ -d "/sys/module/$2" ]; do rmmod "$2"; done 2>/dev/null
+    until echo 0 >"$patch/enabled"; [ ! -d "$patch" ]; do sleep 0.1; done 2>/dev/null
+    until rmmod "$2"; [ ! -d "/sys/module/$2" ]; do sleep 0.1; done 2>/dev/null
     loaded=$((loaded + 1))
     echo "loaded $enabled"
 done

@@ -49,7 +49,7 @@ def test_idle_cpus_switch(guest: Machine, livepatch: Livepatch, kernel_log: Kern
 
 
 @pytest.mark.behaviour("TR-14")
-@pytest.mark.smp(4)
+@pytest.mark.smp(6)  # as above: one more kind of guest would have to be booted
 def test_cpus_offline_and_coming(
     guest: Machine, livepatch: Livepatch, tasks: Tasks, gate: Gates
 ) -> None:

@@ -25,7 +25,7 @@ BETWEEN = 5  # the gate between the two functions
 OLD = "f original g original"
 NEW = "f patched g patched"
 KTHREADS = 2
-ROUNDS = 3
+ROUNDS = 2
 
 
 @pytest.mark.behaviour("TR-03")
