@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import secrets
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,32 +20,32 @@ from harness.cli.options import (
     KernelConfig,
     KernelPatches,
     KernelSpec,
+    KtapFile,
     Sha256,
 )
 from harness.cli.pages import HtmlTimeline, check_page, write_timelines
+from harness.cli.place import ClusterOption, PlaceAsked, WorkersOption, open_cluster, trials_at
 from harness.cli.prepare import (
     KernelAsked,
     describe_accel,
     prepare_accel,
     prepare_kernel,
     prepare_modules,
-    run_session,
 )
+from harness.cli.shorten import given_steps, shorten_hits, with_shortest
 from harness.errors import UsageError
-from harness.guest.session import Fresh
 from harness.host.capacity import default_guests, measure_host
 from harness.mutation.catalogue import choose, load_mutants
 from harness.races.campaign import Campaign, Extent
 from harness.races.catalogue import find_races, known_of
 from harness.races.films import Films
-from harness.races.trial import Trials
 from harness.report.race_story import tell_hit, tell_race, tell_reproducer
 from harness.report.races import RaceHit, RaceResult
 from harness.report.results import CheckOutcome
 from harness.resources import Resource, resource_dir
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from harness.kernel.kernel import Kernel
@@ -54,7 +55,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Show races at will, or look for them.", no_args_is_help=True)
 
-_CPUS = 2
 _SEEDS = 1 << 31
 
 KernelMutants = Annotated[
@@ -120,16 +120,39 @@ def run_races(
     guests: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Guests at a time.")
     ] = None,
+    workers: WorkersOption = None,
+    cluster: ClusterOption = None,
+    steps: Annotated[
+        str | None,
+        typer.Option("--steps", metavar="TEXT", help="Steps for the fuzzer, not those of a seed."),
+    ] = None,
     html_file: HtmlTimeline = None,
     json_file: JsonFile = None,
     junit_file: JunitFile = None,
+    ktap_file: KtapFile = None,
 ) -> int:
     """Try to show races, each trial in a fresh guest. Exit 1: one was shown."""
-    with Invocation("race run", json_file=json_file, junit_file=junit_file) as invocation:
+    with (
+        Invocation(
+            "race run", json_file=json_file, junit_file=junit_file, ktap_file=ktap_file
+        ) as invocation,
+        ExitStack() as stack,
+    ):
         terminal = invocation.terminal
         races = find_races(names or ())
+        if steps is not None:
+            races = given_steps(races, steps)
+        where = PlaceAsked(workers=workers, cluster=cluster)
         check_page(html_file)
+        if html_file is not None and not where.is_here:
+            raise UsageError("--html records trials of this process, and those are elsewhere")
         choice = prepare_accel(invocation, accel)
+        # Before the kernel: a cluster that is not there is told at once.
+        reached = stack.enter_context(
+            open_cluster(
+                where, terminal, guests=guests or default_guests(measure_host(), choice.accel)
+            )
+        )
         asked = KernelAsked(
             spec=kernel,
             sha256=sha256,
@@ -139,35 +162,41 @@ def run_races(
         made = prepare_kernel(invocation, asked)
         races = _possible(invocation, races, made, named=bool(names))
         films = Films()
+        shortest: Mapping[int, str] = {}
         if html_file is not None:
             races = films.of(races)
         modules = prepare_modules(terminal, made)
         first = secrets.randbelow(_SEEDS) if seed is None else seed
         if trials is None and seconds is None:
             trials = 1
-        most = default_guests(measure_host(), choice.accel) if guests is None else guests
-        if trials is not None:
-            most = min(most, trials * len(races))
-        extent = Extent(seed=first, trials=trials, budget_s=seconds, guests=most, go_on=go_on)
         terminal.print(
             f"kernel       {made.describe()}",
             f"accelerator  {describe_accel(choice)}",
             f"seed         {first}",
         )
-        with run_session(
+        with trials_at(
+            reached,
             choice,
-            cpus=_CPUS,
-            fresh=Fresh.SNAPSHOT,
-            name="race",
-            guests=most,
+            accel=accel.value,
+            kernel=made,
+            modules=modules,
+            guests=guests,
+            most=None if trials is None else trials * len(races),
             keep=lambda: any(tally.settled for tally in campaign.tallies.values()),
-        ) as session:
-            campaign = Campaign(races, extent, Trials(session, made, modules))
+        ) as place:
+            extent = Extent(
+                seed=first, trials=trials, budget_s=seconds, guests=place.guests, go_on=go_on
+            )
+            campaign = Campaign(races, extent, place.try_one)
             try:
                 _watch(terminal, campaign, extent, len(races))
+                if where.is_here:
+                    tallies = campaign.tallies.values()
+                    shortest = shorten_hits(terminal, tallies, place.try_one, given=steps)
             finally:
                 for tally in campaign.tallies.values():
                     result = _judge(tally, made, extent, excuse_expected=excuse_expected)
+                    result = with_shortest(result, shortest)
                     invocation.results.append(result)
                     tell_race(terminal, result)
                 if html_file is not None:

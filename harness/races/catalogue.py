@@ -10,7 +10,10 @@ from harness.errors import UsageError
 from harness.races.crowd import crowd_force, crowd_load, crowd_sysfs, crowd_target
 from harness.races.exit import exit_use_after_free
 from harness.races.fork import fork_missing_flag, fork_stale_forward, fork_stale_reverse
+from harness.races.fuzz import fuzz_schedule
+from harness.races.sleepers import crowd_sleepers
 from harness.races.storm import storm_fork
+from harness.races.tracing import crowd_locks, crowd_replace, crowd_tracer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,6 +30,11 @@ CATALOGUE: tuple[Reproducer, ...] = (
     crowd_force,
     crowd_target,
     crowd_load,
+    crowd_tracer,
+    crowd_locks,
+    crowd_replace,
+    crowd_sleepers,
+    fuzz_schedule,
 )
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from harness.races.stage import Stage
 
 # What any of these may come to, beside a warning of the livepatch core itself.
-_BROKEN = (
+BROKEN = (
     rf"{LIVEPATCH_WARNS}|WARNING: .*\b(kobject|refcount|ftrace)|page fault|NULL pointer|"
     r"general protection|possible recursive locking|circular locking|use-after-free"
 )
@@ -58,7 +58,7 @@ done 2>/dev/null
 exit 0
 """
 # Arguments: a module's file, its name, rounds.
-_COME_AND_GO = """
+COME_AND_GO = """
 echo ready; read -r _
 round=0
 while [ $round -lt $3 ]; do
@@ -69,7 +69,7 @@ done
 exit 0
 """
 # Arguments: a livepatch's file, its name, rounds. Another's transition refuses load and disable.
-_CYCLE = """
+CYCLE = """
 echo ready; read -r _
 patch=/sys/kernel/livepatch/$2
 round=0
@@ -83,18 +83,18 @@ exit 0
 """
 
 
-@reproducer("crowd-sysfs", rule="SY-06", shows=_BROKEN, chance=True)
+@reproducer("crowd-sysfs", rule="SY-06", shows=BROKEN, chance=True)
 def crowd_sysfs(guest: Machine, livepatch: Livepatch, tasks: Tasks) -> None:
     """Ten at a time write and read all attributes of a patch until it is gone."""
     patch = livepatch.load("klp_test_cmdline_a", wait=True)
-    crowd = [_start(guest, _DISABLE, patch.path) for _ in range(_WRITERS)]
-    crowd += [_start(guest, _READ, patch.path) for _ in range(_READERS)]
-    _let_loose(guest, crowd)
+    crowd = [start_shell(guest, _DISABLE, patch.path) for _ in range(_WRITERS)]
+    crowd += [start_shell(guest, _READ, patch.path) for _ in range(_READERS)]
+    let_loose(guest, crowd)
     patch.wait_gone()
     expect_settled(tasks)
 
 
-@reproducer("crowd-force", rule="FC-01", shows=_BROKEN, chance=True)
+@reproducer("crowd-force", rule="FC-01", shows=BROKEN, chance=True)
 def crowd_force(
     guest: Machine, livepatch: Livepatch, gates: Gates, tasks: Tasks, chance: Random
 ) -> None:
@@ -104,22 +104,22 @@ def crowd_force(
     in_new_body = gates[1].enter()
     rounds = str(chance.randint(5, 50))
     crowd = [
-        _start(guest, _WRITE, patch.path, "enabled", "0 1", rounds),
-        _start(guest, _WRITE, patch.path, "enabled", "1 0", rounds),
-        _start(guest, _WRITE, patch.path, "force", "1", rounds),
+        start_shell(guest, _WRITE, patch.path, "enabled", "0 1", rounds),
+        start_shell(guest, _WRITE, patch.path, "enabled", "1 0", rounds),
+        start_shell(guest, _WRITE, patch.path, "force", "1", rounds),
     ]
-    _let_loose(guest, crowd)
+    let_loose(guest, crowd)
     in_old_body.release()
     in_new_body.release()
     patch.wait_complete()
     expect_settled(tasks)
 
 
-@reproducer("crowd-target", rule="MO-06", shows=_BROKEN, chance=True)
+@reproducer("crowd-target", rule="MO-06", shows=BROKEN, chance=True)
 def crowd_target(stage: Stage, guest: Machine, livepatch: Livepatch, chance: Random) -> None:
     """A target comes and goes while its patch is enabled, turned round and disabled."""
     file = guest.upload(stage.modules[_TARGET])
-    crowd = [_start(guest, _COME_AND_GO, file, _TARGET, str(chance.randint(10, 30)))]
+    crowd = [start_shell(guest, COME_AND_GO, file, _TARGET, str(chance.randint(10, 30)))]
     for process in crowd:
         process.write_line("go")
     deadline = scaled(guest, 2 * TRANSITION_S)
@@ -140,31 +140,42 @@ def crowd_target(stage: Stage, guest: Machine, livepatch: Livepatch, chance: Ran
         )
 
 
-@reproducer("crowd-load", rule="LD-08", shows=_BROKEN, chance=True)
+@reproducer("crowd-load", rule="LD-08", shows=BROKEN, chance=True)
 def crowd_load(stage: Stage, guest: Machine, livepatch: Livepatch, tasks: Tasks) -> None:
     """Four patches of one function are loaded, disabled and unloaded at a time."""
     names = [f"klp_test_cmdline_{letter}" for letter in "abcd"]
     rounds = str(stage.chance.randint(3, 6))
     crowd = [
-        _start(guest, _CYCLE, guest.upload(stage.modules[name]), name, rounds) for name in names
+        start_shell(guest, CYCLE, guest.upload(stage.modules[name]), name, rounds) for name in names
     ]
-    _let_loose(guest, crowd)
+    let_loose(guest, crowd)
     left = livepatch.patches()
     if left:
         raise RaceShown(f"patches are left that were disabled: {left}")
     expect_settled(tasks)
 
 
-def _start(guest: Machine, script: str, *words: str) -> SpawnedProcess:
+def start_shell(guest: Machine, script: str, *words: str) -> SpawnedProcess:
+    """Start a shell with a script that says "ready" and waits for a line; raises TimeoutError."""
     process = guest.spawn("sh", "-c", script, "crowd", *words)
     process.next_line(scaled(guest, TRANSITION_S))
     return process
 
 
-def _let_loose(guest: Machine, crowd: list[SpawnedProcess]) -> None:
+def let_loose(guest: Machine, crowd: list[SpawnedProcess]) -> None:
     """Let all of them begin, and wait until all have ended; raises TimeoutError."""
+    begin(crowd)
+    await_end(guest, crowd)
+
+
+def begin(crowd: list[SpawnedProcess]) -> None:
+    """Let all of them begin."""
     for process in crowd:
         process.write_line("go")
+
+
+def await_end(guest: Machine, crowd: list[SpawnedProcess]) -> None:
+    """Wait until all have ended; raises TimeoutError."""
     deadline = scaled(guest, 4 * TRANSITION_S)
     for process in crowd:
         process.wait(deadline)

@@ -58,7 +58,7 @@ class Stage:
     @cached_property
     def chance(self) -> random.Random:
         """Numbers that are the same for the same seed."""
-        return random.Random(self.seed)  # noqa: S311 - chance, no secret
+        return chance_of(self.seed)
 
     def fate(self, deadline: Deadline) -> KernelVerdict | None:
         """Return what becomes of the guest: a splat, its death; None when nothing does."""
@@ -67,6 +67,11 @@ class Stage:
         except KernelVerdict as error:
             return error
         return None
+
+
+def chance_of(seed: int) -> random.Random:
+    """Return numbers that are the same for the same seed."""
+    return random.Random(seed)  # noqa: S311 - chance, no secret
 
 
 def offered() -> frozenset[str]:

@@ -32,9 +32,7 @@ def storm_fork(
     guest: Machine, livepatch: Livepatch, gates: Gates, tasks: Tasks, chance: Random
 ) -> None:
     """Forks all the time while a patch is enabled, reversed and disabled again and again."""
-    storms = [guest.spawn("klp-storm") for _ in range(_STORMS)]
-    for storm in storms:
-        storm.next_line(scaled(guest, QUICK_S))
+    storms = [start_storm(guest) for _ in range(_STORMS)]
     for _ in range(_CYCLES):
         in_old_body = gates[0].enter()
         patch = livepatch.load(PATCH)
@@ -51,7 +49,7 @@ def storm_fork(
         patch.unload()
         expect_settled(tasks)
     for storm in storms:
-        _end(guest, storm)
+        end_storm(guest, storm)
 
 
 def expect_settled(tasks: Tasks) -> None:
@@ -68,7 +66,15 @@ def expect_settled(tasks: Tasks) -> None:
         )
 
 
-def _end(guest: Machine, storm: SpawnedProcess) -> None:
+def start_storm(guest: Machine) -> SpawnedProcess:
+    """Start a program that forks without a pause; returns when it does. Raises TimeoutError."""
+    storm = guest.spawn("klp-storm")
+    storm.next_line(scaled(guest, QUICK_S))
+    return storm
+
+
+def end_storm(guest: Machine, storm: SpawnedProcess) -> None:
+    """End it; raises HarnessError when it failed, or left a child."""
     storm.close_stdin()
     deadline = scaled(guest, QUICK_S)
     said = json.loads(storm.next_line(deadline))

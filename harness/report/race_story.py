@@ -41,6 +41,9 @@ def tell_race(terminal: Terminal, result: RaceResult) -> None:
     """Print what one reproducer came to, in a line or two."""
     terminal.print("")
     terminal.prose(f"{result.id}: {_outcome(result)}", indent="  ")
+    for hit in result.hits:
+        if hit.steps is not None:
+            terminal.print("  shortest sequence that shows it:", f"    --steps '{hit.steps}'")
     if result.error is not None and not result.hits:
         for line in (result.error.message, *result.error.details[:_LINES]):
             terminal.print(f"  {printable(line)}")

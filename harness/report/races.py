@@ -7,13 +7,17 @@ from harness.report.base import ErrorFacts, Model, ResultBase
 
 
 class RaceHit(Model):
-    """A trial that showed the race: ``--seed`` shows it again. ``details`` begin with the splat."""
+    """A trial that showed the race: ``--seed`` shows it again. ``details`` begin with the splat.
+
+    ``steps``: the shortest sequence of the fuzzer that shows it too, for ``--steps``.
+    """
 
     seed: int
     seconds: float
     message: str
     details: tuple[str, ...] = ()
     logs: str | None = None
+    steps: str | None = None
 
 
 class RaceResult(ResultBase):
