@@ -64,7 +64,7 @@ unit: setup
 # The C sources in kernel style. checkpatch.pl comes with the kernel source in the cache.
 .PHONY: checkpatch
 checkpatch: setup
-	@exec $(VENV_PYTHON) .ci/checkpatch.py livepatch-modules guest-programs
+	@exec $(VENV_PYTHON) .ci/checkpatch.py livepatch-modules guest-programs tests/corpus
 
 .PHONY: format
 format: setup ## put the Python code into its one format

@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""How much of the corpus is run: ``--corpus``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.corpus.cases import Scope
+
+if TYPE_CHECKING:
+    import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option; pytest knows it when this folder is named on its command line."""
+    parser.addoption(
+        "--corpus",
+        choices=[scope.value for scope in Scope],
+        default=Scope.SAMPLE.value,
+        help="how much of the corpus of patch modules to verify: a sample of it, each module in "
+        "the scene that shows what it is, or all of it in the whole battery",
+    )

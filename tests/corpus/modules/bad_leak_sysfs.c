@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * bad_leak_sysfs - bad: each load leaves a folder in /sys/kernel.
+ */
+
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include "corpus.h"
+#include "corpus_cmdline.h"
+
+static int corpus_pre_patch(struct klp_object *obj)
+{
+	char name[32];
+
+	snprintf(name, sizeof(name), "corpus-%lld", ktime_get_ns());
+	return kobject_create_and_add(name, kernel_kobj) ? 0 : -ENOMEM;
+}
+
+static struct klp_func corpus_funcs[] = {
+	CORPUS_CMDLINE,
+	{ }
+};
+
+#define CORPUS_CALLBACKS { .pre_patch = corpus_pre_patch }
+
+#include "corpus_patch.h"
+
+MODULE_DESCRIPTION("Livepatch corpus: folders in sysfs stay");

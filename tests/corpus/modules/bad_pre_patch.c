@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * bad_pre_patch - bad: pre_patch always refuses.
+ */
+
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include "corpus.h"
+#include "corpus_cmdline.h"
+
+static int corpus_pre_patch(struct klp_object *obj)
+{
+	return -ENODEV;
+}
+
+static struct klp_func corpus_funcs[] = {
+	CORPUS_CMDLINE,
+	{ }
+};
+
+#define CORPUS_CALLBACKS	{ .pre_patch = corpus_pre_patch }
+
+#include "corpus_patch.h"
+
+MODULE_DESCRIPTION("Livepatch corpus: pre_patch refuses");

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * bad_target_late - bad: it works on a target that is there already; one that comes
+ * later is refused.
+ */
+
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include "corpus.h"
+
+static __corpus_noipa const char *corpus_new_text(int *number)
+{
+	return "patched";
+}
+
+static int corpus_pre_patch(struct klp_object *obj)
+{
+	return obj->mod->state == MODULE_STATE_LIVE ? 0 : -EBUSY;
+}
+
+static struct klp_func corpus_funcs[] = {
+	{ .old_name = "corpus_text", .new_func = corpus_new_text },
+	{ }
+};
+
+#define CORPUS_OBJECT		"corpus_target"
+#define CORPUS_CALLBACKS	{ .pre_patch = corpus_pre_patch }
+
+#include "corpus_patch.h"
+
+MODULE_DESCRIPTION("Livepatch corpus: a target that comes later is refused");

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What the modules of the corpus share. A livepatch includes this first, says
+ * what it patches, and includes corpus_patch.h last.
+ */
+
+#ifndef CORPUS_H
+#define CORPUS_H
+
+#include <linux/kernel.h>
+#include <linux/livepatch.h>
+#include <linux/module.h>
+#include <linux/slab.h>
+
+/* A function that is patched, or that replaces one: neither inlined, nor cloned, nor folded. */
+#if __has_attribute(__noipa__)
+# define __corpus_noipa	__attribute__((__noipa__))
+#else
+# define __corpus_noipa	noinline
+#endif
+
+#endif /* CORPUS_H */

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * corpus_cmdline() - a new body for cmdline_proc_show(): /proc/cmdline says
+ * "corpus", and nothing else.
+ */
+
+#ifndef CORPUS_CMDLINE_H
+#define CORPUS_CMDLINE_H
+
+#include <linux/seq_file.h>
+
+static __corpus_noipa int corpus_cmdline(struct seq_file *m, void *v)
+{
+	seq_puts(m, "corpus\n");
+	return 0;
+}
+
+#define CORPUS_CMDLINE { .old_name = "cmdline_proc_show", .new_func = corpus_cmdline }
+
+#endif /* CORPUS_CMDLINE_H */

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * good_absent - good: beside a function of vmlinux, one of a module that this
+ * machine does not have.
+ */
+
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include "corpus.h"
+#include "corpus_cmdline.h"
+
+static __corpus_noipa int corpus_new_probe(void)
+{
+	return 0;
+}
+
+static struct klp_func corpus_funcs[] = {
+	CORPUS_CMDLINE,
+	{ }
+};
+
+static struct klp_func corpus_absent_funcs[] = {
+	{ .old_name = "corpus_probe", .new_func = corpus_new_probe },
+	{ }
+};
+
+#define CORPUS_OTHER_OBJECT	{ .name = "corpus_absent", .funcs = corpus_absent_funcs }
+
+#include "corpus_patch.h"
+
+MODULE_DESCRIPTION("Livepatch corpus: a target that never comes");

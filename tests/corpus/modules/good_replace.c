@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * good_replace - good: an atomic replace of old_cmdline that patches one function
+ * more.
+ */
+
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include "corpus.h"
+#include "corpus_cmdline.h"
+
+static __corpus_noipa int corpus_version(struct seq_file *m, void *v)
+{
+	seq_puts(m, "corpus\n");
+	return 0;
+}
+
+static struct klp_func corpus_funcs[] = {
+	CORPUS_CMDLINE,
+	{ .old_name = "version_proc_show", .new_func = corpus_version },
+	{ }
+};
+
+#define CORPUS_REPLACE	true
+#include "corpus_patch.h"
+
+MODULE_DESCRIPTION("Livepatch corpus: atomic replace");

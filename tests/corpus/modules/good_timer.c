@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * good_timer - good: a timer from post_patch to the module's exit.
+ */
+
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/timer.h>
+
+#include "corpus.h"
+#include "corpus_cmdline.h"
+
+static void corpus_tick(struct timer_list *timer)
+{
+	mod_timer(timer, jiffies + HZ / 20);
+}
+
+static DEFINE_TIMER(corpus_timer, corpus_tick);
+
+static void corpus_post_patch(struct klp_object *obj)
+{
+	mod_timer(&corpus_timer, jiffies + HZ / 20);
+}
+
+static void corpus_stop(void)
+{
+	del_timer_sync(&corpus_timer);
+}
+
+static struct klp_func corpus_funcs[] = {
+	CORPUS_CMDLINE,
+	{ }
+};
+
+#define CORPUS_CALLBACKS	{ .post_patch = corpus_post_patch }
+#define CORPUS_EXIT()		corpus_stop()
+#include "corpus_patch.h"
+
+MODULE_DESCRIPTION("Livepatch corpus: a timer that ends");
