@@ -128,21 +128,16 @@ class Cluster:
             future = self._client.submit(
                 do_job, job, key=f"klp-harness-{uuid.uuid4().hex}", pure=False
             )
+            ended = threading.Event()
+            future.add_done_callback(lambda _: ended.set())
             try:
-                while not self._ended(future):
+                while not ended.wait(self._look_s):
                     self._require_workers()
                 answer = future.result()
             finally:
                 future.release()
         assert isinstance(answer, Answer)
         return answer
-
-    def _ended(self, future: Any) -> bool:
-        try:
-            distributed.wait(future, timeout=self._look_s)
-        except TimeoutError:
-            return False
-        return True
 
     def _require_workers(self) -> None:
         """Raise HarnessError when for some time no worker was there: nothing would ever end."""
@@ -225,6 +220,7 @@ def local(workers: int, threads: int) -> Iterator[Cluster]:
                 dashboard_address=None,
                 worker_dashboard_address=None,
                 memory_limit=0,
+                silence_logs=logging.CRITICAL,
             )
         except (OSError, TimeoutError, RuntimeError) as error:
             raise HarnessError(f"a cluster of {workers} workers does not start: {error}") from error
