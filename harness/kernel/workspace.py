@@ -120,10 +120,13 @@ def opened(
             mark.write_text(_state())
 
 
-def remove_unused(root: Path, keep: Collection[str]) -> int:
-    """Remove the workspaces of other kernels than those, unless in use; return how many went."""
+def remove_unused(root: Path, keep: Collection[str], *, kind: str = KIND) -> int:
+    """Remove the workspaces of other kernels than those, unless in use; return how many went.
+
+    ``kind`` is the folder of the cache: trees of other kinds are kept and locked in the same way.
+    """
     count = 0
-    for folder in sorted(root.joinpath(KIND).glob("*/")):
+    for folder in sorted(root.joinpath(kind).glob("*/")):
         if folder.name in keep or folder.name.startswith("."):
             continue
         lock = FileLock(folder.with_name(f"{folder.name}.lock"))
