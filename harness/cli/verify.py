@@ -22,6 +22,7 @@ from harness.cli.options import (
     KernelConfig,
     KernelPatches,
     KernelSpec,
+    KtapFile,
     Sha256,
 )
 from harness.cli.prepare import (
@@ -31,19 +32,20 @@ from harness.cli.prepare import (
     prepare_kernel,
     run_session,
 )
+from harness.cli.verdicts import VerdictPage, facts_of, line_of, results_of
+from harness.deadline import Deadline
 from harness.errors import UsageError
 from harness.guest.session import Fresh
+from harness.host.cache import Store
 from harness.kernel.elf import read_module
+from harness.kernel.frompatch import obtain_from_patch
 from harness.report.base import CheckOutcome
-from harness.report.verify import VerdictFacts, VerifyResult
-from harness.report.verify_page import verify_page
+from harness.report.verify import VerifyResult
 from harness.report.verify_story import tell_verdict
+from harness.resources import cache_root
 from harness.verify import (
-    Check,
-    CheckResult,
     Code,
     LoadProfile,
-    Verdict,
     VerifyRequest,
     guests_at_a_time,
     verify_patch,
@@ -54,9 +56,10 @@ if TYPE_CHECKING:
 
     from harness.host.accel import AccelChoice
     from harness.kernel.kernel import Kernel
-    from harness.report.results import RunResult
+    from harness.report.terminal import Terminal
 
 _CPUS = 2
+_SOURCE_S = 3600.0
 _DEBUG = "debug"
 _DEBUG_SLOWER = 4
 
@@ -64,11 +67,20 @@ _DEBUG_SLOWER = 4
 @guarded
 def verify(
     module: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
-            metavar="MODULE", help="A .ko file, the name of a sample, or a folder of sources."
+            metavar="[MODULE]...",
+            help="A .ko file, the name of a sample, or a folder of sources.",
+            show_default="",
         ),
-    ],
+    ] = None,
+    source: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FIX.patch",
+            help="A diff of the kernel's sources, of which klp-build makes the module. Repeatable.",
+        ),
+    ] = None,
     replaces: Annotated[
         list[str] | None,
         typer.Option(metavar="OLD.ko", help="Older patch that this one comes after. Repeatable."),
@@ -125,12 +137,16 @@ def verify(
     ] = None,
     json_file: JsonFile = None,
     junit_file: JunitFile = None,
+    ktap_file: KtapFile = None,
 ) -> int:
     """Verify livepatches: is each safe to load, to run under load, to upgrade, to take back?"""
     if html_file is not None and not html_file.parent.is_dir():
         raise UsageError(f"the folder {html_file.parent} for {html_file.name} does not exist")
+    if not module and not source:
+        raise UsageError("nothing to verify", hint="name a module, or a diff with --source")
     wanted = _Wanted(
-        modules=tuple(module),
+        modules=tuple(module or ()),
+        sources=tuple(source or ()),
         targets=tuple(target or ()),
         replaces=tuple(replaces or ()),
         settings={
@@ -144,9 +160,11 @@ def verify(
             "check_timeout_s": check_timeout,
         },
     )
-    with Invocation("verify", json_file=json_file, junit_file=junit_file) as invocation:
+    with Invocation(
+        "verify", json_file=json_file, junit_file=junit_file, ktap_file=ktap_file
+    ) as invocation:
         choice = prepare_accel(invocation, accel)
-        page = _Page(invocation, describe_accel(choice), html_file)
+        page = VerdictPage(invocation, describe_accel(choice), html_file)
         asked = KernelAsked(
             spec=kernel, sha256=sha256, fragments=tuple(kernel_config or ()), patches=patch or ()
         )
@@ -163,12 +181,16 @@ class _Wanted:
     """What was asked for, before it is built for a kernel."""
 
     modules: tuple[str, ...]
+    sources: tuple[Path, ...]
     targets: tuple[str, ...]
     replaces: tuple[str, ...]
     settings: Mapping[str, Any]
 
-    def requests(self, finder: ModuleFinder) -> list[VerifyRequest]:
+    def requests(
+        self, finder: ModuleFinder, kernel: Kernel, terminal: Terminal
+    ) -> list[VerifyRequest]:
         patches, beside = _find(finder, self.modules)
+        patches += [_built_from(diff, kernel, terminal) for diff in self.sources]
         return [
             VerifyRequest(
                 module=path,
@@ -188,50 +210,19 @@ class _Wanted:
         ]
 
 
-class _Page:
-    """What the report has beside the results, and the HTML page, which grows with each module."""
-
-    def __init__(self, invocation: Invocation, accelerator: str, path: Path | None) -> None:
-        self.verdicts: list[VerdictFacts] = []
-        self.runs: list[RunResult] = []
-        self._invocation = invocation
-        self._accelerator = accelerator
-        self._path = path
-        invocation.more |= {"verdicts": self.verdicts, "runs": self.runs}
-
-    @property
-    def keep(self) -> bool:
-        """Whether a guest's logs are worth keeping."""
-        return any(facts.outcome != CheckResult.PASSED for facts in self.verdicts)
-
-    def write(self) -> None:
-        """Write the page as far as it is known; raises UsageError."""
-        if self._path is None:
-            return
-        results = [each for each in self._invocation.results if isinstance(each, VerifyResult)]
-        kernels = "; ".join(kernel.describe() for kernel in self._invocation.kernels)
-        text = verify_page(
-            self.verdicts, results, self.runs, kernel=kernels, accelerator=self._accelerator
-        )
-        try:
-            self._path.write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise UsageError(f"cannot write {self._path}: {error.strerror}") from error
-
-
 def _verify_on(
     invocation: Invocation,
     choice: AccelChoice,
     kernel: Kernel,
     wanted: _Wanted,
-    page: _Page,
+    page: VerdictPage,
     *,
     on: str = "",
 ) -> None:
     """Verify all modules on one kernel; ``on`` tells it from another in the report."""
     terminal = invocation.terminal
     finder = ModuleFinder(terminal, kernel)
-    requests = wanted.requests(finder)
+    requests = wanted.requests(finder, kernel, terminal)
     terminal.print(f"kernel       {kernel.describe()}", f"accelerator  {describe_accel(choice)}")
     guests = guests_at_a_time(choice)
     with run_session(
@@ -252,11 +243,11 @@ def _verify_on(
                     session=session,
                     samples=finder.samples,
                     guests=guests,
-                    on_check=lambda check: progress.stage(_line(check)),
+                    on_check=lambda check: progress.stage(line_of(check)),
                 )
             verdict = dataclasses.replace(verdict, module=verdict.module + on)
             results = results_of(verdict)
-            facts = _facts(verdict, request.module)
+            facts = facts_of(verdict, request.module)
             page.verdicts.append(facts)
             page.runs += [
                 run.model_copy(update={"id": run.id.replace("/", f"{on}/", 1)})
@@ -272,7 +263,7 @@ def _verify_again(
     choice: AccelChoice,
     asked: KernelAsked,
     wanted: _Wanted,
-    page: _Page,
+    page: VerdictPage,
 ) -> None:
     """Verify on a kernel with lockdep and KASAN what can be built for it."""
     files = wanted.files()
@@ -299,41 +290,6 @@ def _verify_again(
     _verify_on(invocation, choice, kernel, wanted, page, on=f" ({_DEBUG})")
 
 
-def results_of(verdict: Verdict) -> list[VerifyResult]:
-    """Return a verdict's checks as reports show them."""
-    return [
-        VerifyResult(
-            id=check.id,
-            outcome=CheckOutcome(check.outcome.value),
-            seconds=check.seconds,
-            module=verdict.module,
-            code=check.code.value,
-            detail=check.detail,
-            advice=check.advice,
-            lines=check.lines,
-            evidence=tuple(str(path) for path in check.evidence),
-        )
-        for check in verdict.checks
-    ]
-
-
-def _facts(verdict: Verdict, path: Path) -> VerdictFacts:
-    return VerdictFacts(
-        module=verdict.module,
-        outcome=verdict.outcome.value,
-        path=str(path),
-        codes=tuple(sorted(verdict.codes)),
-        seconds=verdict.seconds,
-    )
-
-
-def _line(check: Check) -> str:
-    said = check.outcome.value
-    return f"{check.id}: {said}" + (
-        f" [{check.code}] {check.detail}" if check.outcome is CheckResult.FAILED else ""
-    )
-
-
 def _find(finder: ModuleFinder, named: Sequence[str]) -> tuple[list[Path], list[Path]]:
     """Return the patches to verify, and the modules of folders that they patch."""
     patches: list[Path] = []
@@ -352,6 +308,19 @@ def _find(finder: ModuleFinder, named: Sequence[str]) -> tuple[list[Path], list[
     if twice:
         raise UsageError(f"{twice[0]} is named twice: modules of one name conflict")
     return patches, beside
+
+
+def _built_from(diff: Path, kernel: Kernel, terminal: Terminal) -> Path:
+    """Return the module that the kernel's own tool makes of a diff."""
+    with terminal.progress() as progress:
+        progress.stage(f"a livepatch of {diff.name} for {kernel.version}")
+        return obtain_from_patch(
+            diff,
+            kernel,
+            store=Store(cache_root()),
+            deadline=Deadline.after(_SOURCE_S),
+            progress=progress,
+        )
 
 
 def _files(finder: ModuleFinder, named: Sequence[str] | None) -> tuple[Path, ...]:

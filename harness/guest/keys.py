@@ -33,6 +33,8 @@ def make_keys(folder: Path, *, deadline: Deadline) -> RunKeys:
     """
     host_key = folder / "host_key"
     client_key = folder / "client_key"
+    # What an attempt that was broken off has left: dropbearkey writes over nothing.
+    host_key.unlink(missing_ok=True)
     host_public = _make_host_key(host_key, deadline=deadline)
     client_public = make_client_key(client_key)
     return RunKeys(

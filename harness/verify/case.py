@@ -42,12 +42,6 @@ class Case:
         return self.plan.name
 
     @property
-    def patched_targets(self) -> tuple[Target, ...]:
-        """The given modules that the patch patches, in the order in which they are loaded."""
-        objects = self.info.patch.objects if self.info.patch is not None else ()
-        return tuple(target for target in self.plan.targets if target.name in objects)
-
-    @property
     def needs_targets(self) -> bool:
         """Whether the patch cannot be loaded without them: it uses what they export."""
         return any(target.name in self.info.depends for target in self.plan.targets)

@@ -7,8 +7,11 @@ import re
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
+from harness.kernel.vmlinux import read_vmlinux
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from harness.guest.machine import Machine
     from harness.livepatch.patch import Patch
@@ -109,3 +112,23 @@ def functions_of(patch: Patch, machine: Machine) -> frozenset[str]:
         if patched.name == "vmlinux" or patched.name in modules
         for function in patched.functions()
     )
+
+
+def under_other_names(
+    functions: Iterable[str], hooks: Iterable[str], vmlinux: Path | None
+) -> frozenset[str]:
+    """Return the functions of vmlinux whose hook is listed under another name of theirs.
+
+    ftrace shows one name of an address, the first in kallsyms. A system call without arguments has
+    two: __x64_sys_getpid and __ia32_sys_getpid (SYSCALL_DEFINE0, asm/syscall_wrapper.h).
+    """
+    if vmlinux is None:
+        return frozenset()
+    image = read_vmlinux(vmlinux)
+
+    def addresses(name: str) -> set[int]:
+        kind, _, function = name.partition(":")
+        return {each.address for each in image.named(function)} if kind == "vmlinux" else set()
+
+    hooked = {address for hook in hooks for address in addresses(hook)}
+    return frozenset(name for name in functions if addresses(name) & hooked)

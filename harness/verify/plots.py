@@ -70,7 +70,12 @@ def _plots(case: Case) -> Iterator[Plot]:
             checks=(loaded.load_name(profiles),),
         )
     yield Plot(name="reverse", body=turning.turn_round, checks=("reverse-load", "reverse-disable"))
-    yield Plot(name="force", body=turning.force, checks=("force",), always=True)
+    yield Plot(
+        name="force",
+        body=turning.force,
+        checks=("force-load", "force-disable"),
+        always=True,
+    )
     if case.plan.targets and not case.needs_targets:
         yield Plot(
             name="targets",

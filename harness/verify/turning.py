@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING
 
 from harness.deadline import Deadline
@@ -37,9 +38,7 @@ def turn_round(scene: Scene) -> None:
 def _reverse_coming(scene: Scene, before: Look, step: Step) -> None:
     for _ in range(_TRIES):
         patch = scene.load()
-        try:
-            patch.reverse()
-        except (UsageError, FileNotFoundError):
+        if not _turned(patch):
             _take_back(scene, patch)
             continue
         scene.wait_complete(patch)
@@ -58,9 +57,7 @@ def _reverse_going(scene: Scene, before: Look, step: Step) -> None:
     scene.wait_complete(patch)
     for _ in range(_TRIES):
         patch.disable(wait=False)
-        try:
-            patch.reverse()
-        except (UsageError, FileNotFoundError):
+        if not _turned(patch):
             _take_back(scene, patch)
             patch = scene.load()
             scene.wait_complete(patch)
@@ -81,6 +78,21 @@ def _reverse_going(scene: Scene, before: Look, step: Step) -> None:
     step.skip(f"its transition had ended each of {_TRIES} times before it could be turned round")
 
 
+def _turned(patch: Patch) -> bool:
+    """Turn the running transition round; False when it has ended before that."""
+    try:
+        patch.reverse()
+    except (UsageError, FileNotFoundError):
+        return False
+    except OSError as error:
+        # Between the look and the write it ended: the same value again, or a patch that was
+        # disabled (kernel/livepatch/core.c, enabled_store()).
+        if error.errno == errno.EINVAL and not (patch.exists and patch.in_transition):
+            return False
+        raise
+    return True
+
+
 def _take_back(scene: Scene, patch: Patch) -> None:
     if patch.exists:
         if not patch.in_transition:
@@ -90,28 +102,40 @@ def _take_back(scene: Scene, patch: Patch) -> None:
 
 
 def force(scene: Scene) -> None:
-    """Force the transition: the last resort, and what it costs."""
+    """Force the transition in both directions: the last resort, and what it costs."""
     scene.load_targets()
-    with scene.step("force") as step:
+    with scene.step("force-load") as step:
         patch = scene.load()
-        try:
-            patch.force()
-        except OSError:
-            if patch.in_transition:
-                raise
-            step.skip("its transition had ended before it could be forced")
+        if not _force(patch, step):
             return
         scene.wait_complete(patch)
         expect_redirected(scene, patch)
         scene.settle()
-        scene.disable(patch)
+        step.detail = "force ends the transition that brings it"
+    with scene.step("force-disable") as step:
+        patch.disable(wait=False)
+        if not _force(patch, step):
+            return
+        scene.wait_complete(patch)
         pinned = _is_pinned(scene, patch)
         scene.settle()
-        step.detail = "force ends the transition; " + (
-            "the price: the module stays loaded until the next boot"
+        step.detail = "force ends the transition that takes it away; " + (
+            "the price: its module stays until the next boot"
             if pinned
-            else "the module can be unloaded all the same"
+            else "its module can be unloaded all the same"
         )
+
+
+def _force(patch: Patch, step: Step) -> bool:
+    """Force a transition; False when there is none any more to force."""
+    try:
+        patch.force()
+    except OSError:
+        if patch.exists and patch.in_transition:
+            raise
+        step.skip("its transition had ended before it could be forced")
+        return False
+    return True
 
 
 def _is_pinned(scene: Scene, patch: Patch) -> bool:
