@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from harness.livepatch.tasks import Tasks
 
 _GATE = 0
-_LEAST, _MOST = 1000, 3000
+_LEAST, _MOST = 1000, 2500
 _LOCKUP = rf"{BROKEN}|soft lockup|hard LOCKUP|rcu\S* (self-)?detected .*stall|blocked for more than"
 
 
@@ -36,6 +36,8 @@ def crowd_sleepers(
 ) -> None:
     """Thousands sleep in the patched function while others fork: the list of tasks is held long."""
     number = chance.randint(_LEAST, _MOST)
+    # By default a guest of little memory may have fewer threads (kernel/fork.c).
+    guest.write("/proc/sys/kernel/threads-max", f"{2 * _MOST}\n")
     gates.close(_GATE)
     deadline = scaled(guest, 2 * TRANSITION_S)
     crowd = guest.spawn("klp-sleepers", str(number), str(_GATE))
