@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from harness.cli import modules, test
+from harness.cli import suite as suite_of_tests
 from harness.cli.modules import ModuleFinder
 from harness.errors import UsageError
 from harness.report.terminal import Terminal
@@ -102,7 +103,7 @@ def test_all_needs_a_checkout(tmp_path: Path) -> None:
 def test_installed_suite_has_its_configuration(tmp_path: Path) -> None:
     """Outside a checkout pytest is told what pyproject.toml would say, and writes no cache."""
     suite = tmp_path / "tests" / "behaviours"
-    words = test._configuration(suite)
+    words = suite_of_tests._configuration(suite)
     assert f"--rootdir={suite}" in words
     assert "xfail_strict=true" in words
     assert "no:cacheprovider" in words

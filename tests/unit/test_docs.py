@@ -84,12 +84,14 @@ def words_for_pytest(words: tuple[str, ...]) -> list[str]:
     context: Any = None
     name, rest = "klp-harness", list(words)
     while hasattr(command, "commands"):
+        context = command.context_class(command, parent=context, info_name=name)
+        known = {option for each in command.get_params(context) for option in each.opts}
+        while rest[:1] and rest[0] in known and rest[1:]:
+            rest = rest[1:]  # one that comes before the command: all of them are switches
         if not rest or rest[0].startswith("-"):
-            known = {option for each in command.get_params(context) for option in each.opts}
             if set(rest) - known - {"-h", "--help"}:
                 raise LookupError(f"{name} has no option {' '.join(rest)}")
             return []
-        context = command.context_class(command, parent=context, info_name=name)
         name, *rest = rest
         if name not in command.commands:
             raise LookupError(f"there is no command {name}")
