@@ -47,6 +47,7 @@ from harness.verify import (
     Code,
     LoadProfile,
     VerifyRequest,
+    check_together,
     guests_at_a_time,
     verify_patch,
 )
@@ -191,6 +192,7 @@ class _Wanted:
     ) -> list[VerifyRequest]:
         patches, beside = _find(finder, self.modules)
         patches += [_built_from(diff, kernel, terminal) for diff in self.sources]
+        check_together([read_module(path) for path in patches])
         return [
             VerifyRequest(
                 module=path,
@@ -303,10 +305,6 @@ def _find(finder: ModuleFinder, named: Sequence[str]) -> tuple[list[Path], list[
             beside += [path for path in found if path not in marked]
             found = marked
         patches += found
-    names = [path.stem for path in patches]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise UsageError(f"{twice[0]} is named twice: modules of one name conflict")
     return patches, beside
 
 

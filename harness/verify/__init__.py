@@ -2,6 +2,7 @@
 """Is a livepatch module safe to load, to run under load, to upgrade, to take back?"""
 
 from harness.verify.api import guests_at_a_time, verify_patch
+from harness.verify.case import check_together
 from harness.verify.request import LoadProfile, VerifyRequest
 from harness.verify.verdict import Check, CheckResult, Code, Verdict
 
@@ -12,6 +13,7 @@ __all__ = [
     "LoadProfile",
     "Verdict",
     "VerifyRequest",
+    "check_together",
     "guests_at_a_time",
     "verify_patch",
 ]

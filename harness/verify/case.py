@@ -11,7 +11,7 @@ from harness.kernel.elf import read_module
 from harness.observe.plan import Plan, Target, plan_module
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from harness.kernel.elf import ModuleInfo
@@ -81,6 +81,30 @@ def read_case(request: VerifyRequest, kernel: Kernel, samples: Mapping[str, Path
         samples=samples,
         kernel=kernel,
     )
+
+
+def check_together(patches: Sequence[ModuleInfo]) -> None:
+    """Raise UsageError when patches that are named together cannot be meant together.
+
+    That is two of one name, or two that patch the same function and neither of which replaces the
+    other: whichever comes later hides the other (Documentation/livepatch/livepatch.rst, stacking).
+    """
+    for number, one in enumerate(patches):
+        for other in patches[number + 1 :]:
+            if one.name == other.name:
+                raise UsageError(f"{one.name} is named twice: modules of one name conflict")
+            mine, theirs = one.patch, other.patch
+            if mine is None or theirs is None or mine.replace or theirs.replace:
+                continue
+            both = {(each.object, each.name, each.sympos) for each in mine.functions} & {
+                (each.object, each.name, each.sympos) for each in theirs.functions
+            }
+            for owner, name, _ in sorted(both):
+                raise UsageError(
+                    f"{one.name} and {other.name} conflict: both patch {name}() of {owner}, and "
+                    "neither replaces the other",
+                    hint="verify each alone, or name the older with --replaces",
+                )
 
 
 def module_name(path: Path) -> str:

@@ -91,7 +91,7 @@ def _plots(case: Case) -> Iterator[Plot]:
         )
         yield Plot(name=f"stacked-{name}", body=replacing.stacked(old), checks=(f"stacked:{name}",))
     yield Plot(name="replaced", body=replacing.replaced, checks=("replaced",))
-    yield Plot(name="tracing", body=tracing.traced, checks=("with-tracer", "with-kprobe"))
+    yield Plot(name="tracing", body=tracing.with_others, checks=("with-tracer", "with-kprobe"))
 
 
 def _loads(case: Case) -> Iterator[tuple[LoadProfile, ...]]:

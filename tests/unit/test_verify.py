@@ -25,7 +25,7 @@ from harness.report.results import Mark, RunResult, StateChange, TaskHistory
 from harness.report.verify import VerdictFacts, VerifyResult
 from harness.report.verify_page import verify_page
 from harness.verify.battery import Battery, Plot, not_reached
-from harness.verify.case import read_case
+from harness.verify.case import check_together, read_case
 from harness.verify.cycles import _when_to_count
 from harness.verify.leaks import Count, find_growth, read_slabinfo
 from harness.verify.looks import Look, parse_hooks
@@ -33,6 +33,7 @@ from harness.verify.request import VerifyRequest
 from harness.verify.scene import Failed, Notes, Scene, SceneEnded, code_of
 from harness.verify.script import Said, expect_before
 from harness.verify.verdict import Check, CheckResult, Code, Verdict
+from tests.unit.test_verify_host import module, patch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,7 +87,7 @@ def test_slabinfo_is_read() -> None:
 
 
 def test_counts_lie_evenly_and_the_last_is_at_the_end() -> None:
-    assert sorted(_when_to_count(50)) == [5, 16, 27, 38, 50]
+    assert sorted(_when_to_count(50)) == [5, 8, 11, 16, 27, 38, 50]
     assert max(_when_to_count(7)) == 7
 
 
@@ -362,6 +363,30 @@ def test_two_modules_of_one_name_conflict(tmp_path: Path) -> None:
     copy.write_bytes(module.read_bytes())
     with pytest.raises(UsageError, match="conflict"):
         read_case(VerifyRequest(module=module, replaces=(copy,)), KERNEL, {})
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "replaces", "conflict"),
+    [("f", "f", False, True), ("f", "g", False, False), ("f", "f", True, False)],
+)
+def test_patches_of_one_function_conflict(
+    one: str, other: str, replaces: bool, conflict: bool
+) -> None:
+    """Unless one of them replaces the other, or they are named for different functions."""
+    patches = [
+        module("klp_one", patch=patch(one)),
+        module("klp_other", patch=patch(other, replace=replaces)),
+    ]
+    if not conflict:
+        check_together(patches)
+        return
+    with pytest.raises(UsageError, match=r"conflict: both patch f\(\) of vmlinux"):
+        check_together(patches)
+
+
+def test_one_module_named_twice_conflicts() -> None:
+    with pytest.raises(UsageError, match="named twice"):
+        check_together([module(), module()])
 
 
 def test_a_target_in_the_place_of_an_older_patch_is_refused() -> None:
