@@ -43,7 +43,7 @@ class Entry(BaseModel):
 
     verdict: Judgement
     codes: frozenset[Code] = frozenset()
-    scene: str | None = None
+    scene: str = "idle"
     targets: tuple[str, ...] = ()
     replaces: tuple[str, ...] = ()
     check: str | None = None
@@ -56,9 +56,8 @@ class Entry(BaseModel):
         self, name: str, modules: Mapping[str, Path], scope: Scope, scratch: Path
     ) -> VerifyRequest:
         """Return what to verify. ``modules`` are the corpus and the samples, by name."""
-        scene = self.scene if scope is not Scope.ALL else None
-        # What the file alone tells needs a scene all the same, and the cheapest will do.
-        scenes = ("force",) if scene == "host" else (scene,) if scene is not None else ()
+        # What the file alone tells needs a scene all the same.
+        scenes = () if scope is Scope.ALL else ("idle" if self.scene == "host" else self.scene,)
         return VerifyRequest(
             module=self._module(name, modules, scratch),
             targets=tuple(modules[target] for target in self.targets),
