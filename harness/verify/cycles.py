@@ -102,7 +102,8 @@ def _when_to_count(wanted: int) -> frozenset[int]:
     first = min(_WARM_UP, max(1, wanted // 3))
     span = wanted - first
     even = {first + span * number // (_COUNTS - 1) for number in range(_COUNTS)}
-    return frozenset(even | {first + early for early in _EARLY if first + early < wanted})
+    far = min(even - {first}, default=wanted) - first > max(_EARLY) + 1
+    return frozenset(even | {first + early for early in _EARLY if far})
 
 
 def _count(machine: Machine, cycles: int) -> Count:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _HOLD_S = 3.0
 _THOROUGH_HOLD_S = 20.0
 # How much the guest has to get done under the patch, by the CPU time that it really got.
-_WORK_S = 4.0
+_WORK_S = 6.0
 _MOST_HOLD_S = 60.0
 _MORE_TIME = 2.0
 _PROBE_S = 2.0

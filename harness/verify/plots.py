@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 # Which loads share a guest in a plain run.
 _TOGETHER = (
     (LoadProfile.FORKS, LoadProfile.MODULES),
-    (LoadProfile.SYSCALLS, LoadProfile.CPU),
-    (LoadProfile.MEMORY,),
+    (LoadProfile.SYSCALLS,),
+    (LoadProfile.MEMORY, LoadProfile.CPU),
 )
 
 

@@ -88,6 +88,7 @@ def test_slabinfo_is_read() -> None:
 
 def test_counts_lie_evenly_and_the_last_is_at_the_end() -> None:
     assert sorted(_when_to_count(50)) == [5, 8, 11, 16, 27, 38, 50]
+    assert sorted(_when_to_count(12)) == [4, 6, 8, 10, 12]
     assert max(_when_to_count(7)) == 7
 
 
