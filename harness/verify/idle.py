@@ -29,8 +29,10 @@ _LOOK_S = 0.5
 
 def come_and_go(scene: Scene) -> None:
     """Load, redirect, disable, restore, unload; see what is left; load again."""
-    with scene.step("target-load"):
+    with scene.step("target-load") as step:
         scene.load_targets()
+        names = ", ".join(target.name for target in scene.case.plan.targets)
+        step.detail = f"{names} loaded first" if names else "there is none"
     if scene.script is not None:
         path = scene.case.request.check
         assert path is not None

@@ -308,7 +308,8 @@ class Scene:
             advice="the patch does not do what the script says that it should"
             if when is When.DURING
             else "the old behaviour is not back: look at what the callbacks leave behind",
-            lines=said.lines,
+            # The last one is in the sentence already.
+            lines=said.lines if len(said.lines) > 1 else (),
         )
 
     def tell_slow(self, step: Step, seconds: float, what: str) -> None:
