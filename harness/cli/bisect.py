@@ -7,8 +7,10 @@ command line and a broken host, exit codes 2 and 3 elsewhere, must not look like
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
+from harness.cli.guard import EXIT_CODE
 from harness.cli.invocation import Invocation
 from harness.cli.prepare import (
     KernelAsked,
@@ -29,7 +31,7 @@ from harness.errors import (
 from harness.report.terminal import Terminal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from harness.cli.suite import SuiteAsked
 
@@ -43,6 +45,11 @@ def in_bisect(prepare: Callable[[], None], work: Callable[[], int]) -> int:
 
     What the kernel does wrong in ``prepare`` means that the revision cannot be tested.
     """
+    with _stops_on_bugs():
+        return _judged(prepare, work)
+
+
+def _judged(prepare: Callable[[], None], work: Callable[[], int]) -> int:
     terminal = Terminal()
     try:
         prepare()
@@ -89,6 +96,16 @@ def try_kernels(asked: SuiteAsked) -> None:
             session.guest(kernel, name="first-boot") as machine,
         ):
             machine.check_splats()
+
+
+@contextlib.contextmanager
+def _stops_on_bugs() -> Iterator[None]:
+    """Let a bug of ours end the process as a broken host does, not with a bad revision's code."""
+    try:
+        yield
+    except Exception as error:
+        setattr(error, EXIT_CODE, GIVE_UP)
+        raise
 
 
 def _give_up(terminal: Terminal, error: KlpError) -> int:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from types import FrameType
 
 Params = ParamSpec("Params")
+EXIT_CODE = "klp_exit_code"
+"""An attribute by which an unforeseen exception ends the process with a code of its own."""
 
 
 class Terminated(KeyboardInterrupt):
@@ -74,7 +76,7 @@ def guarded(command: Callable[Params, int]) -> Callable[Params, None]:
             if _is_usage(error):
                 raise
             _report_bug(error)
-            raise typer.Exit(ExitCode.HARNESS) from None
+            raise typer.Exit(getattr(error, EXIT_CODE, ExitCode.HARNESS)) from None
         raise typer.Exit(code)
 
     return wrapper

@@ -75,6 +75,9 @@ done
 [ -d /sys/kernel/livepatch ] || lacks "there is no /sys/kernel/livepatch (CONFIG_LIVEPATCH)"
 cd /root
 export HOME=/root
+case "$(cat /sys/module/module/parameters/sig_enforce 2>/dev/null)" in
+Y) lacks "it loads no module that is not signed (CONFIG_MODULE_SIG_FORCE, module.sig_enforce=1)" ;;
+esac
 ip link set lo up
 ip link set eth0 up || lacks "it found no network card (CONFIG_VIRTIO_PCI, CONFIG_VIRTIO_NET)"
 ip addr add {GUEST_ADDRESS}/24 dev eth0

@@ -109,7 +109,9 @@ def kernel_packages(
     image = _shown(named, show)
     while further := [name for name in image.depends if name.startswith(_IMAGE)]:
         image = _shown(further[0], show)
-    headers = image.name.replace(_IMAGE, _HEADERS, 1).replace("unsigned-", "")
+    # Debian's name ends so, Ubuntu's begins so; both have the same headers as what is signed.
+    signed = image.name.removesuffix("-unsigned").replace("-unsigned-", "-", 1)
+    headers = signed.replace(_IMAGE, _HEADERS, 1)
     parts = {image.name: image}
     _collect(_IMAGE_PARTS, image.depends, parts, show)
     _collect(_HEADER_PARTS, (headers,), parts, show)

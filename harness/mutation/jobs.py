@@ -103,7 +103,7 @@ def run_all(
                 else:
                     waiting[following.lane].append((following, task))
             if deadline.expired:
-                raise HarnessError("the time for the mutants is up")
+                raise HarnessError("the time for these runs is up")
 
 
 class _Child(contextlib.AbstractContextManager["_Child"]):

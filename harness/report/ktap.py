@@ -141,7 +141,8 @@ def _detail(result: Result) -> str:
     if error is not None:
         return "\n".join((error.message, *error.details))
     detail = getattr(result, "detail", None) or ""
-    return detail if isinstance(detail, str) else "\n".join(detail)
+    # pytest's own word; the directive has said it.
+    return detail.removeprefix("Skipped: ") if isinstance(detail, str) else "\n".join(detail)
 
 
 def _told(text: str) -> list[str]:

@@ -6,8 +6,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+import typer
 
 from harness.cli.bisect import CANNOT_BE_TESTED, GIVE_UP, in_bisect
+from harness.cli.guard import guarded
 from harness.compare.rules import compare_rules
 from harness.errors import (
     BootFailed,
@@ -22,6 +24,8 @@ from harness.report.compare import Change, CompareResult
 from harness.report.results import CheckOutcome, TestResult
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from harness.errors import KlpError
 
 PASSED, FAILED, SKIPPED = CheckOutcome.PASSED, CheckOutcome.FAILED, CheckOutcome.SKIPPED
@@ -133,3 +137,16 @@ def test_a_panic_in_the_tests_is_a_bad_revision() -> None:
         raise GuestPanic("x")
 
     assert in_bisect(nothing, work) == 1
+
+
+def test_a_bug_of_ours_is_no_bad_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What nobody foresaw ends the command as a bug, with a code at which git stops."""
+    monkeypatch.setenv("KLP_HARNESS_RUNS", str(tmp_path))
+
+    @guarded
+    def command() -> int:
+        return in_bisect(nothing, lambda: int("x"))
+
+    with pytest.raises(typer.Exit) as caught:
+        command()
+    assert caught.value.exit_code == GIVE_UP

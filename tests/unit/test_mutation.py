@@ -411,7 +411,7 @@ def test_children_end_with_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     def task() -> Generator[Command, Done, None]:
         yield Command(lane=Lane.RUN, name="x", arguments=())
 
-    with pytest.raises(HarnessError, match="time for the mutants is up"):
+    with pytest.raises(HarnessError, match="time for these runs is up"):
         list(
             run_all(
                 [task()],

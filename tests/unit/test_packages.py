@@ -93,6 +93,20 @@ def test_a_metapackage_leads_to_image_and_headers() -> None:
 
 
 @pytest.mark.parametrize(
+    "named",
+    ["linux-image-6.1.0-9-amd64-unsigned", "linux-image-unsigned-6.1.0-9-amd64"],
+)
+def test_what_is_not_signed_has_the_headers_of_what_is(named: str) -> None:
+    """Debian's name ends so, Ubuntu's begins so."""
+    text = (
+        f"Package: {named}\nVersion: 1\nSize: 1\nSHA256: a\n\n"
+        "Package: linux-headers-6.1.0-9-amd64\nVersion: 1\nSize: 1\nSHA256: b\n"
+    )
+    offered = {package.name: package for package in parse_packages(text)}
+    assert {p.name for p in kernel_packages(named, offered.get)[1]} == set(offered)
+
+
+@pytest.mark.parametrize(
     ("named", "said"),
     [
         ("bash", "no package of a kernel"),
