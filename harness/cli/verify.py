@@ -34,7 +34,7 @@ from harness.cli.prepare import (
 )
 from harness.cli.verdicts import VerdictPage, facts_of, line_of, results_of
 from harness.deadline import Deadline
-from harness.errors import UsageError
+from harness.errors import HarnessError, UsageError
 from harness.guest.session import Fresh
 from harness.host.cache import Store
 from harness.kernel.elf import read_module
@@ -44,8 +44,10 @@ from harness.report.verify import VerifyResult
 from harness.report.verify_story import tell_verdict
 from harness.resources import cache_root
 from harness.verify import (
+    Check,
     Code,
     LoadProfile,
+    Verdict,
     VerifyRequest,
     check_together,
     guests_at_a_time,
@@ -55,6 +57,7 @@ from harness.verify import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from harness.guest.session import Session
     from harness.host.accel import AccelChoice
     from harness.kernel.kernel import Kernel
     from harness.report.terminal import Terminal
@@ -237,16 +240,7 @@ def _verify_on(
         keep=lambda: page.keep,
     ) as session:
         for request in requests:
-            with terminal.progress() as progress:
-                progress.stage(f"{request.module.stem}: {guests} guests at a time")
-                verdict = verify_patch(
-                    request,
-                    kernel=kernel,
-                    session=session,
-                    samples=finder.samples,
-                    guests=guests,
-                    on_check=lambda check: progress.stage(line_of(check)),
-                )
+            verdict = _verify_one(invocation, request, kernel, session, finder.samples, guests)
             verdict = dataclasses.replace(verdict, module=verdict.module + on)
             results = results_of(verdict)
             facts = facts_of(verdict, request.module)
@@ -258,6 +252,38 @@ def _verify_on(
             invocation.results += results
             tell_verdict(terminal, facts, results)
             page.write()
+
+
+def _verify_one(
+    invocation: Invocation,
+    request: VerifyRequest,
+    kernel: Kernel,
+    session: Session,
+    samples: Mapping[str, Path],
+    guests: int,
+) -> Verdict:
+    """Verify one module with progress; when harness or host fail, what was found is reported."""
+    known: list[Check] = []
+    with invocation.terminal.progress() as progress:
+
+        def note(check: Check) -> None:
+            known.append(check)
+            progress.stage(line_of(check))
+
+        progress.stage(f"{request.module.stem}: {guests} guests at a time")
+        try:
+            return verify_patch(
+                request,
+                kernel=kernel,
+                session=session,
+                samples=samples,
+                guests=guests,
+                on_check=note,
+            )
+        except HarnessError:
+            found = Verdict(module=request.module.stem, checks=tuple(known))
+            invocation.results += results_of(found)
+            raise
 
 
 def _verify_again(
