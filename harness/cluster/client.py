@@ -8,12 +8,17 @@ job is answered once.
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
+import sys
+import tempfile
 import threading
 import time
 import uuid
 import warnings
+from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -28,22 +33,27 @@ from harness.cluster.worker import (
     do_job,
     here_lacking,
     receive_here,
+    tell_identity,
 )
+from harness.deadline import Deadline, wait_until
 from harness.errors import HarnessError, KlpError, UsageError
+from harness.host.process import spawn
 from harness.log import LOGGER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-    from pathlib import Path
+
+    from harness.host.process import Process
 
 LOOPBACK = "127.0.0.1"
 _SCHEMES = ("tcp", "tls", "ws", "wss")
 _CONNECT_S = 30.0
-_START_S = 120.0
+_START_S = 300.0
 _CLOSE_S = 20.0
 _LOOK_S = 1.0
 _NO_WORKER_S = 60.0
 _TRIES_TO_SEND = 3
+_LAST_LINES = 5
 
 
 class Cluster:
@@ -61,7 +71,8 @@ class Cluster:
         self._no_worker_s = no_worker_s
         self._lock = threading.Lock()
         self._sending: dict[str, threading.Lock] = {}
-        self._asked_s = self._with_workers_s = time.monotonic()
+        self._asked_s = 0.0
+        self._without_since_s: float | None = None
 
     @property
     def address(self) -> str:
@@ -84,14 +95,15 @@ class Cluster:
         again and again.
         """
         job = Job(function=function, order=order, needs=tuple(needs), identity=own_identity())
-        refused = 0
+        sent: Counter[str] = Counter()
         while True:
             answer = self._do(job)
             if not answer.lacking:
                 return answer
-            if refused == _TRIES_TO_SEND:
+            if sent[answer.worker] == _TRIES_TO_SEND:
                 raise HarnessError(f"the worker {answer.worker} does not keep what it is sent")
-            refused += self._send(answer, needs)
+            sent[answer.worker] += 1
+            self._send(answer, needs)
 
     def on_each_worker(self, function: Callable[[], object]) -> None:
         """Call a function on each worker that is there; one that fails is only noted."""
@@ -114,7 +126,7 @@ class Cluster:
             _refuse(part, mine.difference(its))
         with _spoken(self.address):
             # In parts of its own: what has no klp-harness cannot even read the question.
-            said_by = dict(self._client.run(own_identity, on_error="return"))
+            said_by = dict(self._client.run(tell_identity, on_error="return"))
         for worker, identity in said_by.items():
             part = f"the worker {worker}"
             if isinstance(identity, ImportError | AttributeError):
@@ -147,12 +159,14 @@ class Cluster:
                 return
             self._asked_s = now_s
             if self._client.nthreads():
-                self._with_workers_s = now_s
-            elif now_s - self._with_workers_s > self._no_worker_s:
+                self._without_since_s = None
+            elif self._without_since_s is None:
+                self._without_since_s = now_s
+            elif now_s - self._without_since_s > self._no_worker_s:
                 raise _no_workers(self.address)
 
-    def _send(self, answer: Answer, needs: Mapping[str, Path]) -> int:
-        """Send files to a worker; returns 1 when it lacked some, 0 when others had sent them."""
+    def _send(self, answer: Answer, needs: Mapping[str, Path]) -> None:
+        """Send a worker the files that it still lacks when its turn has come."""
         worker = answer.worker
         with self._lock:
             sending = self._sending.setdefault(worker, threading.Lock())
@@ -160,7 +174,6 @@ class Cluster:
             lacking = self._on(worker, here_lacking, answer.lacking)
             for digest in lacking or ():
                 self._on(worker, receive_here, digest, needs[digest].read_bytes())
-        return int(bool(lacking))
 
     def _on(self, worker: str, function: Callable[..., Any], *arguments: object) -> Any:
         """Return what a function on one worker returns; None for a worker that is gone."""
@@ -179,8 +192,12 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def connected(address: str) -> Iterator[Cluster]:
+def connected(
+    address: str, *, workers: int = 1, patience_s: float | None = None
+) -> Iterator[Cluster]:
     """Connect to a scheduler, such as ``tcp://10.0.0.1:8786``, that has workers of our version.
+
+    It is given ``patience_s``, by default a minute, for so many workers to be there.
 
     Raises UsageError for what is no address and for another version, HarnessError when nothing
     answers there or no worker comes.
@@ -200,54 +217,76 @@ def connected(address: str) -> Iterator[Cluster]:
                 f"no cluster answers at {address}",
                 hint="`dask scheduler` starts one; docs/cluster.md tells how",
             ) from error
-        with _client_of(client) as cluster:
+        try:
+            cluster = Cluster(client)
+            _await_workers(cluster, workers, patience_s or _NO_WORKER_S)
+            cluster.check_versions()
             yield cluster
+        finally:
+            with contextlib.suppress(OSError, TimeoutError, RuntimeError):
+                client.close(timeout=_CLOSE_S)
 
 
 @contextlib.contextmanager
 def local(workers: int, threads: int) -> Iterator[Cluster]:
-    """Start workers here, each a process that does so many jobs at a time, and end them again.
+    """Start a scheduler and workers here, processes that each do so many jobs at a time.
 
-    Nothing listens but on the loopback interface. Raises HarnessError when they do not start.
+    They end with this context, or with this process. Nothing listens but on the loopback
+    interface. Raises HarnessError when they do not start.
     """
-    with _quiet():
+    deadline = Deadline.after(_START_S)
+    with (
+        tempfile.TemporaryDirectory(prefix="klp-cluster-") as name,
+        contextlib.ExitStack() as stack,
+    ):
+        folder = Path(name)
+        note = folder / "scheduler.json"
+        ours = ("--host", LOOPBACK, "--no-dashboard", "--scheduler-file", str(note))
+        scheduler = _start(folder, "scheduler", ("--port", "0", *ours), stack)
+        wait_until(lambda: bool(_address_in(note)) or scheduler.poll() is not None, deadline)
+        address = _address_in(note)
+        if address is None:
+            raise _does_not_start(folder, "scheduler")
+        for number in range(workers):
+            options = ("--nthreads", str(threads), "--no-nanny", "--memory-limit", "0")
+            place = folder / f"worker{number}"
+            _start(folder, place.name, (*ours, *options, "--local-directory", str(place)), stack)
         try:
-            started = distributed.LocalCluster(
-                n_workers=workers,
-                threads_per_worker=threads,
-                processes=True,
-                host=LOOPBACK,
-                dashboard_address=None,
-                worker_dashboard_address=None,
-                memory_limit=0,
-                silence_logs=logging.CRITICAL,
+            cluster = stack.enter_context(
+                connected(address, workers=workers, patience_s=deadline.remaining_s)
             )
-        except (OSError, TimeoutError, RuntimeError) as error:
-            raise HarnessError(f"a cluster of {workers} workers does not start: {error}") from error
-        with contextlib.closing(started):
-            client = distributed.Client(started, timeout=_START_S, set_as_default=False)
-            with _client_of(client) as cluster:
-                yield cluster
-
-
-@contextlib.contextmanager
-def _client_of(client: Any) -> Iterator[Cluster]:
-    try:
-        cluster = Cluster(client)
-        _await_workers(cluster)
-        cluster.check_versions()
+        except HarnessError as error:
+            raise _does_not_start(folder, f"worker{workers - 1}") from error
         yield cluster
-    finally:
-        with contextlib.suppress(OSError, TimeoutError, RuntimeError):
-            client.close(timeout=_CLOSE_S)
 
 
-def _await_workers(cluster: Cluster) -> None:
-    end_s = time.monotonic() + _NO_WORKER_S
-    while not cluster.threads():
-        if time.monotonic() > end_s:
-            raise _no_workers(cluster.address)
-        time.sleep(_LOOK_S)
+def _start(
+    folder: Path, name: str, words: tuple[str, ...], stack: contextlib.ExitStack
+) -> Process[bytes]:
+    program = "dask_scheduler" if name == "scheduler" else "dask_worker"
+    log = stack.enter_context((folder / f"{name}.log").open("wb"))
+    # -P: what lies in the current folder is not to be imported.
+    argv = [sys.executable, "-P", "-m", f"distributed.cli.{program}", *words]
+    return stack.enter_context(spawn(argv, stdout=log, stderr=log))
+
+
+def _address_in(note: Path) -> str | None:
+    """Return the address that a scheduler wrote; None while it has not, or not all of it."""
+    try:
+        return str(json.loads(note.read_text(encoding="utf-8"))["address"])
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _does_not_start(folder: Path, name: str) -> HarnessError:
+    said = (folder / f"{name}.log").read_text(errors="replace").splitlines()
+    return HarnessError(f"Dask's {name} does not start here", details=tuple(said[-_LAST_LINES:]))
+
+
+def _await_workers(cluster: Cluster, count: int, patience_s: float) -> None:
+    deadline = Deadline.after(patience_s)
+    if not wait_until(lambda: len(cluster.threads()) >= count, deadline, interval_s=0.2):
+        raise _no_workers(cluster.address)
 
 
 def _no_workers(address: str) -> HarnessError:

@@ -57,6 +57,11 @@ def do_job(job: Job) -> Answer:
         raise HarnessError(f"the worker {worker} failed: {error}") from error
 
 
+def tell_identity() -> Identity:
+    """Return what this worker runs."""
+    return own_identity()
+
+
 def here_lacking(digests: tuple[str, ...]) -> tuple[str, ...]:
     """Return what this worker's cache has not."""
     return artefacts.lacking(Store(cache_root()), digests)

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from harness.cli.app import app
 from harness.cli.place import PlaceAsked
 from harness.cluster import client
-from harness.cluster.client import Cluster, connected, most_on_one_host
+from harness.cluster.client import Cluster, connected, local, most_on_one_host
 from harness.cluster.identity import Identity, digest_of_code, own_identity
 from harness.cluster.worker import Answer
 from harness.deadline import Deadline, wait_until
@@ -28,6 +28,7 @@ from harness.races.catalogue import CATALOGUE
 from harness.races.remote import RemoteTrials
 from tests.unit.dask_machines import (
     PATIENCE_S,
+    ROOT,
     Machines,
     Waits,
     breaks,
@@ -83,6 +84,21 @@ def test_a_killed_worker_costs_time_alone(there: Machines, tmp_path: Path) -> No
             assert kept.read_bytes() == content.read_bytes()
         assert len(cluster.threads()) == 1
     there.add_worker()
+
+
+def test_workers_that_are_started_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They listen on the loopback interface alone, and are gone with their context."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    with local(1, 2) as cluster:
+        (worker,) = cluster.threads()
+        assert cluster.threads()[worker] == 2
+        assert worker.startswith("tcp://127.0.0.1:")
+        assert cluster.address.startswith("tcp://127.0.0.1:")
+        assert cluster.call(square, 7, {}).result == 49
+        address = cluster.address
+    host, _, port = address.removeprefix("tcp://").partition(":")
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((host, int(port)), timeout=5).close()
 
 
 def test_what_fails_there_is_told_here(there: Machines) -> None:
