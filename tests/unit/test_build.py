@@ -21,6 +21,7 @@ from harness.kernel.config import load_fragments, merge
 from harness.kernel.inventory import list_kernels, prune_kernels
 from harness.kernel.makelog import build_failure, compiles, first_errors
 from harness.kernel.toolchain import build_environment, find_toolchain
+from tests.unit.fake_tree import vmlinux_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,7 +68,7 @@ def test_a_kernel_and_what_is_known_of_it(obtain: Obtain, fake_tree: Path) -> No
     assert kernel.version == "6.1.0-fake"
     assert kernel.describe() == f"6.1.0-fake (the tree {fake_tree})"
     assert kernel.image.is_file()
-    assert kernel.vmlinux.is_file()
+    assert vmlinux_of(kernel).is_file()
     assert (kernel.build_dir / "Makefile").is_file()
     assert kernel.config.get("LIVEPATCH") == "y"
     assert kernel.compiler.startswith("gcc")
@@ -111,7 +112,7 @@ def test_changed_sources_and_options_are_other_kernels(
     changed = obtain()
     digests.add(changed.digest)
     assert len(digests) == 3
-    assert changed.vmlinux.read_text() == "/* changed */\n"
+    assert vmlinux_of(changed).read_text() == "/* changed */\n"
 
 
 def test_another_compiler_is_another_kernel() -> None:

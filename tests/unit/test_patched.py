@@ -15,6 +15,7 @@ from harness.errors import KernelBuildFailed, PatchDoesNotApply, UsageError
 from harness.kernel.build import KernelRequest, obtain_kernel
 from harness.kernel.inventory import list_kernels, prune_kernels
 from harness.kernel.patchfile import changed_files, changes_options, modules_see
+from tests.unit.fake_tree import vmlinux_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,7 +85,7 @@ def test_a_patched_kernel(obtain: Obtain, tmp_path: Path, tree: Path) -> None:
     """It has the patch in it and in its name; its modules are those of the clean kernel."""
     clean = obtain()
     kernel = obtain(diff(tmp_path, "broken_rule.patch"))
-    assert kernel.vmlinux.read_text() == "".join(LINES).replace("line_5", "broken_rule")
+    assert vmlinux_of(kernel).read_text() == "".join(LINES).replace("line_5", "broken_rule")
     assert kernel.describe() == f"6.1.0-fake (the tree {tree} + broken_rule.patch)"
     assert kernel.digest != clean.digest
     assert kernel.module_digest == clean.digest
@@ -99,14 +100,14 @@ def test_the_clean_kernel_stays_as_it_was(obtain: Obtain, tmp_path: Path) -> Non
     obtain(diff(tmp_path, "first.patch"))
     second = obtain(diff(tmp_path, "second.patch", line=8))
     assert state_of(entry) == before
-    assert "first" not in second.vmlinux.read_text()
+    assert "first" not in vmlinux_of(second).read_text()
 
 
 def test_several_patches_in_their_order(obtain: Obtain, tmp_path: Path) -> None:
     """Each applies to what the ones before it left; another order is another kernel."""
     one, two = diff(tmp_path, "one.patch"), diff(tmp_path, "two.patch", line=8)
     kernel = obtain(one, two)
-    assert {"int one;", "int two;"} <= set(kernel.vmlinux.read_text().splitlines())
+    assert {"int one;", "int two;"} <= set(vmlinux_of(kernel).read_text().splitlines())
     assert kernel.source.endswith(" + one.patch + two.patch")
     assert obtain(two, one).digest != kernel.digest
     with pytest.raises(PatchDoesNotApply, match=r"one\.patch does not apply to 6\.1\.0-fake"):
@@ -221,7 +222,7 @@ def test_kill_9_while_a_patched_kernel_is_built(
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     assert state_of(entry) == before
-    assert "int x;" not in obtain(diff(tmp_path, "after.patch", line=8)).vmlinux.read_text()
+    assert "int x;" not in vmlinux_of(obtain(diff(tmp_path, "after.patch", line=8))).read_text()
     assert not list(store.root.glob("workspace/*/linux/slow"))
 
 
