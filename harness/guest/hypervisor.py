@@ -217,6 +217,9 @@ class Hypervisor:
             return None
         # The console's reader still holds what QEMU wrote before it ended.
         wait_until(lambda: self.console.ended, Deadline.after(_SETTLE_S))
+        if self._process is not None and self._process.returncode == 0:
+            # It ended by itself, and has said why; the monitor's reader may not have come to it.
+            wait_until(lambda: self._shutdown is not None, Deadline.after(_SETTLE_S))
         panics = [s for s in self.console.splats() if s.category is Category.PANIC]
         if self._panicked or panics:
             return self._panic(panics)
