@@ -24,8 +24,9 @@ from harness.cli.options import (
     KernelSpecs,
     Smp,
 )
+from harness.cli.pages import check_page, write_page
 from harness.cli.suite import SuiteAsked, run_suite
-from harness.errors import ExitCode, UsageError
+from harness.errors import ExitCode
 from harness.kernel.spec import SERIES
 from harness.report.rule_matrix import rule_matrix_page
 from harness.resources import Resource, resource_dir, results_root
@@ -61,8 +62,7 @@ def matrix(
     Exit code 1 when a rule comes to something else than the table expects of a kernel.
     """
     with Invocation("matrix", json_file=json_file, junit_file=junit_file) as invocation:
-        if html is not None and not html.absolute().parent.is_dir():
-            raise UsageError(f"the folder {html.parent} for {html.name} does not exist")
+        check_page(html)
         folder = resource_dir(Resource.BEHAVIOUR_TESTS)
         asked = SuiteAsked(
             kernels=kernel or SERIES,
@@ -83,7 +83,7 @@ def matrix(
         tell_counts(invocation.terminal, results, known)
         if html is not None:
             sections = {section.id: section.title for section in table.section}
-            html.write_text(rule_matrix_page(results, facts, sections), encoding="utf-8")
+            write_page(html, rule_matrix_page(results, facts, sections))
         invocation.exit_code = exit_code(ran.exit_code, results)
     return invocation.exit_code
 

@@ -26,6 +26,7 @@ from harness.cli.options import (
     KtapFile,
     Sha256,
 )
+from harness.cli.pages import check_page, write_page
 from harness.cli.place import (
     ClusterOption,
     PlaceAsked,
@@ -150,6 +151,7 @@ def run_chosen(
     ):
         terminal = invocation.terminal
         mutants = _mutants(names or (), patch or (), folder)
+        check_page(html_file)
         where = PlaceAsked(workers=workers, cluster=cluster)
         if not where.is_here:
             _check_travels(kernel, kernel_config or (), sha256)
@@ -185,7 +187,7 @@ def run_chosen(
         results = _run(invocation, mutants, conditions, made, reached)
         tell_summary(terminal, results)
         if html_file is not None:
-            html_file.write_text(matrix_page(results, made.describe()), encoding="utf-8")
+            write_page(html_file, matrix_page(results, made.describe()))
         invocation.exit_code = _exit_code(results)
     return invocation.exit_code
 

@@ -51,15 +51,16 @@ def write_timelines(
 ) -> None:
     """Write what was asked for. Raises UsageError when a file cannot be written."""
     if html is not None:
-        _write(html, timeline_page(title, facts, results))
+        write_page(html, timeline_page(title, facts, results))
     if svg is not None and results:
         drawing = timeline_svg(results[0])
         if drawing is None:
             raise UsageError(f"nothing was recorded of {results[0].id}, so {svg} is not written")
-        _write(svg, f'<?xml version="1.0" encoding="utf-8"?>\n{drawing}')
+        write_page(svg, f'<?xml version="1.0" encoding="utf-8"?>\n{drawing}')
 
 
-def _write(path: Path, text: str) -> None:
+def write_page(path: Path, text: str) -> None:
+    """Write a page or a drawing; raises UsageError when the file cannot be written."""
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:

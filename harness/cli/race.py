@@ -146,6 +146,8 @@ def run_races(
         check_page(html_file)
         if html_file is not None and not where.is_here:
             raise UsageError("--html records trials of this process, and those are elsewhere")
+        if steps is not None and not where.is_here:
+            raise UsageError("--steps is for guests of this process: a worker takes a seed's steps")
         choice = prepare_accel(invocation, accel)
         # Before the kernel: a cluster that is not there is told at once.
         reached = stack.enter_context(

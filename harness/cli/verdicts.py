@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.errors import UsageError
+from harness.cli.pages import write_page
 from harness.report.base import CheckOutcome
 from harness.report.verify import VerdictFacts, VerifyResult
 from harness.report.verify_page import verify_page
@@ -43,10 +43,7 @@ class VerdictPage:
         text = verify_page(
             self.verdicts, results, self.runs, kernel=kernels, accelerator=self._accelerator
         )
-        try:
-            self._path.write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise UsageError(f"cannot write {self._path}: {error.strerror}") from error
+        write_page(self._path, text)
 
 
 def results_of(verdict: Verdict) -> list[VerifyResult]:

@@ -25,6 +25,7 @@ from harness.cli.options import (
     KtapFile,
     Sha256,
 )
+from harness.cli.pages import check_page
 from harness.cli.prepare import (
     KernelAsked,
     describe_accel,
@@ -144,8 +145,7 @@ def verify(
     ktap_file: KtapFile = None,
 ) -> int:
     """Verify livepatches: is each safe to load, to run under load, to upgrade, to take back?"""
-    if html_file is not None and not html_file.parent.is_dir():
-        raise UsageError(f"the folder {html_file.parent} for {html_file.name} does not exist")
+    check_page(html_file)
     if not module and not source:
         raise UsageError("nothing to verify", hint="name a module, or a diff with --source")
     wanted = _Wanted(

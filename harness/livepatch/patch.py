@@ -168,7 +168,7 @@ class Patch(Directory):
         waited_s = deadline.remaining_s
         # A file that has gone differs too.
         if not poll(self._guest, f"{self.path}/transition", Op.DIFFERS, "1", deadline=deadline):
-            raise self._timeout(waited_s)
+            raise self.overdue(waited_s)
 
     def wait_gone(self, deadline: Deadline | None = None) -> None:
         """Wait until it has left sysfs, after a disable or a replacement.
@@ -178,7 +178,7 @@ class Patch(Directory):
         deadline = deadline or scaled(self._guest, TRANSITION_S)
         waited_s = deadline.remaining_s
         if not poll(self._guest, self.path, Op.ABSENT, deadline=deadline):
-            raise self._timeout(waited_s)
+            raise self.overdue(waited_s)
 
     def unload(self, deadline: Deadline | None = None) -> None:
         """Wait until a disabled or replaced patch has gone and nothing uses it, and unload it.
@@ -202,7 +202,8 @@ class Patch(Directory):
         except FileNotFoundError:
             return False
 
-    def _timeout(self, waited_s: float) -> TransitionTimeout:
+    def overdue(self, waited_s: float) -> TransitionTimeout:
+        """Return the error for a transition that has not ended in so many seconds: who holds it."""
         # Those in a patched function first: the others may just not have been tried yet.
         blockers = sorted(self.blockers(), key=lambda blocker: blocker.in_function is None)
         if not blockers:

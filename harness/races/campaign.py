@@ -7,12 +7,12 @@ guests of this process or anywhere else, and its logic is tested without a guest
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from harness.crew import in_threads
 from harness.races.statistics import wilson
 
 if TYPE_CHECKING:
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from harness.errors import HarnessError, KernelVerdict, RaceShown
     from harness.races.reproducer import Reproducer
-
-_LOOK_S = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,42 +94,17 @@ class Campaign:
         self._try_one = try_one
         self._jobs = self._make_jobs(races)
         self._lock = threading.Lock()
-        self._ended: queue.Queue[Trial | BaseException | None] = queue.Queue()
         self._start_s = time.monotonic()
 
     def run(self) -> Iterator[Trial]:
-        """Yield each trial when it ends; raises what ``try_one`` did not make a trial of.
-
-        The threads end with the process: one that is interrupted leaves no guest behind, because
-        a guest dies with the thread that started it.
-        """
+        """Yield each trial when it ends; raises what ``try_one`` did not make a trial of."""
         self._start_s = time.monotonic()
-        for number in range(self._extent.guests):
-            threading.Thread(target=self._work, name=f"trials-{number}", daemon=True).start()
-        working = self._extent.guests
-        while working:
-            try:
-                # With a timeout, so that Ctrl-C is seen.
-                ended = self._ended.get(timeout=_LOOK_S)
-            except queue.Empty:
-                continue
-            if isinstance(ended, BaseException):
-                raise ended
-            if ended is None:
-                working -= 1
-                continue
-            yield ended
+        yield from in_threads(self._extent.guests, "trials", self._next_job, self._make)
 
-    def _work(self) -> None:
-        try:
-            while (job := self._next_job()) is not None:
-                trial = self._try_one(*job)
-                self._note(trial)
-                self._ended.put(trial)
-        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
-            self._ended.put(error)
-        else:
-            self._ended.put(None)
+    def _make(self, job: tuple[Reproducer, int]) -> Trial:
+        trial = self._try_one(*job)
+        self._note(trial)
+        return trial
 
     def _next_job(self) -> tuple[Reproducer, int] | None:
         with self._lock:

@@ -161,7 +161,7 @@ def _own_session(choice: AccelChoice, guests: int) -> Session:
 
 def _kernel(spec: str) -> Kernel:
     return obtain_kernel(
-        KernelRequest(spec=spec, fragments=("base", "livepatch")),
+        KernelRequest(spec=spec),
         store=Store(cache_root()),
         deadline=Deadline.after(_KERNEL_S),
         progress=LineProgress(LOGGER.info),

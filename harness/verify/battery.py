@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from harness.crew import in_threads
 from harness.errors import HarnessError, KernelVerdict, LostConnection, LostGuest, UsageError
 from harness.log import LOGGER
 from harness.verify.scene import Notes, Scene, SceneEnded, code_of
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from harness.kernel.kernel import Kernel
     from harness.verify.case import Case
 
-_LOOK_S = 0.25
 _TRIES = 2
 
 
@@ -65,41 +65,23 @@ class Battery:
         for plot in plots:
             self._waiting.put(plot)
         self._workers = min(guests, len(plots))
-        self._ended: queue.SimpleQueue[Played | BaseException | None] = queue.SimpleQueue()
         self._stop = threading.Event()
         self._never = threading.Event()
 
     def play(self) -> Iterator[Played]:
         """Yield each scene when it has ended; raises what is no failure of anybody foreseen."""
-        for number in range(self._workers):
-            threading.Thread(target=self._work, name=f"scenes-{number}", daemon=True).start()
-        working = self._workers
-        while working:
-            try:
-                ended = self._ended.get(timeout=_LOOK_S)
-            except queue.Empty:
-                continue
-            if isinstance(ended, BaseException):
-                self._stop.set()
-                self._never.set()
-                raise ended
-            if ended is None:
-                working -= 1
-                continue
-            yield ended
-
-    def _work(self) -> None:
         try:
-            while True:
-                try:
-                    plot = self._waiting.get_nowait()
-                except queue.Empty:
-                    break
-                self._ended.put(self._play(plot))
-        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
-            self._ended.put(error)
-        else:
-            self._ended.put(None)
+            yield from in_threads(self._workers, "scenes", self._next_plot, self._play)
+        except BaseException:
+            self._stop.set()
+            self._never.set()
+            raise
+
+    def _next_plot(self) -> Plot | None:
+        try:
+            return self._waiting.get_nowait()
+        except queue.Empty:
+            return None
 
     def _play(self, plot: Plot) -> Played:
         error: HarnessError | UsageError | None = None

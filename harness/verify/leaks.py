@@ -8,6 +8,7 @@ allocator keeps on its lists does not count.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -81,5 +82,7 @@ def find_growth(counts: Sequence[Count]) -> tuple[Growth, ...]:
 
 def _grows(values: Sequence[int], cycles: Sequence[int], name: str) -> bool:
     least = _LEAST_PAGES if name.endswith("pages") else _LEAST
-    steps = zip(values, values[1:], cycles, cycles[1:], strict=False)
-    return all(after - before >= least * (to - since) for before, after, since, to in steps)
+    return all(
+        after - before >= least * (to - since)
+        for (since, before), (to, after) in pairwise(zip(cycles, values, strict=True))
+    )

@@ -261,17 +261,7 @@ class Scene:
             if outcome.errno != errno.ETIMEDOUT:
                 raise OSError(outcome.errno, os.strerror(outcome.errno), patch.path)
             if deadline.expired:
-                self._judge_late(patch, limit_s)
-                return time.monotonic() - start_s
-
-    def _judge_late(self, patch: Patch, limit_s: float) -> None:
-        """Raise TransitionTimeout with who holds the transition, unless it has ended just now."""
-        try:
-            patch.wait_complete(Deadline.after(0.0))
-        except TransitionTimeout as error:
-            # The patch's own wait was no longer than a look.
-            said = error.message.replace("within 0 s", f"within {limit_s:.0f} s")
-            raise TransitionTimeout(said, details=error.details) from error
+                raise patch.overdue(limit_s)
 
     def disable(self, patch: Patch) -> float:
         """Disable the patch and wait; return how long that took, in seconds."""

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from tests.corpus.cases import Scope
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pytest
 
 
@@ -20,3 +22,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="how much of the corpus of patch modules to verify: a sample of it, each module in "
         "the scene that shows what it is, or all of it in the whole battery",
     )
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out the tests on a debug kernel, which a sample has none of."""
+    scope = config.getoption("--corpus", default=Scope.SAMPLE.value)
+    is_debug = collection_path.name == "test_corpus_debug.py"
+    return True if is_debug and scope == Scope.SAMPLE.value else None

@@ -5,13 +5,16 @@ from __future__ import annotations
 
 import os
 import signal
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+import psutil
 
 from harness.deadline import Deadline, wait_until
 from harness.guest.session import Session
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from harness.pytest_plugin.fixtures import KernelTemplate
 
 MARK = "/tmp/mark"
@@ -19,13 +22,14 @@ MARK = "/tmp/mark"
 
 def _qemus() -> set[int]:
     """The processes of QEMU that this process started and that live."""
-    found = set()
-    for task in Path("/proc/self/task").iterdir():
-        for word in (task / "children").read_text().split():
-            stat = Path(f"/proc/{word}/stat").read_text()
-            if "qemu" in stat and ") Z" not in stat:
-                found.add(int(word))
-    return found
+    processes = psutil.process_iter(["name", "ppid", "status"])
+    return {
+        process.pid
+        for process in processes
+        if process.info["ppid"] == os.getpid()
+        and "qemu" in process.info["name"]
+        and process.info["status"] != psutil.STATUS_ZOMBIE
+    }
 
 
 def test_each_guest_from_the_reserve_is_fresh(template: KernelTemplate, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "harness"
 
-BASE = frozenset({"errors", "log", "deadline", "resources", "wire"})
+BASE = frozenset({"errors", "log", "deadline", "resources", "wire", "crew"})
 EVERYTHING = frozenset(
     {
         *BASE,
@@ -58,6 +58,7 @@ ALLOWED: Mapping[str, frozenset[str]] = {
     "deadline": frozenset(),
     "resources": frozenset({"errors"}),
     "wire": frozenset({"errors"}),
+    "crew": frozenset(),
     "host": BASE,
     "kernel": BASE | {"host"},
     "klog": frozenset({"errors", "wire"}),

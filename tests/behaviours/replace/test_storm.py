@@ -10,6 +10,7 @@ import pytest
 
 from harness.deadline import wait_until
 from harness.livepatch.patch import Livepatch, Patch
+from harness.verify.leaks import read_slabinfo
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -93,8 +94,6 @@ def _objects(guest: Machine) -> Mapping[str, int]:
     """Return how many objects of each slab cache are in use, and how many areas vmalloc has."""
     counted = guest.run(["sh", "-c", COUNT], deadline=guest.scaled(30))
     assert counted.ok, counted.stderr
-    # Two lines of heading; then name, objects in use, and more.
-    lines = [line.split() for line in counted.stdout.splitlines()[2:]]
-    objects = {line[0]: int(line[1]) for line in lines}
+    objects = read_slabinfo(counted.stdout)
     objects["vmalloc areas"] = len(guest.read("/proc/vmallocinfo").splitlines())
     return objects

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""How a module of the corpus is judged, and which of them an option asks for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.verify import CheckResult, verify_patch
+from tests.corpus.cases import Entry, Judgement, Scope, read_corpus
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from harness.pytest_plugin.fixtures import KernelTemplate
+
+# The tests themselves overlap.
+GUESTS = 2
+
+
+def ask_for(metafunc: pytest.Metafunc, *, debug: bool) -> None:
+    """Make a test of each entry that the option asks for."""
+    scope = Scope(metafunc.config.getoption("--corpus", default=Scope.SAMPLE.value))
+    metafunc.parametrize("scope", [scope], ids=[""])
+    metafunc.parametrize(
+        ("name", "entry"),
+        [
+            pytest.param(name, entry, id=name)
+            for name, entry in read_corpus().items()
+            if entry.debug is debug and (entry.sample or scope is not Scope.SAMPLE)
+        ],
+    )
+
+
+def judge(
+    name: str,
+    entry: Entry,
+    scope: Scope,
+    *,
+    template: KernelTemplate,
+    modules: Mapping[str, Path],
+    scratch: Path,
+) -> None:
+    """Verify a module, and compare the verdict with what the corpus says of it."""
+    verdict = verify_patch(
+        entry.request(name, modules, scope, scratch),
+        kernel=template.kernel,
+        session=template.session,
+        samples=modules,
+        guests=GUESTS,
+    )
+    said = [f"{check.id} [{check.code}]: {check.detail}" for check in verdict.failed]
+    if entry.verdict is Judgement.GOOD:
+        assert verdict.outcome is not CheckResult.FAILED, said
+        return
+    assert verdict.outcome is CheckResult.FAILED
+    assert verdict.codes & entry.codes, said
