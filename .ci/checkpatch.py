@@ -3,13 +3,17 @@
 """Run the kernel's own checkpatch.pl over C sources: ``.ci/checkpatch.py [--required] FOLDER...``.
 
 The script comes with the kernel source in the cache. Before there is one, this says so and passes,
-unless it is required: CI runs it again, required, after the kernel was built.
+unless it is required: CI runs it again, required, after the kernel was built. A file that was clean
+is remembered by its content, so the second run looks at what has changed.
 """
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from harness.deadline import Deadline
@@ -30,6 +34,10 @@ def find_script() -> Path | None:
 
 def check(script: Path, source: Path) -> str | None:
     """Return what checkpatch.pl has to say about a file, or None when it is clean."""
+    content = script.read_bytes() + source.suffix.encode() + source.read_bytes()
+    clean = cache_root() / "checkpatch" / hashlib.sha256(content).hexdigest()
+    if clean.exists():
+        return None
     ignored = IGNORED.findall(source.read_text())
     done = run(
         [
@@ -47,7 +55,11 @@ def check(script: Path, source: Path) -> str | None:
         deadline=Deadline.after(DEADLINE_S),
         check=False,
     )
-    return done.stdout + done.stderr if done.returncode != 0 else None
+    if done.returncode != 0:
+        return done.stdout + done.stderr
+    clean.parent.mkdir(parents=True, exist_ok=True)
+    clean.touch()
+    return None
 
 
 def main(arguments: list[str]) -> int:
@@ -64,7 +76,9 @@ def main(arguments: list[str]) -> int:
             )
         print("checkpatch: not run: no kernel source in the cache yet; `make test` fetches one")
         return ExitCode.HELD
-    complaints = [text for text in (check(script, source) for source in sources) if text]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = pool.map(lambda source: check(script, source), sources)
+        complaints = [text for text in found if text]
     print("".join(complaints), end="")
     print(f"checkpatch: {len(sources)} files, {len(complaints)} with complaints")
     return ExitCode.VERDICT if complaints else ExitCode.HELD

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import socket
 import sys
 import tempfile
 import threading
@@ -203,18 +204,22 @@ def connected(
     answers there or no worker comes.
     """
     parts = urlsplit(address)
-    if parts.scheme not in _SCHEMES or not parts.hostname or _port(address) is None:
+    port = _port(address)
+    if parts.scheme not in _SCHEMES or not parts.hostname or port is None:
         raise UsageError(
             f"{address} is no address of a cluster", hint="it looks like tcp://scheduler:8786"
         )
     with _quiet():
         try:
+            # Dask would go on asking a port that nobody listens on for as long as it may.
+            with socket.create_connection((parts.hostname, port), timeout=_CONNECT_S):
+                pass
             client = distributed.Client(
                 address, timeout=_CONNECT_S, set_as_default=False, name="klp-harness"
             )
         except (OSError, TimeoutError, ValueError, RuntimeError) as error:
             raise HarnessError(
-                f"no cluster answers at {address}",
+                f"no cluster answers at {address}: {error}",
                 hint="`dask scheduler` starts one; docs/cluster.md tells how",
             ) from error
         try:
