@@ -14,6 +14,7 @@ from harness.bench.measure import (
     start_of_a_guest,
     whole_suite,
 )
+from harness.bench.peers import virtme_ng
 from harness.bench.upstream import upstream_cases
 from harness.cli.guard import guarded
 from harness.cli.invocation import Invocation
@@ -28,6 +29,7 @@ from harness.cli.prepare import (
 )
 from harness.errors import ExitCode, KlpError
 from harness.guest.session import Fresh
+from harness.host.cache import Store
 from harness.report.results import BenchResult, BenchSide, CheckOutcome
 from harness.resources import cache_root
 
@@ -50,12 +52,19 @@ def bench(
     ] = False,
     runs: Annotated[int, typer.Option(min=1, metavar="N", help="Starts of a guest.")] = 5,
     cycles: Annotated[int, typer.Option(min=2, metavar="N", help="Cycles of each guest.")] = 5,
+    peers: Annotated[
+        bool,
+        typer.Option(
+            "--peers",
+            help="Also virtme-ng, from PyPI in an environment of its own, on a kernel for it.",
+        ),
+    ] = False,
     json_file: JsonFile = None,
 ) -> int:
     """Measure what the harness costs; each ratio has both its sides from one run.
 
     Exit code 1 when a budget is missed. The budgets are for two cores; other work on the machine
-    spoils the figures. Other tools, such as virtme-ng, are not measured yet.
+    spoils the figures.
     """
     with Invocation("bench", json_file=json_file) as invocation:
         terminal = invocation.terminal
@@ -95,6 +104,13 @@ def bench(
                     "the kernel's selftests",
                     lambda progress: upstream_cases(
                         place, kernel, choice.accel.value, progress=progress
+                    ),
+                )
+            if peers:
+                measure(
+                    "virtme-ng",
+                    lambda progress: virtme_ng(
+                        place, kernel, Store(cache_root()), runs=runs, progress=progress
                     ),
                 )
         if quick:
