@@ -5,8 +5,12 @@
  * do_exit() calls exit_task_stack_account() after exit_notify(). A thread that
  * nobody waits for is on no list of tasks any more by then, so no transition
  * knows of it. The new body lets a task named "klp-leaving" sleep in gate 7 of
- * klp_target_gate, which has to be loaded first. It does not do the accounting
- * of the original.
+ * klp_target_gate, which has to be loaded first. It does not do what the
+ * original does, the accounting.
+ *
+ * Older kernels, as 5.10, have no such function. function=free_pipe_info serves on
+ * them: do_exit() calls it there for a task that has spliced. Until the patch
+ * goes the kernel does not free pipes.
  *
  * Serves FO-06.
  */
@@ -24,10 +28,14 @@
 
 #define KLP_EXIT_GATE	7
 
+static char *function = "exit_task_stack_account";
+module_param(function, charp, 0444);
+MODULE_PARM_DESC(function, "What to patch: exit_task_stack_account (default) or free_pipe_info");
+
 /* barrier(): what sleeps may not be a tail call, or this text is not returned to. */
-static __klp_noipa void klp_test_exit_stack_account(struct task_struct *task)
+static __klp_noipa void klp_test_exit_late(void *unused)
 {
-	if (!strcmp(task->comm, "klp-leaving"))
+	if (!strcmp(current->comm, "klp-leaving"))
 		klp_gate_sleep(KLP_EXIT_GATE);
 	barrier();
 }
@@ -35,7 +43,7 @@ static __klp_noipa void klp_test_exit_stack_account(struct task_struct *task)
 static struct klp_func klp_exit_funcs[] = {
 	{
 		.old_name = "exit_task_stack_account",
-		.new_func = klp_test_exit_stack_account,
+		.new_func = klp_test_exit_late,
 	},
 	{ }
 };
@@ -54,6 +62,7 @@ static struct klp_patch klp_exit_patch = {
 
 static int __init klp_test_exit_init(void)
 {
+	klp_exit_funcs[0].old_name = function;
 	return klp_enable_patch(&klp_exit_patch);
 }
 

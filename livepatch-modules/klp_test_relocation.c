@@ -7,7 +7,7 @@
  * returns "f unrelocated". A tool makes a livepatch relocation of it
  * (Documentation/livepatch/module-elf-format.rst), which the kernel resolves
  * when the target is there: it renames the section of the relocation to
- * .klp.rela.klp_target_mod.data.klp_hidden and the symbol to
+ * .klp.rela.klp_target_mod.klp_hidden and the symbol to
  * .klp.sym.klp_target_mod.klp_target_g,0.
  *
  * checkpatch: ignore WEAK_DECLARATION: modpost wants everything else to be defined
@@ -30,7 +30,7 @@ typedef const char *klp_text_fn(void);
 /* At build time nobody has it. */
 klp_text_fn klp_hidden_function __weak;
 
-static klp_text_fn *klp_hidden __section(".data.klp_hidden") = klp_hidden_function;
+static klp_text_fn *klp_hidden __section(".klp_hidden") = klp_hidden_function;
 
 static __klp_noipa const char *klp_test_relocation_f(void)
 {

@@ -97,6 +97,9 @@ def build_argv(shape: GuestShape, wiring: Wiring, *, qemu: str = QEMU) -> list[s
         "virtio-rng-pci,rng=rng0",
         "-device",
         "pvpanic-pci",
+        # Kernels before 5.13 know the ISA device alone.
+        "-device",
+        "pvpanic",
         "-action",
         "panic=none",
         "-chardev",

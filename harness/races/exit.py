@@ -3,7 +3,8 @@
 
 release_task() (kernel/exit.c), which exit_notify() calls for a thread that nobody waits for, takes
 the thread off the lists. What do_exit() still calls then can be patched, and a transition does not
-see who is inside.
+see who is inside. That is exit_task_stack_account(); where a kernel has none, as 5.10, it is
+free_pipe_info(), which it calls there for a task that has spliced.
 """
 
 from __future__ import annotations
@@ -22,13 +23,15 @@ if TYPE_CHECKING:
 
 PATCH = "klp_test_exit"
 GATE = 7
+FUNCTION, OLDER_FUNCTION = "exit_task_stack_account", "free_pipe_info"
 
 
-@reproducer("exit-use-after-free", rule="FO-06", functions=("exit_task_stack_account",))
+@reproducer("exit-use-after-free", rule="FO-06")
 def exit_use_after_free(stage: Stage, gates: Gates) -> None:
     """A thread sleeps in a patch's text after exit_notify(), and the module goes from under it."""
     guest = stage.guest
-    patch = stage.livepatch.load(PATCH, wait=True)
+    known = guest.run(["grep", "-qwF", FUNCTION, "/proc/kallsyms"]).ok
+    patch = stage.livepatch.load(PATCH, wait=True, function=FUNCTION if known else OLDER_FUNCTION)
     text = ModuleText.of(guest, PATCH, stage.modules[PATCH])
     gates.close(GATE)
     leaver = guest.spawn("klp-leaver")
@@ -42,8 +45,7 @@ def exit_use_after_free(stage: Stage, gates: Gates) -> None:
         gates.open(GATE)
         patch.unload()
         return
-    gates.open(GATE)
-    splat = stage.fate(scaled(guest, QUICK_S))
+    splat = stage.fate(scaled(guest, QUICK_S), after=lambda: gates.open(GATE))
     said = f"{PATCH} was unloaded while thread {tid}, which is ending, slept in its text"
     if splat is None:
         raise RaceShown(f"{said}; nothing has come of it yet")

@@ -15,7 +15,7 @@ from harness.livepatch.patch import Livepatch
 from harness.livepatch.tasks import Tasks
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from harness.deadline import Deadline
@@ -60,9 +60,13 @@ class Stage:
         """Numbers that are the same for the same seed."""
         return chance_of(self.seed)
 
-    def fate(self, deadline: Deadline) -> KernelVerdict | None:
-        """Return what becomes of the guest: a splat, its death; None when nothing does."""
+    def fate(self, deadline: Deadline, *, after: Callable[[], None]) -> KernelVerdict | None:
+        """Return what becomes of the guest ``after`` that was done: a splat, its death, or None.
+
+        It may die so soon that the deed itself fails of it.
+        """
         try:
+            after()
             self.guest.wait(lambda: False, deadline)
         except KernelVerdict as error:
             return error

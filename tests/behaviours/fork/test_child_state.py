@@ -54,10 +54,12 @@ def test_child_inherits_state_zero(
 ) -> None:
     """A child forked during a transition by a parent in state 0 is in state 0 as well.
 
-    The parent sleeps in the old body of gate 0 when it has called clone3(), and the child in that
-    of gate 1 before it reaches user mode: neither can switch until its gate opens.
+    The parent sleeps in the old body of gate 0 inside clone3(), and the child in that of gate 1
+    before it reaches user mode: neither can switch until its gate opens. Gate 0 is late in
+    clone3(): a parent that is still to sleep there may be switched by a cond_resched() on its way,
+    from 6.12 on (e3ff7c60).
     """
-    parent = Forker(guest).clone3(args=gate[0], child_tid=gate[1])
+    parent = Forker(guest).clone3(pidfd=gate[0], child_tid=gate[1])
     patch = livepatch.load("klp_test_gate")
     tasks.wait_all(PatchState.PATCHED, but=parent)
     assert parent.patch_state is PatchState.UNPATCHED

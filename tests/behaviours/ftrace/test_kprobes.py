@@ -13,7 +13,6 @@ import pytest
 
 from harness.errors import ModuleRefused
 from harness.livepatch.gates import Body, Gates
-from harness.livepatch.kernel_log import KernelLog
 from harness.livepatch.modules import Module
 from harness.livepatch.patch import Livepatch
 from harness.livepatch.tasks import PatchState, Tasks
@@ -84,19 +83,16 @@ def test_probe_without_post_handler(
 
 
 @pytest.mark.behaviour("FT-04")
-def test_probe_with_post_handler_comes_second(
-    livepatch: Livepatch, view: Guestview, kernel_log: KernelLog
-) -> None:
+def test_probe_with_post_handler_comes_second(livepatch: Livepatch, view: Guestview) -> None:
     """A kprobe with a post_handler on a patched function does not get in the patch's way.
 
-    Either register_kprobe() fails with EBUSY, or it succeeds and the log says that the probe could
-    not be armed: then no handler runs.
+    Either register_kprobe() fails with EBUSY, or it succeeds without the probe being armed: then no
+    handler runs. __register_kprobe() (kernel/kprobes.c) of 7.2 drops the error of arm_kprobe().
     """
     patch = livepatch.load(PATCH, wait=True)
     refusal = _refusal(livepatch)
     assert view.cmdline() == PATCH
     if refusal is None:
-        assert kernel_log.matching("Failed to arm kprobe")
         probe = livepatch.module(KPROBE)
         assert _hits(probe) == (0, 0)
         probe.unload()

@@ -37,7 +37,7 @@ def test_relocated_target_comes_again(
     """
     module = tmp_path / f"{PATCH}.ko"
     relocation = LivepatchRelocation(
-        section=".data.klp_hidden",
+        section=".klp_hidden",
         symbol="klp_hidden_function",
         object=TARGET,
         stands_for="klp_target_g",
