@@ -74,7 +74,8 @@ def _kernels(expectation: Expectation) -> str:
     series = "all" if ALL in expectation.series else ", ".join(expectation.series)
     outcome = "" if expectation.outcome == "passed" else f"{expectation.outcome}, "
     why = _COMMIT.sub(lambda found: f"`{found[0]}`", expectation.why)
-    return f"{series}: {outcome}{why}"
+    unless = f" without `CONFIG_{expectation.unless}`" if expectation.unless else ""
+    return f"{series}{unless}: {outcome}{why}"
 
 
 if __name__ == "__main__":

@@ -6,10 +6,14 @@ from __future__ import annotations
 import tomllib
 from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from harness.errors import HarnessError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 TABLE = Path(__file__).with_name("table.toml")
 ALL = "all"
@@ -28,11 +32,15 @@ class Expected(StrEnum):
 
 
 class Expectation(_Model):
-    """What is known of a rule on some kernels: ``series`` as in the table, or "all"."""
+    """What is known of a rule on some kernels: ``series`` as in the table, or "all".
+
+    ``unless`` names an option, such as TASKS_RCU, with which those kernels keep the rule.
+    """
 
     series: tuple[str, ...]
     outcome: Expected
     why: str
+    unless: str | None = None
 
 
 class Section(_Model):
@@ -61,9 +69,16 @@ class Rule(_Model):
         """The id of its section."""
         return self.id.partition("-")[0]
 
-    def expected(self, version: str) -> Expectation | None:
-        """Return what is known of it on a kernel release such as 6.1.192; None: it passes."""
+    def expected(
+        self, version: str, enabled: Callable[[str], bool] = lambda _: False
+    ) -> Expectation | None:
+        """Return what is known of it on a kernel release such as 6.1.192; None: it passes.
+
+        ``enabled`` tells whether the kernel has an option; by default it has our configuration.
+        """
         for expectation in self.expect:
+            if expectation.unless is not None and enabled(expectation.unless):
+                continue
             if any(_of_series(version, series) for series in expectation.series):
                 return expectation
         return None

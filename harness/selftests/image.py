@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from harness.selftests.tree import Suite
 
 FOLDER = "/selftests"
-# Options of GNU and util-linux that busybox does not know: comm --nocheck-order, date --rfc-3339,
-# stat --format, mktemp --tmpdir, sysctl --values, diff --label; and a dmesg that reads the whole log.
+# Options of GNU and util-linux that busybox lacks: comm --nocheck-order, date --rfc-3339,
+# stat --format, mktemp --tmpdir, sysctl --values, diff --label; and a dmesg that reads all of the
+# log.
 _COMMANDS = (
     "comm",
     "date",

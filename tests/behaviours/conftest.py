@@ -32,7 +32,7 @@ def known_failure(request: pytest.FixtureRequest) -> None:
     kernel: Kernel = request.getfixturevalue("kernel")
     names = {name for marker in node.iter_markers("behaviour") for name in marker.args}
     for rule in load_table().rule:
-        known = rule.expected(kernel.version) if rule.id in names else None
+        known = rule.expected(kernel.version, kernel.config.enabled) if rule.id in names else None
         if known is not None and known.outcome is Expected.EXPECTED_FAILURE:
             # The kernel's fault, and no other: a failure of the harness stays one.
             raises = (AssertionError, KernelVerdict)

@@ -78,7 +78,10 @@ def test_expectations_are_found_by_series() -> None:
             "holds": "",
             "source": [],
             "public": [],
-            "expect": [{"series": ["6.1"], "outcome": "not-applicable", "why": "it is old"}],
+            "expect": [
+                {"series": ["6.1"], "outcome": "not-applicable", "why": "it is old"},
+                {"series": ["5.10"], "unless": "X", "outcome": "expected-failure", "why": "a bug"},
+            ],
         }
     )
     found = rule.expected("6.1.192")
@@ -86,6 +89,9 @@ def test_expectations_are_found_by_series() -> None:
     assert found.outcome is Expected.NOT_APPLICABLE
     assert rule.expected("6.1-rc3") == rule.expected("6.1") == found
     assert rule.expected("6.12.4") is None
+    assert rule.expected("5.10.2") is not None
+    assert rule.expected("5.10.2", lambda option: option == "X") is None
+    assert rule.expected("5.10.2", lambda option: option != "X") is not None
 
 
 def test_a_broken_table_is_the_installations_fault(tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from harness.livepatch.patch import Livepatch
 from harness.livepatch.tasks import PatchState, Tasks
 
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     from harness.guest.machine import Machine
 
 DYNAMIC_DEBUG = "/sys/kernel/debug/dynamic_debug/control"
@@ -95,18 +97,29 @@ def test_callee_is_graph_traced(
 @pytest.mark.behaviour("TR-25")
 @pytest.mark.needs("CONFIG_KPROBES")
 def test_callee_has_a_kretprobe(livepatch: Livepatch, tasks: Tasks, gate: Gates) -> None:
-    """A function blocks whose sleeping callee has a kretprobe, which takes its way back too."""
+    """A function blocks whose sleeping callee has a kretprobe, which takes its way back too.
+
+    Kernels before 5.15 lose their way there, and so do not tell in which function the task is.
+    """
     livepatch.load_target("klp_test_kretprobe", function="klp_gate_sleep")
-    _blocks_in_callee(livepatch, tasks, gate)
+    _blocks_in_callee(livepatch, tasks, gate, known={"klp_gate_wait", None})
 
 
-def _blocks_in_callee(livepatch: Livepatch, tasks: Tasks, gate: Gates) -> None:
+def _blocks_in_callee(
+    livepatch: Livepatch,
+    tasks: Tasks,
+    gate: Gates,
+    *,
+    known: Container[str | None] = frozenset({"klp_gate_wait"}),
+) -> None:
     enabled = livepatch.guest.read(f"{TRACING}/enabled_functions")
     assert "klp_gate_sleep" in enabled, "nobody traces the callee"
     sleeper = gate.enter()
     patch = livepatch.load("klp_test_gate")
     tasks.wait_all(PatchState.PATCHED, but=sleeper)
     assert sleeper.patch_state is PatchState.UNPATCHED
-    assert patch.blockers() == [Blocker(sleeper, in_function="klp_gate_wait")]
+    (blocker,) = patch.blockers()
+    assert blocker.task == sleeper
+    assert blocker.in_function in known
     assert sleeper.release().body is Body.ORIGINAL
     patch.wait_complete()
