@@ -3,14 +3,18 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.errors import ExitCode
+from harness.mutation.catalogue import load_mutants
 from harness.mutation.jobs import Command, Lane
+from harness.mutation.nearness import rules_near
 from harness.mutation.plan import by_rule, catches, may_not_boot, plan_tests, told
 from harness.report.mutants import MutantResult
 from harness.report.results import CheckOutcome, TestReport
+from harness.resources import Resource, resource_dir
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
@@ -74,7 +78,9 @@ def judge(mutant: Mutant, conditions: Conditions) -> Generator[Command, Done, Mu
     result = not_run(mutant).model_copy(update={"build_s": build.seconds})
     if build.code != 0:
         return _not_built(result, build)
-    plan = plan_tests(mutant.breaks, conditions.carriers)
+    # One that says nothing of rules is tried with those of its neighbours first.
+    likely = mutant.breaks or rules_near(mutant, _catalogue())
+    plan = plan_tests(likely, conditions.carriers)
     phases = [plan.first, plan.rest] if plan.first else [plan.rest]
     if conditions.everything:
         phases = [plan.first + plan.rest]
@@ -111,6 +117,11 @@ def judge(mutant: Mutant, conditions: Conditions) -> Generator[Command, Done, Mu
                 }
             )
     return _verdict(result, tested, seconds)
+
+
+@functools.cache
+def _catalogue() -> tuple[Mutant, ...]:
+    return load_mutants(resource_dir(Resource.KERNEL_MUTANTS))
 
 
 def clean_kernel(mutant: Mutant, conditions: Conditions) -> Command:
