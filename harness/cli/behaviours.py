@@ -19,6 +19,7 @@ from harness.cli.invocation import Invocation
 from harness.cli.options import JsonFile, JunitFile  # noqa: TC001 - typer reads annotations
 from harness.errors import UsageError
 from harness.report.base import CheckOutcome
+from harness.report.reason import reason_of
 from harness.report.rules import BehaviourResult
 from harness.resources import Resource, resource_dir, results_root
 
@@ -126,15 +127,6 @@ def _is_asked(known: KernelHistory, asked: str) -> bool:
     return asked in (facts.spec, facts.version) or facts.version.startswith(f"{asked}.")
 
 
-def reason(detail: str | None) -> str:
-    """Return the line of a failure that tells most: pytest's own first line may name its worker."""
-    lines = (detail or "").strip().splitlines() or [""]
-    if not lines[0].startswith("[gw"):
-        return lines[0]
-    raised = (line[1:].strip() for line in lines if line.startswith("E "))
-    return next(raised, lines[-1])
-
-
 def _choose_rules(table: Table, asked: Sequence[str]) -> Sequence[Rule]:
     if not asked:
         return table.rule
@@ -193,7 +185,7 @@ def tell_counts(
         for result in results:
             there = result.kernels[number]
             if not as_expected(there):
-                why = reason(there.detail)
+                why = reason_of(there.detail)
                 said = f"{result.id} {there.outcome.value}, expected: {there.expected.value}"
                 terminal.print(f"  {said}{f'; {why}' if why else ''}")
     if not known:
@@ -217,7 +209,7 @@ def _tell_rule(
         for test in result.tests:
             terminal.print(f"    {outcome_of(test, kernel).value:16} {test}")
         if there.detail and there.outcome is not CheckOutcome.PASSED:
-            terminal.prose(f"    {reason(there.detail)}", indent="      ")
+            terminal.prose(f"    {reason_of(there.detail)}", indent="      ")
     if not known:
         for test in result.tests:
             terminal.print(f"    {test}")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -115,6 +116,8 @@ def _property(test: _Test, wanted: str) -> str | None:
     return next((str(value) for name, value in test.properties if name == wanted), None)
 
 
+# The first line under pytest-xdist: it names the worker.
+_WORKER = re.compile(r"\A\[gw\d+\] .*\n\s*")
 _WORST = (CheckOutcome.FAILED, CheckOutcome.ERROR)
 
 
@@ -140,4 +143,4 @@ def _detail(report: pytest.TestReport) -> str:
         return str(report.wasxfail)
     if isinstance(report.longrepr, tuple):
         return str(report.longrepr[2])
-    return report.longreprtext
+    return _WORKER.sub("", report.longreprtext, count=1)

@@ -35,6 +35,7 @@ from harness.errors import HarnessError, UsageError
 from harness.host.capacity import default_guests, measure_host
 from harness.mutation.jobs import Command, Done, Lane, run_all
 from harness.report.compare import Change, CompareResult
+from harness.report.reason import reason_of
 from harness.report.results import TestResult
 from harness.resources import runs_root
 
@@ -177,7 +178,7 @@ def _tell(terminal: Terminal, results: Sequence[CompareResult]) -> None:
             for name in result.tests:
                 terminal.print(f"       {name}")
             if change is Change.WORSE and result.detail:
-                terminal.print(f"       {result.detail.splitlines()[0]}")
+                terminal.print(f"       {reason_of(result.detail)}")
     counts = ", ".join(
         f"{sum(result.change is change for result in results)} {change.value}" for change in Change
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.report.mutants import Catch
+from harness.report.reason import reason_of
 from harness.report.results import CheckOutcome
 
 if TYPE_CHECKING:
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 _PREFIX = "tests/behaviours/"
 # What a kernel that does not boot makes of the first test; a kernel that fails later may too.
 _NO_GUEST = re.compile(r"(?:BootFailed|GuestPanic|GuestReset|GuestHang|KernelSplat):")
-_WORKER = re.compile(r"\A\[gw\d+\] .*\n")
-_REASON_LENGTH = 300
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +56,7 @@ def catches(results: Iterable[TestResult], breaks: Iterable[str]) -> tuple[Catch
             test=name_of(result.id),
             rules=result.rules,
             seconds=result.seconds,
-            reason=_reason(told(result.detail)),
+            reason=reason_of(result.detail),
             expected=bool(broken & set(result.rules)),
         )
         for result in results
@@ -79,7 +78,7 @@ def by_rule(results: Iterable[TestResult]) -> dict[str, CheckOutcome]:
 def may_not_boot(results: Sequence[TestResult]) -> bool:
     """Return whether no test passed, and all failed as they would without any guest."""
     return bool(results) and all(
-        result.outcome is CheckOutcome.FAILED and _NO_GUEST.match(told(result.detail))
+        result.outcome is CheckOutcome.FAILED and _NO_GUEST.match(result.detail or "")
         for result in results
     )
 
@@ -87,17 +86,3 @@ def may_not_boot(results: Sequence[TestResult]) -> bool:
 def name_of(node_id: str) -> str:
     """Return a test's name in the folder of the suite: ``transition/test_sleeper.py::test_x``."""
     return node_id.rpartition(_PREFIX)[2]
-
-
-def told(detail: str | None) -> str:
-    """Return what a failing test said, without the line in which xdist names its worker."""
-    return _WORKER.sub("", detail or "", count=1)
-
-
-def _reason(detail: str) -> str:
-    """Return the line of a failure that tells most: the error's, or the assertion's."""
-    lines = detail.splitlines()
-    asserted = [line[1:].strip() for line in lines if line.startswith("E  ")]
-    head = lines[0].strip() if lines and not lines[0].startswith((" ", "E")) else ""
-    named = re.match(r"[A-Z]\w+: ", head)
-    return (head if named or not asserted else asserted[0])[:_REASON_LENGTH]

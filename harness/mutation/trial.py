@@ -11,7 +11,7 @@ from harness.errors import ExitCode
 from harness.mutation.catalogue import load_mutants
 from harness.mutation.jobs import Command, Lane
 from harness.mutation.nearness import rules_near
-from harness.mutation.plan import by_rule, catches, may_not_boot, plan_tests, told
+from harness.mutation.plan import by_rule, catches, may_not_boot, plan_tests
 from harness.report.mutants import MutantResult
 from harness.report.results import CheckOutcome, TestReport
 from harness.resources import Resource, resource_dir
@@ -108,7 +108,7 @@ def judge(mutant: Mutant, conditions: Conditions) -> Generator[Command, Done, Mu
         )
         seconds += done.seconds
         if done.code == ExitCode.VERDICT:
-            detail = told(tested[0].detail).partition("\n\n")[0]
+            detail = (tested[0].detail or "").partition("\n\n")[0]
             return result.model_copy(
                 update={
                     "outcome": CheckOutcome.DOES_NOT_BOOT,

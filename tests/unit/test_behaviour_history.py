@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from harness.behaviours.history import History, on_kernel, outcome_of, seconds_of
 from harness.behaviours.table import Rule, load_table
 from harness.cli.app import app
-from harness.cli.behaviours import choose_kernels, reason, result_of
+from harness.cli.behaviours import choose_kernels, result_of
 from harness.deadline import Deadline
 from harness.errors import UsageError
 from harness.host.process import run
@@ -280,16 +280,3 @@ def test_the_command_tells_one_rule(history: History, monkeypatch: pytest.Monkey
     table = CliRunner().invoke(app, ["behaviours", "--kernel", "6.1"])
     assert "FC-01 failed, expected: passed; assert 0" in table.stdout
     assert CliRunner().invoke(app, ["behaviours", "XX-01"]).exit_code == 2
-
-
-@pytest.mark.parametrize(
-    ("detail", "told"),
-    [
-        (None, ""),
-        ("GuestPanic: it died\n\n[gw0] linux", "GuestPanic: it died"),
-        ("[gw0] linux -- Python\n\n    def test():\n>   assert 0\nE   assert 0", "assert 0"),
-        ("[gw0] linux -- Python\nended", "ended"),
-    ],
-)
-def test_the_line_that_tells_most_is_chosen(detail: str | None, told: str) -> None:
-    assert reason(detail) == told

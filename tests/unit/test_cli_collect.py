@@ -101,6 +101,19 @@ def test_failed_assertion_without_a_fault_is_a_verdict(pytester: pytest.Pytester
     assert code(run(pytester, strict)) is ExitCode.VERDICT
 
 
+def test_who_ran_it_is_no_part_of_what_it_said(pytester: pytest.Pytester) -> None:
+    """Under pytest-xdist a failure begins with its worker's name, which tells nothing."""
+    strict = """
+        import pytest
+        @pytest.mark.xfail(strict=True, reason="known")
+        def test_strict(): pass
+    """
+    alone = run(pytester, strict).results()
+    beside = run(pytester, strict, args=("-n", "1", "-p", "xdist")).results()
+    assert [result.detail for result in beside] == [result.detail for result in alone]
+    assert [result.detail for result in beside] == ["[XPASS(strict)] known"]
+
+
 def test_skips_and_expected_failures_hold(pytester: pytest.Pytester) -> None:
     """Neither fails a run; both say why in their results."""
     collector = run(

@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The line of a failure that tells most, for lists in which there is room for one. Pure."""
+
+from __future__ import annotations
+
+import re
+
+_ERROR = re.compile(r"[A-Z]\w+: |\[XPASS")
+_LENGTH = 300
+
+
+def reason_of(detail: str | None) -> str:
+    """Return the named error that a failure begins with, else its assertion, else its first line.
+
+    ``detail`` is that of a TestResult, as pytest wrote it. At most 300 characters.
+    """
+    lines = (detail or "").strip().splitlines() or [""]
+    asserted = (line[1:].strip() for line in lines if re.match(r"E\s", line))
+    named = _ERROR.match(lines[0])
+    return (lines[0] if named else next(asserted, lines[0])).strip()[:_LENGTH]

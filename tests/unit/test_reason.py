@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Which line of a failure is told where there is room for one."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.report.reason import reason_of
+
+
+@pytest.mark.parametrize(
+    ("detail", "line"),
+    [
+        (None, ""),
+        ("GuestPanic: it died\n\nE   assert 0", "GuestPanic: it died"),
+        ("def test():\n>   assert 0\nE   assert 0\nE    +  more", "assert 0"),
+        ("[XPASS(strict)] a bug\nE   not this", "[XPASS(strict)] a bug"),
+        ("\nended\nlater", "ended"),
+        ("Else it is a sentence\nE   boom", "boom"),
+        ("x" * 400, "x" * 300),
+    ],
+)
+def test_the_line_that_tells_most_is_chosen(detail: str | None, line: str) -> None:
+    assert reason_of(detail) == line
