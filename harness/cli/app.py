@@ -18,6 +18,7 @@ from harness.cli import (
     doctor,
     kernel,
     matrix,
+    module_mutants,
     mutants,
     race,
     run,
@@ -87,6 +88,7 @@ app.command("selftests", short_help="The kernel's own livepatch selftests, in gu
 )
 app.command("compare", short_help="Which rules changed between two kernels.")(compare.compare)
 app.add_typer(race.app, name="race")
+mutants.app.command("modules")(module_mutants.mutate_modules)
 app.add_typer(mutants.app, name="mutants")
 app.command("run", short_help="Load a livepatch, watch it, unload it.")(run.run)
 app.command("verify", short_help="Is a livepatch safe to load, to run, to take back?")(

@@ -30,8 +30,15 @@ if TYPE_CHECKING:
 _SHF_WRITE = 0x1
 _SHF_EXEC = 0x4
 _R_X86_64_64 = 1
-_STATES = 16
-_REPLACE = 24
+SYMPOS = 16
+"""Offset of old_sympos in a klp_func."""
+
+STATES = 16
+"""Offset of states in a klp_patch."""
+
+REPLACE = 24
+"""Offset of replace in a klp_patch."""
+
 _STATE_BYTES = 24
 
 
@@ -65,6 +72,37 @@ class PatchContents:
     states: tuple[SystemState, ...] = ()
 
 
+@dataclass(frozen=True, kw_only=True)
+class FunctionPlace:
+    """Where a klp_func lies: a section by its number, offset and size in bytes."""
+
+    section: int
+    offset: int
+    size: int
+    function: PatchedFunction
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectPlace:
+    """Where a klp_object lies, and its functions. ``name`` is ``vmlinux`` or that of a module."""
+
+    section: int
+    offset: int
+    size: int
+    name: str
+    functions: tuple[FunctionPlace, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatchLayout:
+    """Where a klp_patch lies, what it points to, and what is in it."""
+
+    section: int
+    offset: int
+    objects: tuple[ObjectPlace, ...]
+    contents: PatchContents
+
+
 class _NotStatic(Exception):
     """The structures are filled when the module runs."""
 
@@ -84,42 +122,59 @@ def read_patch(elf: ELFFile) -> PatchContents | None:
     That is so when the module fills its structures at run time, from parameters or, as kpatch-build
     and klp-build have it, from tables of their own.
     """
+    layout = locate_patch(elf)
+    return None if layout is None else layout.contents
+
+
+def locate_patch(elf: ELFFile) -> PatchLayout | None:
+    """Return where in the file the module's klp_patch lies; None when `read_patch` gives None."""
     data = _Data(elf)
     for section, offset in data.pointers_to("__this_module"):
         objects = data.pointer(section, offset + 8)
         if objects is not None and data.is_writable(objects.section):
             try:
-                return _contents(data, objects, section, offset)
+                return _layout(data, objects, section, offset)
             except _NotStatic:
                 return None
     return None
 
 
-def _contents(data: _Data, array: _Pointer, section: int, patch: int) -> PatchContents:
+def _layout(data: _Data, array: _Pointer, section: int, patch: int) -> PatchLayout:
+    objects = tuple(_objects(data, array))
+    contents = PatchContents(
+        objects=tuple(each.name for each in objects),
+        functions=tuple(place.function for each in objects for place in each.functions),
+    )
+    if data.reaches(section, patch + REPLACE + 8):  # before 5.1 a patch had neither
+        contents = replace(
+            contents,
+            replace=bool(data.word(section, patch + REPLACE) & 0xFF),
+            states=tuple(_states(data, data.pointer(section, patch + STATES))),
+        )
+    return PatchLayout(section=section, offset=patch, objects=objects, contents=contents)
+
+
+def _objects(data: _Data, array: _Pointer) -> Iterator[ObjectPlace]:
     # In an array of klp_object only funcs points to data: name is a string, callbacks are code.
     starts = [
         offset - 8
         for offset in data.relocated(array)
         if data.is_writable(data.pointer_at(array.section, offset).section)
     ]
-    if not starts:
+    if not starts or array.section is None:
         raise _NotStatic
     object_size = data.size_at(array) // (len(starts) + 1)  # the last one is the empty end mark
-    names: list[str] = []
-    found: list[PatchedFunction] = []
     for start in starts:
-        name = data.pointer(array.section, start)
+        pointer = data.pointer(array.section, start)
         functions = data.pointer_at(array.section, start + 8)
-        names.append("vmlinux" if name is None else data.string(name))
-        found += _functions(data, functions, names[-1], object_size)
-    contents = PatchContents(objects=tuple(names), functions=tuple(found))
-    if not data.reaches(section, patch + _REPLACE + 8):
-        return contents  # before 5.1, when a patch had neither
-    return replace(
-        contents,
-        replace=bool(data.word(section, patch + _REPLACE) & 0xFF),
-        states=tuple(_states(data, data.pointer(section, patch + _STATES))),
-    )
+        name = "vmlinux" if pointer is None else data.string(pointer)
+        yield ObjectPlace(
+            section=array.section,
+            offset=start,
+            size=object_size,
+            name=name,
+            functions=tuple(_functions(data, functions, name, object_size)),
+        )
 
 
 def _states(data: _Data, array: _Pointer | None) -> Iterator[SystemState]:
@@ -136,7 +191,7 @@ def _states(data: _Data, array: _Pointer | None) -> Iterator[SystemState]:
 
 def _functions(
     data: _Data, array: _Pointer, object_name: str, object_size: int
-) -> Iterator[PatchedFunction]:
+) -> Iterator[FunctionPlace]:
     offsets = data.relocated(array)
     # An array without pointers holds the end mark alone, or room that is filled at run time. One
     # klp_func is smaller than a klp_object (it has fewer fields), and two are larger.
@@ -144,13 +199,18 @@ def _functions(
         raise _NotStatic
     names = {offset for offset in offsets if not data.is_code(array.section, offset)}
     codes = {offset for offset in offsets if data.is_code(array.section, offset)}
-    if {name + 8 for name in names} != codes:
+    if {name + 8 for name in names} != codes or array.section is None:
         raise _NotStatic
     for offset in sorted(names):
-        yield PatchedFunction(
-            object=object_name,
-            name=data.string(data.pointer_at(array.section, offset)),
-            sympos=data.word(array.section, offset + 16),
+        yield FunctionPlace(
+            section=array.section,
+            offset=offset,
+            size=data.size_at(array) // (len(names) + 1),
+            function=PatchedFunction(
+                object=object_name,
+                name=data.string(data.pointer_at(array.section, offset)),
+                sympos=data.word(array.section, offset + SYMPOS),
+            ),
         )
 
 

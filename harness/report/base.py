@@ -21,7 +21,7 @@ class CheckOutcome(StrEnum):
     """What one result came to. ``error``: the harness or host failed, which judges nothing.
 
     Of a rule: ``not-applicable`` is a kernel without what it speaks of, ``not-run`` has no result.
-    Of a race: ``shown`` and ``not-shown``. Of a kernel mutant: from ``caught`` on.
+    Of a race: ``shown`` and ``not-shown``. Of a mutant: from ``caught`` on.
     """
 
     PASSED = "passed"
@@ -39,6 +39,7 @@ class CheckOutcome(StrEnum):
     DOES_NOT_APPLY = "does-not-apply"
     DOES_NOT_BUILD = "does-not-build"
     DOES_NOT_BOOT = "does-not-boot"
+    DOES_NOT_LOAD = "does-not-load"
 
 
 class Model(BaseModel):

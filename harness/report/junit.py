@@ -75,6 +75,7 @@ def _case(result: Result, command: str) -> ET.Element:
             | CheckOutcome.DOES_NOT_APPLY
             | CheckOutcome.DOES_NOT_BUILD
             | CheckOutcome.DOES_NOT_BOOT
+            | CheckOutcome.DOES_NOT_LOAD
         ):
             _child(case, "error", message, text)
         case CheckOutcome.SHOWN if not getattr(result, "excused", False):

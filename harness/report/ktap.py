@@ -47,6 +47,7 @@ _KINDS = {
     CheckOutcome.DOES_NOT_APPLY: _Kind.ERROR,
     CheckOutcome.DOES_NOT_BUILD: _Kind.ERROR,
     CheckOutcome.DOES_NOT_BOOT: _Kind.ERROR,
+    CheckOutcome.DOES_NOT_LOAD: _Kind.ERROR,
     CheckOutcome.SKIPPED: _Kind.SKIP,
     CheckOutcome.NOT_APPLICABLE: _Kind.SKIP,
     CheckOutcome.NOT_RUN: _Kind.SKIP,

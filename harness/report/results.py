@@ -24,8 +24,9 @@ from harness.report.base import (
     Outcome,
     ResultBase,
 )
+from harness.report.bench import BenchResult, BenchSide
 from harness.report.compare import CompareResult
-from harness.report.mutants import Catch, MutantResult
+from harness.report.mutants import Catch, ModuleMutantResult, MutantResult, Notice
 from harness.report.races import RaceHit, RaceResult
 from harness.report.rules import BehaviourResult, ClassifyResult, Leave, Switch
 from harness.report.verify import VerdictFacts, VerifyResult
@@ -54,8 +55,11 @@ __all__ = [
     "KernelResult",
     "Mark",
     "MarkKind",
+    "ModuleMutantReport",
+    "ModuleMutantResult",
     "MutantReport",
     "MutantResult",
+    "Notice",
     "Outcome",
     "Phase",
     "RaceHit",
@@ -192,26 +196,6 @@ class KernelResult(ResultBase):
     last_used: str | None = None
 
 
-class BenchSide(Model):
-    """One side of a ratio: the median of its runs."""
-
-    name: str
-    value: float
-    unit: str
-    runs: tuple[float, ...]
-
-
-class BenchResult(ResultBase):
-    """A figure. A ratio has two sides, and its value is the first by the second."""
-
-    what: str
-    value: float
-    unit: str
-    budget: float | None = None
-    bound: Literal["at most", "at least"] | None = None
-    sides: tuple[BenchSide, ...] = ()
-
-
 class SelftestResult(ResultBase):
     """A case of the kernel's own selftests; ``id`` is script/case. ``detail``: what it said."""
 
@@ -321,6 +305,13 @@ class MutantReport(_Report):
     results: tuple[MutantResult, ...] = ()
 
 
+class ModuleMutantReport(_Report):
+    """``klp-harness mutants modules``: one result for each module mutant."""
+
+    command: Literal["mutants modules"] = "mutants modules"
+    results: tuple[ModuleMutantResult, ...] = ()
+
+
 class VerifyReport(_Report):
     """``klp-harness verify``: one result for each check of each module.
 
@@ -345,6 +336,7 @@ Result = (
     | CompareResult
     | RaceResult
     | MutantResult
+    | ModuleMutantResult
     | VerifyResult
 )
 Report = (
@@ -359,6 +351,7 @@ Report = (
     | CompareReport
     | RaceReport
     | MutantReport
+    | ModuleMutantReport
     | VerifyReport
 )
 _REPORT: TypeAdapter[Report] = TypeAdapter(Annotated[Report, Field(discriminator="command")])

@@ -38,6 +38,7 @@ EVERYTHING = frozenset(
         "conformance",
         "races",
         "mutation",
+        "module_mutation",
         "selftests",
         "compare",
         "verify",
@@ -49,7 +50,7 @@ EVERYTHING = frozenset(
 # What the things that people run, each a package of its own, may all use.
 BELOW_PURPOSES = EVERYTHING - {
     *("observe", "conformance", "selftests", "compare", "races", "mutation", "verify", "bench"),
-    *("pytest_plugin", "cli"),
+    *("module_mutation", "pytest_plugin", "cli"),
 }
 # Who may import whom, below harness/. Each may also import itself and the package's version.
 ALLOWED: Mapping[str, frozenset[str]] = {
@@ -74,6 +75,7 @@ ALLOWED: Mapping[str, frozenset[str]] = {
     "races": BELOW_PURPOSES | {"observe"},
     "mutation": BELOW_PURPOSES,
     "verify": BELOW_PURPOSES | {"observe"},
+    "module_mutation": BELOW_PURPOSES | {"verify"},
     "bench": EVERYTHING - {"cli", "pytest_plugin"},
     "pytest_plugin": EVERYTHING - {"cli"},
     "cli": EVERYTHING,

@@ -1,0 +1,274 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""klp-harness mutants modules: break correct livepatches in their files, and see what notices."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.cli.guard import guarded
+from harness.cli.invocation import Invocation
+from harness.cli.modules import ModuleFinder
+from harness.cli.options import (
+    DEFAULT_KERNEL,
+    AccelAsked,
+    AccelOption,
+    JsonFile,
+    JunitFile,
+    KernelConfig,
+    KernelSpec,
+    KtapFile,
+    Sha256,
+)
+from harness.cli.prepare import (
+    KernelAsked,
+    describe_accel,
+    prepare_accel,
+    prepare_kernel,
+    prepare_modules,
+    run_session,
+)
+from harness.errors import ExitCode, UsageError
+from harness.guest.session import Fresh
+from harness.module_mutation.judge import Place, judge, make_mutants, not_applicable, not_run
+from harness.module_mutation.operators import choose
+from harness.module_mutation.subjects import corpus_sources, read_subjects, requests_for
+from harness.report.base import CheckOutcome
+from harness.report.module_mutant_story import (
+    tell_inapplicable,
+    tell_module_mutant,
+    tell_module_summary,
+)
+from harness.verify import VerifyRequest, guests_at_a_time
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from harness.kernel.kernel import Kernel
+    from harness.module_mutation.judge import Batch
+    from harness.module_mutation.operators import Operator
+    from harness.report.mutants import ModuleMutantResult
+    from harness.report.terminal import Terminal
+
+_CPUS = 2
+
+
+@guarded
+def mutate_modules(
+    kinds: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[KIND]...", help="Kinds of mutants; default: all.", show_default=""
+        ),
+    ] = None,
+    module: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MODULE",
+            help="A correct livepatch: a .ko file, a folder of sources, or one of those that "
+            "mutants are made of by default. Repeatable.",
+        ),
+    ] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(metavar="T.ko", help="Module that the livepatch patches. Repeatable."),
+    ] = None,
+    replaces: Annotated[
+        list[str] | None,
+        typer.Option(metavar="OLD.ko", help="Older patch that it comes after. Repeatable."),
+    ] = None,
+    check: Annotated[
+        Path | None,
+        typer.Option(metavar="SCRIPT", help="Check script, as for verify."),
+    ] = None,
+    no_check: Annotated[
+        bool,
+        typer.Option("--no-check", help="Without any check script: what does verify see alone?"),
+    ] = False,
+    scene: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Scenes of verify to play; default: the one in which a kind has to show. "
+            "Repeatable.",
+        ),
+    ] = None,
+    only_list: Annotated[
+        bool, typer.Option("--list", help="Say what would be made, and start no guest.")
+    ] = False,
+    folder: Annotated[
+        Path | None,
+        typer.Option("--keep", metavar="DIR", help="Leave the mutated modules in this new folder."),
+    ] = None,
+    guests: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Guests at a time.")
+    ] = None,
+    kernel: KernelSpec = DEFAULT_KERNEL,
+    kernel_config: KernelConfig = None,
+    sha256: Sha256 = None,
+    accel: AccelOption = AccelAsked.AUTO,
+    json_file: JsonFile = None,
+    junit_file: JunitFile = None,
+    ktap_file: KtapFile = None,
+) -> int:
+    """Break correct livepatches so that they still load, and see which checks of verify notice.
+
+    Exit code 0: all were noticed; 1: one survived; 2: one does not load.
+    """
+    operators = choose(kinds or ())
+    wanted = _Wanted(
+        modules=tuple(module or ()),
+        targets=tuple(target or ()),
+        replaces=tuple(replaces or ()),
+        check=check,
+        no_check=no_check,
+        scenes=tuple(scene or ()),
+    )
+    wanted.refuse_contradictions()
+    with (
+        Invocation(
+            "mutants modules", json_file=json_file, junit_file=junit_file, ktap_file=ktap_file
+        ) as invocation,
+        ExitStack() as stack,
+    ):
+        terminal = invocation.terminal
+        choice = None if only_list else prepare_accel(invocation, accel)
+        made = prepare_kernel(
+            invocation,
+            KernelAsked(spec=kernel, sha256=sha256, fragments=tuple(kernel_config or ())),
+        )
+        scratch = _scratch(folder, stack)
+        known = {
+            **prepare_modules(terminal, made, corpus_sources()),
+            **prepare_modules(terminal, made),
+        }
+        requests = wanted.requests(terminal, made, known, scratch)
+        batches = [
+            make_mutants(request, operators, kernel=made, samples=known, folder=scratch)
+            for request in requests
+        ]
+        invocation.results += [each for batch in batches for each in not_applicable(batch)]
+        _check_some(batches, operators)
+        terminal.print(f"kernel       {made.describe()}")
+        if choice is None:
+            for batch in batches:
+                for mutant in batch.mutants:
+                    invocation.results.append(not_run(mutant))
+                    tell_module_mutant(terminal, not_run(mutant))
+            tell_inapplicable(terminal, [r for b in batches for r in not_applicable(b)])
+            return ExitCode.HELD
+        terminal.print(f"accelerator  {describe_accel(choice)}")
+        count = guests or guests_at_a_time(choice)
+        results: list[ModuleMutantResult] = []
+        session = stack.enter_context(
+            run_session(
+                choice,
+                cpus=_CPUS,
+                fresh=Fresh.SNAPSHOT,
+                name="module-mutants",
+                guests=count,
+                keep=lambda: any(r.outcome is CheckOutcome.ERROR for r in results),
+            )
+        )
+        place = Place(kernel=made, session=session, samples=known, guests=count)
+
+        def tell_clean(request: VerifyRequest, trouble: str | None) -> None:
+            name = request.module.stem
+            terminal.note(f"{name}: {trouble}" if trouble else f"{name}: the clean module passes")
+
+        try:
+            for result in judge(batches, place, on_clean=tell_clean):
+                results.append(result)
+                tell_module_mutant(terminal, result)
+        finally:
+            invocation.results += results
+        tell_inapplicable(terminal, [r for b in batches for r in not_applicable(b)])
+        tell_module_summary(terminal, results)
+        invocation.exit_code = _exit_code(results)
+    return invocation.exit_code
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Wanted:
+    """What was asked for, before it is looked up for a kernel."""
+
+    modules: tuple[str, ...]
+    targets: tuple[str, ...]
+    replaces: tuple[str, ...]
+    check: Path | None
+    no_check: bool
+    scenes: tuple[str, ...]
+
+    def refuse_contradictions(self) -> None:
+        """Raise UsageError for options that cannot be meant together."""
+        if (self.targets or self.replaces or self.check) and not self.modules:
+            raise UsageError(
+                "--target, --replaces and --check are for a module of yours",
+                hint="name it with --module",
+            )
+        if self.check is not None and self.no_check:
+            raise UsageError("--check and --no-check cannot be meant together")
+
+    def requests(
+        self, terminal: Terminal, kernel: Kernel, known: Mapping[str, Path], scratch: Path
+    ) -> list[VerifyRequest]:
+        """Return what `verify` is asked of each clean module."""
+        subjects = read_subjects()
+        finder = ModuleFinder(terminal, kernel)
+        default = [name for name in self.modules if name in subjects]
+        own = [name for name in self.modules if name not in subjects]
+        found = [VerifyRequest(module=path) for path in _files(finder, own)]
+        if default or not own:
+            found += requests_for(default, known, scratch)
+        targets, replaces = _files(finder, self.targets), _files(finder, self.replaces)
+        return [
+            replace(
+                each,
+                targets=targets or each.targets,
+                replaces=replaces or each.replaces,
+                check=None if self.no_check else self.check or each.check,
+                scenes=self.scenes,
+            )
+            for each in found
+        ]
+
+
+def _files(finder: ModuleFinder, names: Sequence[str]) -> tuple[Path, ...]:
+    return tuple(each.path for text in names for each in finder.find(text))
+
+
+def _scratch(folder: Path | None, stack: ExitStack) -> Path:
+    """Return the folder for mutated modules; one that nobody asked to keep goes at the end."""
+    if folder is None:
+        path = Path(tempfile.mkdtemp(prefix="klp-mutants-"))
+        stack.callback(shutil.rmtree, path, ignore_errors=True)
+        return path
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise UsageError(f"the folder {folder} cannot be made: {error.strerror}") from error
+    return folder
+
+
+def _check_some(batches: Sequence[Batch], operators: Sequence[Operator]) -> None:
+    """Raise UsageError when no module has a mutant of the kinds that were asked for."""
+    if not any(batch.mutants for batch in batches):
+        raise UsageError(
+            "no module has a mutant of these kinds",
+            details=tuple(f"{each.name} needs {each.needs}" for each in operators),
+        )
+
+
+def _exit_code(results: Sequence[ModuleMutantResult]) -> ExitCode:
+    outcomes = {result.outcome for result in results}
+    if CheckOutcome.SURVIVED in outcomes:
+        return ExitCode.VERDICT
+    if CheckOutcome.DOES_NOT_LOAD in outcomes:
+        return ExitCode.USAGE
+    return ExitCode.HARNESS if CheckOutcome.ERROR in outcomes else ExitCode.HELD
