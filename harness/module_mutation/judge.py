@@ -86,6 +86,8 @@ def make_mutants(
     """
     case = read_case(request, kernel, samples)
     beside = Surroundings.of(kernel, case.targets)
+    # What a mutant names may be another module; it comes to the same guest as the clean one.
+    request = replace(request, targets=tuple(target.path for target in case.plan.targets))
     content = request.module.read_bytes()
     mutants: list[ModuleMutant] = []
     inapplicable: list[Operator] = []

@@ -32,10 +32,8 @@ _GONE = "_gone"
 # "bool nop, patched, transition" end a klp_func since 5.1 (include/linux/livepatch.h); before them
 # are words, so that they share the last one.
 _NOP_FROM_END = 8
-_SWAPPED = (
-    (Callback.POST_PATCH, Callback.PRE_UNPATCH),
-    (Callback.PRE_PATCH, Callback.POST_UNPATCH),
-)
+# pre_patch returns whether the patch may come; what another callback leaves in its place is chance.
+_SWAPPED = (Callback.POST_PATCH, Callback.PRE_UNPATCH, Callback.POST_UNPATCH)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,8 +205,8 @@ def _nop_set(file: LivepatchFile, _: Surroundings) -> Iterator[Mutation]:
 
 def _swapped_callbacks(file: LivepatchFile, _: Surroundings) -> Iterator[Mutation]:
     for place in file.objects:
-        for one, other in _SWAPPED:
-            if file.has(place, one) and file.has(place, other):
+        for one, other in pairwise(each for each in _SWAPPED if file.has(place, each)):
+            if file.callback(place, one) != file.callback(place, other):
                 names = one.name.lower(), other.name.lower()
                 yield Mutation(
                     where=f"{place.name}:{'+'.join(names)}",
@@ -313,7 +311,7 @@ OPERATORS = (
     Operator(
         name="swapped-callbacks",
         breaks="two callbacks are called in each other's place",
-        needs="post_patch and pre_unpatch, or pre_patch and post_unpatch",
+        needs="two of post_patch, pre_unpatch and post_unpatch in one object",
         find=_swapped_callbacks,
     ),
     Operator(

@@ -109,6 +109,11 @@ class LivepatchFile:
         """Return whether an object has that callback."""
         return self.elf.relocation(place.section, place.offset + callback.value) is not None
 
+    def callback(self, place: ObjectPlace, callback: Callback) -> tuple[int, int]:
+        """Return what a callback's pointer points to, to be compared; raises KeyError."""
+        pointer = self.pointer(place.section, place.offset + callback.value)
+        return pointer.symbol, pointer.addend
+
     def body(self, place: FunctionPlace) -> Symbol | None:
         """Return the new body of a function, None when no symbol tells it."""
         pointer = self.pointer(place.section, place.offset + NEW_FUNC)

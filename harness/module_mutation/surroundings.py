@@ -45,13 +45,16 @@ class Surroundings:
         There is one of its name, ftrace can redirect it, and it is not among those that are taken.
         """
         names = self._functions(owner) - {name, *taken}
-        # What ends alike is of one kind, often with one prototype.
-        for words in (2, 1):
-            ending = "_" + "_".join(name.split("_")[-words:])
-            near = _nearest(name, (other for other in names if other.endswith(ending)))
-            if near is not None:
-                return near
-        return _nearest(name, (other for other in names if other[:4] == name[:4]))
+        words = name.split("_")
+        # What ends alike, or goes on from the same name, is of one kind, often with one prototype.
+        families = (
+            {other for other in names if other.endswith("_" + "_".join(words[-2:]))},
+            {other for other in names if other.startswith(f"{name}_")},
+            {other for other in names if other.endswith(f"_{words[-1]}")},
+            {other for other in names if other.split("_")[0] == words[0]},
+        )
+        found = (_nearest(name, family) for family in families)
+        return next((near for near in found if near is not None), None)
 
     def _functions(self, owner: str) -> frozenset[str]:
         if owner == VMLINUX:
