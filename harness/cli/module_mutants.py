@@ -38,7 +38,7 @@ from harness.errors import ExitCode, UsageError
 from harness.guest.session import Fresh
 from harness.module_mutation.judge import Place, judge, make_mutants, not_applicable, not_run
 from harness.module_mutation.operators import choose
-from harness.module_mutation.subjects import corpus_sources, read_subjects, requests_for
+from harness.module_mutation.subjects import Subject, corpus_sources, read_manifest, subjects_of
 from harness.report.base import CheckOutcome
 from harness.report.module_mutant_story import (
     tell_inapplicable,
@@ -148,10 +148,9 @@ def mutate_modules(
             **prepare_modules(terminal, made, corpus_sources()),
             **prepare_modules(terminal, made),
         }
-        requests = wanted.requests(terminal, made, known, scratch)
         batches = [
-            make_mutants(request, operators, kernel=made, samples=known, folder=scratch)
-            for request in requests
+            make_mutants(subject, operators, kernel=made, samples=known, folder=scratch)
+            for subject in wanted.subjects(terminal, made, known, scratch)
         ]
         invocation.results += [each for batch in batches for each in not_applicable(batch)]
         _check_some(batches, operators)
@@ -215,28 +214,32 @@ class _Wanted:
         if self.check is not None and self.no_check:
             raise UsageError("--check and --no-check cannot be meant together")
 
-    def requests(
+    def subjects(
         self, terminal: Terminal, kernel: Kernel, known: Mapping[str, Path], scratch: Path
-    ) -> list[VerifyRequest]:
-        """Return what `verify` is asked of each clean module."""
-        subjects = read_subjects()
+    ) -> list[Subject]:
+        """Return the clean modules, and what `verify` is asked of each."""
+        manifest = read_manifest()
         finder = ModuleFinder(terminal, kernel)
-        default = [name for name in self.modules if name in subjects]
-        own = [name for name in self.modules if name not in subjects]
-        found = [VerifyRequest(module=path) for path in _files(finder, own)]
+        default = [name for name in self.modules if name in manifest]
+        own = [name for name in self.modules if name not in manifest]
+        found = [Subject(request=VerifyRequest(module=path)) for path in _files(finder, own)]
         if default or not own:
-            found += requests_for(default, known, scratch)
+            found += subjects_of(default, known, scratch)
         targets, replaces = _files(finder, self.targets), _files(finder, self.replaces)
         return [
-            replace(
-                each,
-                targets=targets or each.targets,
-                replaces=replaces or each.replaces,
-                check=None if self.no_check else self.check or each.check,
-                scenes=self.scenes,
-            )
-            for each in found
+            replace(each, request=self._asked(each.request, targets, replaces)) for each in found
         ]
+
+    def _asked(
+        self, request: VerifyRequest, targets: tuple[Path, ...], older: tuple[Path, ...]
+    ) -> VerifyRequest:
+        return replace(
+            request,
+            targets=targets or request.targets,
+            replaces=older or request.replaces,
+            check=None if self.no_check else self.check or request.check,
+            scenes=self.scenes,
+        )
 
 
 def _files(finder: ModuleFinder, names: Sequence[str]) -> tuple[Path, ...]:
@@ -267,7 +270,7 @@ def _check_some(batches: Sequence[Batch], operators: Sequence[Operator]) -> None
 
 def _exit_code(results: Sequence[ModuleMutantResult]) -> ExitCode:
     outcomes = {result.outcome for result in results}
-    if CheckOutcome.SURVIVED in outcomes:
+    if any(result.is_news for result in results):
         return ExitCode.VERDICT
     if CheckOutcome.DOES_NOT_LOAD in outcomes:
         return ExitCode.USAGE

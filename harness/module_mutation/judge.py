@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from harness.guest.session import Session
     from harness.kernel.kernel import Kernel
     from harness.module_mutation.operators import Mutation, Operator
+    from harness.module_mutation.subjects import Subject
     from harness.verify import Check, Verdict, VerifyRequest
 
 Job = TypeVar("Job")
@@ -35,11 +36,15 @@ _LOAD = "load"
 
 @dataclass(frozen=True, kw_only=True)
 class ModuleMutant:
-    """A mutated module: its file lies at ``request.module``."""
+    """A mutated module: its file lies at ``request.module``.
+
+    ``equivalent`` is a proof that nobody can see it.
+    """
 
     operator: Operator
     mutation: Mutation
     request: VerifyRequest
+    equivalent: str | None = None
 
     @property
     def id(self) -> str:
@@ -72,7 +77,7 @@ class Place:
 
 
 def make_mutants(
-    request: VerifyRequest,
+    subject: Subject,
     operators: Sequence[Operator],
     *,
     kernel: Kernel,
@@ -81,13 +86,14 @@ def make_mutants(
 ) -> Batch:
     """Write the mutants of a module to ``folder``, and return them.
 
-    They are played in the scenes of the request; where it names none, each in that of its kind.
-    Raises UsageError for a module that does not tell its functions, or cannot be verified at all.
+    They are played in the scenes of the subject's request; where it names none, each in those of
+    its kind.
+    Raises UsageError for a module that does not tell its functions or that cannot be verified.
     """
-    case = read_case(request, kernel, samples)
+    case = read_case(subject.request, kernel, samples)
     beside = Surroundings.of(kernel, case.targets)
     # What a mutant names may be another module; it comes to the same guest as the clean one.
-    request = replace(request, targets=tuple(target.path for target in case.plan.targets))
+    request = replace(subject.request, targets=tuple(target.path for target in case.plan.targets))
     content = request.module.read_bytes()
     mutants: list[ModuleMutant] = []
     inapplicable: list[Operator] = []
@@ -105,8 +111,15 @@ def make_mutants(
             path.mkdir(parents=True)
             path /= request.module.name
             path.write_bytes(changed.elf.content())
-            mutant = replace(request, module=path, scenes=request.scenes or (operator.scene,))
-            mutants.append(ModuleMutant(operator=operator, mutation=mutation, request=mutant))
+            mutant = replace(request, module=path, scenes=request.scenes or operator.scenes)
+            mutants.append(
+                ModuleMutant(
+                    operator=operator,
+                    mutation=mutation,
+                    request=mutant,
+                    equivalent=subject.equivalent.get(f"{operator.name}/{mutation.where}"),
+                )
+            )
     return Batch(clean=request, mutants=tuple(mutants), inapplicable=tuple(inapplicable))
 
 
@@ -120,6 +133,7 @@ def not_run(mutant: ModuleMutant) -> ModuleMutantResult:
         kind=mutant.operator.name,
         broken=mutant.operator.breaks,
         change=mutant.mutation.change,
+        equivalent=mutant.equivalent,
         scenes=mutant.request.scenes,
     )
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The ways in which a correct livepatch is broken so that the kernel still takes it.
 
-Each operator says what it breaks, what a module must have for it, and in which scene of `verify`
+Each operator says what it breaks, what a module must have for it, and in which scenes of `verify`
 that has to show.
 """
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 IDLE = "idle"
 UPGRADE = "upgrade"
+# What a callback does not free is not seen once, but many times.
+_UNDONE = (IDLE, "cycles")
 _GONE = "_gone"
 # "bool nop, patched, transition" end a klp_func since 5.1 (include/linux/livepatch.h); before them
 # are words, so that they share the last one.
@@ -49,7 +51,7 @@ class Mutation:
 class Operator:
     """A kind of mutant. ``find`` yields each place of a module where it applies.
 
-    ``needs`` says what a module lacks in which there is none, ``scene`` is that of `verify` in
+    ``needs`` says what a module lacks in which there is none, ``scenes`` are those of `verify` in
     which it has to show; ``needs_older``: only beside a patch that came before.
     """
 
@@ -57,7 +59,7 @@ class Operator:
     breaks: str
     needs: str
     find: Callable[[LivepatchFile, Surroundings], Iterator[Mutation]]
-    scene: str = IDLE
+    scenes: tuple[str, ...] = (IDLE,)
     needs_older: bool = False
 
 
@@ -313,12 +315,14 @@ OPERATORS = (
         breaks="two callbacks are called in each other's place",
         needs="two of post_patch, pre_unpatch and post_unpatch in one object",
         find=_swapped_callbacks,
+        scenes=_UNDONE,
     ),
     Operator(
         name="omitted-callback",
         breaks="a callback is not called",
         needs="a callback",
         find=_omitted_callback,
+        scenes=_UNDONE,
     ),
     Operator(
         name="no-replace",
@@ -326,7 +330,7 @@ OPERATORS = (
         "missing",
         needs="a patch that replaces, and an older one",
         find=_no_replace,
-        scene=UPGRADE,
+        scenes=(UPGRADE,),
         needs_older=True,
     ),
     Operator(

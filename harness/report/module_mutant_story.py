@@ -42,6 +42,8 @@ def tell_module_mutant(terminal: Terminal, result: ModuleMutantResult) -> None:
         terminal.print(f"    and {len(notices) - _NOTICES} more")
     if result.by_script:
         terminal.print("    only the check script noticed")
+    if result.outcome is CheckOutcome.SURVIVED and result.equivalent:
+        terminal.prose(f"    it cannot be seen: {result.equivalent}", indent="    ")
     if result.detail:
         terminal.prose(f"    {result.detail}", indent="    ")
 

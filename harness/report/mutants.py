@@ -65,14 +65,21 @@ class ModuleMutantResult(ResultBase):
     ``detail`` says. ``kind`` is the operator's name, ``broken`` what it breaks, ``change`` what was
     changed here. ``caught_by`` are the checks that failed, ``warned_by`` those that warned;
     ``by_script``: only the check script noticed. ``scenes`` are those that were played.
+    ``equivalent`` is a proof that nobody can see it: such a mutant may survive.
     """
 
     module: str
     kind: str
     broken: str
     change: str = ""
+    equivalent: str | None = None
     scenes: tuple[str, ...] = ()
     caught_by: tuple[Notice, ...] = ()
     warned_by: tuple[Notice, ...] = ()
     by_script: bool = False
     detail: str | None = None
+
+    @property
+    def is_news(self) -> bool:
+        """Whether it survived without a proof that it has to."""
+        return self.outcome is CheckOutcome.SURVIVED and self.equivalent is None

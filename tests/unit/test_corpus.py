@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 
-from harness.module_mutation.subjects import read_subjects
+from harness.module_mutation.subjects import read_manifest
 from tests.corpus.cases import CHECKS, MODULES, Judgement, read_corpus
 
 LINE = re.compile(r"^obj-m \+= (\w+)\.o$", re.MULTILINE)
@@ -43,5 +43,6 @@ def test_what_entries_name_is_there() -> None:
 
 
 def test_each_check_script_is_used() -> None:
-    used = {entry.check for entry in (*read_corpus().values(), *read_subjects().values())}
+    used = {entry.check for entry in read_corpus().values()}
+    used |= {entry.check for entry in read_manifest().values()}
     assert {path.name for path in CHECKS.iterdir()} <= used

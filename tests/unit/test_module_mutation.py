@@ -20,7 +20,7 @@ from harness.module_mutation import judge as judging
 from harness.module_mutation.judge import Batch, ModuleMutant, Place, judge, not_run
 from harness.module_mutation.operators import OPERATORS, Mutation, choose
 from harness.module_mutation.patch_file import Callback, LivepatchFile
-from harness.module_mutation.subjects import CHECKS, corpus_sources, read_subjects
+from harness.module_mutation.subjects import CHECKS, corpus_sources, read_manifest
 from harness.module_mutation.surroundings import Surroundings
 from harness.report.results import CheckOutcome, ModuleMutantResult
 from harness.resources import Resource, resource_dir
@@ -64,7 +64,7 @@ def read(content: bytes, folder: Path) -> ModuleInfo:
 
 def pointees(content: bytes, offsets: Callable[[Any], list[int]]) -> list[str | None]:
     """Return the functions that pointers lead to, as pyelftools reads them; None for NULL."""
-    elf = ELFFile(io.BytesIO(content))
+    elf: Any = ELFFile(io.BytesIO(content))
     layout = locate_patch(ELFFile(io.BytesIO(content)))
     assert layout is not None
     table = elf.get_section_by_name(".symtab")
@@ -311,7 +311,7 @@ def test_the_manifest_names_what_is_there() -> None:
         for folder in folders
         for name in re.findall(r"(\w+)\.o", (folder / "Kbuild").read_text())
     }
-    for name, subject in read_subjects().items():
+    for name, subject in read_manifest().items():
         assert {name, *subject.targets, *subject.replaces} <= built
         assert (resource_dir(Resource.CORPUS) / CHECKS / subject.check).is_file()
 
@@ -335,7 +335,7 @@ def batch(tmp_path: Path, *kinds: str) -> Batch:
             operator=operator,
             mutation=Mutation(where="f", change="", edit=lambda _: None),
             request=replace(
-                request, module=tmp_path / operator.name / "it.ko", scenes=(operator.scene,)
+                request, module=tmp_path / operator.name / "it.ko", scenes=operator.scenes
             ),
         )
         for operator in choose(kinds)

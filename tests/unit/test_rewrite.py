@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
 from elftools.elf.elffile import ELFFile
@@ -34,7 +35,7 @@ def test_a_copy_that_nobody_changes_is_the_file() -> None:
 def test_sections_symbols_and_relocations_are_those_that_pyelftools_reads() -> None:
     copy = ElfCopy(GATE.read_bytes())
     with GATE.open("rb") as file:
-        elf = ELFFile(file)
+        elf: Any = ELFFile(file)
         names = [section.name for section in elf.iter_sections()]
         assert [copy.section_name(number) for number in range(len(names))] == names
         table = elf.get_section_by_name(".symtab")

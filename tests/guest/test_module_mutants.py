@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Module mutants in guests: the clean module passes, and verify notices its mutants."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.module_mutation.judge import Place, judge, make_mutants
+from harness.module_mutation.operators import choose
+from harness.module_mutation.subjects import subjects_of
+from harness.report.results import CheckOutcome
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from harness.pytest_plugin.fixtures import KernelTemplate
+
+
+def test_verify_notices_mutants_that_load(
+    template: KernelTemplate, sample_modules: Mapping[str, Path], tmp_path: Path
+) -> None:
+    """Both load and redirect as the clean module does; only what the function does tells."""
+    (subject,) = subjects_of(["klp_test_cmdline_a"], sample_modules, tmp_path)
+    batch = make_mutants(
+        subject,
+        choose(["other-string", "nop-set"]),
+        kernel=template.kernel,
+        samples=sample_modules,
+        folder=tmp_path,
+    )
+    place = Place(
+        kernel=template.kernel, session=template.session, samples=sample_modules, guests=1
+    )
+    results = list(judge([batch], place))
+    assert [result.kind for result in results] == ["other-string", "nop-set"]
+    for result in results:
+        assert result.outcome is CheckOutcome.CAUGHT, result
+        assert [notice.check for notice in result.caught_by] == ["check-during"]
+        assert result.by_script
