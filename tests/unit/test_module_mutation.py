@@ -250,6 +250,23 @@ def test_other_string() -> None:
     assert use.text != "klp_test_cmdline_a"
 
 
+def test_another_string_has_no_conversions(tmp_path: Path) -> None:
+    """A format without its arguments would be another fault."""
+    source = (
+        HEAD
+        + STRUCTS
+        + """
+    const char *format(void) { asm volatile(""); return "%d of %d"; }
+    const char *text(void) { asm volatile(""); return "new"; }
+    static struct func f[] = { { "old", text }, { 0 } };
+    static struct object o[] = { { 0, f }, { 0 } };
+    struct patch patch = { __this_module, o };
+    """
+    )
+    (only,) = mutations("other-string", compiled(tmp_path, source).read_bytes())
+    assert only.change == "the new body of old() uses 'old' instead of 'new'"
+
+
 def test_other_symbol(tmp_path: Path) -> None:
     """A livepatch relocation stands for another function of the same object."""
     source = (
