@@ -235,7 +235,9 @@ def judged(
             "seconds": verdict.seconds,
             "caught_by": tuple(map(_notice, failed)),
             "warned_by": tuple(map(_notice, warnings)),
-            "by_script": bool(failed) and all(each.code in _BY_SCRIPT for each in failed),
+            "by_script": bool(failed)
+            and not warnings
+            and all(each.code in _BY_SCRIPT for each in failed),
         }
     )
 

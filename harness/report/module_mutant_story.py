@@ -35,7 +35,7 @@ def tell_module_mutant(terminal: Terminal, result: ModuleMutantResult) -> None:
         line.append(f"  {result.seconds:.0f} s")
     terminal.print(line)
     terminal.prose(f"    {result.change}", indent="    ")
-    notices = result.caught_by or result.warned_by
+    notices = (*result.caught_by, *result.warned_by)
     for notice in notices[:_NOTICES]:
         terminal.prose(f"    {_line(notice)}", indent="        ")
     if len(notices) > _NOTICES:

@@ -390,6 +390,7 @@ def results(
         ((PASSED, WARNING), CheckOutcome.SURVIVED, False),
         ((PASSED, OTHER_WARNING), CheckOutcome.WARNED, False),
         ((failed("check-during", Code.CHECK_FAILED),), CheckOutcome.CAUGHT, True),
+        ((failed("x", Code.CHECK_FAILED), OTHER_WARNING), CheckOutcome.CAUGHT, False),
         (
             (failed("check-during", Code.CHECK_FAILED), failed("no-splat", Code.SPLAT)),
             CheckOutcome.CAUGHT,
