@@ -75,6 +75,7 @@ struct text *output_line(void);
 struct text *output_reply(long long id);
 void output_end_reply(struct text *json, int error);
 void output_ready(void);
+void output_taken(size_t bytes);
 void output_error(long long id, int error, const char *what);
 void output_whole_line(const char *line, size_t len);
 void output_flush(void);

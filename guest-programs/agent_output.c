@@ -59,6 +59,17 @@ void output_ready(void)
 	output_flush();
 }
 
+/* The host waits for this before it sends more, where the line to us loses what comes too fast. */
+void output_taken(size_t bytes)
+{
+	struct text *json = output_line();
+
+	json_begin(json, '{');
+	json_add_string(json, "event", "taken");
+	json_add_number(json, "bytes", bytes);
+	json_end_line(json);
+}
+
 struct text *output_reply(long long id)
 {
 	struct text *json = output_line();

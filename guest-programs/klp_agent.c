@@ -37,6 +37,8 @@ struct verb {
 
 static volatile sig_atomic_t asked_to_end;
 
+static bool tells_taken;
+
 /* As of the start, so that "hello" is answered without a look at any file. */
 static struct {
 	char release[sizeof(((struct utsname *)0)->release)];
@@ -201,6 +203,8 @@ static bool serve_input(void)
 	if (!len)
 		return false;
 	text->len += len;
+	if (tells_taken)
+		output_taken(len);
 
 	while ((newline = memchr(text->data + input.looked, '\n', text->len - input.looked))) {
 		if (!input.passing_over)
@@ -319,9 +323,15 @@ static bool serve_round(const sigset_t *waiting)
 	return !asked_to_end;
 }
 
-int main(void)
+int main(int argc, char *argv[])
 {
 	sigset_t waiting;
+
+	tells_taken = argc == 2 && !strcmp(argv[1], "tell-taken");
+	if (argc > 1 && !tells_taken) {
+		fprintf(stderr, "usage: klp-agent [tell-taken]\n");
+		return 2;
+	}
 
 	/* The three standard descriptors are always there, so that no pipe gets their number. */
 	do {
