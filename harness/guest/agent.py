@@ -8,7 +8,7 @@ import json
 import os
 import threading
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from harness.deadline import Deadline
 from harness.errors import LostConnection
@@ -19,10 +19,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from harness.guest.pulse import Pulse
-    from harness.guest.ssh import Stream
 
 _SEND_S = 30.0
 _PATIENCE_S = 5.0
+
+
+class Stream(Protocol):
+    """A way to an agent that has begun."""
+
+    def receive(self) -> bytes:
+        """Return the next bytes from the agent, b"" at their end; blocks."""
+
+    def send(self, data: bytes, deadline: Deadline) -> None:
+        """Send to the agent; raises LostConnection, or TimeoutError."""
+
+    def close(self) -> None:
+        """End it, and ``receive``."""
 
 
 class SpawnedOutput:
@@ -35,7 +47,7 @@ class SpawnedOutput:
 
 
 class AgentClient:
-    """Speaks to one agent over one SSH channel. Safe to use from several threads."""
+    """Speaks to one agent over one stream. Safe to use from several threads."""
 
     def __init__(self, stream: Stream, pulse: Pulse) -> None:
         self._stream = stream

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import pexpect
 from pexpect import fdpexpect
@@ -13,7 +13,6 @@ from pexpect import fdpexpect
 from harness.klog.splats import Splat, SplatDetector
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable
     from pathlib import Path
 
@@ -24,10 +23,20 @@ _READ_S = 0.5
 _NOTHING = "(nothing was printed on the console since this guest started)"
 
 
+class SerialEnd(Protocol):
+    """The harness's end of a serial line: a socket, or a pipe, on which nobody can type."""
+
+    def fileno(self) -> int:
+        """Its descriptor."""
+
+    def close(self) -> None:
+        """Close it."""
+
+
 class Console:
     """Reads the console in a thread of its own until QEMU closes it or ``close`` is called."""
 
-    def __init__(self, sock: socket.socket, log_path: Path, pulse: Pulse) -> None:
+    def __init__(self, sock: SerialEnd, log_path: Path, pulse: Pulse) -> None:
         self.log_path = log_path
         self._sock = sock
         self._pulse = pulse

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import signal
 import socket
@@ -21,10 +22,11 @@ from harness.errors import (
     LostGuest,
     QemuFailed,
 )
-from harness.guest.console import Console
+from harness.guest.console import Console, SerialEnd
 from harness.guest.pulse import Pulse
 from harness.guest.qemu import SERIAL_ID, GuestShape, Wiring, build_argv
 from harness.guest.qmp import Monitor
+from harness.guest.serial_line import SerialLine, widen
 from harness.host.process import Process, kill_group, spawn
 from harness.klog.splats import Category, Splat
 
@@ -52,6 +54,7 @@ class Hypervisor:
         self._shutdown: str | None = None
         self._splat_since_s: float | None = None
         self._process: Process[bytes] | None = None
+        self.agent_line: SerialLine | None = None
 
     def start(
         self,
@@ -67,14 +70,18 @@ class Hypervisor:
         The sockets are bound before QEMU starts and handed over as descriptors: nothing to race
         for, and no path that could be too long for a unix socket.
         """
-        serial_ours, serial_theirs = socket.socketpair()
+        serial_ours, serial_theirs = self._serial_ends()
         monitor_ours, monitor_theirs = socket.socketpair()
+        if self.shape.recording is not None:
+            self.agent_line = SerialLine(self.folder / "agent")
+            self._stack.callback(self.agent_line.remove)
         wiring = Wiring(
             serial_fd=serial_theirs.fileno(),
             monitor_fd=monitor_theirs.fileno(),
             ram_path=ram_path,
             shared_ram=shared_ram,
             incoming=incoming,
+            agent_pipe=None if self.agent_line is None else self.agent_line.path,
         )
         log_path = self.folder / "qemu.log"
         log = self._stack.enter_context(log_path.open("wb"))
@@ -103,6 +110,15 @@ class Hypervisor:
                 details=self._qemu_said() or (error.message,),
                 artefacts=self.folder,
             ) from error
+
+    def quit(self, deadline: Deadline) -> None:
+        """Let QEMU end by itself, which completes a recording; raises QemuFailed."""
+        # It may end before it has answered, or have ended with its guest.
+        with contextlib.suppress(QemuFailed, CommandTimeout):
+            self.monitor.execute("quit", deadline=deadline)
+        if not wait_until(self._is_dead, deadline):
+            raise self.explain(QemuFailed("QEMU did not end when it was told to"))
+        wait_until(lambda: self.console.ended, Deadline.after(_SETTLE_S))
 
     @property
     def pid(self) -> int:
@@ -176,9 +192,10 @@ class Hypervisor:
         deadline = Deadline.after(_DUMP_S + _NMI_S)
         with contextlib.suppress(QemuFailed, CommandTimeout):
             before = len(self.console.text())
-            self.monitor.execute("chardev-send-break", {"id": SERIAL_ID}, deadline=deadline)
-            self.console.write("t")
-            self._until_console_rests(before)
+            if self.shape.recording is None:
+                self.monitor.execute("chardev-send-break", {"id": SERIAL_ID}, deadline=deadline)
+                self.console.write("t")
+                self._until_console_rests(before)
             self.monitor.execute("inject-nmi", deadline=deadline)
             # panic() first tries for seconds to stop the CPUs that do not listen, then prints.
             if wait_until(self._is_dead, deadline.within(_NMI_S)):
@@ -188,6 +205,13 @@ class Hypervisor:
         """Kill QEMU at once."""
         if self._process is not None:
             kill_group(self._process)
+
+    def _serial_ends(self) -> tuple[SerialEnd, SerialEnd]:
+        if self.shape.recording is None:
+            return socket.socketpair()
+        ours, theirs = os.pipe()
+        widen(ours)
+        return os.fdopen(ours, "rb", buffering=0), os.fdopen(theirs, "wb", buffering=0)
 
     def _until_console_rests(self, before: int) -> None:
         wait_until(lambda: len(self.console.text()) > before, Deadline.after(1.0))

@@ -53,7 +53,7 @@ _PROGRAMS = {
 }
 _KMOD_NAMES = ("insmod", "rmmod", "lsmod", "modprobe", "modinfo", "depmod")
 
-_RC = f"""#!/bin/busybox sh
+_RC_BEGINNING = f"""#!/bin/busybox sh
 # SPDX-License-Identifier: GPL-2.0-only
 export PATH=/bin:/sbin
 mount -t devtmpfs devtmpfs /dev
@@ -79,6 +79,9 @@ case "$(cat /sys/module/module/parameters/sig_enforce 2>/dev/null)" in
 Y) lacks "it loads no module that is not signed (CONFIG_MODULE_SIG_FORCE, module.sig_enforce=1)" ;;
 esac
 ip link set lo up
+"""
+
+_RC = f"""{_RC_BEGINNING}\
 ip link set eth0 up || lacks "it found no network card (CONFIG_VIRTIO_PCI, CONFIG_VIRTIO_NET)"
 ip addr add {GUEST_ADDRESS}/24 dev eth0
 klp-standby {_AGENT_PLACE} /dev/kmsg klp-agent >/dev/null
@@ -86,7 +89,20 @@ klp-standby {_SSH_PLACE} /dev/kmsg dropbear -i -s -k -I 0 -r /etc/dropbear/host_
 echo "{READY_LINE}"
 """
 
-_SCRIPTS = {"/etc/rc": _RC}
+RC_PLACE = "/etc/rc"
+# The port is open before it is said that the guest is ready: one that nobody has open loses what
+# comes. A subshell opens it: it would become the terminal of this shell, and be hung up with it.
+RC_WITHOUT_NETWORK = f"""{_RC_BEGINNING}\
+(
+	exec 3<>/dev/ttyS1
+	stty raw -echo clocal <&3
+	klp-agent tell-taken <&3 >&3 3>&- &
+)
+echo "{READY_LINE}"
+"""
+"""The init script, at RC_PLACE, of a guest whose agent waits at its second serial port."""
+
+_SCRIPTS = {RC_PLACE: _RC}
 
 _TEXT_FILES = {
     "/etc/inittab": "::sysinit:/etc/rc\n",

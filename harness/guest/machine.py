@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from harness.guest.agent import Stream
     from harness.guest.hypervisor import Hypervisor
     from harness.guest.keys import RunKeys
 
@@ -119,17 +120,13 @@ class Machine:
             )
 
     def connect(self) -> None:
-        """Open SSH and start the agent; check that the CPUs asked for came up.
+        """Reach the agent, by SSH where the guest has a network; check that all its CPUs came up.
 
         Raises LostConnection, and BootFailed when CPUs are missing.
         """
         deadline = self.scaled(_CONNECT_S)
         with self._fate():
-            port = self.hypervisor.monitor.ssh_port(deadline=deadline)
-            pulse = self.hypervisor.pulse
-            self._ssh = connect(port, self._keys, pulse=pulse, deadline=deadline)
-            self.ssh_since_s = time.monotonic()
-            self._agent = AgentClient(self._ssh.reach(AGENT_PORT, deadline), pulse)
+            self._agent = AgentClient(self._reach_agent(deadline), self.hypervisor.pulse)
         self.hello = Hello.model_validate(self._call("hello", deadline=deadline))
         if self.hello.protocol != PROTOCOL_VERSION:
             raise LostConnection(
@@ -144,6 +141,14 @@ class Machine:
                     hint="an SMP guest needs CONFIG_SMP and CONFIG_ACPI",
                 )
             )
+
+    def _reach_agent(self, deadline: Deadline) -> Stream:
+        if self.hypervisor.agent_line is not None:
+            return self.hypervisor.agent_line
+        port = self.hypervisor.monitor.ssh_port(deadline=deadline)
+        self._ssh = connect(port, self._keys, pulse=self.hypervisor.pulse, deadline=deadline)
+        self.ssh_since_s = time.monotonic()
+        return self._ssh.reach(AGENT_PORT, deadline)
 
     def disconnect(self) -> None:
         """Close agent and SSH; the guest goes on."""
@@ -164,7 +169,8 @@ class Machine:
         deadline: Deadline | None = None,
     ) -> Ran:
         """Run a command over SSH to its end and return its exit code and output."""
-        assert self._ssh is not None
+        if self._ssh is None:
+            raise LostConnection("this guest has no SSH connection: nothing can be run there")
         data = stdin.encode() if isinstance(stdin, str) else stdin
         deadline = deadline or self.scaled(_REQUEST_S)
         with self._fate():
@@ -209,6 +215,10 @@ class Machine:
         """Wait in the guest until the file's content meets the condition, or the deadline."""
         reply = self._patient_call("poll-file", path, op.value, value, deadline=deadline)
         return FilePoll.model_validate(reply)
+
+    def has_files(self, there: Mapping[Path, str]) -> None:
+        """Take it that the guest was booted with these host files, by their paths in the guest."""
+        self._uploads.know(there)
 
     def upload(self, path: Path) -> str:
         """Copy a host file into the guest; return its path there. The same file is sent once."""

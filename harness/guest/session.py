@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from harness.guest.machine import Machine
+    from harness.guest.qemu import Recording
     from harness.host.accel import Accel
     from harness.host.cache import Store
     from harness.kernel.kernel import Bootable
@@ -101,24 +102,27 @@ class Session:
         fresh: Fresh | None = None,
         kernel_args: tuple[str, ...] = (),
         boot_s: float | None = None,
+        recording: Recording | None = None,
     ) -> Iterator[Machine]:
         """Start a fresh guest with that kernel; it is killed when the context ends.
 
         Its logs lie in a folder named after ``name``, which outlives it. ``boot_s`` is how long a
-        cold boot may take. Raises BootFailed, QemuFailed, LostConnection and the fates of a guest.
+        cold boot may take. One with a ``recording`` has one CPU, and boots from power-on.
+        Raises BootFailed, QemuFailed, LostConnection and the fates of a guest.
         """
         keys, initrd = self._prepare_for(kernel)
         shape = GuestShape(
             image=kernel.image,
             initrd=initrd,
             accel=self.settings.accel,
-            cpus=cpus or self.settings.cpus,
+            cpus=1 if recording is not None else cpus or self.settings.cpus,
             memory_mib=self.settings.memory_mib,
             kernel_args=kernel_args,
+            recording=recording,
         )
         scale = self.settings.time_scale
         deadline = Deadline.after(_START_S * scale)
-        if (fresh or self.settings.fresh) is Fresh.BOOT:
+        if recording is not None or (fresh or self.settings.fresh) is Fresh.BOOT:
             folder = self._guest_folder(name)
             with cold_guest(
                 shape, keys, folder, time_scale=scale, deadline=deadline, boot_s=boot_s

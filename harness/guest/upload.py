@@ -9,6 +9,7 @@ from harness.errors import LostConnection
 from harness.guest.initramfs import MODULE_DIR
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from harness.guest.machine import Machine
@@ -26,13 +27,17 @@ class Uploads:
         self._machine = machine
         self._sent: dict[tuple[Path, int, int], str] = {}
 
+    def know(self, there: Mapping[Path, str]) -> None:
+        """Take it that the guest has these files, by their paths in the guest."""
+        for path, target in there.items():
+            self._sent[_identity(path)] = target
+
     def send(self, path: Path) -> str:
         """Copy a file and return its path in the guest; one that is there is not sent again.
 
         Raises LostConnection, or OSError with the guest's errno.
         """
-        status = path.stat()
-        identity = (path.resolve(), status.st_mtime_ns, status.st_size)
+        identity = _identity(path)
         known = self._sent.get(identity)
         if known is not None:
             return known
@@ -53,3 +58,8 @@ class Uploads:
         ran = self._machine.run(command, stdin=data, deadline=deadline)
         if not ran.ok:
             raise LostConnection(f"cannot write {target} in the guest: {ran.stderr.strip()}")
+
+
+def _identity(path: Path) -> tuple[Path, int, int]:
+    status = path.stat()
+    return path.resolve(), status.st_mtime_ns, status.st_size

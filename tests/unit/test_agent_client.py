@@ -50,7 +50,7 @@ def stream() -> FakeStream:
 
 @pytest.fixture
 def agent(stream: FakeStream) -> Iterator[AgentClient]:
-    client = AgentClient(stream, Pulse())  # type: ignore[arg-type]
+    client = AgentClient(stream, Pulse())
     yield client
     client.close()
 
