@@ -21,6 +21,7 @@ from harness.cli import (
     module_mutants,
     mutants,
     race,
+    race_record,
     run,
     selftests,
     test,
@@ -87,6 +88,8 @@ app.command("selftests", short_help="The kernel's own livepatch selftests, in gu
     selftests.selftests
 )
 app.command("compare", short_help="Which rules changed between two kernels.")(compare.compare)
+race.app.command("record")(race_record.record_race)
+race.app.command("replay")(race_record.replay_race)
 app.add_typer(race.app, name="race")
 mutants.app.command("modules")(module_mutants.mutate_modules)
 app.add_typer(mutants.app, name="mutants")

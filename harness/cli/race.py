@@ -81,7 +81,7 @@ def list_races(
     """List the reproducers: the rule that each is about, and what is known of it."""
     with Invocation("race list", json_file=json_file, junit_file=junit_file) as invocation:
         for race in find_races(names or ()):
-            result = _result_of(race, CheckOutcome.NOT_RUN, known=known_of(race))
+            result = result_of(race, CheckOutcome.NOT_RUN, known=known_of(race))
             invocation.results.append(result)
             tell_reproducer(invocation.terminal, result)
     return invocation.exit_code
@@ -159,7 +159,7 @@ def run_races(
             spec=kernel,
             sha256=sha256,
             fragments=tuple(kernel_config or ()),
-            patches=(*_patches_of(mutant or ()), *(patch or ())),
+            patches=(*patches_of(mutant or ()), *(patch or ())),
         )
         made = prepare_kernel(invocation, asked)
         races = _possible(invocation, races, made, named=bool(names))
@@ -208,7 +208,7 @@ def run_races(
     return invocation.exit_code
 
 
-def _patches_of(names: Sequence[str]) -> tuple[Path, ...]:
+def patches_of(names: Sequence[str]) -> tuple[Path, ...]:
     """Return the patches of kernel mutants; raises UsageError for a name unknown."""
     if not names:
         return ()
@@ -227,7 +227,7 @@ def _possible(
         except UsageError as error:
             if named:
                 raise
-            result = _result_of(race, CheckOutcome.NOT_APPLICABLE, detail=error.message)
+            result = result_of(race, CheckOutcome.NOT_APPLICABLE, detail=error.message)
             invocation.results.append(result)
             tell_race(invocation.terminal, result)
         else:
@@ -265,7 +265,7 @@ def _judge(
         outcome = CheckOutcome.NOT_SHOWN if tally.judged else CheckOutcome.NOT_RUN
     low, high = tally.interval()
     error = failed or broken
-    result = _result_of(tally.race, outcome, known=known_of(tally.race, kernel.version))
+    result = result_of(tally.race, outcome, known=known_of(tally.race, kernel.version))
     return result.model_copy(
         update={
             "excused": excuse_expected and result.expected,
@@ -293,7 +293,7 @@ def _hit(trial: Trial) -> RaceHit:
     )
 
 
-def _result_of(
+def result_of(
     race: Reproducer,
     outcome: CheckOutcome,
     *,

@@ -91,7 +91,7 @@ def test_only_an_expected_race_can_be_excused(name: str, code: ExitCode, tmp_pat
 
 
 def test_a_mutant_is_found_by_its_name() -> None:
-    (path,) = command._patches_of(["fork-race-747f7a29"])
+    (path,) = command.patches_of(["fork-race-747f7a29"])
     assert path.name == "fork-race-747f7a29.patch"
     assert path.is_file()
 
