@@ -58,6 +58,7 @@ class SerialLine:
                 continue
             data = os.read(self._from_guest, _READ)
             if not data:
+                self.close()
                 break
             lines = self._whole_lines(data)
             if lines:
@@ -73,7 +74,7 @@ class SerialLine:
             with self._news:
                 while self._taken < self._sent:
                     if self._closing:
-                        raise LostConnection("the serial line to the guest was closed")
+                        raise LostConnection("the serial line to the guest has ended")
                     if deadline.expired:
                         raise TimeoutError("the guest does not take what it is sent")
                     self._news.wait(min(_LOOK_S, max(deadline.remaining_s, 0.001)))

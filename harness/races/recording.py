@@ -31,6 +31,7 @@ from harness.races.recording_file import (
     INITRD,
     INPUTS,
     VMLINUX,
+    Member,
     RecordingNote,
     digest_of,
     pack,
@@ -84,12 +85,22 @@ def record(
     folder = session.folder
     inputs, console = folder / INPUTS, folder / CONSOLE
     recording = Recording(mode=RecordMode.RECORD, inputs=inputs, console=console)
-    with session.guest(kernel, name=f"record-{race.name}", recording=recording) as machine:
-        failed = _trial(race, machine, modules=modules, seed=seed)
-        machine.disconnect()
-        machine.hypervisor.quit(Deadline.after(_QUIT_S))
-        shape = machine.hypervisor.shape
-    members = {INPUTS: inputs, INITRD: shape.initrd, IMAGE: kernel.image, CONSOLE: console}
+    try:
+        with session.guest(kernel, name=f"record-{race.name}", recording=recording) as machine:
+            failed = _trial(race, machine, modules=modules, seed=seed)
+            machine.disconnect()
+            machine.hypervisor.quit(Deadline.after(_QUIT_S))
+            shape = machine.hypervisor.shape
+    except TimeoutError as error:
+        raise HarnessError(
+            f"{race.name} did not get as far as it should: {error}", artefacts=folder
+        ) from error
+    members: dict[Member, Path] = {
+        INPUTS: inputs,
+        INITRD: shape.initrd,
+        IMAGE: kernel.image,
+        CONSOLE: console,
+    }
     if kernel.vmlinux is not None:
         members[VMLINUX] = kernel.vmlinux
     note = RecordingNote(
@@ -135,8 +146,8 @@ def replay(
     """Run an unpacked recording again; return how many bytes its console has, all as recorded.
 
     With ``tell_gdb``, which is given the line that starts gdb, the guest stands still at its first
-    instruction until gdb lets it go. Raises UsageError when there is no vmlinux for gdb, HarnessError when the
-    replay does not come to its end, or prints anything else.
+    instruction until gdb lets it go. Raises UsageError when there is no vmlinux for gdb,
+    HarnessError when the replay does not come to its end, or prints anything else.
     """
     if tell_gdb is not None and VMLINUX not in note.files:
         raise UsageError(f"the recording has no vmlinux for gdb: {note.kernel} comes without one")
@@ -211,10 +222,6 @@ def _trial(
         raise
     except KernelVerdict as error:
         return error
-    except TimeoutError as error:
-        raise HarnessError(
-            f"{race.name} did not get as far as it should: {error}", artefacts=machine.folder
-        ) from error
     return None
 
 

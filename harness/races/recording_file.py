@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -11,12 +12,12 @@ import tempfile
 import zipfile
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from harness.deadline import Deadline
-from harness.errors import NoSpace, UsageError
+from harness.errors import HarnessError, NoSpace, UsageError
 from harness.guest.qemu import QEMU
 from harness.host.process import run
 
@@ -24,12 +25,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 NOTE = "recording.json"
-INPUTS = "inputs"
-INITRD = "initrd"
-IMAGE = "bzImage"
-VMLINUX = "vmlinux"
-CONSOLE = "console.log"
+INPUTS: Final = "inputs"
+INITRD: Final = "initrd"
+IMAGE: Final = "bzImage"
+VMLINUX: Final = "vmlinux"
+CONSOLE: Final = "console.log"
+Member = Literal["inputs", "initrd", "bzImage", "vmlinux", "console.log"]
 _KERNEL = (IMAGE, VMLINUX)
+_NEEDED = (INPUTS, INITRD, IMAGE, CONSOLE)
 _FORMAT = 1
 _QUICK = 1
 _BLOCK = 1 << 20
@@ -58,7 +61,7 @@ class RecordingNote(BaseModel):
     shown: bool
     message: str | None
     details: tuple[str, ...] = ()
-    files: dict[str, str]
+    files: dict[Member, str]
 
 
 def qemu_version() -> str:
@@ -67,7 +70,7 @@ def qemu_version() -> str:
     return said.splitlines()[0]
 
 
-def pack(target: Path, note: RecordingNote, members: Mapping[str, Path]) -> None:
+def pack(target: Path, note: RecordingNote, members: Mapping[Member, Path]) -> None:
     """Write a recording, all of it or nothing. Raises NoSpace, or UsageError for its place."""
     aside = target.with_name(f".{target.name}.{os.getpid()}")
     try:
@@ -79,16 +82,19 @@ def pack(target: Path, note: RecordingNote, members: Mapping[str, Path]) -> None
                 archive.write(path, name)
         aside.replace(target)
     except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise NoSpace(f"no space left to write {target}") from error
         raise UsageError(f"cannot write {target}: {error.strerror}") from error
     finally:
         aside.unlink(missing_ok=True)
 
 
 def read_note(file: Path) -> RecordingNote:
-    """Return what a recording is of. Raises UsageError for a file that is none."""
+    """Return what a recording is of. Raises UsageError for a file that is none, or lacks a part."""
     try:
         with zipfile.ZipFile(file) as archive:
-            return RecordingNote.model_validate(json.loads(archive.read(NOTE)))
+            note = RecordingNote.model_validate(json.loads(archive.read(NOTE)))
+            missing = [member for member in _NEEDED if member not in archive.namelist()]
     except OSError as error:
         raise UsageError(f"cannot read {file}: {error.strerror}") from error
     except (KeyError, ValueError, ValidationError, zipfile.BadZipFile, zlib.error) as error:
@@ -96,25 +102,29 @@ def read_note(file: Path) -> RecordingNote:
             f"{file} is no recording that this klp-harness can read",
             hint="`klp-harness race record NAME -o FILE` makes one",
         ) from error
+    if missing:
+        raise UsageError(f"{file} is damaged: it has no {missing[0]}")
+    return note
 
 
 @contextlib.contextmanager
 def unpacked(file: Path, note: RecordingNote) -> Iterator[Path]:
     """Unpack a recording into a folder, which goes at the end.
 
-    Raises UsageError for a member that is not as it was recorded, NoSpace.
+    Raises UsageError for a member that is not as it was recorded, NoSpace, HarnessError.
     """
     with tempfile.TemporaryDirectory(prefix="klp-replay-") as name:
         folder = Path(name)
         try:
             with zipfile.ZipFile(file) as archive:
                 for member, digest in note.files.items():
-                    if _extract(archive, member, folder / Path(member).name) != digest:
+                    if _extract(archive, member, folder / member) != digest:
                         raise _not_as_recorded(file, note, member)
         except (KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise UsageError(f"{file} is damaged: {error}") from error
         except OSError as error:
-            raise NoSpace(f"{file} cannot be unpacked in {folder}: {error.strerror}") from error
+            kind = NoSpace if error.errno == errno.ENOSPC else HarnessError
+            raise kind(f"{file} cannot be unpacked in {folder}: {error.strerror}") from error
         yield folder
 
 

@@ -101,8 +101,8 @@ class Agent:
 
 
 @contextlib.contextmanager
-def started(program: Path) -> Iterator[Agent]:
-    with spawn([program], stdin=PIPE, stdout=PIPE) as child:
+def started(program: Path, *arguments: str) -> Iterator[Agent]:
+    with spawn([program, *arguments], stdin=PIPE, stdout=PIPE) as child:
         agent = Agent(child)
         assert agent.message() == {"event": "ready"}
         yield agent

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from harness.host.process import run
 from harness.wire import (
     PROTOCOL_VERSION,
     Directory,
@@ -23,7 +24,7 @@ from harness.wire import (
     KlogBatch,
     TaskSample,
 )
-from tests.unit.speaking_agent import Agent, build, started
+from tests.unit.speaking_agent import Agent, build, soon, started
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -338,3 +339,22 @@ def test_requests_come_in_any_pieces(agent: Agent) -> None:
         agent.raw(piece)
         assert agent.ask("hello")["errno"] == 0 if piece == b"\n" else True
     assert sorted(agent.message()["id"] for _ in range(3)) == [41, 42, 43]
+
+
+def test_what_is_taken_is_told(program: Path) -> None:
+    """All bytes are counted, those of half a line at once: the sender waits for that."""
+    with started(program, "tell-taken") as agent:
+        agent.raw(b"7 hel")
+        assert agent.message() == {"event": "taken", "bytes": 5}
+        agent.raw(b"lo\n")
+        assert agent.message() == {"event": "taken", "bytes": 3}
+        assert agent.reply(7)["errno"] == 0
+
+
+def test_an_agent_that_is_not_asked_tells_of_requests_only(agent: Agent) -> None:
+    agent.raw(b"7 hello\n")
+    assert agent.message()["id"] == 7
+
+
+def test_other_arguments_are_wrong_usage(program: Path) -> None:
+    assert run([program, "tell"], deadline=soon(), check=False).returncode == 2

@@ -3,11 +3,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from harness.guest.qemu import GuestShape, Wiring, build_argv
+from harness.guest.qemu import (
+    GuestShape,
+    Recording,
+    RecordMode,
+    Wiring,
+    build_argv,
+    replay_argv,
+)
 from harness.host.accel import Accel
 
 SHAPE = GuestShape(
@@ -100,3 +108,51 @@ def test_own_kernel_arguments_come_last() -> None:
     argv = build_argv(shape, WIRING)
     assert value_of(argv, "-append").split()[-2:] == ["maxcpus=1", "panic=5"]
     assert value_of(argv, "-accel") == "kvm"
+
+
+RECORDED = replace(
+    SHAPE,
+    cpus=1,
+    recording=Recording(
+        mode=RecordMode.RECORD, inputs=Path("/r/a,b"), console=Path("/r/console.log")
+    ),
+)
+REPLAYED = replace(
+    RECORDED,
+    recording=Recording(
+        mode=RecordMode.REPLAY, inputs=Path("/r/a,b"), console=Path("/r/console.log")
+    ),
+)
+
+
+def test_a_recorded_guest_has_nothing_that_is_not_replayed() -> None:
+    """No network, and no source of entropy in the host."""
+    argv = build_argv(RECORDED, replace(WIRING, agent_pipe=Path("/r/agent")))
+    assert not {"-netdev"} & set(argv)
+    assert values_of(argv, "-device") == ["pvpanic-pci"]
+    assert value_of(argv, "-icount") == "shift=1,rr=record,rrfile=/r/a,,b"
+    assert values_of(argv, "-serial") == ["chardev:serial0", "chardev:agent0"]
+
+
+def test_a_replay_has_the_machine_that_was_recorded() -> None:
+    """They differ in the ends of the serial ports and the monitor, which the guest cannot see."""
+    ends = {"-chardev", "-mon"}
+
+    def machine(argv: list[str]) -> list[str]:
+        pairs = zip(argv, [*argv[1:], ""], strict=True)
+        hidden = {n + k for n, (word, _) in enumerate(pairs) if word in ends for k in (0, 1)}
+        return [word for n, word in enumerate(argv) if n not in hidden]
+
+    record = machine(build_argv(RECORDED, replace(WIRING, agent_pipe=Path("/r/agent"))))
+    replay = machine(replay_argv(REPLAYED))
+    assert [word.replace("rr=record", "rr=replay") for word in record] == replay
+
+
+def test_a_guest_waits_for_gdb() -> None:
+    """It stands still, and gdb's socket is one that only this user reaches."""
+    assert REPLAYED.recording is not None
+    waiting = replace(REPLAYED, recording=replace(REPLAYED.recording, gdb=Path("/r/gdb")))
+    argv = replay_argv(waiting)
+    assert "-S" in argv
+    assert value_of(argv, "-gdb") == "unix:/r/gdb,server=on,wait=off"
+    assert "-S" not in replay_argv(REPLAYED)

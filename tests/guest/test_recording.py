@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A trial that is recorded, and replayed: with one CPU, without a network."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from harness.deadline import Deadline
+from harness.guest.session import Session
+from harness.host.accel import Accel
+from harness.livepatch.patch import Livepatch
+from harness.races.recording import guest_files, record, replay
+from harness.races.recording_file import CONSOLE, read_note, unpacked
+from harness.races.reproducer import reproducer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from harness.pytest_plugin.fixtures import KernelTemplate
+
+PATCH = "klp_test_cmdline_a"
+_REPLAY_S = 300.0
+_SLOWER = 8
+
+
+@reproducer("load-unload", rule="LD-01")
+def load_unload(livepatch: Livepatch) -> None:
+    """A livepatch comes and goes, which shows no race."""
+    patch = livepatch.load(PATCH, wait=True)
+    assert "live patched" in livepatch.guest.read("/proc/cmdline")
+    patch.disable()
+    patch.unload()
+
+
+def test_a_replay_prints_what_was_recorded(
+    template: KernelTemplate, sample_modules: Mapping[str, Path], tmp_path: Path
+) -> None:
+    """All bytes of the console are the same, and the livepatch's life is among them."""
+    settings = template.session.settings
+    settings = replace(settings, accel=Accel.TCG, time_scale=settings.time_scale * _SLOWER)
+    file = tmp_path / "load-unload.recording"
+    more = guest_files({PATCH: sample_modules[PATCH]}, tmp_path)
+    with Session(tmp_path / "run", settings, template.session.store, more=more) as session:
+        made = record(load_unload, session, template.kernel, file, modules=sample_modules, seed=0)
+    assert made.message is None
+    note = read_note(file)
+    with unpacked(file, note) as folder:
+        console = (folder / CONSOLE).read_bytes()
+        assert f"livepatch: '{PATCH}': unpatching complete".encode() in console
+        assert replay(folder, note, deadline=Deadline.after(_REPLAY_S)) == len(console)

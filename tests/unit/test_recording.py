@@ -1,0 +1,300 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The file of a recording, what is refused of it, and a replay with a QEMU that is a script."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import zipfile
+from typing import TYPE_CHECKING
+
+import pytest
+from typer.testing import CliRunner
+
+from harness.cli.app import app
+from harness.errors import ExitCode, HarnessError, UsageError
+from harness.races.recording import argv_of, difference, replay, require_one_cpu
+from harness.races.recording_file import RecordingNote, digest_of, pack, read_note, unpacked
+from harness.races.reproducer import reproducer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from harness.deadline import Deadline
+
+QEMU = "QEMU emulator version 7.2.22"
+CONSOLE = b"[    0.0] Linux\r\n[    0.1] klp-harness: guest is ready\r\n\xff\r\n"
+MEMBERS = {
+    "inputs": b"\0\x0c" * 5000,
+    "initrd": b"070701",
+    "bzImage": b"MZ" * 4000,
+    "vmlinux": b"\x7fELF",
+    "console.log": CONSOLE,
+}
+
+# Says what the test has put beside it, on the console, and ends as it is told there.
+SCRIPT = """#!/bin/sh
+here=$(dirname "$0")
+case "$*" in *--version*) echo "{version}"; exit ;; esac
+for word; do
+	case "$word" in
+	file,id=serial0,path=*) cp "$here/says" "${{word#*path=}}" ;;
+	unix:*,server=on,wait=off) word=${{word#unix:}}; : > "${{word%%,*}}" ;;
+	esac
+done
+exit "$(cat "$here/ends")"
+"""
+
+
+@pytest.fixture(autouse=True)
+def qemu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A QEMU that gives the recorded console again; returns the folder of what it does."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    program = folder / "qemu-system-x86_64"
+    program.write_text(SCRIPT.format(version=QEMU))
+    program.chmod(0o755)
+    (folder / "says").write_bytes(CONSOLE)
+    (folder / "ends").write_text("0")
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    return folder
+
+
+def note_of(files: dict[str, Path], **changed: object) -> RecordingNote:
+    said: dict[str, object] = {
+        "reproducer": "fork-stale-forward",
+        "seed": 3,
+        "kernel": "6.1.192 (linux-source-6.1 6.1.192-2)",
+        "digest": "2b0e57ac",
+        "qemu": QEMU,
+        "argv": argv_of(256),
+        "memory_mib": 256,
+        "seconds": 12.0,
+        "shown": True,
+        "message": "the kernel complained: WARNING in klp_complete_transition",
+        "files": {name: digest_of(path) for name, path in files.items()},
+    }
+    return RecordingNote.model_validate(said | changed)
+
+
+def members_in(folder: Path, **changed: bytes | None) -> dict[str, Path]:
+    folder.mkdir(exist_ok=True)
+    files = {}
+    for name, data in (MEMBERS | changed).items():
+        if data is not None:
+            files[name] = folder / name
+            files[name].write_bytes(data)
+    return files
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A recording."""
+    members = members_in(tmp_path / "members")
+    target = tmp_path / "a.recording"
+    pack(target, note_of(members), members)  # type: ignore[arg-type]
+    return target
+
+
+def changed(file: Path, member: str, data: bytes | None) -> Path:
+    """Write the recording again with another member, or without it."""
+    with zipfile.ZipFile(file) as archive:
+        contents = {name: archive.read(name) for name in archive.namelist()}
+    del contents[member]
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, old in contents.items():
+            archive.writestr(name, old)
+        if data is not None:
+            archive.writestr(member, data)
+    return file
+
+
+def with_note(file: Path, **fields: object) -> Path:
+    with zipfile.ZipFile(file) as archive:
+        note = json.loads(archive.read("recording.json"))
+    return changed(file, "recording.json", json.dumps(note | fields).encode())
+
+
+def run_replay(*arguments: object) -> tuple[int, str]:
+    """The exit code of `race replay`, and its words with single blanks."""
+    result = CliRunner().invoke(app, ["race", "replay", *map(str, arguments)])
+    return result.exit_code, " ".join(result.output.split())
+
+
+def test_a_recording_comes_back_as_it_was(file: Path) -> None:
+    note = read_note(file)
+    assert note.seed == 3
+    with unpacked(file, note) as folder:
+        assert {name: (folder / name).read_bytes() for name in MEMBERS} == MEMBERS
+    assert not folder.exists()
+    assert [path.name for path in file.parent.glob("*recording*")] == ["a.recording"]
+
+
+def test_the_same_console_is_success(file: Path, tmp_path: Path) -> None:
+    """Every replay is compared, and the console can be kept."""
+    code, said = run_replay(file, "--times", "2", "--console", tmp_path / "console")
+    assert (code, re.findall(r"replay \d of 2", said)) == (
+        ExitCode.HELD,
+        ["replay 1 of 2", "replay 2 of 2"],
+    )
+    assert f"{len(CONSOLE)} bytes on the console, all as recorded" in said
+    assert (tmp_path / "console").read_bytes() == CONSOLE
+
+
+@pytest.mark.parametrize(
+    ("says", "ends", "told"),
+    [
+        (CONSOLE.replace(b"ready", b"reaDy"), "0", "parts from it in line 2"),
+        (CONSOLE[:-1], "0", f"{len(CONSOLE) - 1} bytes instead of {len(CONSOLE)}"),
+        (CONSOLE + b"more\n", "0", f"{len(CONSOLE) + 5} bytes instead of {len(CONSOLE)}"),
+        (CONSOLE, "1", "QEMU ended the replay with code 1"),
+    ],
+    ids=["other", "shorter", "longer", "failed"],
+)
+def test_a_replay_that_differs_is_a_failure(
+    file: Path, qemu: Path, says: bytes, ends: str, told: str
+) -> None:
+    (qemu / "says").write_bytes(says)
+    (qemu / "ends").write_text(ends)
+    code, said = run_replay(file)
+    assert code == ExitCode.HARNESS
+    assert told in said
+
+
+def test_gdb_is_told_where_vmlinux_and_socket_are(file: Path, soon: Deadline) -> None:
+    note = read_note(file)
+    told: list[str] = []
+    with unpacked(file, note) as folder:
+        replay(folder, note, deadline=soon, tell_gdb=told.append)
+        assert told == [f"gdb {folder}/vmlinux -ex 'target remote {folder}/gdb'"]
+        assert (folder / "vmlinux").read_bytes() == MEMBERS["vmlinux"]
+
+
+def test_without_vmlinux_there_is_nothing_for_gdb(tmp_path: Path) -> None:
+    members = members_in(tmp_path / "members", vmlinux=None)
+    target = tmp_path / "packaged.recording"
+    pack(target, note_of(members), members)  # type: ignore[arg-type]
+    assert run_replay(target)[0] == ExitCode.HELD
+    code, said = run_replay(target, "--gdb")
+    assert code == ExitCode.USAGE
+    assert "no vmlinux for gdb" in said
+
+
+def test_another_qemu_is_refused(file: Path) -> None:
+    code, said = run_replay(with_note(file, qemu="QEMU emulator version 9.0.0"))
+    assert code == ExitCode.USAGE
+    assert f"was recorded by QEMU emulator version 9.0.0, and here is {QEMU}" in said
+
+
+def test_another_way_of_starting_qemu_is_refused(file: Path) -> None:
+    code, said = run_replay(with_note(file, memory_mib=512))
+    assert code == ExitCode.USAGE
+    assert "starts QEMU in another way" in said
+
+
+@pytest.mark.parametrize("member", ["bzImage", "vmlinux"])
+def test_another_kernel_is_refused(file: Path, member: str) -> None:
+    code, said = run_replay(changed(file, member, b"another"))
+    assert code == ExitCode.USAGE
+    assert "has another kernel than the one it was recorded with, which is 6.1.192" in said
+    assert f"its {member} differs" in said
+
+
+@pytest.mark.parametrize("member", ["inputs", "initrd", "console.log"])
+def test_a_part_that_differs_is_damage(file: Path, member: str) -> None:
+    code, said = run_replay(changed(file, member, b"another"))
+    assert code == ExitCode.USAGE
+    assert f"is damaged: its {member} is not what was recorded" in said
+
+
+@pytest.mark.parametrize("member", ["bzImage", "inputs"])
+def test_a_missing_part_is_damage(file: Path, member: str) -> None:
+    code, said = run_replay(changed(file, member, None))
+    assert code == ExitCode.USAGE
+    assert f"is damaged: it has no {member}" in said
+
+
+def test_flipped_bytes_are_damage(file: Path) -> None:
+    """Of what is compressed as well, where the archive itself may notice."""
+    whole = bytearray(file.read_bytes())
+    at = whole.index(b"bzImage") + 10
+    whole[at] ^= 0xFF
+    file.write_bytes(bytes(whole))
+    code, said = run_replay(file)
+    assert code == ExitCode.USAGE
+    assert "damaged" in said or "another kernel" in said
+
+
+@pytest.mark.parametrize(
+    ("fields"),
+    [{"format": 2}, {"files": {"../x": ""}}, {"unknown": 1}, {"seed": None}],
+    ids=lambda fields: next(iter(fields)),
+)
+def test_a_note_of_another_kind_is_no_recording(file: Path, fields: dict[str, object]) -> None:
+    code, said = run_replay(with_note(file, **fields))
+    assert code == ExitCode.USAGE
+    assert "is no recording that this klp-harness can read" in said
+
+
+@pytest.mark.parametrize("data", [b"", b"PK\x03\x04", b"text"], ids=["empty", "torn", "text"])
+def test_another_file_is_no_recording(tmp_path: Path, data: bytes) -> None:
+    other = tmp_path / "other"
+    other.write_bytes(data)
+    code, said = run_replay(other)
+    assert code == ExitCode.USAGE
+    assert "is no recording" in said
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    code, said = run_replay(tmp_path / "none")
+    assert code == ExitCode.USAGE
+    assert "No such file" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["fork"], "names 3 reproducers"),
+        (["nothing"], "no reproducer nothing"),
+        (["exit", "-o", "."], "is a directory"),
+        (["exit", "-o", "/nowhere/x"], "does not exist"),
+    ],
+)
+def test_what_cannot_be_recorded_is_said_at_once(arguments: list[str], told: str) -> None:
+    result = CliRunner().invoke(app, ["race", "record", *arguments])
+    assert result.exit_code == ExitCode.USAGE
+    assert told in " ".join(result.output.split())
+
+
+def test_a_race_of_many_cpus_is_not_recorded() -> None:
+    @reproducer("many-cpus", rule="FO-02", cpus=4)
+    def steps() -> None:
+        """What needs four CPUs."""
+
+    with pytest.raises(UsageError, match="needs 4 CPUs, and a recording has one"):
+        require_one_cpu(steps)
+
+
+def test_a_recording_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    members = members_in(tmp_path / "members")
+    target = tmp_path / "none" / "a.recording"
+    with pytest.raises(UsageError, match="cannot write"):
+        pack(target, note_of(members), members)  # type: ignore[arg-type]
+    assert not target.parent.exists()
+
+
+def test_equal_consoles_do_not_differ() -> None:
+    assert difference(CONSOLE, CONSOLE) is None
+
+
+def test_a_replay_that_does_not_end_is_told(
+    file: Path, qemu: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness.deadline import Deadline
+
+    program = qemu / "qemu-system-x86_64"
+    program.write_text("#!/bin/sh\nexec sleep 60\n")
+    note = read_note(file)
+    with unpacked(file, note) as folder, pytest.raises(HarnessError, match="in time"):
+        replay(folder, note, deadline=Deadline.after(0.3))
