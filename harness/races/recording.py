@@ -24,7 +24,7 @@ from harness.errors import (
 from harness.guest.initramfs import MODULE_DIR, RC_PLACE, RC_WITHOUT_NETWORK
 from harness.guest.qemu import GuestShape, Recording, RecordMode, replay_argv
 from harness.host.accel import Accel
-from harness.host.process import spawn
+from harness.host.process import command_line, spawn
 from harness.races.recording_file import (
     CONSOLE,
     IMAGE,
@@ -169,7 +169,8 @@ def replay(
 
         if tell_gdb is not None:
             wait_until(lambda: socket.exists() or ended(), deadline.within(_SOCKET_S))
-            tell_gdb(gdb_command(folder))
+            if not ended():
+                tell_gdb(gdb_command(folder))
         in_time = wait_until(ended, deadline)
         code = process.returncode
     socket.unlink(missing_ok=True)
@@ -186,7 +187,8 @@ def replay(
 
 def gdb_command(folder: Path) -> str:
     """Return the line to type for a replay that waits."""
-    return f"gdb {folder / VMLINUX} -ex 'target remote {folder / GDB_SOCKET}'"
+    connect = f"target remote {folder / GDB_SOCKET}"
+    return command_line(["gdb", folder / VMLINUX, "-ex", connect])
 
 
 def difference(recorded: bytes, replayed: bytes) -> str | None:

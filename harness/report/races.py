@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Results of reproducers of races: ``race list`` and ``race run``."""
+"""Results of reproducers of races: ``race list``, ``run``, ``record`` and ``replay``."""
 
 from __future__ import annotations
 
@@ -24,12 +24,13 @@ class RaceResult(ResultBase):
     """A reproducer, on the one kernel of the report.
 
     ``outcome`` is shown, not-shown, failed (the kernel failed in another way), error, or not-run in
-    a list. ``rule`` is the rule that a kernel with the race breaks, ``fixed_by`` a kernel commit.
-    ``expected`` tells whether the race is known to be there, ``known`` what is known of it. A race
-    that is shown fails the command, expected or not, unless it is ``excused``: it is expected, and
-    the command was told that such a one is no failure. ``trials`` are those that say something, the
-    first with ``seed``, each further one with the next number; ``low`` and ``high`` are the 95 %
-    confidence interval of the rate of hits.
+    a list; of a recording that was replayed passed, and ``detail`` is what it shows. ``rule`` is
+    the rule that a kernel with the race breaks, ``fixed_by`` a kernel commit. ``expected`` tells
+    whether the race is known to be there, ``known`` what is known of it. A race that is shown fails
+    the command, expected or not, unless it is ``excused``: it is expected, and the command was told
+    that such a one is no failure. ``trials`` are those that say something, the first with ``seed``,
+    each further one with the next number; ``low`` and ``high`` are the 95 % confidence interval of
+    the rate of hits.
     """
 
     title: str

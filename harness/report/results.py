@@ -292,9 +292,9 @@ class CompareReport(_Report):
 
 
 class RaceReport(_Report):
-    """``klp-harness race list|run``: one result for each reproducer."""
+    """``klp-harness race list|run|record|replay``: one result for each reproducer."""
 
-    command: Literal["race list", "race run"]
+    command: Literal["race list", "race run", "race record", "race replay"]
     results: tuple[RaceResult, ...] = ()
 
 

@@ -7,11 +7,14 @@ import json
 import os
 import re
 import zipfile
+from contextlib import nullcontext
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 from typer.testing import CliRunner
 
+from harness.cli import race_record
 from harness.cli.app import app
 from harness.errors import ExitCode, HarnessError, UsageError
 from harness.races.recording import argv_of, difference, replay, require_one_cpu
@@ -40,7 +43,7 @@ case "$*" in *--version*) echo "{version}"; exit ;; esac
 for word; do
 	case "$word" in
 	file,id=serial0,path=*) cp "$here/says" "${{word#*path=}}" ;;
-	unix:*,server=on,wait=off) word=${{word#unix:}}; : > "${{word%%,*}}" ;;
+	unix:*,server=on,wait=off) word=${{word#unix:}}; : > "${{word%%,*}}"; sleep 1 ;;
 	esac
 done
 exit "$(cat "$here/ends")"
@@ -140,6 +143,58 @@ def test_the_same_console_is_success(file: Path, tmp_path: Path) -> None:
     )
     assert f"{len(CONSOLE)} bytes on the console, all as recorded" in said
     assert (tmp_path / "console").read_bytes() == CONSOLE
+
+
+def test_the_report_of_a_replay_says_what_is_shown(file: Path, tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    assert run_replay(file, "--json", report)[0] == ExitCode.HELD
+    (result,) = json.loads(report.read_text())["results"]
+    assert (result["outcome"], result["seed"], result["trials"]) == ("passed", 3, 1)
+    assert result["detail"] == "the kernel complained: WARNING in klp_complete_transition"
+
+
+@pytest.mark.parametrize(
+    ("shown", "message", "outcome", "code"),
+    [
+        (True, "a splat", "shown", ExitCode.VERDICT),
+        (False, "the guest panicked", "failed", ExitCode.VERDICT),
+        (False, None, "not-shown", ExitCode.HELD),
+    ],
+)
+def test_what_a_recording_shows_is_its_exit_code(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    shown: bool,
+    message: str | None,
+    outcome: str,
+    code: ExitCode,
+) -> None:
+    """As it is of `race run`; the file is written whatever came of the trial."""
+
+    def recorded(
+        race: object, session: object, kernel: object, target: Path, **_: object
+    ) -> RecordingNote:
+        target.write_bytes(b"")
+        return note_of({}, shown=shown, message=message)
+
+    kernel = SimpleNamespace(version="6.1.192", describe=lambda: "6.1.192")
+    for name, made in {
+        "prepare_accel": None,
+        "prepare_kernel": kernel,
+        "prepare_modules": {},
+        "run_session": nullcontext(),
+    }.items():
+        monkeypatch.setattr(race_record, name, lambda *_, made=made, **__: made)
+    monkeypatch.setattr(race_record, "record", recorded)
+    monkeypatch.setattr("harness.races.reproducer.Reproducer.check_kernel", lambda *_: None)
+    file, report = tmp_path / "a.recording", tmp_path / "report.json"
+    words = ["race", "record", "fork-stale-forward", "-o", str(file), "--json", str(report)]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == code
+    assert file.exists()
+    (said,) = json.loads(report.read_text())["results"]
+    assert said["outcome"] == outcome
+    assert [hit["message"] for hit in said["hits"]] == ([message] if shown else [])
 
 
 @pytest.mark.parametrize(
