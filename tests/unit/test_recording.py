@@ -22,6 +22,7 @@ from harness.races.recording_file import RecordingNote, digest_of, pack, read_no
 from harness.races.reproducer import reproducer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from harness.deadline import Deadline
@@ -119,6 +120,11 @@ def with_note(file: Path, **fields: object) -> Path:
     return changed(file, "recording.json", json.dumps(note | fields).encode())
 
 
+def giving(made: object) -> Callable[..., object]:
+    """A function that returns that, whatever it is called with."""
+    return lambda *_, **__: made
+
+
 def run_replay(*arguments: object) -> tuple[int, str]:
     """The exit code of `race replay`, and its words with single blanks."""
     result = CliRunner().invoke(app, ["race", "replay", *map(str, arguments)])
@@ -184,7 +190,7 @@ def test_what_a_recording_shows_is_its_exit_code(
         "prepare_modules": {},
         "run_session": nullcontext(),
     }.items():
-        monkeypatch.setattr(race_record, name, lambda *_, made=made, **__: made)
+        monkeypatch.setattr(race_record, name, giving(made))
     monkeypatch.setattr(race_record, "record", recorded)
     monkeypatch.setattr("harness.races.reproducer.Reproducer.check_kernel", lambda *_: None)
     file, report = tmp_path / "a.recording", tmp_path / "report.json"
