@@ -184,12 +184,13 @@ def test_what_a_recording_shows_is_its_exit_code(
         return note_of({}, shown=shown, message=message)
 
     kernel = SimpleNamespace(version="6.1.192", describe=lambda: "6.1.192")
-    for name, made in {
+    prepared: dict[str, object] = {
         "prepare_accel": None,
         "prepare_kernel": kernel,
         "prepare_modules": {},
         "run_session": nullcontext(),
-    }.items():
+    }
+    for name, made in prepared.items():
         monkeypatch.setattr(race_record, name, giving(made))
     monkeypatch.setattr(race_record, "record", recorded)
     monkeypatch.setattr("harness.races.reproducer.Reproducer.check_kernel", lambda *_: None)
