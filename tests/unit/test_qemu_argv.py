@@ -129,7 +129,7 @@ def test_a_recorded_guest_has_nothing_that_is_not_replayed() -> None:
     """No network, and no source of entropy in the host."""
     argv = build_argv(RECORDED, replace(WIRING, agent_pipe=Path("/r/agent")))
     assert not {"-netdev"} & set(argv)
-    assert values_of(argv, "-device") == ["pvpanic-pci"]
+    assert values_of(argv, "-device") == ["pvpanic-pci", "pvpanic"]
     assert value_of(argv, "-icount") == "shift=1,rr=record,rrfile=/r/a,,b"
     assert values_of(argv, "-serial") == ["chardev:serial0", "chardev:agent0"]
 
