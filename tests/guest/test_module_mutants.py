@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Module mutants in guests: the clean module passes, and verify notices its mutants."""
+"""Module mutants in guests: the clean module passes, and verify notices its mutant."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from harness.pytest_plugin.fixtures import KernelTemplate
 
 
-def test_verify_notices_mutants_that_load(
+def test_verify_notices_a_mutant_that_loads(
     template: KernelTemplate, sample_modules: Mapping[str, Path], tmp_path: Path
 ) -> None:
-    """Both load and redirect as the clean module does; only what the function does tells."""
+    """It loads and redirects as the clean module does; only what the function does tells."""
     (subject,) = subjects_of(["klp_test_cmdline_a"], sample_modules, tmp_path)
     batch = make_mutants(
         subject,
-        choose(["other-string", "nop-set"]),
+        choose(["nop-set"]),
         kernel=template.kernel,
         samples=sample_modules,
         folder=tmp_path,
@@ -32,9 +32,7 @@ def test_verify_notices_mutants_that_load(
     place = Place(
         kernel=template.kernel, session=template.session, samples=sample_modules, guests=1
     )
-    results = list(judge([batch], place))
-    assert [result.kind for result in results] == ["other-string", "nop-set"]
-    for result in results:
-        assert result.outcome is CheckOutcome.CAUGHT, result
-        assert [notice.check for notice in result.caught_by] == ["check-during"]
-        assert result.by_script
+    (result,) = judge([batch], place)
+    assert result.outcome is CheckOutcome.CAUGHT, result
+    assert [notice.check for notice in result.caught_by] == ["check-during"]
+    assert result.by_script
