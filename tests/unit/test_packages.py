@@ -160,7 +160,7 @@ def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Pa
         digest = hashlib.sha256(deb.read_bytes()).hexdigest()
         shown = SHOWN
         for short in ("aa", "bb", "cc", "dd", "ee"):
-            shown = shown.replace(f"SHA256: {short}", f"SHA256: {digest}")
+            shown = shown.replace(f"SHA256: {short}\n", f"SHA256: {digest}\n")
         (folder / "shown").write_text(shown)
         monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
         return folder
