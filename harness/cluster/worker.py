@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from harness.resources import cache_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,12 +66,18 @@ def tell_identity() -> Identity:
 
 def here_lacking(digests: tuple[str, ...]) -> tuple[str, ...]:
     """Return what this worker's cache has not."""
-    return artefacts.lacking(Store(cache_root()), digests)
+    return artefacts.lacking(_store(cache_root()), digests)
 
 
 def receive_here(digest: str, content: bytes) -> None:
     """Keep a file in this worker's cache; raises CacheCorrupt, NoSpace, HarnessError."""
-    artefacts.receive(Store(cache_root()), digest, content)
+    artefacts.receive(_store(cache_root()), digest, content)
+
+
+@functools.cache
+def _store(root: Path) -> Store:
+    """Return the one store of this worker: what it uses stays open while the process lives."""
+    return Store(root)
 
 
 SAME_EVERYWHERE = (

@@ -41,8 +41,13 @@ class Console:
         self._sock = sock
         self._pulse = pulse
         self._log = log_path.open("w", encoding="utf-8", errors="replace", newline="")
+        # poll(2), since select(2) knows no descriptor above 1023.
         self._child = fdpexpect.fdspawn(
-            sock.fileno(), timeout=_READ_S, encoding="utf-8", codec_errors="replace"
+            sock.fileno(),
+            timeout=_READ_S,
+            encoding="utf-8",
+            codec_errors="replace",
+            use_poll=True,
         )
         self._detector = SplatDetector()
         self._lock = threading.Lock()

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 import threading
 from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -18,7 +20,7 @@ from harness.cli.place import PlaceAsked
 from harness.cluster import client
 from harness.cluster.client import Cluster, connected, local, most_on_one_host
 from harness.cluster.identity import Identity, digest_of_code, own_identity
-from harness.cluster.worker import Answer
+from harness.cluster.worker import Answer, here_lacking, receive_here
 from harness.deadline import Deadline, wait_until
 from harness.errors import CacheCorrupt, ExitCode, HarnessError, UsageError
 from harness.host import artefacts
@@ -39,7 +41,6 @@ from tests.unit.dask_machines import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
     from harness.kernel.kernel import Kernel
 
@@ -267,3 +268,20 @@ def test_hits_bring_their_logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         assert '"worker": "tcp://10.0.0.1:1"' in (folder / "trial.json").read_text()
     assert len(list((tmp_path / "run" / "guests").iterdir())) == 2
     assert trials.workers == {"tcp://10.0.0.1:1": 4}
+
+
+def _open_files() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def test_a_worker_opens_each_file_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked for them with each job, and has a thousand descriptors."""
+    monkeypatch.setenv("KLP_HARNESS_CACHE", str(tmp_path / "cache"))
+    content = b"a module"
+    digest = hashlib.sha256(content).hexdigest()
+    receive_here(digest, content)
+    assert here_lacking((digest,)) == ()
+    before = _open_files()
+    for _ in range(5):
+        assert here_lacking((digest, "0" * 64)) == ("0" * 64,)
+    assert _open_files() == before

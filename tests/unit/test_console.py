@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import resource
 import socket
 import threading
 from typing import TYPE_CHECKING
@@ -42,6 +44,23 @@ def test_text_is_logged_and_seen(wire: tuple[Console, socket.socket], pulse: Pul
     assert pulse.wait(lambda: console.contains("grüße\n"), Deadline.after(5))
     assert console.tail() == ("[    1.000000] grüße",)
     assert console.log_path.read_bytes() == data
+
+
+def test_a_process_with_many_files_hears_it(tmp_path: Path, pulse: Pulse) -> None:
+    """Descriptors above 1023 are as good as others; select(2) would not take them."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4096)), hard))
+    ours, theirs = socket.socketpair()
+    high = socket.socket(fileno=fcntl.fcntl(ours, fcntl.F_DUPFD_CLOEXEC, 1100))
+    ours.close()
+    console = Console(high, tmp_path / "console.log", pulse)
+    try:
+        theirs.sendall(b"here\n")
+        assert pulse.wait(lambda: console.contains("here\n"), Deadline.after(5))
+    finally:
+        theirs.close()
+        console.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_empty_console_says_so(wire: tuple[Console, socket.socket]) -> None:
