@@ -154,3 +154,11 @@ def test_the_list_as_json() -> None:
 def test_an_unknown_name_is_wrong_usage() -> None:
     done = CliRunner().invoke(app, ["race", "list", "nothing"])
     assert done.exit_code == ExitCode.USAGE
+
+
+@pytest.mark.parametrize("place", [("--workers", "2"), ("--cluster", "tcp://127.0.0.1:1")])
+def test_steps_are_for_guests_here(place: tuple[str, str]) -> None:
+    """A worker would take the steps of the seed, and nobody would know."""
+    done = CliRunner().invoke(app, ["race", "run", "fuzz", "--steps", "load gate", *place])
+    assert done.exit_code == ExitCode.USAGE
+    assert "--steps is for guests of this process" in done.stderr
