@@ -26,7 +26,7 @@ demo: setup ## a livepatched kernel and its transition timeline, from nothing
 	@$(RUN) demo $(ARGS)
 
 .PHONY: test
-test: setup ## unit tests, guest tests and the behaviour suite, on real kernels in QEMU
+test: setup ## the behaviour suite and the harness's own tests, on real kernels in QEMU
 	@$(RUN) test --all $(ARGS)
 
 .PHONY: matrix
@@ -46,7 +46,7 @@ bench: setup ## measure the budgets; each figure with the one it is compared to
 	@$(RUN) bench $(ARGS)
 
 .PHONY: check
-check: lint types unit checkpatch ## everything that needs no QEMU, in about a minute once it ran
+check: lint types unit checkpatch ## everything that needs no QEMU: ruff, mypy, unit tests, checkpatch
 
 .PHONY: lint
 lint: setup

@@ -91,13 +91,20 @@ def test_words_that_name_tests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_all_needs_a_checkout(tmp_path: Path) -> None:
-    """--all runs everything below tests/ of a checkout, and is refused without one."""
+    """--all runs all of a checkout's tests that have guests, and is refused without one."""
     suite = tmp_path / "tests" / "behaviours"
     suite.mkdir(parents=True)
     with pytest.raises(UsageError, match="checkout"):
         test._test_paths([], suite, everything=True)
     (tmp_path / "pyproject.toml").write_text("")
-    assert test._test_paths([], suite, everything=True) == [str(tmp_path / "tests")]
+    for name in ("behaviours/fork", "guest", "unit", "__pycache__"):
+        (tmp_path / "tests" / name).mkdir(parents=True)
+    for name in ("behaviours/fork/test_fork.py", "guest/test_machine.py", "unit/test_wire.py"):
+        (tmp_path / "tests" / name).touch()
+    assert test._test_paths([], suite, everything=True) == [
+        str(suite),
+        str(tmp_path / "tests" / "guest"),
+    ]
 
 
 def test_installed_suite_has_its_configuration(tmp_path: Path) -> None:
