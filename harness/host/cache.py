@@ -108,6 +108,10 @@ class Store:
         if descriptor is not None:
             os.close(descriptor)
 
+    def kinds(self) -> list[str]:
+        """Return the kinds of which there is a complete entry, in the order of their names."""
+        return sorted({path.parent.parent.name for path in self.root.glob(f"*/*/{MANIFEST}")})
+
     def entries(self, kind: str) -> list[Entry]:
         """Return the complete entries of one kind, the last used first."""
         found = []

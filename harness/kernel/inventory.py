@@ -14,9 +14,10 @@ from harness.kernel.klpbuild import TREES
 from harness.kernel.workspace import remove_unused
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
-    from harness.host.cache import Store
+    from harness.host.cache import Entry, Store
 
 MODULES = "module"
 PACKAGES = "package"
@@ -72,7 +73,8 @@ def prune_kernels(store: Store, *, keep: int = 0, unused_for_s: float = 0.0) -> 
     """Remove kernels, modules and workspaces made for them, sources, and what killed runs left.
 
     The ``keep`` kernels last used stay, and those used within ``unused_for_s`` seconds; sources and
-    modules stay while such a kernel needs them. What a running process uses stays in any case.
+    modules stay while such a kernel needs them. Of other kinds (initramfs, guest programs, what a
+    cluster sent) goes what was not used for so long. What a running process uses stays in any case.
     """
     removed: list[str] = []
     in_use: list[str] = []
@@ -97,12 +99,18 @@ def prune_kernels(store: Store, *, keep: int = 0, unused_for_s: float = 0.0) -> 
         kept_kernels.add(entry.key)
     remove_unused(store.root, kept_kernels)
     remove_unused(store.root, kept_kernels, kind=TREES)
-    for other, is_kept in (
-        (source.KIND, kept_sources.__contains__),
-        (MODULES, lambda key: key.partition("-")[0] in kept_kernels),
-    ):
+    is_kept: dict[str, Callable[[Entry], bool]] = {
+        source.KIND: lambda entry: entry.key in kept_sources,
+        MODULES: lambda entry: entry.key.partition("-")[0] in kept_kernels,
+    }
+    for other in store.kinds():
+        if other in (KIND, PACKAGES):
+            continue
         for entry in store.entries(other):
-            if is_kept(entry.key):
+            if other in is_kept:
+                if is_kept[other](entry):
+                    continue
+            elif now_s - entry.last_used_s < unused_for_s:
                 continue
             if store.remove(other, entry.key):
                 removed.append(f"{other} {entry.key[:12]}")

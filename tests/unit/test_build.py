@@ -289,6 +289,19 @@ def test_list_and_prune(obtain: Obtain, store: Store, fake_tree: Path, soon: Dea
     assert list_kernels(store) == ()
 
 
+def test_what_is_quickly_made_again_goes_by_its_age(store: Store, soon: Deadline) -> None:
+    """Files of a cluster and file systems of guests hang on no kernel, and grew without end."""
+    for kind in ("artefact", "initramfs"):
+        for key in ("old", "young"):
+            store.obtain(kind, key, lambda folder: (folder / "content").touch(), deadline=soon)
+            store.release(kind, key)
+        os.utime(store.root / kind / "old.used", (0, 0))
+    assert prune_kernels(store, unused_for_s=3600).removed == ("artefact old", "initramfs old")
+    assert store.kinds() == ["artefact", "initramfs"]
+    assert prune_kernels(store).removed == ("artefact young", "initramfs young")
+    assert store.kinds() == []
+
+
 def test_a_kernel_in_use_is_not_pruned(obtain: Obtain, store: Store, in_child: Fork) -> None:
     """What a running process obtained stays, and prune says so."""
     kernel = obtain()
