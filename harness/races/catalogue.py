@@ -11,6 +11,7 @@ from harness.races.crowd import crowd_force, crowd_load, crowd_sysfs, crowd_targ
 from harness.races.exit import exit_use_after_free
 from harness.races.fork import fork_missing_flag, fork_stale_forward, fork_stale_reverse
 from harness.races.fuzz import fuzz_schedule
+from harness.races.going import going_stale_target
 from harness.races.sleepers import crowd_sleepers
 from harness.races.storm import storm_fork
 from harness.races.tracing import crowd_locks, crowd_replace, crowd_tracer
@@ -25,6 +26,7 @@ CATALOGUE: tuple[Reproducer, ...] = (
     fork_stale_forward,
     fork_stale_reverse,
     exit_use_after_free,
+    going_stale_target,
     storm_fork,
     crowd_sysfs,
     crowd_force,
