@@ -12,9 +12,12 @@ from harness.verify.looks import functions_of, look, read_hooks, under_other_nam
 from harness.verify.recorded import recorded
 from harness.verify.scene import Failed
 from harness.verify.script import When, expect_before
+from harness.verify.settings import changed_settings, read_settings
 from harness.verify.verdict import Code
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from harness.livepatch.patch import Patch
     from harness.verify.looks import Look
     from harness.verify.scene import Scene
@@ -51,6 +54,7 @@ def come_and_go(scene: Scene) -> None:
                 holders,
             )
     before = look(scene.machine)
+    settings = read_settings(scene.machine, without=before.modules)
     with recorded(scene) as marks:
         with scene.step("load") as step:
             patch = scene.load()
@@ -76,8 +80,8 @@ def come_and_go(scene: Scene) -> None:
         step.detail = "the module goes"
     with scene.step("left-behind") as step:
         scene.hold(_AFTERMATH_S)
-        _nothing_left(scene, before)
-        step.detail = "modules, hooks, threads and sysfs are as they were"
+        _nothing_left(scene, before, settings)
+        step.detail = "modules, hooks, threads, settings and sysfs are as they were"
     with scene.step("load-again") as step:
         patch = scene.load()
         scene.wait_complete(patch)
@@ -144,8 +148,11 @@ def _behave(scene: Scene, name: str, when: When) -> None:
         }.get(when, "")
 
 
-def _nothing_left(scene: Scene, before: Look) -> None:
-    lines = left_after_a_while(scene, before)
+def _nothing_left(scene: Scene, before: Look, settings: Mapping[str, str]) -> None:
+    lines = (
+        *left_after_a_while(scene, before),
+        *changed_settings(settings, read_settings(scene.machine, without=before.modules)),
+    )
     if lines:
         raise Failed(
             Code.LEFT_BEHIND,

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a kernel is set to: a patch that was taken back leaves each setting as it found it."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from harness.guest.machine import Machine
+
+# Some of them cannot be read (vm.drop_caches), so the exit code of grep(1) says nothing.
+_READ = 'grep -rs "" /proc/sys; grep -s "" /sys/module/*/parameters/*; true'
+_PARAMETERS = "/sys/module/"
+_LINE = re.compile(r"(/[^:]+):(.*)")
+# Counters and random numbers, what a livepatch may change (tainted), and what the host is behind.
+_VARIES = re.compile(
+    r"/proc/sys/(fs/[\w-]*(nr|state)|fs/(quota|binfmt_misc)/.*|kernel/(random/.*|ns_last_pid|tainted)"
+    r"|kernel/(pty/nr|sched_domain/.*)|net/.*)\Z"
+)
+
+
+def read_settings(machine: Machine, *, without: Collection[str]) -> Mapping[str, str]:
+    """Return the values of /proc/sys and of what is built in, by their files' paths.
+
+    A module's parameter may be a counter, so those of the modules ``without`` are left out.
+    """
+    return {
+        path: value
+        for path, value in parse_settings(machine.run(["sh", "-c", _READ]).stdout).items()
+        if not (path.startswith(_PARAMETERS) and path.split("/")[3] in without)
+    }
+
+
+def parse_settings(text: str) -> Mapping[str, str]:
+    """Return the values that lines of ``path:value`` have, without those that vary by themselves.
+
+    A file of several lines has all of them in its value.
+    """
+    values: dict[str, str] = {}
+    for match in map(_LINE.match, text.splitlines()):
+        if match is not None and not _VARIES.match(match[1]):
+            path, value = match.groups()
+            values[path] = f"{values[path]} {value}" if path in values else value
+    return values
+
+
+def changed_settings(before: Mapping[str, str], now: Mapping[str, str]) -> tuple[str, ...]:
+    """Return in words which settings are not as they were; those that came or went are none."""
+    return tuple(
+        f"setting {path} is {now[path]!r}, and was {value!r}"
+        for path, value in sorted(before.items())
+        if path in now and now[path] != value
+    )
