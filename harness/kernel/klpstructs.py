@@ -40,6 +40,8 @@ REPLACE = 24
 """Offset of replace in a klp_patch."""
 
 _STATE_BYTES = 24
+# A klp_func has 152 bytes since 5.1, more where a kobject has more; a klp_object is larger.
+_LEAST_ENTRY_BYTES = 144
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,12 +66,15 @@ class PatchContents:
     """A klp_patch: its objects in the module's order, some without functions, and all functions.
 
     ``replace`` and ``states`` are as the file has them; a module may change them when it runs.
+    ``list_faults`` says in words which lists do not end where they should: entries stand behind
+    the empty one, where the kernel never comes, or there is no empty one.
     """
 
     objects: tuple[str, ...]
     functions: tuple[PatchedFunction, ...]
     replace: bool = False
     states: tuple[SystemState, ...] = ()
+    list_faults: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,11 +144,26 @@ def locate_patch(elf: ELFFile) -> PatchLayout | None:
     return None
 
 
+def function_lists(elf: ELFFile) -> list[tuple[int, int, int]]:
+    """Return where arrays lie that look like lists of klp_func: section, first byte, end.
+
+    Each has names at its beginning and beside each of them a pointer to code, and nothing else.
+    """
+    data = _Data(elf)
+    return [
+        (section, start, start + size)
+        for (section, start), size in data.objects()
+        if size >= 2 * _LEAST_ENTRY_BYTES and data.is_function_list(section, start)
+    ]
+
+
 def _layout(data: _Data, array: _Pointer, section: int, patch: int) -> PatchLayout:
-    objects = tuple(_objects(data, array))
+    faults: list[str] = []
+    objects = tuple(_objects(data, array, faults))
     contents = PatchContents(
         objects=tuple(each.name for each in objects),
         functions=tuple(place.function for each in objects for place in each.functions),
+        list_faults=tuple(faults),
     )
     if data.reaches(section, patch + REPLACE + 8):  # before 5.1 a patch had neither
         contents = replace(
@@ -154,7 +174,7 @@ def _layout(data: _Data, array: _Pointer, section: int, patch: int) -> PatchLayo
     return PatchLayout(section=section, offset=patch, objects=objects, contents=contents)
 
 
-def _objects(data: _Data, array: _Pointer) -> Iterator[ObjectPlace]:
+def _objects(data: _Data, array: _Pointer, faults: list[str]) -> Iterator[ObjectPlace]:
     # In an array of klp_object only funcs points to data: name is a string, callbacks are code.
     starts = [
         offset - 8
@@ -163,18 +183,71 @@ def _objects(data: _Data, array: _Pointer) -> Iterator[ObjectPlace]:
     ]
     if not starts or array.section is None:
         raise _NotStatic
-    object_size = data.size_at(array) // (len(starts) + 1)  # the last one is the empty end mark
-    for start in starts:
-        pointer = data.pointer(array.section, start)
+    entries = _entries(starts, array, data.size_at(array))
+    for start in entries.listed:
         functions = data.pointer_at(array.section, start + 8)
-        name = "vmlinux" if pointer is None else data.string(pointer)
+        name = _object_name(data, array, start)
         yield ObjectPlace(
             section=array.section,
             offset=start,
-            size=object_size,
+            size=entries.size,
             name=name,
-            functions=tuple(_functions(data, functions, name, object_size)),
+            functions=tuple(_functions(data, functions, name, entries.size, faults)),
         )
+    end = array.offset + len(entries.listed) * entries.size
+    if entries.behind and data.pointer(array.section, end) is not None:
+        raise _NotStatic  # an object with a name: its functions come when the module runs
+    names = [_object_name(data, array, start) for start in entries.behind]
+    faults += entries.faults("objects", names)
+
+
+def _object_name(data: _Data, array: _Pointer, start: int) -> str:
+    pointer = data.pointer(array.section, start)
+    return "vmlinux" if pointer is None else data.string(pointer)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Entries:
+    """The entries of an array that are not empty, by their offsets; ``size`` is that of each.
+
+    ``listed`` are those that the kernel comes to: klp_for_each_object_static() and
+    klp_for_each_func_static() end at the first empty entry. ``ended`` is whether there is one.
+    """
+
+    size: int
+    listed: tuple[int, ...]
+    behind: tuple[int, ...]
+    ended: bool
+
+    def faults(self, what: str, names: list[str]) -> list[str]:
+        """Return in words what is wrong; ``names`` are those of the entries behind the end."""
+        if names:
+            return [f"{', '.join(names)} behind the empty entry that ends the list of {what}"]
+        return [] if self.ended else [f"no empty entry at the end of the list of {what}"]
+
+
+def _entries(starts: list[int], array: _Pointer, total: int) -> _Entries:
+    """Return the entries of an array of so many bytes, of which those at ``starts`` are filled.
+
+    The file does not tell how large one is. It divides the array and leads to each start, and one
+    entry at least is empty; the largest such size is taken.
+    """
+    offsets = [start - array.offset for start in starts]
+    most = max(total // _LEAST_ENTRY_BYTES, 1)
+    # Without room for an empty one, the list has no end.
+    for count in (*range(len(offsets) + 1, most + 1), len(offsets)):
+        size = total // count
+        if total % count == 0 and all(offset % size == 0 for offset in offsets):
+            break
+    else:
+        raise _NotStatic
+    listed = [start for place, start in enumerate(starts) if offsets[place] == place * size]
+    return _Entries(
+        size=size,
+        listed=tuple(listed),
+        behind=tuple(starts[len(listed) :]),
+        ended=len(listed) * size < total,
+    )
 
 
 def _states(data: _Data, array: _Pointer | None) -> Iterator[SystemState]:
@@ -190,7 +263,7 @@ def _states(data: _Data, array: _Pointer | None) -> Iterator[SystemState]:
 
 
 def _functions(
-    data: _Data, array: _Pointer, object_name: str, object_size: int
+    data: _Data, array: _Pointer, object_name: str, object_size: int, faults: list[str]
 ) -> Iterator[FunctionPlace]:
     offsets = data.relocated(array)
     # An array without pointers holds the end mark alone, or room that is filled at run time. One
@@ -201,17 +274,22 @@ def _functions(
     codes = {offset for offset in offsets if data.is_code(array.section, offset)}
     if {name + 8 for name in names} != codes or array.section is None:
         raise _NotStatic
-    for offset in sorted(names):
+    if not names:
+        return
+    entries = _entries(sorted(names), array, data.size_at(array))
+    for offset in entries.listed:
         yield FunctionPlace(
             section=array.section,
             offset=offset,
-            size=data.size_at(array) // (len(names) + 1),
+            size=entries.size,
             function=PatchedFunction(
                 object=object_name,
                 name=data.string(data.pointer_at(array.section, offset)),
                 sympos=data.word(array.section, offset + SYMPOS),
             ),
         )
+    behind = [data.string(data.pointer_at(array.section, offset)) for offset in entries.behind]
+    faults += entries.faults(f"functions of {object_name}", [f"{name}()" for name in behind])
 
 
 class _Data:
@@ -274,6 +352,19 @@ class _Data:
         if size is None:
             raise _NotStatic  # stripped of its symbols: nothing tells where an array ends
         return size
+
+    def objects(self) -> Iterator[tuple[tuple[int, int], int]]:
+        """Yield section, offset and size of each thing in writable data that has a symbol."""
+        for (section, start), size in self._sizes.items():
+            if section is not None and self.is_writable(section):
+                yield (section, start), size
+
+    def is_function_list(self, section: int, start: int) -> bool:
+        """Return whether an array holds names, each with a pointer to code behind it."""
+        offsets = self.relocated(_Pointer(section=section, offset=start, symbol=""))
+        codes = {offset for offset in offsets if self.is_code(section, offset)}
+        names = [offset for offset in offsets if offset not in codes]
+        return names[:1] == [start] and {name + 8 for name in names} == codes
 
     def reaches(self, section: int, end: int) -> bool:
         return end <= int(self._sections[section]["sh_size"])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from harness.errors import UsageError
 from harness.kernel.check import Code as Found
 from harness.kernel.check import find_problems
+from harness.kernel.reach import unused_functions
 from harness.kernel.vmlinux import read_vmlinux
 from harness.verify.risky import risky_functions
 from harness.verify.verdict import Check, CheckResult, Code
@@ -73,6 +74,7 @@ def host_checks(
         _symbols(problems),
         _relocations(info, image, targets),
         _functions(info, problems, image, targets),
+        _bodies(info),
         _risk(info),
         _targets(info, absent),
         _states(info, older),
@@ -168,6 +170,16 @@ def _functions(
             code=Code.NOT_RUN,
             detail="the file does not name the functions: the module fills its list when it runs",
         )
+    if info.patch.list_faults:
+        first, *others = info.patch.list_faults
+        return Check(
+            id="functions",
+            outcome=CheckResult.FAILED,
+            code=Code.LIST_END,
+            detail=f"{first}: the kernel reads a list up to its first empty entry",
+            advice="end each list with one empty entry, and put nothing behind it",
+            lines=tuple(others),
+        )
     init = {target.name: target.init_functions for target in targets}
     for function in info.patch.functions:
         gone = (
@@ -191,6 +203,27 @@ def _functions(
         id="functions",
         outcome=CheckResult.PASSED,
         detail=f"patches {names}{more}" if count else "patches no function: callbacks only",
+    )
+
+
+def _bodies(info: ModuleInfo) -> Check:
+    """Judge whether all code of the patch can be come to."""
+    unused = unused_functions(info.path)
+    if not unused:
+        return Check(
+            id="bodies",
+            outcome=CheckResult.PASSED,
+            detail="something leads to each function of the module",
+        )
+    names = ", ".join(f"{name}()" for name in unused[:6])
+    more = f" and {len(unused) - 6} more" if len(unused) > 6 else ""
+    return Check(
+        id="bodies",
+        outcome=CheckResult.WARNED,
+        code=Code.UNUSED_BODY,
+        detail=f"nothing leads to {names}{more}: no entry of the patch, no pointer, no call",
+        advice="name it in a klp_func, and that list in a klp_object, or leave it out",
+        lines=tuple(f"{name}()" for name in unused) if len(unused) > 6 else (),
     )
 
 

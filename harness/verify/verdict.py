@@ -37,6 +37,8 @@ class Code(StrEnum):
     SYMPOS_OUT_OF_RANGE = "sympos-out-of-range"
     NOT_TRACEABLE = "not-traceable"
     INIT_FUNCTION = "init-function"
+    LIST_END = "list-end"
+    UNUSED_BODY = "unused-body"
     RELOCATION = "relocation"
     TARGET_MISSING = "target-missing"
     ALWAYS_ON_STACK = "always-on-stack"

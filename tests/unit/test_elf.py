@@ -131,6 +131,68 @@ def test_sympos_and_a_name_in_the_middle(tmp_path: Path) -> None:
     )
 
 
+LISTS = """
+struct func { const char *name; void *body; unsigned long sympos; char rest[128]; };
+struct object { const char *name; struct func *funcs; void *callbacks[4]; char rest[128]; };
+struct patch { void *mod; struct object *objs; char rest[100]; };
+static struct func g[] = { { "g", body }, { 0 } };
+"""
+ONE = 'static struct func f[] = { { "f", body }, { 0 } };'
+NO_END = "no empty entry at the end of the list of"
+BEHIND = "behind the empty entry that ends the list of"
+
+
+@pytest.mark.parametrize(
+    ("structures", "objects", "functions", "faults"),
+    [
+        (ONE + "static struct object o[] = { { 0, f }, { 0 } };", 1, "f", ()),
+        (ONE + 'static struct object o[] = { { 0, f }, { "m", g }, { 0 } };', 2, "fg", ()),
+        (ONE + 'static struct object o[9] = { { 0, f }, { "m", g } };', 2, "fg", ()),
+        (
+            (
+                'static struct func f[] = { { "f", body }, { 0 },'
+                ' { "h", body }, { "i", body }, { 0 } };'
+                "static struct object o[] = { { 0, f }, { 0 } };"
+            ),
+            *(1, "f", (f"h(), i() {BEHIND} functions of vmlinux",)),
+        ),
+        (
+            (
+                'static struct func f[] = { { 0 }, { "h", body } };'
+                "static struct object o[] = { { 0, f }, { 0 } };"
+            ),
+            *(1, "", (f"h() {BEHIND} functions of vmlinux",)),
+        ),
+        (
+            ONE + 'static struct object o[] = { { 0, f }, { 0 }, { "m", g }, { 0 } };',
+            *(1, "f", (f"m {BEHIND} objects",)),
+        ),
+        (
+            (
+                'static struct func f[] = { { "f", body }, { "h", body } };'
+                "static struct object o[] = { { 0, f }, { 0 } };"
+            ),
+            *(1, "fh", (f"{NO_END} functions of vmlinux",)),
+        ),
+        (
+            ONE + 'static struct object o[] = { { 0, f }, { "m", g } };',
+            *(2, "fg", (f"{NO_END} objects",)),
+        ),
+    ],
+    ids=["one", "two", "room", "function", "first", "object", "functions-end", "objects-end"],
+)
+def test_a_list_ends_at_its_first_empty_entry(
+    tmp_path: Path, structures: str, objects: int, functions: str, faults: tuple[str, ...]
+) -> None:
+    """klp_for_each_func_static() and klp_for_each_object_static() go no further."""
+    source = HEAD + LISTS + structures + "struct patch patch = { __this_module, o };"
+    patch = read_module(compiled(tmp_path, source)).patch
+    assert patch is not None
+    assert len(patch.objects) == objects
+    assert "".join(function.name for function in patch.functions) == functions
+    assert patch.list_faults == faults
+
+
 @pytest.mark.parametrize(
     "structures",
     [

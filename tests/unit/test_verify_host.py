@@ -129,6 +129,24 @@ def test_a_function_of_init_is_gone() -> None:
     assert host._functions(module(), (), IMAGE, [target]).outcome is CheckResult.PASSED
 
 
+def test_a_list_that_does_not_end_where_it_should_fails() -> None:
+    info = module(patch=patch("f", list_faults=("g() behind the end", "m behind the end")))
+    found = host._functions(info, (), IMAGE, ())
+    assert (found.outcome, found.code) == (CheckResult.FAILED, Code.LIST_END)
+    assert found.detail.startswith("g() behind the end: ")
+    assert found.lines == ("m behind the end",)
+
+
+def test_a_function_that_nothing_leads_to_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    path = Path(__file__).parent / "data/modules/klp_test_gate.ko"
+    assert host._bodies(module(path=path)).outcome is CheckResult.PASSED
+    monkeypatch.setattr(host, "unused_functions", lambda _: tuple("abcdefgh"))
+    found = host._bodies(module())
+    assert (found.outcome, found.code) == (CheckResult.WARNED, Code.UNUSED_BODY)
+    assert found.detail.startswith("nothing leads to a(), b(), c(), d(), e(), f() and 2 more: ")
+    assert found.lines[-1] == "h()"
+
+
 def test_what_the_kernel_would_refuse_fails_with_its_own_code() -> None:
     problem = Problem(code=Found.AMBIGUOUS, sentence="two of them", hint="choose")
     found = host._functions(module(), (problem,), IMAGE, ())
