@@ -331,6 +331,10 @@ def test_the_manifest_names_what_is_there() -> None:
     for name, subject in read_manifest().items():
         assert {name, *subject.targets, *subject.replaces} <= built
         assert (resource_dir(Resource.CORPUS) / CHECKS / subject.check).is_file()
+        if subject.relocation is not None:
+            source = (resource_dir(Resource.LIVEPATCH_MODULES) / f"{name}.c").read_text()
+            assert f'section("{subject.relocation.section}")' in source
+            assert f" {subject.relocation.symbol} __weak;" in source
 
 
 # -- how they are judged --------------------------------------------------------------------------

@@ -24,7 +24,7 @@ static void corpus_post_patch(struct klp_object *obj)
 
 static void corpus_stop(void)
 {
-	del_timer_sync(&corpus_timer);
+	timer_delete_sync(&corpus_timer);
 }
 
 static struct klp_func corpus_funcs[] = {
