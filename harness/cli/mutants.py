@@ -47,6 +47,7 @@ from harness.host.capacity import default_guests, measure_host
 from harness.mutation.campaign import run_mutants, without_false_alarms
 from harness.mutation.catalogue import (
     choose,
+    fitted,
     load_mutants,
     read_mutant,
     series_of,
@@ -164,8 +165,10 @@ def run_chosen(
         asked = KernelAsked(spec=kernel, sha256=sha256, fragments=tuple(kernel_config or ()))
         made = prepare_kernel(invocation, asked)
         prepare_modules(terminal, made)
+        series = series_of(made.version)
         if not names and not patch:
-            mutants = _default(terminal, mutants, series_of(made.version))
+            mutants = _default(terminal, mutants, series)
+        mutants = fitted(mutants, series)
         # The few tests of a mutant's rules do not fill the guests that the machine can overlap.
         runs = 1 if everything else min(_MOST_RUNS, most)
         suite = resource_dir(Resource.BEHAVIOUR_TESTS)

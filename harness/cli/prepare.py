@@ -7,7 +7,7 @@ import contextlib
 import os
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from harness.host.cache import Store
 from harness.host.capacity import measure_host, time_scale
 from harness.kernel.build import KernelRequest, obtain_kernel
 from harness.kernel.module import obtain_modules
+from harness.mutation.catalogue import choose, fitted, load_mutants, series_of
 from harness.resources import Resource, cache_root, resource_dir, runs_root
 
 if TYPE_CHECKING:
@@ -61,15 +62,23 @@ def prepare_accel(invocation: Invocation, asked: str) -> AccelChoice:
 
 def prepare_kernel(invocation: Invocation, asked: KernelAsked) -> Kernel:
     """Obtain the kernel, with progress; raises UsageError, HarnessError, KernelBuildFailed."""
-    with invocation.terminal.progress() as progress:
-        kernel = obtain_kernel(
-            asked.request(),
-            store=Store(cache_root()),
-            deadline=Deadline.after(_KERNEL_S),
-            progress=progress,
-        )
+    kernel = _obtain(invocation.terminal, asked)
     invocation.kernels.append(kernel)
     return kernel
+
+
+def with_mutants(terminal: Terminal, asked: KernelAsked, names: Sequence[str]) -> KernelAsked:
+    """Return the options with the patches of kernel mutants, which come before those given.
+
+    Each is taken as it is written for the kernel's series, so the clean kernel is obtained first.
+    Raises UsageError for a name unknown, and what `prepare_kernel` does.
+    """
+    if not names:
+        return asked
+    chosen = choose(load_mutants(resource_dir(Resource.KERNEL_MUTANTS)), names)
+    clean = _obtain(terminal, replace(asked, patches=()))
+    paths = tuple(mutant.path for mutant in fitted(chosen, series_of(clean.version)))
+    return replace(asked, patches=(*paths, *asked.patches))
 
 
 def prepare_modules(
@@ -118,6 +127,16 @@ def run_session(
         _keep_logs(folder)
     else:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _obtain(terminal: Terminal, asked: KernelAsked) -> Kernel:
+    with terminal.progress() as progress:
+        return obtain_kernel(
+            asked.request(),
+            store=Store(cache_root()),
+            deadline=Deadline.after(_KERNEL_S),
+            progress=progress,
+        )
 
 
 def describe_accel(choice: AccelChoice) -> str:

@@ -31,22 +31,20 @@ from harness.cli.prepare import (
     prepare_accel,
     prepare_kernel,
     prepare_modules,
+    with_mutants,
 )
 from harness.cli.shorten import given_steps, shorten_hits, with_shortest
 from harness.errors import UsageError
 from harness.host.capacity import default_guests, measure_host
-from harness.mutation.catalogue import choose, load_mutants
 from harness.races.campaign import Campaign, Extent
 from harness.races.catalogue import find_races, known_of
 from harness.races.films import Films
 from harness.report.race_story import tell_hit, tell_race, tell_reproducer
 from harness.report.races import RaceHit, RaceResult
 from harness.report.results import CheckOutcome
-from harness.resources import Resource, resource_dir
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from harness.kernel.kernel import Kernel
     from harness.races.campaign import Tally, Trial
@@ -159,9 +157,9 @@ def run_races(
             spec=kernel,
             sha256=sha256,
             fragments=tuple(kernel_config or ()),
-            patches=(*patches_of(mutant or ()), *(patch or ())),
+            patches=tuple(patch or ()),
         )
-        made = prepare_kernel(invocation, asked)
+        made = prepare_kernel(invocation, with_mutants(terminal, asked, mutant or ()))
         races = _possible(invocation, races, made, named=bool(names))
         films = Films()
         shortest: Mapping[int, str] = {}
@@ -206,14 +204,6 @@ def run_races(
                     title = ", ".join(race.name for race in races)
                     write_timelines(films.chosen(), facts, title=title, html=html_file)
     return invocation.exit_code
-
-
-def patches_of(names: Sequence[str]) -> tuple[Path, ...]:
-    """Return the patches of kernel mutants; raises UsageError for a name unknown."""
-    if not names:
-        return ()
-    known = load_mutants(resource_dir(Resource.KERNEL_MUTANTS))
-    return tuple(mutant.path for mutant in choose(known, names))
 
 
 def _possible(

@@ -30,8 +30,9 @@ from harness.cli.prepare import (
     prepare_kernel,
     prepare_modules,
     run_session,
+    with_mutants,
 )
-from harness.cli.race import KernelMutants, patches_of, result_of
+from harness.cli.race import KernelMutants, result_of
 from harness.deadline import Deadline
 from harness.errors import UsageError
 from harness.races.catalogue import find_races, known_of
@@ -92,9 +93,9 @@ def record_race(
             spec=kernel,
             sha256=sha256,
             fragments=tuple(kernel_config or ()),
-            patches=(*patches_of(mutant or ()), *(patch or ())),
+            patches=tuple(patch or ()),
         )
-        made = prepare_kernel(invocation, asked)
+        made = prepare_kernel(invocation, with_mutants(terminal, asked, mutant or ()))
         race.check_kernel(made)
         modules = prepare_modules(terminal, made)
         terminal.print(f"kernel  {made.describe()}", f"seed    {seed}")

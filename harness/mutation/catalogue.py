@@ -3,13 +3,16 @@
 
 The header is what stands before the diff, one ``Name: text`` a line; a text may go on in lines that
 begin with a blank. docs/mutants.md has the names. A patch of a user's own needs no header.
+
+Where the code of a later series differs, a port lies in a folder named after the first series that
+it is written for, under the same name: ``6.12/no-taint.patch`` beside ``no-taint.patch``.
 """
 
 from __future__ import annotations
 
 import difflib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from harness.errors import UsageError
@@ -28,6 +31,7 @@ _COMMIT = re.compile(r"[0-9a-f]{8,40}\Z")
 _ALWAYS = "always"
 _SOMETIMES = "sometimes"
 _SUFFIX = ".patch"
+_SERIES = re.compile(r"(\d+)\.(\d+)\Z")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +40,8 @@ class Mutant:
 
     ``broken`` says what the kernel then does, ``breaks`` are ids of rules, ``kernels`` the series
     that it is written for (empty: not said), ``always`` whether one run of the tests has to show
-    it, ``equivalent`` is the proof that nobody can see it.
+    it, ``equivalent`` is the proof that nobody can see it. ``ports`` break other series in the same
+    way.
     """
 
     name: str
@@ -48,6 +53,12 @@ class Mutant:
     kernels: tuple[str, ...] = ()
     always: bool = True
     equivalent: str | None = None
+    ports: tuple[Mutant, ...] = ()
+
+    @property
+    def series(self) -> tuple[str, ...]:
+        """Return all series that it or a port is written for."""
+        return tuple(name for mutant in (self, *self.ports) for name in mutant.kernels)
 
     @property
     def diff(self) -> str:
@@ -58,14 +69,24 @@ class Mutant:
 
 
 def load_mutants(folder: Path) -> tuple[Mutant, ...]:
-    """Return the mutants of a folder, by name.
+    """Return the mutants of a folder, by name, each with its ports.
 
-    Raises UsageError for a folder without patches, and as `read_mutant` does.
+    Raises UsageError for a folder without patches, for a port that does not name its folder's
+    series, and for two files of one name and series; and as `read_mutant` does.
     """
-    paths = sorted(folder.glob(f"*{_SUFFIX}")) if folder.is_dir() else []
-    if not paths:
+    found: dict[str, Mutant] = {}
+    for path in sorted(folder.glob(f"*{_SUFFIX}")):
+        mutant = read_mutant(path)
+        found[mutant.name] = mutant
+    for inner in _series_folders(folder):
+        for path in sorted(inner.glob(f"*{_SUFFIX}")):
+            port = read_mutant(path)
+            first = found.get(port.name)
+            _check_port(port, first, inner.name)
+            found[port.name] = replace(first, ports=(*first.ports, port)) if first else port
+    if not found:
         raise UsageError(f"there are no patches (*{_SUFFIX}) in {folder}")
-    return tuple(read_mutant(path) for path in paths)
+    return tuple(found[name] for name in sorted(found))
 
 
 def read_mutant(path: Path) -> Mutant:
@@ -115,12 +136,39 @@ def choose(mutants: Sequence[Mutant], names: Iterable[str]) -> tuple[Mutant, ...
 
 def written_for(mutants: Iterable[Mutant], series: str) -> tuple[Mutant, ...]:
     """Return those that are written for a series such as ``6.1``, or do not say."""
-    return tuple(m for m in mutants if not m.kernels or series in m.kernels)
+    return tuple(m for m in mutants if not m.series or series in m.series)
+
+
+def fitted(mutants: Iterable[Mutant], series: str) -> tuple[Mutant, ...]:
+    """Return each mutant in the form that is written for a series; as it is where none is."""
+    return tuple(
+        next((form for form in (m, *m.ports) if series in form.kernels), m) for m in mutants
+    )
 
 
 def series_of(version: str) -> str:
     """Return the series of a release: ``6.1`` for ``6.1.192``."""
     return ".".join(version.split("-")[0].split(".")[:2])
+
+
+def _series_folders(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    numbered = [
+        ((int(match[1]), int(match[2])), inner)
+        for inner in folder.iterdir()
+        if (match := _SERIES.match(inner.name)) and inner.is_dir()
+    ]
+    return [inner for _, inner in sorted(numbered)]
+
+
+def _check_port(port: Mutant, first: Mutant | None, series: str) -> None:
+    file = f"{series}/{port.name}{_SUFFIX}"
+    if series not in port.kernels:
+        raise UsageError(f"{file}: Kernels does not name {series}, the folder's series")
+    twice = set(port.kernels) & set(first.series if first is not None else ())
+    if twice:
+        raise UsageError(f"{file}: another patch of this name is written for {min(twice)} too")
 
 
 def _header(text: str) -> Mapping[str, str]:

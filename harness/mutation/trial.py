@@ -60,7 +60,7 @@ def not_run(mutant: Mutant) -> MutantResult:
         broken=mutant.broken,
         breaks=mutant.breaks,
         commit=mutant.commit,
-        kernels=mutant.kernels,
+        kernels=mutant.series,
         always=mutant.always,
         equivalent=mutant.equivalent,
         diff=mutant.diff,

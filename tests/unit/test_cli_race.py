@@ -5,12 +5,15 @@ from __future__ import annotations
 
 import io
 import json
+from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
 from xml.etree import ElementTree as ET
 
 import pytest
 from typer.testing import CliRunner
 
+from harness.cli import prepare
 from harness.cli import race as command
 from harness.cli.app import app
 from harness.cli.invocation import Invocation
@@ -22,8 +25,6 @@ from harness.report.results import CheckOutcome, RaceHit, RaceResult
 from harness.report.terminal import Terminal
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from harness.errors import KlpError
     from harness.kernel.kernel import Kernel
 
@@ -90,10 +91,20 @@ def test_only_an_expected_race_can_be_excused(name: str, code: ExitCode, tmp_pat
     assert len(failures) == (code is ExitCode.VERDICT)
 
 
-def test_a_mutant_is_found_by_its_name() -> None:
-    (path,) = command.patches_of(["fork-race-747f7a29"])
-    assert path.name == "fork-race-747f7a29.patch"
+@pytest.mark.parametrize(("version", "folder"), [("6.1.192", "kernel-mutants"), ("6.12.1", "6.12")])
+def test_a_mutant_is_found_by_its_name(
+    version: str, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the form that is written for the kernel's series, before the patches that were given."""
+    clean = SimpleNamespace(version=version)
+    monkeypatch.setattr(prepare, "obtain_kernel", lambda *_, **__: clean)
+    given = prepare.KernelAsked(spec="x", patches=(Path("own.patch"),))
+    asked = prepare.with_mutants(Terminal(), given, ["fork-race-747f7a29"])
+    path, own = asked.patches
+    assert (path.name, path.parent.name) == ("fork-race-747f7a29.patch", folder)
     assert path.is_file()
+    assert own == Path("own.patch")
+    assert prepare.with_mutants(Terminal(), given, ()) is given
 
 
 def test_an_unknown_mutant_is_wrong_usage() -> None:

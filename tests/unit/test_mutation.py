@@ -19,6 +19,7 @@ from harness.errors import HarnessError, PatchDoesNotApply, UsageError
 from harness.mutation.campaign import amended
 from harness.mutation.catalogue import (
     choose,
+    fitted,
     load_mutants,
     read_mutant,
     series_of,
@@ -26,7 +27,7 @@ from harness.mutation.catalogue import (
 )
 from harness.mutation.jobs import Command, Done, Lane, run_all
 from harness.mutation.plan import by_rule, catches, may_not_boot, plan_tests
-from harness.mutation.trial import Conditions, judge
+from harness.mutation.trial import Conditions, judge, not_run
 from harness.report.junit import to_junit
 from harness.report.matrix import matrix_page
 from harness.report.mutants import Catch, MutantResult
@@ -44,6 +45,7 @@ CARRIERS = {"TR-01": ("t.py::one", "t.py::both"), "TR-02": ("t.py::both",), "SV-
 TABLE = load_table()
 TESTS = carriers_of_rules(resource_dir(Resource.BEHAVIOUR_TESTS))
 CATALOGUE = load_mutants(resource_dir(Resource.KERNEL_MUTANTS))
+FORMS = tuple(form for mutant in CATALOGUE for form in (mutant, *mutant.ports))
 
 
 def patch_file(folder: Path, header: str = "", name: str = "m.patch") -> Path:
@@ -65,7 +67,7 @@ def result_of(name: str, outcome: str, *rules: str, detail: str | None = None) -
 # -- the catalogue
 
 
-@pytest.mark.parametrize("mutant", CATALOGUE, ids=lambda mutant: mutant.name)
+@pytest.mark.parametrize("mutant", FORMS, ids=lambda m: f"{m.name} {'/'.join(m.kernels)}")
 def test_a_mutant_of_the_catalogue_says_what_it_breaks(mutant: Mutant) -> None:
     """Its rules are rows of the table, and one of them has a test."""
     known = {rule.id for rule in TABLE.rule}
@@ -73,6 +75,7 @@ def test_a_mutant_of_the_catalogue_says_what_it_breaks(mutant: Mutant) -> None:
     assert mutant.breaks
     assert set(mutant.breaks) <= known
     assert mutant.kernels
+    assert set(mutant.kernels) <= set(TABLE.series)
     assert mutant.equivalent or any(TESTS.get(rule) for rule in mutant.breaks)
 
 
@@ -81,6 +84,14 @@ def test_names_carry_the_commit_that_they_undo() -> None:
     for mutant in CATALOGUE:
         named = re.search(r"-([0-9a-f]{8})$", mutant.name)
         assert mutant.commit == (named[1] if named else mutant.commit)
+
+
+def test_a_port_breaks_the_same() -> None:
+    """The code differs, and the rule does not: what a port says of it is what the first says."""
+    for mutant in CATALOGUE:
+        for port in mutant.ports:
+            said = (port.broken, port.commit, port.always)
+            assert said == (mutant.broken, mutant.commit, mutant.always), port.path
 
 
 def test_a_header(tmp_path: Path) -> None:
@@ -141,6 +152,42 @@ def test_what_is_written_for_a_series(tmp_path: Path) -> None:
     assert written_for([one, every], "6.1") == (one, every)
     assert written_for([one, every], "6.12") == (every,)
     assert [series_of(v) for v in ("6.1.192", "6.12-rc1", "7.2.0-rc1")] == ["6.1", "6.12", "7.2"]
+
+
+def test_ports(tmp_path: Path) -> None:
+    """The one for a series stands in for the first; what has no port stays as it is."""
+    patch_file(tmp_path, "Kernels: 6.1")
+    patch_file(tmp_path, "Kernels: 6.1", name="old.patch")
+    for inner, kernels, name in (
+        ("6.12", "6.12 7.1", "m.patch"),
+        ("7.2", "7.2", "m.patch"),
+        ("7.2", "7.2", "new.patch"),
+        ("attic", "6.1", "m.patch"),
+    ):
+        (tmp_path / inner).mkdir(exist_ok=True)
+        patch_file(tmp_path / inner, f"Kernels: {kernels}", name=name)
+    known = load_mutants(tmp_path)
+    assert [(mutant.name, mutant.series) for mutant in known] == [
+        ("m", ("6.1", "6.12", "7.1", "7.2")),
+        ("new", ("7.2",)),
+        ("old", ("6.1",)),
+    ]
+    chosen = fitted(written_for(known, "7.1"), "7.1")
+    assert [mutant.path for mutant in chosen] == [tmp_path / "6.12/m.patch"]
+    assert [m.path.parent.name for m in fitted(known, "7.2")] == ["7.2", "7.2", tmp_path.name]
+    assert not_run(known[0]).kernels == known[0].series
+
+
+@pytest.mark.parametrize(
+    ("kernels", "said"), [("6.1 6.12", "written for 6.1 too"), ("7.2", "does not name 6.12")]
+)
+def test_a_port_that_is_wrong(kernels: str, said: str, tmp_path: Path) -> None:
+    """Two files for one series would leave it open which is meant."""
+    patch_file(tmp_path, "Kernels: 6.1")
+    (tmp_path / "6.12").mkdir()
+    patch_file(tmp_path / "6.12", f"Kernels: {kernels}")
+    with pytest.raises(UsageError, match=said):
+        load_mutants(tmp_path)
 
 
 def test_a_folder_without_mutants(tmp_path: Path) -> None:
