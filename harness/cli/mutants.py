@@ -54,10 +54,12 @@ from harness.mutation.catalogue import (
     written_for,
 )
 from harness.mutation.trial import Conditions, not_run
+from harness.mutation.upstream import without_broken_selftests
 from harness.report.matrix import matrix_page
 from harness.report.mutant_story import tell_listed, tell_result, tell_summary
 from harness.report.results import CheckOutcome
 from harness.resources import Resource, resource_dir, runs_root
+from harness.selftests.tree import find_suite, source_tree
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -126,6 +128,10 @@ def run_chosen(
     rules_only: Annotated[
         bool, typer.Option("--rules-only", help="Run the tests of the broken rules alone.")
     ] = False,
+    selftests: Annotated[
+        bool,
+        typer.Option("--selftests", help="Run the kernel's own selftests as well, to compare."),
+    ] = False,
     guests: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Guests at a time.")
     ] = None,
@@ -164,6 +170,9 @@ def run_chosen(
         )
         asked = KernelAsked(spec=kernel, sha256=sha256, fragments=tuple(kernel_config or ()))
         made = prepare_kernel(invocation, asked)
+        if selftests:
+            # Before anything is built: a kernel without its sources has none.
+            find_suite(source_tree(made))
         prepare_modules(terminal, made)
         series = series_of(made.version)
         if not names and not patch:
@@ -181,6 +190,7 @@ def run_chosen(
             runs=runs,
             everything=everything,
             rules_only=rules_only,
+            selftests=selftests,
         )
         terminal.print(
             f"kernel       {made.describe()}",
@@ -229,10 +239,9 @@ def _run(
         for result in found:
             results.append(result)
             tell_result(terminal, result)
-        terminal.note("running the tests that noticed on the clean kernel")
-        results = without_false_alarms(
-            results, conditions, folder, deadline=deadline, environment=environment
-        )
+        terminal.note("running what noticed on the clean kernel")
+        for sift in (without_false_alarms, without_broken_selftests):
+            results = sift(results, conditions, folder, deadline=deadline, environment=environment)
     finally:
         ordered = sorted(results, key=lambda result: not result.is_news)
         invocation.results += ordered

@@ -20,6 +20,7 @@ from harness.cli.options import (
     JsonFile,
     JunitFile,
     KernelConfig,
+    KernelPatches,
     KernelSpec,
     KtapFile,
     Sha256,
@@ -70,6 +71,7 @@ def selftests(
     ] = None,
     kernel: KernelSpec = DEFAULT_KERNEL,
     kernel_config: KernelConfig = None,
+    patch: KernelPatches = None,
     sha256: Sha256 = None,
     accel: AccelOption = AccelAsked.AUTO,
     may_skip: Annotated[
@@ -79,6 +81,12 @@ def selftests(
             metavar="SCRIPT",
             help="A script that may skip; any other that skips fails. Repeatable.",
         ),
+    ] = None,
+    stop: Annotated[
+        bool, typer.Option("--stop", help="Start no more scripts once one has failed.")
+    ] = False,
+    guests: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Guests at a time.")
     ] = None,
     json_file: JsonFile = None,
     junit_file: JunitFile = None,
@@ -93,7 +101,12 @@ def selftests(
     ) as invocation:
         terminal = invocation.terminal
         choice = prepare_accel(invocation, accel)
-        asked = KernelAsked(spec=kernel, sha256=sha256, fragments=tuple(kernel_config or ()))
+        asked = KernelAsked(
+            spec=kernel,
+            sha256=sha256,
+            fragments=tuple(kernel_config or ()),
+            patches=tuple(patch or ()),
+        )
         made = prepare_kernel(invocation, asked)
         suite = find_suite(source_tree(made))
         chosen = _chosen(suite.scripts, scripts or [])
@@ -108,18 +121,18 @@ def selftests(
                     store=Store(cache_root()),
                     deadline=Deadline.after(_FILES_S),
                 )
-            guests = min(len(chosen), default_guests(measure_host(), choice.accel))
+            most = min(len(chosen), guests or default_guests(measure_host(), choice.accel))
             with run_session(
                 choice,
                 cpus=_CPUS,
                 fresh=Fresh.SNAPSHOT,
                 name="selftests",
-                guests=guests,
+                guests=most,
                 more=files,
                 keep=lambda: any(_failed(result) for result in invocation.results),
             ) as session:
-                for ran in _run_all(session, made, chosen, guests):
-                    results = tuple(_results(ran, frozenset(may_skip or ())))
+                allowed = frozenset(may_skip or ())
+                for results in _run_all(session, made, chosen, most, allowed, stop=stop):
                     _tell(terminal, results)
                     invocation.results += results
         for name in NOT_RUN:
@@ -148,19 +161,34 @@ def _chosen(all_scripts: Sequence[Script], names: Sequence[str]) -> list[Script]
 
 
 def _run_all(
-    session: Session, kernel: Kernel, scripts: Sequence[Script], guests: int
-) -> Iterator[ScriptRun]:
-    """Yield what became of each script, in the suite's order; they run side by side."""
-    starting = threading.Lock()
+    session: Session,
+    kernel: Kernel,
+    scripts: Sequence[Script],
+    guests: int,
+    may_skip: frozenset[str],
+    *,
+    stop: bool,
+) -> Iterator[tuple[SelftestResult, ...]]:
+    """Yield what became of each script, in the suite's order; they run side by side.
 
-    def run(script: Script) -> ScriptRun:
+    With ``stop`` those that have not begun when one fails are left out.
+    """
+    starting = threading.Lock()
+    stopped = threading.Event()
+
+    def run(script: Script) -> tuple[SelftestResult, ...]:
+        if stopped.is_set():
+            return ()
         guest = session.guest(kernel, name=script.name.removesuffix(".sh"))
         with starting:
             machine = guest.__enter__()
         try:
-            return run_script(machine, script)
+            results = tuple(_results(run_script(machine, script), may_skip))
         finally:
             guest.__exit__(None, None, None)
+        if stop and any(_failed(result) for result in results):
+            stopped.set()
+        return results
 
     # The longest first, told by how many cases it has: the end then waits for no straggler.
     order = sorted(scripts, key=lambda script: -len(script.cases))

@@ -12,6 +12,7 @@ from harness.mutation.catalogue import load_mutants
 from harness.mutation.jobs import Command, Lane
 from harness.mutation.nearness import rules_near
 from harness.mutation.plan import by_rule, catches, may_not_boot, plan_tests
+from harness.mutation.upstream import judge_upstream, run_selftests
 from harness.report.mutants import MutantResult
 from harness.report.results import CheckOutcome, TestReport
 from harness.resources import Resource, resource_dir
@@ -28,6 +29,7 @@ _NOT_A_MUTANT = {
     "PatchDoesNotApply": CheckOutcome.DOES_NOT_APPLY,
     "KernelBuildFailed": CheckOutcome.DOES_NOT_BUILD,
 }
+_JUDGED = (CheckOutcome.CAUGHT, CheckOutcome.SURVIVED)
 _LAST_LINES = 5
 
 
@@ -39,6 +41,7 @@ class Conditions:
     ``carriers`` those of each rule. ``runs`` mutants are tested at a time, with ``guests`` guests
     each. ``everything`` runs every test, though one has noticed;
     ``rules_only`` runs those of the broken rules alone, and all for a mutant that names none.
+    ``selftests`` runs the kernel's own as well, when the outcome is known.
     """
 
     kernel: tuple[str, ...]
@@ -49,6 +52,7 @@ class Conditions:
     runs: int = 1
     everything: bool = False
     rules_only: bool = False
+    selftests: bool = False
 
 
 def not_run(mutant: Mutant) -> MutantResult:
@@ -78,10 +82,21 @@ def judge(mutant: Mutant, conditions: Conditions) -> Generator[Command, Done, Mu
     result = not_run(mutant).model_copy(update={"build_s": build.seconds})
     if build.code != 0:
         return _not_built(result, build)
+    result = yield from _judge_built(mutant, conditions, result)
+    if not conditions.selftests or result.outcome not in _JUDGED:
+        return result
+    done = yield run_selftests(conditions, name=f"{mutant.name}.selftests", patch=patch)
+    return result.model_copy(update={"upstream": judge_upstream(done)})
+
+
+def _judge_built(
+    mutant: Mutant, conditions: Conditions, result: MutantResult
+) -> Generator[Command, Done, MutantResult]:
+    patch = ("--patch", str(mutant.path))
     # One that says nothing of rules is tried with those of its neighbours first.
     likely = mutant.breaks or rules_near(mutant, _catalogue())
     plan = plan_tests(likely, conditions.carriers)
-    phases = [plan.first, plan.rest] if plan.first else [plan.rest]
+    phases = [tests for tests in (plan.first, plan.rest) if tests]
     if conditions.everything:
         phases = [plan.first + plan.rest]
     elif conditions.rules_only and mutant.breaks:

@@ -28,7 +28,10 @@ _ORDER = (
 
 
 def matrix_page(results: Sequence[MutantResult], kernel: str) -> str:
-    """Return the page: survivors with their diffs, then a row for each mutant."""
+    """Return the page: survivors with their diffs, then a row for each mutant.
+
+    Where the kernel's own selftests ran, a column has what they made of each.
+    """
     ordered = sorted(
         results, key=lambda result: (not result.is_news, _ORDER.index(result.outcome), result.id)
     )
@@ -44,6 +47,7 @@ def matrix_page(results: Sequence[MutantResult], kernel: str) -> str:
         kernel=kernel,
         results=ordered,
         rules=rules,
+        compared=[result.upstream for result in ordered if result.upstream is not None],
         counts=Counter(result.outcome.value for result in ordered),
         cell=_cell,
     )

@@ -13,7 +13,7 @@ from harness.report.results import CheckOutcome
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness.report.mutants import MutantResult
+    from harness.report.mutants import MutantResult, UpstreamResult
     from harness.report.terminal import Terminal
 
 _STYLES = {
@@ -22,6 +22,7 @@ _STYLES = {
     CheckOutcome.ERROR: "bold magenta",
 }
 _OUTCOME_WIDTH = 15
+_MOST_CASES = 3
 
 
 def tell_listed(terminal: Terminal, result: MutantResult) -> None:
@@ -50,6 +51,8 @@ def tell_result(terminal: Terminal, result: MutantResult) -> None:
         terminal.prose(f"    it cannot be seen: {result.equivalent}", indent="    ")
     if result.detail:
         terminal.print(*(f"    {text}" for text in result.detail.splitlines()[:8]))
+    if result.upstream is not None:
+        _tell_upstream(terminal, result.upstream)
 
 
 def tell_summary(terminal: Terminal, results: Sequence[MutantResult]) -> None:
@@ -63,3 +66,15 @@ def tell_summary(terminal: Terminal, results: Sequence[MutantResult]) -> None:
     told = ", ".join(f"{count} {outcome}" for outcome, count in counts.most_common())
     what = "mutant" if len(results) == 1 else "mutants"
     terminal.print("", f"{len(results)} {what}: {told}")
+    upstream = [result.upstream for result in results if result.upstream is not None]
+    if upstream:
+        caught = sum(one.outcome is CheckOutcome.CAUGHT for one in upstream)
+        terminal.print(f"the kernel's own selftests: {caught} of {len(upstream)} caught")
+
+
+def _tell_upstream(terminal: Terminal, upstream: UpstreamResult) -> None:
+    said = f"{upstream.outcome.value}, {upstream.seconds:.0f} s"
+    terminal.print(f"    the kernel's own selftests: {said}")
+    terminal.print(*(f"        {case}" for case in upstream.failed[:_MOST_CASES]))
+    if upstream.detail:
+        terminal.print(*(f"        {text}" for text in upstream.detail.splitlines()[:_MOST_CASES]))

@@ -18,6 +18,22 @@ class Catch(Model):
     expected: bool
 
 
+class UpstreamResult(Model):
+    """What the kernel's own selftests made of a mutant.
+
+    ``outcome`` is caught, survived or error. ``failed`` are the cases that failed and whose scripts
+    pass on the clean kernel; ``on_clean`` are the others. ``scripts`` is how many scripts ran.
+    ``detail`` is what was said of the first, or of the guest's death.
+    """
+
+    outcome: CheckOutcome
+    failed: tuple[str, ...] = ()
+    on_clean: tuple[str, ...] = ()
+    scripts: int = 0
+    seconds: float = Field(default=0.0, ge=0)
+    detail: str | None = None
+
+
 class MutantResult(ResultBase):
     """A kernel that is broken on purpose.
 
@@ -25,7 +41,8 @@ class MutantResult(ResultBase):
     not-run in a list. ``seconds`` is from the start of its tests until the outcome was known,
     ``build_s`` what its build took before. ``caught_by`` has the tests that failed, which pass on
     the clean kernel; ``on_clean`` those that do not. ``rules`` has what the tests of each rule came
-    to. ``equivalent`` is a proof that no test can see it: such a mutant may survive.
+    to. ``equivalent`` is a proof that no test can see it: such a mutant may survive. ``upstream``
+    is what the kernel's own selftests made of it; None: they were not asked for.
     """
 
     broken: str = ""
@@ -41,6 +58,7 @@ class MutantResult(ResultBase):
     build_s: float = 0.0
     diff: str = ""
     detail: str | None = None
+    upstream: UpstreamResult | None = None
 
     @property
     def is_news(self) -> bool:

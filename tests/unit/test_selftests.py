@@ -3,16 +3,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import contextlib
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
+from harness.cli import selftests as command
 from harness.errors import UsageError
-from harness.selftests.output import SKIP_CODE, ScriptOutput, Verdict
-from harness.selftests.tree import SUITE, find_suite
+from harness.selftests.output import SKIP_CODE, Case, ScriptOutput, Verdict
+from harness.selftests.run import ScriptRun
+from harness.selftests.tree import SUITE, Script, find_suite
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+    from harness.guest.session import Session
+    from harness.kernel.kernel import Kernel
 
 PLANNED = ("first", "second", "third")
 DIFF = ("--- expected", "+++ result", "@@ -1 +1 @@", "-a", "+b", "ERROR: livepatch failed")
@@ -129,6 +136,45 @@ def test_suite_of_a_new_tree(tmp_path: Path) -> None:
     assert suite.modules == tmp_path / SUITE / "test_modules"
     assert suite.variables == ()
     assert [source.name for source in suite.programs] == ["helper.c"]
+
+
+class Played:
+    """A session whose guests are names, and scripts that come to what is said of them."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, **verdicts: Verdict) -> None:
+        self.began: list[str] = []
+        self._verdicts = verdicts
+        monkeypatch.setattr(command, "run_script", self._run)
+
+    @contextlib.contextmanager
+    def guest(self, kernel: object, *, name: str) -> Iterator[str]:
+        self.began.append(name)
+        yield name
+
+    def _run(self, machine: str, script: Script) -> ScriptRun:
+        case = Case(name="case", verdict=self._verdicts[machine])
+        return ScriptRun(script=script.name, cases=(case,), seconds=0.0)
+
+
+@pytest.mark.parametrize("verdict", [Verdict.FAILED, Verdict.SKIPPED])
+def test_no_script_after_one_that_failed(verdict: Verdict, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With --stop; what did not begin has no result. One that may skip has not failed."""
+    verdicts = {"a": Verdict.PASSED, "b": verdict, "c": Verdict.PASSED}
+    scripts = [Script(name=f"{name}.sh", cases=()) for name in verdicts]
+
+    def ran(*, stop: bool, may_skip: frozenset[str] = frozenset()) -> list[str]:
+        session = Played(monkeypatch, **verdicts)
+        results = command._run_all(
+            cast("Session", session), cast("Kernel", None), scripts, 1, may_skip, stop=stop
+        )
+        ids = [result.id for each in results for result in each]
+        assert ids == [f"{name}/case" for name in session.began]
+        return session.began
+
+    assert ran(stop=False) == ["a", "b", "c"]
+    assert ran(stop=True) == ["a", "b"]
+    skipped = verdict is Verdict.SKIPPED
+    assert ran(stop=True, may_skip=frozenset("b")) == ["a", "b", *("c" if skipped else "")]
 
 
 def test_suite_without_scripts(tmp_path: Path) -> None:

@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What the kernel's own selftests make of a mutant, and how it is told."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.deadline import Deadline
+from harness.mutation.catalogue import read_mutant
+from harness.mutation.jobs import Lane
+from harness.mutation.trial import Conditions, judge
+from harness.mutation.upstream import (
+    amended_upstream,
+    judge_upstream,
+    run_selftests,
+    without_broken_selftests,
+)
+from harness.report.matrix import matrix_page
+from harness.report.mutant_story import tell_result, tell_summary
+from harness.report.mutants import MutantResult, UpstreamResult
+from harness.report.results import CheckOutcome, SelftestResult
+from harness.report.terminal import Terminal
+from tests.unit.test_mutation import Player, done, patch_file, report, result_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from harness.report.results import Report
+
+ERROR = "ERROR: livepatch kselftest(s) failed"
+
+
+def case(name: str, outcome: str = "passed", *detail: str) -> SelftestResult:
+    """A case of the selftests, as `klp-harness selftests` reports it."""
+    return SelftestResult(
+        id=name,
+        outcome=CheckOutcome(outcome),
+        seconds=1.0,
+        script=f"{name.partition('/')[0]}.sh",
+        detail=detail,
+    )
+
+
+NOT_RUN = case("bpf/trampoline", "not-run")
+HELD = (case("test-a/x"), case("test-b/y"), NOT_RUN)
+BROKE = (case("test-a/x"), case("test-b/y", "failed", "noise", ERROR, "more"), NOT_RUN)
+
+
+def selftest_report(results: tuple[SelftestResult, ...], fault: str | None = None) -> Report:
+    """A report of the selftests, with an error that ended them."""
+    made = report("selftests", results, error="GuestPanic" if fault else None)
+    if made.error is None:
+        return made
+    return made.model_copy(update={"error": made.error.model_copy(update={"fault": fault})})
+
+
+@pytest.fixture
+def conditions(tmp_path: Path) -> Conditions:
+    """A run on 6.1 with one test and the selftests."""
+    return Conditions(
+        kernel=("--kernel", "6.1"),
+        suite=tmp_path,
+        carriers={"TR-01": ("t.py::one",)},
+        accel="tcg",
+        guests=3,
+        selftests=True,
+    )
+
+
+@pytest.mark.parametrize("outcome", ["failed", "passed"])
+def test_the_selftests_come_last(outcome: str, conditions: Conditions, tmp_path: Path) -> None:
+    """On each mutant that was judged, caught or not; they stop at the first failure."""
+    player = Player(judge(read_mutant(patch_file(tmp_path, "Breaks: TR-01")), conditions))
+    player.answer(done(tmp_path))
+    tested = (result_of("t.py::one", outcome, "TR-01", detail="assert 0"),)
+    player.answer(done(tmp_path, 0, report("test", tested)))
+    assert player.lane is Lane.RUN
+    assert player.asked.startswith(f"selftests --kernel 6.1 --patch {tmp_path / 'm.patch'} ")
+    assert player.asked.endswith("--guests 3 --stop")
+    player.answer(done(tmp_path, 1, selftest_report(BROKE)))
+    assert player.result is not None
+    assert player.result.upstream is not None
+    assert player.result.upstream.failed == ("test-b/y",)
+    assert player.result.outcome == {"failed": "caught", "passed": "survived"}[outcome]
+
+
+def test_no_selftests_on_what_is_no_mutant(conditions: Conditions, tmp_path: Path) -> None:
+    """What does not build, or gave our tests no result, says nothing of them either."""
+    player = Player(judge(read_mutant(patch_file(tmp_path)), conditions))
+    player.answer(done(tmp_path, 2, report("kernel build", error="KernelBuildFailed")))
+    assert player.result is not None
+    assert player.result.upstream is None
+    silent = Player(judge(read_mutant(patch_file(tmp_path)), conditions))
+    silent.answer(done(tmp_path)).answer(done(tmp_path, 3))
+    assert silent.result is not None
+    assert (silent.result.outcome, silent.result.upstream) == (CheckOutcome.ERROR, None)
+
+
+def test_all_scripts_run_where_all_is_asked_for(conditions: Conditions) -> None:
+    """And on the clean kernel, which has to pass all those that failed on a mutant."""
+    patch = ("--patch", "m.patch")
+    everything = replace(conditions, everything=True)
+    assert "--stop" in run_selftests(conditions, name="m", patch=patch).arguments
+    assert "--stop" not in run_selftests(everything, name="m", patch=patch).arguments
+    clean = run_selftests(conditions, name="m", scripts={"test-b", "test-a"})
+    assert clean.arguments[-2:] == ("test-a", "test-b")
+    assert "--stop" not in clean.arguments
+
+
+@pytest.mark.parametrize(
+    ("results", "fault", "outcome", "detail"),
+    [
+        (HELD, None, "survived", None),
+        (BROKE, None, "caught", ERROR),
+        ((), "kernel", "caught", "GuestPanic: it is GuestPanic"),
+        (HELD[:1], "kernel", "caught", "GuestPanic: it is GuestPanic"),
+        (HELD[:1], "harness", "error", "GuestPanic: it is GuestPanic"),
+        ((NOT_RUN,), None, "error", "first\nlast line"),
+    ],
+)
+def test_what_the_selftests_came_to(
+    results: tuple[SelftestResult, ...],
+    fault: str | None,
+    outcome: str,
+    detail: str | None,
+    tmp_path: Path,
+) -> None:
+    """A guest that dies is caught, a host that fails says nothing, and so does silence."""
+    upstream = judge_upstream(done(tmp_path, 1, selftest_report(results, fault)))
+    assert (upstream.outcome, upstream.detail) == (outcome, detail)
+    assert upstream.scripts == sum(one.outcome is not CheckOutcome.NOT_RUN for one in results)
+
+
+def test_selftests_without_a_report(tmp_path: Path) -> None:
+    """What ended without one is an error, with its last words."""
+    upstream = judge_upstream(done(tmp_path, 3))
+    assert (upstream.outcome, upstream.detail) == (CheckOutcome.ERROR, "first\nlast line")
+
+
+def mutant_result(*failed: str) -> MutantResult:
+    """A mutant that our tests caught, and the selftests in these cases."""
+    return MutantResult(
+        id="m",
+        outcome=CheckOutcome.CAUGHT,
+        seconds=1.0,
+        upstream=UpstreamResult(
+            outcome=CheckOutcome.CAUGHT if failed else CheckOutcome.SURVIVED, failed=failed
+        ),
+    )
+
+
+def test_a_script_that_fails_on_the_clean_kernel_catches_nothing() -> None:
+    """Neither do its other cases; a script that passes there counts, with its end."""
+    both = mutant_result("test-a/x", "test-b/end")
+    assert amended_upstream(both, {"test-a", "test-b"}) is both
+    one = amended_upstream(both, {"test-b"}).upstream
+    assert one is not None
+    assert (one.outcome, one.failed, one.on_clean) == ("caught", ("test-b/end",), ("test-a/x",))
+    none = amended_upstream(both, ()).upstream
+    assert none is not None
+    assert none.outcome is CheckOutcome.SURVIVED
+    assert none.detail == (
+        "only test-a/x, test-b/end failed, and the script fails on the clean kernel"
+    )
+    assert amended_upstream(mutant_result(), ()).upstream == mutant_result().upstream
+
+
+@pytest.mark.parametrize(
+    ("clean", "kept"),
+    [
+        (selftest_report(HELD), ("test-a/x", "test-b/y")),
+        (selftest_report((*BROKE, case("test-b/z"))), ("test-a/x",)),
+        (selftest_report(HELD, "harness"), ()),
+        (None, ()),
+    ],
+)
+def test_the_clean_kernel_is_asked(
+    clean: Report | None,
+    kept: tuple[str, ...],
+    conditions: Conditions,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By the scripts that failed on some mutant. A run that ended early proves nothing."""
+
+    def answer(tasks: list[object], *_: object, **__: object) -> list[object]:
+        player = Player(tasks[0])  # type: ignore[arg-type]
+        assert player.asked.endswith(" test-a test-b")
+        player.answer(done(tmp_path, 0, clean))
+        return [player.result]
+
+    monkeypatch.setattr("harness.mutation.upstream.run_all", answer)
+    [result] = without_broken_selftests(
+        [mutant_result("test-a/x", "test-b/y")],
+        conditions,
+        tmp_path,
+        deadline=Deadline.after(1.0),
+        environment={},
+    )
+    assert result.upstream is not None
+    assert result.upstream.failed == kept
+
+
+def told(*results: MutantResult) -> str:
+    """What the terminal says of them, and of all."""
+    stream = io.StringIO()
+    terminal = Terminal(stdout=stream, stderr=stream)
+    for result in results:
+        tell_result(terminal, result)
+    tell_summary(terminal, results)
+    return " ".join(stream.getvalue().split())
+
+
+def test_the_comparison_is_told() -> None:
+    """With each mutant, and as a figure; not a word of it where they did not run."""
+    said = told(mutant_result("test-b/y"), mutant_result())
+    assert "the kernel's own selftests: caught, 0 s test-b/y" in said
+    assert said.endswith("2 mutants: 2 caught the kernel's own selftests: 1 of 2 caught")
+    alone = mutant_result().model_copy(update={"upstream": None})
+    assert "selftests" not in told(alone)
+
+
+def test_the_page_has_a_column() -> None:
+    """It is there when they ran on some mutant; what they did not run on is told."""
+    alone = mutant_result().model_copy(update={"upstream": None})
+    page = matrix_page([mutant_result("test-b/y"), mutant_result(), alone], "6.1")
+    assert "<th>selftests</th>" in page
+    assert '<td title="test-b/y">caught</td>' in page
+    assert ">not run</td>" in page
+    assert "1 of 2" in " ".join(page.split())
+    assert "selftests" not in matrix_page([alone], "6.1")
