@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _MARKER = "pytest.mark.behaviour"
+_OTHER_KERNEL = "pytest.mark.kernel_config"
 
 
 def carriers_of_rules(suite: Path) -> Mapping[str, tuple[str, ...]]:
@@ -24,20 +25,22 @@ def carriers_of_rules(suite: Path) -> Mapping[str, tuple[str, ...]]:
 
     Raises HarnessError for a file that is no Python, or a marker whose id is not written out.
     """
-    found: dict[str, list[str]] = defaultdict(list)
-    for path in sorted(suite.rglob("test_*.py")):
-        name = path.relative_to(suite).as_posix()
-        try:
-            for rule, test in marked(path.read_text(encoding="utf-8")):
-                if f"{name}::{test}" not in found[rule]:
-                    found[rule].append(f"{name}::{test}")
-        except (SyntaxError, ValueError) as error:
-            raise HarnessError(f"the markers of {name} cannot be read: {error}") from error
+    found: dict[str, dict[str, None]] = defaultdict(dict)
+    for rule, test in _all_marked(suite, _MARKER):
+        found[rule][test] = None
     return {rule: tuple(tests) for rule, tests in found.items()}
 
 
-def marked(text: str) -> Iterator[tuple[str, str]]:
-    """Yield rule and test for each marker of a file: on the test, its class, or the whole file.
+def on_other_kernels(suite: Path) -> frozenset[str]:
+    """Return the tests, named as above, for which the kernel is built with other options.
+
+    Raises HarnessError as `carriers_of_rules` does.
+    """
+    return frozenset(test for _, test in _all_marked(suite, _OTHER_KERNEL))
+
+
+def marked(text: str, marker: str = _MARKER) -> Iterator[tuple[str, str]]:
+    """Yield argument (a rule) and test for each marker: on the test, its class, the whole file.
 
     Raises SyntaxError, and ValueError for an id that is not written out.
     """
@@ -46,27 +49,38 @@ def marked(text: str) -> Iterator[tuple[str, str]]:
         rule
         for node in tree.body
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "pytestmark"
-        for rule in _rules(node.value)
+        for rule in _arguments(node.value, marker)
     ]
-    yield from _tests(tree.body, prefix="", inherited=whole_file)
+    yield from _tests(tree.body, marker, prefix="", inherited=whole_file)
+
+
+def _all_marked(suite: Path, marker: str) -> Iterator[tuple[str, str]]:
+    for path in sorted(suite.rglob("test_*.py")):
+        name = path.relative_to(suite).as_posix()
+        try:
+            for argument, test in marked(path.read_text(encoding="utf-8"), marker):
+                yield argument, f"{name}::{test}"
+        except (SyntaxError, ValueError) as error:
+            raise HarnessError(f"the markers of {name} cannot be read: {error}") from error
 
 
 def _tests(
-    body: Sequence[ast.stmt], *, prefix: str, inherited: Sequence[str]
+    body: Sequence[ast.stmt], marker: str, *, prefix: str, inherited: Sequence[str]
 ) -> Iterator[tuple[str, str]]:
     for node in body:
+        if not isinstance(node, ast.FunctionDef | ast.ClassDef):
+            continue
+        own = [each for tree in node.decorator_list for each in _arguments(tree, marker)]
         if isinstance(node, ast.FunctionDef) and node.name.startswith("test"):
-            own = [rule for decorator in node.decorator_list for rule in _rules(decorator)]
             yield from ((rule, f"{prefix}{node.name}") for rule in (*inherited, *own))
         elif isinstance(node, ast.ClassDef) and node.name.startswith("Test"):
-            own = [rule for decorator in node.decorator_list for rule in _rules(decorator)]
             yield from _tests(
-                node.body, prefix=f"{prefix}{node.name}::", inherited=(*inherited, *own)
+                node.body, marker, prefix=f"{prefix}{node.name}::", inherited=(*inherited, *own)
             )
 
 
-def _rules(tree: ast.AST) -> Iterator[str]:
+def _arguments(tree: ast.AST, marker: str) -> Iterator[str]:
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == _MARKER:
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == marker:
             for argument in node.args:
                 yield str(ast.literal_eval(argument))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.behaviours.suite import carriers_of_rules
+from harness.behaviours.suite import carriers_of_rules, on_other_kernels
 from harness.cli.guard import guarded
 from harness.cli.invocation import Invocation
 from harness.cli.options import (
@@ -185,6 +185,7 @@ def run_chosen(
             kernel=_kernel_options(asked),
             suite=suite,
             carriers=carriers_of_rules(suite),
+            builds=on_other_kernels(suite),
             accel=accel.value,
             guests=-(-most // runs),
             runs=runs,

@@ -12,7 +12,7 @@ from harness.report.reason import reason_of
 from harness.report.results import CheckOutcome
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from harness.report.results import TestResult
 
@@ -23,26 +23,53 @@ _NO_GUEST = re.compile(r"(?:BootFailed|GuestPanic|GuestReset|GuestHang|KernelSpl
 
 @dataclass(frozen=True, kw_only=True)
 class TestPlan:
-    """Tests by name, in the folder of the suite: first those of the rules that are broken."""
+    """Tests by name, in the folder of the suite: first those of the rules that are broken.
+
+    ``late``, of those rules as well, and ``last`` need the mutant to be built once more.
+    """
 
     __test__ = False
 
     first: tuple[str, ...]
     rest: tuple[str, ...]
+    late: tuple[str, ...] = ()
+    last: tuple[str, ...] = ()
+
+    def phases(self, *, rules_only: bool = False) -> tuple[tuple[str, ...], ...]:
+        """Return what is run one after the other, until a test notices."""
+        parts = (
+            (self.first, self.late)
+            if rules_only
+            else (self.first, self.rest, self.late + self.last)
+        )
+        return tuple(tests for tests in parts if tests)
 
 
-def plan_tests(breaks: Iterable[str], carriers: Mapping[str, Sequence[str]]) -> TestPlan:
+def plan_tests(
+    breaks: Iterable[str],
+    carriers: Mapping[str, Sequence[str]],
+    *,
+    builds: Collection[str] = frozenset(),
+) -> TestPlan:
     """Return the plan for a mutant that breaks these rules.
 
     ``carriers`` has the tests of each rule. Of the rest, the tests of rules in the same sections
-    come first.
+    come first. Those in ``builds`` take minutes before they begin, since they need the mutant with
+    other options: they come last, unless no other test is about these rules.
     """
     broken = tuple(breaks)
-    first = dict.fromkeys(test for rule in broken for test in carriers.get(rule, ()))
+    named = dict.fromkeys(test for rule in broken for test in carriers.get(rule, ()))
+    first = [test for test in named if test not in builds] or list(named)
     sections = {rule.partition("-")[0] for rule in broken}
     by_nearness = sorted(carriers, key=lambda rule: (rule.partition("-")[0] not in sections, rule))
-    rest = dict.fromkeys(test for rule in by_nearness for test in carriers[rule])
-    return TestPlan(first=tuple(first), rest=tuple(test for test in rest if test not in first))
+    others = dict.fromkeys(test for rule in by_nearness for test in carriers[rule])
+    left = [test for test in others if test not in first]
+    return TestPlan(
+        first=tuple(first),
+        rest=tuple(test for test in left if test not in builds),
+        late=tuple(test for test in left if test in builds and test in named),
+        last=tuple(test for test in left if test in builds and test not in named),
+    )
 
 
 def catches(results: Iterable[TestResult], breaks: Iterable[str]) -> tuple[Catch, ...]:

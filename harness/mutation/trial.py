@@ -38,15 +38,17 @@ class Conditions:
     """What all mutants of a run have in common.
 
     ``kernel`` are the options that name the clean kernel, ``suite`` is the folder of the tests and
-    ``carriers`` those of each rule. ``runs`` mutants are tested at a time, with ``guests`` guests
-    each. ``everything`` runs every test, though one has noticed;
-    ``rules_only`` runs those of the broken rules alone, and all for a mutant that names none.
+    ``carriers`` those of each rule, ``builds`` those for which a kernel is built with other
+    options. ``runs`` mutants are tested at a time, with ``guests`` guests each. ``everything`` runs
+    every test, though one has noticed; ``rules_only`` runs those of the broken rules alone, and all
+    for a mutant that names none.
     ``selftests`` runs the kernel's own as well, when the outcome is known.
     """
 
     kernel: tuple[str, ...]
     suite: Path
     carriers: Mapping[str, Sequence[str]]
+    builds: frozenset[str] = frozenset()
     accel: str
     guests: int
     runs: int = 1
@@ -95,12 +97,10 @@ def _judge_built(
     patch = ("--patch", str(mutant.path))
     # One that says nothing of rules is tried with those of its neighbours first.
     likely = mutant.breaks or rules_near(mutant, _catalogue())
-    plan = plan_tests(likely, conditions.carriers)
-    phases = [tests for tests in (plan.first, plan.rest) if tests]
+    plan = plan_tests(likely, conditions.carriers, builds=conditions.builds)
+    phases = plan.phases(rules_only=conditions.rules_only and bool(mutant.breaks))
     if conditions.everything:
-        phases = [plan.first + plan.rest]
-    elif conditions.rules_only and mutant.breaks:
-        phases = [plan.first] if plan.first else []
+        phases = (tuple(test for phase in plan.phases() for test in phase),)
     tested: list[TestResult] = []
     seconds = 0.0
     for number, tests in enumerate(phases, start=1):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.behaviours.suite import carriers_of_rules
+from harness.behaviours.suite import carriers_of_rules, on_other_kernels
 from harness.behaviours.table import load_table
 from harness.deadline import Deadline
 from harness.errors import HarnessError, PatchDoesNotApply, UsageError
@@ -208,6 +208,23 @@ def test_the_tests_of_the_broken_rules_come_first() -> None:
     assert plan.first == ("t.py::both",)
     assert plan.rest == ("t.py::one", "s.py::x")
     assert plan_tests([], CARRIERS).first == ()
+    assert plan.phases() == (plan.first, plan.rest)
+
+
+def test_what_builds_the_mutant_once_more_is_run_when_no_other_test_noticed() -> None:
+    """Such a build takes minutes; but where no other test is of the rule, it is the first."""
+    plan = plan_tests(["TR-02", "TR-01"], CARRIERS, builds={"t.py::both", "s.py::x"})
+    assert plan.phases() == (("t.py::one",), ("t.py::both", "s.py::x"))
+    assert plan.phases(rules_only=True) == (("t.py::one",), ("t.py::both",))
+    plan = plan_tests(["TR-02"], CARRIERS, builds={"t.py::both"})
+    assert plan.phases() == (("t.py::both",), ("t.py::one", "s.py::x"))
+
+
+def test_the_suite_says_which_tests_are_on_other_kernels() -> None:
+    """Those with the marker of the plugin; each is a test of a rule."""
+    found = on_other_kernels(resource_dir(Resource.BEHAVIOUR_TESTS))
+    assert "transition/test_no_unwinder.py::test_switching_at_the_exit_alone" in found
+    assert found < {test for tests in TESTS.values() for test in tests}
 
 
 def test_who_caught_it() -> None:
