@@ -85,7 +85,7 @@ def mutate_modules(
     ] = None,
     check: Annotated[
         Path | None,
-        typer.Option(metavar="SCRIPT", help="Check script, as for verify."),
+        typer.Option(metavar="SCRIPT", help="Check script or pytest file, as for verify."),
     ] = None,
     no_check: Annotated[
         bool,

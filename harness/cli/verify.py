@@ -103,7 +103,7 @@ def verify(
         typer.Option(
             metavar="SCRIPT",
             help="Runs in the guest with the argument before, during or after; ends with 0 when "
-            "the kernel behaves as it should then.",
+            "the kernel behaves as it should then; or a pytest file, NAME.py.",
         ),
     ] = None,
     check_timeout: Annotated[

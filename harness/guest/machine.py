@@ -18,7 +18,7 @@ from harness.errors import (
     ModuleRefused,
 )
 from harness.guest.agent import AgentClient, check_reply
-from harness.guest.initramfs import AGENT_PORT, LACKS_LINE, READY_LINE
+from harness.guest.initramfs import AGENT_PORT, LACKS_LINE, MODULE_DIR, READY_LINE
 from harness.guest.process import SpawnedProcess
 from harness.guest.ssh import Ran, SshSession, connect
 from harness.guest.upload import Uploads
@@ -57,11 +57,18 @@ _HANG_AFTER_S = 6.0
 class Machine:
     """One guest. Implements harness.livepatch.guest.Guest."""
 
-    def __init__(self, hypervisor: Hypervisor, keys: RunKeys, *, time_scale: float) -> None:
+    def __init__(
+        self,
+        hypervisor: Hypervisor,
+        keys: RunKeys,
+        *,
+        time_scale: float,
+        uploads_to: str = MODULE_DIR,
+    ) -> None:
         self.hypervisor = hypervisor
-        self._keys = keys
+        self.keys = keys
         self._time_scale = time_scale
-        self._uploads = Uploads(self)
+        self._uploads = Uploads(self, uploads_to)
         self._ssh: SshSession | None = None
         self._agent: AgentClient | None = None
         self.hello: Hello | None = None
@@ -146,7 +153,7 @@ class Machine:
         if self.hypervisor.agent_line is not None:
             return self.hypervisor.agent_line
         port = self.hypervisor.monitor.ssh_port(deadline=deadline)
-        self._ssh = connect(port, self._keys, pulse=self.hypervisor.pulse, deadline=deadline)
+        self._ssh = connect(port, self.keys, pulse=self.hypervisor.pulse, deadline=deadline)
         self.ssh_since_s = time.monotonic()
         return self._ssh.reach(AGENT_PORT, deadline)
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.errors import LostConnection
-from harness.guest.initramfs import MODULE_DIR
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,10 +20,11 @@ _SCRIPT = 'mkdir -p "$1" && cat >"$2"'
 
 
 class Uploads:
-    """What one guest has been sent."""
+    """What one guest has been sent, below the folder ``place`` there."""
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Machine, place: str) -> None:
         self._machine = machine
+        self._place = place
         self._sent: dict[tuple[Path, int, int], str] = {}
 
     def know(self, there: Mapping[Path, str]) -> None:
@@ -41,7 +41,7 @@ class Uploads:
         known = self._sent.get(identity)
         if known is not None:
             return known
-        folder = f"{MODULE_DIR}/{len(self._sent)}"
+        folder = f"{self._place}/{len(self._sent)}"
         target = f"{folder}/{path.name}"
         self._write(folder, target, path.read_bytes())
         self._sent[identity] = target

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from harness.errors import UsageError
 from harness.kernel.elf import read_module
 from harness.observe.plan import Plan, Target, plan_module
+from harness.verify.check_tests import SUFFIX, collect
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -51,7 +52,8 @@ def read_case(request: VerifyRequest, kernel: Kernel, samples: Mapping[str, Path
     """Return the case of a request.
 
     A target that is not given is taken from the samples when they have one of that name. Raises
-    UsageError for a file that is missing or no kernel module, and for names that collide.
+    UsageError for a file that is missing or no kernel module, for names that collide, and for a
+    test file that pytest does not take.
     """
     info = read_module(request.module)
     given = tuple(Target(name=module_name(path), path=path) for path in request.targets)
@@ -72,6 +74,8 @@ def read_case(request: VerifyRequest, kernel: Kernel, samples: Mapping[str, Path
     _check_names(name, request, [plan.name for plan in older])
     if request.check is not None and not request.check.is_file():
         raise UsageError(f"there is no check script {request.check}")
+    if request.check is not None and request.check.suffix == SUFFIX:
+        collect(request.check)
     return Case(
         request=request,
         info=info,

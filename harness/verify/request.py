@@ -33,9 +33,10 @@ class VerifyRequest:
     ``targets`` are the modules that it patches, loaded in this order; ``replaces`` older versions
     of the patch, each of which it has to come after. ``check`` is a script that runs in the guest
     with the argument before, during or after, and ends with 0 when the kernel behaves as it should
-    then. ``load``: these profiles only; none given: all of them. ``scenes``: those of the
-    names that begin so; none given: all. ``within_s`` is how long a transition may take on quick
-    hardware. ``thorough``: for longer, and each load by itself too.
+    then; or a pytest file (NAME.py), whose tests run on the host. ``load``: these profiles only;
+    none given: all of them. ``scenes``: those of the names that begin so; none given: all.
+    ``within_s`` is how long a transition may take on quick hardware. ``thorough``: for longer, and
+    each load by itself too.
     Whether the kernel has lockdep and KASAN is the kernel's matter: call for one that has.
     """
 

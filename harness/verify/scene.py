@@ -27,6 +27,7 @@ from harness.errors import (
 )
 from harness.livepatch.modules import format_params
 from harness.livepatch.patch import Livepatch
+from harness.verify.check_tests import SUFFIX, CheckTests
 from harness.verify.script import CheckScript, When
 from harness.verify.verdict import Check, CheckResult, Code
 from harness.wire import Op
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from harness.guest.machine import Machine
     from harness.livepatch.patch import Patch
@@ -121,7 +123,7 @@ class Scene:
         self._stop = stop
         request = case.request
         self.script = (
-            CheckScript(machine, request.check, timeout_s=request.check_timeout_s)
+            check_in(machine, request.check, timeout_s=request.check_timeout_s)
             if request.check is not None
             else None
         )
@@ -325,6 +327,12 @@ _ADVICE = {
 }
 # What a patch that is replaced may leave to the one that replaces it.
 _SOFT = frozenset({Code.LEFT_BEHIND, Code.SPLAT, Code.PANIC, Code.CHECK_FAILED, Code.HANG})
+
+
+def check_in(machine: Machine, path: Path, *, timeout_s: float) -> CheckScript | CheckTests:
+    """Return the user's check for a guest: a script that runs there, or a test file."""
+    kind = CheckTests if path.suffix == SUFFIX else CheckScript
+    return kind(machine, path, timeout_s=timeout_s)
 
 
 def code_of(error: KernelVerdict) -> Code:

@@ -31,10 +31,14 @@ class When(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Said:
-    """What the script came to. ``code`` is negative after a signal, None when it hangs."""
+    """What the check came to. ``code`` is negative after a signal, None when it hangs.
+
+    ``how`` says in words how it ended, where its exit code does not.
+    """
 
     code: int | None
     lines: tuple[str, ...] = ()
+    how: str = ""
 
     @property
     def ok(self) -> bool:
@@ -48,7 +52,7 @@ class Said:
         elif self.code < 0:
             how = f"was killed by signal {-self.code}"
         else:
-            how = f"ended with exit code {self.code}"
+            how = self.how or f"ended with exit code {self.code}"
         return f"{how}: {self.lines[-1]}" if self.lines else how
 
 
@@ -106,6 +110,7 @@ def expect_before(said: Said, path: Path, *, timeout_s: float) -> None:
         what = "hangs" if said.code is None else "fails"
         raise UsageError(
             f"the check {path.name} {what} before the patch is loaded: {said.describe(timeout_s)}",
-            hint="called with the argument before, it has to end with 0 on the unpatched kernel",
+            hint="called with the argument before, it has to end with 0 on the unpatched kernel; "
+            "a test file has to pass there",
             details=said.lines,
         )

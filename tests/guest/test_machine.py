@@ -102,7 +102,7 @@ def test_ssh_listens_on_loopback_only(guest: Machine) -> None:
 
 def test_another_host_key_is_refused(guest: Machine) -> None:
     """A host key that is not this run's ends the connection: harness error, not a verdict."""
-    keys = guest._keys
+    keys = guest.keys
     other = RunKeys(
         host_key=keys.host_key,
         host_public=keys.client_public,

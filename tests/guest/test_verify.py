@@ -57,3 +57,38 @@ def test_a_script_that_hangs_with_the_patch_is_the_patchs_fault(
     assert verdict.codes == {Code.CHECK_HUNG}
     assert verdict.check("redirected").outcome is CheckResult.PASSED
     assert verdict.check("disable").outcome is CheckResult.NOT_RUN
+
+
+TESTS = """
+def test_the_command_line(guest, moment):
+    patched = "live patched" in guest.read("/proc/cmdline")
+    assert patched == (moment != "before"), f"{moment}: {patched}"
+    assert guest.run(["cat", "/proc/cmdline"]).ok
+
+
+def test_the_patch_is_there(livepatch, tasks, moment, tmp_path):
+    if moment == "during":
+        assert livepatch.patch("klp_test_cmdline_a").enabled
+    sent = tmp_path / "sent"
+    sent.write_text("from the host")
+    assert livepatch.guest.read(livepatch.guest.upload(sent)) == "from the host"
+    assert tasks.find("init")
+"""
+
+
+def test_a_test_file_reaches_the_guest(
+    template: KernelTemplate, sample_modules: Mapping[str, Path], tmp_path: Path
+) -> None:
+    """Its tests run on the host, before, during and after; one that fails tells in its words."""
+    path = tmp_path / "behaves.py"
+    path.write_text(TESTS)
+    request = VerifyRequest(module=sample_modules[PATCH], check=path, scenes=("idle",))
+    verdict = verify_patch(
+        request, kernel=template.kernel, session=template.session, samples=sample_modules
+    )
+    assert [check.id for check in verdict.failed] == ["check-after"]
+    assert verdict.check("check-before").outcome is CheckResult.PASSED
+    assert verdict.check("check-during").outcome is CheckResult.PASSED
+    assert verdict.check("check-after").detail == (
+        "behaves.py after failed: test_the_command_line: after: False"
+    )

@@ -41,6 +41,7 @@ EVERYTHING = frozenset(
         "module_mutation",
         "selftests",
         "compare",
+        "check_plugin",
         "verify",
         "bench",
         "pytest_plugin",
@@ -50,7 +51,7 @@ EVERYTHING = frozenset(
 # What the things that people run, each a package of its own, may all use.
 BELOW_PURPOSES = EVERYTHING - {
     *("observe", "conformance", "selftests", "compare", "races", "mutation", "verify", "bench"),
-    *("module_mutation", "pytest_plugin", "cli"),
+    *("module_mutation", "pytest_plugin", "cli", "check_plugin"),
 }
 # Who may import whom, below harness/. Each may also import itself and the package's version.
 ALLOWED: Mapping[str, frozenset[str]] = {
@@ -74,7 +75,8 @@ ALLOWED: Mapping[str, frozenset[str]] = {
     "compare": frozenset({"errors", "behaviours", "report"}),
     "races": BELOW_PURPOSES | {"observe"},
     "mutation": BELOW_PURPOSES,
-    "verify": BELOW_PURPOSES | {"observe"},
+    "check_plugin": frozenset({"errors", "guest", "livepatch"}),
+    "verify": BELOW_PURPOSES | {"observe", "check_plugin"},
     "module_mutation": BELOW_PURPOSES | {"verify"},
     "bench": EVERYTHING - {"cli", "pytest_plugin"},
     "pytest_plugin": EVERYTHING - {"cli"},
