@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import time
 from contextlib import ExitStack
@@ -53,6 +54,7 @@ from harness.mutation.catalogue import (
     series_of,
     written_for,
 )
+from harness.mutation.sample import sample
 from harness.mutation.trial import Conditions, not_run
 from harness.mutation.upstream import without_broken_selftests
 from harness.report.matrix import matrix_page
@@ -73,6 +75,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Break the kernel on purpose; see which tests notice.", no_args_is_help=True)
 
 _RUN_S = 24 * 3600.0
+_SEEDS = 1 << 31
 _MOST_RUNS = 2
 _NO_MUTANT = {
     CheckOutcome.DOES_NOT_APPLY,
@@ -122,6 +125,14 @@ def run_chosen(
         typer.Option("--patch", metavar="FILE", help="A patch of yours as a mutant. Repeatable."),
     ] = None,
     folder: Folder = None,
+    sample_size: Annotated[
+        int | None,
+        typer.Option("--sample", min=1, metavar="N", help="Run so many of the mutants, by --seed."),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="S", help="Which --sample takes; default: drawn, and told."),
+    ] = None,
     everything: Annotated[
         bool, typer.Option("--all", help="Run every test, though one has noticed.")
     ] = False,
@@ -158,6 +169,8 @@ def run_chosen(
     ):
         terminal = invocation.terminal
         mutants = _mutants(names or (), patch or (), folder)
+        if seed is not None and sample_size is None:
+            raise UsageError("--seed chooses what --sample takes", hint="add --sample N")
         check_page(html_file)
         where = PlaceAsked(workers=workers, cluster=cluster)
         if not where.is_here:
@@ -178,6 +191,11 @@ def run_chosen(
         if not names and not patch:
             mutants = _default(terminal, mutants, series)
         mutants = fitted(mutants, series)
+        drawn = secrets.randbelow(_SEEDS) if seed is None else seed
+        of_all = ""
+        if sample_size is not None:
+            of_all = f" of {len(mutants)}, seed {drawn}"
+            mutants = sample(mutants, sample_size, drawn)
         # The few tests of a mutant's rules do not fill the guests that the machine can overlap.
         runs = 1 if everything else min(_MOST_RUNS, most)
         suite = resource_dir(Resource.BEHAVIOUR_TESTS)
@@ -196,7 +214,7 @@ def run_chosen(
         terminal.print(
             f"kernel       {made.describe()}",
             f"accelerator  {describe_accel(choice)}",
-            f"mutants      {len(mutants)}",
+            f"mutants      {len(mutants)}{of_all}",
         )
         results = _run(invocation, mutants, conditions, made, reached)
         tell_summary(terminal, results)

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from typer.testing import CliRunner
 
 from harness.behaviours.suite import carriers_of_rules, on_other_kernels
 from harness.behaviours.table import load_table
+from harness.cli.app import app
 from harness.deadline import Deadline
-from harness.errors import HarnessError, PatchDoesNotApply, UsageError
+from harness.errors import ExitCode, HarnessError, PatchDoesNotApply, UsageError
 from harness.mutation.campaign import amended
 from harness.mutation.catalogue import (
     choose,
@@ -27,6 +29,7 @@ from harness.mutation.catalogue import (
 )
 from harness.mutation.jobs import Command, Done, Lane, run_all
 from harness.mutation.plan import by_rule, catches, may_not_boot, plan_tests
+from harness.mutation.sample import SEED_VARIABLE, sample, seed_from
 from harness.mutation.trial import Conditions, judge, not_run
 from harness.report.junit import to_junit
 from harness.report.matrix import matrix_page
@@ -197,6 +200,36 @@ def test_a_folder_without_mutants(tmp_path: Path) -> None:
     (tmp_path / "x.patch").write_text("hello")
     with pytest.raises(PatchDoesNotApply):
         load_mutants(tmp_path)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_seeds_that_follow_each_other_take_all(count: int, tmp_path: Path) -> None:
+    """Each mutant once before any comes again; the same seed takes the same, in the same order."""
+    names = [f"m{number}" for number in range(10)]
+    mutants = [read_mutant(patch_file(tmp_path, name=f"{name}.patch")) for name in names]
+    runs = [sample(mutants, count, seed) for seed in range(7, 7 + 10 // count)]
+    taken = [mutant.name for run in runs for mutant in run]
+    assert sorted(taken) == names
+    first = taken.index("m0")
+    assert taken[first:] + taken[:first] != names
+    assert sample(mutants[::-1], count, 7) == runs[0]
+    assert len(sample(mutants, 11, 3)) == 10
+
+
+def test_the_seed_of_the_environment() -> None:
+    """The same mutant each time where there is none; what is no number is not taken for one."""
+    assert seed_from({}) == 0
+    assert seed_from({SEED_VARIABLE: "123"}) == 123
+    for wrong in ("", "-1", "x", "1.5"):
+        with pytest.raises(UsageError, match=SEED_VARIABLE):
+            seed_from({SEED_VARIABLE: wrong})
+
+
+def test_a_seed_without_a_sample_is_wrong_usage() -> None:
+    """It would choose nothing."""
+    ended = CliRunner().invoke(app, ["mutants", "run", "--seed", "1"])
+    assert ended.exit_code == ExitCode.USAGE
+    assert "--sample" in ended.output
 
 
 # -- which tests, and what they say
