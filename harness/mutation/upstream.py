@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from harness.report.mutants import MutantResult
 
 _CLEAN = "clean-kernel.selftests"
-_KERNEL = "kernel"
 _LAST_LINES = 5
 _ERROR = "ERROR:"
 
@@ -59,8 +58,8 @@ def run_selftests(
 def judge_upstream(done: Done) -> UpstreamResult:
     """Return what a run of the selftests on a mutant came to.
 
-    A kernel that dies has been caught, wherever it did; a failure of the harness or host says
-    nothing.
+    A kernel that dies under a script fails its case. What ends the run itself says nothing of the
+    scripts: the harness or host failed, or a guest did not come up, and the mutant boots.
     """
     report = done.report if isinstance(done.report, SelftestReport) else None
     results = report.results if report is not None else ()
@@ -70,9 +69,7 @@ def judge_upstream(done: Done) -> UpstreamResult:
     if failed:
         outcome, detail = CheckOutcome.CAUGHT, _said(failed[0].detail)
     elif error is not None:
-        died = error.fault == _KERNEL
-        outcome = CheckOutcome.CAUGHT if died else CheckOutcome.ERROR
-        detail = f"{error.kind}: {error.message}"
+        outcome, detail = CheckOutcome.ERROR, f"{error.kind}: {error.message}"
     elif not ran:
         lines = done.log.read_text(errors="replace").splitlines()
         outcome, detail = CheckOutcome.ERROR, "\n".join(lines[-_LAST_LINES:])

@@ -23,7 +23,7 @@ class UpstreamResult(Model):
 
     ``outcome`` is caught, survived or error. ``failed`` are the cases that failed and whose scripts
     pass on the clean kernel; ``on_clean`` are the others. ``scripts`` is how many scripts ran.
-    ``detail`` is what was said of the first, or of the guest's death.
+    ``detail`` is what was said of the first, or what ended the run.
     """
 
     outcome: CheckOutcome

@@ -116,8 +116,8 @@ def test_all_scripts_run_where_all_is_asked_for(conditions: Conditions) -> None:
     [
         (HELD, None, "survived", None),
         (BROKE, None, "caught", ERROR),
-        ((), "kernel", "caught", "GuestPanic: it is GuestPanic"),
-        (HELD[:1], "kernel", "caught", "GuestPanic: it is GuestPanic"),
+        ((), "kernel", "error", "GuestPanic: it is GuestPanic"),
+        (BROKE, "kernel", "caught", ERROR),
         (HELD[:1], "harness", "error", "GuestPanic: it is GuestPanic"),
         ((NOT_RUN,), None, "error", "first\nlast line"),
     ],
@@ -129,7 +129,7 @@ def test_what_the_selftests_came_to(
     detail: str | None,
     tmp_path: Path,
 ) -> None:
-    """A guest that dies is caught, a host that fails says nothing, and so does silence."""
+    """A guest that did not come up says nothing, nor does a host that fails, nor silence."""
     upstream = judge_upstream(done(tmp_path, 1, selftest_report(results, fault)))
     assert (upstream.outcome, upstream.detail) == (outcome, detail)
     assert upstream.scripts == sum(one.outcome is not CheckOutcome.NOT_RUN for one in results)
