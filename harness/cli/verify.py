@@ -83,7 +83,8 @@ def verify(
         list[Path] | None,
         typer.Option(
             metavar="FIX.patch",
-            help="A diff of the kernel's sources, of which klp-build makes the module. Repeatable.",
+            help="A diff of the kernel's sources, of which klp-build or kpatch-build makes the "
+            "module. Repeatable.",
         ),
     ] = None,
     replaces: Annotated[

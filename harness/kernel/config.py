@@ -49,6 +49,11 @@ class KernelConfig:
         """Return whether an option is built in or a module."""
         return self.get(name) in ("y", "m")
 
+    def differing(self, other: KernelConfig) -> frozenset[str]:
+        """Return the symbols, with CONFIG_, that have another value there."""
+        names = self._values.keys() | other._values.keys()
+        return frozenset(n for n in names if self._values.get(n) != other._values.get(n))
+
     def digest(self) -> str:
         """Return the SHA-256 of what is set, whatever the order and the comments."""
         lines = "\n".join(f"{name}={value}" for name, value in sorted(self._values.items()))

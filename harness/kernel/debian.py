@@ -145,6 +145,44 @@ class DebianArchive:
             raise DownloadFailed(f"{package.description} came with other content than promised")
         return files[0]
 
+    def download_source(
+        self, name: str, folder: Path, *, deadline: Deadline, progress: Progress
+    ) -> Path:
+        """Fetch the upstream tarball of a source package in unstable, which apt has checked.
+
+        Raises DownloadFailed, MissingTool without apt.
+        """
+        state = self._state("sources")
+        progress.stage(f"fetching the sources of {name}")
+        said: tuple[str, ...] = ()
+        with state.locked(deadline):
+            state.prepare()
+            for lines in _sources_lists(state, NEWEST, deadline):
+                sources = [line.replace("deb ", "deb-src ", 1) for line in lines]
+                (state.folder / "sources.list").write_text("\n".join(sources) + "\n")
+                asked = run(
+                    state.apt("apt-get", "update"),
+                    deadline=deadline,
+                    env=apt_environment(),
+                    check=False,
+                )
+                fetched = run(
+                    # The tarball alone: of an older version a mirror may have no more.
+                    state.apt("apt-get", "source", "--download-only", "--tar-only", name),
+                    deadline=deadline,
+                    cwd=folder,
+                    env=apt_environment(),
+                    check=False,
+                )
+                files = list(folder.glob("*.tar.*"))
+                if fetched.returncode == 0 and len(files) == 1:
+                    return files[0]
+                words = asked.stdout + asked.stderr + fetched.stdout + fetched.stderr
+                said += complaints(words.splitlines())
+        raise DownloadFailed(
+            f"the sources of {name} could not be fetched", hint=_NETWORK_HINT, details=said[:10]
+        )
+
     def _state(self, series: str) -> _State:
         return _State(self._folder / series)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.errors import CacheCorrupt
-from harness.kernel import source
+from harness.kernel import kpatchtools, source
 from harness.kernel.kernel import KIND, read_metadata
 from harness.kernel.klpbuild import TREES
 from harness.kernel.workspace import remove_unused
@@ -99,6 +99,7 @@ def prune_kernels(store: Store, *, keep: int = 0, unused_for_s: float = 0.0) -> 
         kept_kernels.add(entry.key)
     remove_unused(store.root, kept_kernels)
     remove_unused(store.root, kept_kernels, kind=TREES)
+    remove_unused(store.root, kept_kernels, kind=kpatchtools.TREES)
     is_kept: dict[str, Callable[[Entry], bool]] = {
         source.KIND: lambda entry: entry.key in kept_sources,
         MODULES: lambda entry: entry.key.partition("-")[0] in kept_kernels,

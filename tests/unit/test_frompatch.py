@@ -18,7 +18,7 @@ from harness.errors import (
     PatchDoesNotApply,
     UsageError,
 )
-from harness.kernel import frompatch
+from harness.kernel import difftree, frompatch
 from harness.kernel.config import KernelConfig
 from harness.kernel.frompatch import SCRIPT, obtain_from_patch
 from harness.kernel.inventory import prune_kernels
@@ -57,7 +57,7 @@ cat "$diff" kernel/uptime.c >"$out"
 @pytest.fixture(autouse=True)
 def _host_has_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(frompatch, "_NEEDS", ())
-    monkeypatch.setattr(frompatch, "_ROOM_BYTES", 0)
+    monkeypatch.setattr(difftree, "_ROOM_BYTES", 0)
 
 
 @pytest.fixture
@@ -172,11 +172,14 @@ def test_a_patched_kernel_is_patched_there_too(make: Make) -> None:
     assert make("fixed", before="int broken;").read_text().endswith("int broken;\n")
 
 
-def test_a_kernel_without_it_and_one_without_sources(make: Make) -> None:
-    (make.kernel.build_dir.parent / SCRIPT).unlink()
-    with pytest.raises(UsageError, match="has no scripts/livepatch/klp-build"):
+def test_a_kernel_without_sources_and_one_that_is_not_configured_for_it(make: Make) -> None:
+    config = make.kernel.build_dir / ".config"
+    config.write_text("")
+    configured = replace(make.kernel, config=KernelConfig.read(config))
+    make.kernel, kept = configured, make.kernel
+    with pytest.raises(UsageError, match="without CONFIG_KLP_BUILD"):
         make("fixed")
-    make.kernel = replace(make.kernel, build_dir=make.folder)
+    make.kernel = replace(kept, build_dir=make.folder)
     with pytest.raises(UsageError, match="its sources are not here"):
         make("fixed")
 
