@@ -21,6 +21,7 @@ from harness.errors import (
     CommandFailed,
     CommandTimeout,
     HarnessError,
+    KlpError,
     MissingTool,
     NoSpace,
     PatchDoesNotApply,
@@ -119,7 +120,7 @@ class DiffJob(ABC):
                 self.run_tool(place, folder, diff, ready=was_ready)
             except (CommandTimeout, NoSpace):
                 raise  # it was killed, and has not cleaned up after itself
-            except BaseException:
+            except KlpError:
                 self._keep_ready(ready, tree)
                 raise
             self._keep_ready(ready, tree)

@@ -214,6 +214,22 @@ def test_after_one_that_was_killed_the_tree_is_made_anew(make: Make) -> None:
     assert (make.place / "made").read_text().splitlines() == ["modules_prepare"] * 2
 
 
+def test_after_one_that_was_interrupted_the_tree_is_made_anew(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was killed with us, and may have left the diff applied."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    make("fixed")
+    with monkeypatch.context() as patched:
+        patched.setattr(kpatch, "failure", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            make("SAME")
+    assert not (make.place / "ready").exists()
+
+
 def test_a_diff_that_does_not_fit_is_refused_before_anything_is_built(make: Make) -> None:
     with pytest.raises(PatchDoesNotApply):
         make("fixed", source="kernel/none.c")
