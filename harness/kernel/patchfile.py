@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _HUNK = re.compile(r"@@ -\d+(?:,(\d+))? \+\d+(?:,(\d+))? @@")
 _OTHER_KINDS = ("GIT binary patch", "rename from ", "copy from ")
+_FIRST_DIFF = re.compile(rb"^(?:diff --git |--- \S)", re.MULTILINE)
 _NOWHERE = "/dev/null"
 # What a module sees of a kernel: headers below an include folder, and what generates or chooses.
 _SEEN_BY_MODULES = re.compile(
@@ -39,8 +40,9 @@ class PatchFile:
 
     @property
     def digest(self) -> str:
-        """Return the SHA-256 of the content."""
-        return hashlib.sha256(self.content).hexdigest()
+        """Return the SHA-256 of the content, without what is said before the first diff."""
+        begin = _FIRST_DIFF.search(self.content)
+        return hashlib.sha256(self.content[begin.start() if begin else 0 :]).hexdigest()
 
     @property
     def text(self) -> str:

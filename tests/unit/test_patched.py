@@ -14,7 +14,7 @@ from harness.deadline import wait_until
 from harness.errors import KernelBuildFailed, PatchDoesNotApply, UsageError
 from harness.kernel.build import KernelRequest, obtain_kernel
 from harness.kernel.inventory import list_kernels, prune_kernels
-from harness.kernel.patchfile import changed_files, changes_options, modules_see
+from harness.kernel.patchfile import changed_files, changes_options, modules_see, read_patch
 from tests.unit.fake_tree import vmlinux_of
 
 if TYPE_CHECKING:
@@ -282,3 +282,13 @@ def test_files_of_a_git_patch() -> None:
         " same\n--- /dev/null\n+++ b/d/new.c\n@@ -0,0 +1 @@\n+int y;\n-- \n2.39\n"
     )
     assert changed_files(text.encode(), "x.patch") == ("x.c", "d/new.c")
+
+
+def test_what_is_said_before_the_diff_makes_no_other_kernel(tmp_path: Path) -> None:
+    """A mutant whose header names one more series is not built again."""
+    digests = []
+    for head, last in (("", "one"), ("Kernels: 6.1\n\n", "one"), ("", "two")):
+        file = tmp_path / "x.patch"
+        file.write_text(f"{head}--- a/x.c\n+++ b/x.c\n@@ -0,0 +1 @@\n+{last}\n")
+        digests.append(read_patch(file).digest)
+    assert digests[0] == digests[1] != digests[2]
