@@ -127,7 +127,7 @@ def _test_paths(words: Sequence[str], folder: Path, *, everything: bool) -> list
             raise UsageError(
                 "--all needs a checkout: the harness's own tests are not installed with it"
             )
-        # tests/unit is for make check: 2800 tests without a guest, which each worker would collect.
+        # tests/unit is for make check: thousands of tests, which each worker would have to collect.
         return sorted(str(found) for found in (root / "tests").iterdir() if _has_guest_tests(found))
     return [] if _names_tests(words, folder) else [str(folder)]
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _READ = 'grep -rs "" /proc/sys; grep -s "" /sys/module/*/parameters/*; true'
 _PARAMETERS = "/sys/module/"
 _LINE = re.compile(r"(/[^:]+):(.*)")
-# Counters and random numbers, what a livepatch may change (tainted), and what the host is behind.
+# Counters and random numbers; what any livepatch changes (tainted); what the network learns.
 _VARIES = re.compile(
     r"/proc/sys/(fs/[\w-]*(nr|state)|fs/(quota|binfmt_misc)/.*|kernel/(random/.*|ns_last_pid|tainted)"
     r"|kernel/(pty/nr|sched_domain/.*)|net/.*)\Z"
