@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Forks again and again.
+ * Forks again and again, without a pause or one time in each interval.
  *
- *	klp-storm
+ *	klp-storm [INTERVAL_US]
  *
  * A child ends at once, but for one of every 32, which sleeps until the end; of
  * those there are 16 at most, and then the oldest ends. Says {"storming":PID}
@@ -20,6 +20,8 @@
 
 #define STAYS_ONE_IN	32
 #define STAYING		16
+#define MOST_US		(3600 * 1000000LL)
+#define USAGE_EXIT	2
 
 static pid_t staying[STAYING];
 static long long forks, reaped;
@@ -75,14 +77,18 @@ static void fork_once(void)
 	*place = pid;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+	long long interval_us = 0;
 	unsigned int i;
 
+	if (argc > 2 || (argc == 2 && !parse_number(argv[1], MOST_US, &interval_us)))
+		errx(USAGE_EXIT, "usage: klp-storm [INTERVAL_US]");
 	ending_prepare();
 	say("storming", getpid(), NULL, 0);
-	while (!ending_wait(0))
+	do {
 		fork_once();
+	} while (!ending_wait(now_us() + interval_us));
 	for (i = 0; i < STAYING; i++)
 		if (staying[i])
 			end(staying[i]);

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from harness.kernel.kernel import Kernel
 
-TRIALS = 5
+TRIALS = 3
 
 
 def test_a_worker_that_is_killed_costs_no_trial(
@@ -58,7 +58,7 @@ def test_a_worker_that_is_killed_costs_no_trial(
         assert len(cluster.threads()) == 1
         trials.close()
     tally = campaign.tallies[race.name]
-    assert sorted(trial.seed for trial in tally.trials) == [3, 4, 5, 6, 7]
+    assert sorted(trial.seed for trial in tally.trials) == [3, 4, 5]
     assert [trial.error or trial.failed for trial in tally.trials] == [None] * TRIALS
     assert len(tally.hits) == TRIALS
     for hit in tally.hits:

@@ -137,12 +137,22 @@ def test_a_thread_leaves_its_process_behind(programs: Path) -> None:
         assert child.wait(timeout=soon().remaining_s) == 0
 
 
-def test_a_storm_reaps_what_it_forks(programs: Path) -> None:
-    with spawn([programs / "klp-storm"], stdin=PIPE, stdout=PIPE) as child:
+@pytest.mark.parametrize("interval", [(), ("1000",)])
+def test_a_storm_reaps_what_it_forks(programs: Path, interval: tuple[str, ...]) -> None:
+    with spawn([programs / "klp-storm", *interval], stdin=PIPE, stdout=PIPE) as child:
         assert says(child)["storming"] == child.pid
         assert wait_until(lambda: sleeps(child) >= 3, soon())
         assert child.stdin is not None
         child.stdin.close()
         said = says(child)
         assert said["forks"] == said["reaped"] > 0
+        assert child.wait(timeout=soon().remaining_s) == 0
+
+
+def test_a_storm_pauses_as_it_is_told(programs: Path) -> None:
+    with spawn([programs / "klp-storm", "3600000000"], stdin=PIPE, stdout=PIPE) as child:
+        says(child)
+        assert child.stdin is not None
+        child.stdin.close()
+        assert says(child) == {"forks": 1, "reaped": 1}
         assert child.wait(timeout=soon().remaining_s) == 0

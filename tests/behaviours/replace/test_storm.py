@@ -25,8 +25,9 @@ CYCLES = 26
 WARM_UP = 2
 # Two patches that have no function in common: each replaces the other's by nops.
 NAMES = ("klp_test_cmdline_a", "klp_test_target_fg")
-FORK = "while :; do sleep 0.1; done"
-CALL_US = "10000"
+# Often enough for each replacement to meet many, and no more: to wake up is what costs, emulated.
+FORK_US = "20000"
+CALL_US = "50000"
 CALLED = ("/proc/cmdline", "/sys/kernel/klp_target/pair")
 COUNT = "echo 3 >/proc/sys/vm/drop_caches && cat /proc/slabinfo"
 
@@ -51,7 +52,7 @@ def test_nothing_leaks(guest: Machine, livepatch: Livepatch, view: Guestview, fi
     places, objects = _places(guest, view), _objects(guest)
 
     load = [
-        guest.spawn("sh", "-c", FORK),
+        guest.spawn("klp-storm", FORK_US),
         *(guest.spawn("klp-caller", path, CALL_US) for path in CALLED),
     ]
     for _ in range(CYCLES):
