@@ -12,6 +12,7 @@
 
 #include <err.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 
 #include "klp_common.h"
@@ -23,6 +24,7 @@
 #define MOST_US		(3600 * 1000000LL)
 #define USAGE_EXIT	2
 
+static pid_t parent;
 static pid_t staying[STAYING];
 static long long forks, reaped;
 
@@ -42,8 +44,10 @@ static void say(const char *key, long long value, const char *key2, long long va
 
 static void reap(pid_t pid)
 {
-	if (waitpid(pid, NULL, 0) != pid)
-		err(1, "waitpid");
+	/* The signal that asks for the end interrupts the wait, and is seen after it. */
+	while (waitpid(pid, NULL, 0) != pid)
+		if (errno != EINTR)
+			err(1, "waitpid");
 	reaped++;
 }
 
@@ -63,7 +67,9 @@ static void fork_once(void)
 	if (pid < 0)
 		err(1, "fork");
 	if (!pid) {
-		while (stays)
+		/* None is left behind that has our output open. */
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		while (stays && getppid() == parent)
 			pause();
 		_exit(0);
 	}
@@ -85,7 +91,8 @@ int main(int argc, char **argv)
 	if (argc > 2 || (argc == 2 && !parse_number(argv[1], MOST_US, &interval_us)))
 		errx(USAGE_EXIT, "usage: klp-storm [INTERVAL_US]");
 	ending_prepare();
-	say("storming", getpid(), NULL, 0);
+	parent = getpid();
+	say("storming", parent, NULL, 0);
 	do {
 		fork_once();
 	} while (!ending_wait(now_us() + interval_us));

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import errno
 import json
+import select
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -116,6 +118,8 @@ def test_the_gate_is_missed(programs: Path) -> None:
         ("klp-fork", "0", "1"),
         ("klp-fork", "args=8"),
         ("klp-fork", "args=1", "tid=1"),
+        ("klp-storm", "1ms"),
+        ("klp-storm", "1", "1"),
     ],
     ids=" ".join,
 )
@@ -147,6 +151,28 @@ def test_a_storm_reaps_what_it_forks(programs: Path, interval: tuple[str, ...]) 
         said = says(child)
         assert said["forks"] == said["reaped"] > 0
         assert child.wait(timeout=soon().remaining_s) == 0
+
+
+def test_a_storm_that_is_told_to_end_leaves_nobody(programs: Path) -> None:
+    """The signal comes while it waits for a child, most often; and no child keeps its output open."""
+    for _ in range(10):
+        with spawn([programs / "klp-storm"], stdin=PIPE, stdout=PIPE) as child:
+            assert says(child)["storming"] == child.pid
+            assert wait_until(lambda: sleeps(child) >= 3, soon())  # noqa: B023
+            child.send_signal(signal.SIGTERM)
+            assert child.wait(timeout=soon().remaining_s) == 0
+            said = says(child)
+            assert said["forks"] == said["reaped"] > 0
+
+
+def test_a_storm_that_is_killed_takes_its_children_along(programs: Path) -> None:
+    with spawn([programs / "klp-storm"], stdin=PIPE, stdout=PIPE) as child:
+        says(child)
+        assert wait_until(lambda: sleeps(child) >= 3, soon())
+        child.kill()
+        assert child.stdout is not None
+        assert select.select([child.stdout], [], [], soon().remaining_s)[0]
+        assert child.stdout.read() == b""
 
 
 def test_a_storm_pauses_as_it_is_told(programs: Path) -> None:

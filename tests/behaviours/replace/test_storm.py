@@ -59,7 +59,7 @@ def test_nothing_leaks(guest: Machine, livepatch: Livepatch, view: Guestview, fi
         patch = _replaced(livepatch, patch)
     for process in load:
         process.signal(signal.SIGTERM)
-        process.wait(guest.scaled(10))
+        assert process.wait(guest.scaled(10)) == 0, process.program
 
     assert _places(guest, view) == places
     grown: dict[str, int] = {}
