@@ -100,7 +100,8 @@ def _options(asked: SuiteAsked, guests: int, folder: Path) -> list[str]:
         *_plugins(),
         # This command is the plugin's own package: it is imported, and needs no rewriting.
         *("-W", "ignore:Module already imported:pytest.PytestAssertRewriteWarning"),
-        *("-n", str(guests), "--dist", "worksteal"),
+        # A single worker would start and collect anew, to do what this process can do itself.
+        *(("-n", str(guests), "--dist", "worksteal") if guests > 1 else ("-n", "0")),
         *(f"--kernel={spec}" for spec in asked.kernels),
         *(f"--kernel-config={name}" for name in asked.kernel_config),
         *(f"--patch={path.absolute()}" for path in asked.patches),

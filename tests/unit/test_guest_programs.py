@@ -154,11 +154,11 @@ def test_a_storm_reaps_what_it_forks(programs: Path, interval: tuple[str, ...]) 
 
 
 def test_a_storm_that_is_told_to_end_leaves_nobody(programs: Path) -> None:
-    """The signal comes while it waits for a child, most often; and no child keeps its output open."""
+    """The signal mostly comes while it waits for a child; and no child keeps its output open."""
     for _ in range(10):
         with spawn([programs / "klp-storm"], stdin=PIPE, stdout=PIPE) as child:
             assert says(child)["storming"] == child.pid
-            assert wait_until(lambda: sleeps(child) >= 3, soon())  # noqa: B023
+            assert wait_until(lambda: sleeps(child) >= 3, soon())
             child.send_signal(signal.SIGTERM)
             assert child.wait(timeout=soon().remaining_s) == 0
             said = says(child)

@@ -16,6 +16,8 @@ from harness.livepatch.tasks import PatchState, Tasks
 
 if TYPE_CHECKING:
     from harness.guest.machine import Machine
+    from harness.livepatch.gates import GateTask
+    from harness.livepatch.patch import Patch
 
 DYNAMIC_DEBUG = "/sys/kernel/debug/dynamic_debug/control"
 TRACING = "/sys/kernel/tracing"
@@ -89,7 +91,9 @@ def test_callee_is_graph_traced(
     """
     guest.write(f"{TRACING}/set_ftrace_filter", "klp_gate_sleep\n")
     guest.write(f"{TRACING}/current_tracer", "function_graph\n")
-    _blocks_in_callee(livepatch, tasks, gate)
+    patch, sleeper = _blocked_in_callee(livepatch, tasks, gate)
+    assert sleeper.release().body is Body.ORIGINAL
+    patch.wait_complete()
 
 
 @pytest.mark.behaviour("TR-25")
@@ -100,20 +104,25 @@ def test_callee_has_a_kretprobe(
     """A function blocks whose sleeping callee has a kretprobe, which takes its way back too.
 
     Kernels before 5.15 do not find the way back, and so do not tell in which function the task is.
+    The transition is reversed, and not waited for: rethook_find_ret_addr() of 6.1 warns of a task
+    that has just been woken, when a retry of the transition comes upon it (kernel/trace/rethook.c).
     """
     finds = ["grep", "-qwE", "(kretprobe|rethook)_find_ret_addr", "/proc/kallsyms"]
     function = "klp_gate_wait" if guest.run(finds).ok else None
     livepatch.load_target("klp_test_kretprobe", function="klp_gate_sleep")
-    _blocks_in_callee(livepatch, tasks, gate, function=function)
+    patch, sleeper = _blocked_in_callee(livepatch, tasks, gate, function=function)
+    patch.reverse()
+    patch.wait_gone()
+    assert sleeper.release().body is Body.ORIGINAL
 
 
-def _blocks_in_callee(
+def _blocked_in_callee(
     livepatch: Livepatch,
     tasks: Tasks,
     gate: Gates,
     *,
     function: str | None = "klp_gate_wait",
-) -> None:
+) -> tuple[Patch, GateTask]:
     enabled = livepatch.guest.read(f"{TRACING}/enabled_functions")
     assert "klp_gate_sleep" in enabled, "nobody traces the callee"
     sleeper = gate.enter()
@@ -123,5 +132,4 @@ def _blocks_in_callee(
     (blocker,) = patch.blockers()
     assert blocker.task == sleeper
     assert blocker.in_function == function
-    assert sleeper.release().body is Body.ORIGINAL
-    patch.wait_complete()
+    return patch, sleeper
