@@ -15,6 +15,7 @@ from harness.races.going import going_stale_target
 from harness.races.sleepers import crowd_sleepers
 from harness.races.storm import storm_fork
 from harness.races.tracing import crowd_locks, crowd_replace, crowd_tracer
+from harness.races.woken import kretprobe_woken
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,6 +28,7 @@ CATALOGUE: tuple[Reproducer, ...] = (
     fork_stale_reverse,
     exit_use_after_free,
     going_stale_target,
+    kretprobe_woken,
     storm_fork,
     crowd_sysfs,
     crowd_force,

@@ -16,8 +16,13 @@ from harness.livepatch.gates import Body, Gates
 from harness.livepatch.modules import Module
 from harness.livepatch.patch import Livepatch
 from harness.livepatch.tasks import PatchState, Tasks
+from harness.races.reproducer import perform
+from harness.races.woken import kretprobe_woken
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
     from harness.guest.machine import Machine
     from tests.behaviours.conftest import Guestview
 
@@ -151,3 +156,10 @@ def test_toggled_during_transitions(
         assert sleeper.release().body is Body.PATCHED
         patch.unload()
         toggle(Body.ORIGINAL)
+
+
+@pytest.mark.needs("CONFIG_DYNAMIC_DEBUG")
+@pytest.mark.behaviour("FT-06")
+def test_woken_under_a_kretprobe(guest: Machine, sample_modules: Mapping[str, Path]) -> None:
+    """The kernel warns of nothing: the task that was woken under a kretprobe is looked at later."""
+    perform(kretprobe_woken, guest, modules=sample_modules)
