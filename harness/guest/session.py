@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 _PREPARE_S = 300.0
 _START_S = 120.0
+# The kernel's own, and the most that it takes (kernel/rcu/update.c, kernel/watchdog.c, sysctl).
+_RCU_STALL_S, _MOST_RCU_STALL_S = 21, 300
+_WATCHDOG_S, _MOST_WATCHDOG_S = 10, 60
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9.-]+")
 
 
@@ -117,7 +120,7 @@ class Session:
             accel=self.settings.accel,
             cpus=1 if recording is not None else cpus or self.settings.cpus,
             memory_mib=self.settings.memory_mib,
-            kernel_args=kernel_args,
+            kernel_args=(*self._patience(recording), *kernel_args),
             recording=recording,
         )
         scale = self.settings.time_scale
@@ -221,6 +224,21 @@ class Session:
                 }
                 extend_initrd(initrd, files, own, deadline=Deadline.after(_PREPARE_S))
         return keys, own
+
+    def _patience(self, recording: Recording | None) -> tuple[str, ...]:
+        """Return kernel arguments that scale the stall detectors as deadlines are scaled.
+
+        They count seconds of a clock that goes on while the guest gets no CPU, and a busy host is
+        not the kernel's fault. A recording is replayed with the arguments that it was made with,
+        whatever is scaled there.
+        """
+        if recording is not None:
+            return ()
+        scale = self.settings.time_scale
+        return (
+            f"rcupdate.rcu_cpu_stall_timeout={min(_MOST_RCU_STALL_S, round(_RCU_STALL_S * scale))}",
+            f"watchdog_thresh={min(_MOST_WATCHDOG_S, round(_WATCHDOG_S * scale))}",
+        )
 
     def _guest_folder(self, name: str) -> Path:
         self._count += 1

@@ -197,3 +197,12 @@ def test_kernel_release_is_the_kernels(guest: Machine, template: KernelTemplate)
     """The guest runs the kernel that the run's header names."""
     assert guest.run(["uname", "-r"]).stdout.strip() == template.kernel.version
     assert re.match(r"\d+\.\d+", template.kernel.version)
+
+
+def test_stall_detectors_wait_as_long_as_deadlines(guest: Machine) -> None:
+    """A busy host, on which deadlines are longer, is no stall of the kernel's."""
+    parameters = "/sys/module/rcupdate/parameters"
+    stall_s = min(300, round(21 * guest.time_scale))
+    assert int(guest.read(f"{parameters}/rcu_cpu_stall_timeout")) == stall_s
+    thresh_s = min(60, round(10 * guest.time_scale))
+    assert int(guest.read("/proc/sys/kernel/watchdog_thresh")) == thresh_s
