@@ -6,6 +6,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from harness.errors import HarnessError
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
 
 # Some of them cannot be read (vm.drop_caches), so the exit code of grep(1) says nothing.
 _READ = 'grep -rs "" /proc/sys; grep -s "" /sys/module/*/parameters/*; true'
+_ALWAYS_THERE = "/proc/sys/kernel/ostype"  # with CONFIG_PROC_SYSCTL
 _PARAMETERS = "/sys/module/"
 _LINE = re.compile(r"(/[^:]+):(.*)")
 # Counters and random numbers; what any livepatch changes (tainted); what the network learns.
@@ -26,12 +29,28 @@ def read_settings(machine: Machine, *, without: Collection[str]) -> Mapping[str,
     """Return the values of /proc/sys and of what is built in, by their files' paths.
 
     A module's parameter may be a counter, so those of the modules ``without`` are left out.
+    Raises HarnessError when the guest has settings and they were not read: that is no match.
     """
+    read = machine.run(["sh", "-c", _READ])
+    settings = parse_settings(read.stdout)
+    if _ALWAYS_THERE not in settings and _has(machine, _ALWAYS_THERE):
+        raise HarnessError(
+            "the settings of the guest's kernel could not be read",
+            details=tuple(read.stderr.splitlines()),
+        )
     return {
         path: value
-        for path, value in parse_settings(machine.run(["sh", "-c", _READ]).stdout).items()
+        for path, value in settings.items()
         if not (path.startswith(_PARAMETERS) and path.split("/")[3] in without)
     }
+
+
+def _has(machine: Machine, path: str) -> bool:
+    try:
+        machine.stat(path)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def parse_settings(text: str) -> Mapping[str, str]:
