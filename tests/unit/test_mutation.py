@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Kernel mutants: the catalogue, which tests run, how a mutant is judged, and the reports."""
+"""Kernel mutants: which tests run, how a mutant is judged, and the reports."""
 
 from __future__ import annotations
 
@@ -11,26 +11,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from typer.testing import CliRunner
 
 from harness.behaviours.suite import carriers_of_rules, on_other_kernels
 from harness.behaviours.table import load_table
-from harness.cli.app import app
 from harness.deadline import Deadline
-from harness.errors import ExitCode, HarnessError, PatchDoesNotApply, UsageError
+from harness.errors import HarnessError
 from harness.mutation.campaign import amended
 from harness.mutation.catalogue import (
-    choose,
-    fitted,
     load_mutants,
     read_mutant,
-    series_of,
-    written_for,
 )
 from harness.mutation.jobs import Command, Done, Lane, run_all
 from harness.mutation.plan import by_rule, catches, may_not_boot, plan_tests
-from harness.mutation.sample import SEED_VARIABLE, sample, seed_from
-from harness.mutation.trial import Conditions, judge, not_run
+from harness.mutation.trial import Conditions, judge
 from harness.report.junit import to_junit
 from harness.report.matrix import matrix_page
 from harness.report.mutants import Catch, MutantResult
@@ -40,7 +33,6 @@ from harness.resources import Resource, resource_dir
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from harness.mutation.catalogue import Mutant
     from harness.report.results import Report
 
 DIFF = "--- a/kernel/fork.c\n+++ b/kernel/fork.c\n@@ -1 +1 @@\n-a\n+b\n"
@@ -65,171 +57,6 @@ def result_of(name: str, outcome: str, *rules: str, detail: str | None = None) -
         rules=rules,
         detail=detail,
     )
-
-
-# -- the catalogue
-
-
-@pytest.mark.parametrize("mutant", FORMS, ids=lambda m: f"{m.name} {'/'.join(m.kernels)}")
-def test_a_mutant_of_the_catalogue_says_what_it_breaks(mutant: Mutant) -> None:
-    """Its rules are rows of the table, and one of them has a test."""
-    known = {rule.id for rule in TABLE.rule}
-    assert mutant.broken
-    assert mutant.breaks
-    assert set(mutant.breaks) <= known
-    assert mutant.kernels
-    assert set(mutant.kernels) <= set(TABLE.series)
-    assert mutant.equivalent or any(TESTS.get(rule) for rule in mutant.breaks)
-
-
-def test_names_carry_the_commit_that_they_undo() -> None:
-    """A name that ends in a commit says the same as the header."""
-    for mutant in CATALOGUE:
-        named = re.search(r"-([0-9a-f]{8})$", mutant.name)
-        assert mutant.commit == (named[1] if named else mutant.commit)
-
-
-def test_a_port_breaks_the_same() -> None:
-    """The code differs, and the rule does not: what a port says of it is what the first says."""
-    for mutant in CATALOGUE:
-        for port in mutant.ports:
-            said = (port.broken, port.commit, port.always)
-            assert said == (mutant.broken, mutant.commit, mutant.always), port.path
-
-
-def test_a_header(tmp_path: Path) -> None:
-    """All fields, one that goes on in the next line, and what is no field."""
-    mutant = read_mutant(
-        patch_file(
-            tmp_path,
-            "Broken: this\n  and that\nBreaks: TR-01 SV-02\nCommit: d83a7cb3\nKernels: 6.1 6.12\n"
-            "Shows: sometimes\nEquivalent: since\nSomething: else\n",
-        )
-    )
-    assert mutant.name == "m"
-    assert mutant.broken == "this and that"
-    assert mutant.breaks == ("TR-01", "SV-02")
-    assert (mutant.commit, mutant.kernels) == ("d83a7cb3", ("6.1", "6.12"))
-    assert not mutant.always
-    assert mutant.equivalent == "since"
-    assert mutant.diff == DIFF
-
-
-def test_a_patch_of_a_users_own_needs_no_header(tmp_path: Path) -> None:
-    """Then nothing is known of it."""
-    mutant = read_mutant(patch_file(tmp_path))
-    assert (mutant.broken, mutant.breaks, mutant.kernels, mutant.always) == ("", (), (), True)
-
-
-@pytest.mark.parametrize(
-    ("header", "said"),
-    [
-        ("Breaks: TR-1", "no rule's id"),
-        ("Commit: yesterday", "no commit's number"),
-        ("Shows: now and then", "always or sometimes"),
-    ],
-)
-def test_a_header_that_is_wrong(header: str, said: str, tmp_path: Path) -> None:
-    """The file and the field are named."""
-    with pytest.raises(UsageError, match=said) as caught:
-        read_mutant(patch_file(tmp_path, header))
-    assert "m.patch" in caught.value.message
-
-
-def test_choosing(tmp_path: Path) -> None:
-    """By name, in the order asked for; a name that is unknown gets a hint."""
-    for name in ("no-check.patch", "no-sync.patch"):
-        patch_file(tmp_path, name=name)
-    known = load_mutants(tmp_path)
-    chosen = choose(known, ["no-sync", "no-check.patch", "no-sync"])
-    assert [mutant.name for mutant in chosen] == ["no-sync", "no-check"]
-    with pytest.raises(UsageError, match="no kernel mutant no-chek") as caught:
-        choose(known, ["no-chek"])
-    assert caught.value.hint == "did you mean no-check?"
-
-
-def test_what_is_written_for_a_series(tmp_path: Path) -> None:
-    """A mutant that does not say is for every kernel."""
-    one = read_mutant(patch_file(tmp_path, "Kernels: 6.1"))
-    every = read_mutant(patch_file(tmp_path))
-    assert written_for([one, every], "6.1") == (one, every)
-    assert written_for([one, every], "6.12") == (every,)
-    assert [series_of(v) for v in ("6.1.192", "6.12-rc1", "7.2.0-rc1")] == ["6.1", "6.12", "7.2"]
-
-
-def test_ports(tmp_path: Path) -> None:
-    """The one for a series stands in for the first; what has no port stays as it is."""
-    patch_file(tmp_path, "Kernels: 6.1")
-    patch_file(tmp_path, "Kernels: 6.1", name="old.patch")
-    for inner, kernels, name in (
-        ("6.12", "6.12 7.1", "m.patch"),
-        ("7.2", "7.2", "m.patch"),
-        ("7.2", "7.2", "new.patch"),
-        ("attic", "6.1", "m.patch"),
-    ):
-        (tmp_path / inner).mkdir(exist_ok=True)
-        patch_file(tmp_path / inner, f"Kernels: {kernels}", name=name)
-    known = load_mutants(tmp_path)
-    assert [(mutant.name, mutant.series) for mutant in known] == [
-        ("m", ("6.1", "6.12", "7.1", "7.2")),
-        ("new", ("7.2",)),
-        ("old", ("6.1",)),
-    ]
-    chosen = fitted(written_for(known, "7.1"), "7.1")
-    assert [mutant.path for mutant in chosen] == [tmp_path / "6.12/m.patch"]
-    assert [m.path.parent.name for m in fitted(known, "7.2")] == ["7.2", "7.2", tmp_path.name]
-    assert not_run(known[0]).kernels == known[0].series
-
-
-@pytest.mark.parametrize(
-    ("kernels", "said"), [("6.1 6.12", "written for 6.1 too"), ("7.2", "does not name 6.12")]
-)
-def test_a_port_that_is_wrong(kernels: str, said: str, tmp_path: Path) -> None:
-    """Two files for one series would leave it open which is meant."""
-    patch_file(tmp_path, "Kernels: 6.1")
-    (tmp_path / "6.12").mkdir()
-    patch_file(tmp_path / "6.12", f"Kernels: {kernels}")
-    with pytest.raises(UsageError, match=said):
-        load_mutants(tmp_path)
-
-
-def test_a_folder_without_mutants(tmp_path: Path) -> None:
-    """It is named; a file in it that is no patch is told as such."""
-    with pytest.raises(UsageError, match="no patches"):
-        load_mutants(tmp_path)
-    (tmp_path / "x.patch").write_text("hello")
-    with pytest.raises(PatchDoesNotApply):
-        load_mutants(tmp_path)
-
-
-@pytest.mark.parametrize("count", [1, 2, 5])
-def test_seeds_that_follow_each_other_take_all(count: int, tmp_path: Path) -> None:
-    """Each mutant once before any comes again; the same seed takes the same, in the same order."""
-    names = [f"m{number}" for number in range(10)]
-    mutants = [read_mutant(patch_file(tmp_path, name=f"{name}.patch")) for name in names]
-    runs = [sample(mutants, count, seed) for seed in range(7, 7 + 10 // count)]
-    taken = [mutant.name for run in runs for mutant in run]
-    assert sorted(taken) == names
-    first = taken.index("m0")
-    assert taken[first:] + taken[:first] != names
-    assert sample(mutants[::-1], count, 7) == runs[0]
-    assert len(sample(mutants, 11, 3)) == 10
-
-
-def test_the_seed_of_the_environment() -> None:
-    """The same mutant each time where there is none; what is no number is not taken for one."""
-    assert seed_from({}) == 0
-    assert seed_from({SEED_VARIABLE: "123"}) == 123
-    for wrong in ("", "-1", "x", "1.5"):
-        with pytest.raises(UsageError, match=SEED_VARIABLE):
-            seed_from({SEED_VARIABLE: wrong})
-
-
-def test_a_seed_without_a_sample_is_wrong_usage() -> None:
-    """It would choose nothing."""
-    ended = CliRunner().invoke(app, ["mutants", "run", "--seed", "1"])
-    assert ended.exit_code == ExitCode.USAGE
-    assert "--sample" in ended.output
 
 
 # -- which tests, and what they say
