@@ -38,6 +38,8 @@ _START_S = 120.0
 # The kernel's own, and the most that it takes (kernel/rcu/update.c, kernel/watchdog.c, sysctl).
 _RCU_STALL_S, _MOST_RCU_STALL_S = 21, 300
 _WATCHDOG_S, _MOST_WATCHDOG_S = 10, 60
+# With KASAN the AML of _PRT takes more than the 30 s after which ACPI gives up, for each device.
+_NO_ACPI_ROUTING = "pci=noacpi"
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9.-]+")
 
 
@@ -120,10 +122,10 @@ class Session:
             accel=self.settings.accel,
             cpus=1 if recording is not None else cpus or self.settings.cpus,
             memory_mib=self.settings.memory_mib,
-            kernel_args=(*self._patience(recording), *kernel_args),
+            kernel_args=(*self._more_args(kernel, recording), *kernel_args),
             recording=recording,
         )
-        scale = self.settings.time_scale
+        scale = self._scale(kernel)
         deadline = Deadline.after(_START_S * scale)
         if recording is not None or (fresh or self.settings.fresh) is Fresh.BOOT:
             folder = self._guest_folder(name)
@@ -134,10 +136,10 @@ class Session:
             return
         saved = self.template(kernel, shape)
         key = _template_key(kernel, shape)
-        clone = self._reserve.take(key) or self._clone(saved)
+        clone = self._reserve.take(key) or self._clone(saved, scale)
         clone.hypervisor.move_logs(self._guest_folder(name))
         with restored_guest(clone, keys, time_scale=scale, deadline=deadline) as machine:
-            self._reserve.prepare(key, lambda: self._clone(saved))
+            self._reserve.prepare(key, lambda: self._clone(saved, scale))
             yield machine
 
     def template(self, kernel: Bootable, shape: GuestShape) -> Template:
@@ -152,7 +154,7 @@ class Session:
         with FileLock(folder / "lock"):
             saved = self._adopt(folder, shape)
             if saved is None:
-                scale = self.settings.time_scale
+                scale = self._scale(kernel)
                 saved = self._stack.enter_context(
                     template(
                         shape,
@@ -166,10 +168,10 @@ class Session:
         self._templates[key] = saved
         return saved
 
-    def _clone(self, saved: Template) -> Clone:
+    def _clone(self, saved: Template, scale: float) -> Clone:
         folder = self.folder / "guests" / f"clone-{os.getpid()}-{secrets.token_hex(4)}"
         folder.mkdir(parents=True, mode=0o700)
-        return Clone(saved, folder, deadline=Deadline.after(_START_S * self.settings.time_scale))
+        return Clone(saved, folder, deadline=Deadline.after(_START_S * scale))
 
     def _adopt(self, folder: Path, shape: GuestShape) -> Template | None:
         """Open another process's template, when there is one and its owner lives.
@@ -225,20 +227,23 @@ class Session:
                 extend_initrd(initrd, files, own, deadline=Deadline.after(_PREPARE_S))
         return keys, own
 
-    def _patience(self, recording: Recording | None) -> tuple[str, ...]:
-        """Return kernel arguments that scale the stall detectors as deadlines are scaled.
+    def _scale(self, kernel: Bootable) -> float:
+        return self.settings.time_scale * kernel.slowness
 
-        They count seconds of a clock that goes on while the guest gets no CPU, and a busy host is
-        not the kernel's fault. A recording is replayed with the arguments that it was made with,
-        whatever is scaled there.
+    def _more_args(self, kernel: Bootable, recording: Recording | None) -> tuple[str, ...]:
+        """Return what host and kernel make necessary on the kernel's command line.
+
+        Stall detectors are scaled as deadlines are: they count seconds of a clock that goes on
+        while the guest gets no CPU, and a busy host is not the kernel's fault. A recording has
+        none of this, since it may be replayed by another host.
         """
         if recording is not None:
             return ()
-        scale = self.settings.time_scale
-        return (
-            f"rcupdate.rcu_cpu_stall_timeout={min(_MOST_RCU_STALL_S, round(_RCU_STALL_S * scale))}",
-            f"watchdog_thresh={min(_MOST_WATCHDOG_S, round(_WATCHDOG_S * scale))}",
-        )
+        scale = self._scale(kernel)
+        stall_s = min(_MOST_RCU_STALL_S, round(_RCU_STALL_S * scale))
+        watchdog_s = min(_MOST_WATCHDOG_S, round(_WATCHDOG_S * scale))
+        patience = (f"rcupdate.rcu_cpu_stall_timeout={stall_s}", f"watchdog_thresh={watchdog_s}")
+        return (*patience, _NO_ACPI_ROUTING) if kernel.slowness > 1 else patience
 
     def _guest_folder(self, name: str) -> Path:
         self._count += 1

@@ -72,6 +72,7 @@ class RemoteTrials:
             base=base_digest,
             modules=tuple(by_name.items()),
             boot_modules=tuple((path.name, digest) for path, digest in boot.items()),
+            slowness=kernel.slowness,
             accel=accel,
             guests=most_on_one_host(cluster.threads()),
         )

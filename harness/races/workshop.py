@@ -53,6 +53,7 @@ class Surroundings:
     base: str
     modules: tuple[tuple[str, str], ...]
     boot_modules: tuple[tuple[str, str], ...]
+    slowness: float
     accel: str
     guests: int
 
@@ -86,6 +87,7 @@ class FetchedKernel:
     digest: str
     image: Path
     source: str
+    slowness: float
     boot_modules: tuple[Path, ...] = ()
 
     def describe(self) -> str:
@@ -140,6 +142,7 @@ class _Workshop:
             digest=surroundings.kernel,
             image=artefact_path(store, surroundings.image),
             source=surroundings.source,
+            slowness=surroundings.slowness,
             boot_modules=tuple(
                 self._named("boot", name, artefact_path(store, digest))
                 for name, digest in surroundings.boot_modules

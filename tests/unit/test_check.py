@@ -246,3 +246,15 @@ def test_an_image_that_cannot_be_read(kernel: Kernel, tmp_path: Path) -> None:
         read_vmlinux(tmp_path / "vmlinux")
     with pytest.raises(HarnessError, match="cannot be read"):
         read_vmlinux(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("symbols", "slowness"),
+    [((), 1.0), (("KASAN",), 7.0), (("PROVE_LOCKING",), 3.0), (("KASAN", "PROVE_LOCKING"), 7.0)],
+)
+def test_a_kernel_that_checks_itself_is_given_more_time(
+    symbols: tuple[str, ...], slowness: float, kernel: Kernel
+) -> None:
+    """What costs most decides."""
+    config = KernelConfig({f"CONFIG_{symbol}": "y" for symbol in symbols})
+    assert replace(kernel, config=config).slowness == slowness

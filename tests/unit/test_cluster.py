@@ -237,6 +237,7 @@ class KnownKernel:
     digest = "47ff"
     version = "6.1.192"
     source = "linux-source-6.1"
+    slowness = 1.0
     boot_modules: tuple[Path, ...] = ()
 
     def __init__(self, image: Path) -> None:
