@@ -38,8 +38,6 @@ _START_S = 120.0
 # The kernel's own, and the most that it takes (kernel/rcu/update.c, kernel/watchdog.c, sysctl).
 _RCU_STALL_S, _MOST_RCU_STALL_S = 21, 300
 _WATCHDOG_S, _MOST_WATCHDOG_S = 10, 60
-# With KASAN the AML of _PRT takes more than the 30 s after which ACPI gives up, for each device.
-_NO_ACPI_ROUTING = "pci=noacpi"
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9.-]+")
 
 
@@ -235,7 +233,7 @@ class Session:
 
         Stall detectors are scaled as deadlines are: they count seconds of a clock that goes on
         while the guest gets no CPU, and a busy host is not the kernel's fault. A recording has
-        none of this, since it may be replayed by another host.
+        none of this, since another host may replay it.
         """
         if recording is not None:
             return ()
@@ -243,7 +241,7 @@ class Session:
         stall_s = min(_MOST_RCU_STALL_S, round(_RCU_STALL_S * scale))
         watchdog_s = min(_MOST_WATCHDOG_S, round(_WATCHDOG_S * scale))
         patience = (f"rcupdate.rcu_cpu_stall_timeout={stall_s}", f"watchdog_thresh={watchdog_s}")
-        return (*patience, _NO_ACPI_ROUTING) if kernel.slowness > 1 else patience
+        return (*kernel.boot_args, *patience)
 
     def _guest_folder(self, name: str) -> Path:
         self._count += 1

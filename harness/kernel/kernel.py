@@ -51,6 +51,10 @@ class Bootable(Protocol):
     def slowness(self) -> float:
         """How many times longer it takes than one that does not check itself; at least 1."""
 
+    @property
+    def boot_args(self) -> tuple[str, ...]:
+        """What has to be on its command line."""
+
     def describe(self) -> str:
         """Return version and origin in words."""
 
@@ -89,6 +93,16 @@ class Kernel:
             (factor for symbol, factor in _SLOWNESS.items() if self.config.enabled(symbol)),
             default=1.0,
         )
+
+    @property
+    def boot_args(self) -> tuple[str, ...]:
+        """What has to be on its command line.
+
+        With KASAN the AML of _PRT takes more than the 30 s after which ACPI gives it up, under TCG
+        and for each device. The MP table has the same, for a kernel that reads it.
+        """
+        slow_aml = self.config.enabled("KASAN") and self.config.enabled("X86_MPPARSE")
+        return ("pci=noacpi",) if slow_aml else ()
 
     def describe(self) -> str:
         """Return version and origin, for example ``6.1.192 (linux-source-6.1 6.1.192-2)``."""

@@ -73,6 +73,7 @@ class RemoteTrials:
             modules=tuple(by_name.items()),
             boot_modules=tuple((path.name, digest) for path, digest in boot.items()),
             slowness=kernel.slowness,
+            boot_args=kernel.boot_args,
             accel=accel,
             guests=most_on_one_host(cluster.threads()),
         )

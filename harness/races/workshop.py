@@ -54,6 +54,7 @@ class Surroundings:
     modules: tuple[tuple[str, str], ...]
     boot_modules: tuple[tuple[str, str], ...]
     slowness: float
+    boot_args: tuple[str, ...]
     accel: str
     guests: int
 
@@ -88,6 +89,7 @@ class FetchedKernel:
     image: Path
     source: str
     slowness: float
+    boot_args: tuple[str, ...]
     boot_modules: tuple[Path, ...] = ()
 
     def describe(self) -> str:
@@ -143,6 +145,7 @@ class _Workshop:
             image=artefact_path(store, surroundings.image),
             source=surroundings.source,
             slowness=surroundings.slowness,
+            boot_args=surroundings.boot_args,
             boot_modules=tuple(
                 self._named("boot", name, artefact_path(store, digest))
                 for name, digest in surroundings.boot_modules

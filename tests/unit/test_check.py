@@ -258,3 +258,12 @@ def test_a_kernel_that_checks_itself_is_given_more_time(
     """What costs most decides."""
     config = KernelConfig({f"CONFIG_{symbol}": "y" for symbol in symbols})
     assert replace(kernel, config=config).slowness == slowness
+
+
+def test_interrupts_are_not_routed_by_acpi_where_that_is_too_slow(kernel: Kernel) -> None:
+    """A kernel that does not read the MP table would be left with one CPU."""
+    slow = {"CONFIG_KASAN": "y"}
+    able = {"CONFIG_X86_MPPARSE": "y"}
+    assert replace(kernel, config=KernelConfig(slow | able)).boot_args == ("pci=noacpi",)
+    assert replace(kernel, config=KernelConfig(slow)).boot_args == ()
+    assert replace(kernel, config=KernelConfig(able)).boot_args == ()

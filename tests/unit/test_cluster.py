@@ -238,6 +238,7 @@ class KnownKernel:
     version = "6.1.192"
     source = "linux-source-6.1"
     slowness = 1.0
+    boot_args = ()
     boot_modules: tuple[Path, ...] = ()
 
     def __init__(self, image: Path) -> None:
