@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 import threading
@@ -79,7 +80,7 @@ class Stream:
 
     def close(self) -> None:
         """Close the channel."""
-        self._channel.close()
+        _close(self._channel)
 
 
 class SshSession:
@@ -137,7 +138,7 @@ class SshSession:
                 raise TimeoutError(f"`{command_line(argv)}` did not end in time in the guest")
             code = self._exit_code(channel)
         finally:
-            channel.close()
+            _close(channel)
         return Ran(
             command=command_line(argv),
             code=code,
@@ -264,6 +265,12 @@ def _check_host_key(transport: paramiko.Transport, keys: RunKeys) -> None:
             "the guest's SSH port answers with a host key that is not this run's",
             hint="another program took the port; run again",
         )
+
+
+def _close(channel: paramiko.Channel) -> None:
+    """Close a channel, whose connection may just be ending: that says so by itself elsewhere."""
+    with contextlib.suppress(*_FAILURES):
+        channel.close()
 
 
 def _drain(receive: Callable[[int], bytes], into: list[bytes], pulse: Pulse) -> None:

@@ -35,8 +35,8 @@ looks() { dmesg | grep -cE ":$1 (has an unreliable stack|is sleeping on function
 taskset -p 2 $1 >/dev/null
 taskset 2 sh -c "echo 1 >$spin" &
 while [ "$(cat $spin)" != 1 ]; do :; done
-before=$(looks $1)
 echo open 0 >/dev/klp_gate
+before=$(looks $1)
 said=
 while [ -z "$said" ]; do
     if [ "$(looks $1)" != "$before" ]; then said=looked
