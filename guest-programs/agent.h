@@ -25,7 +25,7 @@
 #define AGENT_LINE_MAX		(8 * 1024 * 1024)	/* bytes of a request */
 #define AGENT_ARGS_MAX		256
 #define AGENT_EVENT_MAX		(1024 * 1024)		/* bytes of an event's text */
-#define AGENT_SHORT_LINE	8192	/* such a request can be sent to a child */
+#define AGENT_PREPARED_MOST	64	/* of the job that the first child begins with */
 #define AGENT_READ_SIZE		65536
 #define AGENT_POLL_MOST_MS	(7 * 24 * 3600 * 1000LL)
 
@@ -44,11 +44,27 @@ struct request {
 /* Decodes a line in place; returns what is wrong with it, or NULL. An id that is not known is 0. */
 const char *request_parse(struct request *request, char *line, size_t len);
 
+/* The beginning of a line, which stays as it is: false when there is no number and no verb. */
+bool request_peek(const char *line, size_t len, long long *id, const char **verb, size_t *verb_len);
+
 /*
  * Serves a request in a child, which may serve others later: adds its fields to
  * the reply, leaves nothing open, and returns a negative errno.
  */
 typedef int (*job_function)(const struct request *request, struct text *reply);
+
+struct verb {
+	const char *name;
+	unsigned int least;		/* arguments */
+	unsigned int most;
+	int binary;			/* the argument that may hold zero bytes, or -1 */
+	job_function job;		/* what a child does, or else */
+	void (*serve)(const struct request *request);
+	const char *usage;
+};
+
+/* What is wrong with the arguments, or NULL. */
+const char *verb_refuses(const struct verb *verb, const struct request *request);
 
 int job_read(const struct request *request, struct text *reply);
 int job_write(const struct request *request, struct text *reply);
@@ -79,6 +95,7 @@ void output_taken(size_t bytes);
 void output_error(long long id, int error, const char *what);
 void output_whole_line(const char *line, size_t len);
 void output_flush(void);
+void output_forget(void);
 
 /*
  * Fork. The child, where 0 is returned, leads a process group of its own, has
@@ -94,7 +111,8 @@ extern int child_null_fd;
 int watch_add(int fd, short events);
 short watch_result(int index);
 
-void job_start(struct request *request, job_function function, const char *line, size_t len);
+void job_prepare(const struct verb *verb, const char *request);
+void job_start(const struct verb *verb, long long id, char *line, size_t len);
 void job_watch(void);
 void job_serve(void);
 bool job_reaped(pid_t pid, int status);

@@ -261,8 +261,7 @@ static bool poll_met(enum poll_op op, const struct argument *value, bool present
 int job_poll_file(const struct request *request, struct text *reply)
 {
 	const char *path = request->args[0].text;
-	long long timeout_ms, interval_ms, start = now_us(), left_us;
-	struct timespec pause;
+	long long timeout_ms, interval_ms, start = now_us(), until;
 	struct text text = {};
 	enum poll_op op;
 	bool present;
@@ -279,6 +278,7 @@ int job_poll_file(const struct request *request, struct text *reply)
 	if (!parse_number(request->args[4].text, AGENT_POLL_MOST_MS, &interval_ms) || !interval_ms)
 		return job_invalid(reply, "INTERVAL_MS is no number from 1 up to a week");
 
+	until = start + timeout_ms * 1000;
 	for (;;) {
 		error = poll_look(path, op, &present, &text);
 		if (error) {
@@ -286,12 +286,10 @@ int job_poll_file(const struct request *request, struct text *reply)
 			return error;
 		}
 		met = poll_met(op, &request->args[2], present, &text);
-		left_us = start + timeout_ms * 1000 - now_us();
-		if (met || left_us <= 0)
+		if (met || now_us() >= until)
 			break;
 		/* The last look is at the deadline. */
-		pause = timespec_of_us(left_us < interval_ms * 1000 ? left_us : interval_ms * 1000);
-		nanosleep(&pause, NULL);
+		pause_between_looks(start, until, interval_ms * 1000);
 	}
 	if (present && op != OP_PRESENT && op != OP_ABSENT)
 		json_add_text(reply, "text", text.data, text.len);

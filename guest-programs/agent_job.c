@@ -6,11 +6,13 @@
  *
  * A child that has replied is kept for the next job, for a fork is the dearest
  * part of a small request. It waits as the agent itself does, in ppoll(), and
- * so holds no transition up that the agent would not.
+ * so holds no transition up that the agent would not. One is there from the
+ * start, so that an agent that is saved with its guest needs no fork in a clone.
  */
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -18,13 +20,12 @@
 #include "klp_common.h"
 
 #define IDLE_MOST	2
-#define MESSAGE_MOST	(2 * AGENT_SHORT_LINE)	/* an empty pipe takes it without blocking */
+#define REQUEST_ROOM	(1024 * 1024)	/* of a child's pipe, where the system lets us */
 
-/* What an idle child gets: it is a fork, and so has the function at the same address. */
-struct message {
-	job_function function;
-	size_t len;
-	char line[];		/* the request, and its newline */
+/* What an idle child gets, and after it the line. It is a fork: the verb is at the same address. */
+struct order {
+	const struct verb *verb;
+	size_t len;		/* without the newline */
 };
 
 struct job {
@@ -32,6 +33,7 @@ struct job {
 	long long id;
 	pid_t pid;
 	int request_fd;		/* -1 for a child that is not kept */
+	size_t room;		/* what the pipe of a waiting child takes without blocking */
 	int reply_fd;		/* -1 after its end */
 	int watched;
 	bool busy;
@@ -48,138 +50,84 @@ int job_invalid(struct text *reply, const char *what)
 	return -EINVAL;
 }
 
-static void job_run(const struct request *request, job_function function)
+/* @line has @len bytes and its newline; parsing takes it apart. */
+static void job_run(const struct verb *verb, char *line, size_t len)
 {
+	static struct request request;
 	struct text reply = {};
+	const char *wrong;
 	int error;
 
+	wrong = request_parse(&request, line, len);
+	if (!wrong)
+		wrong = verb_refuses(verb, &request);
 	json_begin(&reply, '{');
-	json_add_number(&reply, "id", request->id);
-	error = function(request, &reply);
+	json_add_number(&reply, "id", request.id);
+	error = wrong ? job_invalid(&reply, wrong) : verb->job(&request, &reply);
 	output_end_reply(&reply, -error);
 	if (write_all(STDOUT_FILENO, reply.data, reply.len))
 		_exit(1);
 	text_free(&reply);
 }
 
-/* The life of a child. @line is NULL when it is not to be kept. */
-static void job_child(struct request *request, job_function function, const char *line)
+static bool read_whole(char *data, size_t len)
 {
-	static union {
-		struct message message;
-		char data[MESSAGE_MOST];
-	} next;
-	struct pollfd ready = { .fd = STDIN_FILENO, .events = POLLIN };
-	ssize_t len;
+	ssize_t done;
 
-	job_run(request, function);
-	while (line) {
+	while (len) {
+		done = read(STDIN_FILENO, data, len);
+		if (done > 0) {
+			data += done;
+			len -= done;
+		} else if (!done || errno != EINTR) {
+			return false;
+		}
+	}
+	return true;
+}
+
+/* The life of a child that is kept, after its first job. */
+static void job_serve_orders(void)
+{
+	struct pollfd ready = { .fd = STDIN_FILENO, .events = POLLIN };
+	struct text line = {};
+	struct order order;
+
+	for (;;) {
 		if (ppoll(&ready, 1, NULL, NULL) < 0)
 			continue;
-		len = read(STDIN_FILENO, next.data, sizeof(next));
-		if (len <= 0)
-			break;
-		if (!request_parse(request, next.message.line, next.message.len))
-			job_run(request, next.message.function);
+		if (!read_whole((char *)&order, sizeof(order)))
+			return;
+		text_reserve(&line, order.len + 1);
+		if (!read_whole(line.data, order.len + 1))
+			return;
+		job_run(order.verb, line.data, order.len);
+		if (line.room > 2 * AGENT_READ_SIZE)
+			text_free(&line);
 	}
-	_exit(0);
 }
 
 /* Returns false when there is no child to be had that waits for work. */
-static bool job_hand_over(const struct request *request, job_function function, const char *line,
-			  size_t len)
+static bool job_hand_over(const struct verb *verb, long long id, char *line, size_t len)
 {
-	static union {
-		struct message message;
-		char data[MESSAGE_MOST];
-	} next;
-	size_t size = offsetof(struct message, line) + len + 1;
+	struct order order = { .verb = verb, .len = len };
+	struct iovec parts[] = {
+		{ .iov_base = &order, .iov_len = sizeof(order) },
+		{ .iov_base = line, .iov_len = len + 1 },
+	};
+	size_t size = sizeof(order) + len + 1;
 	struct job *job;
 
-	next.message.function = function;
-	next.message.len = len;
-	memcpy(next.message.line, line, len + 1);
 	for (job = jobs; job; job = job->next) {
-		if (job->busy || job->ended || job->request_fd < 0)
+		if (job->busy || job->ended || job->request_fd < 0 || size > job->room)
 			continue;
-		if (write(job->request_fd, next.data, size) != (ssize_t)size)
+		if (writev(job->request_fd, parts, ARRAY_SIZE(parts)) != (ssize_t)size)
 			continue;
-		job->id = request->id;
+		job->id = id;
 		job->busy = true;
 		return true;
 	}
 	return false;
-}
-
-static int job_fork(struct job *job, struct request *request, job_function function,
-		    const char *line)
-{
-	int requests[2], replies[2], fds[JOB_KLOG_FD + 1];
-	int ret = 0;
-
-	if (pipe2(requests, O_CLOEXEC) < 0)
-		return -errno;
-	if (pipe2(replies, O_CLOEXEC) < 0) {
-		ret = -errno;
-		close(requests[0]);
-		close(requests[1]);
-		return ret;
-	}
-	fds[STDIN_FILENO] = requests[0];
-	fds[STDOUT_FILENO] = replies[1];
-	fds[STDERR_FILENO] = child_null_fd;
-	fds[JOB_KLOG_FD] = klog_share();
-	job->pid = child_fork(fds, ARRAY_SIZE(fds));
-	if (!job->pid)
-		job_child(request, function, line);
-	if (job->pid < 0)
-		ret = -errno;
-	close(requests[0]);
-	close(replies[1]);
-	if (!ret && line) {
-		job->request_fd = requests[1];
-	} else {
-		close(requests[1]);
-		job->request_fd = -1;
-	}
-	if (!ret)
-		job->reply_fd = replies[0];
-	else
-		close(replies[0]);
-	return ret;
-}
-
-/*
- * @line is the request as it came, of @len bytes and its newline. One that is
- * long goes to a child of its own, which has it by the fork and is not kept.
- */
-void job_start(struct request *request, job_function function, const char *line, size_t len)
-{
-	struct job *job;
-	int ret;
-
-	if (line && job_hand_over(request, function, line, len))
-		return;
-	job = calloc(1, sizeof(*job));
-	ret = job ? job_fork(job, request, function, line) : -ENOMEM;
-	if (ret) {
-		output_error(request->id, -ret, "the agent cannot start a child");
-		free(job);
-		return;
-	}
-	job->id = request->id;
-	job->busy = true;
-	job->watched = WATCH_NONE;
-	job->next = jobs;
-	jobs = job;
-}
-
-void job_watch(void)
-{
-	struct job *job;
-
-	for (job = jobs; job; job = job->next)
-		job->watched = job->reply_fd < 0 ? WATCH_NONE : watch_add(job->reply_fd, POLLIN);
 }
 
 /* Keep it for the next job, or let it go when there are enough. */
@@ -216,6 +164,109 @@ static void job_receive(struct job *job)
 		text_free(&job->reply);
 		job_rest(job);
 	}
+}
+
+static size_t pipe_room(int fd)
+{
+	int room = fcntl(fd, F_SETPIPE_SZ, REQUEST_ROOM);
+
+	if (room < 0)
+		room = fcntl(fd, F_GETPIPE_SZ);
+	return room < 0 ? 0 : room;
+}
+
+static int job_fork(struct job *job, const struct verb *verb, char *line, size_t len)
+{
+	int requests[2], replies[2], fds[JOB_KLOG_FD + 1];
+	/* It has the memory of a line that is very long for as long as it lives. */
+	bool keep = len < REQUEST_ROOM;
+	int ret = 0;
+
+	if (pipe2(requests, O_CLOEXEC) < 0)
+		return -errno;
+	if (pipe2(replies, O_CLOEXEC) < 0) {
+		ret = -errno;
+		close(requests[0]);
+		close(requests[1]);
+		return ret;
+	}
+	fds[STDIN_FILENO] = requests[0];
+	fds[STDOUT_FILENO] = replies[1];
+	fds[STDERR_FILENO] = child_null_fd;
+	fds[JOB_KLOG_FD] = klog_share();
+	job->pid = child_fork(fds, ARRAY_SIZE(fds));
+	if (!job->pid) {
+		job_run(verb, line, len);
+		if (keep)
+			job_serve_orders();
+		_exit(0);
+	}
+	if (job->pid < 0)
+		ret = -errno;
+	close(requests[0]);
+	close(replies[1]);
+	if (!ret && keep) {
+		job->request_fd = requests[1];
+		job->room = pipe_room(requests[1]);
+	} else {
+		close(requests[1]);
+		job->request_fd = -1;
+	}
+	if (!ret)
+		job->reply_fd = replies[0];
+	else
+		close(replies[0]);
+	return ret;
+}
+
+static struct job *job_new(const struct verb *verb, long long id, char *line, size_t len)
+{
+	struct job *job = calloc(1, sizeof(*job));
+	int ret = job ? job_fork(job, verb, line, len) : -ENOMEM;
+
+	if (ret) {
+		output_error(id, -ret, "the agent cannot start a child");
+		free(job);
+		return NULL;
+	}
+	job->id = id;
+	job->busy = true;
+	job->watched = WATCH_NONE;
+	job->next = jobs;
+	jobs = job;
+	return job;
+}
+
+/* @line is the request as it came, of @len bytes and its newline. */
+void job_start(const struct verb *verb, long long id, char *line, size_t len)
+{
+	if (!job_hand_over(verb, id, line, len))
+		job_new(verb, id, line, len);
+}
+
+/*
+ * Have a child that waits, and that has done the job before, so that both of us
+ * have by now what a job needs of memory. What it replies is nobody's.
+ */
+void job_prepare(const struct verb *verb, const char *request)
+{
+	char line[AGENT_PREPARED_MOST];
+	struct job *job;
+
+	job = job_new(verb, 0, line, snprintf(line, sizeof(line), "0 %s", request));
+	while (job && job->busy && job->reply_fd >= 0)
+		job_receive(job);
+	if (job)
+		job->busy = false;
+	output_forget();
+}
+
+void job_watch(void)
+{
+	struct job *job;
+
+	for (job = jobs; job; job = job->next)
+		job->watched = job->reply_fd < 0 ? WATCH_NONE : watch_add(job->reply_fd, POLLIN);
 }
 
 static void job_finish(struct job *job)

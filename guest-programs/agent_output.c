@@ -30,6 +30,12 @@ void output_flush(void)
 		text_free(&output);
 }
 
+/* What has not been flushed is not said. */
+void output_forget(void)
+{
+	output.len = 0;
+}
+
 /* Where the next line is to be put, with its newline. */
 struct text *output_line(void)
 {

@@ -51,30 +51,54 @@ static const char *decode(struct argument *argument, char *field, size_t len)
 	return NULL;
 }
 
+/* Returns what is wrong, or NULL and where the verb begins. */
+static const char *read_id(const char *line, size_t len, long long *id, size_t *verb)
+{
+	size_t i;
+
+	*id = 0;
+	for (i = 0; i < len && line[i] >= '0' && line[i] <= '9'; i++) {
+		if (i == ID_DIGITS) {
+			*id = 0;
+			return "the number of the request is too long";
+		}
+		*id = *id * 10 + line[i] - '0';
+	}
+	if (!i || (i < len && line[i] != ' ')) {
+		*id = 0;
+		return "the line does not begin with a number and a blank";
+	}
+	*verb = i < len ? i + 1 : len;
+	return NULL;
+}
+
+bool request_peek(const char *line, size_t len, long long *id, const char **verb, size_t *verb_len)
+{
+	const char *blank;
+	size_t from;
+
+	if (read_id(line, len, id, &from))
+		return false;
+	*verb = line + from;
+	blank = memchr(*verb, ' ', len - from);
+	*verb_len = blank ? (size_t)(blank - *verb) : len - from;
+	return true;
+}
+
 /* @line has @len bytes, and one more (the newline) that may be written to. */
 const char *request_parse(struct request *request, char *line, size_t len)
 {
 	const char *wrong;
-	long long id = 0;
 	char *blank;
 	size_t i;
 
-	request->id = 0;
 	request->verb = "";
 	request->argc = 0;
-
-	for (i = 0; i < len && line[i] >= '0' && line[i] <= '9'; i++) {
-		if (i == ID_DIGITS)
-			return "the number of the request is too long";
-		id = id * 10 + line[i] - '0';
-	}
-	if (!i || (i < len && line[i] != ' '))
-		return "the line does not begin with a number and a blank";
-	request->id = id;
-	if (i == len)
-		return "no verb";
-	line += i + 1;
-	len -= i + 1;
+	wrong = read_id(line, len, &request->id, &i);
+	if (wrong)
+		return wrong;
+	line += i;
+	len -= i;
 
 	blank = memchr(line, ' ', len);
 	i = blank ? (size_t)(blank - line) : len;

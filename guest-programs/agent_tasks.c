@@ -161,20 +161,16 @@ static bool parse_except(struct walk *walk, char *list)
 }
 
 /* Returns 0 when all have come, 1 at the deadline, or a negative errno. */
-static int wait_for_all(struct walk *walk, long long until_us, long long interval_us)
+static int wait_for_all(struct walk *walk, long long start, long long until, long long interval_us)
 {
-	struct timespec pause;
-	long long left_us;
 	int ret;
 
 	for (;;) {
 		ret = has_straggler(walk);
-		left_us = until_us - now_us();
-		if (ret <= 0 || left_us <= 0)
+		if (ret <= 0 || now_us() >= until)
 			return ret;
 		/* The last look is at the deadline. */
-		pause = timespec_of_us(left_us < interval_us ? left_us : interval_us);
-		nanosleep(&pause, NULL);
+		pause_between_looks(start, until, interval_us);
 	}
 }
 
@@ -215,7 +211,7 @@ int job_poll_tasks(const struct request *request, struct text *reply)
 	if (ret)
 		return ret;
 	if (walk.proc.has_patch_state) {
-		ret = wait_for_all(&walk, start + timeout_ms * 1000, interval_ms * 1000);
+		ret = wait_for_all(&walk, start, start + timeout_ms * 1000, interval_ms * 1000);
 		json_add_number(reply, "waited_ms", (now_us() - start) / 1000);
 		if (ret > 0)
 			ret = list_stragglers(&walk);

@@ -25,16 +25,6 @@
 #define MMAP_THRESHOLD	(128 << 10)
 #define LAST_WAIT_MS	200
 
-struct verb {
-	const char *name;
-	unsigned int least;		/* arguments */
-	unsigned int most;
-	int binary;			/* the argument that may hold zero bytes, or -1 */
-	job_function job;		/* what a child does, or else */
-	void (*serve)(const struct request *request);
-	const char *usage;
-};
-
 static volatile sig_atomic_t asked_to_end;
 
 static bool tells_taken;
@@ -127,17 +117,22 @@ static const struct verb verbs[] = {
 	{ "signal", 2, 2, -1, NULL, serve_signal, "signal PID SIGNO" },
 };
 
-static const char *find_verb(const struct request *request, const struct verb **found)
+/* NULL when there is no such verb; the name is not terminated. */
+static const struct verb *find_verb(const char *name, size_t len)
 {
-	static char wrong[128];
 	const struct verb *verb, *end = verbs + ARRAY_SIZE(verbs);
-	unsigned int i;
 
 	for (verb = verbs; verb < end; verb++)
-		if (!strcmp(verb->name, request->verb))
-			break;
-	if (verb == end)
-		return "unknown verb";
+		if (strlen(verb->name) == len && !memcmp(verb->name, name, len))
+			return verb;
+	return NULL;
+}
+
+const char *verb_refuses(const struct verb *verb, const struct request *request)
+{
+	static char wrong[128];
+	unsigned int i;
+
 	if (request->argc < verb->least || request->argc > verb->most) {
 		snprintf(wrong, sizeof(wrong), "wrong number of arguments: %s", verb->usage);
 		return wrong;
@@ -145,28 +140,29 @@ static const char *find_verb(const struct request *request, const struct verb **
 	for (i = 0; i < request->argc; i++)
 		if ((int)i != verb->binary && strlen(request->args[i].text) != request->args[i].len)
 			return "a zero byte in an argument";
-	*found = verb;
 	return NULL;
 }
 
 static void serve_line(char *line, size_t len)
 {
-	static char copy[AGENT_SHORT_LINE + 1];
 	static struct request request;
 	const struct verb *verb = NULL;
-	bool is_short = len <= AGENT_SHORT_LINE;
-	const char *wrong;
+	const char *name, *wrong;
+	size_t name_len;
+	long long id;
 
-	/* Parsing takes the line apart. */
-	if (is_short)
-		memcpy(copy, line, len + 1);
+	if (request_peek(line, len, &id, &name, &name_len))
+		verb = find_verb(name, name_len);
+	/* The child reads the rest. */
+	if (verb && verb->job) {
+		job_start(verb, id, line, len);
+		return;
+	}
 	wrong = request_parse(&request, line, len);
 	if (!wrong)
-		wrong = find_verb(&request, &verb);
+		wrong = verb ? verb_refuses(verb, &request) : "unknown verb";
 	if (wrong)
 		output_error(request.id, EINVAL, wrong);
-	else if (verb->job)
-		job_start(&request, verb->job, is_short ? copy : NULL, len);
 	else
 		verb->serve(&request);
 }
@@ -344,6 +340,8 @@ int main(int argc, char *argv[])
 	mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD);
 	take_signals(&waiting);
 	learn_facts();
+	/* Reads the kernel log to its end, where the next reader goes on. */
+	job_prepare(find_verb("klog", strlen("klog")), "klog 999999999999999999");
 	output_ready();
 	while (serve_round(&waiting))
 		;

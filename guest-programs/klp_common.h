@@ -34,6 +34,28 @@ static inline struct timespec timespec_of_us(long long us)
 	return (struct timespec){ .tv_sec = us / 1000000, .tv_nsec = us % 1000000 * 1000 };
 }
 
+/*
+ * Sleep until the next look of a wait that began at @start: @least_us, or a
+ * quarter of what it has taken when that is longer, up to eight times as long.
+ * Not beyond @until.
+ */
+static inline void pause_between_looks(long long start, long long until, long long least_us)
+{
+	long long now = now_us(), us = (now - start) / 4;
+	struct timespec pause;
+
+	if (us > 8 * least_us)
+		us = 8 * least_us;
+	if (us < least_us)
+		us = least_us;
+	if (us > until - now)
+		us = until - now;
+	if (us <= 0)
+		return;
+	pause = timespec_of_us(us);
+	nanosleep(&pause, NULL);
+}
+
 /* Whether @text is a decimal number from 0 to @most, and which. */
 static inline bool parse_number(const char *text, long long most, long long *value)
 {

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -109,6 +110,38 @@ def test_a_child_serves_one_request_after_another(agent: Agent, file: Path) -> N
     assert len(children) == 1
 
 
+@pytest.mark.parametrize("size", [0, 20_000, 500_000])
+def test_a_child_is_there_before_the_first_request(agent: Agent, file: Path, size: int) -> None:
+    """And takes what a module's size is: an agent that is saved needs no fork in a clone."""
+    (child,) = agent.children()
+    assert agent.ask("write", file, "x" * size)["written"] == size
+    assert file.read_text() == "x" * size
+    assert agent.ask("read", f"/proc/{child}/comm")["errno"] == 0
+    assert agent.children() == [child]
+
+
+def test_a_very_long_line_is_not_kept_in_memory(agent: Agent, file: Path) -> None:
+    """It goes to a child of its own, which ends with it."""
+    before = agent.children()
+    assert agent.ask("write", file, "x" * (1 << 20))["written"] == 1 << 20
+    assert wait_until(lambda: agent.children() == before, soon())
+
+
+def test_looks_grow_rarer_while_nothing_happens(agent: Agent, file: Path) -> None:
+    """Counted in system calls of the child; a busy machine only makes them fewer."""
+    (child,) = agent.children()
+
+    def calls() -> int:
+        (count,) = re.findall(r"syscr: (\d+)", Path(f"/proc/{child}/io").read_text())
+        return int(count)
+
+    before = calls()
+    poll = agent.ask("poll-file", file, "equals", "1", 1500, 2)
+    assert (poll["errno"], agent.children()) == (errno.ETIMEDOUT, [child])
+    # At one look every 2 ms, 1500 reads and more; at one every 16 ms, once it is that rare, 100.
+    assert 4 < calls() - before < 400
+
+
 def test_nothing_piles_up(agent: Agent, fifo: Path, file: Path) -> None:
     """No zombie, no descriptor and no more than two idle children stay."""
 
@@ -159,10 +192,11 @@ def test_the_end_comes_after_both_streams(agent: Agent, fifo: Path) -> None:
 
 
 def test_a_program_that_cannot_be_started(agent: Agent, tmp_path: Path) -> None:
+    before = agent.children()
     assert agent.ask("spawn", "/none")["errno"] == errno.ENOENT
     assert agent.ask("spawn", tmp_path)["errno"] == errno.EACCES
     assert agent.ask("hello")["errno"] == 0
-    assert wait_until(lambda: not agent.children(), soon())
+    assert wait_until(lambda: agent.children() == before, soon())
     agent.send("hello")
     assert "id" in agent.message()  # no event about either
 
