@@ -20,6 +20,7 @@ from harness.cli.modules import ModuleFinder
 from harness.cli.options import AccelAsked
 from harness.cli.prepare import KernelAsked, describe_accel, prepare_accel, prepare_kernel
 from harness.host.capacity import default_guests, measure_host
+from harness.pytest_plugin.early import EarlyTemplate
 from harness.resources import Resource, cache_root, resource_dir, results_root
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ def run_suite(invocation: Invocation, asked: SuiteAsked, arguments: Sequence[str
     terminal = invocation.terminal
     choice = prepare_accel(invocation, asked.accel)
     number = asked.guests or default_guests(measure_host(), choice.accel)
+    kernels = []
     for spec in asked.kernels:
         made = prepare_kernel(
             invocation,
@@ -74,12 +76,16 @@ def run_suite(invocation: Invocation, asked: SuiteAsked, arguments: Sequence[str
         )
         # Built here, with progress, so that every worker finds them in the cache.
         built = ModuleFinder(terminal, made).samples
+        kernels.append(made)
         terminal.print(f"kernel       {made.describe()}, {len(built)} sample modules")
     terminal.print(f"accelerator  {describe_accel(choice)}", f"guests       {number} at a time")
     folder = resource_dir(Resource.BEHAVIOUR_TESTS)
     _keep_bytecode()
     collector = Collector()
-    status = pytest.main([*_options(asked, number, folder), *arguments], plugins=[collector])
+    status = pytest.main(
+        [*_options(asked, number, folder), *arguments],
+        plugins=[collector, EarlyTemplate(kernels[0])],
+    )
     results = collector.results()
     _record(invocation, results, folder)
     if collector.interrupt is not None:

@@ -113,16 +113,8 @@ class Session:
         cold boot may take. One with a ``recording`` has one CPU, and boots from power-on.
         Raises BootFailed, QemuFailed, LostConnection and the fates of a guest.
         """
-        keys, initrd = self._prepare_for(kernel)
-        shape = GuestShape(
-            image=kernel.image,
-            initrd=initrd,
-            accel=self.settings.accel,
-            cpus=1 if recording is not None else cpus or self.settings.cpus,
-            memory_mib=self.settings.memory_mib,
-            kernel_args=(*self._more_args(kernel, recording), *kernel_args),
-            recording=recording,
-        )
+        keys, _ = self._prepare_for(kernel)
+        shape = self._shape(kernel, cpus, kernel_args, recording)
         scale = self._scale(kernel)
         deadline = Deadline.after(_START_S * scale)
         if recording is not None or (fresh or self.settings.fresh) is Fresh.BOOT:
@@ -165,6 +157,31 @@ class Session:
                 (folder / "owner.json").write_text(json.dumps({"ram_path": saved.ram_path}))
         self._templates[key] = saved
         return saved
+
+    def prepare(self, kernel: Bootable) -> None:
+        """Have the template for guests of the settings' own shape, which other processes find.
+
+        Raises what the start of a guest raises.
+        """
+        self.template(kernel, self._shape(kernel, None, (), None))
+
+    def _shape(
+        self,
+        kernel: Bootable,
+        cpus: int | None,
+        kernel_args: tuple[str, ...],
+        recording: Recording | None,
+    ) -> GuestShape:
+        _, initrd = self._prepare_for(kernel)
+        return GuestShape(
+            image=kernel.image,
+            initrd=initrd,
+            accel=self.settings.accel,
+            cpus=1 if recording is not None else cpus or self.settings.cpus,
+            memory_mib=self.settings.memory_mib,
+            kernel_args=(*self._more_args(kernel, recording), *kernel_args),
+            recording=recording,
+        )
 
     def _clone(self, saved: Template, scale: float) -> Clone:
         folder = self.folder / "guests" / f"clone-{os.getpid()}-{secrets.token_hex(4)}"

@@ -33,6 +33,7 @@ def test_five_replacing_patches(livepatch: Livepatch, view: Guestview) -> None:
         previous = patch
 
 
+@pytest.mark.slow
 @pytest.mark.behaviour("RP-10")
 def test_many_replaced_at_once(livepatch: Livepatch, view: Guestview) -> None:
     """One replacing patch takes the place of all: they leave sysfs and become removable."""

@@ -26,8 +26,8 @@ WARM_UP = 2
 # Two patches that have no function in common: each replaces the other's by nops.
 NAMES = ("klp_test_cmdline_a", "klp_test_target_fg")
 # Often enough for each replacement to meet many, and no more: to wake up is what costs, emulated.
-FORK_US = "20000"
-CALL_US = "50000"
+FORK_US = "50000"
+CALL_US = "200000"
 CALLED = ("/proc/cmdline", "/sys/kernel/klp_target/pair")
 COUNT = "echo 3 >/proc/sys/vm/drop_caches && cat /proc/slabinfo"
 

@@ -21,6 +21,7 @@ ALWAYS = {"enabled": 0o644, "transition": 0o444, "force": 0o200}
 NEWER = {"replace": 0o444, "stack_order": 0o444}
 
 
+@pytest.mark.slow
 @pytest.mark.behaviour("SY-01")
 def test_modes_and_values(livepatch: Livepatch, view: Guestview) -> None:
     """Every attribute that this kernel has has its documented mode and value.

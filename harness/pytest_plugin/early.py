@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Boots the template of a run while its workers start, who would wait for it one and all."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from harness.errors import KlpError
+from harness.guest.session import Fresh, Session
+from harness.host.cache import Store
+from harness.log import LOGGER
+from harness.pytest_plugin.options import guest_settings, plan
+from harness.resources import cache_root
+
+if TYPE_CHECKING:
+    from harness.kernel.kernel import Kernel
+
+
+class EarlyTemplate:
+    """A plugin for the controller of a run with workers, on a kernel that is built.
+
+    It is nobody's verdict: where it fails, the first worker that needs a guest boots it again, and
+    its test tells why it could not.
+    """
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self._thread: threading.Thread | None = None
+        self._open = contextlib.ExitStack()
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """Begin when the first worker does."""
+        settings = guest_settings(node.config)
+        if self._thread is None and settings.fresh is Fresh.SNAPSHOT:
+            session = Session(plan(node.config).path, settings, Store(cache_root()))
+            self._thread = threading.Thread(
+                target=self._boot, args=(session,), name="template", daemon=True
+            )
+            self._thread.start()
+
+    def pytest_unconfigure(self) -> None:
+        """Let the template go; one that still boots, in a run cut short, dies with this process."""
+        if self._thread is not None and not self._thread.is_alive():
+            self._open.close()
+
+    def _boot(self, session: Session) -> None:
+        try:
+            with contextlib.ExitStack() as stack:
+                stack.enter_context(session)
+                session.prepare(self._kernel)
+                self._open = stack.pop_all()
+        except (KlpError, OSError) as error:
+            LOGGER.info("the template could not be booted early: %s", error)

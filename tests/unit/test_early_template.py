@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The template that boots while the workers start."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Self
+
+import pytest
+
+from harness.errors import BootFailed
+from harness.guest.session import Fresh, GuestSettings
+from harness.host.accel import Accel
+from harness.pytest_plugin import early
+from harness.pytest_plugin.early import EarlyTemplate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+KERNEL: Any = object()
+SETTINGS = GuestSettings(accel=Accel.TCG, time_scale=2.0)
+
+
+class FakeSession:
+    """A session whose template is there once ``prepare`` was called."""
+
+    def __init__(self, prepare: Callable[[], None]) -> None:
+        self.prepared: list[object] = []
+        self.is_open = False
+        self._prepare = prepare
+
+    def __enter__(self) -> Self:
+        self.is_open = True
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.is_open = False
+
+    def prepare(self, kernel: object) -> None:
+        self.prepared.append(kernel)
+        self._prepare()
+
+
+def started(
+    monkeypatch: pytest.MonkeyPatch,
+    session: FakeSession,
+    settings: GuestSettings = SETTINGS,
+    *,
+    workers: int = 2,
+) -> EarlyTemplate:
+    """The plugin after the start of so many workers."""
+    monkeypatch.setattr(early, "guest_settings", lambda config: settings)
+    monkeypatch.setattr(early, "plan", lambda config: SimpleNamespace(path=Path("/none")))
+    monkeypatch.setattr(early, "Session", lambda *arguments: session)
+    plugin = EarlyTemplate(KERNEL)
+    for _ in range(workers):
+        plugin.pytest_configure_node(SimpleNamespace(config=None))
+    return plugin
+
+
+def wait_for_thread() -> None:
+    for thread in threading.enumerate():
+        if thread.name == "template":
+            thread.join(30)
+
+
+def test_it_lives_from_the_first_worker_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = FakeSession(lambda: None)
+    plugin = started(monkeypatch, session)
+    wait_for_thread()
+    assert session.prepared == [KERNEL]
+    assert session.is_open  # the RAM is its owner's
+    plugin.pytest_unconfigure()
+    assert not session.is_open
+
+
+def test_a_failure_is_left_to_the_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise BootFailed("it does not come up")
+
+    session = FakeSession(fail)
+    plugin = started(monkeypatch, session)
+    wait_for_thread()
+    assert not session.is_open
+    plugin.pytest_unconfigure()
+
+
+def test_the_end_does_not_wait_for_a_boot(monkeypatch: pytest.MonkeyPatch) -> None:
+    release = threading.Event()
+
+    def boot() -> None:
+        release.wait(30)
+
+    session = FakeSession(boot)
+    plugin = started(monkeypatch, session)
+    plugin.pytest_unconfigure()
+    assert session.is_open
+    release.set()
+    wait_for_thread()
+
+
+@pytest.mark.parametrize(
+    ("settings", "workers"),
+    [(dataclasses.replace(SETTINGS, fresh=Fresh.BOOT), 2), (SETTINGS, 0)],
+    ids=["each-boots", "no-workers"],
+)
+def test_nothing_is_booted_that_nobody_shares(
+    monkeypatch: pytest.MonkeyPatch, settings: GuestSettings, workers: int
+) -> None:
+    session = FakeSession(lambda: None)
+    plugin = started(monkeypatch, session, settings, workers=workers)
+    plugin.pytest_unconfigure()
+    wait_for_thread()
+    assert not session.prepared
