@@ -250,10 +250,10 @@ class Session:
 
         Stall detectors are scaled as deadlines are: they count seconds of a clock that goes on
         while the guest gets no CPU, and a busy host is not the kernel's fault. A recording has
-        none of this, since another host may replay it.
+        nothing of the host's, since another one may replay it.
         """
         if recording is not None:
-            return ()
+            return kernel.boot_args
         scale = self._scale(kernel)
         stall_s = min(_MOST_RCU_STALL_S, round(_RCU_STALL_S * scale))
         watchdog_s = min(_MOST_WATCHDOG_S, round(_WATCHDOG_S * scale))

@@ -109,7 +109,8 @@ def record(
         kernel=kernel.describe(),
         digest=kernel.digest,
         qemu=qemu_version(),
-        argv=argv_of(shape.memory_mib),
+        argv=argv_of(shape.memory_mib, shape.kernel_args),
+        kernel_args=shape.kernel_args,
         memory_mib=shape.memory_mib,
         seconds=time.monotonic() - start_s,
         shown=isinstance(failed, RaceShown),
@@ -132,7 +133,7 @@ def require_same_qemu(file: Path, note: RecordingNote) -> None:
     here = qemu_version()
     if here != note.qemu:
         raise UsageError(f"{file} was recorded by {note.qemu}, and here is {here}")
-    if note.argv != argv_of(note.memory_mib):
+    if note.argv != argv_of(note.memory_mib, note.kernel_args):
         raise UsageError(f"{file} was recorded by a klp-harness that starts QEMU in another way")
 
 
@@ -158,11 +159,10 @@ def replay(
         console=console,
         gdb=socket if tell_gdb is not None else None,
     )
+    shape = _shape(folder, note.memory_mib, note.kernel_args, recording)
     with ExitStack() as stack:
         log = stack.enter_context(said.open("wb"))
-        process = stack.enter_context(
-            spawn(replay_argv(_shape(folder, note.memory_mib, recording)), stdout=log, stderr=log)
-        )
+        process = stack.enter_context(spawn(replay_argv(shape), stdout=log, stderr=log))
 
         def ended() -> bool:
             return process.poll() is not None
@@ -204,13 +204,13 @@ def difference(recorded: bytes, replayed: bytes) -> str | None:
     )
 
 
-def argv_of(memory_mib: int) -> tuple[str, ...]:
+def argv_of(memory_mib: int, kernel_args: tuple[str, ...]) -> tuple[str, ...]:
     """Return QEMU's command line for a replay, without the places of files."""
     nowhere = Path("FOLDER")
     recording = Recording(
         mode=RecordMode.REPLAY, inputs=nowhere / INPUTS, console=nowhere / CONSOLE
     )
-    return tuple(replay_argv(_shape(nowhere, memory_mib, recording)))
+    return tuple(replay_argv(_shape(nowhere, memory_mib, kernel_args, recording)))
 
 
 def _trial(
@@ -231,12 +231,15 @@ def _places(modules: Mapping[str, Path]) -> dict[Path, str]:
     return {path: f"{_FOLDER}/{path.name}" for path in modules.values()}
 
 
-def _shape(folder: Path, memory_mib: int, recording: Recording) -> GuestShape:
+def _shape(
+    folder: Path, memory_mib: int, kernel_args: tuple[str, ...], recording: Recording
+) -> GuestShape:
     return GuestShape(
         image=folder / IMAGE,
         initrd=folder / INITRD,
         accel=Accel.TCG,
         cpus=1,
         memory_mib=memory_mib,
+        kernel_args=kernel_args,
         recording=recording,
     )

@@ -43,8 +43,9 @@ class RecordingNote(BaseModel):
     """What a recording is of. ``files`` are the archive's other members with their SHA-256 digests.
 
     ``kernel`` describes it, ``digest`` names it. ``qemu`` is the first line of QEMU's --version,
-    ``argv`` the command line of a replay without the places of files. ``message`` is what the trial
-    showed (``shown``), or how else the kernel failed, with ``details``; None: nothing.
+    ``argv`` the command line of a replay without the places of files, ``kernel_args`` what this
+    kernel cannot boot without. ``message`` is what the trial showed (``shown``), or how else the
+    kernel failed, with ``details``; None: nothing.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -56,6 +57,7 @@ class RecordingNote(BaseModel):
     digest: str
     qemu: str
     argv: tuple[str, ...]
+    kernel_args: tuple[str, ...] = ()
     memory_mib: int
     seconds: float
     shown: bool

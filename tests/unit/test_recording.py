@@ -72,7 +72,7 @@ def note_of(files: dict[str, Path], **changed: object) -> RecordingNote:
         "kernel": "6.1.192 (linux-source-6.1 6.1.192-2)",
         "digest": "2b0e57ac",
         "qemu": QEMU,
-        "argv": argv_of(256),
+        "argv": argv_of(256, ()),
         "memory_mib": 256,
         "seconds": 12.0,
         "shown": True,
@@ -249,10 +249,17 @@ def test_another_qemu_is_refused(file: Path) -> None:
     assert f"was recorded by QEMU emulator version 9.0.0, and here is {QEMU}" in said
 
 
-def test_another_way_of_starting_qemu_is_refused(file: Path) -> None:
-    code, said = run_replay(with_note(file, memory_mib=512))
+@pytest.mark.parametrize("changes", [{"memory_mib": 512}, {"kernel_args": ["pci=noacpi"]}])
+def test_another_way_of_starting_qemu_is_refused(file: Path, changes: dict[str, object]) -> None:
+    code, said = run_replay(with_note(file, **changes))
     assert code == ExitCode.USAGE
     assert "starts QEMU in another way" in said
+
+
+def test_a_kernel_is_given_the_words_it_was_recorded_with(file: Path) -> None:
+    words = ("pci=noacpi",)
+    assert run_replay(with_note(file, kernel_args=words, argv=argv_of(256, words)))[0] == 0
+    assert words[0] in " ".join(argv_of(256, words)).split()
 
 
 @pytest.mark.parametrize("member", ["bzImage", "vmlinux"])
