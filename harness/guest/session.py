@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Self
 from filelock import FileLock
 
 from harness.deadline import Deadline
+from harness.errors import KernelVerdict
+from harness.guest.failures import BootFailures
 from harness.guest.initramfs import BOOT_DIR, build_base, build_initrd, extend_initrd
 from harness.guest.keys import RunKeys, load_keys, make_keys
 from harness.guest.qemu import GuestShape
@@ -133,7 +135,10 @@ class Session:
             yield machine
 
     def template(self, kernel: Bootable, shape: GuestShape) -> Template:
-        """Return the template for that shape, booting it when no process of the run has."""
+        """Return the template for that shape, booting it when no process of the run has.
+
+        Raises BootFailed at once when the run's processes have tried in vain: see BootFailures.
+        """
         key = _template_key(kernel, shape)
         known = self._templates.get(key)
         if known is not None:
@@ -144,18 +149,25 @@ class Session:
         with FileLock(folder / "lock"):
             saved = self._adopt(folder, shape)
             if saved is None:
-                scale = self._scale(kernel)
-                saved = self._stack.enter_context(
-                    template(
-                        shape,
-                        keys,
-                        folder,
-                        time_scale=scale,
-                        deadline=Deadline.after(_START_S * scale),
-                    )
-                )
-                (folder / "owner.json").write_text(json.dumps({"ram_path": saved.ram_path}))
+                saved = self._boot_template(kernel, shape, keys, folder)
         self._templates[key] = saved
+        return saved
+
+    def _boot_template(
+        self, kernel: Bootable, shape: GuestShape, keys: RunKeys, folder: Path
+    ) -> Template:
+        failures = BootFailures(folder)
+        failures.check()
+        scale = self._scale(kernel)
+        deadline = Deadline.after(_START_S * scale)
+        try:
+            saved = self._stack.enter_context(
+                template(shape, keys, folder, time_scale=scale, deadline=deadline)
+            )
+        except KernelVerdict as error:
+            failures.add(error)
+            raise
+        (folder / "owner.json").write_text(json.dumps({"ram_path": saved.ram_path}))
         return saved
 
     def prepare(self, kernel: Bootable) -> None:

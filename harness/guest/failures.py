@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What the processes of a run know of a kernel that does not boot: not every test waits for it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.errors import BootFailed
+
+if TYPE_CHECKING:
+    from harness.errors import KernelVerdict
+
+_NAME = "failures.json"
+# The first failure may be bad luck; that of a kernel which never boots costs a deadline each time.
+MOST_BOOTS = 2
+
+
+class BootFailures:
+    """The boots of one template that ended in a verdict on the kernel. Callers hold its lock."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / _NAME
+
+    def check(self) -> None:
+        """Raise BootFailed when so many have failed that another one would tell nothing new."""
+        known = self._read()
+        if len(known) >= MOST_BOOTS:
+            raise BootFailed(
+                f"this kernel failed to boot {len(known)} times in this run, and was not booted "
+                f"again: {known[0]['message']}",
+                artefacts=Path(known[0]["artefacts"]) if known[0]["artefacts"] else None,
+            )
+
+    def add(self, error: KernelVerdict) -> None:
+        """Note one more."""
+        artefacts = str(error.artefacts) if error.artefacts is not None else ""
+        known = [*self._read(), {"message": error.message, "artefacts": artefacts}]
+        self._path.write_text(json.dumps(known))
+
+    def _read(self) -> list[dict[str, str]]:
+        if not self._path.exists():
+            return []
+        known: list[dict[str, str]] = json.loads(self._path.read_text())
+        return known
