@@ -27,9 +27,11 @@ def sample(mutants: Sequence[Mutant], count: int, seed: int) -> tuple[Mutant, ..
     return tuple(order[(start + i) % len(order)] for i in range(min(count, len(order))))
 
 
-def seed_from(environment: Mapping[str, str]) -> int:
-    """Return the seed that the environment gives, or 0; UsageError for what is no number."""
-    text = environment.get(SEED_VARIABLE, "0")
+def seed_from(environment: Mapping[str, str]) -> int | None:
+    """Return the seed that the environment gives, if any; UsageError for what is no number."""
+    text = environment.get(SEED_VARIABLE)
+    if text is None:
+        return None
     if not (text.isascii() and text.isdigit()):
         raise UsageError(f"{SEED_VARIABLE} is {text!r}, and has to be a number from 0 on")
     return int(text)

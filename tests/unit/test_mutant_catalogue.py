@@ -178,8 +178,9 @@ def test_seeds_that_follow_each_other_take_all(count: int, tmp_path: Path) -> No
 
 
 def test_the_seed_of_the_environment() -> None:
-    """The same mutant each time where there is none; what is no number is not taken for one."""
-    assert seed_from({}) == 0
+    """There may be none; what is no number is not taken for one."""
+    assert seed_from({}) is None
+    assert seed_from({SEED_VARIABLE: "0"}) == 0
     assert seed_from({SEED_VARIABLE: "123"}) == 123
     for wrong in ("", "-1", "x", "1.5"):
         with pytest.raises(UsageError, match=SEED_VARIABLE):
