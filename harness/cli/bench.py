@@ -27,23 +27,36 @@ from harness.cli.prepare import (
     prepare_modules,
     run_session,
 )
-from harness.errors import ExitCode, KlpError
+from harness.errors import ExitCode, KlpError, UsageError
 from harness.guest.session import Fresh
 from harness.host.cache import Store
 from harness.report.results import BenchResult, BenchSide, CheckOutcome
 from harness.resources import cache_root
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from harness.bench.figures import Figure
     from harness.kernel.progress import Progress
 
+    _Measurement = Callable[[Progress], list[Figure]]
+
 _CPUS = 2
+_QUICK = ("guest-start", "guest-overlap")
+_USUAL = (*_QUICK, "upstream-cases", "cold-build", "suite")
+_PEERS = "virtme-ng"
 
 
 @guarded
 def bench(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[FIGURE]...",
+            help=f"Measure these alone: {', '.join((*_USUAL, _PEERS))}.",
+            show_default="",
+        ),
+    ] = None,
     kernel: KernelSpec = DEFAULT_KERNEL,
     accel: AccelOption = AccelAsked.AUTO,
     quick: Annotated[
@@ -68,14 +81,17 @@ def bench(
     """
     with Invocation("bench", json_file=json_file) as invocation:
         terminal = invocation.terminal
+        chosen = _chosen(names or (), quick=quick, peers=peers)
         choice = prepare_accel(invocation, accel)
         made = prepare_kernel(invocation, KernelAsked(spec=kernel))
         modules = prepare_modules(terminal, made)
         terminal.print(f"kernel       {made.describe()}")
         terminal.print(f"accelerator  {describe_accel(choice)}")
 
-        def measure(name: str, measurement: Callable[[Progress], list[Figure]]) -> None:
+        def measure(figure: str, name: str, measurement: _Measurement) -> None:
             """Tell each figure as it comes. One that fails does not keep the others from coming."""
+            if figure not in chosen:
+                return
             try:
                 with terminal.progress() as progress:
                     progress.stage(name)
@@ -85,9 +101,9 @@ def bench(
                 if invocation.exit_code is ExitCode.HELD:
                     invocation.exit_code = error.exit_code
                 return
-            for figure in figures:
-                terminal.print(figure.describe())
-                invocation.results.append(_result(figure))
+            for found in figures:
+                terminal.print(found.describe())
+                invocation.results.append(_result(found))
 
         with run_session(choice, cpus=_CPUS, fresh=Fresh.SNAPSHOT, name="bench") as session:
             place = Bench(
@@ -97,33 +113,50 @@ def bench(
                 folder=session.folder,
                 cache=cache_root(),
             )
-            measure("starting guests", lambda _: start_of_a_guest(place, runs=runs))
-            measure("cycles on fresh guests", lambda _: overlap_of_guests(place, cycles=cycles))
-            if not quick:
-                measure(
-                    "the kernel's selftests",
-                    lambda progress: upstream_cases(
-                        place, kernel, choice.accel.value, progress=progress
-                    ),
-                )
-            if peers:
-                measure(
-                    "virtme-ng",
-                    lambda progress: virtme_ng(
-                        place, kernel, Store(cache_root()), runs=runs, progress=progress
-                    ),
-                )
+            measure("guest-start", "starting guests", lambda _: start_of_a_guest(place, runs=runs))
+            measure(
+                "guest-overlap",
+                "cycles on fresh guests",
+                lambda _: overlap_of_guests(place, cycles=cycles),
+            )
+            measure(
+                "upstream-cases",
+                "the kernel's selftests",
+                lambda progress: upstream_cases(
+                    place, kernel, choice.accel.value, progress=progress
+                ),
+            )
+            measure(
+                _PEERS,
+                "virtme-ng",
+                lambda progress: virtme_ng(
+                    place, kernel, Store(cache_root()), runs=runs, progress=progress
+                ),
+            )
+        measure(
+            "cold-build",
+            "a cold build",
+            lambda progress: cold_build(kernel, cache_root(), progress=progress),
+        )
+        measure(
+            "suite",
+            "all tests",
+            lambda progress: whole_suite(kernel, choice.accel.value, progress=progress),
+        )
         if quick:
-            terminal.print("left out by --quick: the kernel's selftests, the cold build, all tests")
-        else:
-            measure(
-                "a cold build", lambda progress: cold_build(kernel, cache_root(), progress=progress)
-            )
-            measure(
-                "all tests",
-                lambda progress: whole_suite(kernel, choice.accel.value, progress=progress),
-            )
+            left_out = (name for name in _USUAL if name not in chosen)
+            terminal.print(f"left out by --quick: {', '.join(left_out)}")
     return invocation.exit_code
+
+
+def _chosen(names: Sequence[str], *, quick: bool, peers: bool) -> frozenset[str]:
+    known = (*_USUAL, _PEERS)
+    for name in names:
+        if name not in known:
+            raise UsageError(f"nothing is measured as {name}", hint=f"there is {', '.join(known)}")
+    if names and quick:
+        raise UsageError("--quick chooses what is measured, and so does a figure's name")
+    return frozenset(names or (_QUICK if quick else _USUAL)) | ({_PEERS} if peers else frozenset())
 
 
 def _result(figure: Figure) -> BenchResult:

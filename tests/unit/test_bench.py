@@ -207,7 +207,22 @@ def test_a_missed_budget_ends_with_1(measured: dict[str, Any], words: tuple[str,
 def test_quick_says_what_it_leaves_out(measured: dict[str, Any]) -> None:
     _, said = bench("--quick")
     assert measured["asked"] == ["start", "overlap"]
-    assert "left out by --quick: the kernel's selftests, the cold build, all tests" in said
+    assert "left out by --quick: upstream-cases, cold-build, suite" in said
+
+
+def test_figures_are_measured_by_name(measured: dict[str, Any]) -> None:
+    assert bench("suite", "guest-start")[0] == 0
+    assert measured["asked"] == ["start", "suite"]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [(("speed",), "nothing is measured as speed"), (("suite", "--quick"), "so does a figure's")],
+)
+def test_a_choice_that_is_none(measured: dict[str, Any], words: tuple[str, ...], told: str) -> None:
+    code, said = bench(*words)
+    assert (code, "asked" in measured) == (2, False)
+    assert told in said
 
 
 @pytest.mark.parametrize(
