@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from harness.errors import HarnessError
 from harness.guest.session import Fresh, Session
 from harness.host.cache import Store
 from harness.host.process import run
+from harness.resources import Resource, resource_dir
 from harness.selftests.image import guest_files
 from harness.selftests.output import Verdict
 from harness.selftests.run import run_script
@@ -28,31 +30,69 @@ if TYPE_CHECKING:
     from harness.selftests.tree import Suite
 
 UPSTREAM_RATIO = 1 / 4
-RULES: Mapping[str, tuple[str, ...]] = {
-    "test-livepatch.sh/basic function patching": ("TR-16",),
-    "test-livepatch.sh/multiple livepatches": ("ST-01",),
-    "test-livepatch.sh/atomic replace livepatch": ("RP-10",),
-    "test-callbacks.sh/target module before livepatch": ("CB-01",),
-    "test-callbacks.sh/module_coming notifier": ("CB-02",),
-    "test-callbacks.sh/module_going notifier": ("CB-03",),
-    "test-callbacks.sh/module_coming and module_going notifiers": ("MO-02",),
-    "test-callbacks.sh/target module not present": ("CB-04",),
-    "test-callbacks.sh/pre-patch callback -ENODEV": ("CB-05",),
-    "test-callbacks.sh/module_coming + pre-patch callback -ENODEV": ("CB-06",),
-    "test-callbacks.sh/multiple target modules": ("CB-11",),
-    "test-callbacks.sh/busy target module": ("CB-09",),
-    "test-callbacks.sh/multiple livepatches": ("CB-11",),
-    "test-callbacks.sh/atomic replace": ("RP-06",),
-    "test-shadow-vars.sh/basic shadow variable API": ("SV-01",),
-    "test-state.sh/system state modification": ("KS-01",),
-    "test-state.sh/taking over system state modification": ("KS-01",),
-    "test-state.sh/compatible cumulative livepatches": ("KS-01",),
-    "test-state.sh/incompatible cumulative livepatches": ("KS-02",),
-    "test-ftrace.sh/livepatch interaction with ftrace_enabled sysctl": ("FT-01",),
-    "test-sysfs.sh/sysfs test": ("SY-01",),
-    "test-sysfs.sh/sysfs test object/patched": ("SY-02",),
+_ORDER = "callbacks/test_order.py"
+_STATE = "shadow/test_system_state.py"
+EQUIVALENTS: Mapping[str, tuple[str, ...]] = {
+    "test-livepatch.sh/basic function patching": (
+        "stacking/test_stack.py::test_newest_body_runs[top-first]",
+    ),
+    "test-livepatch.sh/multiple livepatches": (
+        "stacking/test_stack.py::test_newest_body_runs[top-first]",
+    ),
+    "test-livepatch.sh/atomic replace livepatch": (
+        "replace/test_atomic_replace.py::test_replaced_patch_vanishes",
+    ),
+    "test-callbacks.sh/target module before livepatch": (
+        f"{_ORDER}::test_order_for_vmlinux_and_a_loaded_target",
+    ),
+    "test-callbacks.sh/module_coming notifier": (f"{_ORDER}::test_target_loaded_after_the_patch",),
+    "test-callbacks.sh/module_going notifier": (
+        f"{_ORDER}::test_target_unloaded_before_the_patch",
+    ),
+    "test-callbacks.sh/module_coming and module_going notifiers": (
+        "targets/test_coming.py::test_reloaded_target_is_patched_again",
+    ),
+    "test-callbacks.sh/target module not present": (f"{_ORDER}::test_target_never_loaded",),
+    "test-callbacks.sh/pre-patch callback -ENODEV": (
+        "callbacks/test_refusal.py::test_refusal_on_load",
+    ),
+    "test-callbacks.sh/module_coming + pre-patch callback -ENODEV": (
+        "callbacks/test_refusal.py::test_refusal_of_a_coming_target",
+    ),
+    "test-callbacks.sh/multiple target modules": (
+        f"{_ORDER}::test_order_for_vmlinux_and_a_loaded_target",
+        f"{_ORDER}::test_target_loaded_after_the_patch",
+    ),
+    "test-callbacks.sh/busy target module": (
+        "callbacks/test_busy.py::test_busy_target_and_reverse",
+        "callbacks/test_coming_in_transition.py::test_target_that_comes_during_a_transition",
+    ),
+    "test-callbacks.sh/multiple livepatches": ("callbacks/test_blocked.py::test_two_patches",),
+    "test-callbacks.sh/atomic replace": (
+        "replace/test_atomic_replace.py::test_unpatch_callbacks_of_the_replaced",
+    ),
+    "test-shadow-vars.sh/basic shadow variable API": (
+        "shadow/test_shadow_variables.py::test_every_operation",
+    ),
+    "test-state.sh/system state modification": (f"{_STATE}::test_state_goes_from_patch_to_patch",),
+    "test-state.sh/taking over system state modification": (
+        f"{_STATE}::test_state_goes_from_patch_to_patch",
+    ),
+    "test-state.sh/compatible cumulative livepatches": (
+        f"{_STATE}::test_state_goes_from_patch_to_patch",
+    ),
+    "test-state.sh/incompatible cumulative livepatches": (
+        f"{_STATE}::test_older_version_is_refused",
+    ),
+    "test-ftrace.sh/livepatch interaction with ftrace_enabled sysctl": (
+        "ftrace/test_ftrace.py::test_ftrace_switched_off",
+    ),
+    "test-sysfs.sh/sysfs test": ("sysfs/test_attributes.py::test_modes_and_values",),
+    "test-sysfs.sh/sysfs test object/patched": (
+        "sysfs/test_attributes.py::test_patched_follows_the_target",
+    ),
 }
-"""Each case of the suite of 6.1, and the rules whose tests prove what it proves."""
+"""Each case of the suite of 6.1, and the tests here that prove what it proves."""
 
 _FILES_S = 600.0
 _TESTS_S = 600.0
@@ -65,7 +105,7 @@ def upstream_cases(bench: Bench, spec: str, accel: str, *, progress: Progress) -
     nothing is known here: the figure would not say what it seems to.
     """
     suite = find_suite(source_tree(bench.kernel))
-    unknown = sorted(set(_cases(suite)) - set(RULES))
+    unknown = sorted(set(_cases(suite)) - set(EQUIVALENTS))
     if unknown:
         raise HarnessError(
             f"this kernel's selftests have cases without an equivalent here: {', '.join(unknown)}",
@@ -73,12 +113,12 @@ def upstream_cases(bench: Bench, spec: str, accel: str, *, progress: Progress) -
         )
     progress.stage("the kernel's selftests in one guest")
     scripts_s = _scripts(bench, suite)
-    progress.stage("the tests of the same rules")
-    tests_s = _tests(spec, accel, sorted({rule for rules in RULES.values() for rule in rules}))
+    progress.stage("the tests that prove the same")
+    tests_s = _tests(spec, accel, dict.fromkeys(chain.from_iterable(EQUIVALENTS.values())))
     return [
         ratio(
             "upstream-cases",
-            f"tests of {len(RULES)} selftest cases, on fresh guests against the scripts in one",
+            f"tests of {len(EQUIVALENTS)} selftest cases, on fresh guests against scripts in one",
             side("fresh guests", "s", [tests_s]),
             side("one guest", "s", [scripts_s]),
             Budget(bound=Bound.AT_MOST, value=UPSTREAM_RATIO),
@@ -117,18 +157,19 @@ def _scripts(bench: Bench, suite: Suite) -> float:
     return sum(ran.seconds for ran in done)
 
 
-def _tests(spec: str, accel: str, rules: Iterable[str]) -> float:
+def _tests(spec: str, accel: str, tests: Iterable[str]) -> float:
+    suite = resource_dir(Resource.BEHAVIOUR_TESTS)
     done = run(
         [
             *(sys.executable, "-m", "harness.cli", "test", f"--kernel={spec}", f"--accel={accel}"),
-            *("-k", " or ".join(rules)),
+            *(f"{suite}/{test}" for test in tests),
         ],
         deadline=Deadline.after(_TESTS_S),
         check=False,
     )
     if done.returncode != 0:
         raise HarnessError(
-            f"the tests of these rules ended with exit code {done.returncode}",
+            f"the tests that prove the same ended with exit code {done.returncode}",
             hint="`klp-harness test` shows what failed",
             details=tuple(done.stdout.splitlines()[-10:]),
         )

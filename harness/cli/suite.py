@@ -8,6 +8,7 @@ import os
 import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -25,13 +26,14 @@ from harness.resources import Resource, cache_root, resource_dir, results_root
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from harness.cli.invocation import Invocation
     from harness.errors import ExitCode
     from harness.report.results import TestResult
 
 _PLUGIN = "harness.pytest_plugin"
+_LEAST_WORKERS = 3
+_TESTS_OF_A_WORKER = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +64,8 @@ def run_suite(invocation: Invocation, asked: SuiteAsked, arguments: Sequence[str
     """
     terminal = invocation.terminal
     choice = prepare_accel(invocation, asked.accel)
-    number = asked.guests or default_guests(measure_host(), choice.accel)
+    most = default_guests(measure_host(), choice.accel)
+    number = asked.guests or guests_for(arguments, most)
     kernels = []
     for spec in asked.kernels:
         made = prepare_kernel(
@@ -93,6 +96,19 @@ def run_suite(invocation: Invocation, asked: SuiteAsked, arguments: Sequence[str
         # pytest has caught it and ended its workers; go on as if it had not.
         raise Terminated if isinstance(collector.interrupt, Terminated) else KeyboardInterrupt
     return SuiteRun(results=results, exit_code=collector.exit_code(int(status)))
+
+
+def guests_for(arguments: Sequence[str], most: int) -> int:
+    """Return how many guests to run at a time for what pytest is told to run.
+
+    A worker is started in the CPU time of two tests or more: where tests are named one by one, few
+    enough for three each are started, though not fewer than three.
+    """
+    named = {argument for argument in arguments if "::" in argument}
+    paths = {argument for argument in arguments if Path(argument).exists()}
+    if not named or paths:
+        return most
+    return min(most, len(named), max(_LEAST_WORKERS, -(-len(named) // _TESTS_OF_A_WORKER)))
 
 
 def checkout(folder: Path) -> Path | None:

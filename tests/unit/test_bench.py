@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 import harness.cli.bench as command
+from harness.behaviours.suite import carriers_of_rules
 from harness.behaviours.table import load_table
 from harness.bench.figures import Bound, Budget, Figure, ratio, side
 from harness.bench.measure import (
@@ -22,11 +23,12 @@ from harness.bench.measure import (
     percent_done,
     rate_while_all_work,
 )
-from harness.bench.upstream import RULES, upstream_cases
+from harness.bench.upstream import EQUIVALENTS, upstream_cases
 from harness.cli.app import app
 from harness.errors import CommandTimeout, GuestPanic, HarnessError
 from harness.kernel.progress import Silent
 from harness.report.results import BenchReport, read_report
+from harness.resources import Resource, resource_dir
 from harness.selftests.tree import SUITE
 
 if TYPE_CHECKING:
@@ -259,11 +261,14 @@ def test_json_has_value_unit_budget_and_both_sides(
     ]
 
 
-def test_every_equivalent_of_a_selftest_is_a_rule() -> None:
-    """The rules that stand for upstream's cases are in the table, and have tests."""
-    rules = {rule for rules in RULES.values() for rule in rules}
-    assert rules <= {rule.id for rule in load_table().rule}
-    assert len(RULES) == 22
+def test_every_equivalent_of_a_selftest_proves_a_rule_of_upstreams() -> None:
+    """Each is a test of the suite, and of a rule that the selftests test."""
+    public = {rule.id for rule in load_table().rule if "upstream" in rule.public}
+    carriers = carriers_of_rules(resource_dir(Resource.BEHAVIOUR_TESTS))
+    proving = {test for rule in public for test in carriers[rule]}
+    named = {test for tests in EQUIVALENTS.values() for test in tests}
+    assert {test.partition("[")[0] for test in named} <= proving
+    assert len(EQUIVALENTS) == 22
 
 
 def test_unknown_selftests_are_no_figure(tmp_path: Path) -> None:
