@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from harness.pytest_plugin.fixtures import KernelTemplate
 
 
+@pytest.mark.slow
 def test_verify_notices_a_mutant_that_loads(
     template: KernelTemplate, sample_modules: Mapping[str, Path], tmp_path: Path
 ) -> None:

@@ -73,6 +73,7 @@ def run(kernel: Kernel, tmp_path: Path, pytestconfig: pytest.Config) -> Run:
     return judged
 
 
+@pytest.mark.slow
 def test_a_mutant_of_the_catalogue(run: Run, kernel: Kernel) -> None:
     """A test of the rules that it breaks notices it, and passes on the clean kernel.
 
@@ -91,6 +92,7 @@ def test_a_mutant_of_the_catalogue(run: Run, kernel: Kernel) -> None:
     assert any(catch.expected for catch in result.caught_by), what
 
 
+@pytest.mark.slow
 def test_a_kernel_that_does_not_boot(run: Run, tmp_path: Path) -> None:
     """It is neither caught nor a survivor, and the panic is told."""
     patch = tmp_path / "panics.patch"
