@@ -6,6 +6,8 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+import pytest
+
 from harness.cluster.client import connected
 from harness.errors import RaceShown
 from harness.host.cache import Store
@@ -18,8 +20,6 @@ from tests.unit.dask_machines import Machines
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
-
-    import pytest
 
     from harness.kernel.kernel import Kernel
 

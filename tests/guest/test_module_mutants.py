@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from harness.module_mutation.judge import Place, judge, make_mutants
 from harness.module_mutation.operators import choose
 from harness.module_mutation.subjects import subjects_of
