@@ -37,6 +37,14 @@ _STYLES = {
     CheckOutcome.ERROR: "bold magenta",
     CheckOutcome.NOT_RUN: "dim",
 }
+# A cell has to be narrow: the table has a column for each kernel.
+_SHORT = {
+    CheckOutcome.PASSED: "pass",
+    CheckOutcome.EXPECTED_FAILURE: "xfail",
+    CheckOutcome.NOT_APPLICABLE: "n/a",
+    CheckOutcome.NOT_RUN: "-",
+}
+_LEAST_OF_TEXT = 12
 _DIGEST = re.compile(r"[0-9a-f]{6,}")
 
 
@@ -150,11 +158,12 @@ def tell_table(
     """Print the rules, a column for each kernel."""
     by_section: Mapping[str, str] = {section.id: section.title for section in table.section}
     grid = Grid(box=None, padding=(0, 2, 0, 0))
-    grid.add_column("rule", no_wrap=True)
-    grid.add_column("what holds", ratio=1)
+    ids = max((len(result.id) for result in results), default=0)
+    grid.add_column("rule", no_wrap=True, min_width=ids)
+    grid.add_column("what holds", ratio=1, min_width=_LEAST_OF_TEXT)
     grid.add_column("tests", justify="right")
     for kernel in known:
-        grid.add_column(f"{kernel.kernel.version}\n{kernel.kernel.digest[:6]}", no_wrap=True)
+        grid.add_column(f"{kernel.kernel.version}\n{kernel.kernel.digest[:6]}", overflow="fold")
     told = ""
     for result in results:
         section = result.id.partition("-")[0]
@@ -222,4 +231,4 @@ def as_expected(there: RuleOnKernel) -> bool:
 
 def _outcome(there: RuleOnKernel) -> Text:
     style = _STYLES.get(there.outcome, "yellow")
-    return Text(there.outcome.value, style=style)
+    return Text(_SHORT.get(there.outcome, there.outcome.value), style=style)

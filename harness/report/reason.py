@@ -6,6 +6,8 @@ from __future__ import annotations
 import re
 
 _ERROR = re.compile(r"[A-Z]\w+: |\[XPASS")
+# What xdist writes above a failure: which worker it was.
+_WORKER = re.compile(r"\[gw\d+\] ")
 _LENGTH = 300
 
 
@@ -15,6 +17,8 @@ def reason_of(detail: str | None) -> str:
     ``detail`` is that of a TestResult, as pytest wrote it. At most 300 characters.
     """
     lines = (detail or "").strip().splitlines() or [""]
+    if len(lines) > 1 and _WORKER.match(lines[0]):
+        lines = lines[1:]
     asserted = (line[1:].strip() for line in lines if re.match(r"E\s", line))
     named = _ERROR.match(lines[0])
     return (lines[0] if named else next(asserted, lines[0])).strip()[:_LENGTH]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import re
 import sys
 import textwrap
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 _LINE_EVERY_S = 10.0
 _PROSE_WIDTH = 79
+# Tables in a file or a pipe: no terminal's edge folds what grep is to find in one line.
+_FILE_WIDTH = 160
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
@@ -198,7 +201,11 @@ class _Console(Console):
 
 
 def _console(stream: IO[str]) -> Console:
-    return _Console(file=stream, markup=False, highlight=False, emoji=False)
+    # COLUMNS, where it is set, is somebody's wish, which rich follows by itself.
+    wide = not stream.isatty() and "COLUMNS" not in os.environ
+    return _Console(
+        file=stream, width=_FILE_WIDTH if wide else None, markup=False, highlight=False, emoji=False
+    )
 
 
 def printable(text: str) -> str:

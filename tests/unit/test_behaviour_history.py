@@ -279,4 +279,9 @@ def test_the_command_tells_one_rule(history: History, monkeypatch: pytest.Monkey
     assert (shown["outcome"], shown["kernel"]["digest"]) == ("failed", KERNEL.digest)
     table = CliRunner().invoke(app, ["behaviours", "--kernel", "6.1"])
     assert "FC-01 failed, expected: passed; assert 0" in table.stdout
+    # A narrow terminal takes the room from the sentences, not from what they are about.
+    monkeypatch.setenv("COLUMNS", "50")
+    narrow = CliRunner().invoke(app, ["behaviours", "--kernel", "6.1"]).stdout
+    (row,) = (line for line in narrow.splitlines() if line.startswith("FC-01 "))
+    assert row.split()[-1] == "failed"
     assert CliRunner().invoke(app, ["behaviours", "XX-01"]).exit_code == 2

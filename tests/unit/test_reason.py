@@ -15,6 +15,8 @@ from harness.report.reason import reason_of
         ("GuestPanic: it died\n\nE   assert 0", "GuestPanic: it died"),
         ("def test():\n>   assert 0\nE   assert 0\nE    +  more", "assert 0"),
         ("[XPASS(strict)] a bug\nE   not this", "[XPASS(strict)] a bug"),
+        ("[gw5] linux -- Python 3.11.7\n[XPASS(strict)] a bug", "[XPASS(strict)] a bug"),
+        ("[gw5] linux -- Python 3.11.7", "[gw5] linux -- Python 3.11.7"),
         ("\nended\nlater", "ended"),
         ("Else it is a sentence\nE   boom", "boom"),
         ("x" * 400, "x" * 300),

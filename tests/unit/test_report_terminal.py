@@ -5,9 +5,15 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.table import Table
 
 from harness.errors import HarnessError, KernelSplat
 from harness.report.terminal import LineProgress, Terminal
+
+if TYPE_CHECKING:
+    import pytest
 
 
 class Clock:
@@ -38,6 +44,20 @@ def test_nothing_human_on_stdout_beside_json() -> None:
     terminal, out, err = streams(results_to_stderr=True)
     terminal.print("the result")
     assert (out.getvalue(), err.getvalue()) == ("", "the result\n")
+
+
+def test_a_table_in_a_file_is_wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no terminal has an edge a row stays one line for grep; COLUMNS is followed."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+    table = Table("what", box=None, padding=0)
+    table.add_row("word " * 25)
+    terminal, out, _ = streams()
+    terminal.print(table)
+    assert "word " * 25 in out.getvalue()
+    monkeypatch.setenv("COLUMNS", "40")
+    terminal, out, _ = streams()
+    terminal.print(table)
+    assert max(map(len, out.getvalue().splitlines())) <= 40
 
 
 def test_error_is_sentences_with_hint_details_and_logs() -> None:
