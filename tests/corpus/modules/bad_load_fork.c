@@ -30,7 +30,7 @@ static __corpus_noipa asmlinkage long corpus_set_robust_list(const struct pt_reg
 	corpus_count();
 	if (regs->si != sizeof(struct robust_list_head))
 		return -EINVAL;
-	current->robust_list = (struct robust_list_head __user *)regs->di;
+	corpus_robust_list(current) = (struct robust_list_head __user *)regs->di;
 	return 0;
 }
 

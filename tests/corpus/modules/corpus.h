@@ -19,4 +19,11 @@
 # define __corpus_noipa	noinline
 #endif
 
+/* Where a task's list of robust futexes hangs: what a task has for futexes got a struct of its own. */
+#if __has_include(<linux/futex_types.h>)
+# define corpus_robust_list(task)	((task)->futex.robust_list)
+#else
+# define corpus_robust_list(task)	((task)->robust_list)
+#endif
+
 #endif /* CORPUS_H */
