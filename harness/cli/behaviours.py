@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from harness.behaviours.history import KernelHistory
     from harness.behaviours.table import Rule, Table
+    from harness.report.base import KernelFacts
     from harness.report.rules import RuleOnKernel
     from harness.report.terminal import Terminal
 
@@ -163,7 +164,7 @@ def tell_table(
     grid.add_column("what holds", ratio=1, min_width=_LEAST_OF_TEXT)
     grid.add_column("tests", justify="right")
     for kernel in known:
-        grid.add_column(f"{kernel.kernel.version}\n{kernel.kernel.digest[:6]}", overflow="fold")
+        grid.add_column(_heading(kernel.kernel), overflow="fold")
     told = ""
     for result in results:
         section = result.id.partition("-")[0]
@@ -177,6 +178,12 @@ def tell_table(
             *(_outcome(kernel) for kernel in result.kernels),
         )
     terminal.print(grid)
+
+
+def _heading(kernel: KernelFacts) -> str:
+    # The fragments, where there are any, are the end of how harness.kernel.build names the source.
+    _, _, flavour = kernel.source.partition(", with ")
+    return "\n".join(filter(None, (kernel.version, flavour, kernel.digest[:6])))
 
 
 def tell_counts(

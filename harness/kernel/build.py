@@ -7,6 +7,7 @@ import hashlib
 import json
 import shutil
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import CommandFailed, CommandTimeout, NoSpace, UsageError
@@ -33,7 +34,6 @@ from harness.log import LOGGER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from harness.deadline import Deadline
     from harness.host.cache import Store
@@ -57,6 +57,11 @@ class KernelRequest:
     fragments: tuple[str, ...] = ("base", "livepatch")
     patches: tuple[Path, ...] = ()
 
+    @property
+    def more(self) -> tuple[str, ...]:
+        """The fragments beyond those that every kernel is built with."""
+        return tuple(name for name in self.fragments if name not in ("base", "livepatch"))
+
 
 def obtain_kernel(
     request: KernelRequest, *, store: Store, deadline: Deadline, progress: Progress
@@ -74,10 +79,10 @@ def obtain_kernel(
                 f"{request.spec} is a finished build: nothing can be patched in it",
                 hint="name the sources that it was built from",
             )
-        more = [name for name in request.fragments if name not in ("base", "livepatch")]
-        if more:
+        if request.more:
             raise UsageError(
-                f"{request.spec} is a finished build: it cannot be configured with {more[0]}",
+                f"{request.spec} is a finished build: it cannot be configured with "
+                f"{request.more[0]}",
                 hint="name the sources that it was built from",
             )
         if isinstance(spec, BuildSpec):
@@ -94,6 +99,7 @@ def obtain_kernel(
             name=request.spec,
             key=key,
             source=source,
+            flavour=tuple(Path(name).stem for name in request.more),
             requests=requests,
             toolchain=toolchain,
             store=store,
@@ -105,7 +111,7 @@ def obtain_kernel(
             key,
             job.fill,
             deadline=deadline,
-            on_wait=lambda: progress.stage(f"waiting for another build of {source.description}"),
+            on_wait=lambda: progress.stage(f"waiting for another build of {job.description}"),
         )
     kernel = kernel_in(entry, request.spec)
     if not patches:
@@ -129,11 +135,18 @@ class _Build:
     name: str
     key: str
     source: Source
+    flavour: tuple[str, ...]
     requests: tuple[Request, ...]
     toolchain: Toolchain
     store: Store
     deadline: Deadline
     progress: Progress
+
+    @property
+    def description(self) -> str:
+        """Sources and flavour in words, for example ``linux-source-6.1 6.1.192-2, with debug``."""
+        flavour = f", with {', '.join(self.flavour)}" if self.flavour else ""
+        return f"{self.source.description}{flavour}"
 
     @property
     def log_path(self) -> Path:
@@ -160,7 +173,7 @@ class _Build:
             "digest": self.key,
             "compiler": self.toolchain.compiler,
             "cc": self.toolchain.cc,
-            "source": self.source.description,
+            "source": self.description,
             "source_digest": self.source.digest,
             "series": ".".join(version.split(".")[:2]),
             "objects": str(objects),
@@ -190,7 +203,7 @@ class _Build:
             run(["cp", "-a", "--reflink=auto", tree, copy], deadline=self.deadline)
 
     def _configure(self, copy: Path, build: Path) -> None:
-        self.progress.stage(f"configuring {self.source.description}")
+        self.progress.stage(f"configuring {self.description}")
         wanted = build.with_name(f"{BUILD}.allconfig")
         wanted.write_text(allconfig_text(self.requests))
         self._make(copy, f"KCONFIG_ALLCONFIG={wanted}", "allnoconfig")
@@ -200,8 +213,8 @@ class _Build:
         require_for_guest(KernelConfig.read(build / ".config"), "the kernel as configured")
 
     def _compile(self, copy: Path) -> int:
-        self.progress.stage(f"building {self.source.description}")
-        counter = ObjectCounter(self.progress, known_objects(self.store, self.source.description))
+        self.progress.stage(f"building {self.description}")
+        counter = ObjectCounter(self.progress, known_objects(self.store, self.description))
         self._make(copy, jobs(), "bzImage", "modules", on_line=counter)
         make_relocatable(copy)
         return counter.done
@@ -213,7 +226,7 @@ class _Build:
             copy,
             self.toolchain,
             *arguments,
-            what=self.source.description,
+            what=self.description,
             log_path=self.log_path,
             deadline=self.deadline,
             # What comes from an archive is built once and then kept whole; ccache would only

@@ -239,6 +239,23 @@ def test_kernels_are_chosen(history: History, asked: str | None, found: list[str
     assert {kernel.kernel.digest for kernel in chosen} == set(found)
 
 
+def test_a_flavour_has_its_name_above_its_column(
+    history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two kernels of one version are told apart at a glance."""
+    kept = History(folder=history.folder / "behaviours", suite=ROOT / "tests" / "behaviours")
+    debug = facts(spec="6.1", digest="d61debug", source="linux-source-6.1 6.1.192-2, with debug")
+    for kernel in (KERNEL, debug):
+        kept.record(
+            [result(ONE, kernel_digest=kernel.digest)], [kernel], at="2026-11-21T10:00:00+00:00"
+        )
+    monkeypatch.setenv("KLP_HARNESS_RUNS", str(history.folder))
+    monkeypatch.setenv("COLUMNS", "120")
+    told = CliRunner().invoke(app, ["behaviours"]).stdout
+    heading = told.partition("Transition, per task")[0]
+    assert heading.split().count("debug") == 1
+
+
 def test_a_kernel_without_results_is_an_error(history: History) -> None:
     take(history, result(ONE))
     with pytest.raises(UsageError, match=r"no test has run on a kernel 5\.10") as raised:

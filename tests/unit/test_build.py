@@ -66,7 +66,7 @@ def test_a_kernel_and_what_is_known_of_it(obtain: Obtain, fake_tree: Path) -> No
     """Version, origin, configuration, and the files that guests and modules need."""
     kernel = obtain()
     assert kernel.version == "6.1.0-fake"
-    assert kernel.describe() == f"6.1.0-fake (the tree {fake_tree})"
+    assert kernel.describe() == f"6.1.0-fake (the tree {fake_tree}, with guest)"
     assert kernel.image.is_file()
     assert vmlinux_of(kernel).is_file()
     assert (kernel.build_dir / "Makefile").is_file()
@@ -113,6 +113,13 @@ def test_changed_sources_and_options_are_other_kernels(
     digests.add(changed.digest)
     assert len(digests) == 3
     assert vmlinux_of(changed).read_text() == "/* changed */\n"
+
+
+def test_a_flavour_is_named(obtain: Obtain, fake_tree: Path, tmp_path: Path) -> None:
+    """Two kernels of the same sources are told apart by more than their digests."""
+    assert obtain().source == f"the tree {fake_tree}, with guest"
+    flavoured = obtain(fragment(tmp_path, "CONFIG_FAKE_FEATURE=y\n"))
+    assert flavoured.source == f"the tree {fake_tree}, with guest, extra"
 
 
 def test_another_compiler_is_another_kernel() -> None:
@@ -224,7 +231,7 @@ def test_two_processes_build_once(
     )
     kernel = obtain_kernel(request, store=store, deadline=soon, progress=Freeing())
     assert os.waitpid(child, 0)[1] == 0
-    assert told == [f"waiting for another build of the tree {fake_tree}"]
+    assert told == [f"waiting for another build of the tree {fake_tree}, with guest"]
     assert kernel.image.is_file()
     assert len(store.entries("kernel")) == 1
 
