@@ -27,8 +27,18 @@ _CONNECT_S = 20.0
 _CLOSE_S = 2.0
 
 
-@functools.cache
+_FIRST = threading.Lock()
+
+
 def _loop() -> asyncio.AbstractEventLoop:
+    # Guests start side by side: without the lock the first two may make a loop each, and then a
+    # monitor that was connected on one is asked on the other.
+    with _FIRST:
+        return _the_loop()
+
+
+@functools.cache
+def _the_loop() -> asyncio.AbstractEventLoop:
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, name="qmp", daemon=True).start()
     # The library logs a guest that ends as an error; whether it is one, its user decides.
