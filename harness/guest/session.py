@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -85,7 +86,8 @@ class Session:
         self._stack = contextlib.ExitStack()
         self._templates: dict[str, Template] = {}
         self._prepared: tuple[RunKeys, Path] | None = None
-        self._count = 0
+        # next() of it is one step, whichever threads start guests.
+        self._numbers = itertools.count(1)
         self._reserve = Reserve()
 
     def __enter__(self) -> Self:
@@ -273,9 +275,8 @@ class Session:
         return (*kernel.boot_args, *patience)
 
     def _guest_folder(self, name: str) -> Path:
-        self._count += 1
         plain = _NOT_IN_A_NAME.sub("-", name).strip("-") or "guest"
-        folder = self.folder / "guests" / f"{plain[:80]}-{os.getpid()}-{self._count}"
+        folder = self.folder / "guests" / f"{plain[:80]}-{os.getpid()}-{next(self._numbers)}"
         folder.mkdir(parents=True, mode=0o700)
         return folder
 

@@ -18,6 +18,7 @@ import re
 import secrets
 import shutil
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +60,7 @@ class Store:
         # Absolute, because builds run in other folders; not resolved, so that paths stay as typed.
         self.root = Path(os.path.abspath(root))  # noqa: PTH100
         self._held: dict[tuple[str, str], int] = {}
+        self._holding = threading.Lock()
 
     def obtain(
         self,
@@ -104,7 +106,8 @@ class Store:
 
     def release(self, kind: str, key: str) -> None:
         """Allow other processes to remove an entry that this one obtained."""
-        descriptor = self._held.pop((kind, key), None)
+        with self._holding:
+            descriptor = self._held.pop((kind, key), None)
         if descriptor is not None:
             os.close(descriptor)
 
@@ -178,9 +181,10 @@ class Store:
 
     def _hold(self, folder: _Folder) -> None:
         name = (folder.kind, folder.key)
-        if name not in self._held:
-            self._held[name] = _shared_lock(folder.used)
-        os.utime(self._held[name])
+        with self._holding:
+            if name not in self._held:
+                self._held[name] = _shared_lock(folder.used)
+            os.utime(self._held[name])
 
     def _is_sound(self, folder: _Folder) -> bool:
         manifest = read_manifest(folder.manifest)

@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
 import tempfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -258,6 +261,27 @@ def test_an_entry_in_use_is_not_removed(store: Store, soon: Deadline, in_child: 
     store.release("kind", "key")
     assert exit_code(in_child(remove)) == 7
     assert store.find("kind", "key") is None
+
+
+def test_threads_share_one_hold(
+    store: Store, soon: Deadline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two threads that come at once leave no lock behind that nobody can release."""
+    store.obtain("kind", "key", fill_with("a"), deadline=soon)
+    store.release("kind", "key")
+    meet = threading.Barrier(2)
+    take = cache._shared_lock
+
+    def slow(path: Path) -> int:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            meet.wait(0.5)
+        return take(path)
+
+    monkeypatch.setattr(cache, "_shared_lock", slow)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(store.find, ["kind"] * 2, ["key"] * 2))
+    store.release("kind", "key")
+    assert Store(store.root).remove("kind", "key")
 
 
 def test_removed_means_gone_and_can_be_made_again(store: Store, soon: Deadline) -> None:
