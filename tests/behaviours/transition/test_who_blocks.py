@@ -7,26 +7,42 @@ import signal
 
 import pytest
 
+from harness.deadline import wait_until
+from harness.guest.machine import Machine
+from harness.livepatch.attempts import tell_attempts
 from harness.livepatch.blockers import Blocker
 from harness.livepatch.gates import Body, Gates, How
 from harness.livepatch.kernel_log import KernelLog
 from harness.livepatch.patch import Livepatch
 from harness.livepatch.tasks import PatchState, Tasks
+from harness.livepatch.waiting import QUICK_S, scaled
 
 INTERRUPTIBLE = 3
 SECOND = 4
 PLAIN = 5
+RETRIES = 2
 
 
 @pytest.mark.behaviour("TR-04")
-def test_second_thread_blocks(livepatch: Livepatch, tasks: Tasks, gate: Gates) -> None:
-    """A second thread that sleeps in f blocks; the leader of its process switches all the same."""
+def test_second_thread_blocks(
+    guest: Machine, livepatch: Livepatch, tasks: Tasks, gate: Gates, kernel_log: KernelLog
+) -> None:
+    """A second thread that sleeps in f blocks; the leader of its process switches all the same.
+
+    The kernel's own word of its tries tells that it blocks, and not the state alone: that stays as
+    it is, too, where nobody looks at the thread.
+    """
+    assert tell_attempts(guest)
     sleeper = gate.enter(how=How.THREAD)
     assert sleeper.tid != sleeper.pid, "the sleeper is the leader of its process"
     patch = livepatch.load("klp_test_gate")
     tasks.wait_all(PatchState.PATCHED, but=sleeper)
     assert tasks.get(sleeper.pid).patch_state is PatchState.PATCHED
     assert patch.blockers() == [Blocker(sleeper, in_function="klp_gate_wait")]
+    tried = rf":{sleeper.tid} is sleeping on function klp_gate_wait"
+    deadline = scaled(guest, QUICK_S)
+    assert wait_until(lambda: len(kernel_log.matching(tried)) >= RETRIES, deadline, interval_s=0.2)
+    assert patch.in_transition
     sleeper.release()
     patch.wait_complete()
 
