@@ -53,7 +53,10 @@ def test_idle_cpus_switch(guest: Machine, livepatch: Livepatch, kernel_log: Kern
 def test_cpus_offline_and_coming(
     guest: Machine, livepatch: Livepatch, tasks: Tasks, gate: Gates
 ) -> None:
-    """CPUs that are offline, or go and come during a transition, neither block it nor warn."""
+    """CPUs that are offline, or go and come during a transition, neither block it nor warn.
+
+    The first transition sees one CPU go and one come, the second has one offline all the time.
+    """
     _online(guest, 3, value=False)
     sleeper = gate.enter()
     patch = livepatch.load("klp_test_gate")
@@ -64,8 +67,11 @@ def test_cpus_offline_and_coming(
     patch.wait_complete()
     _online(guest, 2, value=True)
     assert tasks.states() == {PatchState.UNDEFINED}
+    _online(guest, 3, value=False)
     patch.disable()
     patch.wait_gone()
+    _online(guest, 3, value=True)
+    assert tasks.states() == {PatchState.UNDEFINED}
 
 
 @pytest.mark.behaviour("TR-23")
