@@ -2,16 +2,18 @@
 /*
  * klp_test_relocation - a new body that calls a function of its target which is not exported.
  *
- * The new klp_target_f() returns what klp_target_g() returns. The pointer to
- * that is in a section of its own. As built here it stays NULL, and klp_target_f()
- * returns "f unrelocated". A tool makes a livepatch relocation of it
+ * The new klp_target_f() returns what klp_target_g() returns. Where that is stands
+ * in one of two sections: as a pointer, or as the distance from there, as in the
+ * operand of a call. As built here neither is known, and klp_target_f() returns
+ * "f unrelocated". A tool makes livepatch relocations of those of one section
  * (Documentation/livepatch/module-elf-format.rst), which the kernel resolves
- * when the target is there: it renames the section of the relocation to
- * .klp.rela.klp_target_mod.klp_hidden and the symbol to
+ * when the target is there: it renames the section of the relocations to
+ * .klp.rela.klp_target_mod.SECTION and the symbol to
  * .klp.sym.klp_target_mod.klp_target_g,0.
  *
  * checkpatch: ignore WEAK_DECLARATION: modpost wants everything else to be defined
- * checkpatch: ignore NEW_TYPEDEFS: a pointer to a function that is used twice
+ * checkpatch: ignore NEW_TYPEDEFS: a pointer to a function that is used often
+ * checkpatch: ignore AVOID_EXTERNS: defined below, in assembly
  *
  * Serves MO-07.
  */
@@ -32,9 +34,20 @@ klp_text_fn klp_hidden_function __weak;
 
 static klp_text_fn *klp_hidden __section(".klp_hidden") = klp_hidden_function;
 
+asm("	.pushsection .klp_hidden_near, \"aw\", @progbits\n"
+"	.balign 4\n"
+"	.weak klp_hidden_near_function\n"
+"klp_hidden_near:\n"
+"	.long klp_hidden_near_function - .\n"
+"	.popsection\n");
+
+extern s32 klp_hidden_near;
+
 static __klp_noipa const char *klp_test_relocation_f(void)
 {
-	klp_text_fn *hidden = READ_ONCE(klp_hidden);
+	/* Modules lie in the last 2 GiB: a distance to address 0 fits, and the sum is NULL. */
+	unsigned long near = (unsigned long)&klp_hidden_near + READ_ONCE(klp_hidden_near);
+	klp_text_fn *hidden = READ_ONCE(klp_hidden) ?: (klp_text_fn *)near;
 
 	return hidden ? hidden() : "f unrelocated";
 }

@@ -23,12 +23,22 @@ TARGET, PATCH = "klp_target_mod", "klp_test_relocation"
 
 
 @pytest.mark.behaviour("MO-07")
+@pytest.mark.parametrize(
+    ("section", "symbol"),
+    [
+        (".klp_hidden", "klp_hidden_function"),
+        (".klp_hidden_near", "klp_hidden_near_function"),
+    ],
+    ids=["pointer", "distance"],
+)
 def test_relocated_target_comes_again(
     livepatch: Livepatch,
     sample_modules: Mapping[str, Path],
     view: Guestview,
     kernel_log: KernelLog,
     tmp_path: Path,
+    section: str,
+    symbol: str,
 ) -> None:
     """A kernel that clears relocations when the target goes (0c05e7bd) relocates them again.
 
@@ -37,8 +47,8 @@ def test_relocated_target_comes_again(
     """
     module = tmp_path / f"{PATCH}.ko"
     relocation = LivepatchRelocation(
-        section=".klp_hidden",
-        symbol="klp_hidden_function",
+        section=section,
+        symbol=symbol,
         object=TARGET,
         stands_for="klp_target_g",
     )

@@ -19,8 +19,8 @@
 # define __corpus_noipa	noinline
 #endif
 
-/* Where a task's list of robust futexes hangs: what a task has for futexes got a struct of its own. */
-#if __has_include(<linux/futex_types.h>)
+/* A task's list of robust futexes: what a task has for futexes got a struct of its own. */
+#if __has_include("linux/futex_types.h")
 # define corpus_robust_list(task)	((task)->futex.robust_list)
 #else
 # define corpus_robust_list(task)	((task)->robust_list)
