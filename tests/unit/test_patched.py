@@ -86,7 +86,7 @@ def test_a_patched_kernel(obtain: Obtain, tmp_path: Path, tree: Path) -> None:
     clean = obtain()
     kernel = obtain(diff(tmp_path, "broken_rule.patch"))
     assert vmlinux_of(kernel).read_text() == "".join(LINES).replace("line_5", "broken_rule")
-    assert kernel.describe() == f"6.1.0-fake (the tree {tree} + broken_rule.patch)"
+    assert kernel.describe() == f"6.1.0-fake (the tree {tree}, with guest + broken_rule.patch)"
     assert kernel.digest != clean.digest
     assert kernel.module_digest == clean.digest
     assert kernel.build_dir == clean.build_dir
