@@ -13,10 +13,11 @@ from filelock import FileLock
 
 from harness.bench.figures import Bound, Budget, ratio, side
 from harness.deadline import Deadline
-from harness.errors import CommandFailed, CommandTimeout, HarnessError
+from harness.errors import CommandFailed, CommandTimeout, HarnessError, MissingTool
 from harness.guest.session import Fresh
 from harness.host.accel import Accel
-from harness.host.process import run
+from harness.host.lookup import program
+from harness.host.process import command_line, run
 from harness.kernel.build import KernelRequest, obtain_kernel
 
 if TYPE_CHECKING:
@@ -41,8 +42,15 @@ def virtme_ng(
 ) -> list[Figure]:
     """Measure a restored guest to SSH against `vng -- uname -r`, in turn.
 
-    Raises HarnessError when virtme-ng cannot be installed, or does not boot its kernel.
+    Raises HarnessError when virtme-ng cannot be installed, or does not boot its kernel, MissingTool
+    without what its guests use of this machine.
     """
+    if program("udevadm")() is None:
+        # They mount this machine's root folder, and hand on output by ports that udev has to name.
+        raise MissingTool(
+            "virtme-ng's guests need udev, which this machine lacks",
+            hint="Debian, Ubuntu: apt-get install udev",
+        )
     progress.stage("virtme-ng in an environment of its own")
     vng = install(bench.cache / "peers" / "virtme-ng")
     kernel = obtain_kernel(
@@ -115,7 +123,10 @@ def _uname(vng: Path, image: Path, version: str, bench: Bench) -> float:
     ran = run(command, deadline=Deadline.after(_RUN_S), env=env, check=False)
     if version not in ran.stdout:
         raise HarnessError(
-            "virtme-ng did not boot its kernel",
+            f"virtme-ng did not boot its kernel: vng ended with {ran.returncode} and did not print "
+            f"{version}",
+            hint="add --verbose to this command to see the guest's console: "
+            + command_line(command),
             details=tuple((ran.stdout + ran.stderr).splitlines()[-10:]),
         )
     return ran.seconds

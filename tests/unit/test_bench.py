@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 import harness.cli.bench as command
 from harness.behaviours.suite import carriers_of_rules
 from harness.behaviours.table import load_table
+from harness.bench import peers
 from harness.bench.figures import Bound, Budget, Figure, ratio, side
 from harness.bench.measure import (
     RESTORE_RATIO,
@@ -25,7 +26,7 @@ from harness.bench.measure import (
 )
 from harness.bench.upstream import EQUIVALENTS, upstream_cases
 from harness.cli.app import app
-from harness.errors import CommandTimeout, GuestPanic, HarnessError
+from harness.errors import CommandTimeout, GuestPanic, HarnessError, MissingTool
 from harness.kernel.progress import Silent
 from harness.report.results import BenchReport, read_report
 from harness.resources import Resource, resource_dir
@@ -281,3 +282,12 @@ def test_unknown_selftests_are_no_figure(tmp_path: Path) -> None:
     bench: Any = SimpleNamespace(kernel=kernel)
     with pytest.raises(HarnessError, match=re.escape("test-new.sh/something new")):
         upstream_cases(bench, "7.2", "tcg", progress=Silent())
+
+
+def test_the_peer_without_udev_is_told_before_anything_is_installed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(peers, "program", lambda name: lambda: None)
+    with pytest.raises(MissingTool, match="need udev") as caught:
+        peers.virtme_ng(None, "6.1", None, runs=1, progress=Silent())  # type: ignore[arg-type]
+    assert caught.value.hint == "Debian, Ubuntu: apt-get install udev"
