@@ -15,6 +15,7 @@ import typer
 from harness.cli.guard import guarded
 from harness.cli.invocation import Invocation
 from harness.cli.modules import ModuleFinder
+from harness.cli.mutants import app
 from harness.cli.options import (
     DEFAULT_KERNEL,
     AccelAsked,
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
 _CPUS = 2
 
 
+@app.command("modules")
 @guarded
 def mutate_modules(
     kinds: Annotated[

@@ -32,7 +32,7 @@ from harness.cli.prepare import (
     run_session,
     with_mutants,
 )
-from harness.cli.race import KernelMutants, result_of
+from harness.cli.race import KernelMutants, app, result_of
 from harness.deadline import Deadline
 from harness.errors import UsageError
 from harness.races.catalogue import find_races, known_of
@@ -63,6 +63,7 @@ _GDB_S = 7 * 86400.0
 _MIB = 1 << 20
 
 
+@app.command("record")
 @guarded
 def record_race(
     name: Annotated[str, typer.Argument(metavar="NAME", help="One reproducer.")],
@@ -123,6 +124,7 @@ def record_race(
     return invocation.exit_code
 
 
+@app.command("replay")
 @guarded
 def replay_race(
     file: Annotated[

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The application: each command is there, and costs no more than its own imports."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+import harness.cli
+from harness.cli.app import app
+from harness.cli.guard import Terminated
+
+_TELL_IMPORTS = """\
+import sys
+from harness.cli.app import app
+from harness.cli.guard import Terminated
+try:
+    app(["doctor", "-h"])
+except SystemExit:
+    print("imported", *sorted(sys.modules))
+"""
+COMMANDS = tuple(typer.main.get_group(app).commands)
+GROUPS = {"kernel": 3, "race": 4, "mutants": 3}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_has_its_help(name: str) -> None:
+    ran = CliRunner().invoke(app, [name, "-h"], prog_name="klp-harness")
+    assert ran.exit_code == 0, ran.output
+    assert f"Usage: klp-harness {name}" in ran.output
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_groups_are_whole(name: str) -> None:
+    """Also with the commands that come from a file of their own."""
+    group: Any = typer.main.get_group(app).commands[name]
+    assert len(group.commands) == GROUPS[name]
+
+
+def test_no_command_is_forgotten() -> None:
+    """Whatever is made a command, by @guarded, is reached from the application."""
+    folder = Path(harness.cli.__file__).parent
+    defined = sum(path.read_text().count("\n@guarded\n") for path in folder.glob("*.py"))
+    assert defined == len(COMMANDS) - len(GROUPS) + sum(GROUPS.values())
+
+
+def test_a_command_imports_no_other() -> None:
+    said = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            _TELL_IMPORTS,
+        ],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    imported = said.rpartition("imported ")[2].split()
+    assert "harness.cli.doctor" in imported
+    assert not {"paramiko", "pytest", "jinja2", "harness.cli.verify"} & set(imported)
+
+
+@pytest.mark.parametrize(("signal", "code"), [(KeyboardInterrupt, 130), (Terminated, 143)])
+def test_interrupted_while_it_is_imported(
+    signal: type[KeyboardInterrupt], code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(_name: str) -> None:
+        raise signal
+
+    monkeypatch.setattr("harness.cli.guard.signal.signal", lambda *_: None)
+    monkeypatch.setattr("harness.cli.app.importlib.import_module", interrupt)
+    ran = CliRunner().invoke(app, ["doctor"], prog_name="klp-harness")
+    assert ran.exit_code == code
+    assert ran.stderr.strip() in {"klp-harness: interrupted", "klp-harness: terminated"}
