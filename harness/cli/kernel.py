@@ -42,40 +42,55 @@ _SHORT_DIGEST = 12
 @app.command("build")
 @guarded
 def build(
-    spec: Annotated[
-        str, typer.Argument(metavar="SPEC", help="6.1, newest, a source tree, a tarball ...")
-    ] = DEFAULT_KERNEL,
+    specs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="SPEC",
+            help="6.1, newest, a source tree, a tarball ...; one after the other. Default: "
+            f"{DEFAULT_KERNEL}.",
+            show_default=False,
+        ),
+    ] = None,
+    kernel: Annotated[
+        list[str] | None,
+        typer.Option("--kernel", metavar="SPEC", help="The same, as other commands have it."),
+    ] = None,
     kernel_config: KernelConfig = None,
     patch: KernelPatches = None,
     sha256: Sha256 = None,
     json_file: JsonFile = None,
     junit_file: JunitFile = None,
 ) -> int:
-    """Build a kernel, or find it in the cache, and tell where it is."""
+    """Build kernels, or find them in the cache, and tell where they are."""
     with Invocation("kernel build", json_file=json_file, junit_file=junit_file) as invocation:
-        start_s = time.monotonic()
-        asked = KernelAsked(
-            spec=spec, sha256=sha256, fragments=tuple(kernel_config or ()), patches=patch or ()
-        )
-        kernel = prepare_kernel(invocation, asked)
-        seconds = time.monotonic() - start_s
-        invocation.results.append(
-            KernelResult(
-                id=spec,
-                outcome=CheckOutcome.PASSED,
-                seconds=seconds,
-                version=kernel.version,
-                digest=kernel.digest,
-                image=str(kernel.image),
+        for spec in (*(specs or ()), *(kernel or ())) or (DEFAULT_KERNEL,):
+            asked = KernelAsked(
+                spec=spec, sha256=sha256, fragments=tuple(kernel_config or ()), patches=patch or ()
             )
-        )
-        invocation.terminal.print(
-            f"version  {kernel.describe()}",
-            f"digest   {kernel.digest}",
-            f"image    {kernel.image}",
-            f"seconds  {seconds:.1f}",
-        )
+            _build(invocation, asked)
     return invocation.exit_code
+
+
+def _build(invocation: Invocation, asked: KernelAsked) -> None:
+    start_s = time.monotonic()
+    kernel = prepare_kernel(invocation, asked)
+    seconds = time.monotonic() - start_s
+    invocation.results.append(
+        KernelResult(
+            id=asked.spec,
+            outcome=CheckOutcome.PASSED,
+            seconds=seconds,
+            version=kernel.version,
+            digest=kernel.digest,
+            image=str(kernel.image),
+        )
+    )
+    invocation.terminal.print(
+        f"version  {kernel.describe()}",
+        f"digest   {kernel.digest}",
+        f"image    {kernel.image}",
+        f"seconds  {seconds:.1f}",
+    )
 
 
 @app.command("list")
