@@ -23,8 +23,8 @@
  * fork where it is wanted, on an unmodified kernel. The task holds its mmap_lock
  * meanwhile, so other threads of its address space cannot mmap() or fork().
  *
- * Attributes in /sys/class/misc/klp_gate/: "waiting" has a line "N TID" for
- * each task asleep in a gate, "open" has one digit per gate.
+ * /proc/klp_gate_waiting has a line "N TID" for each task asleep in a gate,
+ * /sys/class/misc/klp_gate/open one digit per gate.
  *
  * Serves TR-01, TR-02, TR-04, TR-07 to TR-10, TR-15, TR-16, TR-25, FO-02 to
  * FO-04, SG-01, FC-01 to FC-06, CB-09, CB-10, RP-04, RP-08, ST-02, LD-04.
@@ -39,7 +39,9 @@
 #include <linux/miscdevice.h>
 #include <linux/mm.h>
 #include <linux/module.h>
+#include <linux/proc_fs.h>
 #include <linux/sched/signal.h>
+#include <linux/seq_file.h>
 #include <linux/slab.h>
 #include <linux/spinlock.h>
 #include <linux/string.h>
@@ -306,22 +308,21 @@ static const struct file_operations klp_gate_fops = {
 	.mmap = klp_gate_mmap,
 };
 
-static ssize_t waiting_show(struct device *dev, struct device_attribute *attr, char *buf)
+/* Not in sysfs, where a file ends after a page: thousands may sleep here. */
+static int klp_gate_waiting_show(struct seq_file *m, void *unused)
 {
 	struct klp_gate_waiter *waiter;
-	int len = 0;
 
 	spin_lock(&klp_gate_lock);
 	list_for_each_entry(waiter, &klp_gate_waiters, list) {
 		/* On the list but still on its way to sleep, or woken: not asleep. */
 		if (waiter->released || task_is_running(waiter->task))
 			continue;
-		len += sysfs_emit_at(buf, len, "%u %d\n", waiter->gate, task_pid_nr(waiter->task));
+		seq_printf(m, "%u %d\n", waiter->gate, task_pid_nr(waiter->task));
 	}
 	spin_unlock(&klp_gate_lock);
-	return len;
+	return 0;
 }
-static DEVICE_ATTR_RO(waiting);
 
 static ssize_t open_show(struct device *dev, struct device_attribute *attr, char *buf)
 {
@@ -337,7 +338,6 @@ static ssize_t open_show(struct device *dev, struct device_attribute *attr, char
 static DEVICE_ATTR_RO(open);
 
 static struct attribute *klp_gate_attrs[] = {
-	&dev_attr_waiting.attr,
 	&dev_attr_open.attr,
 	NULL
 };
@@ -374,11 +374,18 @@ static int __init klp_target_gate_init(void)
 		}
 	}
 
+	if (!proc_create_single("klp_gate_waiting", 0400, NULL, klp_gate_waiting_show)) {
+		ret = -ENOMEM;
+		goto err_pages;
+	}
+
 	ret = misc_register(&klp_gate_device);
 	if (ret)
-		goto err_pages;
+		goto err_proc;
 	return 0;
 
+err_proc:
+	remove_proc_entry("klp_gate_waiting", NULL);
 err_pages:
 	klp_gate_free_pages();
 	return ret;
@@ -388,6 +395,7 @@ err_pages:
 static void __exit klp_target_gate_exit(void)
 {
 	misc_deregister(&klp_gate_device);
+	remove_proc_entry("klp_gate_waiting", NULL);
 	klp_gate_free_pages();
 }
 

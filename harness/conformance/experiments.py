@@ -29,7 +29,7 @@ PATCH = "klp_test_model"
 TARGETS = ("klp_target_gate", "klp_target_model")
 _FOLDER = "/sys/kernel/klp_model"
 _CMDLINE = "/proc/cmdline"
-_WAITING = "/sys/class/misc/klp_gate/waiting"
+_WAITING = "/proc/klp_gate_waiting"
 _INSIDE_GATE, _BESIDE_GATE, _BETWEEN_GATE = 0, 5, 6
 # Four rounds in which the kernel could have switched a task inside a patched function. It may do so
 # in none, and then waits for that task.

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 GATES = 8
 DEVICE = "/dev/klp_gate"
-_SYSFS = "/sys/class/misc/klp_gate"
+_OPEN = "/sys/class/misc/klp_gate/open"
+_WAITING = "/proc/klp_gate_waiting"
 _PROGRAM = "klp-gate"
 
 
@@ -129,7 +130,7 @@ class Gate:
         """Wait until the thread of that id sleeps in the gate. Raises TimeoutError."""
         deadline = deadline or scaled(self._guest, QUICK_S)
         entry = f"{self.number} {tid}"
-        while poll(self._guest, f"{_SYSFS}/waiting", Op.CONTAINS, entry, deadline=deadline):
+        while poll(self._guest, _WAITING, Op.CONTAINS, entry, deadline=deadline):
             # "0 12" is also found in "0 123".
             if tid in self.waiting():
                 return
@@ -180,7 +181,7 @@ class Gates:
 
     def is_open(self, number: int = 0) -> bool:
         """Return whether a gate is open."""
-        return self._guest.read(f"{_SYSFS}/open")[self[number].number] == "1"
+        return self._guest.read(_OPEN)[self[number].number] == "1"
 
     def waiting(self, number: int | None = None) -> list[int]:
         """Return the thread ids of those who sleep in one gate, or in any."""
@@ -197,7 +198,7 @@ class Gates:
 
 def _waiting(guest: Guest) -> list[tuple[int, int]]:
     pairs = []
-    for line in guest.read(f"{_SYSFS}/waiting").splitlines():
+    for line in guest.read(_WAITING).splitlines():
         number, tid = line.split()
         pairs.append((int(number), int(tid)))
     return pairs

@@ -23,7 +23,7 @@ TARGET, FUNCTION = "klp_target_leaving", "klp_leaving_text"
 PATCH = "klp_test_symbol"
 GATE = 5
 WAITS = "async_synchronize"
-_WAITING = "/sys/class/misc/klp_gate/waiting"
+_WAITING = "/proc/klp_gate_waiting"
 _HOOKS = "/sys/kernel/tracing/enabled_functions"
 
 

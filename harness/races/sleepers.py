@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from harness.deadline import wait_until
 from harness.errors import HarnessError
 from harness.livepatch.waiting import TRANSITION_S, scaled
 from harness.races.crowd import BROKEN
@@ -42,6 +43,11 @@ def crowd_sleepers(
     deadline = scaled(guest, 2 * TRANSITION_S)
     crowd = guest.spawn("klp-sleepers", str(number), str(_GATE))
     _said(crowd, "entering", number, crowd.next_line(deadline))
+    if not wait_until(lambda: len(gates[_GATE].waiting()) == number, deadline, interval_s=0.5):
+        raise HarnessError(
+            f"{len(gates[_GATE].waiting())} of {number} came to sleep in gate {_GATE}",
+            hint="the guest is starved: take fewer --guests",
+        )
     storm = start_storm(guest)
     patch = livepatch.load("klp_test_gate")
     in_new_body = gates[1].enter()

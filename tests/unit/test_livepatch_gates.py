@@ -14,7 +14,8 @@ from harness.livepatch.gates import DEVICE, Body, Gates, GateTask, How
 from harness.livepatch.tasks import PatchState, Tasks
 from tests.unit.scripted_guest import ScriptedGuest, ScriptedProcess, ScriptedTask
 
-SYSFS = "/sys/class/misc/klp_gate"
+OPEN = "/sys/class/misc/klp_gate/open"
+WAITING = "/proc/klp_gate_waiting"
 
 
 class GateGuest(ScriptedGuest):
@@ -25,8 +26,8 @@ class GateGuest(ScriptedGuest):
         self.body = "original"
         self.closed: set[int] = set()
         self.files[DEVICE] = ""
-        self.files[f"{SYSFS}/waiting"] = ""
-        self.files[f"{SYSFS}/open"] = "11111111\n"
+        self.files[WAITING] = ""
+        self.files[OPEN] = "11111111\n"
         self.on_write[DEVICE] = self._control
         self.programs["klp-gate"] = self._enter
         self._inside: list[tuple[int, int, ScriptedProcess]] = []
@@ -40,7 +41,7 @@ class GateGuest(ScriptedGuest):
                 self.closed.discard(int(number))
                 self._leave(int(number))
         digits = ["0" if number in self.closed else "1" for number in range(8)]
-        self.files[f"{SYSFS}/open"] = "".join(digits) + "\n"
+        self.files[OPEN] = "".join(digits) + "\n"
 
     def _enter(self, args: tuple[str, ...]) -> ScriptedProcess:
         how, number = args[0], int(args[1])
@@ -75,7 +76,7 @@ class GateGuest(ScriptedGuest):
 
     def _show(self) -> None:
         lines = [f"{number} {tid}\n" for number, tid, _ in self._inside]
-        self.files[f"{SYSFS}/waiting"] = "".join(lines)
+        self.files[WAITING] = "".join(lines)
 
     def _answer(self, number: int) -> str:
         return f"{number} {self.body}"
@@ -149,7 +150,7 @@ def test_call(gates: Gates) -> None:
 
 def test_ids_that_begin_alike(gates: Gates, guest: GateGuest) -> None:
     """A sleeper 1230 in the gate is not the task 123."""
-    guest.files[f"{SYSFS}/waiting"] = "0 1230\n"
+    guest.files[WAITING] = "0 1230\n"
     with pytest.raises(TimeoutError, match="task 123 does not sleep in gate 0"):
         gates[0].await_task(123, Deadline.after(0))
     gates[0].await_task(1230)

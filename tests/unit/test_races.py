@@ -148,7 +148,7 @@ class ForkGuest(ScriptedGuest):
 
     def __init__(self, *said: dict[str, object]) -> None:
         super().__init__()
-        self.files |= {"/dev/klp_gate": "", "/sys/class/misc/klp_gate/waiting": "2 50\n6 51\n"}
+        self.files |= {"/dev/klp_gate": "", "/proc/klp_gate_waiting": "2 50\n6 51\n"}
         self.process = ScriptedProcess(pid=50, says=deque(json.dumps(line) for line in said))
         self.words: tuple[str, ...] = ()
         self.programs["klp-fork"] = self._start

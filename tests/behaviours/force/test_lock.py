@@ -37,7 +37,7 @@ def test_force_waits_for_the_lock(
     gate.close(CALLBACK_GATE)
     # The callback may run in the loading task: this test has to go on meanwhile.
     loading = guest.spawn("/sbin/insmod", guest.upload(sample_modules[PATCH]))
-    waiting = "/sys/class/misc/klp_gate/waiting"
+    waiting = "/proc/klp_gate_waiting"
     assert poll(guest, waiting, Op.CONTAINS, f"{CALLBACK_GATE} ", deadline=deadline)
     patch = livepatch.patch(PATCH)
     assert patch.in_transition

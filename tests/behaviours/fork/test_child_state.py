@@ -35,7 +35,7 @@ def test_child_while_post_patch_runs(
     """A child forked after the transition ended, while post_patch still runs, reads -1."""
     gate.close(POST_GATE)
     guest.spawn("busybox", "insmod", guest.upload(sample_modules[NAME]))
-    waiting = "/sys/class/misc/klp_gate/waiting"
+    waiting = "/proc/klp_gate_waiting"
     assert poll(guest, waiting, Op.CONTAINS, f"{POST_GATE} ", deadline=guest.scaled(30))
     patch = livepatch.patch(NAME)
     assert patch.in_transition, "post_patch has been left"

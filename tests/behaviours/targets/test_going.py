@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 TARGET = "klp_target_leaving"
 EXIT_GATE = 5
-WAITING = "/sys/class/misc/klp_gate/waiting"
+WAITING = "/proc/klp_gate_waiting"
 
 
 @pytest.mark.behaviour("MO-05")
