@@ -131,7 +131,7 @@ class _Imported(MutableMapping[str, Any]):
             try:
                 _COMMANDS[name].register(alone, name)
             except KeyboardInterrupt as interrupt:
-                # No command is there yet to guard itself, and typer would not say that it was SIGTERM.
+                # No command is there yet to guard itself; typer takes SIGTERM for Ctrl-C.
                 raise typer.Exit(interrupted(interrupt)) from None
             self._made[name] = typer.main.get_group(alone).commands[name]
         return self._made[name]
