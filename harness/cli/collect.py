@@ -32,11 +32,34 @@ class _Test:
     properties: list[tuple[str, Any]] = field(default_factory=list)
 
 
-class Collector:
+class Interruptions:
+    """A pytest plugin object that keeps what ended a run: Ctrl-C, or SIGTERM."""
+
+    interrupt: KeyboardInterrupt | None = None
+
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Take Ctrl-C, which pytest does not pass on; it ends its own runs in the same way."""
+        ended = excinfo.value
+        if isinstance(ended, KeyboardInterrupt) and not isinstance(
+            ended, pytest.Session.Interrupted
+        ):
+            self.interrupt = ended
+
+
+class Counter(Interruptions):
+    """A pytest plugin object that counts the tests that are left when all have been collected."""
+
+    tests = 0
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Take their number."""
+        self.tests = len(session.items)
+
+
+class Collector(Interruptions):
     """A pytest plugin object for one run."""
 
     def __init__(self) -> None:
-        self.interrupt: BaseException | None = None
         self._tests: dict[str, _Test] = {}
         self._collection_errors: dict[str, str] = {}
 
@@ -59,11 +82,6 @@ class Collector:
         """Take a test file that cannot be read."""
         if report.failed:
             self._collection_errors[report.nodeid] = report.longreprtext
-
-    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
-        """Take Ctrl-C, which pytest does not pass on."""
-        if isinstance(excinfo.value, KeyboardInterrupt):
-            self.interrupt = excinfo.value
 
     # -- what came of it
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.behaviours.history import History
-from harness.cli.collect import Collector
+from harness.cli.collect import Collector, Counter
 from harness.cli.guard import Terminated
 from harness.cli.invocation import kernel_facts
 from harness.cli.modules import ModuleFinder
@@ -65,7 +65,6 @@ def run_suite(invocation: Invocation, asked: SuiteAsked, arguments: Sequence[str
     terminal = invocation.terminal
     choice = prepare_accel(invocation, asked.accel)
     most = default_guests(measure_host(), choice.accel)
-    number = asked.guests or guests_for(arguments, most)
     kernels = []
     for spec in asked.kernels:
         made = prepare_kernel(
@@ -81,12 +80,14 @@ def run_suite(invocation: Invocation, asked: SuiteAsked, arguments: Sequence[str
         built = ModuleFinder(terminal, made).samples
         kernels.append(made)
         terminal.print(f"kernel       {made.describe()}, {len(built)} sample modules")
-    terminal.print(f"accelerator  {describe_accel(choice)}", f"guests       {number} at a time")
     folder = resource_dir(Resource.BEHAVIOUR_TESTS)
     _keep_bytecode()
+    words = [*_options(asked, folder), *_left_out(arguments, folder), *arguments]
+    number = asked.guests or guests_for(_selected(words) if selects(arguments) else None, most)
+    terminal.print(f"accelerator  {describe_accel(choice)}", f"guests       {number} at a time")
     collector = Collector()
     status = pytest.main(
-        [*_options(asked, number, folder), *_left_out(arguments, folder), *arguments],
+        [*_spread(number), *words],
         plugins=[collector, EarlyTemplate(kernels[0])],
     )
     results = collector.results()
@@ -98,17 +99,25 @@ def run_suite(invocation: Invocation, asked: SuiteAsked, arguments: Sequence[str
     return SuiteRun(results=results, exit_code=collector.exit_code(int(status)))
 
 
-def guests_for(arguments: Sequence[str], most: int) -> int:
-    """Return how many guests to run at a time for what pytest is told to run.
+def guests_for(tests: int | None, most: int) -> int:
+    """Return how many guests to run at a time for so many tests; None: very many.
 
-    A worker is started in the CPU time of two tests or more: where tests are named one by one, few
-    enough for three each are started, though not fewer than three.
+    A worker is started in the CPU time of two tests or more: for few tests one is started for each
+    three, though not fewer than three.
     """
-    named = {argument for argument in arguments if "::" in argument}
-    paths = {argument for argument in arguments if Path(argument).exists()}
-    if not named or paths:
+    if tests is None:
         return most
-    return min(most, len(named), max(_LEAST_WORKERS, -(-len(named) // _TESTS_OF_A_WORKER)))
+    return min(most, max(tests, 1), max(_LEAST_WORKERS, -(-tests // _TESTS_OF_A_WORKER)))
+
+
+def selects(arguments: Sequence[str]) -> bool:
+    """Return whether pytest is told to run some tests of a folder, and not them all."""
+    return any(
+        word.startswith(("-k", "-m", "--lf", "--last-failed"))
+        or "::" in word
+        or Path(word).is_file()
+        for word in arguments
+    )
 
 
 def checkout(folder: Path) -> Path | None:
@@ -117,13 +126,29 @@ def checkout(folder: Path) -> Path | None:
     return root if (root / "pyproject.toml").is_file() else None
 
 
-def _options(asked: SuiteAsked, guests: int, folder: Path) -> list[str]:
+def _selected(words: Sequence[str]) -> int | None:
+    """Return how many tests pytest would run, in half a second; None where it cannot collect."""
+    counter = Counter()
+    told = [word for word in words if not word.startswith("--junit")]
+    status = pytest.main(
+        ["-n", "0", "--collect-only", "-p", "no:terminal", *told], plugins=[counter]
+    )
+    if counter.interrupt is not None:
+        raise counter.interrupt
+    ended_well = status in {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}
+    return counter.tests if ended_well else None
+
+
+def _spread(guests: int) -> list[str]:
+    # A single worker would start and collect anew, to do what this process can do itself.
+    return ["-n", str(guests), "--dist", "worksteal"] if guests > 1 else ["-n", "0"]
+
+
+def _options(asked: SuiteAsked, folder: Path) -> list[str]:
     return [
         *_plugins(),
         # This command is the plugin's own package: it is imported, and needs no rewriting.
         *("-W", "ignore:Module already imported:pytest.PytestAssertRewriteWarning"),
-        # A single worker would start and collect anew, to do what this process can do itself.
-        *(("-n", str(guests), "--dist", "worksteal") if guests > 1 else ("-n", "0")),
         *(f"--kernel={spec}" for spec in asked.kernels),
         *(f"--kernel-config={name}" for name in asked.kernel_config),
         *(f"--patch={path.absolute()}" for path in asked.patches),

@@ -177,3 +177,10 @@ def test_interrupt_is_noticed(pytester: pytest.Pytester) -> None:
     )
     assert isinstance(collector.interrupt, KeyboardInterrupt)
     assert [result.id.rpartition("::")[2] for result in collector.results()] == ["test_passes"]
+
+
+def test_a_file_that_cannot_be_imported_is_no_interrupt(pytester: pytest.Pytester) -> None:
+    """Pytest ends such a run by an exception that is a KeyboardInterrupt too."""
+    collector = run(pytester, "import no_such_module")
+    assert collector.interrupt is None
+    assert code(collector) is ExitCode.HARNESS

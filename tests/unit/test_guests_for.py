@@ -7,22 +7,71 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.cli.suite import guests_for
+from harness.cli.guard import Terminated
+from harness.cli.suite import _selected, guests_for, selects
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+TESTS = """\
+import pytest
+
+@pytest.mark.parametrize("n", range(5))
+def test_a(n):
+    assert n
+
+def test_b():
+    assert False
+"""
+
 
 @pytest.mark.parametrize(
-    ("named", "guests"), [(1, 1), (2, 2), (3, 3), (9, 3), (10, 4), (19, 7), (24, 8), (100, 8)]
+    ("tests", "guests"),
+    [(0, 1), (1, 1), (2, 2), (3, 3), (9, 3), (10, 4), (19, 7), (24, 8), (100, 8), (None, 8)],
 )
-def test_few_tests_have_few_workers(named: int, guests: int) -> None:
-    names = [f"tests/behaviours/a.py::test_{number}" for number in range(named)]
-    assert guests_for(["-x", *names, names[0]], 8) == guests
+def test_few_tests_have_few_workers(tests: int | None, guests: int) -> None:
+    assert guests_for(tests, 8) == guests
 
 
-def test_what_is_not_named_one_by_one_has_all(tmp_path: Path) -> None:
-    assert guests_for([], 8) == 8
-    assert guests_for(["-k", "TR-01"], 8) == 8
-    assert guests_for([str(tmp_path)], 8) == 8
-    assert guests_for([str(tmp_path), "a.py::test_a"], 8) == 8
+def test_what_is_a_selection(tmp_path: Path) -> None:
+    file = tmp_path / "test_it.py"
+    file.touch()
+    for words in (
+        ["-k", "TR-01"],
+        ["-kTR"],
+        ["-m", "slow"],
+        ["--lf"],
+        ["a.py::test_a"],
+        [str(file)],
+    ):
+        assert selects([*words, str(tmp_path)])
+    for words in ([], [str(tmp_path)], ["-x", "--durations=5", str(tmp_path)]):
+        assert not selects(words)
+
+
+@pytest.mark.parametrize(
+    ("words", "number"), [([], 6), (["-k", "test_a"], 5), (["-k", "nothing"], 0)]
+)
+def test_the_tests_are_counted(
+    words: list[str], number: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    # Each has a name of its own, as the modules of one process need.
+    file = tmp_path / f"test_counted_{number}.py"
+    file.write_text(TESTS)
+    assert _selected([*words, f"--rootdir={tmp_path}", str(file)]) == number
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_file_that_cannot_be_read_is_not_counted(tmp_path: Path) -> None:
+    file = tmp_path / "test_broken.py"
+    file.write_text("import no_such_module\n")
+    assert _selected([f"--rootdir={tmp_path}", str(file)]) is None
+
+
+@pytest.mark.parametrize("signal", [KeyboardInterrupt, Terminated])
+def test_an_interrupt_is_not_lost(signal: type[BaseException], tmp_path: Path) -> None:
+    file = tmp_path / f"test_interrupted_{signal.__name__}.py"
+    file.write_text(f"from harness.cli.guard import Terminated\nraise {signal.__name__}\n")
+    with pytest.raises(signal) as caught:
+        _selected([f"--rootdir={tmp_path}", str(file)])
+    assert caught.type is signal
