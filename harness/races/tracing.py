@@ -113,6 +113,8 @@ def crowd_tracer(
 def crowd_locks(stage: Stage, guest: Machine, livepatch: Livepatch, tasks: Tasks) -> None:
     """Livepatches, a target, kprobes, tracers and a CPU come and go at a time: lock order."""
     chance = stage.chance
+    # The locks are those of attaching. With all functions traced, such a kernel does nothing else.
+    guest.write(f"{_TRACING}/set_ftrace_filter", "cmdline_proc_show\n")
     cycled = ("klp_test_cmdline_a", "klp_test_target_fg")
     rounds = str(chance.randint(3, 6))
     crowd = [
