@@ -8,12 +8,14 @@ import secrets
 import shutil
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from harness.behaviours.suite import carriers_of_rules, on_other_kernels
+from harness.behaviours.table import load_table
 from harness.cli.guard import guarded
 from harness.cli.invocation import Invocation
 from harness.cli.options import (
@@ -47,6 +49,7 @@ from harness.errors import ExitCode, UsageError
 from harness.host.capacity import default_guests, measure_host
 from harness.mutation.campaign import run_mutants, without_false_alarms
 from harness.mutation.catalogue import (
+    check_rules,
     choose,
     fitted,
     load_mutants,
@@ -64,7 +67,7 @@ from harness.resources import Resource, resource_dir, runs_root
 from harness.selftests.tree import find_suite, source_tree
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from harness.cluster.client import Cluster
     from harness.kernel.kernel import Kernel
@@ -169,6 +172,7 @@ def run_chosen(
     ):
         terminal = invocation.terminal
         mutants = _mutants(names or (), patch or (), folder)
+        check_rules(mutants, {rule.id for rule in load_table().rule})
         if seed is not None and sample_size is None:
             raise UsageError("--seed chooses what --sample takes", hint="add --sample N")
         check_page(html_file)
@@ -246,21 +250,43 @@ def _run(
     environment = {**os.environ, "KLP_HARNESS_DIE_WITH_PARENT": "1"}
     results: list[MutantResult] = []
     terminal = invocation.terminal
-    try:
-        if cluster is None:
-            found = run_mutants(
-                mutants, conditions, folder, deadline=deadline, environment=environment
-            )
-        else:
-            from harness.mutation.remote import run_mutants_on
 
-            found = run_mutants_on(cluster, mutants, conditions, clean.digest)
-        for result in found:
+    def start(
+        chosen: Sequence[Mutant], conditions: Conditions, folder: Path
+    ) -> Iterator[MutantResult]:
+        if cluster is None:
+            return run_mutants(
+                chosen, conditions, folder, deadline=deadline, environment=environment
+            )
+        from harness.mutation.remote import run_mutants_on
+
+        return run_mutants_on(cluster, chosen, conditions, clean.digest)
+
+    def again(unsure: Sequence[MutantResult], without: frozenset[str]) -> Iterator[MutantResult]:
+        ids = {result.id for result in unsure}
+        terminal.note(
+            f"{len(without)} of these tests fail on the clean kernel; trying {len(ids)} mutants "
+            "without them"
+        )
+        inner = folder / f"without-{len(without)}"
+        inner.mkdir(exist_ok=True)
+        chosen = [mutant for mutant in mutants if mutant.name in ids]
+        changed = replace(conditions, without=without, selftests=False)
+        for result in start(chosen, changed, inner):
+            tell_result(terminal, result)
+            yield result
+
+    try:
+        for result in start(mutants, conditions, folder):
             results.append(result)
             tell_result(terminal, result)
         terminal.note("running what noticed on the clean kernel")
-        for sift in (without_false_alarms, without_broken_selftests):
-            results = sift(results, conditions, folder, deadline=deadline, environment=environment)
+        results = without_false_alarms(
+            results, conditions, folder, again=again, deadline=deadline, environment=environment
+        )
+        results = without_broken_selftests(
+            results, conditions, folder, deadline=deadline, environment=environment
+        )
     finally:
         ordered = sorted(results, key=lambda result: not result.is_news)
         invocation.results += ordered

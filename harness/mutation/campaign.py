@@ -11,7 +11,15 @@ from harness.mutation.trial import command_for_tests, judge
 from harness.report.results import CheckOutcome, TestReport
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+    from collections.abc import (
+        Callable,
+        Collection,
+        Generator,
+        Iterable,
+        Iterator,
+        Mapping,
+        Sequence,
+    )
     from pathlib import Path
 
     from harness.deadline import Deadline
@@ -19,6 +27,8 @@ if TYPE_CHECKING:
     from harness.mutation.jobs import Command, Done
     from harness.mutation.trial import Conditions
     from harness.report.mutants import MutantResult
+
+    Again = Callable[[Sequence[MutantResult], frozenset[str]], Iterable[MutantResult]]
 
 _CLEAN = "clean-kernel"
 _HOLDS = (CheckOutcome.PASSED, CheckOutcome.EXPECTED_FAILURE)
@@ -47,18 +57,36 @@ def without_false_alarms(
     conditions: Conditions,
     folder: Path,
     *,
+    again: Again,
     deadline: Deadline,
     environment: Mapping[str, str],
 ) -> list[MutantResult]:
     """Run the tests that caught a mutant on the clean kernel, and return the results without those
     that fail there too.
+
+    A mutant that is left without any is judged once more by the tests that have not run, since the
+    first that failed had ended its run: ``again`` judges such mutants, given their results, without
+    the tests that are named.
     """
-    tests = tuple(sorted({catch.test for result in results for catch in result.caught_by}))
-    if not tests:
-        return list(results)
-    task = _fail_on_clean(tests, conditions)
-    [fail] = run_all([task], folder, runs=1, deadline=deadline, environment=environment)
-    return [amended(result, fail) for result in results]
+    held: set[str] = set()
+    broke: set[str] = set()
+    found = list(results)
+    while True:
+        tests = {catch.test for result in found for catch in result.caught_by} - held
+        if tests:
+            task = _fail_on_clean(tuple(sorted(tests)), conditions)
+            [fail] = run_all([task], folder, runs=1, deadline=deadline, environment=environment)
+            broke |= fail
+            held |= tests - fail
+        unsure = [result for result in found if _lost_all(result, broke)]
+        found = [amended(result, broke) for result in found]
+        if conditions.everything or not unsure:
+            return found
+        judged = {result.id: result for result in again(unsure, frozenset(broke))}
+        found = [
+            continued(result, judged[result.id]) if result.id in judged else result
+            for result in found
+        ]
 
 
 def amended(result: MutantResult, fail_on_clean: Collection[str]) -> MutantResult:
@@ -66,7 +94,8 @@ def amended(result: MutantResult, fail_on_clean: Collection[str]) -> MutantResul
     kept = tuple(catch for catch in result.caught_by if catch.test not in fail_on_clean)
     if len(kept) == len(result.caught_by):
         return result
-    dropped = tuple(catch.test for catch in result.caught_by if catch.test in fail_on_clean)
+    gone = [catch.test for catch in result.caught_by if catch.test in fail_on_clean]
+    dropped = tuple(dict.fromkeys((*result.on_clean, *gone)))
     return result.model_copy(
         update={
             "caught_by": kept,
@@ -77,6 +106,27 @@ def amended(result: MutantResult, fail_on_clean: Collection[str]) -> MutantResul
             else f"only {', '.join(dropped)} failed, on the clean kernel as well",
         }
     )
+
+
+def continued(first: MutantResult, second: MutantResult) -> MutantResult:
+    """Return one result of two runs of a mutant, the second without the tests that mean nothing."""
+    nothing = second.outcome is CheckOutcome.SURVIVED
+    return second.model_copy(
+        update={
+            "build_s": first.build_s,
+            "seconds": first.seconds + second.seconds,
+            "tests": first.tests + second.tests,
+            "rules": {**first.rules, **second.rules},
+            "on_clean": first.on_clean,
+            "upstream": first.upstream,
+            "detail": first.detail if nothing else second.detail,
+        }
+    )
+
+
+def _lost_all(result: MutantResult, fail_on_clean: Collection[str]) -> bool:
+    tests = {catch.test for catch in result.caught_by}
+    return bool(tests) and tests <= set(fail_on_clean)
 
 
 def _fail_on_clean(

@@ -19,7 +19,7 @@ from harness.errors import UsageError
 from harness.kernel.patchfile import read_patch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from harness.kernel.patchfile import PatchFile
@@ -132,6 +132,20 @@ def choose(mutants: Sequence[Mutant], names: Iterable[str]) -> tuple[Mutant, ...
             )
         chosen[mutant.name] = mutant
     return tuple(chosen.values())
+
+
+def check_rules(mutants: Iterable[Mutant], known: Collection[str]) -> None:
+    """Raise UsageError for a mutant that breaks a rule that there is not."""
+    for mutant in mutants:
+        for rule in mutant.breaks:
+            if rule not in known:
+                near = difflib.get_close_matches(rule, known, n=3)
+                raise UsageError(
+                    f"{mutant.path.name}: Breaks names {rule}, and there is no such rule",
+                    hint=f"did you mean {' or '.join(near)}?"
+                    if near
+                    else "`klp-harness behaviours` names them",
+                )
 
 
 def written_for(mutants: Iterable[Mutant], series: str) -> tuple[Mutant, ...]:

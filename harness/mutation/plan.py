@@ -50,14 +50,19 @@ def plan_tests(
     carriers: Mapping[str, Sequence[str]],
     *,
     builds: Collection[str] = frozenset(),
+    without: Collection[str] = frozenset(),
 ) -> TestPlan:
     """Return the plan for a mutant that breaks these rules.
 
     ``carriers`` has the tests of each rule. Of the rest, the tests of rules in the same sections
     come first. Those in ``builds`` take minutes before they begin, since they need the mutant with
-    other options: they come last, unless no other test is about these rules.
+    other options: they come last, unless no other test is about these rules. Those in ``without``
+    are left out.
     """
     broken = tuple(breaks)
+    carriers = {
+        rule: [test for test in tests if test not in without] for rule, tests in carriers.items()
+    }
     named = dict.fromkeys(test for rule in broken for test in carriers.get(rule, ()))
     first = [test for test in named if test not in builds] or list(named)
     sections = {rule.partition("-")[0] for rule in broken}

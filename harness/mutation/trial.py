@@ -31,6 +31,7 @@ _NOT_A_MUTANT = {
 }
 _JUDGED = (CheckOutcome.CAUGHT, CheckOutcome.SURVIVED)
 _LAST_LINES = 5
+_NO_TEST = "no test is about the rules that it breaks, and no other was to run"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +43,8 @@ class Conditions:
     options. ``runs`` mutants are tested at a time, with ``guests`` guests each. ``everything`` runs
     every test, though one has noticed; ``rules_only`` runs those of the broken rules alone, and all
     for a mutant that names none.
-    ``selftests`` runs the kernel's own as well, when the outcome is known.
+    ``selftests`` runs the kernel's own as well, when the outcome is known. ``without`` are tests
+    that are not run.
     """
 
     kernel: tuple[str, ...]
@@ -55,6 +57,7 @@ class Conditions:
     everything: bool = False
     rules_only: bool = False
     selftests: bool = False
+    without: frozenset[str] = frozenset()
 
 
 def not_run(mutant: Mutant) -> MutantResult:
@@ -97,7 +100,9 @@ def _judge_built(
     patch = ("--patch", str(mutant.path))
     # One that says nothing of rules is tried with those of its neighbours first.
     likely = mutant.breaks or rules_near(mutant, _catalogue())
-    plan = plan_tests(likely, conditions.carriers, builds=conditions.builds)
+    plan = plan_tests(
+        likely, conditions.carriers, builds=conditions.builds, without=conditions.without
+    )
     phases = plan.phases(rules_only=conditions.rules_only and bool(mutant.breaks))
     if conditions.everything:
         phases = (tuple(test for phase in plan.phases() for test in phase),)
@@ -178,7 +183,7 @@ def _verdict(result: MutantResult, tested: Sequence[TestResult], seconds: float)
     found = catches(tested, result.breaks)
     failed = [test for test in tested if test.outcome is CheckOutcome.ERROR]
     outcome = CheckOutcome.CAUGHT if found else CheckOutcome.SURVIVED
-    detail = None
+    detail = None if tested else _NO_TEST
     if failed and not found:
         outcome, detail = CheckOutcome.ERROR, failed[0].detail
     return result.model_copy(

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -24,7 +25,7 @@ from harness.report.results import CheckOutcome
 from harness.resources import Resource, resource_dir
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from harness.kernel.kernel import Kernel
@@ -67,7 +68,13 @@ def run(kernel: Kernel, tmp_path: Path, pytestconfig: pytest.Config) -> Run:
             "environment": {**os.environ, "KLP_HARNESS_DIE_WITH_PARENT": "1"},
         }
         found = list(run_mutants([mutant], conditions, tmp_path, **with_what))
-        [result] = without_false_alarms(found, conditions, tmp_path, **with_what)
+
+        def again(_: object, without: frozenset[str]) -> Iterator[MutantResult]:
+            return run_mutants(
+                [mutant], replace(conditions, without=without), tmp_path, **with_what
+            )
+
+        [result] = without_false_alarms(found, conditions, tmp_path, again=again, **with_what)
         return result
 
     return judged

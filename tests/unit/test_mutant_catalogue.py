@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from harness.cli.app import app
 from harness.errors import ExitCode, PatchDoesNotApply, UsageError
 from harness.mutation.catalogue import (
+    check_rules,
     choose,
     fitted,
     load_mutants,
@@ -41,6 +42,19 @@ def test_a_mutant_of_the_catalogue_says_what_it_breaks(mutant: Mutant) -> None:
     assert mutant.kernels
     assert set(mutant.kernels) <= set(TABLE.series)
     assert mutant.equivalent or any(TESTS.get(rule) for rule in mutant.breaks)
+
+
+def test_a_rule_that_there_is_not(tmp_path: Path) -> None:
+    """It is told before anything is built, with those that are spelt alike."""
+    mutant = read_mutant(patch_file(tmp_path, "Breaks: TR-01 TR-20"))
+    check_rules([mutant], ["TR-01", "TR-20"])
+    with pytest.raises(UsageError, match="no such rule") as raised:
+        check_rules([mutant], ["TR-01", "TR-02"])
+    assert "did you mean TR-02" in str(raised.value.hint)
+    wrong = patch_file(tmp_path, "Breaks: TR-99", name="wrong.patch")
+    run = CliRunner().invoke(app, ["mutants", "run", "--patch", str(wrong)])
+    assert run.exit_code == ExitCode.USAGE
+    assert "wrong.patch: Breaks names TR-99" in run.stderr
 
 
 def test_names_carry_the_commit_that_they_undo() -> None:

@@ -16,7 +16,6 @@ from harness.behaviours.suite import carriers_of_rules, on_other_kernels
 from harness.behaviours.table import load_table
 from harness.deadline import Deadline
 from harness.errors import HarnessError
-from harness.mutation.campaign import amended
 from harness.mutation.catalogue import (
     load_mutants,
     read_mutant,
@@ -78,6 +77,13 @@ def test_what_builds_the_mutant_once_more_is_run_when_no_other_test_noticed() ->
     assert plan.phases(rules_only=True) == (("t.py::one",), ("t.py::both",))
     plan = plan_tests(["TR-02"], CARRIERS, builds={"t.py::both"})
     assert plan.phases() == (("t.py::both",), ("t.py::one", "s.py::x"))
+
+
+def test_tests_that_are_left_out() -> None:
+    """Wherever they would have run."""
+    left = plan_tests(["TR-02", "TR-01"], CARRIERS, without={"t.py::both", "s.py::x"})
+    assert left.phases() == (("t.py::one",),)
+    assert plan_tests(["TR-02"], CARRIERS, without={"t.py::both"}).phases(rules_only=True) == ()
 
 
 def test_the_suite_says_which_tests_are_on_other_kernels() -> None:
@@ -222,6 +228,7 @@ def test_the_broken_rules_alone(conditions: Conditions, tmp_path: Path) -> None:
     no_test.answer(done(tmp_path))
     assert no_test.result is not None
     assert (no_test.result.outcome, no_test.result.tests) == (CheckOutcome.SURVIVED, 0)
+    assert "no test is about the rules" in (no_test.result.detail or "")
     no_rule = Player(judge(read_mutant(patch_file(tmp_path)), alone)).answer(done(tmp_path))
     assert "/suite/t.py::one" in no_rule.asked
 
@@ -271,23 +278,6 @@ def test_a_run_that_says_nothing(player: Player, tmp_path: Path) -> None:
     assert player.result is not None
     assert player.result.outcome is CheckOutcome.ERROR
     assert player.result.detail == "first\nlast line"
-
-
-def test_a_test_that_fails_on_the_clean_kernel_catches_nothing() -> None:
-    """Without it the mutant has survived; with another one it is still caught."""
-    result = MutantResult(
-        id="m",
-        outcome=CheckOutcome.CAUGHT,
-        seconds=1.0,
-        caught_by=tuple(
-            Catch(test=name, rules=(), seconds=1.0, reason="", expected=True) for name in "ab"
-        ),
-    )
-    assert amended(result, {"z"}) is result
-    assert amended(result, {"a"}).outcome is CheckOutcome.CAUGHT
-    both = amended(result, {"a", "b"})
-    assert both.outcome is CheckOutcome.SURVIVED
-    assert both.detail == "only a, b failed, on the clean kernel as well"
 
 
 # -- many at a time
