@@ -7,7 +7,6 @@ import contextlib
 import multiprocessing
 import os
 import re
-import shutil
 import statistics
 import sys
 import time
@@ -16,8 +15,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filelock import FileLock
-
 from harness.bench.figures import Bound, Budget, Figure, ratio, side
 from harness.deadline import Deadline
 from harness.errors import HarnessError
@@ -25,24 +22,21 @@ from harness.guest.session import Fresh, GuestSettings, Session
 from harness.host.cache import Store
 from harness.host.capacity import measure_host, time_scale
 from harness.host.process import die_with_parent, run
-from harness.kernel.build import KernelRequest, obtain_kernel
 from harness.livepatch.patch import Livepatch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from harness.guest.machine import Machine
     from harness.kernel.kernel import Kernel
     from harness.kernel.progress import Progress
 
-COLD_BUILD_S = 6 * 60.0
 RESTORE_RATIO = 1 / 12
 OVERLAP_RATIO = 4.5
 SUITE_S = 4 * 60.0
 
 _OVERLAP_GUESTS = 8
 _PATCH = "klp_test_cmdline_a"
-_BUILD_DEADLINE_S = 3600.0
 _SUITE_DEADLINE_S = 1800.0
 _CYCLES_DEADLINE_S = 900.0
 
@@ -145,68 +139,6 @@ def rate_while_all_work(ends_s: Sequence[Sequence[float]]) -> float:
             hint="let each go through more cycles: --cycles",
         )
     return sum(start_s < end <= end_s for worker in ends_s for end in worker) / (end_s - start_s)
-
-
-def cold_build(spec: str, cache: Path, *, progress: Progress) -> list[Figure]:
-    """Measure a kernel from nothing: sources fetched, unpacked, configured and built.
-
-    Nothing is there before: no sources, no lists of packages, no objects of ccache (which the
-    build of an archive does not use). The throw-away cache lies in the folder ``bench`` of the real
-    one, which has the room, and which the next measurement empties when a killed one could not.
-    """
-    folder = cache / "bench"
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_suffix(".lock")), contextlib.ExitStack() as stack:
-        shutil.rmtree(folder)
-        folder.mkdir()
-        stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        stages = Stages(progress)
-        start = time.monotonic()
-        obtain_kernel(
-            KernelRequest(spec=spec),
-            store=Store(folder),
-            deadline=Deadline.after(_BUILD_DEADLINE_S),
-            progress=stages,
-        )
-        seconds = time.monotonic() - start
-    return [
-        Figure(
-            id="cold-build",
-            what=f"kernel {spec} from nothing",
-            value=seconds,
-            unit="s",
-            budget=Budget(bound=Bound.AT_MOST, value=COLD_BUILD_S),
-        ),
-        Figure(
-            id="cold-build-make",
-            what="of this, make and what follows",
-            value=stages.last_s,
-            unit="s",
-        ),
-    ]
-
-
-class Stages:
-    """Hands progress on, and knows how long the last stage has been going on."""
-
-    def __init__(self, progress: Progress, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._progress = progress
-        self._clock = clock
-        self._began_s = clock()
-
-    @property
-    def last_s(self) -> float:
-        """Seconds since the last stage began."""
-        return self._clock() - self._began_s
-
-    def stage(self, text: str) -> None:
-        """Begin a stage."""
-        self._began_s = self._clock()
-        self._progress.stage(text)
-
-    def count(self, done: int, total: int | None, what: str) -> None:
-        """Hand a count on."""
-        self._progress.count(done, total, what)
 
 
 def whole_suite(spec: str, accel: str, *, progress: Progress) -> list[Figure]:

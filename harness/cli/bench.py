@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.bench.builds import cold_build, mutant_build, mutants_to_build
 from harness.bench.measure import (
     Bench,
-    cold_build,
     overlap_of_guests,
     start_of_a_guest,
     whole_suite,
@@ -42,9 +42,10 @@ if TYPE_CHECKING:
     _Measurement = Callable[[Progress], list[Figure]]
 
 _CPUS = 2
-_QUICK = ("guest-start", "guest-overlap")
-_USUAL = (*_QUICK, "upstream-cases", "cold-build", "suite")
+_MUTANT = "mutant-build"
 _PEERS = "virtme-ng"
+_QUICK = ("guest-start", "guest-overlap")
+_USUAL = (*_QUICK, "upstream-cases", _MUTANT, "cold-build", "suite")
 
 
 @guarded
@@ -87,6 +88,9 @@ def bench(
         modules = prepare_modules(terminal, made)
         terminal.print(f"kernel       {made.describe()}")
         terminal.print(f"accelerator  {describe_accel(choice)}")
+        if not names and _MUTANT in chosen and not mutants_to_build(made):
+            terminal.note(f"{_MUTANT} is left out: there is none of this kernel")
+            chosen -= {_MUTANT}
 
         def measure(figure: str, name: str, measurement: _Measurement) -> None:
             """Tell each figure as it comes. One that fails does not keep the others from coming."""
@@ -133,6 +137,11 @@ def bench(
                     place, kernel, Store(cache_root()), runs=runs, progress=progress
                 ),
             )
+        measure(
+            _MUTANT,
+            "kernel mutants",
+            lambda progress: mutant_build(made, cache_root(), progress=progress),
+        )
         measure(
             "cold-build",
             "a cold build",

@@ -15,18 +15,19 @@ from typer.testing import CliRunner
 import harness.cli.bench as command
 from harness.behaviours.suite import carriers_of_rules
 from harness.behaviours.table import load_table
-from harness.bench import peers
+from harness.bench import builds, peers
+from harness.bench.builds import MUTANT_BUILD_S, Stages, mutant_build, mutants_to_build
 from harness.bench.figures import Bound, Budget, Figure, ratio, side
 from harness.bench.measure import (
     RESTORE_RATIO,
-    Stages,
     own_mib,
     percent_done,
     rate_while_all_work,
 )
 from harness.bench.upstream import EQUIVALENTS, upstream_cases
 from harness.cli.app import app
-from harness.errors import CommandTimeout, GuestPanic, HarnessError, MissingTool
+from harness.errors import CommandTimeout, GuestPanic, HarnessError, MissingTool, UsageError
+from harness.host.cache import Store
 from harness.kernel.progress import Silent
 from harness.report.results import BenchReport, read_report
 from harness.resources import Resource, resource_dir
@@ -35,6 +36,8 @@ from harness.selftests.tree import SUITE
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from harness.kernel.build import KernelRequest
 
 # Of a real clone just connected, the only one to map its template's RAM.
 ROLLUP = """\
@@ -153,11 +156,54 @@ def test_the_last_stage_has_its_own_clock() -> None:
     assert stages.last_s == 35.0
 
 
+def kernel(spec: str, version: str) -> Any:
+    return SimpleNamespace(spec=spec, version=version, describe=lambda: version)
+
+
+def test_mutants_are_built_under_names_of_their_own_and_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mutant that the cache has would take no time. The clean kernel is another key."""
+    names: list[str] = []
+    took = iter([0.0, 9.0, 10.0, 30.0, 40.0, 53.0])
+    removed: list[str] = []
+
+    def obtain(request: KernelRequest, **_: object) -> Any:
+        [patch] = request.patches
+        assert patch.is_file()
+        names.append(patch.name)
+        return SimpleNamespace(digest=f"key {len(names)}")
+
+    monkeypatch.setattr(builds, "obtain_kernel", obtain)
+    monkeypatch.setattr(builds, "time", SimpleNamespace(monotonic=lambda: next(took)))
+    monkeypatch.setattr(Store, "remove", lambda _, kind, key: removed.append(key))
+    made = kernel("6.1", "6.1.192")
+    [figure] = mutant_build(made, tmp_path, progress=Silent())
+    assert (figure.value, figure.unit, figure.sides[0].runs) == (13.0, "s", (9.0, 20.0, 13.0))
+    assert figure.budget == Budget(bound=Bound.AT_MOST, value=MUTANT_BUILD_S)
+    assert removed == ["key 1", "key 2", "key 3"]
+    assert len(set(names)) == 3
+    known = {mutant.path.name for mutant in mutants_to_build(made)}
+    assert len(known) == 3
+    assert not set(names) & known
+
+
+@pytest.mark.parametrize(
+    ("spec", "version"), [("5.10", "5.10.262"), ("build:.", "6.1.192"), ("deb:a", "6.1.192")]
+)
+def test_kernels_without_a_mutant_to_build(spec: str, version: str, tmp_path: Path) -> None:
+    """A series that none is written for, and what comes without sources."""
+    made = kernel(spec, version)
+    assert mutants_to_build(made) == ()
+    with pytest.raises(UsageError, match="no mutant to build"):
+        mutant_build(made, tmp_path, progress=Silent())
+
+
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The command with measurements that are told what to return, or what to raise."""
     told: dict[str, Any] = {"start": [MET]}
-    told |= {name: [] for name in ("overlap", "upstream", "build", "suite")}
+    told |= {name: [] for name in ("overlap", "upstream", "mutant", "build", "suite")}
 
     def answer(name: str) -> Any:
         def measurement(*_: object, **__: object) -> list[Figure]:
@@ -172,7 +218,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     def session(*_: object, **__: object) -> Iterator[SimpleNamespace]:
         yield SimpleNamespace(settings=None, folder=None)
 
-    nothing = SimpleNamespace(describe=lambda: "6.1")
+    nothing = SimpleNamespace(describe=lambda: "6.1", spec="6.1", version="6.1.192")
     for name, stand_in in (
         ("prepare_accel", lambda *_: SimpleNamespace(accel=SimpleNamespace(value="tcg"))),
         ("prepare_kernel", lambda *_: nothing),
@@ -182,6 +228,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         ("start_of_a_guest", answer("start")),
         ("overlap_of_guests", answer("overlap")),
         ("upstream_cases", answer("upstream")),
+        ("mutant_build", answer("mutant")),
         ("cold_build", answer("build")),
         ("whole_suite", answer("suite")),
     ):
@@ -198,7 +245,7 @@ def test_everything_is_measured_and_met_budgets_end_with_0(measured: dict[str, A
     code, said = bench()
     assert code == 0
     assert MET.describe() in said
-    assert measured["asked"] == ["start", "overlap", "upstream", "build", "suite"]
+    assert measured["asked"] == ["start", "overlap", "upstream", "mutant", "build", "suite"]
 
 
 @pytest.mark.parametrize("words", [(), ("--quick",)])
@@ -210,7 +257,17 @@ def test_a_missed_budget_ends_with_1(measured: dict[str, Any], words: tuple[str,
 def test_quick_says_what_it_leaves_out(measured: dict[str, Any]) -> None:
     _, said = bench("--quick")
     assert measured["asked"] == ["start", "overlap"]
-    assert "left out by --quick: upstream-cases, cold-build, suite" in said
+    assert "left out by --quick: upstream-cases, mutant-build, cold-build, suite" in said
+
+
+def test_a_kernel_without_mutants_is_told(
+    measured: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "mutants_to_build", lambda _: ())
+    assert "mutant-build is left out: there is none" in bench()[1]
+    assert "mutant" not in measured["asked"]
+    bench("mutant-build")
+    assert "mutant" in measured["asked"]
 
 
 def test_figures_are_measured_by_name(measured: dict[str, Any]) -> None:
