@@ -3,9 +3,9 @@
  * klp_target_loop - a kthread that never sleeps and calls cond_resched() all the time.
  *
  * init starts the kthread "klp_target_loop" and returns when that loops. The
- * log has "switched by itself" when the patch state of the thread went to 1
- * while the thread stayed on its CPU, and "switched off the CPU" when it was
- * scheduled out meanwhile. Writing 1 to the parameter stop ends the loop; the
+ * log has "switched by itself" when the patch state of the thread went from 0
+ * to 1 while the thread stayed on its CPU, and "switched off the CPU" when it
+ * was scheduled out meanwhile. Writing 1 to the parameter stop ends the loop; the
  * thread then sleeps until the module goes.
  *
  * Parameters:
@@ -26,7 +26,9 @@
 
 #include "klp_compat.h"
 
-#define KLP_LOOP_PATCHED	1	/* as in /proc/PID/patch_state */
+/* As in /proc/PID/patch_state. */
+#define KLP_LOOP_UNPATCHED	0
+#define KLP_LOOP_PATCHED	1
 
 static bool inside;
 module_param(inside, bool, 0444);
@@ -56,7 +58,8 @@ static noinline void klp_loop(void)
 		last_switches = switches;
 		state = READ_ONCE(current->patch_state);
 		switches = klp_loop_switches();
-		if (state == last_state || state != KLP_LOOP_PATCHED)
+		/* From -1 to 1 is how the way back begins. */
+		if (last_state != KLP_LOOP_UNPATCHED || state != KLP_LOOP_PATCHED)
 			continue;
 		pr_info("switched %s\n", switches == last_switches ? "by itself" : "off the CPU");
 	}
