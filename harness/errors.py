@@ -25,6 +25,7 @@
         ├── KernelSplat
         ├── GuestHang
         ├── TransitionTimeout
+        ├── TransitionNotHeld       a task that has to hold a transition has switched
         ├── RaceShown               a reproducer showed the race that it is for
         └── ModuleRefused           the kernel refused a module; carries the errno
 """
@@ -179,6 +180,10 @@ class GuestHang(KernelVerdict):
 
 class TransitionTimeout(KernelVerdict):
     """A transition did not end before its deadline; ``details`` names who blocks it and where."""
+
+
+class TransitionNotHeld(KernelVerdict):
+    """A task that has to hold a transition has switched, or the transition has ended."""
 
 
 class RaceShown(KernelVerdict):

@@ -97,7 +97,7 @@ def _show(terminal: Terminal, machine: Machine, plan: Plan) -> RunResult:
         f"that the livepatch {plan.name} replaces.",
     )
     patch = watch.load()
-    tasks.wait_all(PatchState.PATCHED, but=sleeper)
+    tasks.wait_all(PatchState.PATCHED, held_by=sleeper)
     number = len(tasks.in_state(PatchState.PATCHED))
     _step(
         terminal,

@@ -7,7 +7,13 @@ import errno
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from harness.errors import HarnessError, TransitionTimeout, UsageError, errno_text
+from harness.errors import (
+    HarnessError,
+    TransitionNotHeld,
+    TransitionTimeout,
+    UsageError,
+    errno_text,
+)
 from harness.livepatch.waiting import QUICK_S, TRANSITION_S, poll, scaled
 from harness.wire import Op
 
@@ -140,15 +146,22 @@ class Tasks:
         state: PatchState,
         *,
         but: TaskHandle | Iterable[TaskHandle] = (),
+        held_by: TaskHandle | Iterable[TaskHandle] = (),
         deadline: Deadline | None = None,
     ) -> None:
-        """Wait until every thread except those has that patch state.
+        """Wait until every thread has that patch state, except those that hold the transition.
 
-        Raises TransitionTimeout that names each straggler with its stack.
+        Whoever is in ``held_by`` must still have the other state then; what those in ``but`` have
+        is not looked at. Raises TransitionTimeout that names each straggler with its stack, and
+        TransitionNotHeld.
         """
         deadline = deadline or scaled(self._guest, TRANSITION_S)
-        outcome = self._guest.poll_tasks(int(state), but=_tids(but), deadline=deadline)
+        holders = [held_by] if isinstance(held_by, TaskHandle) else list(held_by)
+        left_out = sorted({*_tids(but), *_tids(holders)})
+        outcome = self._guest.poll_tasks(int(state), but=left_out, deadline=deadline)
         if not outcome.errno:
+            for task in holders:
+                _see_held(self._guest, task, state)
             return
         if outcome.errno != errno.ETIMEDOUT:
             said = errno_text(outcome.errno)
@@ -170,6 +183,17 @@ def describe(guest: Guest, task: TaskHandle) -> tuple[str, ...]:
         return (head, *(f"  {line}" for line in guest.stack(task.tid).splitlines()))
     except (FileNotFoundError, ProcessLookupError):
         return (f"{kind} {task.tid} ({task.comm}): has exited",)
+
+
+def _see_held(guest: Guest, task: TaskHandle, state: PatchState) -> None:
+    other = PatchState.UNPATCHED if state is PatchState.PATCHED else PatchState.PATCHED
+    found = task.patch_state
+    if found is not other:
+        raise TransitionNotHeld(
+            f"task {task.tid} ({task.comm}) has to hold the transition in patch state "
+            f"{other.name}, and has {found.name}",
+            details=describe(guest, task),
+        )
 
 
 def _patch_state(task: Task) -> PatchState:

@@ -67,7 +67,7 @@ def kretprobe_woken(stage: Stage, gates: Gates, tasks: Tasks) -> None:
     if not loaded.ok:
         raise HarnessError(f"{PATCH} was not loaded", details=tuple(loaded.stderr.splitlines()))
     patch = stage.livepatch.patch(PATCH)
-    tasks.wait_all(PatchState.PATCHED, but=sleeper)
+    tasks.wait_all(PatchState.PATCHED, held_by=sleeper)
     waking = guest.spawn("taskset", FIRST_CPU, "sh", "-c", _WAKE, "wake", str(sleeper.tid))
     said = waking.next_line(scaled(guest, TRANSITION_S))
     if said != "looked":

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from harness.deadline import Deadline
-from harness.errors import TransitionTimeout, UsageError
+from harness.errors import TransitionNotHeld, TransitionTimeout, UsageError
 from harness.livepatch.tasks import PatchState, TaskHandle, Tasks
 from tests.unit.scripted_guest import ScriptedGuest, ScriptedTask
 
@@ -102,6 +102,29 @@ def test_wait_all_but(guest: ScriptedGuest) -> None:
     tasks.wait_all(PatchState.PATCHED, but=tasks.find("sleeper"))
     with pytest.raises(TransitionTimeout):
         tasks.wait_all(PatchState.PATCHED, but=tasks.get(40))
+
+
+@pytest.mark.parametrize(
+    ("states", "told"),
+    [
+        ((0, 0), None),
+        ((0, 1), r"task 41 \(sleeper\) has to hold .* UNPATCHED, and has PATCHED"),
+        ((-1, 0), r"task 40 \(sleeper\) has to hold .* UNPATCHED, and has UNDEFINED"),
+    ],
+)
+def test_whoever_holds_a_transition_has_the_other_state(
+    states: tuple[int, int], told: str | None, guest: ScriptedGuest
+) -> None:
+    """Else a test would pass by the transition's being slow for other reasons."""
+    tasks = Tasks(guest)
+    for task, state in zip(guest.scripted_tasks[2:], states, strict=True):
+        task.patch_state = state
+    if told is None:
+        tasks.wait_all(PatchState.PATCHED, held_by=tasks.find("sleeper"))
+        tasks.wait_all(PatchState.PATCHED, but=tasks.get(40), held_by=tasks.get(41))
+        return
+    with pytest.raises(TransitionNotHeld, match=told):
+        tasks.wait_all(PatchState.PATCHED, held_by=tasks.find("sleeper"))
 
 
 def test_wait_all_names_the_stragglers(guest: ScriptedGuest) -> None:

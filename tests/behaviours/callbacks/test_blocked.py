@@ -26,7 +26,7 @@ def test_blocked_and_released(
     sleeper = gate.enter()
     kernel_log.mark()
     patch = livepatch.load("klp_test_gate_callbacks")
-    tasks.wait_all(PatchState.PATCHED, but=sleeper)
+    tasks.wait_all(PatchState.PATCHED, held_by=sleeper)
     before = [(CallbackPhase.PRE_PATCH, "vmlinux"), (CallbackPhase.PRE_PATCH, GATE_TARGET)]
     assert _seen(kernel_log) == before
     sleeper.release()
@@ -39,7 +39,7 @@ def test_blocked_and_released(
     sleeper = gate.enter()
     kernel_log.mark()
     patch.disable(wait=False)
-    tasks.wait_all(PatchState.UNPATCHED, but=sleeper)
+    tasks.wait_all(PatchState.UNPATCHED, held_by=sleeper)
     before = [(CallbackPhase.PRE_UNPATCH, "vmlinux"), (CallbackPhase.PRE_UNPATCH, GATE_TARGET)]
     assert _seen(kernel_log) == before
     sleeper.release()

@@ -20,7 +20,7 @@ def test_busy_target_and_reverse(livepatch: Livepatch, tasks: Tasks, kernel_log:
     livepatch.load_target(TARGET, busy=1)
     patch = livepatch.load(PATCH)
     (thread,) = tasks.find("klp_target_busy")
-    tasks.wait_all(PatchState.PATCHED, but=thread)
+    tasks.wait_all(PatchState.PATCHED, held_by=thread)
     blocked = [(event.phase, event.object) for event in kernel_log.callbacks()]
     assert blocked == [
         (CallbackPhase.PRE_PATCH, "vmlinux"),

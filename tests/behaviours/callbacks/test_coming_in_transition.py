@@ -26,7 +26,7 @@ def test_target_that_comes_during_a_transition(
     sleeper = gate.enter()
     kernel_log.mark()
     patch = livepatch.load("klp_test_callbacks_a", replace=True)
-    tasks.wait_all(PatchState.PATCHED, but=sleeper)
+    tasks.wait_all(PatchState.PATCHED, held_by=sleeper)
     livepatch.load_target(TARGET)
     before = [(CallbackPhase.PRE_PATCH, "vmlinux"), (CallbackPhase.PRE_PATCH, TARGET)]
     assert [(event.phase, event.object) for event in kernel_log.callbacks()] == before

@@ -34,7 +34,7 @@ def test_all_data_there_and_back(
     old_body = guest.spawn("cat", store.path("sum"))
     gate[0].await_task(old_body.pid)
     patch = livepatch.load(PATCH)
-    tasks.wait_all(PatchState.PATCHED, but=tasks.get(old_body.pid))
+    tasks.wait_all(PatchState.PATCHED, held_by=tasks.get(old_body.pid))
     store.add(3100)
     assert store.stored() == [1, 2, 3], "an old body would misread what a new one has stored"
     gate.open(0)
@@ -47,7 +47,7 @@ def test_all_data_there_and_back(
     new_body = guest.spawn("cat", store.path("sum"))
     gate[0].await_task(new_body.pid)
     patch.disable(wait=False)
-    tasks.wait_all(PatchState.UNPATCHED, but=tasks.get(new_body.pid))
+    tasks.wait_all(PatchState.UNPATCHED, held_by=tasks.get(new_body.pid))
     assert store.stored() == [1, 2, 3, 4], "pre_unpatch has converted all back"
     store.add(5900)
     gate.open(0)
@@ -68,7 +68,7 @@ def test_nothing_to_undo_after_a_reversal(
     reader = guest.spawn("cat", store.path("sum"))
     gate[0].await_task(reader.pid)
     patch = livepatch.load(PATCH)
-    tasks.wait_all(PatchState.PATCHED, but=tasks.get(reader.pid))
+    tasks.wait_all(PatchState.PATCHED, held_by=tasks.get(reader.pid))
     patch.reverse()
     patch.unload()
     assert (store.stored(), store.items()) == ([1], [1000])

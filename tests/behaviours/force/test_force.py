@@ -21,7 +21,7 @@ def test_force_ends_a_blocked_transition(
     """Writing 1 to ``force`` ends a blocked transition; the kernel warns of it in the log."""
     sleeper = gate.enter()
     patch = livepatch.load("klp_test_gate")
-    tasks.wait_all(PatchState.PATCHED, but=sleeper)
+    tasks.wait_all(PatchState.PATCHED, held_by=sleeper)
     patch.force()
     patch.wait_complete()
     assert patch.enabled
@@ -38,7 +38,7 @@ def test_forced_disable_pins_the_module(livepatch: Livepatch, tasks: Tasks, gate
     patch = livepatch.load("klp_test_gate", wait=True)
     sleeper = gate.enter()
     patch.disable(wait=False)
-    tasks.wait_all(PatchState.UNPATCHED, but=sleeper)
+    tasks.wait_all(PatchState.UNPATCHED, held_by=sleeper)
     patch.force()
     patch.wait_gone()
     module = livepatch.module(patch.name)
@@ -63,7 +63,7 @@ def test_force_takes_only_one(livepatch: Livepatch, tasks: Tasks, gate: Gates) -
     """In a transition: garbage is EINVAL, 0 is accepted and does nothing, reading is refused."""
     sleeper = gate.enter()
     patch = livepatch.load("klp_test_gate")
-    tasks.wait_all(PatchState.PATCHED, but=sleeper)
+    tasks.wait_all(PatchState.PATCHED, held_by=sleeper)
     _refused(patch, "garbage")
     patch.write("force", "0")
     assert patch.in_transition

@@ -61,7 +61,7 @@ def _force_enable(
     """Load the gate's patch against a sleeper and force it; return it and the sleeper."""
     sleeper = gate.enter()
     patch = livepatch.load("klp_test_gate", replace=replace)
-    tasks.wait_all(PatchState.PATCHED, but=sleeper)
+    tasks.wait_all(PatchState.PATCHED, held_by=sleeper)
     patch.force()
     patch.wait_complete()
     return patch, sleeper

@@ -61,7 +61,7 @@ def test_child_inherits_state_zero(
     """
     parent = Forker(guest).clone3(pidfd=gate[0], child_tid=gate[1])
     patch = livepatch.load("klp_test_gate")
-    tasks.wait_all(PatchState.PATCHED, but=parent)
+    tasks.wait_all(PatchState.PATCHED, held_by=parent)
     assert parent.patch_state is PatchState.UNPATCHED
     gate.open(0)
     child = parent.child()
@@ -79,7 +79,7 @@ def test_child_inherits_state_one(
     """A child forked during a transition by a parent in state 1 is in state 1 as well."""
     sleeper = gate.enter()
     patch = livepatch.load("klp_test_gate")
-    tasks.wait_all(PatchState.PATCHED, but=sleeper)
+    tasks.wait_all(PatchState.PATCHED, held_by=sleeper)
     child = guest.spawn("sleep", "1000")
     assert tasks.get(child.pid).patch_state is PatchState.PATCHED
     assert patch.in_transition

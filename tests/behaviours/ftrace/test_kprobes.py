@@ -142,7 +142,7 @@ def test_toggled_during_transitions(
     for _ in range(ROUNDS):
         sleeper = gate.enter()
         patch = livepatch.load("klp_test_gate")
-        tasks.wait_all(PatchState.PATCHED, but=sleeper)
+        tasks.wait_all(PatchState.PATCHED, held_by=sleeper)
         toggle(Body.PATCHED)
         assert patch.in_transition
         assert sleeper.release().body is Body.ORIGINAL
@@ -150,7 +150,7 @@ def test_toggled_during_transitions(
         toggle(Body.PATCHED)
         sleeper = gate.enter()
         patch.disable(wait=False)
-        tasks.wait_all(PatchState.UNPATCHED, but=sleeper)
+        tasks.wait_all(PatchState.UNPATCHED, held_by=sleeper)
         toggle(Body.ORIGINAL)
         assert patch.in_transition
         assert sleeper.release().body is Body.PATCHED

@@ -90,7 +90,7 @@ def test_load_during_a_transition(
     """Loading a patch while another one is in transition: EBUSY; it loads afterwards."""
     sleeper = gate.enter()
     blocked = livepatch.load("klp_test_gate")
-    tasks.wait_all(PatchState.PATCHED, but=sleeper)
+    tasks.wait_all(PatchState.PATCHED, held_by=sleeper)
     with pytest.raises(ModuleRefused) as refused:
         livepatch.load("klp_test_cmdline_a")
     assert refused.value.errno == errno.EBUSY

@@ -46,7 +46,7 @@ def test_sleeper_in_the_old_patch_only(livepatch: Livepatch, tasks: Tasks, gate:
     old = livepatch.load("klp_test_gate", wait=True)
     sleeper = gate.enter()
     new = livepatch.load("klp_test_cmdline_a", replace=True)
-    tasks.wait_all(PatchState.PATCHED, but=sleeper)
+    tasks.wait_all(PatchState.PATCHED, held_by=sleeper)
     assert sleeper.patch_state is PatchState.UNPATCHED
     assert new.in_transition
     assert old.exists
@@ -98,5 +98,5 @@ def _blocked_replace(livepatch: Livepatch, tasks: Tasks, gate: Gates) -> tuple[P
     """Load a replacing patch against a sleeper; every other task has switched."""
     sleeper = gate.enter()
     patch = livepatch.load("klp_test_gate", replace=True)
-    tasks.wait_all(PatchState.PATCHED, but=sleeper)
+    tasks.wait_all(PatchState.PATCHED, held_by=sleeper)
     return patch, sleeper

@@ -43,7 +43,7 @@ def test_sympos_zero_and_one_are_the_same(
     replaced = livepatch.load(old[0], wait=True, **old[1])
     sleeper = gate.enter()
     patch = livepatch.load(new[0], replace=True, **new[1])
-    tasks.wait_all(PatchState.PATCHED, but=sleeper)
+    tasks.wait_all(PatchState.PATCHED, held_by=sleeper)
     assert patch.in_transition
     assert patch.object(TARGET).functions() == (PatchedFunction(name="klp_target_f", sympos=1),)
     assert _body(view) == patch.name

@@ -40,7 +40,7 @@ def test_converted_when_used(livepatch: Livepatch, tasks: Tasks, gate: Gates, st
     old_body = guest.spawn("cat", store.path("sum"))
     gate[0].await_task(old_body.pid)
     patch = livepatch.load(ONE)
-    tasks.wait_all(PatchState.PATCHED, but=tasks.get(old_body.pid))
+    tasks.wait_all(PatchState.PATCHED, held_by=tasks.get(old_body.pid))
     store.add(2750)
     assert store.items() == [1000, 2000]
     assert _counts(patch) == (0, 0), "an old body could not read what has been converted"

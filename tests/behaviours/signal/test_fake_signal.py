@@ -25,7 +25,7 @@ def test_interruptible_sleeper_is_signalled(
     """
     sleeper = gate.enter(INTERRUPTIBLE)
     patch = livepatch.load("klp_test_gate")
-    tasks.wait_all(PatchState.PATCHED, but=sleeper)
+    tasks.wait_all(PatchState.PATCHED, held_by=sleeper)
     assert not kernel_log.matching("signaling remaining tasks")
     patch.wait_complete()
     assert kernel_log.matching("signaling remaining tasks")

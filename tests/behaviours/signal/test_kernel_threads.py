@@ -44,7 +44,7 @@ def _blocked_by_naps(livepatch: Livepatch, tasks: Tasks, *, naps: int) -> None:
     livepatch.load_target(NAP, naps=naps)
     (thread,) = tasks.find(NAP)
     patch = livepatch.load("klp_test_symbol", object=NAP, function=NAP)
-    tasks.wait_all(PatchState.PATCHED, but=thread)
+    tasks.wait_all(PatchState.PATCHED, held_by=thread)
     assert thread.kthread
     assert patch.blockers() == [Blocker(thread, in_function=NAP)]
 

@@ -105,7 +105,7 @@ def test_end_waits_for_every_cpu(
     changing = guest.spawn("taskset", FIRST_CPU, "sh", "-c", change)
     assert changing.wait(scaled(guest, QUICK_S)) == 0
     state = PatchState.PATCHED if enabling else PatchState.UNPATCHED
-    tasks.wait_all(state, but=sleeper)
+    tasks.wait_all(state, held_by=sleeper)
     held = guest.spawn(
         "taskset", FIRST_CPU, "sh", "-c", _HELD, "held", str(sleeper.tid), upper.path
     )

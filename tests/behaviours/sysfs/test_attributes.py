@@ -94,7 +94,7 @@ def test_disable_during_another_transition(livepatch: Livepatch, tasks: Tasks, g
     quiet = livepatch.load("klp_test_cmdline_a", wait=True)
     sleeper = gate.enter()
     blocked = livepatch.load("klp_test_gate")
-    tasks.wait_all(PatchState.PATCHED, but=sleeper)
+    tasks.wait_all(PatchState.PATCHED, held_by=sleeper)
     _refused(quiet, "0", errno.EBUSY)
     assert (quiet.enabled, quiet.in_transition) == (True, False)
     assert blocked.in_transition

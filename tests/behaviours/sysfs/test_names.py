@@ -41,7 +41,7 @@ def test_patch_state_of_processes_and_threads(
     assert [guest.stat(path).mode for path in (leader, thread)] == [0o400, 0o400]
     assert [guest.read(path) for path in (leader, thread)] == ["-1\n", "-1\n"]
     patch = livepatch.load("klp_test_gate")
-    tasks.wait_all(PatchState.PATCHED, but=sleeper)
+    tasks.wait_all(PatchState.PATCHED, held_by=sleeper)
     assert [guest.read(path) for path in (leader, thread)] == ["1\n", "0\n"]
     sleeper.release()
     patch.wait_complete()

@@ -67,7 +67,7 @@ def test_target_in_a_storm(
         # Without a stop: the target comes and goes while each of these begins and ends.
         storm.write_line(str(2 * CYCLES))
         patch = livepatch.load(PATCH, replace=True)
-        tasks.wait_all(PatchState.PATCHED, but=sleeper)
+        tasks.wait_all(PatchState.PATCHED, held_by=sleeper)
         assert cycles(2 * CYCLES) <= {OLD, NEW}
         storm.write_line(str(CYCLES))
         assert cycles() == {NEW}, "all but the sleeper have switched"

@@ -53,7 +53,7 @@ def test_veto_during_a_blocked_transition(
     sleeper = gate.enter()
     kernel_log.mark()
     veto = livepatch.load(VETO, replace=True, pre_patch_ret_target=-errno.ENODEV)
-    tasks.wait_all(PatchState.PATCHED, but=sleeper)
+    tasks.wait_all(PatchState.PATCHED, held_by=sleeper)
     with pytest.raises(ModuleRefused) as refused:
         livepatch.load_target(TARGET)
     assert refused.value.errno == errno.ENODEV

@@ -44,7 +44,7 @@ def test_loop_inside_the_function(
     livepatch.load_target(LOOP, inside=1)
     (thread,) = tasks.find(LOOP)
     patch = livepatch.load("klp_test_symbol", object=LOOP, function=LOOP)
-    tasks.wait_all(PatchState.PATCHED, but=thread)
+    tasks.wait_all(PatchState.PATCHED, held_by=thread)
     looked = rf"{LOOP}:{thread.tid} is (running|sleeping on function {LOOP})"
     deadline = Deadline.after(30 * guest.time_scale)
     assert wait_until(

@@ -19,7 +19,7 @@ def test_reverse_of_a_blocked_enable(livepatch: Livepatch, tasks: Tasks, gate: G
     """
     sleeper = gate.enter()
     patch = livepatch.load("klp_test_gate")
-    tasks.wait_all(PatchState.PATCHED, but=sleeper)
+    tasks.wait_all(PatchState.PATCHED, held_by=sleeper)
     patch.reverse()
     patch.wait_gone()
     assert tasks.states() == {PatchState.UNDEFINED}
@@ -35,7 +35,7 @@ def test_reverse_of_a_blocked_disable(livepatch: Livepatch, tasks: Tasks, gate: 
     patch = livepatch.load("klp_test_gate", wait=True)
     sleeper = gate.enter()
     patch.disable(wait=False)
-    tasks.wait_all(PatchState.UNPATCHED, but=sleeper)
+    tasks.wait_all(PatchState.UNPATCHED, held_by=sleeper)
     assert sleeper.patch_state is PatchState.PATCHED
     patch.reverse()
     patch.wait_complete()
@@ -50,12 +50,12 @@ def test_reversed_twice(livepatch: Livepatch, tasks: Tasks, gate: Gates) -> None
     """A transition that was turned round twice goes where it went at first."""
     blocker = gate.enter(0)
     patch = livepatch.load("klp_test_gate")
-    tasks.wait_all(PatchState.PATCHED, but=blocker)
+    tasks.wait_all(PatchState.PATCHED, held_by=blocker)
     other = gate.enter(1)
     patch.reverse()
-    tasks.wait_all(PatchState.UNPATCHED, but=other)
+    tasks.wait_all(PatchState.UNPATCHED, held_by=other)
     patch.reverse()
-    tasks.wait_all(PatchState.PATCHED, but=blocker)
+    tasks.wait_all(PatchState.PATCHED, held_by=blocker)
     assert blocker.patch_state is PatchState.UNPATCHED
     assert blocker.release().body is Body.ORIGINAL
     assert other.release().body is Body.PATCHED

@@ -24,7 +24,7 @@ def test_sleeper_holds_the_transition(livepatch: Livepatch, tasks: Tasks, gate: 
     """A task sleeping in a to-be-patched function holds the transition; all others switch."""
     sleeper = gate.enter()
     patch = livepatch.load("klp_test_gate")
-    tasks.wait_all(PatchState.PATCHED, but=sleeper)
+    tasks.wait_all(PatchState.PATCHED, held_by=sleeper)
     assert patch.in_transition
     assert sleeper.patch_state is PatchState.UNPATCHED
     assert patch.blockers() == [Blocker(sleeper, in_function="klp_gate_wait")]
@@ -94,7 +94,7 @@ def test_retry_needs_nobody_else(guest: Machine, livepatch: Livepatch, tasks: Ta
     livepatch.load_target("klp_target_mod", busy=1)
     patch = livepatch.load("klp_test_busy")
     (thread,) = tasks.find("klp_target_busy")
-    tasks.wait_all(PatchState.PATCHED, but=thread)
+    tasks.wait_all(PatchState.PATCHED, held_by=thread)
     assert patch.blockers() == [Blocker(thread, in_function="klp_target_busy")]
     guest.write("/sys/kernel/klp_target/release", "1\n")
     patch.wait_complete()

@@ -49,7 +49,7 @@ def test_unreliable_stack_is_not_safe(
     gate[PLAIN].await_task(reader.pid)
     sleeper = tasks.get(reader.pid)
     patch = livepatch.load("klp_test_symbol", object="klp_target_lost", function="klp_target_lost")
-    tasks.wait_all(PatchState.PATCHED, but=sleeper)
+    tasks.wait_all(PatchState.PATCHED, held_by=sleeper)
     kernel_log.wait_for(rf":{sleeper.tid} has an unreliable stack")
     assert sleeper.patch_state is PatchState.UNPATCHED
     assert patch.in_transition
@@ -71,7 +71,7 @@ def test_page_fault_of_user_memory(
     gate[PLAIN].await_task(caller.pid)
     sleeper = tasks.get(caller.pid)
     patch = livepatch.load("klp_test_syscall")
-    tasks.wait_all(PatchState.PATCHED, but=sleeper)
+    tasks.wait_all(PatchState.PATCHED, held_by=sleeper)
     assert patch.blockers() == [Blocker(sleeper, in_function=SYSCALL)]
     assert patch.in_transition
     gate.open(PLAIN)
@@ -127,7 +127,7 @@ def _blocked_in_callee(
     assert "klp_gate_sleep" in enabled, "nobody traces the callee"
     sleeper = gate.enter()
     patch = livepatch.load("klp_test_gate")
-    tasks.wait_all(PatchState.PATCHED, but=sleeper)
+    tasks.wait_all(PatchState.PATCHED, held_by=sleeper)
     assert sleeper.patch_state is PatchState.UNPATCHED
     (blocker,) = patch.blockers()
     assert blocker.task == sleeper

@@ -64,7 +64,7 @@ def test_cpus_offline_and_coming(
     _online(guest, 3, value=False)
     sleeper = gate.enter()
     patch = livepatch.load("klp_test_gate")
-    tasks.wait_all(PatchState.PATCHED, but=sleeper)
+    tasks.wait_all(PatchState.PATCHED, held_by=sleeper)
     _online(guest, 2, value=False)
     _online(guest, 3, value=True)
     sleeper.release()

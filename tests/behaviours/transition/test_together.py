@@ -42,7 +42,7 @@ def test_task_between_the_two(
     gate[BETWEEN].await_task(in_old.pid)
     patch = livepatch.load(PATCH)
     old_task = tasks.get(in_old.pid)
-    tasks.wait_all(PatchState.PATCHED, but=old_task)
+    tasks.wait_all(PatchState.PATCHED, held_by=old_task)
     assert old_task.patch_state is PatchState.UNPATCHED
     assert guest.read(f"{SYSFS}/nap").strip() == NEW
 
@@ -50,7 +50,7 @@ def test_task_between_the_two(
     gate[BETWEEN].await_task(in_new.pid)
     new_task = tasks.get(in_new.pid)
     patch.reverse()
-    tasks.wait_all(PatchState.UNPATCHED, but=new_task)
+    tasks.wait_all(PatchState.UNPATCHED, held_by=new_task)
     assert new_task.patch_state is PatchState.PATCHED
     assert guest.read(f"{SYSFS}/nap").strip() == OLD
     gate.open(BETWEEN)

@@ -36,7 +36,7 @@ def test_second_thread_blocks(
     sleeper = gate.enter(how=How.THREAD)
     assert sleeper.tid != sleeper.pid, "the sleeper is the leader of its process"
     patch = livepatch.load("klp_test_gate")
-    tasks.wait_all(PatchState.PATCHED, but=sleeper)
+    tasks.wait_all(PatchState.PATCHED, held_by=sleeper)
     assert tasks.get(sleeper.pid).patch_state is PatchState.PATCHED
     assert patch.blockers() == [Blocker(sleeper, in_function="klp_gate_wait")]
     tried = rf":{sleeper.tid} is sleeping on function klp_gate_wait"
@@ -63,7 +63,7 @@ def test_second_function_is_checked(livepatch: Livepatch, tasks: Tasks, gate: Ga
     """A task that sleeps in the second of the patched functions blocks as well."""
     sleeper = gate.enter(SECOND)
     patch = livepatch.load("klp_test_gate")
-    tasks.wait_all(PatchState.PATCHED, but=sleeper)
+    tasks.wait_all(PatchState.PATCHED, held_by=sleeper)
     assert patch.blockers() == [Blocker(sleeper, in_function="klp_gate_wait_second")]
     assert patch.in_transition
     sleeper.release()
@@ -76,7 +76,7 @@ def test_disable_blocks_on_the_new_body(livepatch: Livepatch, tasks: Tasks, gate
     patch = livepatch.load("klp_test_gate", wait=True)
     sleeper = gate.enter()
     patch.disable(wait=False)
-    tasks.wait_all(PatchState.UNPATCHED, but=sleeper)
+    tasks.wait_all(PatchState.UNPATCHED, held_by=sleeper)
     assert sleeper.patch_state is PatchState.PATCHED
     assert patch.in_transition
     assert sleeper.release().body is Body.PATCHED
@@ -90,7 +90,7 @@ def test_sleeper_in_an_older_patchs_body(livepatch: Livepatch, tasks: Tasks, gat
     livepatch.load("klp_test_gate", wait=True)
     sleeper = gate.enter()
     newer = livepatch.load("klp_test_gate_callbacks")
-    tasks.wait_all(PatchState.PATCHED, but=sleeper)
+    tasks.wait_all(PatchState.PATCHED, held_by=sleeper)
     assert sleeper.patch_state is PatchState.UNPATCHED
     assert newer.in_transition
     sleeper.release()
@@ -107,7 +107,7 @@ def test_stop_and_continue(
     """
     sleeper = gate.enter(INTERRUPTIBLE)
     patch = livepatch.load("klp_test_gate")
-    tasks.wait_all(PatchState.PATCHED, but=sleeper)
+    tasks.wait_all(PatchState.PATCHED, held_by=sleeper)
     assert sleeper.patch_state is PatchState.UNPATCHED
     sleeper.process.signal(signal.SIGSTOP)
     patch.wait_complete()
@@ -124,7 +124,7 @@ def test_reversed_disable_ends_enabled(livepatch: Livepatch, tasks: Tasks, gate:
     patch = livepatch.load("klp_test_gate", wait=True)
     sleeper = gate.enter(0)
     patch.disable(wait=False)
-    tasks.wait_all(PatchState.UNPATCHED, but=sleeper)
+    tasks.wait_all(PatchState.UNPATCHED, held_by=sleeper)
     assert gate.call(1).body is Body.ORIGINAL
     patch.enable()
     patch.wait_complete()
@@ -141,7 +141,7 @@ def test_kernel_thread_blocks_until_woken(livepatch: Livepatch, tasks: Tasks) ->
     livepatch.load_target("klp_target_mod", busy=1)
     patch = livepatch.load("klp_test_busy")
     (thread,) = tasks.find("klp_target_busy")
-    tasks.wait_all(PatchState.PATCHED, but=thread)
+    tasks.wait_all(PatchState.PATCHED, held_by=thread)
     assert thread.kthread
     assert patch.blockers() == [Blocker(thread, in_function="klp_target_busy")]
     guest.write("/sys/kernel/klp_target/release", "1\n")
