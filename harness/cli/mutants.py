@@ -265,8 +265,8 @@ def _run(
     def again(unsure: Sequence[MutantResult], without: frozenset[str]) -> Iterator[MutantResult]:
         ids = {result.id for result in unsure}
         terminal.note(
-            f"{len(without)} of these tests fail on the clean kernel; trying {len(ids)} mutants "
-            "without them"
+            f"tests that fail on the clean kernel as well: {len(without)}; "
+            f"mutants that are tried without them: {len(ids)}"
         )
         inner = folder / f"without-{len(without)}"
         inner.mkdir(exist_ok=True)
