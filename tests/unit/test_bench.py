@@ -179,7 +179,7 @@ def test_mutants_are_built_under_names_of_their_own_and_removed(
     monkeypatch.setattr(Store, "remove", lambda _, kind, key: removed.append(key))
     made = kernel("6.1", "6.1.192")
     [figure] = mutant_build(made, tmp_path, progress=Silent())
-    assert (figure.value, figure.unit, figure.sides[0].runs) == (13.0, "s", (9.0, 20.0, 13.0))
+    assert (figure.value, figure.unit) == (13.0, "s")
     assert figure.budget == Budget(bound=Bound.AT_MOST, value=MUTANT_BUILD_S)
     assert removed == ["key 1", "key 2", "key 3"]
     assert len(set(names)) == 3
