@@ -62,7 +62,7 @@ def bench(
     accel: AccelOption = AccelAsked.AUTO,
     quick: Annotated[
         bool,
-        typer.Option("--quick", help="Leave out what takes minutes: selftests, cold build, suite."),
+        typer.Option("--quick", help="Leave out what takes minutes: selftests, builds, suite."),
     ] = False,
     runs: Annotated[int, typer.Option(min=1, metavar="N", help="Starts of a guest.")] = 5,
     cycles: Annotated[int, typer.Option(min=2, metavar="N", help="Cycles of each guest.")] = 5,
