@@ -280,7 +280,10 @@ def _run(
         for result in start(mutants, conditions, folder):
             results.append(result)
             tell_result(terminal, result)
-        terminal.note("running what noticed on the clean kernel")
+        if any(
+            result.outcome is CheckOutcome.CAUGHT or _upstream_caught(result) for result in results
+        ):
+            terminal.note("running what noticed on the clean kernel")
         results = without_false_alarms(
             results, conditions, folder, again=again, deadline=deadline, environment=environment
         )
@@ -295,6 +298,10 @@ def _run(
     else:
         terminal.note(f"logs: {folder}")
     return results
+
+
+def _upstream_caught(result: MutantResult) -> bool:
+    return result.upstream is not None and result.upstream.outcome is CheckOutcome.CAUGHT
 
 
 def _mutants(

@@ -123,12 +123,9 @@ def choose(mutants: Sequence[Mutant], names: Iterable[str]) -> tuple[Mutant, ...
     for name in names:
         mutant = known.get(name.removesuffix(_SUFFIX))
         if mutant is None:
-            near = difflib.get_close_matches(name, known, n=3)
+            otherwise = "`klp-harness mutants list` names them; --patch takes a file"
             raise UsageError(
-                f"there is no kernel mutant {name}",
-                hint=f"did you mean {' or '.join(near)}?"
-                if near
-                else "`klp-harness mutants list` names them; --patch takes a file",
+                f"there is no kernel mutant {name}", hint=_near(name, known) or otherwise
             )
         chosen[mutant.name] = mutant
     return tuple(chosen.values())
@@ -139,12 +136,9 @@ def check_rules(mutants: Iterable[Mutant], known: Collection[str]) -> None:
     for mutant in mutants:
         for rule in mutant.breaks:
             if rule not in known:
-                near = difflib.get_close_matches(rule, known, n=3)
                 raise UsageError(
                     f"{mutant.path.name}: Breaks names {rule}, and there is no such rule",
-                    hint=f"did you mean {' or '.join(near)}?"
-                    if near
-                    else "`klp-harness behaviours` names them",
+                    hint=_near(rule, known) or "`klp-harness behaviours` names them",
                 )
 
 
@@ -163,6 +157,11 @@ def fitted(mutants: Iterable[Mutant], series: str) -> tuple[Mutant, ...]:
 def series_of(version: str) -> str:
     """Return the series of a release: ``6.1`` for ``6.1.192``."""
     return ".".join(version.split("-")[0].split(".")[:2])
+
+
+def _near(name: str, known: Iterable[str]) -> str | None:
+    near = difflib.get_close_matches(name, known, n=3)
+    return f"did you mean {' or '.join(near)}?" if near else None
 
 
 def _series_folders(folder: Path) -> list[Path]:
