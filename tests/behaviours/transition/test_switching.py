@@ -158,6 +158,9 @@ def _switch_within_two_retries(guest: Machine, livepatch: Livepatch, kernel_log:
         interval_s=0.2,
     )
     assert _most_tries(kernel_log) <= RETRIES
+    looks = [record.text for record in kernel_log.matching("swapper/")]
+    # Not that its stack is unreliable: it is not looked at while the task is on its CPU.
+    assert all(text.endswith(" is running") for text in looks), looks
     assert patch.enabled
     patch.disable()
     patch.unload()
