@@ -221,6 +221,15 @@ def test_a_mutant_that_survives(player: Player, tmp_path: Path) -> None:
     assert player.result.tests == 2
 
 
+def test_a_mutant_is_judged_without_tests(conditions: Conditions, tmp_path: Path) -> None:
+    """Those that mean nothing on this kernel are not asked again."""
+    without = replace(conditions, without=frozenset({"t.py::both"}))
+    player = Player(judge(read_mutant(patch_file(tmp_path, "Breaks: TR-02")), without))
+    player.answer(done(tmp_path))
+    assert "t.py::one" in player.asked
+    assert "t.py::both" not in player.asked
+
+
 def test_the_broken_rules_alone(conditions: Conditions, tmp_path: Path) -> None:
     """A rule without a test lets its mutant survive; one that names no rule gets every test."""
     alone = replace(conditions, rules_only=True)

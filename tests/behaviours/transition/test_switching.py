@@ -17,6 +17,7 @@ from harness.livepatch.tasks import PatchState, Tasks
 
 if TYPE_CHECKING:
     from harness.guest.machine import Machine
+    from harness.kernel.kernel import Kernel
 
 DYNAMIC_DEBUG = "/sys/kernel/debug/dynamic_debug/control"
 MOVE_ALL = "for task in /proc/[0-9]*; do taskset -p 1 ${task#/proc/}; done"
@@ -41,12 +42,14 @@ def test_cpu_bound_task_switches(guest: Machine, livepatch: Livepatch, tasks: Ta
 
 @pytest.mark.behaviour("TR-13")
 @pytest.mark.smp(CPUS)
-def test_idle_cpus_switch(guest: Machine, livepatch: Livepatch, kernel_log: KernelLog) -> None:
+def test_idle_cpus_switch(
+    guest: Machine, kernel: Kernel, livepatch: Livepatch, kernel_log: KernelLog
+) -> None:
     """Idle CPUs go through their loop and switch: a quiet guest completes within two retries.
 
     Retries are counted, not timed: each logs the tasks that it could not switch.
     """
-    _leave_cpus_idle(guest)
+    _leave_cpus_idle(guest, kernel)
     for _ in range(TIMES):
         _wait_for_servers(guest)
         _switch_within_two_retries(guest, livepatch, kernel_log)
@@ -118,14 +121,15 @@ def _in_order(kernel_log: KernelLog, *parts: str) -> None:
     assert places == sorted(places), dict(zip(parts, places, strict=True))
 
 
-def _leave_cpus_idle(guest: Machine) -> None:
+def _leave_cpus_idle(guest: Machine, kernel: Kernel) -> None:
     """Leave the kernel's wake-up alone to reach the other CPUs than 0; and have each try logged.
 
     Some of the kernel's own visit each CPU every few seconds: mm/vmstat.c; through the stopper
     thread, kernel/watchdog.c.
     """
     guest.write("/proc/sys/vm/stat_interval", f"{SELDOM_S}\n")
-    guest.write("/proc/sys/kernel/soft_watchdog", "0\n")
+    if kernel.config.enabled("SOFTLOCKUP_DETECTOR"):
+        guest.write("/proc/sys/kernel/soft_watchdog", "0\n")
     guest.write("/sys/devices/virtual/workqueue/cpumask", "1\n")
     # What belongs to a CPU refuses, and sleeps until that CPU has work for it.
     guest.run(["sh", "-c", MOVE_ALL])
