@@ -16,6 +16,8 @@ export PYTHON
 # and its guests with it: kill -9 of make leaves no QEMU.
 RUN := KLP_HARNESS_DIE_WITH_PARENT=1 exec .venv/bin/klp-harness
 VENV_PYTHON := .venv/bin/python
+# What grades the harness itself is no part of the command.
+GRADE := KLP_HARNESS_DIE_WITH_PARENT=1 exec $(VENV_PYTHON) -m benchmarks
 
 .PHONY: help
 help: ## what can be made here (this text)
@@ -43,7 +45,11 @@ race: setup ## look for races; only one that is not known of the kernel is a fai
 
 .PHONY: bench
 bench: setup ## measure the budgets; each figure with the one it is compared to
-	@$(RUN) bench $(ARGS)
+	@$(GRADE) bench $(ARGS)
+
+.PHONY: grade
+grade: setup ## break correct livepatches in their files, and see which checks of verify notice
+	@$(GRADE) grade $(ARGS)
 
 .PHONY: check
 check: lint types unit checkpatch ## everything that needs no QEMU: ruff, mypy, unit tests, checkpatch
@@ -94,7 +100,7 @@ setup:
 		echo "hint: install it with its venv module, or name one: make PYTHON=/path/to/python3" >&2; \
 		exit 2; \
 	fi; \
-	exec "$$python" -m harness.host.bootstrap
+	exec "$$python" -m harness.vm.host.bootstrap
 
 .PHONY: clean
 clean: ## remove the virtual environment and what tools leave behind; the cache of kernels stays

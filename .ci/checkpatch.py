@@ -18,8 +18,8 @@ from pathlib import Path
 
 from harness.deadline import Deadline
 from harness.errors import ExitCode, HarnessError, KlpError
-from harness.host.process import run
 from harness.resources import cache_root
+from harness.vm.host.process import run
 
 DEADLINE_S = 120.0
 # Each file says which types it ignores, with the reason: "checkpatch: ignore TYPE: reason".

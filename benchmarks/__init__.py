@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Measurements of the budgets that docs promise."""
+"""What the harness costs: figures, each with what it is compared to and the budget it has."""

@@ -1,32 +1,42 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The command klp-harness: arguments in, calls, exit codes out; one file for each command."""
+"""The command klp-harness: arguments in, calls, exit codes out."""
 
 from __future__ import annotations
 
-import os
 import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def main() -> None:
-    """Run the command line and end with one of harness.errors.ExitCode.
+    """Run the command line of klp-harness; see `run_application`."""
+    run_application(_application, "klp-harness")
 
-    Nothing heavy is imported before the signals are dealt with, so that Ctrl-C has no traceback
-    at any moment.
+
+def run_application(load: Callable[[], Callable[..., Any]], name: str) -> None:
+    """Run a typer application and end with one of harness.errors.ExitCode.
+
+    It is loaded, as all that is heavy, after the signals are dealt with, so that Ctrl-C has no
+    traceback at any moment.
     """
     try:
         # A guest's console may hold anything; a terminal that cannot show it gets escapes.
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-        from harness.cli.guard import take_signals
+        from harness.cli.exits import take_signals
+        from harness.vm.host.process import obey_parent
 
         take_signals()
-        if os.environ.get("KLP_HARNESS_DIE_WITH_PARENT"):
-            from harness.host.process import die_with_parent
-
-            die_with_parent(os.getppid())
-        from harness.cli.app import app
-
-        app(prog_name="klp-harness")
+        obey_parent()
+        load()(prog_name=name)
     except KeyboardInterrupt as interrupt:
-        from harness.cli.guard import interrupted
+        from harness.cli.exits import interrupted
 
         sys.exit(interrupted(interrupt))
+
+
+def _application() -> Callable[..., Any]:
+    from harness.cli.app import app
+
+    return app

@@ -1,122 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The command line: one typer application, one function for each command.
-
-A command's module is imported when it is asked for: all of them together take a second.
-"""
+"""The command line: one typer application, of which each command is imported when it is used."""
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Iterator, Mapping, MutableMapping
-from dataclasses import dataclass
+from collections.abc import Iterator, MutableMapping
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from harness import __version__
-from harness.cli.guard import interrupted
+from harness.cli.exits import interrupted
+from harness.cli.registry import COMMANDS, MOVED
+from harness.errors import ExitCode, UsageError
 from harness.report.terminal import Terminal, log_to
-
-# What such a command does not know is pytest's.
-_FOR_PYTEST = {"ignore_unknown_options": True, "allow_interspersed_args": True}
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Command:
-    """A function of a module beside this one."""
-
-    module: str
-    function: str
-    short_help: str
-    settings: dict[str, Any] | None = None
-
-    def register(self, app: typer.Typer, name: str) -> None:
-        module = importlib.import_module(f"{__package__}.{self.module}")
-        command = app.command(name, short_help=self.short_help, context_settings=self.settings)
-        command(getattr(module, self.function))
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Group:
-    """The ``app`` of a module beside this one, to which the others add theirs."""
-
-    module: str
-    others: tuple[str, ...] = ()
-
-    def register(self, app: typer.Typer, name: str) -> None:
-        for other in self.others:
-            importlib.import_module(f"{__package__}.{other}")
-        app.add_typer(importlib.import_module(f"{__package__}.{self.module}").app, name=name)
-
-
-_COMMANDS: Mapping[str, _Command | _Group] = {
-    "doctor": _Command(
-        module="doctor",
-        function="doctor",
-        short_help="What this machine can do, and what it lacks.",
-    ),
-    "kernel": _Group(module="kernel"),
-    "boot": _Command(
-        module="boot",
-        function="boot",
-        short_help="A shell in a guest.",
-    ),
-    "test": _Command(
-        module="test",
-        function="run_tests",
-        short_help="Run the behaviour suite, every rule on a fresh guest.",
-        settings=_FOR_PYTEST,
-    ),
-    "matrix": _Command(
-        module="matrix",
-        function="matrix",
-        short_help="The behaviour suite on several kernels: rule x kernel.",
-        settings=_FOR_PYTEST,
-    ),
-    "behaviours": _Command(
-        module="behaviours",
-        function="behaviours",
-        short_help="The rules, their tests, and the last results.",
-    ),
-    "classify": _Command(
-        module="classify",
-        function="run_classify",
-        short_help="The consistency model of a kernel, by experiment.",
-    ),
-    "selftests": _Command(
-        module="selftests",
-        function="selftests",
-        short_help="The kernel's own livepatch selftests, in guests.",
-    ),
-    "compare": _Command(
-        module="compare",
-        function="compare",
-        short_help="Which rules changed between two kernels.",
-    ),
-    "race": _Group(module="race", others=("race_record",)),
-    "mutants": _Group(module="mutants", others=("module_mutants",)),
-    "run": _Command(
-        module="run",
-        function="run",
-        short_help="Load a livepatch, watch it, unload it.",
-    ),
-    "verify": _Command(
-        module="verify",
-        function="verify",
-        short_help="Is a livepatch safe to load, to run, to take back?",
-    ),
-    "demo": _Command(
-        module="demo",
-        function="demo",
-        short_help="Show a transition from 0 to 1 and back.",
-    ),
-    "bench": _Command(
-        module="bench",
-        function="bench",
-        short_help="What things cost, against their budgets.",
-    ),
-}
 
 
 class _Imported(MutableMapping[str, Any]):
@@ -129,7 +26,7 @@ class _Imported(MutableMapping[str, Any]):
         if name not in self._made:
             alone = typer.Typer(add_completion=False, rich_markup_mode=None)
             try:
-                _COMMANDS[name].register(alone, name)
+                COMMANDS[name].register(alone, name)
             except KeyboardInterrupt as interrupt:
                 # No command is there yet to guard itself; typer takes SIGTERM for Ctrl-C.
                 raise typer.Exit(interrupted(interrupt)) from None
@@ -143,13 +40,13 @@ class _Imported(MutableMapping[str, Any]):
         del self._made[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(_COMMANDS)
+        return iter(COMMANDS)
 
     def __len__(self) -> int:
-        return len(_COMMANDS)
+        return len(COMMANDS)
 
     def __contains__(self, name: object) -> bool:
-        return name in _COMMANDS
+        return name in COMMANDS
 
 
 class _LazyGroup(TyperGroup):
@@ -158,6 +55,20 @@ class _LazyGroup(TyperGroup):
     def __init__(self, **attrs: Any) -> None:
         super().__init__(**attrs)
         self.commands = _Imported()
+
+    def format_commands(self, _ctx: Any, formatter: Any) -> None:
+        """List the commands from the registry: none is imported to show its help in a line."""
+        rows = [(name, command.help) for name, command in COMMANDS.items()]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find a command; one that has another name now says so."""
+        for name in (args[0], " ".join(args[:2])):
+            if name in MOVED:
+                Terminal().error(UsageError(f"klp-harness {name} is now {MOVED[name]}"))
+                raise typer.Exit(ExitCode.USAGE)
+        return super().resolve_command(ctx, args)
 
 
 app = typer.Typer(
@@ -190,7 +101,7 @@ def _global_options(
         ),
     ] = False,
     verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Tell on standard error how things are done.")
+        bool, typer.Option("--verbose", "-v", help="Log on standard error what is being done.")
     ] = False,
 ) -> None:
     log_to(Terminal(), verbose=verbose)

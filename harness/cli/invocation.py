@@ -13,28 +13,29 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Literal, Self
 
 from harness import __version__
+from harness.cli.options import ResultFiles
+from harness.cli.registry import make_report
 from harness.errors import ExitCode, KernelVerdict, KlpError, NoSpace, UsageError
-from harness.report.junit import to_junit
-from harness.report.ktap import to_ktap
-from harness.report.results import (
+from harness.report.base import (
+    BaseReport,
     CheckOutcome,
     ErrorFacts,
     HostFacts,
     KernelFacts,
     Outcome,
-    RaceResult,
-    Report,
-    Result,
-    make_report,
+    ResultBase,
     to_json,
 )
+from harness.report.junit import to_junit
+from harness.report.ktap import to_ktap
 from harness.report.terminal import Terminal
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import TracebackType
 
-    from harness.host.accel import AccelChoice
-    from harness.kernel.kernel import Kernel
+    from harness.vm.host.accel import AccelChoice
+    from harness.vm.kernel.kernel import Kernel
 
 _STDOUT = "-"
 
@@ -49,13 +50,13 @@ class Invocation:
     def __init__(
         self,
         command: str,
+        files: ResultFiles | None = None,
         *,
-        json_file: str | None = None,
-        junit_file: str | None = None,
-        ktap_file: str | None = None,
+        report: type[BaseReport] | None = None,
     ) -> None:
+        """``report`` is the model of the command's report where the registry has none."""
         self.command = command
-        self.results: list[Result] = []
+        self.results: list[ResultBase] = []
         self.kernels: list[Kernel] = []
         # In place of those: the kernels of a command that shows what is known, and builds none.
         self.known_kernels: tuple[KernelFacts, ...] = ()
@@ -63,21 +64,21 @@ class Invocation:
         self.exit_code = ExitCode.HELD
         # What this command's report has beside the results.
         self.more: dict[str, object] = {}
-        self._json_file = json_file
-        self._junit_file = junit_file
-        self._ktap_file = ktap_file
+        self._files = files or ResultFiles()
+        self._report = report
         self._stack = contextlib.ExitStack()
         self._stdout: IO[str] = sys.stdout
         self._start_s = time.monotonic()
 
     def __enter__(self) -> Self:
-        for name in (self._json_file, self._junit_file, self._ktap_file):
+        files = self._files
+        for name in (files.json, files.junit, files.ktap):
             if name is not None and name != _STDOUT:
-                _check_writable(Path(name))
-        for option, name in (("--junit", self._junit_file), ("--ktap", self._ktap_file)):
+                check_writable(Path(name))
+        for option, name in (("--junit", files.junit), ("--ktap", files.ktap)):
             if name == _STDOUT:
                 raise UsageError(f"{option} needs a file", hint="only --json can write to -")
-        to_stderr = self._json_file == _STDOUT
+        to_stderr = files.json == _STDOUT
         if to_stderr:
             self._stack.enter_context(contextlib.redirect_stdout(sys.stderr))
         self.terminal = Terminal(results_to_stderr=to_stderr)
@@ -92,38 +93,54 @@ class Invocation:
         self._stack.close()
         if error is None and self.exit_code is ExitCode.HELD:
             self.exit_code = _exit_code(self.results)
-        if any((self._json_file, self._junit_file, self._ktap_file)):
+        if self._files != ResultFiles():
             self.write(self.report(error))
 
-    def report(self, error: BaseException | None = None) -> Report:
+    def report(self, error: BaseException | None = None) -> BaseReport:
         """Return what is known so far, as the report that ``--json`` writes."""
         kernels = self.known_kernels or tuple(kernel_facts(kernel) for kernel in self.kernels)
-        return make_report(
-            command=self.command,
-            outcome=_outcome(self.exit_code, error),
-            harness=__version__,
-            host=host_facts(),
-            kernel=kernels[0] if len(kernels) == 1 else None,
-            kernels=kernels,
-            accelerator=self.accel.accel.value if self.accel is not None else None,
-            accelerator_reason=self.accel.reason if self.accel is not None else None,
-            seconds=time.monotonic() - self._start_s,
-            error=error_facts(error) if error is not None else None,
-            results=tuple(self.results),
-            **self.more,
-        )
+        fields: dict[str, object] = {
+            "command": self.command,
+            "outcome": _outcome(self.exit_code, error),
+            "harness": __version__,
+            "host": host_facts(),
+            "kernel": kernels[0] if len(kernels) == 1 else None,
+            "kernels": kernels,
+            "accelerator": self.accel.accel.value if self.accel is not None else None,
+            "accelerator_reason": self.accel.reason if self.accel is not None else None,
+            "seconds": time.monotonic() - self._start_s,
+            "error": error_facts(error) if error is not None else None,
+            "results": tuple(self.results),
+        }
+        made = fields | self.more
+        return make_report(**made) if self._report is None else self._report.model_validate(made)
 
-    def write(self, report: Report) -> None:
+    @property
+    def facts(self) -> dict[str, str]:
+        """The kernels and the accelerator of this run, in words."""
+        found = {"kernel": "; ".join(kernel.describe() for kernel in self.kernels)}
+        if self.accel is not None:
+            found["accelerator"] = self.accel.describe()
+        return found
+
+    def print_facts(self, **more: str) -> None:
+        """Print the kernels and the accelerator of this run, and what else there is to say."""
+        lines = [("kernel", kernel.describe()) for kernel in self.kernels]
+        if self.accel is not None:
+            lines.append(("accelerator", self.accel.describe()))
+        self.terminal.print(*(f"{name:12} {text}" for name, text in (*lines, *more.items())))
+
+    def write(self, report: BaseReport) -> None:
         """Write the files asked for. Raises NoSpace, or UsageError when one cannot be written."""
-        if self._json_file == _STDOUT:
+        if self._files.json == _STDOUT:
             self._stdout.write(to_json(report))
             self._stdout.flush()
-        elif self._json_file is not None:
-            _write(Path(self._json_file), to_json(report))
-        if self._junit_file is not None:
-            _write(Path(self._junit_file), to_junit(report))
-        if self._ktap_file is not None:
-            _write(Path(self._ktap_file), to_ktap(report))
+        elif self._files.json is not None:
+            write_file(Path(self._files.json), to_json(report))
+        if self._files.junit is not None:
+            write_file(Path(self._files.junit), to_junit(report))
+        if self._files.ktap is not None:
+            write_file(Path(self._files.ktap), to_ktap(report))
 
 
 def host_facts() -> HostFacts:
@@ -190,35 +207,30 @@ def _outcome(code: ExitCode, error: BaseException | None) -> Outcome:
             return Outcome.ERROR
 
 
-def _exit_code(results: list[Result]) -> ExitCode:
+def _exit_code(results: Sequence[ResultBase]) -> ExitCode:
     """A verdict counts first: it holds whatever else went wrong."""
-    outcomes = {result.outcome for result in results}
-    if CheckOutcome.FAILED in outcomes or any(map(_is_shown, results)):
+    outcomes = {result.outcome for result in results if not result.is_excused}
+    if outcomes & {CheckOutcome.FAILED, CheckOutcome.SHOWN}:
         return ExitCode.VERDICT
     return ExitCode.HARNESS if CheckOutcome.ERROR in outcomes else ExitCode.HELD
 
 
-def _is_shown(result: Result) -> bool:
-    """Whether it is a race that the kernel has, and that is not excused."""
-    return (
-        isinstance(result, RaceResult)
-        and result.outcome is CheckOutcome.SHOWN
-        and not result.excused
-    )
+def check_writable(*paths: Path | None) -> None:
+    """Raise UsageError for a file that could not be written later: before the work, not after."""
+    for path in paths:
+        if path is None:
+            continue
+        if path.is_dir():
+            raise UsageError(f"{path} is a directory; the results need a file")
+        target = path if path.exists() else path.absolute().parent
+        if not target.exists():
+            raise UsageError(f"the folder {target} for {path.name} does not exist")
+        if not os.access(target, os.W_OK):
+            raise UsageError(f"{target} cannot be written to")
 
 
-def _check_writable(path: Path) -> None:
-    """Refuse a file that cannot be written before the work, not after it."""
-    if path.is_dir():
-        raise UsageError(f"{path} is a directory; the results need a file")
-    target = path if path.exists() else path.parent
-    if not target.exists():
-        raise UsageError(f"the folder {target} for {path.name} does not exist")
-    if not os.access(target, os.W_OK):
-        raise UsageError(f"{target} cannot be written to")
-
-
-def _write(path: Path, text: str) -> None:
+def write_file(path: Path, text: str) -> None:
+    """Write a file so that nobody sees half of it. Raises NoSpace, UsageError."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         if path.exists() and not path.is_file():

@@ -14,8 +14,8 @@ from harness.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from harness.kernel.kernel import Kernel
     from harness.report.terminal import Terminal
+    from harness.vm.kernel.kernel import Kernel
 
 _SUFFIX = ".ko"
 

@@ -1,52 +1,24 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Options that several commands share, so that they are spelled and explained in one place."""
+"""Options that several commands share: each is spelled and explained here, and nowhere else."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from harness.kernel.build import DEFAULT_SPEC as DEFAULT_KERNEL
-
-__all__ = [
-    "DEFAULT_KERNEL",
-    "AccelAsked",
-    "AccelOption",
-    "JsonFile",
-    "JunitFile",
-    "KernelConfig",
-    "KernelPatches",
-    "KernelSpec",
-    "KernelSpecs",
-    "KtapFile",
-    "Sha256",
-    "Smp",
-]
-
-
-class AccelAsked(StrEnum):
-    """What --accel takes."""
-
-    AUTO = "auto"
-    KVM = "kvm"
-    TCG = "tcg"
-
+from harness.vm.kernel.build import DEFAULT_SPEC, KernelRequest
 
 _SPEC_HELP = (
     "Kernel to use: a version that the distribution's mirror has (6.1, 6.12, newest), a source "
     "tree, a tarball or URL, build:DIR, deb:PACKAGE."
 )
 
-KernelSpec = Annotated[str, typer.Option("--kernel", metavar="SPEC", help=_SPEC_HELP)]
-KernelSpecs = Annotated[
-    list[str] | None,
-    typer.Option("--kernel", metavar="SPEC", help=_SPEC_HELP + " Repeatable; default 6.1."),
-]
-KernelConfig = Annotated[
-    list[str] | None,
+Fragments = Annotated[
+    tuple[str, ...],
     typer.Option(
         "--kernel-config",
         metavar="FRAGMENT",
@@ -54,8 +26,8 @@ KernelConfig = Annotated[
         "Repeatable.",
     ),
 ]
-KernelPatches = Annotated[
-    list[Path] | None,
+Patches = Annotated[
+    tuple[Path, ...],
     typer.Option(
         "--patch",
         metavar="FILE",
@@ -66,21 +38,99 @@ Sha256 = Annotated[
     str | None,
     typer.Option("--sha256", metavar="HEX", help="Digest that a tarball or URL must have."),
 ]
-AccelOption = Annotated[
+
+
+@dataclass(frozen=True, kw_only=True)
+class CleanKernel:
+    """The options that choose a kernel whose sources are not patched."""
+
+    spec: Annotated[str, typer.Option("--kernel", metavar="SPEC", help=_SPEC_HELP)] = DEFAULT_SPEC
+    fragments: Fragments = ()
+    sha256: Sha256 = None
+
+    def request(self) -> KernelRequest:
+        """Return what the kernel layer builds, or finds in its cache."""
+        return KernelRequest(
+            spec=self.spec,
+            sha256=self.sha256,
+            fragments=("base", "livepatch", *self.fragments),
+            patches=getattr(self, "patches", ()),
+        )
+
+    def as_arguments(self) -> tuple[str, ...]:
+        """Return the options as words of a command line of this program, or of pytest."""
+        return (
+            f"--kernel={self.spec}",
+            *(f"--kernel-config={name}" for name in self.fragments),
+            *(f"--patch={path.absolute()}" for path in getattr(self, "patches", ())),
+            *([f"--sha256={self.sha256}"] if self.sha256 is not None else []),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class KernelOptions(CleanKernel):
+    """The options that choose a kernel, with patches of its sources."""
+
+    patches: Patches = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class KernelsOptions:
+    """The options that choose several kernels, all built in one way."""
+
+    specs: Annotated[
+        tuple[str, ...],
+        typer.Option("--kernel", metavar="SPEC", help=_SPEC_HELP + " Repeatable."),
+    ] = ()
+    fragments: Fragments = ()
+    patches: Patches = ()
+    sha256: Sha256 = None
+
+    def each(self, default: tuple[str, ...] = (DEFAULT_SPEC,)) -> tuple[KernelOptions, ...]:
+        """Return the options of each kernel; ``default`` are the specs where none was given."""
+        return tuple(
+            KernelOptions(
+                spec=spec, fragments=self.fragments, patches=self.patches, sha256=self.sha256
+            )
+            for spec in self.specs or default
+        )
+
+
+class AccelAsked(StrEnum):
+    """What --accel takes."""
+
+    AUTO = "auto"
+    KVM = "kvm"
+    TCG = "tcg"
+
+
+Accel = Annotated[
     AccelAsked, typer.Option("--accel", help="How QEMU runs guests; auto takes KVM if it works.")
 ]
 Smp = Annotated[int, typer.Option("--smp", min=1, max=64, metavar="N", help="CPUs of a guest.")]
-JsonFile = Annotated[
-    str | None,
+Guests = Annotated[
+    int | None,
     typer.Option(
-        "--json",
-        metavar="FILE",
-        help="Write the results as JSON; - writes them alone to standard output.",
+        "--guests", min=1, metavar="N", help="Guests at a time; default: what the host can take."
     ),
 ]
-JunitFile = Annotated[
-    str | None, typer.Option("--junit", metavar="FILE", help="Write the results as JUnit XML.")
-]
-KtapFile = Annotated[
-    str | None, typer.Option("--ktap", metavar="FILE", help="Write the results as KTAP.")
-]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResultFiles:
+    """The files that a command writes its results to."""
+
+    json: Annotated[
+        str | None,
+        typer.Option(
+            "--json",
+            metavar="FILE",
+            help="Write the results as JSON; - writes them alone to standard output.",
+        ),
+    ] = None
+    junit: Annotated[
+        str | None, typer.Option("--junit", metavar="FILE", help="Write the results as JUnit XML.")
+    ] = None
+    ktap: Annotated[
+        str | None, typer.Option("--ktap", metavar="FILE", help="Write the results as KTAP.")
+    ] = None

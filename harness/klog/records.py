@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from harness.wire import KlogRecord
+    from harness.agent_protocol import KlogRecord
 
 # "[    1.234567] ", "[    1.234567][    T1] ", "<6>[    1.234567] "
 _PREFIX = re.compile(

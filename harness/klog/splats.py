@@ -15,7 +15,7 @@ from harness.klog.records import ConsoleReader, LogLine, from_records
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from harness.wire import KlogRecord
+    from harness.agent_protocol import KlogRecord
 
 __all__ = ["Category", "Splat", "SplatDetector", "find_splats", "find_splats_in_records"]
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from harness.wire import KlogRecord
+    from harness.agent_protocol import KlogRecord
 
 _EVENT = re.compile(
     r"(?P<patch>\w+): callback (?P<phase>\w+) (?P<object>[\w-]+) (?P<state>-|[A-Z]+)$"

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from harness.agent_protocol import Op
 from harness.errors import HarnessError, UsageError
 from harness.livepatch.tasks import TaskHandle
 from harness.livepatch.waiting import QUICK_S, poll, scaled
-from harness.wire import Op
 
 if TYPE_CHECKING:
     from harness.deadline import Deadline

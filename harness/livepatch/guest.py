@@ -9,8 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from harness.deadline import Deadline
-    from harness.wire import (
+    from harness.agent_protocol import (
         DirEntry,
         FilePoll,
         FileStatus,
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
         Stragglers,
         TaskSample,
     )
+    from harness.deadline import Deadline
 
 
 class GuestProcess(Protocol):

@@ -12,8 +12,8 @@ from harness.livepatch.callbacks import CallbackEvent, read_callbacks
 from harness.livepatch.waiting import QUICK_S, scaled
 
 if TYPE_CHECKING:
+    from harness.agent_protocol import KlogRecord
     from harness.livepatch.guest import Guest
-    from harness.wire import KlogRecord
 
 _POLL_S = 0.1
 

@@ -6,9 +6,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.agent_protocol import Op
 from harness.errors import UsageError
 from harness.livepatch.waiting import QUICK_S, poll, scaled
-from harness.wire import Op
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from harness.agent_protocol import Op
 from harness.errors import TransitionTimeout, UsageError
 from harness.livepatch.blockers import Blocker, find_blockers
 from harness.livepatch.modules import Module, Parameter, find_module, format_params, module_name
 from harness.livepatch.sysfs import SYSFS, Directory, flag
 from harness.livepatch.tasks import PatchState
 from harness.livepatch.waiting import TRANSITION_S, poll, scaled
-from harness.wire import Op
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

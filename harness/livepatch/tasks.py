@@ -7,6 +7,7 @@ import errno
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
+from harness.agent_protocol import Op
 from harness.errors import (
     HarnessError,
     TransitionNotHeld,
@@ -15,14 +16,13 @@ from harness.errors import (
     errno_text,
 )
 from harness.livepatch.waiting import QUICK_S, TRANSITION_S, poll, scaled
-from harness.wire import Op
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from harness.agent_protocol import Task, TaskSample
     from harness.deadline import Deadline
     from harness.livepatch.guest import Guest
-    from harness.wire import Task, TaskSample
 
 
 class PatchState(IntEnum):

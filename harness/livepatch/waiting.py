@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from harness.deadline import Deadline
 
 if TYPE_CHECKING:
+    from harness.agent_protocol import FilePoll, Op
     from harness.livepatch.guest import Guest
-    from harness.wire import FilePoll, Op
 
 # The kernel looks once a second at what blocks a transition and wakes sleepers after 15 rounds
 # (kernel/livepatch/transition.c, SIGNALS_TIMEOUT): a shorter wait fails good patches.

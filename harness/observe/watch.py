@@ -10,13 +10,14 @@ from harness.deadline import Deadline
 from harness.errors import KernelVerdict, UsageError
 from harness.livepatch.modules import format_params
 from harness.livepatch.patch import Livepatch
-from harness.observe.film import Film
-from harness.report.results import CheckOutcome, ErrorFacts, RunResult
+from harness.observe.observation import Observation
+from harness.report.base import CheckOutcome, ErrorFacts
+from harness.report.run_results import RunResult
 
 if TYPE_CHECKING:
-    from harness.guest.machine import Machine
     from harness.livepatch.patch import Patch
-    from harness.observe.plan import Plan
+    from harness.observe.load_plan import Plan
+    from harness.vm.guest.machine import Machine
 
 
 def watch_plan(machine: Machine, plan: Plan, *, hold_s: float) -> RunResult:
@@ -47,7 +48,7 @@ class Watch:
         self._machine = machine
         self._plan = plan
         self._livepatch = Livepatch(machine)
-        self._film: Film | None = None
+        self._film: Observation | None = None
         self._marks: list[tuple[int, str]] = []
         self._start_s = time.monotonic()
 
@@ -55,7 +56,7 @@ class Watch:
         """Load the targets and start recording; raises ModuleRefused for a target."""
         for target in self._plan.targets:
             self._livepatch.load_target(target.path)
-        self._film = Film(self._machine, self._plan.name)
+        self._film = Observation(self._machine, self._plan.name)
 
     @property
     def patch(self) -> Patch:
@@ -128,5 +129,5 @@ class Watch:
         )
         if self._film is None:
             return result
-        story = self._film.story(patch=self._plan.name, marks=self._marks)
+        story = self._film.result_fields(patch=self._plan.name, marks=self._marks)
         return result.model_copy(update=story)

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.errors import KlpError
-from harness.guest.session import Fresh, Session
-from harness.host.cache import Store
 from harness.log import LOGGER
 from harness.pytest_plugin.options import guest_settings, plan
 from harness.resources import cache_root
+from harness.vm.guest.session import Fresh, Session
+from harness.vm.host.cache import Store
 
 if TYPE_CHECKING:
-    from harness.kernel.kernel import Kernel
+    from harness.vm.kernel.kernel import Kernel
 
 
 class EarlyTemplate:

@@ -12,13 +12,6 @@ import pytest
 
 from harness.deadline import Deadline
 from harness.errors import UsageError
-from harness.guest.session import Session
-from harness.host.cache import Store
-from harness.host.process import die_with_parent
-from harness.kernel.build import DEFAULT_SPEC, KernelRequest, obtain_kernel
-from harness.kernel.module import obtain_modules
-from harness.kernel.progress import LineProgress
-from harness.kernel.spec import BuildSpec, PackageSpec, parse_spec
 from harness.livepatch.gates import Gates
 from harness.livepatch.kernel_log import KernelLog
 from harness.livepatch.patch import Livepatch
@@ -26,13 +19,20 @@ from harness.livepatch.tasks import Tasks
 from harness.pytest_plugin.options import Variant, choose, guest_settings, plan, say
 from harness.pytest_plugin.reporting import GUEST, LIVEPATCH, passed
 from harness.resources import Resource, cache_root, resource_dir
+from harness.vm.guest.session import Session
+from harness.vm.host.cache import Store
+from harness.vm.host.process import die_with_parent
+from harness.vm.kernel.build import DEFAULT_SPEC, KernelRequest, obtain_kernel
+from harness.vm.kernel.module import obtain_modules
+from harness.vm.kernel.progress import LineProgress
+from harness.vm.kernel.spec import BuildSpec, PackageSpec, parse_spec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from harness.guest.machine import Machine
-    from harness.kernel.kernel import Kernel
+    from harness.vm.guest.machine import Machine
+    from harness.vm.kernel.kernel import Kernel
 
 _KERNEL_S = 3600.0
 _MODULES_S = 600.0

@@ -16,12 +16,12 @@ import pytest
 
 from harness.deadline import Deadline
 from harness.errors import KlpError
-from harness.guest.session import Fresh, GuestSettings
-from harness.host.accel import AccelChoice, choose_accel
-from harness.host.capacity import default_guests, measure_host, time_scale
-from harness.host.process import die_with_parent
-from harness.kernel.build import DEFAULT_SPEC
 from harness.resources import runs_root
+from harness.vm.guest.session import Fresh, GuestSettings
+from harness.vm.host.accel import AccelChoice, choose_accel
+from harness.vm.host.capacity import default_guests, measure_host, time_scale
+from harness.vm.host.process import obey_parent
+from harness.vm.kernel.build import DEFAULT_SPEC
 
 _PROBE_S = 60.0
 _MARKERS = (
@@ -60,7 +60,6 @@ class Variant:
 
 
 PLAN = pytest.StashKey[RunPlan]()
-_DIE_WITH_PARENT = "KLP_HARNESS_DIE_WITH_PARENT"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -116,8 +115,7 @@ def pytest_configure(config: pytest.Config) -> None:
     worker_input = getattr(config, "workerinput", None)
     if worker_input is not None and "klp_plan" in worker_input:
         config.stash[PLAN] = RunPlan(**worker_input["klp_plan"])
-    if os.environ.get(_DIE_WITH_PARENT):
-        die_with_parent(os.getppid())
+    obey_parent()
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -13,8 +13,8 @@ from harness.errors import ExitCode, KlpError
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from harness.guest.machine import Machine
     from harness.livepatch.patch import Livepatch
+    from harness.vm.guest.machine import Machine
 
 GUEST = pytest.StashKey["Machine"]()
 LIVEPATCH = pytest.StashKey["Livepatch"]()

@@ -8,6 +8,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+SCHEMA_VERSION: Literal[1] = 1
+
 
 class Outcome(StrEnum):
     """What a whole command came to: exit code 0, 1, or anything else."""
@@ -89,3 +91,49 @@ class ResultBase(Model):
     id: str
     outcome: CheckOutcome
     seconds: float = Field(ge=0)
+
+    @property
+    def group(self) -> str | None:
+        """What it is one part of, where results are shown in groups: a test file, a script."""
+        return None
+
+    @property
+    def is_excused(self) -> bool:
+        """Whether it fails nothing, though its outcome says that something is wrong."""
+        return False
+
+    def words(self) -> tuple[str, str]:
+        """Return what there is to say of it: a line, and the whole text."""
+        error: ErrorFacts | None = getattr(self, "error", None)
+        if error is not None:
+            return error.message, "\n".join((error.message, *error.details))
+        detail = getattr(self, "detail", None) or ""
+        text = detail if isinstance(detail, str) else "\n".join(detail)
+        return text.partition("\n")[0], text
+
+
+class BaseReport(Model):
+    """What every command says of itself.
+
+    ``kernel`` is set when the command ran on one kernel; ``kernels`` has them all.
+    ``accelerator`` is kvm or tcg, None when no guest was to run.
+    """
+
+    # Written even where it is the only value: a reader looks at it before anything else.
+    schema_version: Literal[1] = Field(default=SCHEMA_VERSION, alias="schema")
+    command: str
+    outcome: Outcome
+    harness: str
+    host: HostFacts
+    kernel: KernelFacts | None = None
+    kernels: tuple[KernelFacts, ...] = ()
+    accelerator: Literal["kvm", "tcg"] | None = None
+    accelerator_reason: str | None = None
+    seconds: float = Field(ge=0)
+    error: ErrorFacts | None = None
+    results: tuple[ResultBase, ...] = ()
+
+
+def to_json(report: BaseReport) -> str:
+    """Return a report as JSON text, indented, with a newline at its end."""
+    return report.model_dump_json(by_alias=True, indent=2) + "\n"

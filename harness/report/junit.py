@@ -7,16 +7,16 @@ import re
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
-from harness.report.results import CheckOutcome, Outcome, RunResult, VerifyResult
+from harness.report.base import CheckOutcome, Outcome
 
 if TYPE_CHECKING:
-    from harness.report.results import Report, Result
+    from harness.report.base import BaseReport, ResultBase
 
 # Characters that XML 1.0 cannot carry, not even escaped; consoles are full of them.
 _NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def to_junit(report: Report) -> str:
+def to_junit(report: BaseReport) -> str:
     """Return a report as a JUnit document with one test case for each result."""
     cases = [_case(result, report.command) for result in report.results]
     if report.error is not None and not any(_fault(case) for case in cases):
@@ -41,7 +41,7 @@ def to_junit(report: Report) -> str:
     return f'<?xml version="1.0" encoding="utf-8"?>\n{ET.tostring(root, encoding="unicode")}\n'
 
 
-def _properties(report: Report) -> ET.Element:
+def _properties(report: BaseReport) -> ET.Element:
     facts = {"harness": report.harness, "host": report.host.system}
     if report.kernel is not None:
         facts |= {
@@ -57,18 +57,18 @@ def _properties(report: Report) -> ET.Element:
     return properties
 
 
-def _case(result: Result, command: str) -> ET.Element:
+def _case(result: ResultBase, command: str) -> ET.Element:
     case = ET.Element(
         "testcase",
         classname=f"klp-harness.{command.replace(' ', '.')}",
         name=_plain(result.id),
         time=f"{result.seconds:.3f}",
     )
-    message, text = _words(result)
+    message, text = result.words()
     match result.outcome:
         case CheckOutcome.FAILED:
             _child(case, "failure", message, text)
-        case CheckOutcome.SURVIVED if not getattr(result, "equivalent", None):
+        case CheckOutcome.SURVIVED if not result.is_excused:
             _child(case, "failure", message or "no test noticed", text)
         case (
             CheckOutcome.ERROR
@@ -78,7 +78,7 @@ def _case(result: Result, command: str) -> ET.Element:
             | CheckOutcome.DOES_NOT_LOAD
         ):
             _child(case, "error", message, text)
-        case CheckOutcome.SHOWN if not getattr(result, "excused", False):
+        case CheckOutcome.SHOWN if not result.is_excused:
             _child(case, "failure", message, text)
         case (
             CheckOutcome.SKIPPED
@@ -93,19 +93,7 @@ def _case(result: Result, command: str) -> ET.Element:
     return case
 
 
-def _words(result: Result) -> tuple[str, str]:
-    if isinstance(result, RunResult):
-        if result.error is None:
-            return "", ""
-        return result.error.message, "\n".join(result.error.details)
-    detail = getattr(result, "detail", None) or ""
-    if isinstance(result, VerifyResult):
-        more = (f"[{result.code}]", result.advice or "", *result.lines, *result.evidence)
-        return detail, "\n".join((detail, *filter(None, more)))
-    return detail.partition("\n")[0], detail
-
-
-def _error_case(report: Report) -> ET.Element:
+def _error_case(report: BaseReport) -> ET.Element:
     assert report.error is not None
     case = ET.Element(
         "testcase", classname=f"klp-harness.{report.command}", name="command", time="0.000"

@@ -8,12 +8,12 @@ from enum import StrEnum
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from harness.report.results import CheckOutcome, SelftestResult, TestResult
+from harness.report.base import CheckOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from harness.report.results import Report, Result
+    from harness.report.base import BaseReport, ResultBase
 
 _INDENT = "  "
 _MOST_LINES = 200
@@ -53,18 +53,17 @@ _KINDS = {
     CheckOutcome.NOT_RUN: _Kind.SKIP,
     CheckOutcome.EXPECTED_FAILURE: _Kind.XFAIL,
 }
-# Fields by which a command says that such a result is no news.
-_EXCUSES = ("equivalent", "excused")
 
 
-def to_ktap(report: Report) -> str:
+def to_ktap(report: BaseReport) -> str:
     """Return a report as a KTAP document.
 
     The tests of one file and the cases of one script are subtests of it. A command that failed by
     itself is a test named ``command``, so that a reader never takes half a run for a whole one.
     """
     groups = [
-        (name, list(results)) for name, results in groupby(_grouped(report.results), key=_group)
+        (name, list(results))
+        for name, results in groupby(_grouped(report.results), key=lambda result: result.group)
     ]
     lines: list[str] = []
     number = 0
@@ -89,7 +88,7 @@ def to_ktap(report: Report) -> str:
     return "\n".join(["KTAP version 1", *_facts(report), f"1..{number}", *lines]) + "\n"
 
 
-def _facts(report: Report) -> Iterator[str]:
+def _facts(report: BaseReport) -> Iterator[str]:
     yield f"# klp-harness {report.harness}, {report.command}"
     for kernel in report.kernels:
         yield f"# kernel {kernel.version} ({_one_line(kernel.source)})"
@@ -97,21 +96,15 @@ def _facts(report: Report) -> Iterator[str]:
         yield f"# accelerator {report.accelerator}"
 
 
-def _group(result: Result) -> str | None:
-    if isinstance(result, TestResult):
-        return result.id.partition("::")[0]
-    return result.script if isinstance(result, SelftestResult) else None
-
-
-def _grouped(results: Sequence[Result]) -> list[Result]:
+def _grouped(results: Sequence[ResultBase]) -> list[ResultBase]:
     """Return the results with those of one group together: tests end in any order."""
     first: dict[str | None, int] = {}
     for number, result in enumerate(results):
-        first.setdefault(_group(result), number)
-    return sorted(results, key=lambda result: first[_group(result)])
+        first.setdefault(result.group, number)
+    return sorted(results, key=lambda result: first[result.group])
 
 
-def _subtests(group: str, results: Sequence[Result]) -> Iterator[str]:
+def _subtests(group: str, results: Sequence[ResultBase]) -> Iterator[str]:
     yield "KTAP version 1"
     yield f"1..{len(results)}"
     for number, result in enumerate(results, start=1):
@@ -119,10 +112,10 @@ def _subtests(group: str, results: Sequence[Result]) -> Iterator[str]:
         yield from _result(number, inner, result)
 
 
-def _result(number: int, name: str, result: Result) -> Iterator[str]:
+def _result(number: int, name: str, result: ResultBase) -> Iterator[str]:
     kind = _kind(result)
-    detail = _detail(result)
-    said = _told(detail)
+    # "Skipped:" is pytest's own word; the directive has said it.
+    said = _told(result.words()[1].removeprefix("Skipped: "))
     if kind.result == "not ok":
         yield from (f"# {line}" for line in said)
     # One line behind the "#"; what a failure says has its own lines, before.
@@ -131,19 +124,9 @@ def _result(number: int, name: str, result: Result) -> Iterator[str]:
     yield f"{kind.result} {number} {_name(name)}{directive}"
 
 
-def _kind(result: Result) -> _Kind:
+def _kind(result: ResultBase) -> _Kind:
     kind = _KINDS.get(result.outcome, _Kind.OK)
-    excused = any(getattr(result, field, None) for field in _EXCUSES)
-    return _Kind.XFAIL if kind is _Kind.NOT_OK and excused else kind
-
-
-def _detail(result: Result) -> str:
-    error = getattr(result, "error", None)
-    if error is not None:
-        return "\n".join((error.message, *error.details))
-    detail = getattr(result, "detail", None) or ""
-    # pytest's own word; the directive has said it.
-    return detail.removeprefix("Skipped: ") if isinstance(detail, str) else "\n".join(detail)
+    return _Kind.XFAIL if kind is _Kind.NOT_OK and result.is_excused else kind
 
 
 def _told(text: str) -> list[str]:

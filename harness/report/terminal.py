@@ -99,7 +99,7 @@ class Terminal:
 
 
 class TerminalProgress:
-    """Implements harness.kernel.progress.Progress."""
+    """Implements harness.vm.kernel.progress.Progress."""
 
     def stage(self, text: str) -> None:
         """Say what begins now."""

@@ -13,12 +13,12 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.report.results import MarkKind
+from harness.report.run_results import MarkKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from harness.report.results import (
+    from harness.report.run_results import (
         Attempt,
         Callback,
         HeldTask,

@@ -6,19 +6,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
 from harness.report import timeline_layout
+from harness.report.html import render
 from harness.report.timeline_layout import lay_out
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from harness.report.results import RunResult
+    from markupsafe import Markup
 
-_PAGE = "timeline.html.j2"
-_DRAWING = "timeline.svg.j2"
+    from harness.report.run_results import RunResult
+
 _MOST_ROWS = 400
 
 
@@ -39,22 +37,20 @@ def timeline_page(title: str, facts: Mapping[str, str], results: Sequence[RunRes
 
     ``facts`` are said of all of them, by name: the kernel, the accelerator.
     """
-    return (
-        _environment()
-        .get_template(_PAGE)
-        .render(
-            title=title,
-            facts=facts,
-            sections=[
-                {
-                    "result": result,
-                    "drawing": timeline_svg(result, ident=f"t{number}"),
-                    "every_task": _every_task(result, f"a{number}"),
-                    "holders": holders(result),
-                }
-                for number, result in enumerate(results)
-            ],
-        )
+    return render(
+        "timeline_page.html.j2",
+        str(__package__),
+        title=title,
+        facts=facts,
+        sections=[
+            {
+                "result": result,
+                "drawing": timeline_svg(result, ident=f"t{number}"),
+                "every_task": _every_task(result, f"a{number}"),
+                "holders": holders(result),
+            }
+            for number, result in enumerate(results)
+        ],
     )
 
 
@@ -66,10 +62,13 @@ def timeline_svg(result: RunResult, *, ident: str = "t0", alone: bool = False) -
     drawing = lay_out(result, alone=alone)
     if drawing is None:
         return None
-    template = _environment().get_template(_DRAWING)
-    # Safe: the template escapes all that it is given.
-    return Markup(  # noqa: S704
-        template.render(name=result.id, drawing=drawing, ident=ident, at=timeline_layout)
+    return render(
+        "timeline.svg.j2",
+        str(__package__),
+        name=result.id,
+        drawing=drawing,
+        ident=ident,
+        at=timeline_layout,
     )
 
 
@@ -100,13 +99,3 @@ def _every_task(result: RunResult, ident: str) -> Markup | None:
     if short is None or long is None or not len(short.rows) < len(long.rows) <= _MOST_ROWS:
         return None
     return timeline_svg(result, ident=ident, alone=True)
-
-
-def _environment() -> Environment:
-    return Environment(
-        loader=PackageLoader("harness.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )

@@ -13,8 +13,8 @@ from harness.livepatch.gates import Gates
 from harness.livepatch.patch import Livepatch, PatchObject
 
 if TYPE_CHECKING:
-    from harness.guest.machine import Machine
-    from harness.kernel.kernel import Kernel
+    from harness.vm.guest.machine import Machine
+    from harness.vm.kernel.kernel import Kernel
 
 CMDLINE = "/proc/cmdline"
 TRACING = "/sys/kernel/tracing"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from harness.verify import Code, VerifyRequest
+from harness.tools.verify import Code, VerifyRequest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.verify import CheckResult, verify_patch
+from harness.tools.verify import CheckResult, verify_patch
 from tests.corpus.cases import Entry, Judgement, Scope, read_corpus
 
 if TYPE_CHECKING:

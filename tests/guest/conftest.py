@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from harness.guest.machine import Machine
+    from harness.vm.guest.machine import Machine
 
 
 class BreakKernel(Protocol):

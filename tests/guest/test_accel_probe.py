@@ -6,8 +6,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.deadline import Deadline
-from harness.host import probe_guest
-from harness.host.accel import Accel, run_probe
+from harness.vm.host import probe_guest
+from harness.vm.host.accel import Accel, run_probe
 
 if TYPE_CHECKING:
     import pytest

@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.cluster.client import connected
 from harness.errors import RaceShown
-from harness.host.cache import Store
-from harness.races.campaign import Campaign, Extent
-from harness.races.catalogue import find_races
-from harness.races.remote import RemoteTrials
 from harness.resources import cache_root
+from harness.tools.race.campaign import Campaign, Extent
+from harness.tools.race.catalogue import find_races
+from harness.tools.race.on_cluster import RemoteTrials
+from harness.vm.cluster.client import connected
+from harness.vm.host.cache import Store
 from tests.unit.dask_machines import Machines
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from harness.kernel.kernel import Kernel
+    from harness.vm.kernel.kernel import Kernel
 
 TRIALS = 3
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from harness.deadline import Deadline, wait_until
 
 if TYPE_CHECKING:
-    from harness.guest.machine import Machine
     from harness.livepatch.gates import Gates
+    from harness.vm.guest.machine import Machine
 
 MANY = 1200
 

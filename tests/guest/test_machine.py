@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.errors import HarnessError, ModuleRefused
-from harness.guest.keys import RunKeys
-from harness.guest.pulse import Pulse
-from harness.guest.session import Fresh
-from harness.guest.ssh import connect
 from harness.livepatch.patch import Livepatch
 from harness.livepatch.tasks import PatchState, Tasks
+from harness.vm.guest.events import GuestEvents
+from harness.vm.guest.keys import RunKeys
+from harness.vm.guest.session import Fresh
+from harness.vm.guest.ssh import connect
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from harness.guest.machine import Machine
     from harness.pytest_plugin.fixtures import KernelTemplate
+    from harness.vm.guest.machine import Machine
 
 MODULE = "klp_test_cmdline_a"
 
@@ -111,7 +111,7 @@ def test_another_host_key_is_refused(guest: Machine) -> None:
     )
     port = guest.hypervisor.monitor.ssh_port(deadline=guest.scaled(5))
     with pytest.raises(HarnessError, match="host key"):
-        connect(port, other, pulse=Pulse(), deadline=guest.scaled(10))
+        connect(port, other, events=GuestEvents(), deadline=guest.scaled(10))
 
 
 def test_files_of_a_run_are_private(guest: Machine, template: KernelTemplate) -> None:

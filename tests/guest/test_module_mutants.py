@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.module_mutation.judge import Place, judge, make_mutants
-from harness.module_mutation.operators import choose
-from harness.module_mutation.subjects import subjects_of
-from harness.report.results import CheckOutcome
+from benchmarks.module_mutation.judge import Place, judge, make_mutants
+from benchmarks.module_mutation.operators import choose
+from benchmarks.module_mutation.subjects import subjects_of
+from harness.report.base import CheckOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,28 +9,29 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.behaviours.suite import carriers_of_rules
-from harness.deadline import Deadline
-from harness.mutation.campaign import run_mutants, without_false_alarms
-from harness.mutation.catalogue import (
+from harness.behaviours.mutants import (
     fitted,
     load_mutants,
     read_mutant,
     series_of,
     written_for,
 )
-from harness.mutation.sample import sample, seed_from
-from harness.mutation.trial import Conditions
-from harness.report.results import CheckOutcome
+from harness.behaviours.rule_tests import carriers_of_rules
+from harness.deadline import Deadline
+from harness.report.base import CheckOutcome
 from harness.resources import Resource, resource_dir
+from harness.tools.mutants.campaign import run_mutants, without_false_alarms
+from harness.tools.mutants.conditions import Conditions
+from harness.tools.mutants.sample import sample, seed_from
+from harness.vm.host.process import child_environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from harness.kernel.kernel import Kernel
-    from harness.mutation.catalogue import Mutant
-    from harness.report.mutants import MutantResult
+    from harness.behaviours.mutants import Mutant
+    from harness.tools.mutants.results import MutantResult
+    from harness.vm.kernel.kernel import Kernel
 
     Run = Callable[[Mutant], MutantResult]
 
@@ -65,7 +66,7 @@ def run(kernel: Kernel, tmp_path: Path, pytestconfig: pytest.Config) -> Run:
     def judged(mutant: Mutant) -> MutantResult:
         with_what: dict[str, Any] = {
             "deadline": Deadline.after(_RUN_S),
-            "environment": {**os.environ, "KLP_HARNESS_DIE_WITH_PARENT": "1"},
+            "environment": child_environment(),
         }
         found = list(run_mutants([mutant], conditions, tmp_path, **with_what))
 

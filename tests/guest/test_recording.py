@@ -7,12 +7,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from harness.deadline import Deadline
-from harness.guest.session import Session
-from harness.host.accel import Accel
 from harness.livepatch.patch import Livepatch
-from harness.races.recording import guest_files, record, replay
-from harness.races.recording_file import CONSOLE, read_note, unpacked
-from harness.races.reproducer import reproducer
+from harness.tools.race.recording import guest_files, record, replay
+from harness.tools.race.recording_file import CONSOLE, read_note, unpacked
+from harness.tools.race.reproducer import reproducer
+from harness.vm.guest.session import Session
+from harness.vm.host.accel import Accel
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.errors import UsageError
-from harness.verify import CheckResult, Code, VerifyRequest, verify_patch
+from harness.tools.verify import CheckResult, Code, VerifyRequest, verify_patch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

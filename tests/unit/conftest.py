@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.deadline import Deadline
-from harness.host.cache import Store
 from harness.log import LOGGER
+from harness.vm.host.cache import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -50,7 +50,7 @@ def fake_tree(tmp_path: Path) -> Path:
 @pytest.fixture
 def guest_fragment(tmp_path: Path) -> Path:
     """A fragment with what every guest needs, all of which the fake tree knows."""
-    from harness.kernel.fitness import GUEST_NEEDS
+    from harness.vm.kernel.requirements import GUEST_NEEDS
 
     path = tmp_path / "guest.config"
     path.write_text("".join(f"CONFIG_{name}=y\n" for name in GUEST_NEEDS))

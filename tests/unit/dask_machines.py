@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from harness.deadline import Deadline, wait_until
 from harness.errors import RaceShown
-from harness.host.process import spawn
-from harness.races.workshop import TrialAnswer
+from harness.tools.race.worker_runs import TrialAnswer
+from harness.vm.host.process import spawn
 
 if TYPE_CHECKING:
     from contextlib import ExitStack
 
-    from harness.host.process import Process
+    from harness.vm.host.process import Process
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 300.0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from harness.kernel.kernel import Kernel
+    from harness.vm.kernel.kernel import Kernel
 
 
 def vmlinux_of(kernel: Kernel) -> Path:

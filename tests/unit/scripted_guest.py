@@ -15,8 +15,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from harness.errors import ModuleRefused
-from harness.wire import (
+from harness.agent_protocol import (
     DirEntry,
     FilePoll,
     FileStatus,
@@ -27,6 +26,7 @@ from harness.wire import (
     Task,
     TaskSample,
 )
+from harness.errors import ModuleRefused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -10,9 +10,9 @@ import select
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.agent_protocol import encode_request
 from harness.deadline import Deadline, wait_until
-from harness.host.process import PIPE, Process, run, spawn
-from harness.wire import encode_request
+from harness.vm.host.process import PIPE, Process, run, spawn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,9 +12,9 @@ import pytest
 
 from harness.deadline import Deadline
 from harness.errors import HarnessError, MissingTool, QemuFailed, UsageError
-from harness.host import accel, probe_guest
-from harness.host.accel import Accel, Verdict, choose_accel, judge, probe_kvm
-from harness.host.process import Finished, run
+from harness.vm.host import accel, probe_guest
+from harness.vm.host.accel import Accel, Verdict, choose_accel, judge, probe_kvm
+from harness.vm.host.process import Finished, run
 
 if TYPE_CHECKING:
     from pathlib import Path

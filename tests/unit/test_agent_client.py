@@ -13,8 +13,8 @@ import pytest
 
 from harness.deadline import Deadline, wait_until
 from harness.errors import GuestPanic, LostConnection
-from harness.guest.agent import AgentClient, check_reply
-from harness.guest.pulse import Pulse
+from harness.vm.guest.agent import AgentClient, check_reply
+from harness.vm.guest.events import GuestEvents
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -50,7 +50,7 @@ def stream() -> FakeStream:
 
 @pytest.fixture
 def agent(stream: FakeStream) -> Iterator[AgentClient]:
-    client = AgentClient(stream, Pulse())
+    client = AgentClient(stream, GuestEvents())
     yield client
     client.close()
 

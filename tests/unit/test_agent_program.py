@@ -14,8 +14,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from harness.host.process import run
-from harness.wire import (
+from harness.agent_protocol import (
     PROTOCOL_VERSION,
     Directory,
     FilePoll,
@@ -24,6 +23,7 @@ from harness.wire import (
     KlogBatch,
     TaskSample,
 )
+from harness.vm.host.process import run
 from tests.unit.speaking_agent import Agent, build, soon, started
 
 if TYPE_CHECKING:

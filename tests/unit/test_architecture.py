@@ -7,6 +7,7 @@ Each check is a function over given files, so that a test can show that it finds
 from __future__ import annotations
 
 import ast
+import graphlib
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.deadline import Deadline
-from harness.host.process import run
+from harness.vm.host.process import run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -22,71 +23,44 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "harness"
 
-BASE = frozenset({"errors", "log", "deadline", "resources", "wire", "crew"})
-EVERYTHING = frozenset(
-    {
-        *BASE,
-        "host",
-        "kernel",
-        "klog",
-        "guest",
-        "livepatch",
-        "report",
-        "behaviours",
-        "cluster",
-        "observe",
-        "conformance",
-        "races",
-        "mutation",
-        "module_mutation",
-        "selftests",
-        "compare",
-        "check_plugin",
-        "verify",
-        "bench",
-        "pytest_plugin",
-        "cli",
-    }
-)
-# What the things that people run, each a package of its own, may all use.
-BELOW_PURPOSES = EVERYTHING - {
-    *("observe", "conformance", "selftests", "compare", "races", "mutation", "verify", "bench"),
-    *("module_mutation", "pytest_plugin", "cli", "check_plugin"),
-}
-# Who may import whom, below harness/. Each may also import itself and the package's version.
+BASE = frozenset({"errors", "log", "deadline", "resources", "agent_protocol", "threads"})
+_HOST = BASE | {"vm.host"}
+_KERNEL = _HOST | {"vm.elf", "vm.kernel"}
+_GUEST = _KERNEL | {"klog", "vm.guest"}
+_WINGS = _GUEST | {"livepatch", "report", "behaviours", "vm.cluster", "observe"}
+# Who may import whom below harness/, from the ground floor up. Each may import itself as well, and
+# the package's version. The parts of vm/ count by themselves.
 ALLOWED: Mapping[str, frozenset[str]] = {
     "errors": frozenset(),
     "log": frozenset(),
     "deadline": frozenset(),
+    "threads": frozenset(),
     "resources": frozenset({"errors"}),
-    "wire": frozenset({"errors"}),
-    "crew": frozenset(),
-    "host": BASE,
-    "kernel": BASE | {"host"},
-    "klog": frozenset({"errors", "wire"}),
-    "guest": BASE | {"host", "kernel", "klog"},
-    "livepatch": frozenset({"errors", "log", "deadline", "wire", "klog"}),
+    "agent_protocol": frozenset({"errors"}),
+    "vm": frozenset(),
+    "vm.host": BASE,
+    "vm.elf": frozenset({"errors"}),
+    "vm.kernel": _HOST | {"vm.elf"},
+    "klog": frozenset({"errors", "agent_protocol"}),
+    "vm.guest": _KERNEL | {"klog"},
+    "vm.cluster": _HOST,
+    "livepatch": frozenset({"errors", "log", "deadline", "agent_protocol", "klog"}),
     "report": frozenset({"errors", "log"}),
-    "behaviours": frozenset({"errors", "log", "resources", "report"}),
-    "cluster": BASE | {"host"},
-    "observe": BELOW_PURPOSES,
-    "conformance": BELOW_PURPOSES | {"observe"},
-    "selftests": BELOW_PURPOSES,
-    "compare": frozenset({"errors", "behaviours", "report"}),
-    "races": BELOW_PURPOSES | {"observe"},
-    "mutation": BELOW_PURPOSES,
-    "check_plugin": frozenset({"errors", "guest", "livepatch"}),
-    "verify": BELOW_PURPOSES | {"observe", "check_plugin"},
-    "module_mutation": BELOW_PURPOSES | {"verify"},
-    "bench": EVERYTHING - {"cli", "pytest_plugin"},
-    "pytest_plugin": EVERYTHING - {"cli"},
-    "cli": EVERYTHING,
+    "behaviours": frozenset({"errors", "log", "resources", "report", "vm.kernel"}),
+    "observe": _GUEST | {"livepatch", "report"},
+    "pytest_plugin": _WINGS,
+    "cli": _WINGS,
+    "tools": _WINGS | {"cli", "pytest_plugin"},
+}
+# A tool knows no other tool, but for these.
+BETWEEN_TOOLS: Mapping[tuple[str, str], str] = {
+    ("mutants", "selftests"): "mutants run --selftests compares the tests with the kernel's own",
 }
 # What has one home, so that its traps are dealt with once.
 ONE_HOME = {
-    "subprocess": "harness/host/process.py",
-    "paramiko": "harness/guest/ssh.py",
-    "pexpect": "harness/guest/console.py",
+    "subprocess": "harness/vm/host/process.py",
+    "paramiko": "harness/vm/guest/ssh.py",
+    "pexpect": "harness/vm/guest/console.py",
 }
 MAX_LINES = 400
 NO_SPDX = {".gitkeep", "LICENSE", "py.typed"}
@@ -108,17 +82,59 @@ def imported(tree: ast.Module) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
+def part_of(module: str) -> str:
+    """Return the part of harness/ that a module is in: ``livepatch``, ``vm.guest``, ``tools``."""
+    names = module.split(".")[1:]
+    return ".".join(names[:2]) if names[:1] == ["vm"] else names[0] if names else ""
+
+
+def tool_of(module: str) -> str | None:
+    """Return the tool whose folder a module is in."""
+    names = module.split(".")
+    return names[2] if names[:2] == ["harness", "tools"] and names[2:] else None
+
+
+def module_of(path: str) -> str:
+    """Return the module that a file is."""
+    return path.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
+
+
 def wrong_directions(path: str, text: str) -> list[str]:
     """Return what a file of harness/ imports against the one direction."""
-    owner = path.removeprefix("harness/").split("/")[0].removesuffix(".py")
-    if owner == "__init__":
-        return [name for name in imported(ast.parse(text)) if name.startswith("harness")]
-    targets = {
-        name.split(".")[1]
-        for name in imported(ast.parse(text))
-        if name.startswith("harness.") and name.split(".")[1] in EVERYTHING
+    module = module_of(path)
+    own, tool = part_of(module), tool_of(module)
+    wrong = set()
+    for name in imported(ast.parse(text)):
+        if not name.startswith("harness.") or name == "harness.__version__":
+            continue
+        part = part_of(name)
+        if not own:
+            wrong.add(name)
+        elif part in ALLOWED and part not in ALLOWED[own] | {own, "vm"}:
+            wrong.add(part)
+        other = tool_of(name)
+        if tool and other and other != tool and (tool, other) not in BETWEEN_TOOLS:
+            wrong.add(f"tools.{other}")
+    return sorted(wrong)
+
+
+def circles(files: Mapping[str, str]) -> list[set[str]]:
+    """Return the sets of modules that import each other, at whatever place; files by path."""
+    modules = {module_of(path): text for path, text in files.items()}
+    graph = {
+        module: {
+            # "from harness.vm.host import cache" imports that module, not the package alone.
+            name if name in modules else name.rpartition(".")[0]
+            for name in imported(ast.parse(text))
+        }
+        & modules.keys() - {module}
+        for module, text in modules.items()
     }
-    return sorted(targets - ALLOWED[owner] - {owner})
+    try:
+        tuple(graphlib.TopologicalSorter(graph).static_order())
+    except graphlib.CycleError as error:
+        return [set(error.args[1])]
+    return []
 
 
 def away_from_home(path: str, text: str) -> list[str]:
@@ -159,11 +175,13 @@ def text_of(name: str) -> str:
 
 
 SOURCES = sorted(str(path.relative_to(ROOT)) for path in PACKAGE.rglob("*.py"))
+BENCHMARKS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "benchmarks").rglob("*.py"))
 TRACKED = tracked()
 
 
 def test_there_are_files_to_check() -> None:
-    assert "harness/host/process.py" in SOURCES
+    assert "harness/vm/host/process.py" in SOURCES
+    assert "benchmarks/__main__.py" in BENCHMARKS
     assert "Makefile" in TRACKED
 
 
@@ -173,18 +191,30 @@ def test_imports_go_one_way(name: str) -> None:
 
 
 def test_every_package_has_its_place_in_the_layers() -> None:
-    owners = {name.removeprefix("harness/").split("/")[0].removesuffix(".py") for name in SOURCES}
-    assert owners - {"__init__"} <= set(ALLOWED)
+    """A folder that nobody has thought of is no layer."""
+    parts = {part_of(module_of(name)) for name in SOURCES} - {""}
+    assert parts == set(ALLOWED)
 
 
-def test_the_layers_have_no_cycle() -> None:
-    reached: set[str] = set()
-    while len(reached) < len(ALLOWED):
-        ready = {
-            owner for owner, others in ALLOWED.items() if others - {owner} <= reached
-        } - reached
-        assert ready, f"a cycle among {set(ALLOWED) - reached}"
-        reached |= ready
+def test_the_layers_have_no_circle() -> None:
+    """Each part is allowed what lies below it."""
+    graph = {part: others - {part} for part, others in ALLOWED.items()}
+    assert set(graphlib.TopologicalSorter(graph).static_order()) == set(ALLOWED)
+
+
+def test_no_two_files_import_each_other() -> None:
+    """Not for types either: who reads one of them would have to read both."""
+    everything = {name: text_of(name) for name in (*SOURCES, *BENCHMARKS)}
+    assert circles(everything) == []
+
+
+def test_the_wheel_does_not_need_what_grades_it() -> None:
+    """benchmarks/ uses harness/, and never the other way round."""
+    assert [
+        name
+        for name in SOURCES
+        if any(each.split(".")[0] == "benchmarks" for each in imported(ast.parse(text_of(name))))
+    ] == []
 
 
 @pytest.mark.parametrize("name", SOURCES)
@@ -223,15 +253,18 @@ def test_no_path_of_one_machine() -> None:
     ("path", "text", "wrong"),
     [
         ("harness/errors.py", "import harness.log", ["log"]),
-        ("harness/kernel/x.py", "from harness.guest.ssh import Ssh", ["guest"]),
-        ("harness/kernel/x.py", "from harness import livepatch", ["livepatch"]),
-        ("harness/livepatch/x.py", "def f():\n    from harness.guest import ssh", ["guest"]),
-        ("harness/klog/x.py", "from harness.host.process import run", ["host"]),
+        ("harness/vm/kernel/x.py", "from harness.vm.guest.ssh import Ssh", ["vm.guest"]),
+        ("harness/vm/kernel/x.py", "from harness import livepatch", ["livepatch"]),
+        ("harness/livepatch/x.py", "def f():\n    from harness.vm.guest import ssh", ["vm.guest"]),
+        ("harness/klog/x.py", "from harness.vm.host.process import run", ["vm.host"]),
         ("harness/report/x.py", "import harness.cli.app", ["cli"]),
+        ("harness/cli/x.py", "import harness.tools.race.trial", ["tools"]),
         ("harness/pytest_plugin/x.py", "from harness.cli import app", ["cli"]),
+        ("harness/tools/run/x.py", "from harness.tools.race import trial", ["tools.race"]),
         ("harness/__init__.py", "from harness.errors import KlpError", ["harness.errors"]),
-        ("harness/guest/x.py", "from harness.kernel.kernel import Kernel", []),
-        ("harness/guest/x.py", "from harness.guest.qmp import Qmp", []),
+        ("harness/tools/run/x.py", "from harness.tools.run.terminal import f", []),
+        ("harness/vm/guest/x.py", "from harness.vm.kernel.kernel import Kernel", []),
+        ("harness/vm/guest/x.py", "from harness.vm.guest.qmp import Qmp", []),
     ],
 )
 def test_a_wrong_import_is_found(path: str, text: str, wrong: list[str]) -> None:
@@ -241,10 +274,10 @@ def test_a_wrong_import_is_found(path: str, text: str, wrong: list[str]) -> None
 @pytest.mark.parametrize(
     ("path", "text", "wrong"),
     [
-        ("harness/guest/x.py", "from paramiko.client import SSHClient", ["paramiko"]),
-        ("harness/guest/x.py", "import pexpect.fdpexpect", ["pexpect"]),
-        ("harness/host/x.py", "import subprocess", ["subprocess"]),
-        ("harness/host/process.py", "import subprocess", []),
+        ("harness/vm/guest/x.py", "from paramiko.client import SSHClient", ["paramiko"]),
+        ("harness/vm/guest/x.py", "import pexpect.fdpexpect", ["pexpect"]),
+        ("harness/vm/host/x.py", "import subprocess", ["subprocess"]),
+        ("harness/vm/host/process.py", "import subprocess", []),
     ],
 )
 def test_a_module_away_from_home_is_found(path: str, text: str, wrong: list[str]) -> None:

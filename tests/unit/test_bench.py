@@ -12,32 +12,32 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from typer.testing import CliRunner
 
-import harness.cli.bench as command
-from harness.behaviours.suite import carriers_of_rules
-from harness.behaviours.table import load_table
-from harness.bench import builds, peers
-from harness.bench.builds import MUTANT_BUILD_S, Stages, mutant_build, mutants_to_build
-from harness.bench.figures import Bound, Budget, Figure, ratio, side
-from harness.bench.measure import (
+import benchmarks.command as command
+from benchmarks import builds, peers
+from benchmarks.__main__ import app
+from benchmarks.builds import MUTANT_BUILD_S, Stages, mutant_build, mutants_to_build
+from benchmarks.figures import Bound, Budget, Figure, ratio, side
+from benchmarks.measure import (
     RESTORE_RATIO,
     own_mib,
     percent_done,
     rate_while_all_work,
 )
-from harness.bench.upstream import EQUIVALENTS, upstream_cases
-from harness.cli.app import app
+from benchmarks.results import BenchReport
+from benchmarks.upstream import EQUIVALENTS, upstream_cases
+from harness.behaviours.rule_tests import carriers_of_rules
+from harness.behaviours.table import load_table
 from harness.errors import CommandTimeout, GuestPanic, HarnessError, MissingTool, UsageError
-from harness.host.cache import Store
-from harness.kernel.progress import Silent
-from harness.report.results import BenchReport, read_report
 from harness.resources import Resource, resource_dir
-from harness.selftests.tree import SUITE
+from harness.tools.selftests.tree import SUITE
+from harness.vm.host.cache import Store
+from harness.vm.kernel.progress import Silent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from harness.kernel.build import KernelRequest
+    from harness.vm.kernel.build import KernelRequest
 
 # Of a real clone just connected, the only one to map its template's RAM.
 ROLLUP = """\
@@ -223,8 +223,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         ("prepare_accel", lambda *_: SimpleNamespace(accel=SimpleNamespace(value="tcg"))),
         ("prepare_kernel", lambda *_: nothing),
         ("prepare_modules", lambda *_: {}),
-        ("describe_accel", lambda _: "tcg"),
-        ("run_session", session),
+        ("runs", SimpleNamespace(open_session=session)),
         ("start_of_a_guest", answer("start")),
         ("overlap_of_guests", answer("overlap")),
         ("upstream_cases", answer("upstream")),
@@ -306,7 +305,7 @@ def test_json_has_value_unit_budget_and_both_sides(
     measured["overlap"] = [ratio("guest-overlap", "cycles", first, second, budget)]
     file = tmp_path / "bench.json"
     bench("--json", str(file))
-    report = read_report(file.read_text())
+    report = BenchReport.model_validate_json(file.read_text())
     assert isinstance(report, BenchReport)
     found = json.loads(file.read_text())["results"]
     assert [result["id"] for result in found] == ["a", "guest-overlap"]

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.errors import BootFailed, GuestPanic, KlpError, QemuFailed
-from harness.guest import session as session_module
-from harness.guest.failures import MOST_BOOTS
-from harness.guest.session import GuestSettings, Session
-from harness.host.accel import Accel
-from harness.host.cache import Store
+from harness.vm.guest import session as session_module
+from harness.vm.guest.boot_failures import MOST_BOOTS
+from harness.vm.guest.session import GuestSettings, Session
+from harness.vm.host.accel import Accel
+from harness.vm.host.cache import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

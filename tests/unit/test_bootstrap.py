@@ -13,9 +13,9 @@ import pytest
 
 from harness.deadline import Deadline, wait_until
 from harness.errors import CommandFailed, HarnessError, UsageError
-from harness.host import bootstrap
-from harness.host.bootstrap import install_packages, make_venv
-from harness.host.tools import Distribution, Family, Tool
+from harness.vm.host import bootstrap
+from harness.vm.host.bootstrap import install_packages, make_venv
+from harness.vm.host.tools import Distribution, Family, Tool
 
 DEBIAN = Distribution(name="Debian 12", family=Family.DEBIAN)
 FEDORA = Distribution(name="Fedora 40", family=Family.FEDORA)

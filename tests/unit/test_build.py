@@ -14,20 +14,20 @@ import pytest
 
 from harness.deadline import wait_until
 from harness.errors import KernelBuildFailed, KlpError, MissingTool, NoSpace, UsageError
-from harness.host.cache import Store
-from harness.kernel import build
-from harness.kernel.build import KernelRequest, obtain_kernel
-from harness.kernel.config import load_fragments, merge
-from harness.kernel.inventory import list_kernels, prune_kernels
-from harness.kernel.makelog import build_failure, compiles, first_errors
-from harness.kernel.toolchain import build_environment, find_toolchain
+from harness.vm.host.cache import Store
+from harness.vm.kernel import build
+from harness.vm.kernel.build import KernelRequest, obtain_kernel
+from harness.vm.kernel.config import load_fragments, merge
+from harness.vm.kernel.inventory import list_kernels, prune_kernels
+from harness.vm.kernel.make_log import build_failure, compiles, first_errors
+from harness.vm.kernel.toolchain import build_environment, find_toolchain
 from tests.unit.fake_tree import vmlinux_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from harness.deadline import Deadline
-    from harness.kernel.kernel import Kernel
+    from harness.vm.kernel.kernel import Kernel
 
     class Recorder(Protocol):
         """The fixture's Progress."""

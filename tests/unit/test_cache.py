@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 
 from harness.deadline import Deadline, wait_until
 from harness.errors import HarnessError, NoSpace
-from harness.host import cache
-from harness.host.cache import Store
-from harness.host.manifest import MANIFEST
+from harness.vm.host import cache
+from harness.vm.host.cache import Store
+from harness.vm.host.manifest import MANIFEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import pytest
 
+from harness.agent_protocol import KlogRecord
 from harness.deadline import Deadline
 from harness.errors import HarnessError, LostGuest
 from harness.livepatch.callbacks import CallbackEvent, CallbackPhase, read_callbacks
 from harness.livepatch.kernel_log import KernelLog
-from harness.wire import KlogRecord
 from tests.unit.scripted_guest import ScriptedGuest
 
 

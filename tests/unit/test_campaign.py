@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.errors import GuestHang, HarnessError, RaceShown
-from harness.races.campaign import Campaign, Extent, Tally, Trial
-from harness.races.catalogue import CATALOGUE
-from harness.races.statistics import wilson
+from harness.tools.race.campaign import Campaign, Extent, Tally, Trial
+from harness.tools.race.catalogue import CATALOGUE
+from harness.tools.race.statistics import wilson
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from harness.races.reproducer import Reproducer
+    from harness.tools.race.reproducer import Reproducer
 
 FIRST, SECOND = CATALOGUE[:2]
 _PATIENCE_S = 30.0

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.host.accel import Accel
-from harness.host.capacity import (
+from harness.vm.host.accel import Accel
+from harness.vm.host.capacity import (
     HostCapacity,
     default_guests,
     measure_host,

@@ -10,13 +10,13 @@ import pytest
 
 from harness.deadline import Deadline
 from harness.errors import ExitCode, HarnessError, UsageError
-from harness.host.process import run
-from harness.kernel.check import Code, check_module, expected_vermagic, find_problems
-from harness.kernel.config import KernelConfig
-from harness.kernel.elf import KlpSymbol, ModuleInfo, read_module
-from harness.kernel.kernel import Kernel
-from harness.kernel.klpstructs import PatchContents, PatchedFunction
-from harness.kernel.vmlinux import read_vmlinux
+from harness.vm.elf.klp_structs import PatchContents, PatchedFunction
+from harness.vm.elf.module_info import KlpSymbol, ModuleInfo, read_module
+from harness.vm.elf.vmlinux import read_vmlinux
+from harness.vm.host.process import run
+from harness.vm.kernel.check import Code, check_module, expected_vermagic, find_problems
+from harness.vm.kernel.config import KernelConfig
+from harness.vm.kernel.kernel import Kernel
 
 MODULES = Path(__file__).parent / "data/modules"
 VERMAGIC = "6.1.192 SMP mod_unload "

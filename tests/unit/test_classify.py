@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.cli.classify import tell
-from harness.conformance.classify import KERNEL, experiments
-from harness.conformance.model import Calls, Seen, find_cell, find_forced
 from harness.errors import KernelVerdict
 from harness.report.base import CheckOutcome
-from harness.report.rules import ClassifyResult, Leave, Switch
+from harness.tools.classify.classify import KERNEL, experiments
+from harness.tools.classify.command import tell
+from harness.tools.classify.model import Calls, Seen, find_cell, find_forced
+from harness.tools.classify.results import ClassifyResult, Leave, Switch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

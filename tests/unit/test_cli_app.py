@@ -12,21 +12,21 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-import harness.cli
+import harness.tools
 from harness.cli.app import app
-from harness.cli.guard import Terminated
+from harness.cli.exits import Terminated
 
 _TELL_IMPORTS = """\
 import sys
 from harness.cli.app import app
-from harness.cli.guard import Terminated
+from harness.cli.exits import Terminated
 try:
     app(["doctor", "-h"])
 except SystemExit:
     print("imported", *sorted(sys.modules))
 """
 COMMANDS = tuple(typer.main.get_group(app).commands)
-GROUPS = {"kernel": 3, "race": 4, "mutants": 3}
+GROUPS = {"kernel": 3, "race": 4, "mutants": 2}
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -45,8 +45,8 @@ def test_groups_are_whole(name: str) -> None:
 
 def test_no_command_is_forgotten() -> None:
     """Whatever is made a command, by @guarded, is reached from the application."""
-    folder = Path(harness.cli.__file__).parent
-    defined = sum(path.read_text().count("\n@guarded\n") for path in folder.glob("*.py"))
+    folder = Path(harness.tools.__file__).parent
+    defined = sum(path.read_text().count("\n@guarded\n") for path in folder.rglob("*.py"))
     assert defined == len(COMMANDS) - len(GROUPS) + sum(GROUPS.values())
 
 
@@ -62,8 +62,8 @@ def test_a_command_imports_no_other() -> None:
         text=True,
     ).stdout
     imported = said.rpartition("imported ")[2].split()
-    assert "harness.cli.doctor" in imported
-    assert not {"paramiko", "pytest", "jinja2", "harness.cli.verify"} & set(imported)
+    assert "harness.tools.doctor.command" in imported
+    assert not {"paramiko", "pytest", "jinja2", "harness.tools.verify.command"} & set(imported)
 
 
 @pytest.mark.parametrize(("signal", "code"), [(KeyboardInterrupt, 130), (Terminated, 143)])
@@ -73,8 +73,18 @@ def test_interrupted_while_it_is_imported(
     def interrupt(_name: str) -> None:
         raise signal
 
-    monkeypatch.setattr("harness.cli.guard.signal.signal", lambda *_: None)
-    monkeypatch.setattr("harness.cli.app.importlib.import_module", interrupt)
+    monkeypatch.setattr("harness.cli.exits.signal.signal", lambda *_: None)
+    monkeypatch.setattr("harness.cli.registry.importlib.import_module", interrupt)
     ran = CliRunner().invoke(app, ["doctor"], prog_name="klp-harness")
     assert ran.exit_code == code
     assert ran.stderr.strip() in {"klp-harness: interrupted", "klp-harness: terminated"}
+
+
+@pytest.mark.parametrize(
+    ("words", "now"), [(["bench", "--quick"], "make bench"), (["mutants", "modules"], "make grade")]
+)
+def test_what_has_moved_says_where_it_is(words: list[str], now: str) -> None:
+    """A command of an earlier release is no unknown word."""
+    ran = CliRunner().invoke(app, words, prog_name="klp-harness")
+    assert ran.exit_code == 2
+    assert now in ran.stderr

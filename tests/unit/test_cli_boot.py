@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.cli.boot import _ESCAPE, _Pump
 from harness.errors import GuestPanic
+from harness.tools.boot.command import _ESCAPE, _Pump
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

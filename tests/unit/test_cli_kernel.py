@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from typer.testing import CliRunner
 
-import harness.cli.kernel as command
+import harness.tools.kernel.command as command
 from harness.cli.app import app
 
 if TYPE_CHECKING:
-    from harness.cli.prepare import KernelAsked
+    from harness.cli.options import KernelOptions
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ def test_build_takes_several(
 ) -> None:
     asked: list[str] = []
 
-    def prepare(_invocation: Any, wanted: KernelAsked) -> Any:
+    def prepare(_invocation: Any, wanted: KernelOptions) -> Any:
         asked.append(wanted.spec)
         return SimpleNamespace(
             version="1", digest="d", image="i", describe=lambda: f"kernel of {wanted.spec}"

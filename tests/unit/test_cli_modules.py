@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from harness.cli import modules, test
-from harness.cli import suite as suite_of_tests
+from harness.cli import modules
 from harness.cli.modules import ModuleFinder
 from harness.errors import UsageError
 from harness.report.terminal import Terminal
+from harness.tools.suite import command as test
+from harness.tools.suite import run_suite as suite_of_tests
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -14,19 +14,21 @@ import pytest
 from typer.testing import CliRunner
 
 from harness.cli import prepare
-from harness.cli import race as command
 from harness.cli.app import app
 from harness.cli.invocation import Invocation
+from harness.cli.options import KernelOptions, ResultFiles
 from harness.errors import ExitCode, GuestHang, HarnessError, RaceShown
-from harness.races.campaign import Extent, Tally, Trial
-from harness.races.catalogue import find_races
-from harness.report.race_story import tell_hit, tell_race
-from harness.report.results import CheckOutcome, RaceHit, RaceResult
+from harness.report.base import CheckOutcome
 from harness.report.terminal import Terminal
+from harness.tools.race import command as command
+from harness.tools.race.campaign import Extent, Tally, Trial
+from harness.tools.race.catalogue import find_races
+from harness.tools.race.results import RaceHit, RaceResult
+from harness.tools.race.terminal import print_hit, print_race
 
 if TYPE_CHECKING:
     from harness.errors import KlpError
-    from harness.kernel.kernel import Kernel
+    from harness.vm.kernel.kernel import Kernel
 
 EXTENT = Extent(seed=5)
 
@@ -69,7 +71,7 @@ def test_what_a_trial_comes_to(
     result = judged(name, error)
     assert result.outcome is outcome
     junit = tmp_path / "race.xml"
-    with Invocation("race run", junit_file=str(junit)) as invocation:
+    with Invocation("race run", ResultFiles(junit=str(junit))) as invocation:
         invocation.results.append(result)
     assert invocation.exit_code is code
     failures = ET.parse(junit).getroot().findall(".//failure")
@@ -84,7 +86,7 @@ def test_only_an_expected_race_can_be_excused(name: str, code: ExitCode, tmp_pat
     result = judged(name, RaceShown("x"), excuse_expected=True)
     assert result.excused is result.expected is (code is ExitCode.HELD)
     junit = tmp_path / "race.xml"
-    with Invocation("race run", junit_file=str(junit)) as invocation:
+    with Invocation("race run", ResultFiles(junit=str(junit))) as invocation:
         invocation.results.append(result)
     assert invocation.exit_code is code
     failures = ET.parse(junit).getroot().findall(".//failure")
@@ -98,7 +100,7 @@ def test_a_mutant_is_found_by_its_name(
     """In the form that is written for the kernel's series, before the patches that were given."""
     clean = SimpleNamespace(version=version)
     monkeypatch.setattr(prepare, "obtain_kernel", lambda *_, **__: clean)
-    given = prepare.KernelAsked(spec="x", patches=(Path("own.patch"),))
+    given = KernelOptions(spec="x", patches=(Path("own.patch"),))
     asked = prepare.with_mutants(Terminal(), given, ["fork-race-747f7a29"])
     path, own = asked.patches
     assert (path.name, path.parent.name) == ("fork-race-747f7a29.patch", folder)
@@ -115,7 +117,7 @@ def test_an_unknown_mutant_is_wrong_usage() -> None:
 
 def told(result: RaceResult) -> str:
     stream = io.StringIO()
-    tell_race(Terminal(stdout=stream, stderr=stream), result)
+    print_race(Terminal(stdout=stream, stderr=stream), result)
     return " ".join(stream.getvalue().split())
 
 
@@ -146,7 +148,7 @@ def test_a_hit_says_how_to_see_it_again() -> None:
     hit = RaceHit(
         seed=42, seconds=3.0, message="it is there", details=tuple("abcdefghijklmnop"), logs="/x"
     )
-    tell_hit(Terminal(stdout=stream, stderr=stream), "a-race", hit)
+    print_hit(Terminal(stdout=stream, stderr=stream), "a-race", hit)
     assert "again with --seed 42" in stream.getvalue()
     assert "(4 more lines)" in stream.getvalue()
     assert "logs: /x" in stream.getvalue()

@@ -16,18 +16,17 @@ import pytest
 from typer.testing import CliRunner
 
 from harness.cli.app import app
-from harness.cli.place import PlaceAsked
-from harness.cluster import client
-from harness.cluster.client import Cluster, connected, local, most_on_one_host
-from harness.cluster.identity import Identity, digest_of_code, own_identity
-from harness.cluster.worker import Answer, here_lacking, receive_here
+from harness.cli.executors import ExecutorOptions
 from harness.deadline import Deadline, wait_until
 from harness.errors import CacheCorrupt, ExitCode, HarnessError, UsageError
-from harness.host import artefacts
-from harness.host.cache import Store
-from harness.races.campaign import Campaign, Extent
-from harness.races.catalogue import CATALOGUE
-from harness.races.remote import RemoteTrials
+from harness.tools.race.campaign import Campaign, Extent
+from harness.tools.race.catalogue import CATALOGUE
+from harness.tools.race.on_cluster import RemoteTrials
+from harness.vm.cluster import artefacts, client
+from harness.vm.cluster.client import Cluster, connected, local, most_on_one_host
+from harness.vm.cluster.identity import Identity, digest_of_code, own_identity
+from harness.vm.cluster.worker import Answer, here_lacking, receive_here
+from harness.vm.host.cache import Store
 from tests.unit.dask_machines import (
     PATIENCE_S,
     ROOT,
@@ -42,7 +41,7 @@ from tests.unit.dask_machines import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from harness.kernel.kernel import Kernel
+    from harness.vm.kernel.kernel import Kernel
 
 FIRST = CATALOGUE[0]
 
@@ -171,7 +170,7 @@ def test_what_is_no_address(address: str) -> None:
 
 def test_one_place_at_a_time() -> None:
     with pytest.raises(UsageError, match="give one of them"):
-        PlaceAsked(workers=2, cluster="tcp://x:1")
+        ExecutorOptions(workers=2, cluster="tcp://x:1")
 
 
 @pytest.mark.parametrize(
@@ -249,7 +248,7 @@ def test_hits_bring_their_logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     """What a guest elsewhere left lies here; a quiet trial leaves nothing."""
     file = tmp_path / "file"
     file.write_bytes(b"x")
-    monkeypatch.setattr("harness.races.remote.build_base", lambda store, deadline: file)
+    monkeypatch.setattr("harness.tools.race.on_cluster.build_base", lambda store, deadline: file)
     trials = RemoteTrials(
         cast("Cluster", Remote()),
         cast("Kernel", KnownKernel(file)),

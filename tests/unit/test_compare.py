@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 import typer
 
-from harness.cli.bisect import CANNOT_BE_TESTED, GIVE_UP, in_bisect
-from harness.cli.guard import guarded
-from harness.compare.rules import compare_rules
+from harness.behaviours.compare import compare_rules
+from harness.behaviours.results import Change, CompareResult
+from harness.cli.exits import guarded
 from harness.errors import (
     BootFailed,
     DownloadFailed,
@@ -20,8 +20,9 @@ from harness.errors import (
     PatchDoesNotApply,
     UsageError,
 )
-from harness.report.compare import Change, CompareResult
-from harness.report.results import CheckOutcome, TestResult
+from harness.report.base import CheckOutcome
+from harness.report.suite_results import TestResult
+from harness.tools.suite.bisect import CANNOT_BE_TESTED, GIVE_UP, in_bisect
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import UsageError
-from harness.kernel.config import (
+from harness.vm.kernel.config import (
     Fragment,
     KernelConfig,
     allconfig_text,
@@ -20,7 +20,7 @@ from harness.kernel.config import (
     parse_fragment,
     verify,
 )
-from harness.kernel.fitness import GUEST_NEEDS
+from harness.vm.kernel.requirements import GUEST_NEEDS
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 
-from harness.module_mutation.subjects import read_manifest
+from benchmarks.module_mutation.subjects import read_manifest
 from tests.corpus.cases import CHECKS, MODULES, Judgement, read_corpus
 
 LINE = re.compile(r"^obj-m \+= (\w+)\.o$", re.MULTILINE)

@@ -14,7 +14,7 @@ import typer
 
 from harness.cli.app import app
 from harness.deadline import Deadline
-from harness.host.process import run
+from harness.vm.host.process import run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,11 +9,11 @@ import pytest
 
 from harness.deadline import Deadline
 from harness.errors import HarnessError, MissingTool
-from harness.host import doctor
-from harness.host.accel import Accel, AccelChoice
-from harness.host.capacity import HostCapacity
-from harness.host.doctor import Health, examine
-from harness.host.tools import TOOLS, Distribution, Family, ToolState
+from harness.tools.doctor import examine as doctor
+from harness.tools.doctor.examine import Health, examine
+from harness.vm.host.accel import Accel, AccelChoice
+from harness.vm.host.capacity import HostCapacity
+from harness.vm.host.tools import TOOLS, Distribution, Family, ToolState
 
 if TYPE_CHECKING:
     from pathlib import Path

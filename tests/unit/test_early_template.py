@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Self
 import pytest
 
 from harness.errors import BootFailed
-from harness.guest.session import Fresh, GuestSettings
-from harness.host.accel import Accel
 from harness.pytest_plugin import early
 from harness.pytest_plugin.early import EarlyTemplate
+from harness.vm.guest.session import Fresh, GuestSettings
+from harness.vm.host.accel import Accel
 
 if TYPE_CHECKING:
     from collections.abc import Callable

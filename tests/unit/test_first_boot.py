@@ -10,9 +10,9 @@ import pytest
 
 from harness.deadline import Deadline
 from harness.errors import BootFailed, KlpError
-from harness.guest.initramfs import LACKS_LINE, READY_LINE, extend_initrd
-from harness.guest.machine import Machine
-from harness.host.process import run
+from harness.vm.guest.initramfs import LACKS_LINE, READY_LINE, extend_initrd
+from harness.vm.guest.machine import Machine
+from harness.vm.host.process import run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +25,7 @@ class Booted:
         self.console = SimpleNamespace(
             text=lambda: said, contains=lambda text: text in said, tail=lambda: ()
         )
-        self.pulse = SimpleNamespace(wait=lambda condition, _deadline, **_: condition())
+        self.events = SimpleNamespace(wait=lambda condition, _deadline, **_: condition())
         self.killed = False
 
     def check(self) -> None:

@@ -15,16 +15,24 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from harness.cli.app import app
-from harness.cli.shorten import shorten_hits, with_shortest
 from harness.errors import ExitCode, RaceShown, UsageError
-from harness.races.campaign import Tally, Trial
-from harness.races.fuzz import fuzz_schedule, is_fuzzer, steps_of, with_steps
-from harness.races.fuzz_model import ORIGINAL, PATCHES, TARGET, Model, Step, parse_steps
-from harness.races.fuzz_plan import make_steps, meaningful, shrink
-from harness.races.reproducer import Reproducer
-from harness.report.race_story import tell_race
-from harness.report.results import CheckOutcome, RaceHit, RaceResult
+from harness.report.base import CheckOutcome
 from harness.report.terminal import Terminal
+from harness.tools.race.campaign import Tally, Trial
+from harness.tools.race.fuzz_shrink import shorten_hits, with_shortest
+from harness.tools.race.reproducer import Reproducer
+from harness.tools.race.reproducers.fuzz import fuzz_schedule, is_fuzzer, steps_of, with_steps
+from harness.tools.race.reproducers.fuzz_model import (
+    ORIGINAL,
+    PATCHES,
+    TARGET,
+    Model,
+    Step,
+    parse_steps,
+)
+from harness.tools.race.reproducers.fuzz_plan import make_steps, meaningful, shrink
+from harness.tools.race.results import RaceHit, RaceResult
+from harness.tools.race.terminal import print_race
 
 
 def after(text: str) -> Model:
@@ -189,7 +197,7 @@ def test_what_cannot_be_shortened_stays() -> None:
 def test_the_fuzzer_can_be_given_its_steps() -> None:
     race = with_steps(fuzz_schedule, parse_steps("load a"))
     assert is_fuzzer(race)
-    assert race.asks == ("stage",)
+    assert race.asks == ("context",)
     assert race.steps is not fuzz_schedule.steps
 
 
@@ -234,7 +242,7 @@ def test_the_first_hit_is_shortened_and_told() -> None:
     )
     told = with_shortest(result, shortest)
     assert [hit.steps for hit in told.hits] == ["enter; load gate; reverse", None]
-    tell_race(terminal, told)
+    print_race(terminal, told)
     assert "--steps 'enter; load gate; reverse'" in stream.getvalue()
 
 

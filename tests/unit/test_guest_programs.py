@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.deadline import wait_until
-from harness.host.process import PIPE, Process, run, spawn
+from harness.vm.host.process import PIPE, Process, run, spawn
 from tests.unit.speaking_agent import build, soon
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.cli.guard import Terminated
-from harness.cli.suite import _selected, guests_for, selects
+from harness.cli.exits import Terminated
+from harness.tools.suite.run_suite import _selected, guests_for, selects
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,7 +71,7 @@ def test_a_file_that_cannot_be_read_is_not_counted(tmp_path: Path) -> None:
 @pytest.mark.parametrize("signal", [KeyboardInterrupt, Terminated])
 def test_an_interrupt_is_not_lost(signal: type[BaseException], tmp_path: Path) -> None:
     file = tmp_path / f"test_interrupted_{signal.__name__}.py"
-    file.write_text(f"from harness.cli.guard import Terminated\nraise {signal.__name__}\n")
+    file.write_text(f"from harness.cli.exits import Terminated\nraise {signal.__name__}\n")
     with pytest.raises(signal) as caught:
         _selected([f"--rootdir={tmp_path}", str(file)])
     assert caught.type is signal

@@ -6,9 +6,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.deadline import Deadline
-from harness.host.process import run
-from harness.kernel.kbuild import make_relocatable
-from harness.kernel.kernel import BUILD
+from harness.vm.host.process import run
+from harness.vm.kernel.kbuild import make_relocatable
+from harness.vm.kernel.kernel import BUILD
 
 if TYPE_CHECKING:
     from pathlib import Path

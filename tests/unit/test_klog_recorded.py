@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.agent_protocol import KlogRecord
 from harness.klog.policy import default_policy
 from harness.klog.records import parse_console
 from harness.klog.splats import Splat, SplatDetector, find_splats, find_splats_in_records
-from harness.wire import KlogRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.agent_protocol import KlogRecord
 from harness.klog.records import ConsoleReader, LogLine, from_records, parse_console, parse_line
-from harness.wire import KlogRecord
 
 
 @pytest.mark.parametrize(

@@ -8,17 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from harness.cli.registry import make_report
+from harness.report.base import CheckOutcome, ErrorFacts, HostFacts, KernelFacts
 from harness.report.ktap import to_ktap
-from harness.report.results import (
-    CheckOutcome,
-    ErrorFacts,
-    HostFacts,
-    KernelFacts,
-    RaceResult,
-    SelftestResult,
-    TestResult,
-    make_report,
-)
+from harness.report.suite_results import TestResult
+from harness.tools.race.results import RaceResult
+from harness.tools.selftests.results import SelftestResult
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from harness.deadline import Deadline, wait_until
-from harness.host.process import Finished, run
+from harness.vm.host.process import Finished, run
 
 ROOT = Path(__file__).resolve().parents[2]
 MAKEFILE = (ROOT / "Makefile").read_text()
@@ -37,11 +37,12 @@ def checkout(tmp_path: Path) -> Path:
     """The Makefile beside a klp-harness and a setup that only tell how they were called."""
     root = tmp_path / "path with spaces"
     (root / ".venv" / "bin").mkdir(parents=True)
-    (root / "harness" / "host").mkdir(parents=True)
+    host = root / "harness" / "vm" / "host"
+    host.mkdir(parents=True)
     shutil.copy(ROOT / "Makefile", root)
     (root / "harness" / "__init__.py").touch()
-    (root / "harness" / "host" / "__init__.py").touch()
-    (root / "harness" / "host" / "bootstrap.py").write_text("print('setup')\n")
+    (host / "__init__.py").touch()
+    (host / "bootstrap.py").write_text("print('setup')\n")
     command = root / ".venv" / "bin" / "klp-harness"
     command.write_text(
         '#!/bin/sh\necho "klp-harness $*" "$KLP_HARNESS_DIE_WITH_PARENT"\n'
@@ -55,7 +56,7 @@ def test_help_is_the_default_and_names_every_target_of_its_own() -> None:
     plain = make()
     assert plain.returncode == 0
     assert plain.stdout == make("help").stdout
-    for target in ("help", "demo", "test", "check", "bench", "format", "clean"):
+    for target in ("help", "demo", "test", "check", "bench", "grade", "format", "clean"):
         assert re.search(rf"^  make {target} +\w", plain.stdout, re.MULTILINE), target
 
 
@@ -66,7 +67,7 @@ def test_every_target_is_phony() -> None:
 
 
 @pytest.mark.parametrize(
-    ("target", "command"), [("demo", "demo"), ("test", "test --all"), ("bench", "bench")]
+    ("target", "command"), [("demo", "demo"), ("test", "test --all"), ("mutants", "mutants run")]
 )
 def test_a_target_sets_up_and_runs_the_command_as_makes_own_child(
     target: str, command: str, checkout: Path
@@ -104,14 +105,14 @@ def test_a_failed_command_fails_make(checkout: Path) -> None:
 
 
 def test_a_failed_setup_starts_no_command(checkout: Path) -> None:
-    (checkout / "harness" / "host" / "bootstrap.py").write_text("raise SystemExit(2)\n")
+    (checkout / "harness" / "vm" / "host" / "bootstrap.py").write_text("raise SystemExit(2)\n")
     done = make("test", cwd=checkout)
     assert done.returncode == 2
     assert "klp-harness test" not in done.stdout
 
 
 def test_parallel_make_sets_up_once(checkout: Path) -> None:
-    done = make("-j4", "demo", "test", "bench", cwd=checkout)
+    done = make("-j4", "demo", "test", "matrix", cwd=checkout)
     assert done.returncode == 0
     assert done.stdout.splitlines().count("setup") == 1
 

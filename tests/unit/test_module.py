@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.errors import KernelBuildFailed, UsageError
-from harness.kernel.build import KernelRequest, obtain_kernel
-from harness.kernel.inventory import prune_kernels
-from harness.kernel.module import obtain_modules
+from harness.vm.kernel.build import KernelRequest, obtain_kernel
+from harness.vm.kernel.inventory import prune_kernels
+from harness.vm.kernel.module import obtain_modules
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from harness.deadline import Deadline
-    from harness.host.cache import Store
-    from harness.kernel.kernel import Kernel
-    from harness.kernel.progress import Progress
+    from harness.vm.host.cache import Store
+    from harness.vm.kernel.kernel import Kernel
+    from harness.vm.kernel.progress import Progress
 
 
 @pytest.fixture

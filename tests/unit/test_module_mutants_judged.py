@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from benchmarks.module_mutation import judge as judging
+from benchmarks.module_mutation.judge import Batch, ModuleMutant, Place, judge, not_run
+from benchmarks.module_mutation.operators import Mutation, choose
+from benchmarks.module_mutation.results import ModuleMutantResult
 from harness.errors import HarnessError, UsageError
-from harness.module_mutation import judge as judging
-from harness.module_mutation.judge import Batch, ModuleMutant, Place, judge, not_run
-from harness.module_mutation.operators import Mutation, choose
-from harness.report.results import CheckOutcome, ModuleMutantResult
-from harness.verify import Check, CheckResult, Code, Verdict, VerifyRequest
+from harness.report.base import CheckOutcome
+from harness.tools.verify import Check, CheckResult, Code, Verdict, VerifyRequest
 
 if TYPE_CHECKING:
     pass

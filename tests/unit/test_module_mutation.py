@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from elftools.elf.elffile import ELFFile
 
+from benchmarks.module_mutation.operators import OPERATORS, Mutation, choose
+from benchmarks.module_mutation.patch_file import Callback, LivepatchFile
+from benchmarks.module_mutation.relocation import LivepatchRelocation, with_livepatch_relocation
+from benchmarks.module_mutation.subjects import CHECKS, corpus_sources, read_manifest
+from benchmarks.module_mutation.substitutes import Substitutes
 from harness.errors import UsageError
-from harness.kernel.elf import ModuleInfo, read_module
-from harness.kernel.klpstructs import SYMPOS, locate_patch
-from harness.kernel.relocation import LivepatchRelocation, with_livepatch_relocation
-from harness.module_mutation.operators import OPERATORS, Mutation, choose
-from harness.module_mutation.patch_file import Callback, LivepatchFile
-from harness.module_mutation.subjects import CHECKS, corpus_sources, read_manifest
-from harness.module_mutation.surroundings import Surroundings
 from harness.resources import Resource, resource_dir
+from harness.vm.elf.klp_structs import SYMPOS, locate_patch
+from harness.vm.elf.module_info import ModuleInfo, read_module
 from tests.unit.test_elf import HEAD, compiled
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ GATE = (MODULES / "klp_test_gate.ko").read_bytes()
 CMDLINE = (MODULES / "klp_test_cmdline_a.ko").read_bytes()
 CALLBACKS = (MODULES / "klp_test_callbacks_a.ko").read_bytes()
 TARGET = read_module(MODULES / "klp_target_gate.ko")
-BESIDE = Surroundings(None, [TARGET])
+BESIDE = Substitutes(None, [TARGET])
 BODIES = ["klp_test_gate_wait", "klp_test_gate_wait_second", "klp_test_gate_wait_interruptible"]
 STRUCTS = """
 struct func { const char *name; void *body; unsigned long sympos; char rest[120]; };
@@ -41,7 +41,7 @@ struct patch { void *mod; struct object *objs; struct state *states; char replac
 """
 
 
-def mutations(kind: str, content: bytes, beside: Surroundings = BESIDE) -> list[Mutation]:
+def mutations(kind: str, content: bytes, beside: Substitutes = BESIDE) -> list[Mutation]:
     (operator,) = choose([kind])
     return list(operator.find(LivepatchFile(content, "it"), beside))
 
@@ -142,7 +142,7 @@ def test_other_name(tmp_path: Path) -> None:
     info = read(mutated(GATE, first), tmp_path)
     assert names(info) == ["klp_gate_wait_plain", *names(read(GATE, tmp_path))[1:]]
     assert TARGET.symbols["klp_gate_wait_plain"] == (True,)
-    assert mutations("other-name", GATE, Surroundings(None, [])) == []
+    assert mutations("other-name", GATE, Substitutes(None, [])) == []
 
 
 def test_other_object(tmp_path: Path) -> None:
@@ -162,12 +162,12 @@ def test_other_sympos(tmp_path: Path) -> None:
     file.elf.set_word(place.section, place.offset + SYMPOS, 2)
     chosen = file.elf.content()
     twins = replace(TARGET, symbols={**TARGET.symbols, "klp_gate_wait": (True, True)})
-    (only,) = mutations("other-sympos", chosen, Surroundings(None, [twins]))
+    (only,) = mutations("other-sympos", chosen, Substitutes(None, [twins]))
     info = read(mutated(chosen, only), tmp_path)
     assert info.patch is not None
     assert [function.sympos for function in info.patch.functions] == [1, 0, 0]
     assert mutations("other-sympos", chosen) == []
-    assert mutations("other-sympos", GATE, Surroundings(None, [twins])) == []
+    assert mutations("other-sympos", GATE, Substitutes(None, [twins])) == []
 
 
 def test_omitted_function(tmp_path: Path) -> None:

@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from typer.testing import CliRunner
 
-from harness.cli.app import app
-from harness.errors import ExitCode, PatchDoesNotApply, UsageError
-from harness.mutation.catalogue import (
+from harness.behaviours.mutants import (
     check_rules,
     choose,
     fitted,
@@ -21,12 +19,14 @@ from harness.mutation.catalogue import (
     series_of,
     written_for,
 )
-from harness.mutation.sample import SEED_VARIABLE, sample, seed_from
-from harness.mutation.trial import not_run
+from harness.cli.app import app
+from harness.errors import ExitCode, PatchDoesNotApply, UsageError
+from harness.tools.mutants.mutant_trial import not_run
+from harness.tools.mutants.sample import SEED_VARIABLE, sample, seed_from
 from tests.unit.test_mutation import CATALOGUE, DIFF, FORMS, TABLE, TESTS, patch_file
 
 if TYPE_CHECKING:
-    from harness.mutation.catalogue import Mutant
+    from harness.behaviours.mutants import Mutant
 
 
 # -- the catalogue

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from harness.cli.child_commands import Command, Done
 from harness.deadline import Deadline
-from harness.mutation import campaign
-from harness.mutation.campaign import amended
-from harness.mutation.jobs import Command, Done
-from harness.report.mutants import Catch, MutantResult
-from harness.report.results import CheckOutcome
+from harness.report.base import CheckOutcome
+from harness.tools.mutants import campaign
+from harness.tools.mutants.campaign import amended
+from harness.tools.mutants.results import Catch, MutantResult
 from tests.unit.test_mutation import conditions as conditions
 from tests.unit.test_mutation import done, report, result_of
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from harness.mutation.trial import Conditions
+    from harness.tools.mutants.conditions import Conditions
 
 
 def test_a_test_that_fails_on_the_clean_kernel_catches_nothing() -> None:

@@ -9,27 +9,29 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.behaviours.mutants import read_mutant
+from harness.cli.child_commands import Lane
 from harness.deadline import Deadline
-from harness.mutation.catalogue import read_mutant
-from harness.mutation.jobs import Lane
-from harness.mutation.trial import Conditions, judge
-from harness.mutation.upstream import (
+from harness.report.base import CheckOutcome
+from harness.report.terminal import Terminal
+from harness.tools.mutants.conditions import Conditions
+from harness.tools.mutants.mutant_trial import judge
+from harness.tools.mutants.page import matrix_page
+from harness.tools.mutants.results import MutantResult, UpstreamResult
+from harness.tools.mutants.selftests_verdict import (
     amended_upstream,
     judge_upstream,
     run_selftests,
     without_broken_selftests,
 )
-from harness.report.matrix import matrix_page
-from harness.report.mutant_story import tell_result, tell_summary
-from harness.report.mutants import MutantResult, UpstreamResult
-from harness.report.results import CheckOutcome, SelftestResult
-from harness.report.terminal import Terminal
+from harness.tools.mutants.terminal import print_result, print_summary
+from harness.tools.selftests.results import SelftestResult
 from tests.unit.test_mutation import Player, done, patch_file, report, result_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from harness.report.results import Report
+    from harness.report.base import BaseReport
 
 ERROR = "ERROR: livepatch kselftest(s) failed"
 
@@ -50,7 +52,7 @@ HELD = (case("test-a/x"), case("test-b/y"), NOT_RUN)
 BROKE = (case("test-a/x"), case("test-b/y", "failed", "noise", ERROR, "more"), NOT_RUN)
 
 
-def selftest_report(results: tuple[SelftestResult, ...], fault: str | None = None) -> Report:
+def selftest_report(results: tuple[SelftestResult, ...], fault: str | None = None) -> BaseReport:
     """A report of the selftests, with an error that ended them."""
     made = report("selftests", results, error="GuestPanic" if fault else None)
     if made.error is None:
@@ -179,7 +181,7 @@ def test_a_script_that_fails_on_the_clean_kernel_catches_nothing() -> None:
     ],
 )
 def test_the_clean_kernel_is_asked(
-    clean: Report | None,
+    clean: BaseReport | None,
     kept: tuple[str, ...],
     conditions: Conditions,
     tmp_path: Path,
@@ -193,7 +195,7 @@ def test_the_clean_kernel_is_asked(
         player.answer(done(tmp_path, 0, clean))
         return [player.result]
 
-    monkeypatch.setattr("harness.mutation.upstream.run_all", answer)
+    monkeypatch.setattr("harness.tools.mutants.selftests_verdict.run_all", answer)
     [result] = without_broken_selftests(
         [mutant_result("test-a/x", "test-b/y")],
         conditions,
@@ -210,8 +212,8 @@ def told(*results: MutantResult) -> str:
     stream = io.StringIO()
     terminal = Terminal(stdout=stream, stderr=stream)
     for result in results:
-        tell_result(terminal, result)
-    tell_summary(terminal, results)
+        print_result(terminal, result)
+    print_summary(terminal, results)
     return " ".join(stream.getvalue().split())
 
 

@@ -12,27 +12,30 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.behaviours.suite import carriers_of_rules, on_other_kernels
-from harness.behaviours.table import load_table
-from harness.deadline import Deadline
-from harness.errors import HarnessError
-from harness.mutation.catalogue import (
+from harness.behaviours.mutants import (
     load_mutants,
     read_mutant,
 )
-from harness.mutation.jobs import Command, Done, Lane, run_all
-from harness.mutation.plan import by_rule, catches, may_not_boot, plan_tests
-from harness.mutation.trial import Conditions, judge
+from harness.behaviours.rule_tests import carriers_of_rules, on_other_kernels
+from harness.behaviours.table import load_table
+from harness.cli.child_commands import Command, Done, Lane, run_all
+from harness.cli.registry import make_report
+from harness.deadline import Deadline
+from harness.errors import HarnessError
+from harness.report.base import CheckOutcome
 from harness.report.junit import to_junit
-from harness.report.matrix import matrix_page
-from harness.report.mutants import Catch, MutantResult
-from harness.report.results import CheckOutcome, TestResult, make_report
+from harness.report.suite_results import TestResult
 from harness.resources import Resource, resource_dir
+from harness.tools.mutants.conditions import Conditions
+from harness.tools.mutants.mutant_trial import judge
+from harness.tools.mutants.page import matrix_page
+from harness.tools.mutants.results import Catch, MutantResult
+from harness.tools.mutants.which_tests import by_rule, catches, may_not_boot, plan_tests
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from harness.report.results import Report
+    from harness.report.base import BaseReport
 
 DIFF = "--- a/kernel/fork.c\n+++ b/kernel/fork.c\n@@ -1 +1 @@\n-a\n+b\n"
 CARRIERS = {"TR-01": ("t.py::one", "t.py::both"), "TR-02": ("t.py::both",), "SV-01": ("s.py::x",)}
@@ -140,7 +143,7 @@ def conditions(tmp_path: Path) -> Conditions:
     )
 
 
-def report(command: str, results: tuple[Any, ...] = (), error: str | None = None) -> Report:
+def report(command: str, results: tuple[Any, ...] = (), error: str | None = None) -> BaseReport:
     host = {"system": "s", "kernel": "k", "cpus": 2, "memory_mib": 1, "python": "3"}
     facts = {"kind": error, "fault": "usage", "message": f"it is {error}", "details": ["line"]}
     return make_report(
@@ -154,7 +157,7 @@ def report(command: str, results: tuple[Any, ...] = (), error: str | None = None
     )
 
 
-def done(tmp_path: Path, code: int = 0, made: Report | None = None) -> Done:
+def done(tmp_path: Path, code: int = 0, made: BaseReport | None = None) -> Done:
     log = tmp_path / "log"
     log.write_text("first\nlast line\n")
     return Done(code=code, report=made, seconds=2.0, log=log)
@@ -195,7 +198,7 @@ def player(tmp_path: Path, conditions: Conditions) -> Player:
 def test_a_mutant_that_is_caught(player: Player, tmp_path: Path) -> None:
     """Build, then the tests of its rules until one fails; no more are run."""
     assert player.lane is Lane.BUILD
-    assert player.asked.startswith("kernel build 6.1 --kernel-config x.config --patch ")
+    assert player.asked.startswith("kernel build --kernel 6.1 --kernel-config x.config --patch ")
     player.answer(done(tmp_path))
     assert player.lane.value == "run"
     assert player.asked.startswith("test --kernel 6.1 --kernel-config x.config --patch ")

@@ -11,18 +11,18 @@ import pytest
 
 from harness.deadline import Deadline
 from harness.errors import DownloadFailed, KernelUnfit, UsageError
-from harness.host.process import run
-from harness.kernel.build import KernelRequest, obtain_kernel
-from harness.kernel.fitness import GUEST_NEEDS, RELIABLE_STACK
-from harness.kernel.packages import kernel_packages, parse_packages
+from harness.vm.host.process import run
+from harness.vm.kernel.build import KernelRequest, obtain_kernel
+from harness.vm.kernel.packages import kernel_packages, parse_packages
+from harness.vm.kernel.requirements import GUEST_NEEDS, RELIABLE_STACK
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from harness.host.cache import Store
-    from harness.kernel.kernel import Kernel
-    from harness.kernel.progress import Progress
+    from harness.vm.host.cache import Store
+    from harness.vm.kernel.kernel import Kernel
+    from harness.vm.kernel.progress import Progress
 
 SHOWN = """\
 Package: linux-image-cloud-amd64

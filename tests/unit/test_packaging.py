@@ -13,8 +13,8 @@ import pytest
 
 from harness import __version__
 from harness.deadline import Deadline
-from harness.host.process import run
 from harness.resources import Resource
+from harness.vm.host.process import run
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())

@@ -12,18 +12,18 @@ import pytest
 
 from harness.deadline import wait_until
 from harness.errors import KernelBuildFailed, PatchDoesNotApply, UsageError
-from harness.kernel.build import KernelRequest, obtain_kernel
-from harness.kernel.inventory import list_kernels, prune_kernels
-from harness.kernel.patchfile import changed_files, changes_options, modules_see, read_patch
+from harness.vm.kernel.build import KernelRequest, obtain_kernel
+from harness.vm.kernel.inventory import list_kernels, prune_kernels
+from harness.vm.kernel.patch_file import changed_files, changes_options, modules_see, read_patch
 from tests.unit.fake_tree import vmlinux_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from harness.deadline import Deadline
-    from harness.host.cache import Store
-    from harness.kernel.kernel import Kernel
-    from harness.kernel.progress import Progress
+    from harness.vm.host.cache import Store
+    from harness.vm.kernel.kernel import Kernel
+    from harness.vm.kernel.progress import Progress
 
     Obtain = Callable[..., Kernel]
     Fork = Callable[[Callable[[], object]], int]

@@ -13,8 +13,8 @@ import pytest
 
 from harness.deadline import Deadline, wait_until
 from harness.errors import CommandFailed, CommandTimeout, HarnessError, MissingTool, NoSpace
-from harness.host import process
-from harness.host.process import (
+from harness.vm.host import process
+from harness.vm.host.process import (
     PIPE,
     Finished,
     command_line,
@@ -123,7 +123,7 @@ def test_child_dies_with_a_killed_parent(tmp_path: Path) -> None:
     script = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from harness.host.process import spawn\n"
+        "from harness.vm.host.process import spawn\n"
         "with spawn(['sleep', '600']) as child:\n"
         "    Path(sys.argv[1]).write_text(f'{child.pid}\\n')\n"
         "    child.wait()\n"
@@ -146,7 +146,7 @@ def test_die_with_parent_follows_a_killed_parent(tmp_path: Path) -> None:
     child = (
         "import os, sys, time\n"
         "from pathlib import Path\n"
-        "from harness.host.process import die_with_parent\n"
+        "from harness.vm.host.process import die_with_parent\n"
         "die_with_parent(os.getppid())\n"
         "Path(sys.argv[1]).write_text(f'{os.getpid()}\\n')\n"
         "time.sleep(600)\n"
@@ -165,7 +165,7 @@ def test_die_with_parent_follows_a_killed_parent(tmp_path: Path) -> None:
 
 
 def test_die_with_parent_ends_at_once_when_the_parent_is_gone() -> None:
-    script = "from harness.host.process import die_with_parent\ndie_with_parent(999_999_999)\n"
+    script = "from harness.vm.host.process import die_with_parent\ndie_with_parent(999_999_999)\n"
     done = run([sys.executable, "-c", script], deadline=soon(), cwd=ROOT, check=False)
     assert done.returncode == -signal.SIGKILL
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.guest.qemu import (
+from harness.vm.guest.qemu import (
     GuestShape,
     Recording,
     RecordMode,
@@ -16,7 +16,7 @@ from harness.guest.qemu import (
     build_argv,
     replay_argv,
 )
-from harness.host.accel import Accel
+from harness.vm.host.accel import Accel
 
 SHAPE = GuestShape(
     image=Path("/k/bzImage"), initrd=Path("/r/initrd"), accel=Accel.TCG, cpus=3, memory_mib=384

@@ -12,8 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from harness.deadline import Deadline
-from harness.guest import qmp
-from harness.guest.qmp import Monitor
+from harness.vm.guest import qmp
+from harness.vm.guest.qmp import Monitor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

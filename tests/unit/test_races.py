@@ -15,14 +15,14 @@ from harness.errors import GuestHang, HarnessError, KernelSplat, RaceShown, Usag
 from harness.livepatch.forker import Forker
 from harness.livepatch.gates import Gates
 from harness.livepatch.tasks import PatchState
-from harness.races.catalogue import CATALOGUE, find_races, known_of
-from harness.races.fork import fork_stale_forward
-from harness.races.reproducer import reproducer
-from harness.races.text import ModuleText
+from harness.tools.race.catalogue import CATALOGUE, find_races, known_of
+from harness.tools.race.reproducer import reproducer
+from harness.tools.race.reproducers.fork import fork_stale_forward
+from harness.tools.race.reproducers.module_text import ModuleText
 from tests.unit.scripted_guest import ScriptedGuest, ScriptedProcess
 
 if TYPE_CHECKING:
-    from harness.races.reproducer import Reproducer
+    from harness.tools.race.reproducer import Reproducer
 
 EXIT_KO = Path(__file__).parent / "data" / "modules" / "klp_test_gate.ko"
 

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 import pytest
 from typer.testing import CliRunner
 
-from harness.cli import race_record
 from harness.cli.app import app
 from harness.errors import ExitCode, HarnessError, UsageError
-from harness.races.recording import argv_of, difference, replay, require_one_cpu
-from harness.races.recording_file import RecordingNote, digest_of, pack, read_note, unpacked
-from harness.races.reproducer import reproducer
+from harness.tools.race import record_command as race_record
+from harness.tools.race.recording import argv_of, difference, replay, require_one_cpu
+from harness.tools.race.recording_file import RecordingNote, digest_of, pack, read_note, unpacked
+from harness.tools.race.reproducer import reproducer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -188,12 +188,12 @@ def test_what_a_recording_shows_is_its_exit_code(
         "prepare_accel": None,
         "prepare_kernel": kernel,
         "prepare_modules": {},
-        "run_session": nullcontext(),
     }
     for name, made in prepared.items():
         monkeypatch.setattr(race_record, name, giving(made))
+    monkeypatch.setattr("harness.vm.guest.runs.open_session", giving(nullcontext()))
     monkeypatch.setattr(race_record, "record", recorded)
-    monkeypatch.setattr("harness.races.reproducer.Reproducer.check_kernel", lambda *_: None)
+    monkeypatch.setattr("harness.tools.race.reproducer.Reproducer.check_kernel", lambda *_: None)
     file, report = tmp_path / "a.recording", tmp_path / "report.json"
     words = ["race", "record", "fork-stale-forward", "-o", str(file), "--json", str(report)]
     result = CliRunner().invoke(app, words)
@@ -228,7 +228,7 @@ def test_gdb_is_told_where_vmlinux_and_socket_are(file: Path, soon: Deadline) ->
     note = read_note(file)
     told: list[str] = []
     with unpacked(file, note) as folder:
-        replay(folder, note, deadline=soon, tell_gdb=told.append)
+        replay(folder, note, deadline=soon, print_gdb=told.append)
         assert told == [f"gdb {folder}/vmlinux -ex 'target remote {folder}/gdb'"]
         assert (folder / "vmlinux").read_bytes() == MEMBERS["vmlinux"]
 

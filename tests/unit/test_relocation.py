@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.module_mutation.relocation import LivepatchRelocation, with_livepatch_relocation
 from harness.deadline import Deadline
-from harness.host.process import run
-from harness.kernel.elf import read_module
-from harness.kernel.relocation import LivepatchRelocation, with_livepatch_relocation
+from harness.vm.elf.module_info import read_module
+from harness.vm.host.process import run
 
 SOURCE = """
 static const char info[] __attribute__((section(".modinfo"), used, aligned(1))) = "name=mod";

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from harness.report.results import Mark, StateChange, TaskHistory
-from harness.report.timeline import ASCII, UNICODE, can_draw, draw_timeline
+from harness.report.run_results import Mark, StateChange, TaskHistory
+from harness.report.timeline_text import ASCII, UNICODE, can_draw, draw_timeline
 
 
 def task(

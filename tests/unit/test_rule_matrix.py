@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import pytest
 
-from harness.cli.matrix import exit_code
+from harness.behaviours.results import BehaviourResult, RuleOnKernel
 from harness.errors import ExitCode
 from harness.report.base import CheckOutcome, KernelFacts
-from harness.report.rule_matrix import rule_matrix_page
-from harness.report.rules import BehaviourResult, RuleOnKernel
+from harness.tools.suite.matrix import exit_code
+from harness.tools.suite.matrix_page import rule_matrix_page
 
 SECTIONS = {"FC": "Force", "ST": "Stacking"}
 

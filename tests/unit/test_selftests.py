@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from harness.cli import selftests as command
 from harness.errors import UsageError
-from harness.selftests.output import SKIP_CODE, Case, ScriptOutput, Verdict
-from harness.selftests.run import ScriptRun
-from harness.selftests.tree import SUITE, Script, find_suite
+from harness.tools.selftests import command as command
+from harness.tools.selftests.output import SKIP_CODE, Case, ScriptOutput, Verdict
+from harness.tools.selftests.script_run import ScriptRun
+from harness.tools.selftests.tree import SUITE, Script, find_suite
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from harness.guest.session import Session
-    from harness.kernel.kernel import Kernel
+    from harness.vm.guest.session import Session
+    from harness.vm.kernel.kernel import Kernel
 
 PLANNED = ("first", "second", "third")
 DIFF = ("--- expected", "+++ result", "@@ -1 +1 @@", "-a", "+b", "ERROR: livepatch failed")

@@ -12,7 +12,7 @@ import pytest
 
 from harness.deadline import Deadline
 from harness.errors import LostConnection
-from harness.guest.serial_line import PORT_BYTES, SerialLine
+from harness.vm.guest.serial_line import PORT_BYTES, SerialLine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

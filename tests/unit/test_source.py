@@ -16,17 +16,17 @@ import pytest
 
 from harness.deadline import Deadline
 from harness.errors import DownloadFailed, UsageError
-from harness.host.process import run
-from harness.kernel.source import located, obtain_source
-from harness.kernel.spec import TarballSpec, TreeSpec, UrlSpec
-from harness.kernel.tree import opened, source_version
+from harness.vm.host.process import run
+from harness.vm.kernel.source import located, obtain_source
+from harness.vm.kernel.spec import TarballSpec, TreeSpec, UrlSpec
+from harness.vm.kernel.tree import opened, source_version
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from harness.host.cache import Store
-    from harness.kernel.progress import Progress
+    from harness.vm.host.cache import Store
+    from harness.vm.kernel.progress import Progress
 
     Spec = TreeSpec | TarballSpec | UrlSpec
 

@@ -14,18 +14,18 @@ import pytest
 
 from harness.deadline import Deadline
 from harness.errors import DownloadFailed, MissingTool
-from harness.host.process import run
-from harness.kernel.debian import DebianArchive
-from harness.kernel.source import located, obtain_source
-from harness.kernel.spec import SeriesSpec
-from harness.kernel.tree import source_version
 from harness.log import LOGGER
+from harness.vm.host.process import run
+from harness.vm.kernel.debian import DebianArchive
+from harness.vm.kernel.source import located, obtain_source
+from harness.vm.kernel.spec import SeriesSpec
+from harness.vm.kernel.tree import source_version
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from harness.host.cache import Store
-    from harness.kernel.progress import Progress
+    from harness.vm.host.cache import Store
+    from harness.vm.kernel.progress import Progress
 
 APT_GET = """\
 #!/bin/sh

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.errors import UsageError
-from harness.kernel.spec import (
+from harness.vm.kernel.spec import (
     BuildSpec,
     PackageSpec,
     SeriesSpec,

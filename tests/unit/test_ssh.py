@@ -8,7 +8,7 @@ from typing import Any
 import paramiko
 import pytest
 
-from harness.guest.ssh import Stream
+from harness.vm.guest.ssh import Stream
 
 
 class Ending:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.deadline import wait_until
-from harness.host.process import run
+from harness.vm.host.process import run
 from tests.unit.speaking_agent import build, soon
 
 if TYPE_CHECKING:

@@ -14,10 +14,10 @@ import pytest
 
 from harness.deadline import Deadline
 from harness.errors import MissingTool
-from harness.host.process import find_program, run
-from harness.report.results import RunResult
+from harness.report.run_results import RunResult
 from harness.report.timeline_layout import LABEL, PLOT, lay_out
 from harness.report.timeline_page import holders, timeline_page, timeline_svg
+from harness.vm.host.process import find_program, run
 
 SVG = "{http://www.w3.org/2000/svg}"
 BROWSER_S = 300

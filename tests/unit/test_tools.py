@@ -12,10 +12,10 @@ import pytest
 
 from harness.deadline import Deadline
 from harness.errors import MissingTool
-from harness.host import lookup, tools
-from harness.host.lookup import is_static
-from harness.host.process import run
-from harness.host.tools import (
+from harness.vm.host import lookup, tools
+from harness.vm.host.lookup import is_static
+from harness.vm.host.process import run
+from harness.vm.host.tools import (
     INSTALL_COMMAND,
     TOOLS,
     Distribution,
@@ -168,7 +168,7 @@ def test_no_file_is_not_static(tmp_path: Path) -> None:
     assert not is_static(tmp_path / "none")
 
 
-@pytest.mark.parametrize("module", ["harness.host.tools", "harness.host.bootstrap"])
+@pytest.mark.parametrize("module", ["harness.vm.host.tools", "harness.vm.host.bootstrap"])
 def test_setting_up_needs_the_standard_library_alone(module: str) -> None:
     """make runs it before anything is installed: -S leaves the site-packages out."""
     done = run(

@@ -20,14 +20,14 @@ from harness.errors import (
     TransitionTimeout,
     UsageError,
 )
-from harness.verify.battery import Battery, Plot, not_reached
-from harness.verify.cycles import _when_to_count
-from harness.verify.leaks import Count, find_growth, read_slabinfo
-from harness.verify.looks import Look, parse_hooks
-from harness.verify.request import VerifyRequest
-from harness.verify.scene import Failed, Notes, Scene, SceneEnded, code_of
-from harness.verify.script import Said, expect_before
-from harness.verify.verdict import Check, CheckResult, Code, Verdict
+from harness.tools.verify.battery import Battery, Plot, not_reached
+from harness.tools.verify.request import VerifyRequest
+from harness.tools.verify.scene import Failed, Notes, Scene, SceneEnded, code_of
+from harness.tools.verify.scenes.cycles import _when_to_count
+from harness.tools.verify.scenes.guest_state import Look, parse_hooks
+from harness.tools.verify.scenes.leaks import Count, find_growth, read_slabinfo
+from harness.tools.verify.script import Said, expect_before
+from harness.tools.verify.verdict import Check, CheckResult, Code, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable

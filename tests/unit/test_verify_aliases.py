@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.verify import looks
+from harness.tools.verify.scenes import guest_state as looks
 
 GETPID = 0x1000
 GETPPID = 0x2000

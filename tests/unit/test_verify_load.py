@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from harness.deadline import Deadline
-from harness.host.process import PIPE, run, spawn
-from harness.verify.profiles import CHURNED
+from harness.tools.verify.scenes.load_profiles import CHURNED
+from harness.vm.host.process import PIPE, run, spawn
 
 ROOT = Path(__file__).resolve().parents[2]
 

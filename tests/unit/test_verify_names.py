@@ -12,11 +12,11 @@ from harness.errors import (
     UsageError,
 )
 from harness.report.base import CheckOutcome
-from harness.report.results import Mark, RunResult, StateChange, TaskHistory
-from harness.report.verify import VerdictFacts, VerifyResult
-from harness.report.verify_page import verify_page
-from harness.verify.case import check_together, read_case
-from harness.verify.request import VerifyRequest
+from harness.report.run_results import Mark, RunResult, StateChange, TaskHistory
+from harness.tools.verify.case import check_together, read_case
+from harness.tools.verify.page import verify_page
+from harness.tools.verify.request import VerifyRequest
+from harness.tools.verify.results import VerdictFacts, VerifyResult
 from tests.unit.test_verify_host import module, patch
 
 if TYPE_CHECKING:

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.errors import GuestPanic, KernelSplat, ModuleRefused, UsageError
-from harness.verify import orders, tracing, turning
-from harness.verify.idle import expect_redirected, restored
-from harness.verify.looks import Look
-from harness.verify.request import VerifyRequest
-from harness.verify.scene import Failed, Notes, Scene, SceneEnded
-from harness.verify.verdict import CheckResult, Code
+from harness.tools.verify.request import VerifyRequest
+from harness.tools.verify.scene import Failed, Notes, Scene, SceneEnded
+from harness.tools.verify.scenes import reverse_force as turning
+from harness.tools.verify.scenes import target_order as orders
+from harness.tools.verify.scenes import tracing
+from harness.tools.verify.scenes.guest_state import Look
+from harness.tools.verify.scenes.idle import expect_redirected, restored
+from harness.tools.verify.verdict import CheckResult, Code
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -230,5 +232,5 @@ def test_a_slow_transition_is_a_warning(seconds: float, slow: bool) -> None:
     notes = Notes()
     made = scene(Guest(), notes)
     with made.step("transition") as step:
-        made.tell_slow(step, seconds, "all tasks were switched")
+        made.print_slow(step, seconds, "all tasks were switched")
     assert notes.checks[0].code is (Code.SLOW_TRANSITION if slow else Code.OK)

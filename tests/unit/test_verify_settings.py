@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from harness.errors import HarnessError
-from harness.verify.settings import changed_settings, read_settings
+from harness.tools.verify.scenes.sysctls import changed_settings, read_settings
 
 SETTINGS = """\
 /proc/sys/fs/dentry-state:589\t48\t45\t0\t1\t0

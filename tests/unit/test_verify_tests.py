@@ -12,12 +12,12 @@ import pytest
 
 from harness.deadline import Deadline, wait_until
 from harness.errors import GuestPanic, LostConnection, UsageError
-from harness.guest.address import Address
-from harness.verify import case, check_tests
-from harness.verify.check_tests import CheckTests, collect
-from harness.verify.request import VerifyRequest
-from harness.verify.scene import check_in
-from harness.verify.script import CheckScript, When
+from harness.tools.verify import case, check_tests
+from harness.tools.verify.check_tests import CheckTests, collect
+from harness.tools.verify.request import VerifyRequest
+from harness.tools.verify.scene import check_in
+from harness.tools.verify.script import CheckScript, When
+from harness.vm.guest.address import Address
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.agent_protocol import Op
 from harness.deadline import Deadline
 from harness.livepatch.gates import Gates
 from harness.livepatch.kernel_log import KernelLog
 from harness.livepatch.patch import Livepatch
 from harness.livepatch.waiting import poll
-from harness.wire import Op
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from harness.guest.machine import Machine
+    from harness.vm.guest.machine import Machine
 
 PATCH = "klp_test_slow_callback"
 CALLBACK_GATE = 6

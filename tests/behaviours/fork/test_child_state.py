@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.agent_protocol import Op
 from harness.livepatch.forker import Forker
 from harness.livepatch.gates import Gates
 from harness.livepatch.patch import Livepatch
 from harness.livepatch.tasks import PatchState, Tasks
 from harness.livepatch.waiting import poll
-from harness.wire import Op
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from harness.guest.machine import Machine
+    from harness.vm.guest.machine import Machine
 
 POST_GATE = 5
 NAME = "klp_test_post_gate"

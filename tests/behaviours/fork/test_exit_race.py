@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.races.exit import exit_use_after_free
-from harness.races.reproducer import perform
+from harness.tools.race.reproducer import perform
+from harness.tools.race.reproducers.exit import exit_use_after_free
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from harness.guest.machine import Machine
+    from harness.vm.guest.machine import Machine
 
 
 @pytest.mark.behaviour("FO-06")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The fork race (747f7a29): flag and patch state of a child are copied at different moments.
 
-The steps are those of harness/races/fork.py, which klp-harness race runs as well.
+The steps are those of harness/tools/race/reproducers/fork.py, which klp-harness race runs as well.
 """
 
 from __future__ import annotations
@@ -10,15 +10,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.races.fork import fork_missing_flag, fork_stale_forward, fork_stale_reverse
-from harness.races.reproducer import perform
-from harness.races.storm import storm_fork
+from harness.tools.race.reproducer import perform
+from harness.tools.race.reproducers.fork import (
+    fork_missing_flag,
+    fork_stale_forward,
+    fork_stale_reverse,
+)
+from harness.tools.race.reproducers.storm import storm_fork
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from harness.guest.machine import Machine
+    from harness.vm.guest.machine import Machine
 
 
 @pytest.mark.behaviour("FO-02")

@@ -12,7 +12,7 @@ from harness.errors import ModuleRefused
 from harness.livepatch.patch import Livepatch
 
 if TYPE_CHECKING:
-    from harness.guest.machine import Machine
+    from harness.vm.guest.machine import Machine
     from tests.behaviours.conftest import Guestview
 
 ENABLED = "/proc/sys/kernel/ftrace_enabled"

@@ -16,14 +16,14 @@ from harness.livepatch.gates import Body, Gates
 from harness.livepatch.modules import Module
 from harness.livepatch.patch import Livepatch
 from harness.livepatch.tasks import PatchState, Tasks
-from harness.races.reproducer import perform
-from harness.races.woken import kretprobe_woken
+from harness.tools.race.reproducer import perform
+from harness.tools.race.reproducers.kretprobe import kretprobe_woken
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from harness.guest.machine import Machine
+    from harness.vm.guest.machine import Machine
     from tests.behaviours.conftest import Guestview
 
 PATCH, FUNCTION = "klp_test_cmdline_a", "cmdline_proc_show"

@@ -10,9 +10,9 @@ import pytest
 from harness.errors import ModuleRefused
 
 if TYPE_CHECKING:
-    from harness.guest.machine import Machine
     from harness.livepatch.kernel_log import KernelLog
     from harness.livepatch.patch import Livepatch
+    from harness.vm.guest.machine import Machine
 
 HELD = "klp_test_held"
 PARAMETER = f"/sys/module/{HELD}/parameters/held"

@@ -15,7 +15,7 @@ from harness.livepatch.patch import Livepatch
 from harness.livepatch.tasks import PatchState, Tasks
 
 if TYPE_CHECKING:
-    from harness.guest.machine import Machine
+    from harness.vm.guest.machine import Machine
     from tests.behaviours.conftest import Guestview
 
 SYMBOL = "klp_test_symbol"

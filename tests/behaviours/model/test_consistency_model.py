@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The kernel's place in the table LEAVE x SWITCH, by experiment (harness/conformance/model.py)."""
+"""The kernel's place in the table LEAVE x SWITCH, found by experiment (harness/tools/classify)."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.conformance.experiments import Laboratory
-from harness.conformance.model import Body
+from harness.tools.classify.experiments import Laboratory
+from harness.tools.classify.model import Body
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from harness.guest.machine import Machine
+    from harness.vm.guest.machine import Machine
 
 
 @pytest.fixture

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.agent_protocol import Op
 from harness.livepatch.gates import Body, Gates
 from harness.livepatch.patch import Livepatch, Patch
 from harness.livepatch.tasks import PatchState, Tasks
 from harness.livepatch.waiting import QUICK_S, poll, scaled
-from harness.wire import Op
 
 if TYPE_CHECKING:
-    from harness.guest.machine import Machine
     from harness.livepatch.gates import GateTask
+    from harness.vm.guest.machine import Machine
     from tests.behaviours.conftest import Guestview
 
 TARGET = "klp_target_mod"

@@ -11,13 +11,13 @@ import pytest
 
 from harness.deadline import wait_until
 from harness.livepatch.patch import Livepatch, Patch
-from harness.verify.leaks import read_slabinfo
+from harness.tools.verify.scenes.leaks import read_slabinfo
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from harness.guest.machine import Machine
-    from harness.kernel.kernel import Kernel
+    from harness.vm.guest.machine import Machine
+    from harness.vm.kernel.kernel import Kernel
     from tests.behaviours.conftest import Guestview
 
 # A replacement waits about a second for the kernel's retry: four guests do their part of the 100.

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from harness.agent_protocol import Op
 from harness.livepatch.gates import Gates
 from harness.livepatch.patch import Livepatch
 from harness.livepatch.tasks import PatchState, Tasks
 from harness.livepatch.waiting import QUICK_S, TRANSITION_S, poll, scaled
-from harness.wire import Op
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from harness.guest.machine import Machine
+    from harness.vm.guest.machine import Machine
     from tests.behaviours.conftest import Guestview
 
 TARGET, PATCH = "klp_target_ticks", "klp_test_ticks"

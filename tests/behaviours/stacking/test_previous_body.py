@@ -11,7 +11,7 @@ from harness.livepatch.gates import Gates
 from harness.livepatch.patch import Livepatch
 
 if TYPE_CHECKING:
-    from harness.guest.machine import Machine
+    from harness.vm.guest.machine import Machine
 
 
 @pytest.mark.behaviour("ST-02")

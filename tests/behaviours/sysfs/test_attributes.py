@@ -13,7 +13,7 @@ from harness.livepatch.patch import Livepatch, Patch
 from harness.livepatch.tasks import PatchState, Tasks
 
 if TYPE_CHECKING:
-    from harness.guest.machine import Machine
+    from harness.vm.guest.machine import Machine
     from tests.behaviours.conftest import Guestview
 
 TARGET = "klp_target_mod"

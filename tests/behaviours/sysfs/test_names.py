@@ -12,7 +12,7 @@ from harness.livepatch.patch import Livepatch, PatchedFunction
 from harness.livepatch.tasks import PatchState, Tasks
 
 if TYPE_CHECKING:
-    from harness.guest.machine import Machine
+    from harness.vm.guest.machine import Machine
 
 TWINS = "klp_target_twins"
 

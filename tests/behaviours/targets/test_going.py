@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.agent_protocol import Op
 from harness.livepatch.gates import Gates
 from harness.livepatch.kernel_log import KernelLog
 from harness.livepatch.patch import Livepatch
 from harness.livepatch.waiting import QUICK_S, poll, scaled
-from harness.wire import Op
 
 if TYPE_CHECKING:
     from tests.behaviours.conftest import Guestview

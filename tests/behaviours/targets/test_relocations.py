@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from benchmarks.module_mutation.relocation import LivepatchRelocation, with_livepatch_relocation
 from harness.errors import ModuleRefused
-from harness.kernel.relocation import LivepatchRelocation, with_livepatch_relocation
 from harness.livepatch.kernel_log import KernelLog
 from harness.livepatch.patch import Livepatch
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from harness.guest.machine import Machine
-    from harness.kernel.kernel import Kernel
+    from harness.vm.guest.machine import Machine
+    from harness.vm.kernel.kernel import Kernel
 
 DYNAMIC_DEBUG = "/sys/kernel/debug/dynamic_debug/control"
 LOOP = "klp_target_loop"

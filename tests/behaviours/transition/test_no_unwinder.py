@@ -14,7 +14,7 @@ from harness.livepatch.patch import Livepatch
 from harness.livepatch.tasks import PatchState, TaskHandle, Tasks
 
 if TYPE_CHECKING:
-    from harness.guest.machine import Machine
+    from harness.vm.guest.machine import Machine
 
 PLAIN = 5  # a gate that no patch touches
 SPIN = "while :; do :; done"

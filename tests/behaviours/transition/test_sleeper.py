@@ -8,12 +8,12 @@ import itertools
 import pytest
 
 from harness.deadline import Deadline, wait_until
-from harness.guest.machine import Machine
 from harness.livepatch.blockers import Blocker
 from harness.livepatch.gates import Body, Gates
 from harness.livepatch.kernel_log import KernelLog
 from harness.livepatch.patch import Livepatch
 from harness.livepatch.tasks import PatchState, Tasks
+from harness.vm.guest.machine import Machine
 
 RETRIES = 3
 DYNAMIC_DEBUG = "/sys/kernel/debug/dynamic_debug/control"

@@ -15,9 +15,9 @@ from harness.livepatch.patch import Livepatch
 from harness.livepatch.tasks import PatchState, Tasks
 
 if TYPE_CHECKING:
-    from harness.guest.machine import Machine
     from harness.livepatch.gates import GateTask
     from harness.livepatch.patch import Patch
+    from harness.vm.guest.machine import Machine
 
 DYNAMIC_DEBUG = "/sys/kernel/debug/dynamic_debug/control"
 TRACING = "/sys/kernel/tracing"

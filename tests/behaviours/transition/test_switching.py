@@ -16,8 +16,8 @@ from harness.livepatch.patch import Livepatch
 from harness.livepatch.tasks import PatchState, Tasks
 
 if TYPE_CHECKING:
-    from harness.guest.machine import Machine
-    from harness.kernel.kernel import Kernel
+    from harness.vm.guest.machine import Machine
+    from harness.vm.kernel.kernel import Kernel
 
 DYNAMIC_DEBUG = "/sys/kernel/debug/dynamic_debug/control"
 MOVE_ALL = "for task in /proc/[0-9]*; do taskset -p 1 ${task#/proc/}; done"

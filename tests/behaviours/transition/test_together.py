@@ -15,8 +15,8 @@ from harness.livepatch.patch import Livepatch
 from harness.livepatch.tasks import PatchState, Tasks
 
 if TYPE_CHECKING:
-    from harness.guest.machine import Machine
-    from harness.guest.process import SpawnedProcess
+    from harness.vm.guest.machine import Machine
+    from harness.vm.guest.spawned import SpawnedProcess
 
 TARGET = "klp_target_pair"
 PATCH = "klp_test_pair"

@@ -8,14 +8,14 @@ import signal
 import pytest
 
 from harness.deadline import wait_until
-from harness.guest.machine import Machine
-from harness.livepatch.attempts import tell_attempts
 from harness.livepatch.blockers import Blocker
 from harness.livepatch.gates import Body, Gates, How
 from harness.livepatch.kernel_log import KernelLog
 from harness.livepatch.patch import Livepatch
 from harness.livepatch.tasks import PatchState, Tasks
+from harness.livepatch.transition_log import log_attempts
 from harness.livepatch.waiting import QUICK_S, scaled
+from harness.vm.guest.machine import Machine
 
 INTERRUPTIBLE = 3
 SECOND = 4
@@ -32,7 +32,7 @@ def test_second_thread_blocks(
     The kernel's own word of its tries tells that it blocks, and not the state alone: that stays as
     it is, too, where nobody looks at the thread.
     """
-    assert tell_attempts(guest)
+    assert log_attempts(guest)
     sleeper = gate.enter(how=How.THREAD)
     assert sleeper.tid != sleeper.pid, "the sleeper is the leader of its process"
     patch = livepatch.load("klp_test_gate")

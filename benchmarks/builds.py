@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What kernels cost to build: from nothing, and with a patch in a warm workspace."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import shutil
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock
+
+from benchmarks.figures import Bound, Budget, Figure
+from harness.behaviours.mutants import fitted, load_mutants, series_of, written_for
+from harness.deadline import Deadline
+from harness.errors import UsageError
+from harness.resources import Resource, resource_dir
+from harness.tools.mutants.sample import sample
+from harness.vm.host.cache import Store
+from harness.vm.kernel.build import KernelRequest, obtain_kernel
+from harness.vm.kernel.kernel import KIND
+from harness.vm.kernel.spec import BuildSpec, PackageSpec, parse_spec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harness.behaviours.mutants import Mutant
+    from harness.vm.kernel.kernel import Kernel
+    from harness.vm.kernel.progress import Progress
+
+COLD_BUILD_S = 6 * 60.0
+MUTANT_BUILD_S = 15.0
+
+_BUILD_DEADLINE_S = 3600.0
+_MUTANTS = 3
+# The same ones in every run, so that figures can be compared.
+_SEED = 0
+
+
+def cold_build(spec: str, cache: Path, *, progress: Progress) -> list[Figure]:
+    """Measure a kernel from nothing: sources fetched, unpacked, configured and built.
+
+    Nothing is there before: no sources, no lists of packages, no objects of ccache (which the
+    build of an archive does not use). The throw-away cache lies in the folder ``bench`` of the real
+    one, which has the room, and which the next measurement empties when a killed one could not.
+    """
+    folder = cache / "bench"
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_suffix(".lock")), contextlib.ExitStack() as stack:
+        shutil.rmtree(folder)
+        folder.mkdir()
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        stages = Stages(progress)
+        start = time.monotonic()
+        obtain_kernel(
+            KernelRequest(spec=spec),
+            store=Store(folder),
+            deadline=Deadline.after(_BUILD_DEADLINE_S),
+            progress=stages,
+        )
+        seconds = time.monotonic() - start
+    return [
+        Figure(
+            id="cold-build",
+            what=f"kernel {spec} from nothing",
+            value=seconds,
+            unit="s",
+            budget=Budget(bound=Bound.AT_MOST, value=COLD_BUILD_S),
+        ),
+        Figure(
+            id="cold-build-make",
+            what="of this, make and what follows",
+            value=stages.last_s,
+            unit="s",
+        ),
+    ]
+
+
+class Stages:
+    """Hands progress on, and knows how long the last stage has been going on."""
+
+    def __init__(self, progress: Progress, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._progress = progress
+        self._clock = clock
+        self._began_s = clock()
+
+    @property
+    def last_s(self) -> float:
+        """Seconds since the last stage began."""
+        return self._clock() - self._began_s
+
+    def stage(self, text: str) -> None:
+        """Begin a stage."""
+        self._began_s = self._clock()
+        self._progress.stage(text)
+
+    def count(self, done: int, total: int | None, what: str) -> None:
+        """Hand a count on."""
+        self._progress.count(done, total, what)
+
+
+def mutants_to_build(kernel: Kernel) -> tuple[Mutant, ...]:
+    """Return the mutants of the catalogue that are built to be timed.
+
+    There are none for some series, nor of a finished build, whose sources are not at hand.
+    """
+    if isinstance(parse_spec(kernel.spec), BuildSpec | PackageSpec):
+        return ()
+    series = series_of(kernel.version)
+    known = written_for(load_mutants(resource_dir(Resource.KERNEL_MUTANTS)), series)
+    return sample(fitted(known, series), _MUTANTS, _SEED) if known else ()
+
+
+def mutant_build(kernel: Kernel, cache: Path, *, progress: Progress) -> list[Figure]:
+    """Measure kernels that are broken on purpose, each built in the clean one's workspace.
+
+    They get names of their own, since the cache may have them, and are removed afterwards. Raises
+    UsageError for a kernel without mutants, and as `obtain_kernel` does.
+    """
+    mutants = mutants_to_build(kernel)
+    if not mutants:
+        raise UsageError(f"there is no mutant to build of {kernel.describe()}")
+    store = Store(cache)
+    seconds = []
+    with tempfile.TemporaryDirectory() as folder:
+        for mutant in mutants:
+            patch = Path(folder) / f"{mutant.name}-bench-{secrets.token_hex(4)}.patch"
+            shutil.copyfile(mutant.path, patch)
+            start = time.monotonic()
+            built = obtain_kernel(
+                KernelRequest(spec=kernel.spec, patches=(patch,)),
+                store=store,
+                deadline=Deadline.after(_BUILD_DEADLINE_S),
+                progress=progress,
+            )
+            seconds.append(time.monotonic() - start)
+            store.release(KIND, built.digest)
+            store.remove(KIND, built.digest)
+    return [
+        Figure(
+            id="mutant-build",
+            what=f"a kernel mutant in a warm tree, median of {len(seconds)}",
+            value=statistics.median(seconds),
+            unit="s",
+            budget=Budget(bound=Bound.AT_MOST, value=MUTANT_BUILD_S),
+        )
+    ]

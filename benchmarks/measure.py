@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The measurements: each returns figures, and both sides of a ratio come from one run."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import re
+import statistics
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks.figures import Bound, Budget, Figure, ratio, side
+from harness.deadline import Deadline
+from harness.errors import HarnessError
+from harness.livepatch.patch import Livepatch
+from harness.vm.guest.session import Fresh, GuestSettings, Session
+from harness.vm.host.cache import Store
+from harness.vm.host.capacity import measure_host, time_scale
+from harness.vm.host.process import die_with_parent, run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from harness.vm.guest.machine import Machine
+    from harness.vm.kernel.kernel import Kernel
+    from harness.vm.kernel.progress import Progress
+
+RESTORE_RATIO = 1 / 12
+OVERLAP_RATIO = 4.5
+SUITE_S = 4 * 60.0
+
+_OVERLAP_GUESTS = 8
+_PATCH = "klp_test_cmdline_a"
+_SUITE_DEADLINE_S = 1800.0
+_CYCLES_DEADLINE_S = 900.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """What is measured on: a kernel, its sample modules, and a run's folder for its guests."""
+
+    kernel: Kernel
+    modules: Mapping[str, Path]
+    settings: GuestSettings
+    folder: Path
+    cache: Path
+
+    @contextlib.contextmanager
+    def session(self) -> Iterator[Session]:
+        """Open the run; processes that open it share one template."""
+        with Session(self.folder, self.settings, Store(self.cache)) as session:
+            yield session
+
+
+def start_of_a_guest(bench: Bench, *, runs: int) -> list[Figure]:
+    """Measure restore against cold boot, in turn, each from QEMU's start to an SSH session."""
+    restored: list[float] = []
+    booted: list[float] = []
+    with bench.session() as session:
+        with session.guest(bench.kernel, name="warm-up", fresh=Fresh.SNAPSHOT):
+            pass
+        for _ in range(runs):
+            for fresh, into in ((Fresh.SNAPSHOT, restored), (Fresh.BOOT, booted)):
+                start = time.monotonic()
+                with session.guest(bench.kernel, name="start", fresh=fresh) as machine:
+                    assert machine.ssh_since_s is not None
+                    into.append(machine.ssh_since_s - start)
+    return [
+        ratio(
+            "guest-start",
+            "a guest to SSH, restored against booted",
+            side("restored", "s", restored),
+            side("booted", "s", booted),
+            Budget(bound=Bound.AT_MOST, value=RESTORE_RATIO),
+        )
+    ]
+
+
+def overlap_of_guests(bench: Bench, *, cycles: int) -> list[Figure]:
+    """Measure load, wait, disable, wait, unload on fresh guests: one at a time, then eight.
+
+    A rate is that of the time in which all were at work (`rate_while_all_work`). Also what a clone
+    needs of memory beyond the RAM that it shares, at the end of its cycle.
+    """
+    spawn = multiprocessing.get_context("spawn")
+    cores = measure_host().cores
+    rates: dict[int, float] = {}
+    memory: list[float] = []
+    with bench.session() as owner:
+        with owner.guest(bench.kernel, name="template", fresh=Fresh.SNAPSHOT):
+            pass
+        for guests in (1, _OVERLAP_GUESTS):
+            scale = time_scale(bench.settings.accel, guests=guests, cores=cores)
+            place = replace(bench, settings=replace(bench.settings, time_scale=scale))
+            with ProcessPoolExecutor(
+                guests, mp_context=spawn, initializer=die_with_parent, initargs=(os.getpid(),)
+            ) as pool:
+                # Each worker imports the harness first; that is not what is measured.
+                list(pool.map(_ready, range(guests * 4)))
+                work = [pool.submit(_cycles, place, cycles) for _ in range(guests)]
+                done = [future.result(timeout=_CYCLES_DEADLINE_S) for future in work]
+            rates[guests] = rate_while_all_work([worker.ends_s for worker in done])
+            memory += [mib for worker in done for mib in worker.memory_mib]
+    many, one = rates[_OVERLAP_GUESTS], rates[1]
+    return [
+        ratio(
+            "guest-overlap",
+            f"transition cycles, {_OVERLAP_GUESTS} guests against 1",
+            side(f"{_OVERLAP_GUESTS} guests", "cycles/s", [many]),
+            side("1 guest", "cycles/s", [one]),
+            Budget(bound=Bound.AT_LEAST, value=OVERLAP_RATIO),
+        ),
+        Figure(
+            id="clone-memory",
+            what="memory of a clone beyond the shared RAM",
+            value=statistics.median(memory),
+            unit="MiB",
+        ),
+    ]
+
+
+def rate_while_all_work(ends_s: Sequence[Sequence[float]]) -> float:
+    """Return cycles per second from when every worker ended its first until one ended its last.
+
+    Before and after, not all of them are at work. Each worker needs two cycles or more, and the
+    first of the slowest must end before the last of the quickest: else HarnessError.
+    """
+    start_s = max(worker[0] for worker in ends_s)
+    end_s = min(worker[-1] for worker in ends_s)
+    if end_s <= start_s:
+        raise HarnessError(
+            "the guests did not all work at the same time: there is no rate to tell",
+            hint="let each go through more cycles: --cycles",
+        )
+    return sum(start_s < end <= end_s for worker in ends_s for end in worker) / (end_s - start_s)
+
+
+def whole_suite(spec: str, accel: str, *, progress: Progress) -> list[Figure]:
+    """Measure `klp-harness test` with all that it needs in the cache.
+
+    Raises HarnessError when it did not pass: the time of a broken run means nothing.
+    """
+    progress.stage("the behaviour suite")
+
+    def see(line: str) -> None:
+        percent = percent_done(line)
+        if percent is not None:
+            progress.count(percent, 100, "per cent of the tests")
+
+    done = run(
+        [sys.executable, "-m", "harness.cli", "test", f"--kernel={spec}", f"--accel={accel}"],
+        deadline=Deadline.after(_SUITE_DEADLINE_S),
+        on_line=see,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise HarnessError(
+            f"the suite ended with exit code {done.returncode}: its time means nothing",
+            hint="`klp-harness test` shows what failed",
+            details=tuple(done.stdout.splitlines()[-10:]),
+        )
+    return [
+        Figure(
+            id="suite",
+            what="the behaviour suite, warm",
+            value=done.seconds,
+            unit="s",
+            budget=Budget(bound=Bound.AT_MOST, value=SUITE_S),
+        )
+    ]
+
+
+def percent_done(line: str) -> int | None:
+    """Return how far pytest is by a line of its output: it ends rows of dots with "[ 12%]"."""
+    found = re.search(r"\[ *(\d+)%\]$", line.rstrip())
+    return int(found[1]) if found else None
+
+
+def own_mib(smaps_rollup: str) -> float:
+    """Return the memory that a process has for itself, in MiB, by its /proc/PID/smaps_rollup.
+
+    That is its anonymous memory: QEMU's own, and each page of the template's RAM that the clone has
+    written. Private_Dirty would also count pages that the clone has only read, as long as no other
+    clone has: a page of a memfd is always dirty there, and private while one process maps it (Linux
+    fs/proc/task_mmu.c, smaps_account).
+    """
+    found = re.search(r"^Anonymous:\s+(\d+) kB$", smaps_rollup, re.MULTILINE)
+    if found is None:
+        raise HarnessError("/proc/PID/smaps_rollup has no line Anonymous")
+    return int(found[1]) / 1024
+
+
+def _ready(_: int) -> None:
+    """Keep a worker busy for a moment, so that the pool starts all of them."""
+    time.sleep(0.2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Worked:
+    """What a worker went through: when each cycle ended, on the clock all share; guests' memory."""
+
+    ends_s: tuple[float, ...]
+    memory_mib: tuple[float, ...]
+
+
+def _cycles(bench: Bench, count: int) -> _Worked:
+    """Go through so many cycles, each on a fresh guest."""
+    memory, ends = [], []
+    with bench.session() as session:
+        for _ in range(count):
+            with session.guest(bench.kernel, name="cycle", fresh=Fresh.SNAPSHOT) as machine:
+                _cycle(machine, bench.modules)
+                rollup = Path(f"/proc/{machine.hypervisor.pid}/smaps_rollup")
+                memory.append(own_mib(rollup.read_text()))
+            ends.append(time.monotonic())
+    return _Worked(ends_s=tuple(ends), memory_mib=tuple(memory))
+
+
+def _cycle(machine: Machine, modules: Mapping[str, Path]) -> None:
+    patch = Livepatch(machine, modules=modules).load(_PATCH, wait=True)
+    patch.disable()
+    patch.unload()
+    machine.check_splats()

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What others do in the same time: virtme-ng, on the same kernel with what it needs besides."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from filelock import FileLock
+
+from benchmarks.figures import Bound, Budget, ratio, side
+from harness.deadline import Deadline
+from harness.errors import CommandFailed, CommandTimeout, HarnessError, MissingTool
+from harness.vm.guest.session import Fresh
+from harness.vm.host.accel import Accel
+from harness.vm.host.lookup import program
+from harness.vm.host.process import command_line, run
+from harness.vm.kernel.build import KernelRequest, obtain_kernel
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from benchmarks.figures import Figure
+    from benchmarks.measure import Bench
+    from harness.vm.host.cache import Store
+    from harness.vm.kernel.progress import Progress
+
+PEER_RATIO = 1 / 15
+FRAGMENT = "virtme-ng"
+REQUIREMENT = "virtme-ng>=1.42"
+
+_INSTALL_S = 300.0
+_BUILD_S = 3600.0
+_RUN_S = 120.0
+
+
+def virtme_ng(
+    bench: Bench, spec: str, store: Store, *, runs: int, progress: Progress
+) -> list[Figure]:
+    """Measure a restored guest to SSH against `vng -- uname -r`, in turn.
+
+    Raises HarnessError when virtme-ng cannot be installed, or does not boot its kernel, MissingTool
+    without what its guests use of this machine.
+    """
+    if program("udevadm")() is None:
+        # They mount this machine's root folder, and hand on output by ports that udev has to name.
+        raise MissingTool(
+            "virtme-ng's guests need udev, which this machine lacks",
+            hint="Debian, Ubuntu: apt-get install udev",
+        )
+    progress.stage("virtme-ng in an environment of its own")
+    vng = install(bench.cache / "peers" / "virtme-ng")
+    kernel = obtain_kernel(
+        KernelRequest(spec=spec, fragments=(*KernelRequest(spec=spec).fragments, FRAGMENT)),
+        store=store,
+        deadline=Deadline.after(_BUILD_S),
+        progress=progress,
+    )
+    # It writes beside the kernel that it boots, and the cache is nobody's to write to.
+    image = bench.folder / "virtme-ng" / "bzImage"
+    image.parent.mkdir()
+    shutil.copy(kernel.image, image)
+    restored: list[float] = []
+    theirs: list[float] = []
+    progress.stage("guests of both")
+    with bench.session() as session:
+        with session.guest(bench.kernel, name="peer-warm-up", fresh=Fresh.SNAPSHOT):
+            pass
+        for _ in range(runs):
+            start = time.monotonic()
+            with session.guest(bench.kernel, name="peer", fresh=Fresh.SNAPSHOT) as machine:
+                assert machine.ssh_since_s is not None
+                restored.append(machine.ssh_since_s - start)
+            theirs.append(_uname(vng, image, kernel.version, bench))
+    return [
+        ratio(
+            "guest-start-virtme-ng",
+            "a restored guest to SSH against `vng -- uname -r`",
+            side("restored", "s", restored),
+            side("virtme-ng", "s", theirs),
+            Budget(bound=Bound.AT_MOST, value=PEER_RATIO),
+        )
+    ]
+
+
+def install(folder: Path) -> Path:
+    """Return the program ``vng`` of an environment that has nothing else; made once.
+
+    Raises HarnessError when pip cannot install it.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    vng, done = folder / "bin" / "vng", folder / "installed"
+    with FileLock(f"{folder}.lock"):
+        if not done.exists():
+            deadline = Deadline.after(_INSTALL_S)
+            try:
+                run([sys.executable, "-m", "venv", "--clear", folder], deadline=deadline)
+                python = str(folder / "bin" / "python")
+                pip = [python, "-m", "pip", "install", "--quiet", REQUIREMENT]
+                run(pip, deadline=deadline)
+            except (CommandFailed, CommandTimeout) as error:
+                raise HarnessError(
+                    "virtme-ng cannot be installed",
+                    hint="--peers needs PyPI",
+                    details=error.details,
+                ) from error
+            done.touch()
+    return vng
+
+
+def _uname(vng: Path, image: Path, version: str, bench: Bench) -> float:
+    """Boot a guest that says its release and goes, and return how long that took, in seconds."""
+    command = [
+        *(str(vng), "--run", str(image), "--force-9p", "--disable-microvm"),
+        *(["--disable-kvm"] if bench.settings.accel is Accel.TCG else []),
+        *("--cpus", "2", "--memory", "512M", "--cwd", "/", "--", "uname", "-r"),
+    ]
+    # It calls programs of its own by name.
+    env = {**os.environ, "PATH": f"{vng.parent}:{os.environ['PATH']}"}
+    ran = run(command, deadline=Deadline.after(_RUN_S), env=env, check=False)
+    if version not in ran.stdout:
+        raise HarnessError(
+            f"virtme-ng did not boot its kernel: vng ended with {ran.returncode} and did not print "
+            f"{version}",
+            hint="add --verbose to this command to see the guest's console: "
+            + command_line(command),
+            details=tuple((ran.stdout + ran.stderr).splitlines()[-10:]),
+        )
+    return ran.seconds

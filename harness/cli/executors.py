@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Where jobs are done: in this process, on workers started here, or on somebody's cluster."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from harness.report.terminal import Terminal
+    from harness.vm.cluster.client import Cluster
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExecutorOptions:
+    """The options that move jobs out of this process. Raises UsageError when both are given."""
+
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers", min=1, metavar="N", help="Start so many Dask workers here, and use them."
+        ),
+    ] = None
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            "--cluster", metavar="ADDRESS", help="Use a Dask cluster: its scheduler's address."
+        ),
+    ] = None
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.cluster is not None:
+            raise UsageError("--workers starts a cluster and --cluster uses one: give one of them")
+
+    @property
+    def is_here(self) -> bool:
+        """Whether all is done in this process."""
+        return self.workers is None and self.cluster is None
+
+
+def require_dask() -> None:
+    """Raise UsageError when Dask, which is an extra, is not installed."""
+    if importlib.util.find_spec("distributed") is None:
+        raise UsageError(
+            "--workers and --cluster need Dask, which is not installed",
+            hint="install the extra `cluster` of this checkout: pip install '.[cluster]'",
+        )
+
+
+@contextlib.contextmanager
+def open_cluster(
+    asked: ExecutorOptions, terminal: Terminal, *, guests: int
+) -> Iterator[Cluster | None]:
+    """Connect to the cluster asked for, or start one here for so many guests in all.
+
+    None when all is done in this process. Raises UsageError without Dask, and for a cluster of
+    another version, HarnessError when there is none.
+    """
+    if asked.is_here:
+        yield None
+        return
+    require_dask()
+    from harness.vm.cluster import client
+
+    with contextlib.ExitStack() as stack:
+        if asked.cluster is not None:
+            cluster = stack.enter_context(client.connected(asked.cluster))
+        else:
+            workers = asked.workers or 1
+            cluster = stack.enter_context(client.local(workers, -(-guests // workers)))
+        threads = cluster.threads()
+        terminal.print(
+            f"cluster      {cluster.address}, {len(threads)} workers, "
+            f"{sum(threads.values())} jobs at a time"
+        )
+        yield cluster

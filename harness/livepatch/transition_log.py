@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What the kernel says of its attempts to switch tasks: whom it left, and why; force. Pure.
+
+The lines are those of kernel/livepatch/transition.c. klp_try_switch_task() speaks by pr_debug(), so
+dynamic debug has to be told first: `log_attempts`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from harness.agent_protocol import KlogRecord
+    from harness.livepatch.guest import Guest
+
+# The same file in two places; which of them is there depends on what is mounted and configured.
+_CONTROLS = ("/proc/dynamic_debug/control", "/sys/kernel/debug/dynamic_debug/control")
+_WANTED = "func klp_try_switch_task +p"
+# The kernel tries once a second, and all of one attempt comes at once.
+_SAME_ATTEMPT_US = 250_000
+_HELD = re.compile(
+    r"klp_try_switch_task: (?P<comm>.*):(?P<tid>\d+) "
+    r"(?:is (?P<running>running)|has an (?P<unreliable>unreliable stack)"
+    r"|is sleeping on function (?P<function>\S+))$"
+)
+_SAID = re.compile(r"klp_try_switch_task: ")
+_SIGNAL = re.compile(r"livepatch: signaling remaining tasks$")
+_FORCE = re.compile(r"livepatch: forcing remaining tasks to the (?:un)?patched state$")
+
+
+class Why(StrEnum):
+    """Why the kernel left a task as it was."""
+
+    SLEEPING = "sleeping in a patched function"
+    RUNNING = "running"
+    UNRELIABLE = "its stack is not reliable"
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldTask:
+    """A task that an attempt did not switch; ``function`` is the patched one on its stack."""
+
+    tid: int
+    comm: str
+    why: Why
+    function: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """One round of the kernel over all tasks that left some; ``us`` is the kernel log's time."""
+
+    us: int
+    held: tuple[HeldTask, ...]
+
+
+class Measure(StrEnum):
+    """What the kernel does about tasks that do not switch."""
+
+    SIGNAL = "signal"
+    FORCE = "force"
+
+
+def log_attempts(guest: Guest) -> bool:
+    """Have the kernel log whom it does not switch; False when it has no dynamic debug."""
+    for path in _CONTROLS:
+        try:
+            guest.write(path, f"{_WANTED}\n")
+        except OSError:
+            continue
+        return True
+    return False
+
+
+def read_attempts(records: Iterable[KlogRecord]) -> list[Attempt]:
+    """Return the attempts that left tasks as they were, in the order of time.
+
+    An attempt that switched everybody says nothing, so it is not among them.
+    """
+    found: list[tuple[int, int, list[HeldTask]]] = []
+    for record in records:
+        match = _HELD.search(record.text.rstrip("\n"))
+        if match is None:
+            continue
+        start_us, last_us, held = found[-1] if found else (0, 0, [])
+        if found and record.us - last_us <= _SAME_ATTEMPT_US:
+            found[-1] = (start_us, record.us, held)
+        else:
+            held = []
+            found.append((record.us, record.us, held))
+        task = _held(match)
+        if task not in held:
+            held.append(task)
+    return [Attempt(us=start_us, held=tuple(held)) for start_us, _, held in found]
+
+
+def read_measures(records: Iterable[KlogRecord]) -> list[tuple[int, Measure]]:
+    """Return when the kernel sent fake signals and when it was made to force, in order."""
+    found = []
+    for record in records:
+        text = record.text.rstrip("\n")
+        if _SIGNAL.search(text):
+            found.append((record.us, Measure.SIGNAL))
+        elif _FORCE.search(text):
+            found.append((record.us, Measure.FORCE))
+    return found
+
+
+def is_of_attempt(text: str) -> bool:
+    """Return whether a line of the kernel log is there because of `log_attempts`."""
+    return _SAID.search(text) is not None
+
+
+def _held(match: re.Match[str]) -> HeldTask:
+    if match["running"]:
+        why = Why.RUNNING
+    else:
+        why = Why.UNRELIABLE if match["unreliable"] else Why.SLEEPING
+    return HeldTask(tid=int(match["tid"]), comm=match["comm"], why=why, function=match["function"])

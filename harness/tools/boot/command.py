@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""klp-harness boot: a shell in a guest, or a script from standard input."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import shutil
+import signal
+import sys
+import termios
+import tty
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from harness.cli.exits import guarded
+from harness.cli.invocation import Invocation
+from harness.cli.modules import resolve_modules
+from harness.cli.options import Accel, AccelAsked, KernelOptions, Smp
+from harness.cli.prepare import prepare_accel, prepare_kernel
+from harness.errors import ExitCode, KernelSplat, LostConnection
+from harness.vm.guest import runs
+from harness.vm.guest.session import Fresh
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from harness.vm.guest.machine import Machine
+
+_ESCAPE = b"\x1d"
+_LOOK_S = 0.25
+_RETRY_S = 0.02
+_CHUNK = 16384
+
+
+@guarded
+def boot(
+    modules: Annotated[
+        tuple[str, ...],
+        typer.Argument(
+            metavar="[MODULE]...",
+            help="Modules to copy to /root: .ko files, names of samples, folders of sources.",
+        ),
+    ] = (),
+    *,
+    kernel: KernelOptions,
+    accel: Accel = AccelAsked.AUTO,
+    smp: Smp = 2,
+) -> int:
+    """Start a guest and give you a shell in it; `exit` or Ctrl-] ends both.
+
+    When standard input is no terminal, the script on it runs instead, and a failing script is
+    exit code 1.
+    """
+    with Invocation("boot") as invocation:
+        terminal = invocation.terminal
+        choice = prepare_accel(invocation, accel)
+        made = prepare_kernel(invocation, kernel)
+        wanted = resolve_modules(terminal, made, modules)
+        terminal.note(f"kernel {made.describe()}, {choice.describe()}")
+        with (
+            runs.open_session(choice, cpus=smp, fresh=Fresh.BOOT, name="boot") as session,
+            session.guest(made, name="boot") as machine,
+        ):
+            for module in wanted:
+                path = machine.upload(module.path)
+                machine.run(["ln", "-sf", path, f"/root/{module.path.name}"])
+            if sys.stdin.isatty():
+                terminal.note(f"logs: {machine.folder}; `exit` or Ctrl-] ends the guest")
+                return _interactive(machine)
+            code = _script(machine)
+            if code != 0:
+                terminal.note(f"the script ended with exit code {code}")
+            return ExitCode.VERDICT if code != 0 else ExitCode.HELD
+
+
+def _interactive(machine: Machine) -> ExitCode:
+    size = shutil.get_terminal_size()
+    channel = machine.shell(os.environ.get("TERM", "vt100"), size.columns, size.lines)
+
+    def look() -> None:
+        # Whoever types may well make the kernel complain; only the guest's death ends the shell.
+        with contextlib.suppress(KernelSplat):
+            machine.hypervisor.check()
+
+    with _raw_terminal(), _window_size(channel):
+        _Pump(channel, look, escape=_ESCAPE).run()
+    sys.stdout.write("\r\n")
+    sys.stdout.flush()
+    look()
+    return ExitCode.HELD
+
+
+def _script(machine: Machine) -> int:
+    channel = machine.pipe(["bash", "-s"])
+    pump = _Pump(channel, machine.hypervisor.check)
+    pump.run()
+    code = int(channel.recv_exit_status())
+    if code < 0:
+        machine.hypervisor.settle()
+        raise LostConnection("the SSH connection ended while the script was running")
+    machine.check_splats()
+    return code
+
+
+class _Pump:
+    """Copies between our standard streams and a channel until the channel ends.
+
+    ``channel`` is an SSH channel; ``look`` is called several times a second and may raise.
+    """
+
+    def __init__(self, channel: Any, look: Any, *, escape: bytes | None = None) -> None:
+        self._channel = channel
+        self._look = look
+        self._escape = escape
+        self._stdin_open = True
+        self._pending = b""
+        self._left = False
+
+    def run(self) -> None:
+        """Copy until the command ends, the connection ends, or the escape key is typed."""
+        self._channel.settimeout(None)
+        while not self._left:
+            reading: list[Any] = [self._channel]
+            if self._stdin_open and not self._pending:
+                reading.append(sys.stdin.fileno())
+            ready, _, _ = select.select(reading, [], [], _RETRY_S if self._pending else _LOOK_S)
+            if sys.stdin.fileno() in ready:
+                self._take_input()
+            self._send()
+            if not self._receive() and self._ended():
+                return
+            self._look()
+
+    def _ended(self) -> bool:
+        channel = self._channel
+        drained = channel.eof_received and not channel.recv_ready()
+        return bool(
+            channel.closed or (drained and channel.exit_status_ready()) or not _connected(channel)
+        )
+
+    def _take_input(self) -> None:
+        data = os.read(sys.stdin.fileno(), _CHUNK)
+        if self._escape is not None and self._escape in data:
+            self._left = True
+            return
+        if data:
+            self._pending = data
+            return
+        self._stdin_open = False
+        self._channel.shutdown_write()
+
+    def _send(self) -> None:
+        if self._pending and self._channel.send_ready():
+            self._pending = self._pending[self._channel.send(self._pending) :]
+
+    def _receive(self) -> bool:
+        """Pass on what has come; return whether there was anything."""
+        moved = False
+        for is_ready, receive, stream in (
+            (self._channel.recv_ready, self._channel.recv, sys.stdout),
+            (self._channel.recv_stderr_ready, self._channel.recv_stderr, sys.stderr),
+        ):
+            if is_ready():
+                data = receive(_CHUNK)
+                moved = moved or bool(data)
+                stream.buffer.write(data)
+                stream.flush()
+        return moved
+
+
+def _connected(channel: Any) -> bool:
+    return bool(channel.get_transport().is_active())
+
+
+@contextlib.contextmanager
+def _raw_terminal() -> Iterator[None]:
+    """Pass every key on to the guest, and give the terminal back as it was."""
+    fd = sys.stdin.fileno()
+    before = termios.tcgetattr(fd)
+    try:
+        tty.setraw(fd)
+        yield
+    finally:
+        termios.tcsetattr(fd, termios.TCSADRAIN, before)
+
+
+@contextlib.contextmanager
+def _window_size(channel: Any) -> Iterator[None]:
+    """Tell the guest when the window changes its size."""
+
+    def changed(_number: int, _frame: object) -> None:
+        size = shutil.get_terminal_size()
+        channel.resize_pty(size.columns, size.lines)
+
+    before = signal.signal(signal.SIGWINCH, changed)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGWINCH, before)

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""klp-harness kernel: build, list and prune the kernels in the cache."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from harness.cli.exits import guarded
+from harness.cli.invocation import Invocation
+from harness.cli.options import KernelOptions, KernelsOptions, ResultFiles
+from harness.cli.prepare import prepare_kernel
+from harness.errors import ExitCode, UsageError
+from harness.report.base import CheckOutcome
+from harness.resources import cache_root
+from harness.tools.kernel.results import KernelResult
+from harness.vm.guest import runs
+from harness.vm.kernel.build import DEFAULT_SPEC
+from harness.vm.kernel.inventory import list_kernels, prune_kernels
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.vm.kernel.inventory import CachedKernel
+
+app = typer.Typer(help="Build, list and prune kernels.", no_args_is_help=True)
+
+_DAY_S = 86400.0
+_DEFAULT_AGE_DAYS = 30.0
+_SHORT_DIGEST = 12
+
+
+@app.command("build")
+@guarded
+def build(
+    named: Annotated[
+        tuple[str, ...],
+        typer.Argument(
+            metavar="[SPEC]...",
+            help="6.1, newest, a source tree, a tarball ...; one after the other. Default: "
+            f"{DEFAULT_SPEC}.",
+            show_default=False,
+        ),
+    ] = (),
+    *,
+    kernels: KernelsOptions,
+    files: ResultFiles,
+) -> int:
+    """Build kernels, or find them in the cache, and show where they are."""
+    with Invocation("kernel build", files) as invocation:
+        wanted = replace(kernels, specs=(*named, *kernels.specs))
+        for kernel in wanted.each():
+            _build(invocation, kernel)
+    return invocation.exit_code
+
+
+def _build(invocation: Invocation, asked: KernelOptions) -> None:
+    start_s = time.monotonic()
+    kernel = prepare_kernel(invocation, asked)
+    seconds = time.monotonic() - start_s
+    invocation.results.append(
+        KernelResult(
+            id=asked.spec,
+            outcome=CheckOutcome.PASSED,
+            seconds=seconds,
+            version=kernel.version,
+            digest=kernel.digest,
+            image=str(kernel.image),
+        )
+    )
+    invocation.terminal.print(
+        f"version  {kernel.describe()}",
+        f"digest   {kernel.digest}",
+        f"image    {kernel.image}",
+        f"seconds  {seconds:.1f}",
+    )
+
+
+@app.command("list")
+@guarded
+def list_(files: ResultFiles) -> int:
+    """List the kernels in the cache, the last used first."""
+    with Invocation("kernel list", files) as invocation:
+        kernels = list_kernels(runs.store())
+        invocation.results += [_result(kernel) for kernel in kernels]
+        if kernels:
+            invocation.terminal.print(_table(kernels))
+        else:
+            invocation.terminal.print(f"no kernels in {cache_root()}")
+    return invocation.exit_code
+
+
+@app.command("prune")
+@guarded
+def prune(
+    older_than: Annotated[
+        float | None,
+        typer.Option(min=0, metavar="DAYS", help="Remove what was not used for so long (30)."),
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Remove all kernels, except those in use.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only name the kernels that would go.")
+    ] = False,
+    *,
+    files: ResultFiles,
+) -> int:
+    """Remove kernels that were not used for long, with their sources and modules."""
+    if everything and older_than is not None:
+        raise UsageError("--all and --older-than exclude each other")
+    days = 0.0 if everything else _DEFAULT_AGE_DAYS if older_than is None else older_than
+    with Invocation("kernel prune", files) as invocation:
+        terminal = invocation.terminal
+        store = runs.store()
+        kernels = list_kernels(store)
+        old = [kernel for kernel in kernels if _age_s(kernel) >= days * _DAY_S]
+        if dry_run:
+            for kernel in old:
+                terminal.print(f"would remove {_describe(kernel)}")
+            if not old:
+                terminal.print("nothing to remove")
+            invocation.results += [_result(kernel) for kernel in old]
+            return ExitCode.HELD
+        pruned = prune_kernels(store, unused_for_s=days * _DAY_S)
+        left = {kernel.digest for kernel in list_kernels(store)}
+        invocation.results += [_result(kernel) for kernel in kernels if kernel.digest not in left]
+        for name in pruned.removed:
+            terminal.print(f"removed {name}")
+        for name in pruned.in_use:
+            terminal.print(f"kept {name}: a running process uses it")
+        terminal.print(f"freed {pruned.freed_bytes / (1 << 30):.1f} GiB")
+    return invocation.exit_code
+
+
+def _age_s(kernel: CachedKernel) -> float:
+    return time.time() - kernel.last_used_s
+
+
+def _describe(kernel: CachedKernel) -> str:
+    size = f"{kernel.size_bytes / (1 << 20):.0f} MiB"
+    return f"kernel {kernel.version} ({kernel.digest[:_SHORT_DIGEST]}), {size}"
+
+
+def _result(kernel: CachedKernel) -> KernelResult:
+    return KernelResult(
+        id=kernel.digest,
+        outcome=CheckOutcome.PASSED,
+        seconds=0.0,
+        version=kernel.version,
+        digest=kernel.digest,
+        size_mib=round(kernel.size_bytes / (1 << 20), 1),
+        last_used=_when(kernel).isoformat(),
+    )
+
+
+def _when(kernel: CachedKernel) -> datetime:
+    return datetime.fromtimestamp(kernel.last_used_s, UTC)
+
+
+def _table(kernels: Sequence[CachedKernel]) -> Table:
+    table = Table(box=None, padding=(0, 3, 0, 0))
+    for name, justify in (
+        ("version", "left"),
+        ("digest", "left"),
+        ("built from", "left"),
+        ("MiB", "right"),
+        ("last used", "left"),
+    ):
+        table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    for kernel in kernels:
+        table.add_row(
+            kernel.version,
+            kernel.digest[:_SHORT_DIGEST],
+            kernel.source,
+            f"{kernel.size_bytes / (1 << 20):.0f}",
+            f"{_when(kernel).astimezone():%Y-%m-%d %H:%M}",
+        )
+    return table

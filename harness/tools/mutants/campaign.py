@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""All mutants of a run, and the check that who caught one passes on the clean kernel."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.cli.child_commands import run_all
+from harness.report.base import CheckOutcome
+from harness.report.suite_results import TestReport
+from harness.tools.mutants.mutant_trial import command_for_tests, judge
+from harness.tools.mutants.which_tests import name_of
+
+if TYPE_CHECKING:
+    from collections.abc import (
+        Callable,
+        Collection,
+        Generator,
+        Iterable,
+        Iterator,
+        Mapping,
+        Sequence,
+    )
+    from pathlib import Path
+
+    from harness.behaviours.mutants import Mutant
+    from harness.cli.child_commands import Command, Done
+    from harness.deadline import Deadline
+    from harness.tools.mutants.conditions import Conditions
+    from harness.tools.mutants.results import MutantResult
+
+    Again = Callable[[Sequence[MutantResult], frozenset[str]], Iterable[MutantResult]]
+
+_CLEAN = "clean-kernel"
+_HOLDS = (CheckOutcome.PASSED, CheckOutcome.EXPECTED_FAILURE)
+
+
+def run_mutants(
+    mutants: Sequence[Mutant],
+    conditions: Conditions,
+    folder: Path,
+    *,
+    deadline: Deadline,
+    environment: Mapping[str, str],
+) -> Iterator[MutantResult]:
+    """Yield what each mutant came to, as soon as it is known; see `run_all` for what is raised.
+
+    ``folder`` takes the logs of all commands.
+    """
+    tasks = [judge(mutant, conditions) for mutant in mutants]
+    yield from run_all(
+        tasks, folder, runs=conditions.runs, deadline=deadline, environment=environment
+    )
+
+
+def without_false_alarms(
+    results: Sequence[MutantResult],
+    conditions: Conditions,
+    folder: Path,
+    *,
+    again: Again,
+    deadline: Deadline,
+    environment: Mapping[str, str],
+) -> list[MutantResult]:
+    """Run the tests that caught a mutant on the clean kernel, and return the results without those
+    that fail there too.
+
+    A mutant that is left without any is judged once more by the tests that have not run, since the
+    first that failed had ended its run: ``again`` judges such mutants, given their results, without
+    the tests that are named.
+    """
+    held: set[str] = set()
+    broke: set[str] = set()
+    found = list(results)
+    while True:
+        tests = {catch.test for result in found for catch in result.caught_by} - held
+        if tests:
+            task = _fail_on_clean(tuple(sorted(tests)), conditions)
+            [fail] = run_all([task], folder, runs=1, deadline=deadline, environment=environment)
+            broke |= fail
+            held |= tests - fail
+        unsure = [result for result in found if _lost_all(result, broke)]
+        found = [amended(result, broke) for result in found]
+        if conditions.everything or not unsure:
+            return found
+        judged = {result.id: result for result in again(unsure, frozenset(broke))}
+        found = [
+            continued(result, judged[result.id]) if result.id in judged else result
+            for result in found
+        ]
+
+
+def amended(result: MutantResult, fail_on_clean: Collection[str]) -> MutantResult:
+    """Return a result without the tests that fail on the clean kernel as well."""
+    kept = tuple(catch for catch in result.caught_by if catch.test not in fail_on_clean)
+    if len(kept) == len(result.caught_by):
+        return result
+    gone = [catch.test for catch in result.caught_by if catch.test in fail_on_clean]
+    dropped = tuple(dict.fromkeys((*result.on_clean, *gone)))
+    return result.model_copy(
+        update={
+            "caught_by": kept,
+            "on_clean": dropped,
+            "outcome": result.outcome if kept else CheckOutcome.SURVIVED,
+            "detail": None
+            if kept
+            else f"only {', '.join(dropped)} failed, on the clean kernel as well",
+        }
+    )
+
+
+def continued(first: MutantResult, second: MutantResult) -> MutantResult:
+    """Return one result of two runs of a mutant, the second without the tests that mean nothing."""
+    nothing = second.outcome is CheckOutcome.SURVIVED
+    return second.model_copy(
+        update={
+            "build_s": first.build_s,
+            "seconds": first.seconds + second.seconds,
+            "tests": first.tests + second.tests,
+            "rules": {**first.rules, **second.rules},
+            "on_clean": first.on_clean,
+            "upstream": first.upstream,
+            "detail": first.detail if nothing else second.detail,
+        }
+    )
+
+
+def _lost_all(result: MutantResult, fail_on_clean: Collection[str]) -> bool:
+    tests = {catch.test for catch in result.caught_by}
+    return bool(tests) and tests <= set(fail_on_clean)
+
+
+def _fail_on_clean(
+    tests: Sequence[str], conditions: Conditions
+) -> Generator[Command, Done, frozenset[str]]:
+    done = yield command_for_tests(tests, conditions, name=_CLEAN)
+    if not isinstance(done.report, TestReport):
+        return frozenset(tests)
+    held: set[str] = set()
+    broke: set[str] = set()
+    for result in done.report.results:
+        name = name_of(result.id)
+        (held if result.outcome in _HOLDS else broke).add(name)
+    # One that gave no result proves nothing.
+    return frozenset(broke | (set(tests) - held))

@@ -1,0 +1,302 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""klp-harness mutants: break the kernel on purpose, and see which tests notice."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.behaviours.mutants import (
+    check_rules,
+    choose,
+    fitted,
+    load_mutants,
+    read_mutant,
+    series_of,
+    written_for,
+)
+from harness.behaviours.rule_tests import carriers_of_rules, on_other_kernels
+from harness.behaviours.table import load_table
+from harness.cli.executors import ExecutorOptions, open_cluster, require_dask
+from harness.cli.exits import guarded
+from harness.cli.invocation import Invocation, check_writable, write_file
+from harness.cli.options import Accel, AccelAsked, CleanKernel, Guests, ResultFiles
+from harness.cli.pages import HtmlPage
+from harness.cli.prepare import prepare_accel, prepare_kernel, prepare_modules
+from harness.deadline import Deadline
+from harness.errors import ExitCode, UsageError
+from harness.report.base import CheckOutcome
+from harness.resources import Resource, resource_dir
+from harness.tools.mutants.campaign import run_mutants, without_false_alarms
+from harness.tools.mutants.conditions import Conditions
+from harness.tools.mutants.mutant_trial import not_run
+from harness.tools.mutants.page import matrix_page
+from harness.tools.mutants.sample import sample
+from harness.tools.mutants.selftests_verdict import without_broken_selftests
+from harness.tools.mutants.terminal import print_listed, print_result, print_summary
+from harness.tools.selftests.tree import find_suite, source_tree
+from harness.vm.guest import runs
+from harness.vm.host.process import child_environment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from harness.behaviours.mutants import Mutant
+    from harness.report.terminal import Terminal
+    from harness.tools.mutants.results import MutantResult
+    from harness.vm.cluster.client import Cluster
+    from harness.vm.kernel.kernel import Kernel
+
+app = typer.Typer(help="Break the kernel on purpose; see which tests notice.", no_args_is_help=True)
+
+_RUN_S = 24 * 3600.0
+_SEEDS = 1 << 31
+_MOST_RUNS = 2
+_NO_MUTANT = {
+    CheckOutcome.DOES_NOT_APPLY,
+    CheckOutcome.DOES_NOT_BUILD,
+    CheckOutcome.DOES_NOT_BOOT,
+}
+
+Names = Annotated[
+    tuple[str, ...],
+    typer.Argument(metavar="[NAME]...", help="Mutants by name; default: all.", show_default=""),
+]
+Folder = Annotated[
+    Path | None,
+    typer.Option("--dir", metavar="DIR", help="Take the mutants from this folder's *.patch."),
+]
+
+
+@app.command("list")
+@guarded
+def list_mutants(
+    names: Names = (),
+    folder: Folder = None,
+    *,
+    files: ResultFiles,
+) -> int:
+    """List the kernel mutants: what each breaks, and which rules."""
+    with Invocation("mutants list", files) as invocation:
+        known = load_mutants(folder or resource_dir(Resource.KERNEL_MUTANTS))
+        chosen = choose(known, names) if names else known
+        for mutant in chosen:
+            result = not_run(mutant)
+            invocation.results.append(result)
+            print_listed(invocation.terminal, result)
+        invocation.terminal.print(f"{len(chosen)} mutants")
+    return invocation.exit_code
+
+
+@app.command("run")
+@guarded
+def run_chosen(
+    names: Names = (),
+    *,
+    kernel: CleanKernel,
+    executors: ExecutorOptions,
+    files: ResultFiles,
+    accel: Accel = AccelAsked.AUTO,
+    guests: Guests = None,
+    patch: Annotated[
+        tuple[Path, ...],
+        typer.Option("--patch", metavar="FILE", help="A patch of yours as a mutant. Repeatable."),
+    ] = (),
+    folder: Folder = None,
+    sample_size: Annotated[
+        int | None,
+        typer.Option("--sample", min=1, metavar="N", help="Run so many of the mutants, by --seed."),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="S", help="Which --sample takes; default: drawn, and told."),
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Run every test, though one has noticed.")
+    ] = False,
+    rules_only: Annotated[
+        bool, typer.Option("--rules-only", help="Run the tests of the broken rules alone.")
+    ] = False,
+    selftests: Annotated[
+        bool,
+        typer.Option("--selftests", help="Run the kernel's own selftests as well, to compare."),
+    ] = False,
+    html_file: HtmlPage = None,
+) -> int:
+    """Build each mutant and run tests until one notices, those of the broken rules first.
+
+    Exit code 0: all were caught; 1: one survived; 2: one does not apply, build or boot.
+    """
+    with (
+        Invocation("mutants run", files) as invocation,
+        ExitStack() as stack,
+    ):
+        terminal = invocation.terminal
+        mutants = _mutants(names, patch, folder)
+        check_rules(mutants, {rule.id for rule in load_table().rule})
+        if seed is not None and sample_size is None:
+            raise UsageError("--seed chooses what --sample takes", hint="add --sample N")
+        check_writable(html_file)
+        if not executors.is_here:
+            _check_travels(kernel)
+        choice = prepare_accel(invocation, accel)
+        most = guests or runs.guests_at_a_time(choice)
+        # Before the kernel: a cluster that is not there is told at once.
+        reached = stack.enter_context(
+            open_cluster(
+                executors, terminal, guests=min(_MOST_RUNS * (executors.workers or 1), most)
+            )
+        )
+        made = prepare_kernel(invocation, kernel)
+        if selftests:
+            # Before anything is built: a kernel without its sources has none.
+            find_suite(source_tree(made))
+        prepare_modules(terminal, made)
+        series = series_of(made.version)
+        if not names and not patch:
+            mutants = _default(terminal, mutants, series)
+        mutants = fitted(mutants, series)
+        drawn = secrets.randbelow(_SEEDS) if seed is None else seed
+        of_all = ""
+        if sample_size is not None:
+            of_all = f" of {len(mutants)}, seed {drawn}"
+            mutants = sample(mutants, sample_size, drawn)
+        # The few tests of a mutant's rules do not fill the guests that the machine can overlap.
+        side_by_side = 1 if everything else min(_MOST_RUNS, most)
+        suite = resource_dir(Resource.BEHAVIOUR_TESTS)
+        conditions = Conditions(
+            kernel=kernel.as_arguments(),
+            suite=suite,
+            carriers=carriers_of_rules(suite),
+            builds=on_other_kernels(suite),
+            accel=accel.value,
+            guests=-(-most // side_by_side),
+            runs=side_by_side,
+            everything=everything,
+            rules_only=rules_only,
+            selftests=selftests,
+        )
+        invocation.print_facts(mutants=f"{len(mutants)}{of_all}")
+        results = _run(invocation, mutants, conditions, made, reached)
+        print_summary(terminal, results)
+        if html_file is not None:
+            write_file(html_file, matrix_page(results, made.describe()))
+        invocation.exit_code = _exit_code(results)
+    return invocation.exit_code
+
+
+def _check_travels(kernel: CleanKernel) -> None:
+    require_dask()
+    from harness.tools.mutants.on_cluster import check_travels
+
+    check_travels(kernel)
+
+
+def _run(
+    invocation: Invocation,
+    mutants: Sequence[Mutant],
+    conditions: Conditions,
+    clean: Kernel,
+    cluster: Cluster | None,
+) -> list[MutantResult]:
+    """Run the mutants; their logs stay when something is to be looked into."""
+    folder = runs.make_folder("mutants")
+    deadline = Deadline.after(_RUN_S)
+    environment = child_environment()
+    results: list[MutantResult] = []
+    terminal = invocation.terminal
+
+    def start(
+        chosen: Sequence[Mutant], conditions: Conditions, folder: Path
+    ) -> Iterator[MutantResult]:
+        if cluster is None:
+            return run_mutants(
+                chosen, conditions, folder, deadline=deadline, environment=environment
+            )
+        from harness.tools.mutants.on_cluster import run_mutants_on
+
+        return run_mutants_on(cluster, chosen, conditions, clean.digest)
+
+    def again(unsure: Sequence[MutantResult], without: frozenset[str]) -> Iterator[MutantResult]:
+        ids = {result.id for result in unsure}
+        terminal.note(
+            f"tests that fail on the clean kernel as well: {len(without)}; "
+            f"mutants that are tried without them: {len(ids)}"
+        )
+        inner = folder / f"without-{len(without)}"
+        inner.mkdir(exist_ok=True)
+        chosen = [mutant for mutant in mutants if mutant.name in ids]
+        changed = replace(conditions, without=without, selftests=False)
+        for result in start(chosen, changed, inner):
+            print_result(terminal, result)
+            yield result
+
+    try:
+        for result in start(mutants, conditions, folder):
+            results.append(result)
+            print_result(terminal, result)
+        if any(
+            result.outcome is CheckOutcome.CAUGHT or _upstream_caught(result) for result in results
+        ):
+            terminal.note("running what noticed on the clean kernel")
+        results = without_false_alarms(
+            results, conditions, folder, again=again, deadline=deadline, environment=environment
+        )
+        results = without_broken_selftests(
+            results, conditions, folder, deadline=deadline, environment=environment
+        )
+    finally:
+        ordered = sorted(results, key=lambda result: not result.is_news)
+        invocation.results += ordered
+    if all(result.outcome is CheckOutcome.CAUGHT for result in results):
+        shutil.rmtree(folder, ignore_errors=True)
+    else:
+        terminal.note(f"logs: {folder}")
+    return results
+
+
+def _upstream_caught(result: MutantResult) -> bool:
+    return result.upstream is not None and result.upstream.outcome is CheckOutcome.CAUGHT
+
+
+def _mutants(
+    names: Sequence[str], patches: Sequence[Path], folder: Path | None
+) -> tuple[Mutant, ...]:
+    chosen: tuple[Mutant, ...] = ()
+    if names or not patches:
+        known = load_mutants(folder or resource_dir(Resource.KERNEL_MUTANTS))
+        chosen = choose(known, names) if names else known
+    chosen += tuple(read_mutant(path) for path in patches)
+    twice = {m.name for m in chosen if [other.name for other in chosen].count(m.name) > 1}
+    if twice:
+        raise UsageError(f"two mutants are named {min(twice)}", hint="rename one of the patches")
+    return chosen
+
+
+def _default(terminal: Terminal, mutants: tuple[Mutant, ...], series: str) -> tuple[Mutant, ...]:
+    """Return what runs when no name was given, and say what does not."""
+    fitting = written_for(mutants, series)
+    chosen = tuple(mutant for mutant in fitting if mutant.equivalent is None)
+    if len(fitting) < len(mutants):
+        terminal.note(f"{len(mutants) - len(fitting)} mutants are not written for {series}")
+    if len(chosen) < len(fitting):
+        left = len(fitting) - len(chosen)
+        terminal.note(f"{left} mutants cannot be seen, as their headers prove, and are left out")
+    if not chosen:
+        raise UsageError(f"no mutant is written for {series}")
+    return chosen
+
+
+def _exit_code(results: Sequence[MutantResult]) -> ExitCode:
+    outcomes = {result.outcome for result in results}
+    if any(result.is_news for result in results):
+        return ExitCode.VERDICT
+    if outcomes & _NO_MUTANT:
+        return ExitCode.USAGE
+    return ExitCode.HARNESS if CheckOutcome.ERROR in outcomes else ExitCode.HELD

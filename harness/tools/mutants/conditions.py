@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What all mutants of a run have in common."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """What all mutants of a run have in common.
+
+    ``kernel`` are the options that name the clean kernel, ``suite`` is the folder of the tests and
+    ``carriers`` those of each rule, ``builds`` those for which a kernel is built with other
+    options. ``runs`` mutants are tested at a time, with ``guests`` guests each. ``everything`` runs
+    every test, though one has noticed; ``rules_only`` runs those of the broken rules alone, and all
+    for a mutant that names none. ``selftests`` runs the kernel's own as well, when the outcome is
+    known. ``without`` are tests that are not run.
+    """
+
+    kernel: tuple[str, ...]
+    suite: Path
+    carriers: Mapping[str, Sequence[str]]
+    builds: frozenset[str] = frozenset()
+    accel: str
+    guests: int
+    runs: int = 1
+    everything: bool = False
+    rules_only: bool = False
+    selftests: bool = False
+    without: frozenset[str] = frozenset()

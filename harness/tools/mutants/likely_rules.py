@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a patch may break, by what the mutants of the catalogue do that change code near it. Pure.
+
+A patch of a user's own often says nothing of rules. Code that lies together serves the same rules,
+so the tests of its neighbours are the ones that are likely to notice.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from harness.behaviours.mutants import Mutant
+
+_HUNK = re.compile(r"@@ -(\d+)(?:,\d+)? \+\d+(?:,\d+)? @@")
+_NEIGHBOURS = 8
+
+Place = tuple[str, int]
+
+
+def rules_near(mutant: Mutant, known: Iterable[Mutant]) -> tuple[str, ...]:
+    """Return the ids of the rules that the nearest of the known mutants break, nearest first.
+
+    Only those in the same file are near; when there are none, neither is any rule.
+    """
+    places = tuple(changed_places(mutant.diff))
+    distances = ((_distance(places, other), other) for other in known if other.breaks)
+    near = sorted(
+        ((distance, other.name, other) for distance, other in distances if distance is not None),
+    )
+    rules = (rule for _, _, other in near[:_NEIGHBOURS] for rule in other.breaks)
+    return tuple(dict.fromkeys(rules))
+
+
+def changed_places(diff: str) -> Iterator[Place]:
+    """Yield the file and line, before the patch, of each line that a unified diff changes."""
+    file, line = "", 0
+    for text in diff.splitlines():
+        hunk = _HUNK.match(text)
+        if hunk is not None:
+            line = int(hunk[1])
+        elif text.startswith("--- "):
+            file, line = text.split()[1].partition("/")[2], 0
+        elif line and text.startswith(("-", "+")):
+            yield file, line
+            line += text.startswith("-")
+        elif line:
+            line += 1
+
+
+def _distance(places: Iterable[Place], other: Mutant) -> int | None:
+    """Return how many lines lie between them, None when no file is the same."""
+    theirs = tuple(changed_places(other.diff))
+    return min(
+        (abs(line - at) for file, line in places for name, at in theirs if name == file),
+        default=None,
+    )

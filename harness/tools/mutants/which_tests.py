@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Which tests are run on a mutant, in which order, and what their results say. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness.report.base import CheckOutcome
+from harness.report.reason import reason_of
+from harness.tools.mutants.results import Catch
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+
+    from harness.report.suite_results import TestResult
+
+_PREFIX = "tests/behaviours/"
+# What a kernel that does not boot makes of the first test; a kernel that fails later may too.
+_NO_GUEST = re.compile(r"(?:BootFailed|GuestPanic|GuestReset|GuestHang|KernelSplat):")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TestPlan:
+    """Tests by name, in the folder of the suite: first those of the rules that are broken.
+
+    ``late``, of those rules as well, and ``last`` need the mutant to be built once more.
+    """
+
+    __test__ = False
+
+    first: tuple[str, ...]
+    rest: tuple[str, ...]
+    late: tuple[str, ...] = ()
+    last: tuple[str, ...] = ()
+
+    def phases(self, *, rules_only: bool = False) -> tuple[tuple[str, ...], ...]:
+        """Return what is run one after the other, until a test notices."""
+        parts = (
+            (self.first, self.late)
+            if rules_only
+            else (self.first, self.rest, self.late + self.last)
+        )
+        return tuple(tests for tests in parts if tests)
+
+
+def plan_tests(
+    breaks: Iterable[str],
+    carriers: Mapping[str, Sequence[str]],
+    *,
+    builds: Collection[str] = frozenset(),
+    without: Collection[str] = frozenset(),
+) -> TestPlan:
+    """Return the plan for a mutant that breaks these rules.
+
+    ``carriers`` has the tests of each rule. Of the rest, the tests of rules in the same sections
+    come first. Those in ``builds`` take minutes before they begin, since they need the mutant with
+    other options: they come last, unless no other test is about these rules. Those in ``without``
+    are left out.
+    """
+    broken = tuple(breaks)
+    carriers = {
+        rule: [test for test in tests if test not in without] for rule, tests in carriers.items()
+    }
+    named = dict.fromkeys(test for rule in broken for test in carriers.get(rule, ()))
+    first = [test for test in named if test not in builds] or list(named)
+    sections = {rule.partition("-")[0] for rule in broken}
+    by_nearness = sorted(carriers, key=lambda rule: (rule.partition("-")[0] not in sections, rule))
+    others = dict.fromkeys(test for rule in by_nearness for test in carriers[rule])
+    left = [test for test in others if test not in first]
+    return TestPlan(
+        first=tuple(first),
+        rest=tuple(test for test in left if test not in builds),
+        late=tuple(test for test in left if test in builds and test in named),
+        last=tuple(test for test in left if test in builds and test not in named),
+    )
+
+
+def catches(results: Iterable[TestResult], breaks: Iterable[str]) -> tuple[Catch, ...]:
+    """Return the tests that failed; those of the rules that are broken come first.
+
+    A test that the harness or host failed says nothing of the kernel, and is left out.
+    """
+    broken = set(breaks)
+    found = [
+        Catch(
+            test=name_of(result.id),
+            rules=result.rules,
+            seconds=result.seconds,
+            reason=reason_of(result.detail),
+            expected=bool(broken & set(result.rules)),
+        )
+        for result in results
+        if result.outcome is CheckOutcome.FAILED
+    ]
+    return tuple(sorted(found, key=lambda catch: not catch.expected))
+
+
+def by_rule(results: Iterable[TestResult]) -> dict[str, CheckOutcome]:
+    """Return what each rule came to: failed when one of its tests did."""
+    found: dict[str, CheckOutcome] = {}
+    for result in results:
+        for rule in result.rules:
+            if found.get(rule) is not CheckOutcome.FAILED:
+                found[rule] = result.outcome
+    return dict(sorted(found.items()))
+
+
+def may_not_boot(results: Sequence[TestResult]) -> bool:
+    """Return whether no test passed, and all failed as they would without any guest."""
+    return bool(results) and all(
+        result.outcome is CheckOutcome.FAILED and _NO_GUEST.match(result.detail or "")
+        for result in results
+    )
+
+
+def name_of(node_id: str) -> str:
+    """Return a test's name in the folder of the suite: ``transition/test_sleeper.py::test_x``."""
+    return node_id.rpartition(_PREFIX)[2]

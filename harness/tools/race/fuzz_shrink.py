@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Shortens what the fuzzer found, and lets it be given its steps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.errors import UsageError
+from harness.tools.race.reproducers.fuzz import is_fuzzer, steps_of, with_steps
+from harness.tools.race.reproducers.fuzz_model import parse_steps
+from harness.tools.race.reproducers.fuzz_plan import meaningful, shrink
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from harness.report.terminal import Terminal
+    from harness.tools.race.campaign import Tally, Trial
+    from harness.tools.race.reproducer import Reproducer
+    from harness.tools.race.reproducers.fuzz_model import Step
+    from harness.tools.race.results import RaceResult
+
+_MOST_TRIALS = 40
+
+
+def given_steps(races: Sequence[Reproducer], text: str) -> tuple[Reproducer, ...]:
+    """Return the reproducers, the fuzzer with the steps of that text; raises UsageError."""
+    if [race for race in races if not is_fuzzer(race)] or not races:
+        raise UsageError("--steps is for the fuzzer alone", hint="klp-harness race run fuzz")
+    steps = meaningful(parse_steps(text))
+    if not steps:
+        raise UsageError(f"no step of {text!r} means anything where it stands")
+    return tuple(with_steps(race, steps) for race in races)
+
+
+def shorten_hits(
+    terminal: Terminal,
+    tallies: Iterable[Tally],
+    try_one: Callable[[Reproducer, int], Trial],
+    *,
+    given: str | None = None,
+) -> Mapping[int, str]:
+    """Return, by its seed, the shortest sequence for the fuzzer's first hit; a guest for each try.
+
+    ``given`` are the steps of all trials, in place of those of the seeds.
+    """
+    for tally in tallies:
+        if is_fuzzer(tally.race) and tally.hits:
+            seed = tally.hits[0].seed
+            steps = steps_of(seed) if given is None else parse_steps(given)
+            shortest = _shorten(terminal, tally.race, steps, seed, try_one)
+            return {seed: "; ".join(map(str, shortest))}
+    return {}
+
+
+def with_shortest(result: RaceResult, shortest: Mapping[int, str]) -> RaceResult:
+    """Return the result with the shortest sequences in its hits."""
+    hits = tuple(
+        hit.model_copy(update={"steps": shortest[hit.seed]}) if hit.seed in shortest else hit
+        for hit in result.hits
+    )
+    return result.model_copy(update={"hits": hits})
+
+
+def _shorten(
+    terminal: Terminal,
+    race: Reproducer,
+    steps: Sequence[Step],
+    seed: int,
+    try_one: Callable[[Reproducer, int], Trial],
+) -> tuple[Step, ...]:
+    terminal.note(f"shortening {len(steps)} steps, {_MOST_TRIALS} trials at most")
+
+    def fails(tried: tuple[Step, ...]) -> bool:
+        failed = try_one(with_steps(race, tried), seed).shown is not None
+        if failed:
+            terminal.note(f"{len(tried)} steps do it: {'; '.join(map(str, tried))}")
+        return failed
+
+    return shrink(steps, fails, most=_MOST_TRIALS)

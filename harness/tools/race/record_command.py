@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""klp-harness race record and race replay: a trial that anyone can run again, and debug."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.cli.exits import guarded
+from harness.cli.invocation import Invocation, check_writable
+from harness.cli.options import AccelAsked, KernelOptions, ResultFiles
+from harness.cli.prepare import prepare_accel, prepare_kernel, prepare_modules, with_mutants
+from harness.deadline import Deadline
+from harness.errors import UsageError
+from harness.report.base import CheckOutcome
+from harness.report.terminal import printable
+from harness.tools.race.catalogue import find_races, known_of
+from harness.tools.race.command import KernelMutants, app, result_of
+from harness.tools.race.recording import (
+    REPLAYED,
+    guest_files,
+    record,
+    replay,
+    require_one_cpu,
+    require_same_qemu,
+)
+from harness.tools.race.recording_file import read_note, unpacked
+from harness.tools.race.results import RaceHit
+from harness.vm.guest import runs
+from harness.vm.guest.session import Fresh
+
+if TYPE_CHECKING:
+    from harness.report.terminal import Terminal
+    from harness.tools.race.recording_file import RecordingNote
+from harness.tools.race.results import RaceResult
+
+# Instructions are counted, so a guest is slower than translation alone makes it: deadlines are
+# those of so many guests at a time.
+_AS_SLOW_AS = 16
+_REPLAY_FACTOR = 20.0
+_REPLAY_LEAST_S = 300.0
+_GDB_S = 7 * 86400.0
+_MIB = 1 << 20
+
+
+@app.command("record")
+@guarded
+def record_race(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="One reproducer.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Default: NAME.recording."),
+    ] = None,
+    *,
+    kernel: KernelOptions,
+    mutant: KernelMutants = (),
+    files: ResultFiles,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of the trial.")] = 0,
+) -> int:
+    """Record one trial on one CPU, for `race replay`. Exit 1: the race was shown."""
+    with Invocation("race record", files) as invocation:
+        terminal = invocation.terminal
+        (race, *more) = find_races([name])
+        if more:
+            raise UsageError(f"{name} names {1 + len(more)} reproducers, and one is recorded")
+        require_one_cpu(race)
+        file = out if out is not None else Path(f"{race.name}.recording")
+        check_writable(file)
+        choice = prepare_accel(invocation, AccelAsked.TCG)
+        made = prepare_kernel(invocation, with_mutants(terminal, kernel, mutant))
+        race.check_kernel(made)
+        modules = prepare_modules(terminal, made)
+        terminal.print(f"kernel  {made.describe()}", f"seed    {seed}")
+        with ExitStack() as stack:
+            aside = Path(stack.enter_context(TemporaryDirectory(prefix="klp-record-")))
+            session = stack.enter_context(
+                runs.open_session(
+                    choice,
+                    cpus=1,
+                    fresh=Fresh.BOOT,
+                    name="record",
+                    guests=_AS_SLOW_AS,
+                    more=guest_files(modules, aside),
+                )
+            )
+            with terminal.progress() as progress:
+                progress.stage(f"recording {race.name} on one CPU")
+                note = record(race, session, made, file, modules=modules, seed=seed)
+        result = result_of(race, _outcome(note), known=known_of(race, made.version))
+        invocation.results.append(_with_trial(result, note, file))
+        _print(terminal, note)
+        terminal.print(
+            f"recorded in {note.seconds:.0f} s: {file}, {file.stat().st_size / _MIB:.0f} MiB",
+            f"again: klp-harness race replay {file}",
+        )
+    return invocation.exit_code
+
+
+@app.command("replay")
+@guarded
+def replay_race(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="What `race record` made.", show_default=False)
+    ],
+    gdb: Annotated[
+        bool, typer.Option("--gdb", help="Wait for gdb, and print the line that starts it.")
+    ] = False,
+    times: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Replay it so many times, one by one.")
+    ] = 1,
+    console: Annotated[
+        Path | None,
+        typer.Option("--console", metavar="FILE", help="Write the console to this file."),
+    ] = None,
+    *,
+    files: ResultFiles,
+) -> int:
+    """Replay a recording, and compare its console with the recorded one, byte by byte.
+
+    Exit 0: all the same, whatever the recording shows.
+    """
+    with Invocation("race replay", files) as invocation:
+        terminal = invocation.terminal
+        note = read_note(file)
+        (race,) = find_races([note.reproducer])
+        require_same_qemu(file, note)
+        terminal.print(f"kernel  {note.kernel}", f"seed    {note.seed}")
+        limit_s = _GDB_S if gdb else max(_REPLAY_LEAST_S, note.seconds * _REPLAY_FACTOR)
+        start_s = time.monotonic()
+        with unpacked(file, note) as folder:
+            for number in range(1, times + 1):
+                began_s = time.monotonic()
+                size = replay(
+                    folder,
+                    note,
+                    deadline=Deadline.after(limit_s),
+                    print_gdb=(lambda line: _print_gdb(terminal, line)) if gdb else None,
+                )
+                terminal.print(
+                    f"replay {number} of {times}: {time.monotonic() - began_s:.0f} s, "
+                    f"{size} bytes on the console, all as recorded"
+                )
+            if console is not None:
+                _copy_console(folder, console)
+        result = result_of(race, CheckOutcome.PASSED, detail=note.message)
+        invocation.results.append(
+            result.model_copy(
+                update={
+                    "seconds": time.monotonic() - start_s,
+                    "seed": note.seed,
+                    "trials": times,
+                }
+            )
+        )
+        _print(terminal, note)
+    return invocation.exit_code
+
+
+def _copy_console(folder: Path, target: Path) -> None:
+    try:
+        target.write_bytes((folder / REPLAYED).read_bytes())
+    except OSError as error:
+        raise UsageError(f"cannot write {target}: {error.strerror}") from error
+
+
+def _outcome(note: RecordingNote) -> CheckOutcome:
+    if note.message is None:
+        return CheckOutcome.NOT_SHOWN
+    return CheckOutcome.SHOWN if note.shown else CheckOutcome.FAILED
+
+
+def _with_trial(result: RaceResult, note: RecordingNote, file: Path) -> RaceResult:
+    hits: tuple[RaceHit, ...] = ()
+    if note.shown:
+        assert note.message is not None
+        hit = RaceHit(
+            seed=note.seed,
+            seconds=note.seconds,
+            message=note.message,
+            details=note.details,
+            logs=str(file),
+        )
+        hits = (hit,)
+    return result.model_copy(
+        update={
+            "seconds": note.seconds,
+            "seed": note.seed,
+            "trials": 1,
+            "hits": hits,
+            "detail": note.message,
+        }
+    )
+
+
+def _print_gdb(terminal: Terminal, line: str) -> None:
+    terminal.note("the guest waits for gdb; in another terminal, type")
+    terminal.note(line)
+
+
+def _print(terminal: Terminal, note: RecordingNote) -> None:
+    """Print what the recorded trial came to."""
+    said = note.message if note.message is not None else "the race was not shown"
+    terminal.prose(f"{note.reproducer}: {printable(said)}", indent="  ")

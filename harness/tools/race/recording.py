@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Record and replay: a trial that anyone can run again, instruction by instruction.
+
+QEMU keeps all that comes to the guest from outside in a file, counts instructions, and gives the
+same at the same instruction again (docs/system/replay.rst of QEMU). That needs one CPU, and no
+network: the agent is reached over a serial port.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.deadline import Deadline, wait_until
+from harness.errors import (
+    GuestHang,
+    HarnessError,
+    KernelVerdict,
+    RaceShown,
+    UsageError,
+)
+from harness.tools.race.recording_file import (
+    CONSOLE,
+    IMAGE,
+    INITRD,
+    INPUTS,
+    VMLINUX,
+    Member,
+    RecordingNote,
+    digest_of,
+    pack,
+    qemu_version,
+)
+from harness.tools.race.reproducer import perform
+from harness.vm.guest.initramfs import MODULE_DIR, RC_PLACE, RC_WITHOUT_NETWORK
+from harness.vm.guest.qemu import GuestShape, Recording, RecordMode, replay_argv
+from harness.vm.host.accel import Accel
+from harness.vm.host.process import command_line, spawn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from harness.tools.race.reproducer import Reproducer
+    from harness.vm.guest.machine import Machine
+    from harness.vm.guest.session import Session
+    from harness.vm.kernel.kernel import Kernel
+
+REPLAYED = "replayed.log"
+GDB_SOCKET = "gdb"
+_MOST_CPUS = 2
+_QUIT_S = 120.0
+_SOCKET_S = 60.0
+_LINES = 5
+_FOLDER = f"{MODULE_DIR}/recorded"
+
+
+def guest_files(modules: Mapping[str, Path], aside: Path) -> dict[str, Path]:
+    """Return what the initrd of a recorded guest has more, by paths in the guest.
+
+    An upload over the serial port takes a minute. ``aside`` is a folder for a file that is made.
+    """
+    init = aside / Path(RC_PLACE).name
+    init.write_text(RC_WITHOUT_NETWORK)
+    return {RC_PLACE: init, **{there: path for path, there in _places(modules).items()}}
+
+
+def record(
+    race: Reproducer,
+    session: Session,
+    kernel: Kernel,
+    target: Path,
+    *,
+    modules: Mapping[str, Path],
+    seed: int,
+) -> RecordingNote:
+    """Make one trial on one CPU and keep it in a file; returns what is in it.
+
+    The session's guests have ``guest_files``. Raises UsageError for a race that one CPU cannot
+    show, and what keeps a trial from its end; a failure of the kernel is recorded.
+    """
+    require_one_cpu(race)
+    start_s = time.monotonic()
+    folder = session.folder
+    inputs, console = folder / INPUTS, folder / CONSOLE
+    recording = Recording(mode=RecordMode.RECORD, inputs=inputs, console=console)
+    try:
+        with session.guest(kernel, name=f"record-{race.name}", recording=recording) as machine:
+            failed = _trial(race, machine, modules=modules, seed=seed)
+            machine.disconnect()
+            machine.hypervisor.quit(Deadline.after(_QUIT_S))
+            shape = machine.hypervisor.shape
+    except TimeoutError as error:
+        raise HarnessError(
+            f"{race.name} did not get as far as it should: {error}", artefacts=folder
+        ) from error
+    members: dict[Member, Path] = {
+        INPUTS: inputs,
+        INITRD: shape.initrd,
+        IMAGE: kernel.image,
+        CONSOLE: console,
+    }
+    if kernel.vmlinux is not None:
+        members[VMLINUX] = kernel.vmlinux
+    note = RecordingNote(
+        reproducer=race.name,
+        seed=seed,
+        kernel=kernel.describe(),
+        digest=kernel.digest,
+        qemu=qemu_version(),
+        argv=argv_of(shape.memory_mib, shape.kernel_args),
+        kernel_args=shape.kernel_args,
+        memory_mib=shape.memory_mib,
+        seconds=time.monotonic() - start_s,
+        shown=isinstance(failed, RaceShown),
+        message=failed.message if failed is not None else None,
+        details=failed.details if failed is not None else (),
+        files={name: digest_of(path) for name, path in members.items()},
+    )
+    pack(target, note, members)
+    return note
+
+
+def require_one_cpu(race: Reproducer) -> None:
+    """Raise UsageError for a race that needs more than the one CPU of a recording."""
+    if race.cpus > _MOST_CPUS:
+        raise UsageError(f"{race.name} needs {race.cpus} CPUs, and a recording has one")
+
+
+def require_same_qemu(file: Path, note: RecordingNote) -> None:
+    """Raise UsageError when this QEMU, or this way of starting it, cannot replay a recording."""
+    here = qemu_version()
+    if here != note.qemu:
+        raise UsageError(f"{file} was recorded by {note.qemu}, and here is {here}")
+    if note.argv != argv_of(note.memory_mib, note.kernel_args):
+        raise UsageError(f"{file} was recorded by a klp-harness that starts QEMU in another way")
+
+
+def replay(
+    folder: Path,
+    note: RecordingNote,
+    *,
+    deadline: Deadline,
+    print_gdb: Callable[[str], None] | None = None,
+) -> int:
+    """Run an unpacked recording again; return how many bytes its console has, all as recorded.
+
+    With ``print_gdb``, which is given the line that starts gdb, the guest stands still at its first
+    instruction until gdb lets it go. Raises UsageError when there is no vmlinux for gdb,
+    HarnessError when the replay does not come to its end, or prints anything else.
+    """
+    if print_gdb is not None and VMLINUX not in note.files:
+        raise UsageError(f"the recording has no vmlinux for gdb: {note.kernel} comes without one")
+    console, said, socket = folder / REPLAYED, folder / "qemu.log", folder / GDB_SOCKET
+    recording = Recording(
+        mode=RecordMode.REPLAY,
+        inputs=folder / INPUTS,
+        console=console,
+        gdb=socket if print_gdb is not None else None,
+    )
+    shape = _shape(folder, note.memory_mib, note.kernel_args, recording)
+    with ExitStack() as stack:
+        log = stack.enter_context(said.open("wb"))
+        process = stack.enter_context(spawn(replay_argv(shape), stdout=log, stderr=log))
+
+        def ended() -> bool:
+            return process.poll() is not None
+
+        if print_gdb is not None:
+            wait_until(lambda: socket.exists() or ended(), deadline.within(_SOCKET_S))
+            if not ended():
+                print_gdb(gdb_command(folder))
+        in_time = wait_until(ended, deadline)
+        code = process.returncode
+    socket.unlink(missing_ok=True)
+    told = tuple(said.read_text(errors="replace").splitlines()[-_LINES:])
+    if not in_time:
+        raise HarnessError("the replay did not come to its end in time", details=told)
+    recorded = (folder / CONSOLE).read_bytes()
+    replayed = console.read_bytes() if console.exists() else b""
+    if code or recorded != replayed:
+        parted = difference(recorded, replayed) or f"QEMU ended the replay with code {code}"
+        raise HarnessError(parted, details=told)
+    return len(replayed)
+
+
+def gdb_command(folder: Path) -> str:
+    """Return the line to type for a replay that waits."""
+    connect = f"target remote {folder / GDB_SOCKET}"
+    return command_line(["gdb", folder / VMLINUX, "-ex", connect])
+
+
+def difference(recorded: bytes, replayed: bytes) -> str | None:
+    """Return in words where two consoles part, or None when they do not."""
+    if recorded == replayed:
+        return None
+    pairs = zip(recorded, replayed, strict=False)
+    at = next((n for n, (one, other) in enumerate(pairs) if one != other), len(replayed))
+    line = recorded[:at].count(b"\n") + 1
+    return (
+        f"the replay differs from the recording: its console has {len(replayed)} bytes instead of "
+        f"{len(recorded)}, and parts from it in line {line}"
+    )
+
+
+def argv_of(memory_mib: int, kernel_args: tuple[str, ...]) -> tuple[str, ...]:
+    """Return QEMU's command line for a replay, without the places of files."""
+    nowhere = Path("FOLDER")
+    recording = Recording(
+        mode=RecordMode.REPLAY, inputs=nowhere / INPUTS, console=nowhere / CONSOLE
+    )
+    return tuple(replay_argv(_shape(nowhere, memory_mib, kernel_args, recording)))
+
+
+def _trial(
+    race: Reproducer, machine: Machine, *, modules: Mapping[str, Path], seed: int
+) -> KernelVerdict | None:
+    """Make the trial; return how the kernel failed. A guest that hangs is killed, not recorded."""
+    machine.has_files(_places(modules))
+    try:
+        perform(race, machine, modules=modules, seed=seed)
+    except GuestHang:
+        raise
+    except KernelVerdict as error:
+        return error
+    return None
+
+
+def _places(modules: Mapping[str, Path]) -> dict[Path, str]:
+    return {path: f"{_FOLDER}/{path.name}" for path in modules.values()}
+
+
+def _shape(
+    folder: Path, memory_mib: int, kernel_args: tuple[str, ...], recording: Recording
+) -> GuestShape:
+    return GuestShape(
+        image=folder / IMAGE,
+        initrd=folder / INITRD,
+        accel=Accel.TCG,
+        cpus=1,
+        memory_mib=memory_mib,
+        kernel_args=kernel_args,
+        recording=recording,
+    )

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A recording as one file: a zip archive with all that a replay needs, and a note of what it is."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import tempfile
+import zipfile
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from harness.deadline import Deadline
+from harness.errors import HarnessError, NoSpace, UsageError
+from harness.vm.guest.qemu import QEMU
+from harness.vm.host.process import run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+NOTE = "recording.json"
+INPUTS: Final = "inputs"
+INITRD: Final = "initrd"
+IMAGE: Final = "bzImage"
+VMLINUX: Final = "vmlinux"
+CONSOLE: Final = "console.log"
+Member = Literal["inputs", "initrd", "bzImage", "vmlinux", "console.log"]
+_KERNEL = (IMAGE, VMLINUX)
+_NEEDED = (INPUTS, INITRD, IMAGE, CONSOLE)
+_FORMAT = 1
+_QUICK = 1
+_BLOCK = 1 << 20
+_ASK_S = 60.0
+
+
+class RecordingNote(BaseModel):
+    """What a recording is of. ``files`` are the archive's other members with their SHA-256 digests.
+
+    ``kernel`` describes it, ``digest`` names it. ``qemu`` is the first line of QEMU's --version,
+    ``argv`` the command line of a replay without the places of files, ``kernel_args`` what this
+    kernel cannot boot without. ``message`` is what the trial showed (``shown``), or how else the
+    kernel failed, with ``details``; None: nothing.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: int = Field(default=_FORMAT, ge=_FORMAT, le=_FORMAT)
+    reproducer: str
+    seed: int
+    kernel: str
+    digest: str
+    qemu: str
+    argv: tuple[str, ...]
+    kernel_args: tuple[str, ...] = ()
+    memory_mib: int
+    seconds: float
+    shown: bool
+    message: str | None
+    details: tuple[str, ...] = ()
+    files: dict[Member, str]
+
+
+def qemu_version() -> str:
+    """Return the first line of QEMU's --version: only that version can replay what it recorded."""
+    said = run([QEMU, "--version"], deadline=Deadline.after(_ASK_S)).stdout
+    return said.splitlines()[0]
+
+
+def pack(target: Path, note: RecordingNote, members: Mapping[Member, Path]) -> None:
+    """Write a recording, all of it or nothing. Raises NoSpace, or UsageError for its place."""
+    aside = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        with zipfile.ZipFile(
+            aside, "w", zipfile.ZIP_DEFLATED, compresslevel=_QUICK, strict_timestamps=False
+        ) as archive:
+            archive.writestr(NOTE, note.model_dump_json(indent=1) + "\n")
+            for name, path in members.items():
+                archive.write(path, name)
+        aside.replace(target)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise NoSpace(f"no space left to write {target}") from error
+        raise UsageError(f"cannot write {target}: {error.strerror}") from error
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def read_note(file: Path) -> RecordingNote:
+    """Return what a recording is of. Raises UsageError for a file that is none, or lacks a part."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            note = RecordingNote.model_validate(json.loads(archive.read(NOTE)))
+            missing = [member for member in _NEEDED if member not in archive.namelist()]
+    except OSError as error:
+        raise UsageError(f"cannot read {file}: {error.strerror}") from error
+    except (KeyError, ValueError, ValidationError, zipfile.BadZipFile, zlib.error) as error:
+        raise UsageError(
+            f"{file} is no recording that this klp-harness can read",
+            hint="`klp-harness race record NAME -o FILE` makes one",
+        ) from error
+    if missing:
+        raise UsageError(f"{file} is damaged: it has no {missing[0]}")
+    return note
+
+
+@contextlib.contextmanager
+def unpacked(file: Path, note: RecordingNote) -> Iterator[Path]:
+    """Unpack a recording into a folder, which goes at the end.
+
+    Raises UsageError for a member that is not as it was recorded, NoSpace, HarnessError.
+    """
+    with tempfile.TemporaryDirectory(prefix="klp-replay-") as name:
+        folder = Path(name)
+        try:
+            with zipfile.ZipFile(file) as archive:
+                for member, digest in note.files.items():
+                    if _extract(archive, member, folder / member) != digest:
+                        raise _not_as_recorded(file, note, member)
+        except (KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise UsageError(f"{file} is damaged: {error}") from error
+        except OSError as error:
+            kind = NoSpace if error.errno == errno.ENOSPC else HarnessError
+            raise kind(f"{file} cannot be unpacked in {folder}: {error.strerror}") from error
+        yield folder
+
+
+def digest_of(path: Path) -> str:
+    """Return the SHA-256 digest of a file."""
+    with path.open("rb") as data:
+        return hashlib.file_digest(data, "sha256").hexdigest()
+
+
+def _extract(archive: zipfile.ZipFile, member: str, target: Path) -> str:
+    digest = hashlib.sha256()
+    with archive.open(member) as data, target.open("wb") as out:
+        while block := data.read(_BLOCK):
+            digest.update(block)
+            out.write(block)
+    return digest.hexdigest()
+
+
+def _not_as_recorded(file: Path, note: RecordingNote, member: str) -> UsageError:
+    if member in _KERNEL:
+        return UsageError(
+            f"{file} has another kernel than the one it was recorded with, which is {note.kernel}: "
+            f"its {member} differs"
+        )
+    return UsageError(f"{file} is damaged: its {member} is not what was recorded")

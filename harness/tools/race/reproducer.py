@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A reproducer: the steps to a race, and what shows that a kernel has it."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import GuestPanic, KernelSplat, KernelVerdict, RaceShown, UsageError
+from harness.observe.observation import Observation
+from harness.report.base import CheckOutcome, ErrorFacts
+from harness.report.run_results import RunResult
+from harness.tools.race.trial_context import TrialContext, offered
+from harness.vm.elf.vmlinux import read_vmlinux
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+    from harness.vm.guest.machine import Machine
+    from harness.vm.kernel.kernel import Kernel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reproducer:
+    """A race that can be shown.
+
+    ``title`` is the first line of the steps' docstring, ``rule`` the id of the rule that a kernel
+    with the race breaks, ``fixed_by`` the kernel commit that ended it, ``shows`` a regular
+    expression for the splat that shows it, ``needs`` are options (CONFIG_...) and ``functions``
+    are functions that the kernel has to have. ``chance``: it needs luck, so one trial tells little.
+    ``told``: each trial is recorded, and this is given what was seen; recording costs some time.
+    """
+
+    name: str
+    title: str
+    rule: str
+    steps: Callable[..., None]
+    asks: tuple[str, ...]
+    fixed_by: str | None = None
+    shows: str | None = None
+    needs: tuple[str, ...] = ()
+    functions: tuple[str, ...] = ()
+    cpus: int = 2
+    chance: bool = False
+    told: Callable[[RunResult], None] | None = None
+
+    def check_kernel(self, kernel: Kernel) -> None:
+        """Raise UsageError when the kernel lacks an option or a function that the race needs."""
+        for symbol in self.needs:
+            if not kernel.config.enabled(symbol.removeprefix("CONFIG_")):
+                raise UsageError(
+                    f"{self.name} needs {symbol}, and kernel {kernel.version} is built without it",
+                    hint="--kernel-config takes a fragment that turns it on",
+                )
+        # Without symbols (a packaged kernel) the load of the patch tells.
+        image = kernel.vmlinux if self.functions else None
+        known = read_vmlinux(image) if image is not None else None
+        for name in self.functions:
+            if known is not None and not known.named(name):
+                raise UsageError(
+                    f"{self.name} patches {name}(), and kernel {kernel.version} has none of it"
+                )
+
+    def recognises(self, error: KernelVerdict) -> bool:
+        """Return whether a failure of the kernel is this race."""
+        if isinstance(error, RaceShown):
+            return True
+        if self.shows is None or not isinstance(error, KernelSplat | GuestPanic):
+            return False
+        return re.search(self.shows, "\n".join((error.message, *error.details))) is not None
+
+
+def reproducer(
+    name: str,
+    *,
+    rule: str,
+    fixed_by: str | None = None,
+    shows: str | None = None,
+    needs: tuple[str, ...] = (),
+    functions: tuple[str, ...] = (),
+    cpus: int = 2,
+    chance: bool = False,
+) -> Callable[[Callable[..., None]], Reproducer]:
+    """Make a reproducer of a function whose parameters are named as what a TrialContext offers."""
+
+    def declare(steps: Callable[..., None]) -> Reproducer:
+        asks = tuple(inspect.signature(steps).parameters)
+        unknown = sorted(set(asks) - offered())
+        if unknown:
+            raise TypeError(f"{name} asks for {', '.join(unknown)}, which no context offers")
+        if not steps.__doc__:
+            raise TypeError(f"{name} does not say in a docstring what it shows")
+        return Reproducer(
+            name=name,
+            title=steps.__doc__.strip().splitlines()[0],
+            rule=rule,
+            steps=steps,
+            asks=asks,
+            fixed_by=fixed_by,
+            shows=shows,
+            needs=needs,
+            functions=functions,
+            cpus=cpus,
+            chance=chance,
+        )
+
+    return declare
+
+
+def perform(
+    race: Reproducer, machine: Machine, *, modules: Mapping[str, Path], seed: int = 0
+) -> None:
+    """Do the steps in a fresh guest and check its log; returns when the kernel holds.
+
+    Raises RaceShown when the kernel has this race, and any other KernelVerdict as it is: that is
+    another failure. The guest is not to be used any more.
+    """
+    context = TrialContext(machine, modules=modules, seed=seed)
+    if race.told is not None:
+        with _filmed(race, machine, race.told, seed=seed):
+            _perform(race, machine, context)
+    else:
+        _perform(race, machine, context)
+
+
+def _perform(race: Reproducer, machine: Machine, context: TrialContext) -> None:
+    offers: dict[str, Any] = {name: getattr(context, name) for name in race.asks}
+    try:
+        race.steps(**offers)
+        machine.check_splats()
+    except RaceShown as error:
+        machine.hypervisor.explain(error)
+        raise
+    except (KernelSplat, GuestPanic) as error:
+        if not race.recognises(error):
+            raise
+        raise RaceShown(error.message, details=error.details, artefacts=error.artefacts) from error
+
+
+@contextmanager
+def _filmed(
+    race: Reproducer, machine: Machine, told: Callable[[RunResult], None], *, seed: int
+) -> Iterator[None]:
+    """Record while the body runs, and tell what was seen, however it ends."""
+    start_s = time.monotonic()
+    observation = Observation(machine, race.name)
+    outcome, facts = CheckOutcome.NOT_SHOWN, None
+    try:
+        yield
+    except KernelVerdict as error:
+        outcome = CheckOutcome.SHOWN if isinstance(error, RaceShown) else CheckOutcome.FAILED
+        facts = ErrorFacts(
+            kind=type(error).__name__, fault="kernel", message=error.message, details=error.details
+        )
+        raise
+    finally:
+        result = RunResult(
+            id=f"{race.name}, seed {seed}",
+            outcome=outcome,
+            seconds=time.monotonic() - start_s,
+            module=race.name,
+            error=facts,
+        )
+        told(result.model_copy(update=observation.result_fields()))

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The exit race: a thread in a patched function, after it left all lists of tasks.
+
+release_task() (kernel/exit.c), which exit_notify() calls for a thread that nobody waits for, takes
+the thread off the lists. What do_exit() still calls then can be patched, and a transition does not
+see who is inside. That is exit_task_stack_account(); where a kernel has none, as 5.10, it is
+free_pipe_info(), which it calls there for a task that has spliced.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from harness.errors import ModuleRefused, RaceShown, TransitionTimeout
+from harness.livepatch.waiting import QUICK_S, scaled
+from harness.tools.race.reproducer import reproducer
+from harness.tools.race.reproducers.module_text import ModuleText
+
+if TYPE_CHECKING:
+    from harness.livepatch.gates import Gates
+    from harness.tools.race.trial_context import TrialContext
+
+PATCH = "klp_test_exit"
+GATE = 7
+FUNCTION, OLDER_FUNCTION = "exit_task_stack_account", "free_pipe_info"
+
+
+@reproducer("exit-use-after-free", rule="FO-06")
+def exit_use_after_free(context: TrialContext, gates: Gates) -> None:
+    """A thread sleeps in a patch's text after exit_notify(), and the module goes from under it."""
+    guest = context.guest
+    known = guest.run(["grep", "-qwF", FUNCTION, "/proc/kallsyms"]).ok
+    patch = context.livepatch.load(PATCH, wait=True, function=FUNCTION if known else OLDER_FUNCTION)
+    text = ModuleText.of(guest, PATCH, context.modules[PATCH])
+    gates.close(GATE)
+    leaver = guest.spawn("klp-leaver")
+    tid = int(json.loads(leaver.next_line(scaled(guest, QUICK_S)))["leaving"])
+    gates[GATE].await_task(tid)
+    patch.disable(wait=False)
+    try:
+        patch.unload(scaled(guest, QUICK_S))
+    except (TransitionTimeout, ModuleRefused):
+        # The kernel keeps the module as long as somebody is in it.
+        gates.open(GATE)
+        patch.unload()
+        return
+    splat = context.fate(scaled(guest, QUICK_S), after=lambda: gates.open(GATE))
+    said = f"{PATCH} was unloaded while thread {tid}, which is ending, slept in its text"
+    if splat is None:
+        raise RaceShown(f"{said}; nothing has come of it yet")
+    lines = (*text.names("\n".join(splat.details)), *splat.details)
+    raise RaceShown(f"{said}: {splat.message}", details=lines, artefacts=splat.artefacts)

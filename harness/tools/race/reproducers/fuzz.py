@@ -1,0 +1,292 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The schedule fuzzer: random steps in a guest, and after each of them all that has to be true."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import functools
+import re
+import signal
+from typing import TYPE_CHECKING
+
+from harness.errors import KernelSplat, ModuleRefused, RaceShown, TransitionTimeout, errno_text
+from harness.livepatch.gates import Body
+from harness.livepatch.tasks import PatchState
+from harness.livepatch.waiting import QUICK_S, scaled
+from harness.tools.race.reproducer import reproducer
+from harness.tools.race.reproducers.fuzz_model import (
+    CALLED_GATE,
+    ORIGINAL,
+    PATCHES,
+    TARGET,
+    Model,
+    Step,
+)
+from harness.tools.race.reproducers.fuzz_plan import make_steps
+from harness.tools.race.reproducers.storm import expect_settled, start_storm
+from harness.tools.race.trial_context import chance_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from harness.livepatch.gates import GateTask
+    from harness.livepatch.modules import Module
+    from harness.livepatch.patch import Patch
+    from harness.tools.race.reproducer import Reproducer
+    from harness.tools.race.trial_context import TrialContext
+    from harness.vm.guest.spawned import SpawnedProcess
+
+_CMDLINE = "/proc/cmdline"
+_PATCHED_CMDLINE = re.compile(r"(\w+): this has been live patched")
+_PAIR = "/sys/kernel/klp_target/pair"
+_HOOKS = "/sys/kernel/tracing/enabled_functions"
+_ALL_FUNCTIONS = frozenset(name for patch in PATCHES.values() for name in patch.functions)
+# A transition that nobody blocks ends with the kernel's next attempt, a second later.
+_SETTLE_S = 12.0
+_NAME = "fuzz-schedule"
+_LEAVE = Step("leave")
+
+
+@reproducer(_NAME, rule="TR-02", shows=r"\S", chance=True)
+def fuzz_schedule(context: TrialContext) -> None:
+    """Random steps of loading, turning round, forcing, replacing; something is not as it must be.
+
+    Livepatches are loaded, disabled, reversed, forced and replaced, their target comes and goes,
+    tasks sleep in patched functions, fork and exit.
+    """
+    play(context, make_steps(context.chance))
+
+
+def with_steps(race: Reproducer, steps: Sequence[Step]) -> Reproducer:
+    """Return the fuzzer so that it takes these steps, whatever the seed."""
+    return dataclasses.replace(race, steps=functools.partial(play, steps=tuple(steps)))
+
+
+def is_fuzzer(race: Reproducer) -> bool:
+    """Return whether a reproducer is the fuzzer."""
+    return race.name == _NAME
+
+
+def steps_of(seed: int) -> tuple[Step, ...]:
+    """Return the steps that the fuzzer takes with that seed."""
+    return make_steps(chance_of(seed))
+
+
+def play(context: TrialContext, steps: Sequence[Step]) -> None:
+    """Take the steps, one after the other; raises RaceShown when something is not as it must be.
+
+    A step that means nothing where it stands is left out. At the end all sleepers leave.
+    """
+    player = _Player(context)
+    done: list[str] = []
+    for step in steps:
+        if player.model.can(step):
+            done.append(str(step))
+            player.take(step, done)
+    while player.model.sleepers:
+        done.append(f"{_LEAVE} (at the end)")
+        player.take(_LEAVE, done)
+
+
+class _Player:
+    def __init__(self, context: TrialContext) -> None:
+        self.model = Model()
+        self._stage = context
+        self._gates = context.gates
+        self._guest = context.guest
+        self._sleepers: dict[int, GateTask] = {}
+        self._children: list[SpawnedProcess] = []
+        self._storm: SpawnedProcess | None = None
+        self._gates.open()
+
+    def take(self, step: Step, done: Sequence[str]) -> None:
+        """Take a step, and see whether the kernel did what it has to; raises RaceShown."""
+        try:
+            self._try(step)
+            self._look()
+            self._guest.check_splats()
+        except (KernelSplat, RaceShown, TransitionTimeout) as error:
+            raise RaceShown(
+                f"after {len(done)} steps, the last of them {done[-1]!r}: {error.message}",
+                details=(f"steps: {'; '.join(done)}", *error.details),
+                artefacts=error.artefacts,
+            ) from error
+
+    # -- steps --------------------------------------------------------------------------------
+
+    def _try(self, step: Step) -> None:
+        wanted = self.model.refusal(step)
+        got = _errno_of(functools.partial(self._do, step))
+        if got != wanted:
+            words = [errno_text(code) if code else "taken" for code in (got, wanted)]
+            raise RaceShown(f"it was {words[0]}, and has to be {words[1]}")
+        if got:
+            return
+        gone_before = set(self.model.stack)
+        self.model.take(step)
+        self._unload(gone_before - set(self.model.stack))
+
+    def _do(self, step: Step) -> None:
+        match step.verb:
+            case "load":
+                self._stage.livepatch.load(PATCHES[step.patch].module, replace=step.replace)
+            case "disable":
+                self._patch(step.patch).disable(wait=False)
+            case "enable":
+                self._patch(step.patch).enable()
+            case "reverse":
+                self._in_transition().reverse()
+            case "force":
+                patch = self.model.transition or self.model.stack[-1]
+                self._patch(patch).force()
+            case _:
+                self._do_aside(step)
+
+    def _do_aside(self, step: Step) -> None:
+        match step.verb:
+            case "enter":
+                gate = self.model.free_gate()
+                self._sleepers[gate] = self._gates.enter(gate)
+            case "leave":
+                self._leave(self.model.oldest_sleeper())
+            case "target":
+                self._stage.livepatch.load_target(TARGET)
+            case "untarget":
+                self._target().unload()
+            case "fork":
+                self._fork()
+            case "exit":
+                child = self._children.pop(0)
+                child.signal(signal.SIGKILL)
+                child.wait(scaled(self._guest, QUICK_S))
+            case "storm":
+                self._storm = start_storm(self._guest)
+
+    def _leave(self, gate: int) -> None:
+        body = self._sleepers.pop(gate).release().body
+        wanted = Body.ORIGINAL if self.model.sleepers[gate] == ORIGINAL else Body.PATCHED
+        if body is not wanted:
+            raise RaceShown(f"the sleeper came out of the {body} body, and went into the {wanted}")
+
+    def _fork(self) -> None:
+        child = self._guest.spawn("sleep", "1000")
+        self._children.append(child)
+        state = self._stage.tasks.get(child.pid).patch_state
+        wanted = self._state()
+        if state is not wanted:
+            raise RaceShown(f"a new task has patch state {int(state)}, and it has to be {wanted:d}")
+
+    def _unload(self, gone: set[str]) -> None:
+        for name in gone:
+            patch = self._patch(name)
+            patch.wait_complete(scaled(self._guest, _SETTLE_S))
+            patch.wait_gone(scaled(self._guest, _SETTLE_S))
+            if name in self.model.stuck:
+                continue
+            got = _errno_of(functools.partial(patch.unload, scaled(self._guest, _SETTLE_S)))
+            if got:
+                raise RaceShown(f"{name} cannot be unloaded: {errno_text(got)}")
+
+    # -- what has to be true --------------------------------------------------------------------
+
+    def _look(self) -> None:
+        model = self.model
+        if model.transition is None:
+            for name in model.stack:
+                self._patch(name).wait_complete(scaled(self._guest, _SETTLE_S))
+            expect_settled(self._stage.tasks)
+        else:
+            self._look_at_transition(self._patch(model.transition))
+        found = {patch.name: (patch.enabled, patch.in_transition) for patch in self._patches()}
+        wanted = {
+            PATCHES[name].module: (model.enabled(name), name == model.transition)
+            for name in model.stack
+        }
+        if found != wanted:
+            raise RaceShown(
+                f"sysfs has {_told(found)}, and it has to be {_told(wanted)} (enabled, transition)"
+            )
+        self._expect("the hooks of ftrace", self._hooked(), model.hooked())
+        self._look_at_bodies()
+
+    def _look_at_transition(self, patch: Patch) -> None:
+        blockers = [self._sleepers[gate] for gate in sorted(self.model.blockers())]
+        wanted = self._state()
+        self._stage.tasks.wait_all(wanted, but=blockers, deadline=scaled(self._guest, _SETTLE_S))
+        for task in blockers:
+            if task.patch_state is wanted:
+                raise RaceShown(
+                    f"task {task.tid} was switched while it slept in the body that goes",
+                    details=task.stack(),
+                )
+        if not patch.in_transition:
+            raise RaceShown(f"{patch.name} ended its transition, though a sleeper blocks it")
+
+    def _look_at_bodies(self) -> None:
+        model = self.model
+        match = _PATCHED_CMDLINE.match(self._guest.read(_CMDLINE))
+        said = match[1] if match else ORIGINAL
+        self._expect("cmdline_proc_show()", said, _module(model.body_of("cmdline_proc_show")))
+        if model.target:
+            names = [_module(model.body_of(f"klp_target_{name}")) for name in "fg"]
+            wanted = f"f {names[0]} g {names[1]}"
+            self._expect("the target's functions", self._guest.read(_PAIR).strip(), wanted)
+        body = self._gates.call(CALLED_GATE).body
+        gate = model.body_of("klp_gate_wait_second")
+        wanted_body = Body.ORIGINAL if gate == ORIGINAL else Body.PATCHED
+        self._expect("klp_gate_wait_second()", body.value, wanted_body.value)
+
+    def _expect(self, what: str, found: object, wanted: object) -> None:
+        if found != wanted:
+            raise RaceShown(f"{what}: {_told(found)}, and it has to be {_told(wanted)}")
+
+    # -- where to look --------------------------------------------------------------------------
+
+    def _state(self) -> PatchState:
+        """Return the patch state of a task that has switched."""
+        if self.model.transition is None:
+            return PatchState.UNDEFINED
+        return PatchState.PATCHED if self.model.patching else PatchState.UNPATCHED
+
+    def _hooked(self) -> frozenset[str]:
+        lines = self._guest.read(_HOOKS).splitlines()
+        return frozenset(line.split()[0] for line in lines if line[:1].strip()) & _ALL_FUNCTIONS
+
+    def _patches(self) -> list[Patch]:
+        return self._stage.livepatch.patches()
+
+    def _patch(self, name: str) -> Patch:
+        return self._stage.livepatch.patch(PATCHES[name].module)
+
+    def _in_transition(self) -> Patch:
+        assert self.model.transition is not None
+        return self._patch(self.model.transition)
+
+    def _target(self) -> Module:
+        return self._stage.livepatch.module(TARGET)
+
+
+def _errno_of(deed: Callable[[], None]) -> int:
+    """Do it, and return the errno with which the kernel refused; 0 when it did not."""
+    try:
+        deed()
+    except ModuleRefused as error:
+        return error.errno
+    except TimeoutError:
+        raise
+    except OSError as error:
+        return error.errno or errno.EIO
+    return 0
+
+
+def _module(patch: str) -> str:
+    return PATCHES[patch].module if patch in PATCHES else patch
+
+
+def _told(what: object) -> str:
+    if isinstance(what, frozenset):
+        return ", ".join(sorted(what)) or "none"
+    if isinstance(what, dict):
+        return ", ".join(f"{name} {value}" for name, value in sorted(what.items())) or "no patch"
+    return str(what)

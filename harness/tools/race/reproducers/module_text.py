@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The text of a module in the guest: an address that an oops names is found in it afterwards."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness.vm.elf.symbols import function_at
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from harness.livepatch.guest import Guest
+
+# Bare addresses: what the kernel can no longer name. In front of each is the instruction pointer,
+# or a place on the stack (arch/x86/kernel/dumpstack.c).
+_BARE = re.compile(r"(?:RIP: 0010:|^\s*\??\s*)0x([0-9a-f]{16})\b", re.M)
+_FAULT = re.compile(r"page fault for address: ([0-9a-f]{16})\b")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModuleText:
+    """Where a module lay: ``text`` is the address of its .text, ``size`` in bytes is all of it."""
+
+    name: str
+    file: Path
+    text: int
+    size: int
+
+    @classmethod
+    def of(cls, guest: Guest, name: str, file: Path) -> ModuleText:
+        """Return where a loaded module lies; raises FileNotFoundError when it is not loaded."""
+        text = int(guest.read(f"/sys/module/{name}/sections/.text").strip(), 16)
+        size = int(guest.read(f"/sys/module/{name}/coresize"))
+        return cls(name=name, file=file, text=text, size=size)
+
+    def names(self, splat: str) -> tuple[str, ...]:
+        """Return in words, each once, the addresses of a splat that lay in the module."""
+        found = dict.fromkeys(self._addresses(splat))
+        return tuple(self._name(address) for address in found)
+
+    def _addresses(self, splat: str) -> Iterator[int]:
+        for pattern in (_FAULT, _BARE):
+            for match in pattern.finditer(splat):
+                address = int(match[1], 16)
+                if self.text <= address < self.text + self.size:
+                    yield address
+
+    def _name(self, address: int) -> str:
+        function = function_at(self.file, address - self.text) or "no function"
+        return f"{address:#x} was {function} [{self.name}]"

@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Crowds of which some are no livepatches: tracers, kprobes, CPUs that go; and replacing ones."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.errors import RaceShown
+from harness.livepatch.gates import Body
+from harness.tools.race.reproducer import reproducer
+from harness.tools.race.reproducers.crowd import (
+    BROKEN,
+    COME_AND_GO,
+    CYCLE,
+    await_end,
+    begin,
+    let_loose,
+    start_shell,
+)
+from harness.tools.race.reproducers.storm import end_storm, expect_settled, start_storm
+
+if TYPE_CHECKING:
+    from random import Random
+
+    from harness.livepatch.gates import Gates
+    from harness.livepatch.patch import Livepatch
+    from harness.livepatch.tasks import Tasks
+    from harness.tools.race.trial_context import TrialContext
+    from harness.vm.guest.machine import Machine
+    from harness.vm.guest.spawned import SpawnedProcess
+
+_TRACING = "/sys/kernel/tracing"
+_CPU = "/sys/devices/system/cpu/cpu1/online"
+_KPROBE = "klp_test_kprobe"
+_REVERSALS = 3
+# What a kernel with CONFIG_PROVE_LOCKING says of locks in a wrong order.
+_LOCKDEP = (
+    rf"{BROKEN}|possible (circular locking|recursive locking|irq lock inversion)|"
+    r"inconsistent lock state|suspicious RCU usage|sleeping function called|held lock freed"
+)
+
+# Arguments: the folder of tracing, rounds.
+_TRACERS = """
+echo ready; read -r _
+round=0
+while [ $round -lt $2 ]; do
+    round=$((round + 1))
+    for tracer in function function_graph nop; do echo $tracer >"$1/current_tracer"; done
+done
+exit 0
+"""
+# Arguments: a file with 0 or 1 in it, rounds.
+_TOGGLE = """
+echo ready; read -r _
+round=0
+while [ $round -lt $2 ]; do
+    round=$((round + 1))
+    for value in 0 1; do echo $value >"$1" || exit 1; done
+done
+exit 0
+"""
+# Arguments: a module's file, its name, a parameter, rounds. It may be refused.
+_PROBE = """
+echo ready; read -r _
+round=0
+while [ $round -lt $4 ]; do
+    round=$((round + 1))
+    insmod "$1" "$3" || continue
+    while [ -d "/sys/module/$2" ]; do rmmod "$2"; done
+done 2>/dev/null
+exit 0
+"""
+# Arguments: file and name of two livepatches, rounds. Each replaces the other, and all else.
+_REPLACE = """
+echo ready; read -r _
+round=0
+while [ $round -lt $5 ]; do
+    round=$((round + 1))
+    insmod "$1" replace=1
+    rmmod "$4"
+    insmod "$3" replace=1
+    rmmod "$2"
+done 2>/dev/null
+exit 0
+"""
+
+
+@reproducer("crowd-tracer", rule="FT-05", shows=BROKEN, chance=True)
+def crowd_tracer(
+    context: TrialContext,
+    guest: Machine,
+    livepatch: Livepatch,
+    gates: Gates,
+    tasks: Tasks,
+    chance: Random,
+) -> None:
+    """Tracers and a kprobe of the patched function come and go while its transition turns round."""
+    guest.write(f"{_TRACING}/set_ftrace_filter", "klp_gate_wait\n")
+    sleeper = gates[0].enter()
+    patch = livepatch.load("klp_test_gate")
+    in_new_body = gates[1].enter()
+    crowd = [*_tracers(guest, chance), _probe(context, "klp_gate_wait", chance)]
+    begin(crowd)
+    for _ in range(2 * chance.randint(1, _REVERSALS)):
+        patch.reverse()
+    await_end(guest, crowd)
+    sleeper.release()
+    in_new_body.release()
+    patch.wait_complete()
+    body = gates.call(2).body
+    if body is not Body.PATCHED:
+        raise RaceShown(f"the patch is enabled, and a call runs the {body} body")
+    expect_settled(tasks)
+    patch.disable()
+    patch.unload()
+    expect_settled(tasks)
+
+
+@reproducer(
+    "crowd-locks",
+    rule="TR-14",
+    shows=_LOCKDEP,
+    needs=("CONFIG_PROVE_LOCKING", "CONFIG_HOTPLUG_CPU"),
+    chance=True,
+)
+def crowd_locks(context: TrialContext, guest: Machine, livepatch: Livepatch, tasks: Tasks) -> None:
+    """Livepatches, a target, kprobes, tracers and a CPU come and go at a time: lock order."""
+    chance = context.chance
+    # The locks are those of attaching. With all functions traced, such a kernel does nothing else.
+    guest.write(f"{_TRACING}/set_ftrace_filter", "cmdline_proc_show\n")
+    cycled = ("klp_test_cmdline_a", "klp_test_target_fg")
+    rounds = str(chance.randint(3, 6))
+    crowd = [
+        start_shell(guest, CYCLE, guest.upload(context.modules[name]), name, rounds)
+        for name in cycled
+    ]
+    target = guest.upload(context.modules["klp_target_mod"])
+    crowd += [
+        start_shell(guest, COME_AND_GO, target, "klp_target_mod", rounds),
+        start_shell(guest, _TOGGLE, _CPU, rounds),
+        _probe(context, "cmdline_proc_show", chance),
+        *_tracers(guest, chance),
+    ]
+    let_loose(guest, crowd)
+    _none_left(livepatch)
+    expect_settled(tasks)
+
+
+@reproducer("crowd-replace", rule="RP-13", shows=BROKEN, chance=True)
+def crowd_replace(
+    context: TrialContext, guest: Machine, livepatch: Livepatch, tasks: Tasks
+) -> None:
+    """Two pairs of livepatches replace each other, and all else, while tasks fork."""
+    livepatch.load_target("klp_target_mod")
+    pairs = (
+        ("klp_test_cmdline_a", "klp_test_target_fg"),
+        ("klp_test_cmdline_b", "klp_test_cmdline_c"),
+    )
+    storm = start_storm(guest)
+    rounds = str(context.chance.randint(3, 6))
+    crowd = []
+    for pair in pairs:
+        words = [word for name in pair for word in (guest.upload(context.modules[name]), name)]
+        crowd.append(start_shell(guest, _REPLACE, *words, rounds))
+    let_loose(guest, crowd)
+    for patch in livepatch.patches():
+        patch.wait_complete()
+    end_storm(guest, storm)
+    left = livepatch.patches()
+    if len(left) > 1:
+        raise RaceShown(f"more than one patch is left of those that replace all others: {left}")
+    for patch in left:
+        patch.disable()
+        patch.unload()
+    expect_settled(tasks)
+
+
+def _tracers(guest: Machine, chance: Random) -> list[SpawnedProcess]:
+    return [start_shell(guest, _TRACERS, _TRACING, str(chance.randint(5, 15)))]
+
+
+def _probe(context: TrialContext, function: str, chance: Random) -> SpawnedProcess:
+    file = context.guest.upload(context.modules[_KPROBE])
+    rounds = str(chance.randint(5, 15))
+    return start_shell(context.guest, _PROBE, file, _KPROBE, f"symbol={function}", rounds)
+
+
+def _none_left(livepatch: Livepatch) -> None:
+    left = livepatch.patches()
+    if left:
+        raise RaceShown(f"patches are left that were disabled: {left}")

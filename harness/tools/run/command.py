@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""klp-harness run: load a livepatch, watch its transitions, unload it, tell what happened."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.cli.exits import guarded
+from harness.cli.invocation import Invocation, check_writable
+from harness.cli.modules import ModuleFinder, NamedModule, module_name
+from harness.cli.options import Accel, AccelAsked, KernelOptions, ResultFiles, Smp
+from harness.cli.pages import HtmlTimeline, SvgTimeline, write_timelines
+from harness.cli.prepare import prepare_accel, prepare_kernel
+from harness.errors import UsageError
+from harness.observe.load_plan import Plan, Target, objects_of, plan_module
+from harness.observe.watch import watch_plan
+from harness.tools.run.terminal import print_result
+from harness.vm.elf.module_info import read_module
+from harness.vm.guest import runs
+from harness.vm.guest.session import Fresh
+from harness.vm.kernel.check import check_module
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.report.run_results import RunResult
+    from harness.vm.elf.module_info import ModuleInfo
+    from harness.vm.kernel.kernel import Kernel
+
+
+@guarded
+def run(
+    module: Annotated[
+        tuple[str, ...],
+        typer.Argument(
+            metavar="MODULE", help="A .ko file, the name of a sample, or a folder of sources."
+        ),
+    ],
+    target: Annotated[
+        tuple[str, ...],
+        typer.Option(
+            metavar="T.ko", help="Module to load first, for the patch to patch. Repeatable."
+        ),
+    ] = (),
+    param: Annotated[
+        tuple[str, ...],
+        typer.Option(metavar="NAME=VALUE", help="Parameter of the modules. Repeatable."),
+    ] = (),
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check/--no-check", help="Refuse on the host what the kernel would not take."
+        ),
+    ] = True,
+    hold: Annotated[
+        float,
+        typer.Option(min=0, metavar="SECONDS", help="How long the patch stays before it goes."),
+    ] = 0.5,
+    *,
+    kernel: KernelOptions,
+    files: ResultFiles,
+    accel: Accel = AccelAsked.AUTO,
+    smp: Smp = 2,
+    html_file: HtmlTimeline = None,
+    svg_file: SvgTimeline = None,
+) -> int:
+    """Load each livepatch in a fresh guest, watch, disable, unload; show who switched when."""
+    with Invocation("run", files) as invocation:
+        terminal = invocation.terminal
+        check_writable(html_file, svg_file)
+        choice = prepare_accel(invocation, accel)
+        made = prepare_kernel(invocation, kernel)
+        finder = ModuleFinder(terminal, made)
+        plans = make_plans(finder, made, module, targets=target, params=param, check=check)
+        if svg_file is not None and len(plans) > 1:
+            raise UsageError("--svg takes one livepatch; --html takes any number")
+        invocation.print_facts()
+        fresh = Fresh.SNAPSHOT if len(plans) > 1 else Fresh.BOOT
+        watched: list[RunResult] = []
+        failed = False
+        with runs.open_session(
+            choice, cpus=smp, fresh=fresh, name="run", keep=lambda: failed
+        ) as session:
+            for plan in plans:
+                terminal.note(f"loading {plan.name} in a fresh guest")
+                with session.guest(made, name=plan.name) as machine:
+                    result = watch_plan(machine, plan, hold_s=hold)
+                failed = failed or result.error is not None
+                invocation.results.append(result)
+                watched.append(result)
+                print_result(terminal, result)
+        names = ", ".join(result.id for result in watched)
+        write_timelines(watched, invocation.facts, title=names, html=html_file, svg=svg_file)
+    return invocation.exit_code
+
+
+def make_plans(
+    finder: ModuleFinder,
+    kernel: Kernel,
+    named: Sequence[str],
+    *,
+    targets: Sequence[str] = (),
+    params: Sequence[str] = (),
+    check: bool = True,
+) -> tuple[Plan, ...]:
+    """Return what to do for each livepatch that the arguments name.
+
+    Modules of a folder that are no livepatches are what its livepatches patch. Raises UsageError
+    for what cannot be a livepatch of this kernel, unless ``check`` is off.
+    """
+    given = [_target(text, finder) for text in targets]
+    patches: list[tuple[NamedModule, ModuleInfo | None]] = []
+    for text in named:
+        is_folder = Path(text).expanduser().is_dir()
+        found = [(module, _read(module.path, check=check)) for module in finder.find(text)]
+        if is_folder:
+            given += [_as_target(m) for m, info in found if info and not info.is_livepatch]
+            found = [(m, info) for m, info in found if info is None or info.is_livepatch]
+            if not found:
+                raise UsageError(f"no module built from {text} is a livepatch")
+        patches += found
+    plans = []
+    for module, info in patches:
+        plan = plan_module(
+            module.name,
+            module.path,
+            info,
+            given=given,
+            # Built only when something is wanted that the user did not give.
+            known=finder.samples if info is not None and objects_of(info) else {},
+            params=params,
+        )
+        if check and info is not None:
+            loaded = [read_module(target.path) for target in plan.targets]
+            check_module(info, kernel, targets=loaded, expect_livepatch=True)
+        plans.append(plan)
+    return tuple(plans)
+
+
+def _read(path: Path, *, check: bool) -> ModuleInfo | None:
+    """Read a module; with ``check`` off, one that cannot be read is the kernel's to refuse."""
+    try:
+        return read_module(path)
+    except UsageError:
+        if check:
+            raise
+        return None
+
+
+def _target(text: str, finder: ModuleFinder) -> Target:
+    found = finder.find(text)
+    if len(found) != 1:
+        raise UsageError(
+            f"--target {text} names {len(found)} modules", hint="name one .ko file or sample"
+        )
+    return _as_target(found[0])
+
+
+def _as_target(module: NamedModule) -> Target:
+    return Target(name=module_name(module.path), path=module.path)

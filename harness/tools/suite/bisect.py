@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Exit codes for `git bisect run`, which reads them in its own way (git-bisect(1)).
+
+0 is good, 1 to 127 are bad but for 125, "cannot be tested"; from 128 on it gives up. So a wrong
+command line and a broken host, exit codes 2 and 3 elsewhere, must not look like a bad revision.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from harness.cli.exits import EXIT_CODE
+from harness.cli.invocation import Invocation
+from harness.cli.prepare import prepare_accel, prepare_kernel, prepare_modules
+from harness.errors import (
+    ExitCode,
+    KernelBuildFailed,
+    KernelUnfit,
+    KernelVerdict,
+    KlpError,
+    PatchDoesNotApply,
+    UsageError,
+)
+from harness.report.terminal import Terminal
+from harness.vm.guest import runs
+from harness.vm.guest.session import Fresh
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from harness.tools.suite.run_suite import SuiteAsked
+
+CANNOT_BE_TESTED = 125
+GIVE_UP = 255
+_NOT_THIS_REVISION = (KernelBuildFailed, KernelUnfit, PatchDoesNotApply)
+
+
+def in_bisect(prepare: Callable[[], None], work: Callable[[], int]) -> int:
+    """Return git's exit code: ``prepare`` builds and boots the revision, ``work`` judges it.
+
+    What the kernel does wrong in ``prepare`` means that the revision cannot be tested.
+    """
+    with _stops_on_bugs():
+        return _judged(prepare, work)
+
+
+def _judged(prepare: Callable[[], None], work: Callable[[], int]) -> int:
+    terminal = Terminal()
+    try:
+        prepare()
+    except (KernelVerdict, *_NOT_THIS_REVISION) as error:
+        terminal.error(error)
+        terminal.note("this revision cannot be built, configured or booted: 125 tells git so")
+        return CANNOT_BE_TESTED
+    except KlpError as error:
+        return _give_up(terminal, error)
+    try:
+        code = work()
+    except KernelVerdict as error:
+        terminal.error(error)
+        return ExitCode.VERDICT
+    except KlpError as error:
+        return _give_up(terminal, error)
+    if code in (ExitCode.HELD, ExitCode.VERDICT):
+        return code
+    terminal.note(f"no verdict on this revision: git is told to stop ({GIVE_UP})")
+    return GIVE_UP
+
+
+def try_kernels(asked: SuiteAsked) -> None:
+    """Build the kernels of a run and their sample modules, and boot each once.
+
+    Raises as these do; UsageError when more than one kernel is asked for.
+    """
+    if len(asked.kernels) != 1:
+        raise UsageError("--bisect judges one kernel", hint="give one --kernel, the tree: .")
+    with Invocation("test") as invocation:
+        choice = prepare_accel(invocation, asked.accel)
+        kernel = prepare_kernel(invocation, asked.kernels[0])
+        prepare_modules(invocation.terminal, kernel)
+        with (
+            runs.open_session(choice, cpus=asked.smp, fresh=Fresh.BOOT, name="bisect") as session,
+            session.guest(kernel, name="first-boot") as machine,
+        ):
+            machine.check_splats()
+
+
+@contextlib.contextmanager
+def _stops_on_bugs() -> Iterator[None]:
+    """Let a bug of ours end the process as a broken host does, not with a bad revision's code."""
+    try:
+        yield
+    except Exception as error:
+        setattr(error, EXIT_CODE, GIVE_UP)
+        raise
+
+
+def _give_up(terminal: Terminal, error: KlpError) -> int:
+    terminal.error(error)
+    terminal.note(f"no fault of this revision: git is told to stop ({GIVE_UP})")
+    return GIVE_UP

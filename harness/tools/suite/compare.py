@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""klp-harness compare: the behaviour suite on two kernels, and which rules differ."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.behaviours.compare import compare_rules
+from harness.behaviours.results import Change, CompareResult
+from harness.cli.child_commands import Command, Done, Lane, run_all
+from harness.cli.exits import guarded
+from harness.cli.invocation import Invocation
+from harness.cli.options import (
+    Accel,
+    AccelAsked,
+    CleanKernel,
+    Fragments,
+    Guests,
+    KernelOptions,
+    ResultFiles,
+    Sha256,
+)
+from harness.cli.prepare import prepare_accel, prepare_kernel, prepare_modules
+from harness.deadline import Deadline
+from harness.errors import HarnessError, UsageError
+from harness.report.reason import reason_of
+from harness.report.suite_results import TestResult
+from harness.vm.guest import runs
+from harness.vm.host.process import child_environment
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+
+    from harness.report.terminal import Terminal
+
+_SUITES_S = 2 * 3600.0
+_SHOWN = (Change.WORSE, Change.OTHER, Change.BETTER)
+
+
+@guarded
+def compare(
+    first: Annotated[str, typer.Argument(metavar="A", help="The kernel to compare with.")],
+    second: Annotated[
+        str | None, typer.Argument(metavar="[B]", help="The other one; default: A with --series.")
+    ] = None,
+    series: Annotated[
+        tuple[Path, ...],
+        typer.Option(
+            "--series",
+            metavar="FILE",
+            help="Patches of the second kernel's sources: a mailbox or a diff. Repeatable.",
+        ),
+    ] = (),
+    select: Annotated[
+        str | None,
+        typer.Option("-k", metavar="EXPR", help="Run these tests alone, as pytest selects them."),
+    ] = None,
+    fragments: Fragments = (),
+    sha256: Sha256 = None,
+    *,
+    files: ResultFiles,
+    accel: Accel = AccelAsked.AUTO,
+    guests: Guests = None,
+) -> int:
+    """Run the behaviour suite on A and on B, and tell the rules that changed.
+
+    Exit code 1: a rule that holds on A fails on B.
+    """
+    with Invocation("compare", files) as invocation:
+        if second is None and not series:
+            raise UsageError(
+                f"{first} is compared with nothing",
+                hint="name a second kernel, or give patches with --series FILE",
+            )
+        terminal = invocation.terminal
+        choice = prepare_accel(invocation, accel)
+        number = guests or runs.guests_at_a_time(choice)
+        sides = (
+            KernelOptions(spec=first, sha256=sha256, fragments=fragments),
+            KernelOptions(
+                spec=second or first,
+                sha256=sha256 if second is None else None,
+                fragments=fragments,
+                patches=series,
+            ),
+        )
+        for letter, asked in zip("AB", sides, strict=True):
+            made = prepare_kernel(invocation, asked)
+            prepare_modules(terminal, made)
+            patched = f", with {len(asked.patches)} patch files" if asked.patches else ""
+            terminal.print(f"{letter}            {made.describe()}{patched}")
+        terminal.print(f"accelerator  {choice.describe()}", f"guests       {number} at a time")
+        extra = (
+            f"--accel={accel.value}",
+            f"--guests={number}",
+            *(("-k", select) if select else ()),
+        )
+        before, after = _run_suites(terminal, sides, extra)
+        results = compare_rules(before, after)
+        invocation.results += results
+        _print(terminal, results)
+    return invocation.exit_code
+
+
+def _run_suites(
+    terminal: Terminal, sides: Sequence[CleanKernel], extra: Sequence[str]
+) -> tuple[Sequence[TestResult], ...]:
+    """Run the suite on each kernel as a command of its own; its logs stay when one fails."""
+    folder = runs.make_folder("compare")
+    terminal.note(f"what the runs print goes to {folder}")
+    environment = child_environment()
+    tasks = [
+        _suite(terminal, letter, asked, extra) for letter, asked in zip("AB", sides, strict=True)
+    ]
+    done = dict(
+        run_all(tasks, folder, runs=1, deadline=Deadline.after(_SUITES_S), environment=environment)
+    )
+    shutil.rmtree(folder, ignore_errors=True)
+    return tuple(done[letter] for letter in "AB")
+
+
+def _suite(
+    terminal: Terminal, letter: str, asked: CleanKernel, extra: Sequence[str]
+) -> Generator[Command, Done, tuple[str, Sequence[TestResult]]]:
+    done = yield Command(
+        lane=Lane.RUN,
+        name=f"suite-{letter}",
+        arguments=("test", *asked.as_arguments(), *extra),
+    )
+    report = done.report
+    results = (
+        [result for result in report.results if isinstance(result, TestResult)] if report else []
+    )
+    if report is None or report.error is not None or not results:
+        said = report.error.message if report is not None and report.error is not None else ""
+        raise HarnessError(
+            f"the suite did not run on {letter} ({asked.spec})" + (f": {said}" if said else ""),
+            hint=f"what it printed is in {done.log}",
+        )
+    terminal.print(f"{letter}: {len(results)} tests in {done.seconds:.0f} s")
+    return letter, results
+
+
+def _print(terminal: Terminal, results: Sequence[CompareResult]) -> None:
+    for change in _SHOWN:
+        for result in results:
+            if result.change is not change:
+                continue
+            terminal.print(f"{change.value:6} {result.id}  {result.before} -> {result.after}")
+            for name in result.tests:
+                terminal.print(f"       {name}")
+            if change is Change.WORSE and result.detail:
+                terminal.print(f"       {reason_of(result.detail)}")
+    counts = ", ".join(
+        f"{sum(result.change is change for result in results)} {change.value}" for change in Change
+    )
+    terminal.print(f"{len(results)} rules: {counts}")

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The patch comes and goes while the guest has other things to do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.deadline import Deadline
+from harness.tools.verify.request import LoadProfile
+from harness.tools.verify.scenes.guest_state import look
+from harness.tools.verify.scenes.idle import expect_redirected, restored
+from harness.tools.verify.scenes.load_profiles import under_load
+from harness.tools.verify.script import When
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from harness.tools.verify.scene import Scene
+    from harness.vm.guest.machine import Machine
+
+_HOLD_S = 3.0
+_THOROUGH_HOLD_S = 20.0
+# How much the guest has to get done under the patch, by the CPU time that it really got.
+_WORK_S = 6.0
+_MOST_HOLD_S = 60.0
+_MORE_TIME = 2.0
+_PROBE_S = 2.0
+_LOOK_S = 0.5
+_MOST_FILES = 24
+# Read by all kinds of programs all the time, and short.
+_FILES = (
+    *("/proc/cmdline", "/proc/version", "/proc/meminfo", "/proc/stat", "/proc/loadavg"),
+    *("/proc/uptime", "/proc/self/status", "/proc/self/maps", "/proc/self/stat", "/proc/mounts"),
+    *("/proc/filesystems", "/proc/cpuinfo", "/proc/modules", "/proc/self/limits"),
+    *("/proc/vmstat", "/proc/net/dev", "/proc/interrupts", "/proc/self/wchan"),
+)
+
+
+def load_name(profiles: Sequence[LoadProfile]) -> str:
+    """Return the id of the check under these loads."""
+    return f"under-{'+'.join(profiles)}"
+
+
+def under(*profiles: LoadProfile) -> Callable[[Scene], None]:
+    """Return the scene under these loads at a time."""
+
+    def play(scene: Scene) -> None:
+        files = (*_FILES, *_files_of_targets(scene)) if LoadProfile.SYSCALLS in profiles else ()
+        scene.load_targets()
+        before = look(scene.machine)
+        taken = [target.name for target in scene.case.plan.targets]
+        with (
+            scene.step(load_name(profiles)) as step,
+            under_load(
+                scene.machine, profiles, samples=scene.case.samples, files=files, taken=taken
+            ) as load,
+        ):
+            within_s = scene.within_s * _MORE_TIME
+            patch = scene.load()
+            came_s = scene.wait_complete(patch, within_s)
+            expect_redirected(scene, patch)
+            _work(scene)
+            load.check()
+            patch.disable(wait=False)
+            went_s = scene.wait_complete(patch, within_s)
+            scene.unload(patch)
+            load.stop()
+            restored(scene, before)
+            scene.check(When.AFTER)
+            scene.settle()
+            step.detail = f"patched in {came_s:.1f} s, unpatched in {went_s:.1f} s"
+
+    return play
+
+
+def _work(scene: Scene) -> None:
+    """Let the load work under the patch, and ask the user's script meanwhile.
+
+    So much CPU time and no less: on a host that is busy, seconds alone would mean little load.
+    """
+    least_s = _THOROUGH_HOLD_S if scene.case.request.thorough else _HOLD_S
+    end = Deadline.after(_MOST_HOLD_S)
+    least = Deadline.after(least_s)
+    until_ns = scene.machine.hypervisor.cpu_ns() + int(_WORK_S * least_s / _HOLD_S * 1e9)
+    while not end.expired:
+        scene.check(When.DURING)
+        scene.hold(_LOOK_S)
+        if least.expired and scene.machine.hypervisor.cpu_ns() >= until_ns:
+            return
+
+
+def _files_of_targets(scene: Scene) -> tuple[str, ...]:
+    """Return the files that the targets bring and that can be read without end.
+
+    They are tried in a guest of their own, because a reader that sleeps in a function which the
+    patch changes would hold its transition.
+    """
+    if not scene.case.plan.targets:
+        return ()
+    with scene.another_guest() as machine:
+        before = look(machine).entries
+        for target in scene.case.plan.targets:
+            machine.insmod(machine.upload(target.path))
+        came = sorted(look(machine).entries - before)
+        files = [path for place in came for path in _files_below(machine, place)]
+        return tuple(path for path in files[:_MOST_FILES] if _can_be_read(machine, path))
+
+
+def _files_below(machine: Machine, place: str, depth: int = 2) -> Iterator[str]:
+    """Yield the readable files below a place of sysfs, procfs or debugfs; devices are left out."""
+    if place.startswith("/dev"):
+        return
+    try:
+        entries = machine.list_dir(place)
+    except NotADirectoryError:
+        yield place
+        return
+    except OSError:
+        return
+    for entry in entries:
+        path = f"{place}/{entry.name}"
+        if entry.type == "file" and entry.mode & 0o444:
+            yield path
+        elif entry.type == "dir" and depth:
+            yield from _files_below(machine, path, depth - 1)
+
+
+def _can_be_read(machine: Machine, path: str) -> bool:
+    process = machine.spawn("cat", path)
+    try:
+        process.wait(Deadline.after(_PROBE_S * machine.time_scale))
+    except TimeoutError:
+        return False
+    return True

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Loads: what else the guest does while a patch comes and goes."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from harness.errors import HarnessError
+from harness.tools.verify.request import LoadProfile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from harness.vm.guest.machine import Machine
+    from harness.vm.guest.spawned import SpawnedProcess
+
+_READY_S = 20.0
+_SIGKILL = 9
+_FORK_STORMS = 2
+_HOGS = 2
+_CALLERS = 2
+CHURNED = ("klp_target_twins", "klp_target_notrace")
+
+_HOG = "echo ready; while :; do :; done"
+# Takes most of what is free, writes it, and gives it back: the kernel has to reclaim meanwhile.
+_PRESSURE = """
+echo ready
+free=$(awk '/^MemAvailable:/ { print int($2 / 1024 * 7 / 10) }' /proc/meminfo)
+while :; do
+    dd if=/dev/zero of=/dev/shm/pressure bs=1M count=$free 2>/dev/null
+    echo 1 >/proc/sys/vm/drop_caches
+    rm -f /dev/shm/pressure
+done
+"""
+# Argument: the module's file and its name.
+_CHURN = """
+echo ready
+while :; do
+    insmod "$1" 2>/dev/null
+    rmmod "$2" 2>/dev/null
+done
+"""
+
+
+class Load:
+    """Programs that run in a guest until the load ends."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self._running: list[tuple[LoadProfile, SpawnedProcess]] = []
+
+    def start(self, profile: LoadProfile, program: str, *words: str) -> None:
+        """Start a program that says a line when it has begun; raises TimeoutError."""
+        process = self._machine.spawn(program, *words)
+        process.next_line(self._machine.scaled(_READY_S))
+        self._running.append((profile, process))
+
+    def shell(self, profile: LoadProfile, script: str, *words: str) -> None:
+        """Start a shell script in the same way."""
+        self.start(profile, "sh", "-c", script, "load", *words)
+
+    def check(self) -> None:
+        """Raise HarnessError when a program has ended: then there was less load than is said."""
+        for profile, process in self._running:
+            ended = process.output.exit
+            if ended is not None:
+                raise HarnessError(
+                    f"the load {profile} ended by itself, with code {ended.code}",
+                    details=tuple(process.output.stderr[-5:]),
+                )
+
+    def stop(self) -> None:
+        """Kill all of it."""
+        for _, process in self._running:
+            with contextlib.suppress(OSError):
+                self._machine.request("signal", f"-{process.pid}", str(_SIGKILL))
+        self._running.clear()
+
+
+@contextlib.contextmanager
+def under_load(
+    machine: Machine,
+    profiles: Sequence[LoadProfile],
+    *,
+    samples: Mapping[str, Path],
+    files: Sequence[str] = (),
+    taken: Sequence[str] = (),
+) -> Iterator[Load]:
+    """Run these loads while the body does.
+
+    ``files`` are read all the time by the load of system calls; ``taken`` are modules that may not
+    come and go.
+    """
+    load = Load(machine)
+    try:
+        for profile in profiles:
+            _start(load, profile, machine, samples, files, taken)
+        yield load
+    finally:
+        load.stop()
+
+
+def _start(
+    load: Load,
+    profile: LoadProfile,
+    machine: Machine,
+    samples: Mapping[str, Path],
+    files: Sequence[str],
+    taken: Sequence[str],
+) -> None:
+    match profile:
+        case LoadProfile.FORKS:
+            for _ in range(_FORK_STORMS):
+                load.start(profile, "klp-storm")
+        case LoadProfile.SYSCALLS:
+            for _ in range(_CALLERS):
+                load.start(profile, "klp-calls", *files)
+        case LoadProfile.CPU:
+            for _ in range(_HOGS):
+                load.shell(profile, _HOG)
+        case LoadProfile.MEMORY:
+            load.shell(profile, _PRESSURE)
+        case LoadProfile.MODULES:
+            name = next(each for each in CHURNED if each not in taken)
+            load.shell(profile, _CHURN, machine.upload(samples[name]), name)

@@ -1,0 +1,349 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""This end of a Dask cluster: jobs go out, what they came to comes back.
+
+A worker that is lost loses nothing but time: Dask's scheduler gives its jobs to others, and each
+job is answered once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import socket
+import sys
+import tempfile
+import threading
+import time
+import uuid
+import warnings
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import distributed
+from distributed.scheduler import KilledWorker
+
+from harness.deadline import Deadline, wait_until
+from harness.errors import HarnessError, KlpError, UsageError
+from harness.log import LOGGER
+from harness.vm.cluster.identity import own_identity
+from harness.vm.cluster.worker import (
+    SAME_EVERYWHERE,
+    Answer,
+    Job,
+    do_job,
+    here_lacking,
+    print_identity,
+    receive_here,
+)
+from harness.vm.host.process import spawn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from harness.vm.host.process import Process
+
+LOOPBACK = "127.0.0.1"
+_SCHEMES = ("tcp", "tls", "ws", "wss")
+_CONNECT_S = 30.0
+_START_S = 300.0
+_CLOSE_S = 20.0
+_LOOK_S = 1.0
+_NO_WORKER_S = 60.0
+_TRIES_TO_SEND = 3
+_LAST_LINES = 5
+
+
+class Cluster:
+    """A connection to a scheduler that has workers of our own version. Safe in several threads."""
+
+    def __init__(
+        self,
+        client: Any,
+        *,
+        look_s: float = _LOOK_S,
+        no_worker_s: float = _NO_WORKER_S,
+    ) -> None:
+        self._client = client
+        self._look_s = look_s
+        self._no_worker_s = no_worker_s
+        self._lock = threading.Lock()
+        self._sending: dict[str, threading.Lock] = {}
+        self._asked_s = 0.0
+        self._without_since_s: float | None = None
+
+    @property
+    def address(self) -> str:
+        """The scheduler's address."""
+        return str(self._client.scheduler.address)
+
+    def threads(self) -> Mapping[str, int]:
+        """Return the workers that are there now, each with the jobs that it does at a time."""
+        with _spoken(self.address):
+            return {str(worker): int(count) for worker, count in self._client.nthreads().items()}
+
+    def call(
+        self, function: Callable[[Any], Any], order: object, needs: Mapping[str, Path]
+    ) -> Answer:
+        """Return what a worker answers to ``function(order)``, with its result.
+
+        The function and its order travel by name and by value; ``needs`` are files by digest, which
+        are sent to a worker that has them not. Raises what the function raised there, and
+        HarnessError when the scheduler is gone, no worker is left, or the job's worker was lost
+        again and again.
+        """
+        job = Job(function=function, order=order, needs=tuple(needs), identity=own_identity())
+        sent: Counter[str] = Counter()
+        while True:
+            answer = self._do(job)
+            if not answer.lacking:
+                return answer
+            if sent[answer.worker] == _TRIES_TO_SEND:
+                raise HarnessError(f"the worker {answer.worker} does not keep what it is sent")
+            sent[answer.worker] += 1
+            self._send(answer, needs)
+
+    def on_each_worker(self, function: Callable[[], object]) -> None:
+        """Call a function on each worker that is there; one that fails is only noted."""
+        with contextlib.suppress(OSError, RuntimeError):
+            for worker, said in self._client.run(function, on_error="return").items():
+                if isinstance(said, BaseException):
+                    LOGGER.info("%s on %s: %s", function.__name__, worker, said)
+
+    def check_versions(self) -> None:
+        """Raise UsageError when scheduler or a worker runs something else than this process."""
+        with _spoken(self.address):
+            found = self._client.get_versions()
+        mine = own_identity()
+        parts = {"the scheduler": found["scheduler"]}
+        parts |= {f"the worker {name}": said for name, said in found["workers"].items()}
+        for part, said in parts.items():
+            packages = said["packages"]
+            python = ".".join(str(packages["python"]).split(".")[:2])
+            its = replace(mine, python=python, distributed=str(packages["distributed"]))
+            _refuse(part, mine.difference(its))
+        with _spoken(self.address):
+            # In parts of its own: what has no klp-harness cannot even read the question.
+            said_by = dict(self._client.run(print_identity, on_error="return"))
+        for worker, identity in said_by.items():
+            part = f"the worker {worker}"
+            if isinstance(identity, ImportError | AttributeError):
+                _refuse(part, f"no klp-harness {mine.harness} ({identity})")
+            if isinstance(identity, BaseException):
+                raise HarnessError(f"{part} does not answer: {identity}") from identity
+            _refuse(part, mine.difference(identity))
+
+    def _do(self, job: Job) -> Answer:
+        with _spoken(self.address):
+            future = self._client.submit(
+                do_job, job, key=f"klp-harness-{uuid.uuid4().hex}", pure=False
+            )
+            ended = threading.Event()
+            future.add_done_callback(lambda _: ended.set())
+            try:
+                while not ended.wait(self._look_s):
+                    self._require_workers()
+                answer = future.result()
+            finally:
+                future.release()
+        assert isinstance(answer, Answer)
+        return answer
+
+    def _require_workers(self) -> None:
+        """Raise HarnessError when for some time no worker was there: nothing would ever end."""
+        with self._lock:
+            now_s = time.monotonic()
+            if now_s - self._asked_s < self._look_s:
+                return
+            self._asked_s = now_s
+            if self._client.nthreads():
+                self._without_since_s = None
+            elif self._without_since_s is None:
+                self._without_since_s = now_s
+            elif now_s - self._without_since_s > self._no_worker_s:
+                raise _no_workers(self.address)
+
+    def _send(self, answer: Answer, needs: Mapping[str, Path]) -> None:
+        """Send a worker the files that it still lacks when its turn has come."""
+        worker = answer.worker
+        with self._lock:
+            sending = self._sending.setdefault(worker, threading.Lock())
+        with sending:
+            lacking = self._on(worker, here_lacking, answer.lacking)
+            for digest in lacking or ():
+                self._on(worker, receive_here, digest, needs[digest].read_bytes())
+
+    def _on(self, worker: str, function: Callable[..., Any], *arguments: object) -> Any:
+        """Return what a function on one worker returns; None for a worker that is gone."""
+        with _spoken(self.address):
+            said = self._client.run(function, *arguments, workers=[worker], on_error="return")
+        result = said.get(worker)
+        if isinstance(result, KlpError):
+            raise result
+        if isinstance(result, OSError):
+            # Its job is given to another worker, which then says what it lacks.
+            LOGGER.info("the worker %s is gone: %s", worker, result)
+            return None
+        if isinstance(result, BaseException):
+            raise HarnessError(f"the worker {worker} takes no files: {result}") from result
+        return result
+
+
+@contextlib.contextmanager
+def connected(
+    address: str, *, workers: int = 1, patience_s: float | None = None
+) -> Iterator[Cluster]:
+    """Connect to a scheduler, such as ``tcp://10.0.0.1:8786``, that has workers of our version.
+
+    It is given ``patience_s``, by default a minute, for so many workers to be there.
+
+    Raises UsageError for what is no address and for another version, HarnessError when nothing
+    answers there or no worker comes.
+    """
+    parts = urlsplit(address)
+    port = _port(address)
+    if parts.scheme not in _SCHEMES or not parts.hostname or port is None:
+        raise UsageError(
+            f"{address} is no address of a cluster", hint="it looks like tcp://scheduler:8786"
+        )
+    with _quiet():
+        try:
+            # Dask would go on asking a port that nobody listens on for as long as it may.
+            with socket.create_connection((parts.hostname, port), timeout=_CONNECT_S):
+                pass
+            client = distributed.Client(
+                address, timeout=_CONNECT_S, set_as_default=False, name="klp-harness"
+            )
+        except (OSError, TimeoutError, ValueError, RuntimeError) as error:
+            raise HarnessError(
+                f"no cluster answers at {address}: {error}",
+                hint="`dask scheduler` starts one; docs/cluster.md tells how",
+            ) from error
+        try:
+            cluster = Cluster(client)
+            _await_workers(cluster, workers, patience_s or _NO_WORKER_S)
+            cluster.check_versions()
+            yield cluster
+        finally:
+            with contextlib.suppress(OSError, TimeoutError, RuntimeError):
+                client.close(timeout=_CLOSE_S)
+
+
+@contextlib.contextmanager
+def local(workers: int, threads: int) -> Iterator[Cluster]:
+    """Start a scheduler and workers here, processes that each do so many jobs at a time.
+
+    They end with this context, or with this process. Nothing listens but on the loopback
+    interface. Raises HarnessError when they do not start.
+    """
+    deadline = Deadline.after(_START_S)
+    with (
+        tempfile.TemporaryDirectory(prefix="klp-cluster-") as name,
+        contextlib.ExitStack() as stack,
+    ):
+        folder = Path(name)
+        note = folder / "scheduler.json"
+        ours = ("--host", LOOPBACK, "--no-dashboard", "--scheduler-file", str(note))
+        scheduler = _start(folder, "scheduler", ("--port", "0", *ours), stack)
+        wait_until(lambda: bool(_address_in(note)) or scheduler.poll() is not None, deadline)
+        address = _address_in(note)
+        if address is None:
+            raise _does_not_start(folder, "scheduler")
+        for number in range(workers):
+            options = ("--nthreads", str(threads), "--no-nanny", "--memory-limit", "0")
+            place = folder / f"worker{number}"
+            _start(folder, place.name, (*ours, *options, "--local-directory", str(place)), stack)
+        try:
+            cluster = stack.enter_context(
+                connected(address, workers=workers, patience_s=deadline.remaining_s)
+            )
+        except HarnessError as error:
+            raise _does_not_start(folder, f"worker{workers - 1}") from error
+        yield cluster
+
+
+def _start(
+    folder: Path, name: str, words: tuple[str, ...], stack: contextlib.ExitStack
+) -> Process[bytes]:
+    program = "dask_scheduler" if name == "scheduler" else "dask_worker"
+    log = stack.enter_context((folder / f"{name}.log").open("wb"))
+    # -P: what lies in the current folder is not to be imported.
+    argv = [sys.executable, "-P", "-m", f"distributed.cli.{program}", *words]
+    return stack.enter_context(spawn(argv, stdout=log, stderr=log))
+
+
+def _address_in(note: Path) -> str | None:
+    """Return the address that a scheduler wrote; None while it has not, or not all of it."""
+    try:
+        return str(json.loads(note.read_text(encoding="utf-8"))["address"])
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _does_not_start(folder: Path, name: str) -> HarnessError:
+    said = (folder / f"{name}.log").read_text(errors="replace").splitlines()
+    return HarnessError(f"Dask's {name} does not start here", details=tuple(said[-_LAST_LINES:]))
+
+
+def _await_workers(cluster: Cluster, count: int, patience_s: float) -> None:
+    deadline = Deadline.after(patience_s)
+    if not wait_until(lambda: len(cluster.threads()) >= count, deadline, interval_s=0.2):
+        raise _no_workers(cluster.address)
+
+
+def _no_workers(address: str) -> HarnessError:
+    return HarnessError(
+        f"the cluster at {address} has no workers", hint=f"on each machine: dask worker {address}"
+    )
+
+
+def _refuse(part: str, difference: str | None) -> None:
+    if difference is not None:
+        raise UsageError(f"{part} runs {difference}", hint=SAME_EVERYWHERE)
+
+
+@contextlib.contextmanager
+def _spoken(address: str) -> Iterator[None]:
+    """Turn what goes wrong between us and the scheduler into a sentence."""
+    try:
+        yield
+    except KilledWorker as error:
+        raise HarnessError(
+            f"a job was given up: {error.allowed_failures + 1} workers in turn were lost with it",
+            hint="look at their logs, and for their machines' out-of-memory killer",
+        ) from error
+    except (OSError, distributed.client.FutureCancelledError) as error:
+        raise HarnessError(f"the cluster at {address} is gone: {error}") from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Dask's own words, which are for its developers, from the terminal."""
+    logger = logging.getLogger("distributed")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(before)
+
+
+def _port(address: str) -> int | None:
+    try:
+        return urlsplit(address).port
+    except ValueError:
+        return None
+
+
+def most_on_one_host(threads: Mapping[str, int]) -> int:
+    """Return how many jobs the busiest machine does at a time, by its workers' addresses."""
+    hosts: dict[str, int] = {}
+    for worker, count in threads.items():
+        host = urlsplit(worker).hostname or worker
+        hosts[host] = hosts.get(host, 0) + count
+    return max(hosts.values(), default=1)

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The host's end of the guest agent: requests by number, replies and events from one reader."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Any, Protocol
+
+from harness.agent_protocol import EVENT, ExitEvent, LineEvent, ReadyEvent, encode_request
+from harness.deadline import Deadline
+from harness.errors import LostConnection
+from harness.log import LOGGER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from harness.vm.guest.events import GuestEvents
+
+_SEND_S = 30.0
+_PATIENCE_S = 5.0
+
+
+class Stream(Protocol):
+    """A way to an agent that has begun."""
+
+    def receive(self) -> bytes:
+        """Return the next bytes from the agent, b"" at their end; blocks."""
+
+    def send(self, data: bytes, deadline: Deadline) -> None:
+        """Send to the agent; raises LostConnection, or TimeoutError."""
+
+    def close(self) -> None:
+        """End it, and ``receive``."""
+
+
+class SpawnedOutput:
+    """What a program spawned in the guest has said so far."""
+
+    def __init__(self) -> None:
+        self.stdout: deque[str] = deque()
+        self.stderr: list[str] = []
+        self.exit: ExitEvent | None = None
+
+
+class AgentClient:
+    """Speaks to one agent over one stream. Safe to use from several threads."""
+
+    def __init__(self, stream: Stream, events: GuestEvents) -> None:
+        self._stream = stream
+        self._pulse = events
+        self._numbers = itertools.count(1)
+        self._lock = threading.Lock()
+        self._send_lock = threading.Lock()
+        self._replies: dict[int, Mapping[str, Any]] = {}
+        self._abandoned: set[int] = set()
+        self._spawned: dict[int, SpawnedOutput] = {}
+        self.ended = False
+        self._thread = threading.Thread(target=self._read, name="agent", daemon=True)
+        self._thread.start()
+
+    def call(
+        self, verb: str, *args: str, deadline: Deadline, between: Callable[[], None]
+    ) -> Mapping[str, Any]:
+        """Send a request and return its reply, whatever its errno.
+
+        ``between`` is called while waiting and may raise. Raises TimeoutError when no reply came
+        in time, LostConnection when the channel ended.
+        """
+        number = self.send(verb, *args)
+        try:
+            self._await(number, deadline, between, verb)
+        except BaseException:
+            with self._lock:
+                self._abandoned.add(number)
+            raise
+        with self._lock:
+            return self._replies.pop(number)
+
+    def send(self, verb: str, *args: str) -> int:
+        """Send a request and return its number, for ``take``."""
+        number = next(self._numbers)
+        with self._send_lock:
+            self._stream.send(encode_request(number, verb, args), Deadline.after(_SEND_S))
+        return number
+
+    def take(self, number: int) -> Mapping[str, Any] | None:
+        """Return the reply to a request, once; None when it has not come."""
+        with self._lock:
+            return self._replies.pop(number, None)
+
+    def output(self, pid: int) -> SpawnedOutput:
+        """Return the output collected for a spawned program."""
+        with self._lock:
+            return self._spawned.setdefault(pid, SpawnedOutput())
+
+    def close(self) -> None:
+        """End the agent, and with it all it started."""
+        self._stream.close()
+        self._thread.join(_PATIENCE_S)
+
+    def _await(
+        self, number: int, deadline: Deadline, between: Callable[[], None], verb: str
+    ) -> None:
+        def answered() -> bool:
+            with self._lock:
+                return number in self._replies
+
+        def alive() -> None:
+            between()
+            if self.ended and not answered():
+                raise LostConnection("the guest agent ended while a request was open")
+
+        if not self._pulse.wait(answered, deadline, between=alive):
+            raise TimeoutError(f"the guest did not answer `{verb}` in time")
+
+    def _read(self) -> None:
+        partial = b""
+        while data := self._stream.receive():
+            *lines, partial = (partial + data).split(b"\n")
+            for line in lines:
+                self._take_line(line)
+            self._pulse.notify()
+        self.ended = True
+        self._pulse.notify()
+
+    def _take_line(self, line: bytes) -> None:
+        try:
+            message = json.loads(line)
+        except ValueError:
+            LOGGER.error("the guest agent said something that is no JSON: %r", line[:200])
+            return
+        if "event" in message:
+            self._take_event(message)
+            return
+        number = int(message["id"])
+        with self._lock:
+            if number in self._abandoned:
+                self._abandoned.discard(number)
+            else:
+                self._replies[number] = message
+
+    def _take_event(self, message: Mapping[str, Any]) -> None:
+        event = EVENT.validate_python(message)
+        if isinstance(event, ReadyEvent):
+            return
+        with self._lock:
+            output = self._spawned.setdefault(event.pid, SpawnedOutput())
+            match event:
+                case LineEvent(stream="stdout"):
+                    output.stdout.append(event.text)
+                case LineEvent():
+                    output.stderr.append(event.text)
+                case ExitEvent():
+                    output.exit = event
+
+
+def check_reply(reply: Mapping[str, Any], subject: str) -> Mapping[str, Any]:
+    """Return the reply when its errno is 0.
+
+    Raises OSError with the guest's errno and the path or name that it is about.
+    """
+    number = int(reply["errno"])
+    if number:
+        raise OSError(number, reply.get("error") or os.strerror(number), subject)
+    return reply

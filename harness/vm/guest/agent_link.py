@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Requests to the guest agent, and waits, each of which ends with the guest's end."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import TYPE_CHECKING, Any
+
+from harness.deadline import Deadline
+from harness.errors import GuestHang, HarnessError, KlpError, LostConnection
+from harness.vm.guest.agent import AgentClient, check_reply
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from harness.vm.guest.agent import Stream
+    from harness.vm.guest.hypervisor import Hypervisor
+
+REQUEST_S = 15.0
+_POLL_MS = 20
+# A request without an answer for this long makes us ask the agent whether it lives; without an
+# answer to that for as long as a slow guest may need, the guest hangs.
+_PING_AFTER_S = 2.0
+_HANG_AFTER_S = 6.0
+
+
+class AgentLink:
+    """The agent of one guest, as long as it is connected. ``time_scale`` multiplies deadlines."""
+
+    def __init__(self, hypervisor: Hypervisor, time_scale: float) -> None:
+        self._hypervisor = hypervisor
+        self._agent: AgentClient | None = None
+        self.time_scale = time_scale
+
+    def scaled(self, seconds: float) -> Deadline:
+        """Return a deadline for something that takes so many seconds on quick hardware."""
+        return Deadline.after(seconds * self.time_scale)
+
+    def open(self, stream: Stream) -> None:
+        """Begin to speak to the agent at the other end of that stream."""
+        self._agent = AgentClient(stream, self._hypervisor.events)
+
+    def close(self) -> None:
+        """End the agent, if there is one."""
+        if self._agent is not None:
+            self._agent.close()
+            self._agent = None
+
+    def wait(self, condition: Callable[[], bool], deadline: Deadline) -> bool:
+        """Wait on the host for news from the guest; False at the deadline, or its fate raised."""
+        with self.fate():
+            return self._hypervisor.events.wait(condition, deadline, between=self.watch())
+
+    @property
+    def agent(self) -> AgentClient:
+        """The connection to the guest agent; raises LostConnection when there is none."""
+        if self._agent is None:
+            raise LostConnection("this guest is not connected")
+        return self._agent
+
+    def request(self, verb: str, *args: str, deadline: Deadline | None = None) -> Any:
+        """Send the agent one request and return its reply; raises OSError with its errno."""
+        reply = self.call(verb, *args, deadline=deadline)
+        self.check_alive(reply, verb, args[0] if args else "")
+        return check_reply(reply, args[0] if args else "")
+
+    def call(self, verb: str, *args: str, deadline: Deadline | None = None) -> Any:
+        """Send the agent one request and return its reply, whatever its errno."""
+        deadline = deadline or self.scaled(REQUEST_S)
+        with self.fate():
+            return self.agent.call(verb, *args, deadline=deadline, between=self.watch())
+
+    def patient_call(self, verb: str, *args: str, deadline: Deadline) -> Any:
+        """Let the guest wait until the deadline, and give its answer time to arrive."""
+        timeout_ms = str(int(deadline.remaining_s * 1000))
+        answer = Deadline.after(deadline.remaining_s + REQUEST_S * self.time_scale)
+        reply = self.call(verb, *args, timeout_ms, str(_POLL_MS), deadline=answer)
+        self.check_alive(reply, verb, args[0])
+        return reply
+
+    def check_alive(self, reply: Mapping[str, Any], verb: str, subject: str) -> None:
+        """Raise when the child that served a request was killed: the kernel kills who oopses."""
+        killed = reply.get("killed")
+        if killed is None:
+            return
+        self._hypervisor.settle()
+        raise self._hypervisor.explain(
+            HarnessError(f"the task that served `{verb} {subject}` was killed by signal {killed}")
+        )
+
+    @contextlib.contextmanager
+    def fate(self) -> Iterator[None]:
+        """Turn a broken connection into its cause, and give every error the console and logs."""
+        try:
+            yield
+        except LostConnection as error:
+            self._hypervisor.settle()
+            raise self._hypervisor.explain(error) from None
+        except KlpError as error:
+            raise self._hypervisor.explain(error) from None
+
+    def watch(self) -> Callable[[], None]:
+        """Return what a wait calls between looks: it raises the guest's fate, a hang included."""
+        started = time.monotonic()
+        ping: int | None = None
+        pinged = 0.0
+
+        def watch() -> None:
+            nonlocal ping, pinged, started
+            self._hypervisor.check()
+            now = time.monotonic()
+            if self._agent is None or self._agent.ended:
+                return
+            if ping is None:
+                if now - started > _PING_AFTER_S * self.time_scale:
+                    ping, pinged = self._agent.send("hello"), now
+            elif self._agent.take(ping) is not None:
+                ping, started = None, now
+            elif now - pinged > _HANG_AFTER_S * self.time_scale:
+                raise self._hang()
+
+        return watch
+
+    def _hang(self) -> GuestHang:
+        seconds = (_PING_AFTER_S + _HANG_AFTER_S) * self.time_scale
+        self._hypervisor.dump_state()
+        tail = self._hypervisor.console.tail(60)
+        self._hypervisor.kill()
+        return GuestHang(
+            f"the guest has not answered for {seconds:.0f} s: it hangs",
+            hint="console.log ends with what SysRq and an NMI made it print",
+            details=tail,
+            artefacts=self._hypervisor.folder,
+        )

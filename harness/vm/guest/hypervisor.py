@@ -1,0 +1,302 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""One QEMU process with its monitor and console, and the one place that says how a guest died."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.deadline import Deadline, wait_until
+from harness.errors import (
+    CommandTimeout,
+    GuestPanic,
+    GuestReset,
+    KernelSplat,
+    KlpError,
+    LostGuest,
+    QemuFailed,
+)
+from harness.klog.splats import Category, Splat
+from harness.vm.guest.console import Console, SerialEnd
+from harness.vm.guest.events import GuestEvents
+from harness.vm.guest.qemu import SERIAL_ID, GuestShape, Wiring, build_argv
+from harness.vm.guest.qmp import Monitor
+from harness.vm.guest.serial_line import SerialLine, widen
+from harness.vm.host.process import Process, kill_group, spawn
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_START_S = 20.0
+_SETTLE_S = 3.0
+_SPLAT_GROWS_S = 0.7
+_DUMP_S = 3.0
+# Found on a loaded host: two spinning CPUs of a slow guest leave panic() little to run with.
+_NMI_S = 60.0
+
+
+class Hypervisor:
+    """A started QEMU. ``check`` raises the guest's fate, typed, as soon as it is known."""
+
+    def __init__(self, shape: GuestShape, folder: Path, stack: contextlib.ExitStack) -> None:
+        self.shape = shape
+        self.folder = folder
+        self.events = GuestEvents()
+        self._stack = stack
+        self._expected: list[re.Pattern[str]] = []
+        self._panicked = False
+        self._shutdown: str | None = None
+        self._splat_since_s: float | None = None
+        self._process: Process[bytes] | None = None
+        self.agent_line: SerialLine | None = None
+
+    def start(
+        self,
+        *,
+        ram_path: str | None = None,
+        shared_ram: bool = False,
+        incoming: bool = False,
+        pass_fds: tuple[int, ...] = (),
+        deadline: Deadline,
+    ) -> None:
+        """Start QEMU; raises QemuFailed with what it printed when it does not come up.
+
+        The sockets are bound before QEMU starts and handed over as descriptors: nothing to race
+        for, and no path that could be too long for a unix socket.
+        """
+        serial_ours, serial_theirs = self._serial_ends()
+        monitor_ours, monitor_theirs = socket.socketpair()
+        if self.shape.recording is not None:
+            self.agent_line = SerialLine(self.folder / "agent")
+            self._stack.callback(self.agent_line.remove)
+        wiring = Wiring(
+            serial_fd=serial_theirs.fileno(),
+            monitor_fd=monitor_theirs.fileno(),
+            ram_path=ram_path,
+            shared_ram=shared_ram,
+            incoming=incoming,
+            agent_pipe=None if self.agent_line is None else self.agent_line.path,
+        )
+        log_path = self.folder / "qemu.log"
+        log = self._stack.enter_context(log_path.open("wb"))
+        self.console = Console(serial_ours, self.folder / "console.log", self.events)
+        self.monitor = Monitor(monitor_ours, self._on_event)
+        self._stack.callback(self.console.close)
+        self._stack.callback(self.monitor.close)
+        try:
+            self._process = self._stack.enter_context(
+                spawn(
+                    build_argv(self.shape, wiring),
+                    stdout=log,
+                    stderr=log,
+                    pass_fds=(wiring.serial_fd, wiring.monitor_fd, *pass_fds),
+                )
+            )
+        finally:
+            serial_theirs.close()
+            monitor_theirs.close()
+        try:
+            self.monitor.connect(deadline.within(_START_S))
+        except (QemuFailed, CommandTimeout) as error:
+            raise QemuFailed(
+                "QEMU did not start",
+                hint="`klp-harness doctor` tells what this machine lacks",
+                details=self._qemu_said() or (error.message,),
+                artefacts=self.folder,
+            ) from error
+
+    def quit(self, deadline: Deadline) -> None:
+        """Let QEMU end by itself, which completes a recording; raises QemuFailed."""
+        # It may end before it has answered, or have ended with its guest.
+        with contextlib.suppress(QemuFailed, CommandTimeout):
+            self.monitor.execute("quit", deadline=deadline)
+        if not wait_until(self._is_dead, deadline):
+            raise self.explain(QemuFailed("QEMU did not end when it was told to"))
+        wait_until(lambda: self.console.ended, Deadline.after(_SETTLE_S))
+
+    @property
+    def pid(self) -> int:
+        """QEMU's process id."""
+        assert self._process is not None
+        return self._process.pid
+
+    def move_logs(self, folder: Path) -> None:
+        """Give the folder of its logs another name; what is open stays open."""
+        self.folder.rename(folder)
+        self.folder = folder
+        self.console.log_path = folder / self.console.log_path.name
+
+    def cpu_ns(self) -> int:
+        """Return the CPU time of all QEMU's threads so far, in nanoseconds; 0 when it is gone."""
+        total = 0
+        for path in Path(f"/proc/{self.pid}/task").glob("*/schedstat"):
+            with contextlib.suppress(OSError):
+                total += int(path.read_text().split()[0])
+        return total
+
+    def expect_splat(self, pattern: str) -> None:
+        """Declare a splat: one whose title or text matches is not an error."""
+        self._expected.append(re.compile(pattern))
+
+    def unexpected_splats(self) -> tuple[Splat, ...]:
+        """Return the splats on the console that nobody declared."""
+        return tuple(
+            splat
+            for splat in self.console.splats()
+            if not any(pattern.search(splat.text) for pattern in self._expected)
+        )
+
+    def unmet_expectations(self) -> tuple[str, ...]:
+        """Return the declared patterns that no splat met."""
+        texts = [splat.text for splat in self.console.splats()]
+        return tuple(
+            pattern.pattern
+            for pattern in self._expected
+            if not any(pattern.search(text) for text in texts)
+        )
+
+    def check(self) -> None:
+        """Raise what became of the guest: panic, reset, loss of QEMU, splat. Else return."""
+        error = self._death() or self._splat()
+        if error is not None:
+            raise error
+
+    def settle(self, seconds: float = _SETTLE_S) -> None:
+        """After something broke: give the cause a moment to show, and raise it when it does."""
+        wait_until(self._is_dead, Deadline.after(seconds))
+        self.check()
+        splats = self.unexpected_splats()
+        if splats:
+            raise self._splat_error(splats)
+
+    def explain(self, error: KlpError) -> KlpError:
+        """Return the error with the console's last lines and the folder of all logs."""
+        if not error.details:
+            error.details = self.console.tail()
+        if error.artefacts is None:
+            error.artefacts = self.folder
+        return error
+
+    def dump_state(self) -> None:
+        """Make a guest that does not answer say on the console where it stands.
+
+        SysRq T over the serial line lists all tasks when interrupts still work; the NMI makes a
+        guest with stuck CPUs panic with their stacks.
+        """
+        deadline = Deadline.after(_DUMP_S + _NMI_S)
+        with contextlib.suppress(QemuFailed, CommandTimeout):
+            before = len(self.console.text())
+            if self.shape.recording is None:
+                self.monitor.execute("chardev-send-break", {"id": SERIAL_ID}, deadline=deadline)
+                self.console.write("t")
+                self._until_console_rests(before)
+            self.monitor.execute("inject-nmi", deadline=deadline)
+            # panic() first tries for seconds to stop the CPUs that do not listen, then prints.
+            if wait_until(self._is_dead, deadline.within(_NMI_S)):
+                wait_until(lambda: self.console.ended, Deadline.after(_SETTLE_S))
+
+    def kill(self) -> None:
+        """Kill QEMU at once."""
+        if self._process is not None:
+            kill_group(self._process)
+
+    def _serial_ends(self) -> tuple[SerialEnd, SerialEnd]:
+        if self.shape.recording is None:
+            return socket.socketpair()
+        ours, theirs = os.pipe()
+        widen(ours)
+        return os.fdopen(ours, "rb", buffering=0), os.fdopen(theirs, "wb", buffering=0)
+
+    def _until_console_rests(self, before: int) -> None:
+        wait_until(lambda: len(self.console.text()) > before, Deadline.after(1.0))
+        deadline = Deadline.after(_DUMP_S)
+        while not deadline.expired and not self._is_dead():
+            size = len(self.console.text())
+            if not wait_until(
+                lambda size=size: len(self.console.text()) > size,  # type: ignore[misc]
+                deadline.within(0.5),
+            ):
+                return
+
+    def _on_event(self, name: str, data: Mapping[str, Any]) -> None:
+        if name == "GUEST_PANICKED":
+            self._panicked = True
+        elif name == "SHUTDOWN":
+            self._shutdown = str(data.get("reason", "unknown"))
+        self.events.notify()
+
+    def _is_dead(self) -> bool:
+        return self._process is not None and self._process.poll() is not None
+
+    def _death(self) -> KlpError | None:
+        if self._panicked and not self._is_dead():
+            wait_until(self._is_dead, Deadline.after(_SETTLE_S))
+        elif not self._is_dead():
+            return None
+        # The console's reader still holds what QEMU wrote before it ended.
+        wait_until(lambda: self.console.ended, Deadline.after(_SETTLE_S))
+        if self._process is not None and self._process.returncode == 0:
+            # It ended by itself, and has said why; the monitor's reader may not have come to it.
+            wait_until(lambda: self._shutdown is not None, Deadline.after(_SETTLE_S))
+        panics = [s for s in self.console.splats() if s.category is Category.PANIC]
+        if self._panicked or panics:
+            return self._panic(panics)
+        if self._shutdown is not None and self._shutdown.startswith("guest-"):
+            what = "reset itself" if "reset" in self._shutdown else "powered itself off"
+            return self.explain(
+                GuestReset(f"the guest {what} without a panic (QEMU says {self._shutdown})")
+            )
+        return self._lost()
+
+    def _panic(self, panics: list[Splat]) -> KlpError | None:
+        if panics and all(
+            any(pattern.search(splat.text) for pattern in self._expected) for splat in panics
+        ):
+            return self.explain(LostGuest("the guest is gone after the panic that was expected"))
+        causes = self.unexpected_splats()
+        title = causes[0].title if causes else "no text reached the console"
+        details = tuple(causes[0].text.splitlines()) if causes else self.console.tail()
+        return GuestPanic(f"the guest panicked: {title}", details=details, artefacts=self.folder)
+
+    def _lost(self) -> KlpError:
+        assert self._process is not None
+        code = self._process.returncode
+        how = (
+            f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+        )
+        return LostGuest(
+            f"QEMU {how} while the guest was running",
+            hint="look for the host's out-of-memory killer" if code == -signal.SIGKILL else None,
+            details=(*self._qemu_said(), *self.console.tail()),
+            artefacts=self.folder,
+        )
+
+    def _splat(self) -> KlpError | None:
+        splats = self.unexpected_splats()
+        if not splats:
+            return None
+        now = time.monotonic()
+        if self._splat_since_s is None:
+            self._splat_since_s = now
+        # A splat comes line by line, and an oops may go on to a panic: let it finish.
+        if now - self._splat_since_s < _SPLAT_GROWS_S:
+            return None
+        return self._splat_error(splats)
+
+    def _splat_error(self, splats: tuple[Splat, ...]) -> KernelSplat:
+        more = f" (and {len(splats) - 1} more)" if len(splats) > 1 else ""
+        return KernelSplat(
+            f"the kernel complained: {splats[0].title}{more}",
+            details=tuple(splats[0].text.splitlines()),
+            artefacts=self.folder,
+        )
+
+    def _qemu_said(self) -> tuple[str, ...]:
+        path = self.folder / "qemu.log"
+        return tuple(path.read_text(errors="replace").splitlines()[-10:])

@@ -1,0 +1,287 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The guest's whole disk: busybox, dropbear, kmod, bash and our guest programs in a cpio archive.
+
+The archive has two parts, which the kernel unpacks one after the other (Documentation/
+driver-api/early-userspace/buffer-format.rst): a base that is cached, and a small one with the keys
+of this run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import tempfile
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from harness.deadline import Deadline
+from harness.errors import HarnessError, MissingTool
+from harness.vm.guest.programs import build_programs
+from harness.vm.host.process import find_program, run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from harness.vm.guest.keys import RunKeys
+    from harness.vm.host.cache import Store
+
+READY_LINE = "klp-harness: guest is ready"
+SSH_PORT = 22
+AGENT_PORT = 23
+_SSH_PLACE = f"0.0.0.0:{SSH_PORT}"
+_AGENT_PLACE = f"127.0.0.1:{AGENT_PORT}"
+IDLE_LINES = tuple(
+    f"klp-standby: no connection to {place} is open" for place in (_SSH_PLACE, _AGENT_PLACE)
+)
+GUEST_ADDRESS = "10.0.2.15"
+LACKS_LINE = "klp-harness: this guest cannot serve: "
+"""Begins what the guest says when its kernel lacks something that shows right after the boot."""
+MODULE_DIR = "/lib/modules/klp"
+BOOT_DIR = "/lib/modules/boot"
+"""Where an initrd has the modules that a kernel's drivers are, named so that they sort."""
+_CPIO_S = 60
+_LOADER = "/lib64/ld-linux-x86-64.so.2"
+_LIBRARY = re.compile(r"(?:=>\s*)?(/\S+)\s+\(0x")
+
+# Programs with shared libraries, as found on the host, and where they go.
+_PROGRAMS = {
+    "bash": "/bin/bash",
+    "dropbear": "/sbin/dropbear",
+    "kmod": "/bin/kmod",
+}
+_KMOD_NAMES = ("insmod", "rmmod", "lsmod", "modprobe", "modinfo", "depmod")
+
+_RC_BEGINNING = f"""#!/bin/busybox sh
+# SPDX-License-Identifier: GPL-2.0-only
+export PATH=/bin:/sbin
+mount -t devtmpfs devtmpfs /dev
+mkdir -p /dev/pts /dev/shm
+mount -t devpts devpts /dev/pts
+mount -t tmpfs tmpfs /dev/shm
+exec </dev/console >/dev/console 2>&1
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t tmpfs tmpfs /tmp
+mount -t debugfs debugfs /sys/kernel/debug
+mount -t tracefs tracefs /sys/kernel/tracing
+lacks() {{
+	echo "{LACKS_LINE}$*"
+}}
+for module in {BOOT_DIR}/*.ko; do
+	[ ! -e "$module" ] || insmod "$module" || lacks "it does not load its driver ${{module##*/}}"
+done
+[ -d /sys/kernel/livepatch ] || lacks "there is no /sys/kernel/livepatch (CONFIG_LIVEPATCH)"
+cd /root
+export HOME=/root
+case "$(cat /sys/module/module/parameters/sig_enforce 2>/dev/null)" in
+Y) lacks "it loads no module that is not signed (CONFIG_MODULE_SIG_FORCE, module.sig_enforce=1)" ;;
+esac
+ip link set lo up
+"""
+
+_RC = f"""{_RC_BEGINNING}\
+ip link set eth0 up || lacks "it found no network card (CONFIG_VIRTIO_PCI, CONFIG_VIRTIO_NET)"
+ip addr add {GUEST_ADDRESS}/24 dev eth0
+klp-standby {_AGENT_PLACE} /dev/kmsg klp-agent >/dev/null
+klp-standby {_SSH_PLACE} /dev/kmsg dropbear -i -s -k -I 0 -r /etc/dropbear/host_key >/dev/null
+echo "{READY_LINE}"
+"""
+
+RC_PLACE = "/etc/rc"
+# The port is open before it is said that the guest is ready: one that nobody has open loses what
+# comes. A subshell opens it: it would become the terminal of this shell, and be hung up with it.
+RC_WITHOUT_NETWORK = f"""{_RC_BEGINNING}\
+(
+	exec 3<>/dev/ttyS1
+	stty raw -echo clocal <&3
+	klp-agent tell-taken <&3 >&3 3>&- &
+)
+echo "{READY_LINE}"
+"""
+"""The init script, at RC_PLACE, of a guest whose agent waits at its second serial port."""
+
+_SCRIPTS = {RC_PLACE: _RC}
+
+_TEXT_FILES = {
+    "/etc/inittab": "::sysinit:/etc/rc\n",
+    "/etc/passwd": "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n",
+    "/etc/group": "root:x:0:\nnogroup:x:65534:\n",
+    "/etc/shells": "/bin/sh\n/bin/bash\n",
+    "/etc/profile": "export PATH=/bin:/sbin\nexport PS1='klp-guest# '\n",
+}
+
+_FOLDERS = (
+    *("bin", "sbin", "usr/bin", "usr/sbin", "lib64", "lib/modules/klp", "etc/dropbear"),
+    *("proc", "sys", "dev", "run", "tmp", "root/.ssh"),
+)
+
+
+def build_base(store: Store, *, deadline: Deadline) -> Path:
+    """Return the cached cpio archive with everything but keys.
+
+    Raises MissingTool when the host lacks one of the programs, HarnessError when cpio fails.
+    """
+    programs = build_programs(store, deadline=deadline)
+    busybox = _static_busybox()
+    files: dict[str, Path] = {"/bin/busybox": busybox}
+    for program in sorted(programs.iterdir()):
+        if program.name.startswith("klp-"):
+            files[f"/bin/{program.name}"] = program
+    for name, target in _PROGRAMS.items():
+        files |= with_libraries(Path(find_program(name)), target, deadline=deadline)
+    key = _digest(files)
+
+    def fill(folder: Path) -> None:
+        with tempfile.TemporaryDirectory(dir=folder, prefix="root-") as name:
+            root = Path(name)
+            _lay_out(root, files)
+            _archive(root, folder / "base.cpio", deadline=deadline)
+
+    return store.obtain("initramfs", key, fill, deadline=deadline) / "base.cpio"
+
+
+def build_initrd(
+    base: Path,
+    keys: RunKeys,
+    target: Path,
+    *,
+    more: Mapping[str, Path] = MappingProxyType({}),
+    deadline: Deadline,
+) -> Path:
+    """Write the initrd of one run to ``target``: the base, this run's keys, and ``more`` files.
+
+    ``more`` gives the file for a path in the guest; there all may read and execute it.
+    """
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix="keys-") as name:
+        root = Path(name)
+        for folder, mode in (("etc/dropbear", 0o755), ("root", 0o700), ("root/.ssh", 0o700)):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+            (root / folder).chmod(mode)
+        (root / "etc").chmod(0o755)
+        shutil.copyfile(keys.host_key, root / "etc/dropbear/host_key")
+        (root / "root/.ssh/authorized_keys").write_text(keys.client_public + "\n")
+        for path in ("etc/dropbear/host_key", "root/.ssh/authorized_keys"):
+            (root / path).chmod(0o600)
+        _copy(root, more)
+        for place in root.rglob("*"):
+            if place.is_dir() and place.name not in {"root", ".ssh"}:
+                place.chmod(0o755)
+        part = root.with_suffix(".cpio")
+        _archive(root, part, deadline=deadline)
+    try:
+        _join((base, part), target)
+    finally:
+        part.unlink()
+    target.chmod(0o600)
+    return target
+
+
+def extend_initrd(
+    initrd: Path, files: Mapping[str, Path], target: Path, *, deadline: Deadline
+) -> None:
+    """Write to ``target`` an initrd that has more files, by their paths in the guest."""
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix="more-") as name:
+        root = Path(name, "root")
+        root.mkdir()
+        _copy(root, files)
+        for place in root.rglob("*"):
+            if place.is_dir():
+                place.chmod(0o755)
+        part = Path(name, "part.cpio")
+        _archive(root, part, deadline=deadline)
+        aside = Path(name, "whole.cpio")
+        _join((initrd, part), aside)
+        aside.chmod(0o600)
+        aside.rename(target)
+
+
+def _join(pieces: Iterable[Path], target: Path) -> None:
+    with target.open("wb") as out:
+        for piece in pieces:
+            with piece.open("rb") as data:
+                shutil.copyfileobj(data, out)
+
+
+def _static_busybox() -> Path:
+    path = Path(find_program("busybox"))
+    if b"/lib64/ld-linux" in path.read_bytes()[:4096]:
+        raise MissingTool(
+            f"{path} is linked dynamically; the guest needs a static busybox",
+            hint="install busybox-static (Debian, Ubuntu) or your distribution's static build",
+        )
+    return path
+
+
+def with_libraries(program: Path, target: str, *, deadline: Deadline) -> dict[str, Path]:
+    """Return a program and every shared library the dynamic loader would give it."""
+    listed = run([_LOADER, "--list", program], deadline=deadline.within(10), check=False)
+    if listed.returncode != 0:
+        raise HarnessError(
+            f"cannot tell which libraries {program} needs",
+            details=tuple(listed.stderr.splitlines()),
+        )
+    files = {target: program.resolve(), _LOADER: Path(_LOADER).resolve()}
+    for match in _LIBRARY.finditer(listed.stdout):
+        files[match[1]] = Path(match[1]).resolve()
+    return files
+
+
+def _digest(files: Mapping[str, Path]) -> str:
+    digest = hashlib.sha256()
+    for target, source in sorted(files.items()):
+        digest.update(target.encode() + b"\0")
+        digest.update(hashlib.sha256(source.read_bytes()).digest())
+    texts = (sorted(_SCRIPTS.items()), sorted(_TEXT_FILES.items()), _FOLDERS, _KMOD_NAMES)
+    digest.update(repr(texts).encode())
+    return digest.hexdigest()[:16]
+
+
+def _lay_out(root: Path, files: Mapping[str, Path]) -> None:
+    for folder in _FOLDERS:
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    _copy(root, files)
+    for target, text in _TEXT_FILES.items():
+        (root / target.lstrip("/")).write_text(text)
+    for path, text in _SCRIPTS.items():
+        script = root / path.lstrip("/")
+        script.write_text(text)
+        script.chmod(0o755)
+    for name in _KMOD_NAMES:
+        (root / "sbin" / name).symlink_to("/bin/kmod")
+    listed = run([files["/bin/busybox"], "--list"], deadline=Deadline.after(10)).stdout
+    for applet in listed.split():
+        link = root / "bin" / applet
+        if not link.exists() and applet not in _KMOD_NAMES:
+            link.symlink_to("/bin/busybox")
+    (root / "init").symlink_to("/bin/busybox")
+    for place in [root, *(path for path in root.rglob("*") if path.is_dir())]:
+        place.chmod(0o755)
+    (root / "root").chmod(0o700)
+
+
+def _copy(root: Path, files: Mapping[str, Path]) -> None:
+    for target, source in files.items():
+        place = root / target.lstrip("/")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, place)
+        place.chmod(0o755)
+
+
+def _archive(root: Path, target: Path, *, deadline: Deadline) -> None:
+    names = sorted(str(path.relative_to(root)) for path in root.rglob("*"))
+    run(
+        [
+            "cpio",
+            "--create",
+            "--format=newc",
+            "--owner=0:0",
+            "--reproducible",
+            "--quiet",
+            f"--file={target.resolve()}",
+        ],
+        stdin="\n".join(names) + "\n",
+        cwd=root,
+        deadline=deadline.within(_CPIO_S),
+    )

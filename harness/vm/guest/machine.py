@@ -1,0 +1,304 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A running guest: everything a test can ask of it, each wait raced against its death."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Self
+
+from harness.agent_protocol import (
+    PROTOCOL_VERSION,
+    Directory,
+    DirEntry,
+    FilePoll,
+    FileStatus,
+    Hello,
+    KlogBatch,
+    Op,
+    Stragglers,
+    TaskSample,
+)
+from harness.errors import (
+    BootFailed,
+    KernelSplat,
+    LostConnection,
+    ModuleRefused,
+)
+from harness.vm.guest.agent import check_reply
+from harness.vm.guest.agent_link import REQUEST_S, AgentLink
+from harness.vm.guest.initramfs import AGENT_PORT, LACKS_LINE, MODULE_DIR, READY_LINE
+from harness.vm.guest.spawned import SpawnedProcess
+from harness.vm.guest.ssh import Ran, SshSession, connect
+from harness.vm.guest.upload import Uploads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from harness.deadline import Deadline
+    from harness.vm.guest.agent import Stream
+    from harness.vm.guest.hypervisor import Hypervisor
+    from harness.vm.guest.keys import RunKeys
+
+_BOOT_S = 30.0
+_AFTER_ALL = 1 << 62
+_CONNECT_S = 15.0
+
+
+class Machine:
+    """One guest. Implements harness.livepatch.guest.Guest."""
+
+    def __init__(
+        self,
+        hypervisor: Hypervisor,
+        keys: RunKeys,
+        *,
+        time_scale: float,
+        uploads_to: str = MODULE_DIR,
+    ) -> None:
+        self.hypervisor = hypervisor
+        self.keys = keys
+        self._link = AgentLink(hypervisor, time_scale)
+        self._uploads = Uploads(self._link, uploads_to, self.run)
+        self._ssh: SshSession | None = None
+        self.hello: Hello | None = None
+        self.ssh_since_s: float | None = None
+
+    # -- life ---------------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.disconnect()
+
+    @property
+    def time_scale(self) -> float:
+        """How much slower than hardware this guest is: deadlines are multiplied by it."""
+        return self._link.time_scale
+
+    @property
+    def folder(self) -> Path:
+        """Where this guest's logs lie: console.log, qemu.log."""
+        return self.hypervisor.folder
+
+    def scaled(self, seconds: float) -> Deadline:
+        """Return a deadline for something that takes so many seconds on quick hardware."""
+        return self._link.scaled(seconds)
+
+    def wait_for_boot(self, deadline: Deadline | None = None) -> None:
+        """Wait until user space is up.
+
+        Raises BootFailed when that never comes, or when the guest itself says what its kernel
+        lacks; GuestPanic and the other fates when they do.
+        """
+        deadline = deadline or self.scaled(_BOOT_S)
+        console = self.hypervisor.console
+        if not self.hypervisor.events.wait(
+            lambda: console.contains(READY_LINE), deadline, between=self.hypervisor.check
+        ):
+            self.hypervisor.dump_state()
+            self.hypervisor.kill()
+            raise self.hypervisor.explain(
+                BootFailed(
+                    "the guest did not reach user space in time",
+                    hint="the console's last lines tell where it stopped; a kernel needs the "
+                    "options of kernel-configs/base.config",
+                )
+            )
+        lacks = [line for line in console.text().splitlines() if LACKS_LINE in line]
+        if lacks:
+            self.hypervisor.kill()
+            raise self.hypervisor.explain(
+                BootFailed(
+                    f"the kernel boots and cannot be tested: {lacks[0].partition(LACKS_LINE)[2]}",
+                    hint="docs/your-kernel.md lists what a kernel must have",
+                )
+            )
+
+    def connect(self) -> None:
+        """Reach the agent, by SSH where the guest has a network; check that all its CPUs came up.
+
+        Raises LostConnection, and BootFailed when CPUs are missing.
+        """
+        deadline = self.scaled(_CONNECT_S)
+        with self._link.fate():
+            self._link.open(self._reach_agent(deadline))
+        self.hello = Hello.model_validate(self._link.call("hello", deadline=deadline))
+        if self.hello.protocol != PROTOCOL_VERSION:
+            raise LostConnection(
+                f"the guest agent speaks protocol {self.hello.protocol}, not {PROTOCOL_VERSION}"
+            )
+        wanted = self.hypervisor.shape.cpus
+        if self.hello.cpus_online != wanted:
+            raise self.hypervisor.explain(
+                BootFailed(
+                    f"the guest was asked for {wanted} CPUs and brought up "
+                    f"{self.hello.cpus_online}",
+                    hint="an SMP guest needs CONFIG_SMP and CONFIG_ACPI",
+                )
+            )
+
+    def _reach_agent(self, deadline: Deadline) -> Stream:
+        if self.hypervisor.agent_line is not None:
+            return self.hypervisor.agent_line
+        port = self.hypervisor.monitor.ssh_port(deadline=deadline)
+        self._ssh = connect(port, self.keys, events=self.hypervisor.events, deadline=deadline)
+        self.ssh_since_s = time.monotonic()
+        return self._ssh.reach(AGENT_PORT, deadline)
+
+    def disconnect(self) -> None:
+        """Close agent and SSH; the guest goes on."""
+        self._link.close()
+        if self._ssh is not None:
+            self._ssh.close()
+            self._ssh = None
+
+    # -- commands -----------------------------------------------------------------------------
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: str | bytes = b"",
+        deadline: Deadline | None = None,
+    ) -> Ran:
+        """Run a command over SSH to its end and return its exit code and output."""
+        if self._ssh is None:
+            raise LostConnection("this guest has no SSH connection: nothing can be run there")
+        data = stdin.encode() if isinstance(stdin, str) else stdin
+        deadline = deadline or self.scaled(REQUEST_S)
+        with self._link.fate():
+            return self._ssh.run(argv, stdin=data, deadline=deadline, between=self._link.watch())
+
+    def shell(self, term: str, columns: int, rows: int) -> Any:
+        """Start an interactive shell; returns its channel."""
+        assert self._ssh is not None
+        return self._ssh.shell(term, columns, rows, self.scaled(_CONNECT_S))
+
+    def pipe(self, argv: Sequence[str]) -> Any:
+        """Start a command without a terminal; returns its channel."""
+        assert self._ssh is not None
+        return self._ssh.pipe(argv, self.scaled(_CONNECT_S))
+
+    def spawn(self, program: str, *args: str) -> SpawnedProcess:
+        """Start a guest program (a name in /bin or a full path)."""
+        path = program if program.startswith("/") else f"/bin/{program}"
+        reply = check_reply(self._link.call("spawn", path, *args), path)
+        return SpawnedProcess(self._link, int(reply["pid"]), path)
+
+    # -- files --------------------------------------------------------------------------------
+
+    def read(self, path: str, *, deadline: Deadline | None = None) -> str:
+        """Return the content of a file."""
+        return str(self.request("read", path, deadline=deadline)["text"])
+
+    def write(self, path: str, text: str, *, deadline: Deadline | None = None) -> None:
+        """Write a text to a file by one write(2)."""
+        self.request("write", path, text, deadline=deadline)
+
+    def list_dir(self, path: str) -> tuple[DirEntry, ...]:
+        """Return a directory's entries, sorted by name."""
+        entries = Directory.model_validate(self.request("list", path)).entries
+        return tuple(sorted(entries, key=lambda entry: entry.name))
+
+    def stat(self, path: str) -> FileStatus:
+        """Return type, mode and size of a file."""
+        return FileStatus.model_validate(self.request("stat", path))
+
+    def poll_file(self, path: str, op: Op, value: str, *, deadline: Deadline) -> FilePoll:
+        """Wait in the guest until the file's content meets the condition, or the deadline."""
+        reply = self._link.patient_call("poll-file", path, op.value, value, deadline=deadline)
+        return FilePoll.model_validate(reply)
+
+    def has_files(self, there: Mapping[Path, str]) -> None:
+        """Take it that the guest was booted with these host files, by their paths in the guest."""
+        self._uploads.know(there)
+
+    def upload(self, path: Path) -> str:
+        """Copy a host file into the guest; return its path there. The same file is sent once."""
+        return self._uploads.send(path)
+
+    # -- tasks, log, modules ------------------------------------------------------------------
+
+    def tasks(self) -> TaskSample:
+        """Return all threads with their patch states."""
+        return TaskSample.model_validate(self.request("tasks"))
+
+    def poll_tasks(self, state: int, *, but: Sequence[int], deadline: Deadline) -> Stragglers:
+        """Wait in the guest until every thread but those has that patch state, or the deadline."""
+        but_text = ",".join(str(tid) for tid in but)
+        reply = self._link.patient_call("poll-tasks", str(state), but_text, deadline=deadline)
+        return Stragglers.model_validate(reply)
+
+    def stack(self, tid: int) -> str:
+        """Return /proc/TID/stack."""
+        return str(self.request("stack", str(tid))["text"])
+
+    def klog(self, since: int = 0) -> KlogBatch:
+        """Return the kernel log's records from that sequence number on."""
+        return KlogBatch.model_validate(self.request("klog", str(since)))
+
+    def insmod(self, path: str, params: str = "", *, deadline: Deadline | None = None) -> None:
+        """Load the module file at that guest path; raises ModuleRefused with the kernel's errno."""
+        name = path.rsplit("/", 1)[-1].removesuffix(".ko").replace("-", "_")
+        self._module("insmod", name, path, params, deadline=deadline)
+
+    def rmmod(self, name: str) -> None:
+        """Unload a module; raises ModuleRefused with the kernel's errno."""
+        self._module("rmmod", name, name)
+
+    # -- waiting and asking -------------------------------------------------------------------
+
+    def wait(self, condition: Callable[[], bool], deadline: Deadline) -> bool:
+        """Wait on the host for news from the guest; False at the deadline, or its fate raised."""
+        return self._link.wait(condition, deadline)
+
+    def request(self, verb: str, *args: str, deadline: Deadline | None = None) -> Any:
+        """Send the agent one request and return its reply; raises OSError with its errno."""
+        return self._link.request(verb, *args, deadline=deadline)
+
+    # -- splats -------------------------------------------------------------------------------
+
+    def expect_splat(self, pattern: str) -> None:
+        """Declare a splat that this test causes on purpose (a regular expression)."""
+        self.hypervisor.expect_splat(pattern)
+
+    def check_splats(self) -> None:
+        """Raise KernelSplat when the guest complained of anything that no test declared.
+
+        A mark is written through the kernel log first and awaited on the console, so that
+        everything printed before has been read. Raises the guest's fate when it is dead, and
+        KernelSplat also when a declared splat did not come.
+        """
+        mark = f"klp-harness: mark {time.monotonic_ns()}"
+        self.write("/dev/kmsg", f"<4>{mark}\n")
+        console = self.hypervisor.console
+        if not self.hypervisor.events.wait(
+            lambda: console.contains(mark), self.scaled(REQUEST_S), between=self._link.watch()
+        ):
+            raise self.hypervisor.explain(
+                LostConnection("the kernel log does not reach the console: it cannot be checked")
+            )
+        if self.hypervisor.unexpected_splats():
+            self.hypervisor.settle()
+        unmet = self.hypervisor.unmet_expectations()
+        if unmet:
+            raise self.hypervisor.explain(
+                KernelSplat(f"the splat that was expected did not come: {', '.join(unmet)}")
+            )
+
+    def _module(self, verb: str, name: str, *args: str, deadline: Deadline | None = None) -> None:
+        since = self.klog(_AFTER_ALL).next
+        reply = self._link.call(verb, *args, deadline=deadline)
+        self._link.check_alive(reply, verb, name)
+        number = int(reply["errno"])
+        if number:
+            said = tuple(record.text for record in self.klog(since).records)
+            raise ModuleRefused(
+                name,
+                number,
+                action="load" if verb == "insmod" else "unload",
+                details=said[-10:],
+                artefacts=self.folder,
+            )

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The home of a run: its cache, its private folder, its guests' settings, its session.
+
+Everything that starts guests or keeps logs begins here, so that each of these is decided once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import time
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from harness.deadline import Deadline
+from harness.resources import cache_root, runs_root
+from harness.vm.guest.session import Fresh, GuestSettings, Session
+from harness.vm.host.accel import choose_accel
+from harness.vm.host.cache import Store
+from harness.vm.host.capacity import default_guests, measure_host, time_scale
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+    from harness.vm.host.accel import Accel, AccelChoice
+
+_PROBE_S = 60.0
+
+
+def store() -> Store:
+    """Return the cache that all runs of this user share."""
+    return Store(cache_root())
+
+
+def accelerator(asked: str = "auto") -> AccelChoice:
+    """Return what runs guests here: auto, kvm or tcg as asked; probed once since the host booted.
+
+    Raises HarnessError when the one asked for cannot run a guest.
+    """
+    return choose_accel(asked, Deadline.after(_PROBE_S))
+
+
+def guests_at_a_time(choice: AccelChoice) -> int:
+    """Return how many guests this machine can overlap."""
+    return default_guests(measure_host(), choice.accel)
+
+
+def settings(
+    accel: Accel, *, guests: int = 1, cpus: int = 2, fresh: Fresh = Fresh.SNAPSHOT
+) -> GuestSettings:
+    """Return what all guests of a run have in common when so many of them run at a time."""
+    return GuestSettings(
+        accel=accel,
+        time_scale=time_scale(accel, guests=guests, cores=measure_host().cores),
+        cpus=cpus,
+        fresh=fresh,
+    )
+
+
+def folder_for(name: str) -> Path:
+    """Return where a run of this process keeps its files; it is not made yet."""
+    return runs_root() / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}-{os.getpid()}"
+
+
+def make_folder(name: str) -> Path:
+    """Make and return a folder that only this user can read; raises OSError."""
+    folder = folder_for(name)
+    folder.mkdir(parents=True, mode=0o700)
+    return folder
+
+
+@contextlib.contextmanager
+def open_session(
+    choice: AccelChoice,
+    *,
+    name: str,
+    guests: int = 1,
+    cpus: int = 2,
+    fresh: Fresh = Fresh.SNAPSHOT,
+    more: Mapping[str, Path] = MappingProxyType({}),
+    keep: Callable[[], bool] = lambda: False,
+) -> Iterator[Session]:
+    """Open a run of so many guests at a time, in a folder of its own.
+
+    ``more`` are files that its guests have. The folder is removed when all went well. After a
+    failure, or when ``keep`` says so at the end, the guests' logs stay, and nothing else.
+    """
+    folder = folder_for(name)
+    try:
+        with Session(
+            folder,
+            settings(choice.accel, guests=guests, cpus=cpus, fresh=fresh),
+            store(),
+            more=more,
+        ) as session:
+            yield session
+    except BaseException:
+        keep_logs(folder)
+        raise
+    if keep():
+        keep_logs(folder)
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def keep_logs(folder: Path) -> None:
+    """Remove all of a run's folder but the logs of its guests."""
+    if not (folder / "guests").is_dir():
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    for path in folder.iterdir():
+        if path.name == "guests":
+            continue
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A way to the agent over a serial port, for a guest that is recorded and so has no network.
+
+QEMU 7.2 hands recorded input to its serial port without looking again for room there, and the port
+holds 16 bytes. So no more are sent before the agent has told that it took those. What the guest
+writes must never find the way full either: a write that fails is not replayed. Hence a pipe, which
+holds a mebibyte; a socket is full after some hundred writes of one byte.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import select
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.errors import LostConnection
+
+if TYPE_CHECKING:
+    from harness.deadline import Deadline
+
+PORT_BYTES = 16
+PIPE_BYTES = 1 << 20
+_TAKEN = b'{"event":"taken",'
+_READ = 65536
+_LOOK_S = 0.25
+
+
+class SerialLine:
+    """Both ends of what QEMU calls a pipe, ``PATH.in`` and ``PATH.out``, made before QEMU starts.
+
+    Implements harness.vm.guest.agent.Stream.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._files = (Path(f"{path}.in"), Path(f"{path}.out"))
+        for file in self._files:
+            os.mkfifo(file, 0o600)
+        # Opened for both, which waits for nobody (fifo(7)).
+        self._to_guest = os.open(self._files[0], os.O_RDWR | os.O_CLOEXEC)
+        self._from_guest = os.open(self._files[1], os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        widen(self._from_guest)
+        self._news = threading.Condition()
+        self._taken = 0
+        self._sent = 0
+        self._partial = b""
+        self._closing = False
+
+    def receive(self) -> bytes:
+        """Return the next whole lines, b"" when QEMU is gone or this was closed; blocks."""
+        while not self._closing:
+            readable, _, _ = select.select([self._from_guest], [], [], _LOOK_S)
+            if not readable:
+                continue
+            data = os.read(self._from_guest, _READ)
+            if not data:
+                self.close()
+                break
+            lines = self._whole_lines(data)
+            if lines:
+                return lines
+        return b""
+
+    def send(self, data: bytes, deadline: Deadline) -> None:
+        """Send to the agent, as fast as it takes it; raises TimeoutError, LostConnection."""
+        for start in range(0, len(data), PORT_BYTES):
+            piece = data[start : start + PORT_BYTES]
+            self._sent += len(piece)
+            os.write(self._to_guest, piece)
+            with self._news:
+                while self._taken < self._sent:
+                    if self._closing:
+                        raise LostConnection("the serial line to the guest has ended")
+                    if deadline.expired:
+                        raise TimeoutError("the guest does not take what it is sent")
+                    self._news.wait(min(_LOOK_S, max(deadline.remaining_s, 0.001)))
+
+    def close(self) -> None:
+        """End ``receive`` and ``send``; the descriptors go with ``remove``."""
+        with self._news:
+            self._closing = True
+            self._news.notify_all()
+
+    def remove(self) -> None:
+        """Close the pipe and remove its files, once nobody reads any more."""
+        self.close()
+        os.close(self._to_guest)
+        os.close(self._from_guest)
+        for file in self._files:
+            file.unlink(missing_ok=True)
+
+    def _whole_lines(self, data: bytes) -> bytes:
+        *lines, self._partial = (self._partial + data).split(b"\n")
+        kept = []
+        for line in lines:
+            if line.startswith(_TAKEN):
+                with self._news:
+                    self._taken += int(json.loads(line)["bytes"])
+                    self._news.notify_all()
+            else:
+                kept.append(line + b"\n")
+        return b"".join(kept)
+
+
+def widen(pipe: int) -> None:
+    """Make a pipe hold as much as any user may have it hold."""
+    fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)

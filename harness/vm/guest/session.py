@@ -1,0 +1,286 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""One run: its private folder, keys, initrd and templates, shared by all processes of the run."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import json
+import os
+import re
+import secrets
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Self
+
+from filelock import FileLock
+
+from harness.deadline import Deadline
+from harness.errors import KernelVerdict
+from harness.vm.guest.boot_failures import BootFailures
+from harness.vm.guest.initramfs import BOOT_DIR, build_base, build_initrd, extend_initrd
+from harness.vm.guest.keys import RunKeys, load_keys, make_keys
+from harness.vm.guest.qemu import GuestShape
+from harness.vm.guest.snapshot import Clone, Template, cold_guest, restored_guest, template
+from harness.vm.guest.spare import SpareGuest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from harness.vm.guest.machine import Machine
+    from harness.vm.guest.qemu import Recording
+    from harness.vm.host.accel import Accel
+    from harness.vm.host.cache import Store
+    from harness.vm.kernel.kernel import Bootable
+
+_PREPARE_S = 300.0
+_START_S = 120.0
+# The kernel's own, and the most that it takes (kernel/rcu/update.c, kernel/watchdog.c, sysctl).
+_RCU_STALL_S, _MOST_RCU_STALL_S = 21, 300
+_WATCHDOG_S, _MOST_WATCHDOG_S = 10, 60
+_NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9.-]+")
+
+
+class Fresh(StrEnum):
+    """How a fresh guest comes about: restored from a snapshot, or booted from power-on."""
+
+    SNAPSHOT = "snapshot"
+    BOOT = "boot"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuestSettings:
+    """What all guests of a run have in common, unless one asks for something else."""
+
+    accel: Accel
+    time_scale: float
+    cpus: int = 2
+    memory_mib: int = 256
+    fresh: Fresh = Fresh.SNAPSHOT
+
+
+class Session:
+    """Starts guests. Processes that name the same folder share keys, initrd and templates."""
+
+    def __init__(
+        self,
+        folder: Path,
+        settings: GuestSettings,
+        store: Store,
+        *,
+        more: Mapping[str, Path] = MappingProxyType({}),
+        base: Path | None = None,
+    ) -> None:
+        """``more`` gives the files that guests of this run have beside those of every run.
+
+        ``base`` is the archive with those of every run when it was made elsewhere.
+        """
+        self.folder = folder
+        self.settings = settings
+        self.store = store
+        self._more = more
+        self._base = base
+        self._stack = contextlib.ExitStack()
+        self._templates: dict[str, Template] = {}
+        self._prepared: tuple[RunKeys, Path] | None = None
+        # next() of it is one step, whichever threads start guests.
+        self._numbers = itertools.count(1)
+        self._spare = SpareGuest()
+
+    def __enter__(self) -> Self:
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.folder.chmod(0o700)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._spare.close()
+        self._stack.close()
+
+    @contextlib.contextmanager
+    def guest(
+        self,
+        kernel: Bootable,
+        *,
+        name: str = "guest",
+        cpus: int | None = None,
+        fresh: Fresh | None = None,
+        kernel_args: tuple[str, ...] = (),
+        boot_s: float | None = None,
+        recording: Recording | None = None,
+    ) -> Iterator[Machine]:
+        """Start a fresh guest with that kernel; it is killed when the context ends.
+
+        Its logs lie in a folder named after ``name``, which outlives it. ``boot_s`` is how long a
+        cold boot may take. One with a ``recording`` has one CPU, and boots from power-on.
+        Raises BootFailed, QemuFailed, LostConnection and the fates of a guest.
+        """
+        keys, _ = self._prepare_for(kernel)
+        shape = self._shape(kernel, cpus, kernel_args, recording)
+        scale = self._scale(kernel)
+        deadline = Deadline.after(_START_S * scale)
+        if recording is not None or (fresh or self.settings.fresh) is Fresh.BOOT:
+            folder = self._guest_folder(name)
+            with cold_guest(
+                shape, keys, folder, time_scale=scale, deadline=deadline, boot_s=boot_s
+            ) as machine:
+                yield machine
+            return
+        saved = self.template(kernel, shape)
+        key = _template_key(kernel, shape)
+        clone = self._spare.take(key) or self._clone(saved, scale)
+        clone.hypervisor.move_logs(self._guest_folder(name))
+        with restored_guest(clone, keys, time_scale=scale, deadline=deadline) as machine:
+            self._spare.prepare(key, lambda: self._clone(saved, scale))
+            yield machine
+
+    def template(self, kernel: Bootable, shape: GuestShape) -> Template:
+        """Return the template for that shape, booting it when no process of the run has.
+
+        Raises BootFailed at once when the run's processes have tried in vain: see BootFailures.
+        """
+        key = _template_key(kernel, shape)
+        known = self._templates.get(key)
+        if known is not None:
+            return known
+        keys, _ = self._prepare()
+        folder = self.folder / "templates" / key
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with FileLock(folder / "lock"):
+            saved = self._adopt(folder, shape)
+            if saved is None:
+                saved = self._boot_template(kernel, shape, keys, folder)
+        self._templates[key] = saved
+        return saved
+
+    def _boot_template(
+        self, kernel: Bootable, shape: GuestShape, keys: RunKeys, folder: Path
+    ) -> Template:
+        failures = BootFailures(folder)
+        failures.check()
+        scale = self._scale(kernel)
+        deadline = Deadline.after(_START_S * scale)
+        try:
+            saved = self._stack.enter_context(
+                template(shape, keys, folder, time_scale=scale, deadline=deadline)
+            )
+        except KernelVerdict as error:
+            failures.add(error)
+            raise
+        (folder / "owner.json").write_text(json.dumps({"ram_path": saved.ram_path}))
+        return saved
+
+    def prepare(self, kernel: Bootable) -> None:
+        """Have the template for guests of the settings' own shape, which other processes find.
+
+        Raises what the start of a guest raises.
+        """
+        self.template(kernel, self._shape(kernel, None, (), None))
+
+    def _shape(
+        self,
+        kernel: Bootable,
+        cpus: int | None,
+        kernel_args: tuple[str, ...],
+        recording: Recording | None,
+    ) -> GuestShape:
+        _, initrd = self._prepare_for(kernel)
+        return GuestShape(
+            image=kernel.image,
+            initrd=initrd,
+            accel=self.settings.accel,
+            cpus=1 if recording is not None else cpus or self.settings.cpus,
+            memory_mib=self.settings.memory_mib,
+            kernel_args=(*self._more_args(kernel, recording), *kernel_args),
+            recording=recording,
+        )
+
+    def _clone(self, saved: Template, scale: float) -> Clone:
+        folder = self.folder / "guests" / f"clone-{os.getpid()}-{secrets.token_hex(4)}"
+        folder.mkdir(parents=True, mode=0o700)
+        return Clone(saved, folder, deadline=Deadline.after(_START_S * scale))
+
+    def _adopt(self, folder: Path, shape: GuestShape) -> Template | None:
+        """Open another process's template, when there is one and its owner lives.
+
+        The descriptor opened here keeps the RAM even when the owner ends before we do.
+        """
+        try:
+            path = str(json.loads((folder / "owner.json").read_text())["ram_path"])
+            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except (FileNotFoundError, PermissionError, ValueError):
+            return None
+        if os.fstat(fd).st_size != shape.memory_mib << 20:
+            os.close(fd)
+            return None
+        self._stack.callback(os.close, fd)
+        return Template(
+            shape=shape,
+            ram_path=f"/proc/{os.getpid()}/fd/{fd}",
+            state_path=folder / "device-state",
+        )
+
+    def _prepare(self) -> tuple[RunKeys, Path]:
+        """Make, or find, the keys and the initrd of this run."""
+        if self._prepared is not None:
+            return self._prepared
+        deadline = Deadline.after(_PREPARE_S)
+        initrd = self.folder / "initrd"
+        note = self.folder / "keys.json"
+        with FileLock(self.folder / "lock"):
+            if note.exists():
+                keys = load_keys(self.folder, **json.loads(note.read_text()))
+            else:
+                keys = make_keys(self.folder, deadline=deadline)
+                base = self._base or build_base(self.store, deadline=deadline)
+                build_initrd(base, keys, initrd, more=self._more, deadline=deadline)
+                public = {"host_public": keys.host_public, "client_public": keys.client_public}
+                note.write_text(json.dumps(public))
+        self._prepared = keys, initrd
+        return self._prepared
+
+    def _prepare_for(self, kernel: Bootable) -> tuple[RunKeys, Path]:
+        """Make, or find, the keys and the initrd for guests with that kernel."""
+        keys, initrd = self._prepare()
+        if not kernel.boot_modules:
+            return keys, initrd
+        own = self.folder / f"initrd-{kernel.digest[:16]}"
+        with FileLock(self.folder / "lock"):
+            if not own.exists():
+                files = {
+                    f"{BOOT_DIR}/{number:02}-{path.name}": path
+                    for number, path in enumerate(kernel.boot_modules)
+                }
+                extend_initrd(initrd, files, own, deadline=Deadline.after(_PREPARE_S))
+        return keys, own
+
+    def _scale(self, kernel: Bootable) -> float:
+        return self.settings.time_scale * kernel.slowness
+
+    def _more_args(self, kernel: Bootable, recording: Recording | None) -> tuple[str, ...]:
+        """Return what host and kernel make necessary on the kernel's command line.
+
+        Stall detectors are scaled as deadlines are: they count seconds of a clock that goes on
+        while the guest gets no CPU, and a busy host is not the kernel's fault. A recording has
+        nothing of the host's, since another one may replay it.
+        """
+        if recording is not None:
+            return kernel.boot_args
+        scale = self._scale(kernel)
+        stall_s = min(_MOST_RCU_STALL_S, round(_RCU_STALL_S * scale))
+        watchdog_s = min(_MOST_WATCHDOG_S, round(_WATCHDOG_S * scale))
+        patience = (f"rcupdate.rcu_cpu_stall_timeout={stall_s}", f"watchdog_thresh={watchdog_s}")
+        return (*kernel.boot_args, *patience)
+
+    def _guest_folder(self, name: str) -> Path:
+        plain = _NOT_IN_A_NAME.sub("-", name).strip("-") or "guest"
+        folder = self.folder / "guests" / f"{plain[:80]}-{os.getpid()}-{next(self._numbers)}"
+        folder.mkdir(parents=True, mode=0o700)
+        return folder
+
+
+def _template_key(kernel: Bootable, shape: GuestShape) -> str:
+    what = (kernel.digest, shape.accel, shape.cpus, shape.memory_mib, shape.kernel_args)
+    return hashlib.sha256(repr(what).encode()).hexdigest()[:16]

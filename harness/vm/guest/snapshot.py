@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Copy-on-write snapshots: boot once, then start each guest from that state in a moment.
+
+A template's RAM lies in a memfd that its owner holds open. A clone maps it privately and reads the
+small rest, the device state, from a file; RAM is left out of the migration by QEMU's capability
+x-ignore-shared (docs/devel/migration of QEMU). The memfd goes with its owner: a killed run leaves
+nothing in memory, and nothing to sweep.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness.deadline import Deadline, wait_until
+from harness.errors import KlpError, LostConnection, QemuFailed
+from harness.log import LOGGER
+from harness.vm.guest.hypervisor import Hypervisor
+from harness.vm.guest.initramfs import IDLE_LINES
+from harness.vm.guest.machine import Machine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from harness.vm.guest.keys import RunKeys
+    from harness.vm.guest.qemu import GuestShape
+
+_SAVE_S = 20.0
+_QUIET_S = 15.0
+_REST_S = 2.0
+_REST_LOOK_S = 0.1
+_REST_NS = 5_000_000
+# "events" makes QEMU tell when the state of a migration changes: nothing to poll for.
+_CAPABILITIES = {
+    "capabilities": [
+        {"capability": "x-ignore-shared", "state": True},
+        {"capability": "events", "state": True},
+    ]
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Template:
+    """A saved guest: where its RAM and device state are, valid while the owner lives."""
+
+    shape: GuestShape
+    ram_path: str
+    state_path: Path
+
+
+@contextlib.contextmanager
+def cold_guest(
+    shape: GuestShape,
+    keys: RunKeys,
+    folder: Path,
+    *,
+    time_scale: float,
+    deadline: Deadline,
+    boot_s: float | None = None,
+) -> Iterator[Machine]:
+    """Boot a guest from power-on, connected; it is killed when the context ends."""
+    with contextlib.ExitStack() as stack:
+        hypervisor = Hypervisor(shape, folder, stack)
+        hypervisor.start(deadline=deadline)
+        machine = stack.enter_context(Machine(hypervisor, keys, time_scale=time_scale))
+        machine.wait_for_boot(None if boot_s is None else Deadline.after(boot_s))
+        machine.connect()
+        yield machine
+
+
+@contextlib.contextmanager
+def template(
+    shape: GuestShape, keys: RunKeys, folder: Path, *, time_scale: float, deadline: Deadline
+) -> Iterator[Template]:
+    """Boot a guest, use it once so that its entropy and caches are warm, and save it."""
+    ram = os.memfd_create("klp-template")
+    try:
+        os.truncate(ram, shape.memory_mib << 20)
+        ram_path = f"/proc/{os.getpid()}/fd/{ram}"
+        state_path = folder / "device-state"
+        with contextlib.ExitStack() as stack:
+            hypervisor = Hypervisor(shape, folder, stack)
+            hypervisor.start(ram_path=ram_path, shared_ram=True, deadline=deadline)
+            machine = stack.enter_context(Machine(hypervisor, keys, time_scale=time_scale))
+            machine.wait_for_boot()
+            machine.connect()
+            machine.tasks()
+            machine.klog()
+            _disconnect(machine)
+            _await_rest(hypervisor, machine.scaled(_REST_S))
+            _save(hypervisor, state_path, deadline=deadline)
+        yield Template(shape=shape, ram_path=ram_path, state_path=state_path)
+    finally:
+        os.close(ram)
+
+
+class Clone:
+    """A guest from a template that is stopped where the template was saved, and ready to go on."""
+
+    def __init__(self, saved: Template, folder: Path, *, deadline: Deadline) -> None:
+        """Start QEMU and load the state; raises QemuFailed."""
+        with contextlib.ExitStack() as stack:
+            self.hypervisor = Hypervisor(saved.shape, folder, stack)
+            state = stack.enter_context(saved.state_path.open("rb"))
+            self.hypervisor.start(
+                ram_path=saved.ram_path,
+                incoming=True,
+                pass_fds=(state.fileno(),),
+                deadline=deadline,
+            )
+            _load(self.hypervisor, state.fileno(), deadline=deadline)
+            self._stack = stack.pop_all()
+
+    @property
+    def folder(self) -> Path:
+        """Where its logs lie."""
+        return self.hypervisor.folder
+
+    def check(self) -> None:
+        """Raise the typed reason when it cannot be used any more."""
+        self.hypervisor.check()
+
+    def close(self) -> None:
+        """Kill it."""
+        self._stack.close()
+
+
+@contextlib.contextmanager
+def restored_guest(
+    clone: Clone, keys: RunKeys, *, time_scale: float, deadline: Deadline
+) -> Iterator[Machine]:
+    """Let a clone go on, and connect; it is killed when the context ends."""
+    with contextlib.closing(clone):
+        clone.hypervisor.monitor.execute("cont", deadline=deadline)
+        with Machine(clone.hypervisor, keys, time_scale=time_scale) as machine:
+            machine.connect()
+            yield machine
+
+
+def _disconnect(machine: Machine) -> None:
+    """Disconnect, and wait until the guest has servers ready for its next connection."""
+    console = machine.hypervisor.console
+    before = len(console.text())
+    machine.disconnect()
+    if not machine.hypervisor.events.wait(
+        lambda: all(line in console.text()[before:] for line in IDLE_LINES),
+        machine.scaled(_QUIET_S),
+        between=machine.hypervisor.check,
+    ):
+        raise machine.hypervisor.explain(
+            LostConnection("the template's SSH connection does not end in the guest")
+        )
+
+
+def _await_rest(hypervisor: Hypervisor, deadline: Deadline) -> None:
+    """Wait until the guest has hardly anything to do: each clone would have to do the rest of it.
+
+    A guest that never rests is saved as it is, which costs time and is not wrong.
+    """
+    looks_ns: list[int] = []
+
+    def rests() -> bool:
+        looks_ns.append(hypervisor.cpu_ns())
+        return len(looks_ns) > 1 and looks_ns[-1] - looks_ns[-2] < _REST_NS
+
+    if not wait_until(rests, deadline, interval_s=_REST_LOOK_S):
+        LOGGER.info("the template does not come to rest; its clones start a little slower")
+
+
+def _save(hypervisor: Hypervisor, path: Path, *, deadline: Deadline) -> None:
+    deadline = deadline.within(_SAVE_S)
+    monitor = hypervisor.monitor
+    monitor.execute("stop", deadline=deadline)
+    monitor.execute("migrate-set-capabilities", _CAPABILITIES, deadline=deadline)
+    with path.open("wb") as state:
+        monitor.pass_fd(state.fileno(), "state", deadline=deadline)
+        monitor.execute("migrate", {"uri": "fd:state"}, deadline=deadline)
+        _await_migration(hypervisor, "completed", deadline=deadline)
+
+
+def _load(hypervisor: Hypervisor, fd: int, *, deadline: Deadline) -> None:
+    deadline = deadline.within(_SAVE_S)
+    monitor = hypervisor.monitor
+    monitor.execute("migrate-set-capabilities", _CAPABILITIES, deadline=deadline)
+    monitor.execute("migrate-incoming", {"uri": f"fd:{fd}"}, deadline=deadline)
+    _await_migration(hypervisor, "completed", deadline=deadline)
+
+
+def _await_migration(hypervisor: Hypervisor, wanted: str, *, deadline: Deadline) -> None:
+    failure: list[KlpError] = []
+
+    def settled() -> bool:
+        answer = hypervisor.monitor.execute("query-migrate", deadline=deadline)
+        status = answer.get("status")
+        if status == "failed":
+            reason = answer.get("error-desc", "no reason given")
+            failure.append(QemuFailed(f"QEMU cannot save or restore the guest: {reason}"))
+        return status in {wanted, "failed"}
+
+    if not hypervisor.events.wait(settled, deadline, between=hypervisor.check):
+        failure.append(QemuFailed("QEMU did not save or restore the guest in time"))
+    if failure:
+        raise hypervisor.explain(failure[0])

@@ -1,0 +1,274 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""SSH to a guest: loopback only, host key pinned, one key per run. The only user of paramiko."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import paramiko
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from harness.deadline import Deadline, wait_until
+from harness.errors import HarnessError, LostConnection
+from harness.vm.host.process import command_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from harness.vm.guest.events import GuestEvents
+    from harness.vm.guest.keys import RunKeys
+
+LOOPBACK = "127.0.0.1"
+_USER = "root"
+_CHUNK = 65536
+_GONE_S = 1.0
+# What dropbear knows is left; paramiko tries another one first when it is not told.
+_OTHER_SIGNATURES = {"pubkeys": ["rsa-sha2-512", "ssh-rsa"]}
+_FAILURES = (paramiko.SSHException, OSError, EOFError)
+
+# The library logs what it raises as well; the harness reports it once, in its own words.
+logging.getLogger("paramiko").setLevel(logging.CRITICAL)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ran:
+    """A command that ended in the guest. ``code`` is negative when a signal ended it."""
+
+    command: str
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def ok(self) -> bool:
+        """Whether it ended with exit code 0."""
+        return self.code == 0
+
+
+class Stream:
+    """One running command: its standard output as it comes, its standard input."""
+
+    def __init__(self, channel: paramiko.Channel) -> None:
+        self._channel = channel
+
+    def receive(self) -> bytes:
+        """Return the next bytes of standard output, b"" at its end; blocks."""
+        try:
+            return self._channel.recv(_CHUNK)
+        except _FAILURES:
+            return b""
+
+    def send(self, data: bytes, deadline: Deadline) -> None:
+        """Write to standard input; raises LostConnection, or TimeoutError while it is full."""
+        self._channel.settimeout(max(deadline.remaining_s, 0.001))
+        try:
+            self._channel.sendall(data)
+        except TimeoutError:
+            raise
+        except _FAILURES as error:
+            raise LostConnection(f"the SSH channel to the guest ended: {error}") from error
+        finally:
+            self._channel.settimeout(None)
+
+    def close(self) -> None:
+        """Close the channel."""
+        _close(self._channel)
+
+
+class SshSession:
+    """One authenticated connection."""
+
+    def __init__(self, transport: paramiko.Transport, events: GuestEvents) -> None:
+        self._transport = transport
+        self._pulse = events
+
+    @property
+    def alive(self) -> bool:
+        """Whether the connection still stands."""
+        return self._transport.is_active()
+
+    def reach(self, port: int, deadline: Deadline) -> Stream:
+        """Return a connection to a port of the guest's own loopback (RFC 4254, 7.2).
+
+        Raises LostConnection when nothing listens there.
+        """
+        channel = self._open(deadline, kind="direct-tcpip", to=(LOOPBACK, port))
+        channel.settimeout(None)
+        return Stream(channel)
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: bytes = b"",
+        deadline: Deadline,
+        between: Callable[[], None],
+    ) -> Ran:
+        """Run a command to its end.
+
+        Both outputs are drained while it runs, since either fills its window and blocks the other.
+        Raises TimeoutError when it did not end in time, LostConnection when SSH ended, and
+        whatever ``between`` raises when the guest died.
+        """
+        channel = self._execute(argv, deadline)
+        outputs: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
+        try:
+            readers = [
+                threading.Thread(target=_drain, args=(receive, outputs[name], self._pulse))
+                for name, receive in (("stdout", channel.recv), ("stderr", channel.recv_stderr))
+            ]
+            for reader in readers:
+                reader.daemon = True
+                reader.start()
+            self._feed(channel, stdin, deadline)
+
+            def ended() -> bool:
+                drained = not any(reader.is_alive() for reader in readers)
+                return drained and (channel.exit_status_ready() or not self.alive)
+
+            if not self._pulse.wait(ended, deadline, between=between):
+                raise TimeoutError(f"`{command_line(argv)}` did not end in time in the guest")
+            code = self._exit_code(channel)
+        finally:
+            _close(channel)
+        return Ran(
+            command=command_line(argv),
+            code=code,
+            stdout=b"".join(outputs["stdout"]).decode(errors="replace"),
+            stderr=b"".join(outputs["stderr"]).decode(errors="replace"),
+        )
+
+    def shell(self, term: str, columns: int, rows: int, deadline: Deadline) -> paramiko.Channel:
+        """Start an interactive shell on a terminal of its own."""
+        channel = self._open(deadline)
+        channel.get_pty(term, columns, rows)
+        channel.invoke_shell()
+        return channel
+
+    def pipe(self, argv: Sequence[str], deadline: Deadline) -> paramiko.Channel:
+        """Start a command without a terminal and return its channel, for a person's pipe."""
+        return self._execute(argv, deadline)
+
+    def close(self) -> None:
+        """Disconnect."""
+        self._transport.close()
+
+    def _execute(self, argv: Sequence[str], deadline: Deadline) -> paramiko.Channel:
+        channel = self._open(deadline)
+        try:
+            # SSH carries one string, which the guest's shell splits again.
+            channel.exec_command(command_line(argv))
+        except _FAILURES as error:
+            raise LostConnection(f"cannot start a command over SSH: {error}") from error
+        channel.settimeout(None)
+        return channel
+
+    def _open(
+        self, deadline: Deadline, *, kind: str = "session", to: tuple[str, int] | None = None
+    ) -> paramiko.Channel:
+        try:
+            channel = self._transport.open_channel(
+                kind, to, to and (LOOPBACK, 0), timeout=max(deadline.remaining_s, 0.001)
+            )
+        except _FAILURES as error:
+            raise LostConnection(f"cannot open an SSH channel: {error}") from error
+        channel.settimeout(max(deadline.remaining_s, 0.001))
+        return channel
+
+    def _exit_code(self, channel: paramiko.Channel) -> int:
+        """Return the exit code of a command whose output has ended.
+
+        paramiko says -1 both for a command that a signal ended and for a connection that is gone;
+        the latter may take a moment to show.
+        """
+        code = channel.recv_exit_status() if channel.exit_status_ready() else -1
+        if code == -1 and wait_until(lambda: not self.alive, Deadline.after(_GONE_S)):
+            raise LostConnection("the SSH connection ended while a command was running")
+        return code
+
+    @staticmethod
+    def _feed(channel: paramiko.Channel, data: bytes, deadline: Deadline) -> None:
+        """Send standard input; a command that ends without reading it is judged by its exit code.
+
+        A connection that ended closes its channels too: the wait for the command finds that.
+        """
+        channel.settimeout(max(deadline.remaining_s, 0.001))
+        try:
+            channel.sendall(data)
+            channel.shutdown_write()
+        except TimeoutError:
+            raise
+        except _FAILURES as error:
+            if not channel.closed:
+                raise LostConnection(f"the SSH connection ended: {error}") from error
+        finally:
+            channel.settimeout(None)
+
+
+def _client_key(path: Path) -> paramiko.RSAKey:
+    # It is our own; to prove that its primes are primes takes longer than the connection.
+    key = load_pem_private_key(path.read_bytes(), None, unsafe_skip_rsa_key_validation=True)
+    assert isinstance(key, RSAPrivateKey)
+    return paramiko.RSAKey(key=key)
+
+
+def connect(port: int, keys: RunKeys, *, events: GuestEvents, deadline: Deadline) -> SshSession:
+    """Return a session with the guest behind that loopback port.
+
+    Raises LostConnection when SSH does not answer in time, HarnessError when another host key than
+    the pinned one answers.
+    """
+    timeout = max(deadline.remaining_s, 0.001)
+    try:
+        sock = socket.create_connection((LOOPBACK, port), timeout=timeout)
+    except OSError as error:
+        raise LostConnection(f"cannot reach the guest's SSH port: {error}") from error
+    transport = paramiko.Transport(sock, disabled_algorithms=_OTHER_SIGNATURES)
+    transport.banner_timeout = timeout
+    transport.auth_timeout = timeout
+    try:
+        transport.start_client(timeout=timeout)
+        _check_host_key(transport, keys)
+        transport.auth_publickey(_USER, _client_key(keys.client_key))
+    except _FAILURES as error:
+        transport.close()
+        raise LostConnection(f"SSH to the guest failed: {error}") from error
+    except HarnessError:
+        transport.close()
+        raise
+    return SshSession(transport, events)
+
+
+def _check_host_key(transport: paramiko.Transport, keys: RunKeys) -> None:
+    seen = transport.get_remote_server_key()
+    if f"{seen.get_name()} {seen.get_base64()}" != keys.host_public:
+        raise HarnessError(
+            "the guest's SSH port answers with a host key that is not this run's",
+            hint="another program took the port; run again",
+        )
+
+
+def _close(channel: paramiko.Channel) -> None:
+    """Close a channel, whose connection may just be ending: that says so by itself elsewhere."""
+    with contextlib.suppress(*_FAILURES):
+        channel.close()
+
+
+def _drain(receive: Callable[[int], bytes], into: list[bytes], events: GuestEvents) -> None:
+    while True:
+        try:
+            data = receive(_CHUNK)
+        except _FAILURES:
+            data = b""
+        if not data:
+            break
+        into.append(data)
+        events.notify()
+    events.notify()

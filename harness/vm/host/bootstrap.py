@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Sets a checkout up: system packages where it may, then the virtual environment.
+
+`make` runs it as ``python3 -m harness.vm.host.bootstrap`` before every target. It runs before any
+dependency is installed, so it and what it imports use the standard library alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import sys
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.deadline import Deadline, wait_until
+from harness.errors import CommandFailed, ExitCode, HarnessError, KlpError, MissingTool, UsageError
+from harness.vm.host.process import find_program, foreground, run
+from harness.vm.host.tools import (
+    Distribution,
+    Family,
+    Tool,
+    explain_missing,
+    missing_tools,
+    packages_for,
+    read_distribution,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_FORMAT = 1
+_STAMP = "klp-harness-stamp"
+_LOCK_WAIT_S = 900.0
+_PIP_DEADLINE_S = 900.0
+_VENV_DEADLINE_S = 120.0
+
+
+def say(text: str) -> None:
+    """Print one line of progress, at once, also into a pipe."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def install_packages(
+    distribution: Distribution,
+    *,
+    look: Callable[[Distribution], tuple[Tool, ...]] = missing_tools,
+    is_root: bool | None = None,
+) -> None:
+    """Install what the host lacks, on Debian and Ubuntu as root or with sudo.
+
+    Raises UsageError that tells what to install where the harness may not do it itself, and
+    HarnessError when apt-get fails.
+    """
+    missing = look(distribution)
+    if not missing:
+        return
+    sentence, hint = explain_missing(missing, distribution)
+    root = os.geteuid() == 0 if is_root is None else is_root
+    sudo = [] if root else _sudo()
+    if distribution.family is not Family.DEBIAN or sudo is None:
+        raise UsageError(sentence, hint=hint)
+    packages = packages_for(missing, Family.DEBIAN)
+    say(f"klp-harness: installing packages: {' '.join(packages)}")
+    install = [
+        *sudo,
+        "env",
+        "DEBIAN_FRONTEND=noninteractive",
+        "apt-get",
+        "-o",
+        "DPkg::Lock::Timeout=300",
+    ]
+    arguments = ["install", "--yes", "--quiet", "--no-install-recommends", *packages]
+    if foreground([*install, *arguments]) != 0:
+        say("klp-harness: apt's package lists are missing or old: refreshing them")
+        if foreground([*install, "update", "--quiet"]) != 0:
+            raise HarnessError("`apt-get update` failed", hint="is the network up? " + hint)
+        if foreground([*install, *arguments]) != 0:
+            raise HarnessError("`apt-get install` failed", hint=hint)
+    still = look(distribution)
+    if still:
+        sentence, _ = explain_missing(still, distribution)
+        raise HarnessError(
+            f"after installing {' '.join(packages)}: {sentence}",
+            hint="does another program of that name come first in PATH?",
+        )
+
+
+def _sudo() -> list[str] | None:
+    """Return the words before a command that make it run as root, or None where there are none."""
+    try:
+        sudo = find_program("sudo")
+    except MissingTool:
+        return None
+    # Without a terminal sudo could not ask for a password, and would fail with its own words.
+    if sys.stdin.isatty():
+        return [sudo]
+    try:
+        run([sudo, "-n", "true"], deadline=Deadline.after(10.0))
+    except CommandFailed:
+        return None
+    return [sudo, "-n"]
+
+
+def make_venv(root: Path, *, extras: str = "dev") -> bool:
+    """Make or repair ``root``/.venv with the package installed editable; return whether it did.
+
+    It is made again from nothing when its interpreter or its place changed, or when an earlier run
+    was killed before the end. When only the project's dependencies changed, pip brings it up to
+    date in place. Raises HarnessError when pip fails.
+    """
+    venv = root / ".venv"
+    wanted = _stamp_text(root)
+    if _read_stamp(venv) == wanted:
+        return False
+    with _locked(root):
+        current = _read_stamp(venv)
+        if current == wanted:
+            return False
+        if current is None or not _same_place(current, wanted):
+            say("klp-harness: making the virtual environment .venv (about a minute)")
+            _create(venv)
+        else:
+            say("klp-harness: bringing the virtual environment .venv up to date")
+        # Without its stamp, an environment that is being changed counts as broken.
+        _stamp_path(venv).unlink(missing_ok=True)
+        _pip_install(root, venv, extras)
+        temporary = _stamp_path(venv).with_suffix(".new")
+        temporary.write_text(wanted)
+        temporary.replace(_stamp_path(venv))
+    return True
+
+
+def _create(venv: Path) -> None:
+    if venv.exists() or venv.is_symlink():
+        # Renamed first: a kill in the middle of removing leaves no half environment in place.
+        doomed = venv.with_name(".venv.old")
+        shutil.rmtree(doomed, ignore_errors=True)
+        venv.rename(doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
+    run([sys.executable, "-m", "venv", venv], deadline=Deadline.after(_VENV_DEADLINE_S))
+
+
+def _pip_install(root: Path, venv: Path, extras: str) -> None:
+    python = str(venv / "bin" / "python")
+    pip = [python, "-m", "pip", "install", "--disable-pip-version-check", "--quiet"]
+    try:
+        run(
+            [*pip, "--editable", f".[{extras}]"],
+            cwd=root,
+            deadline=Deadline.after(_PIP_DEADLINE_S),
+        )
+    except CommandFailed as error:
+        raise HarnessError(
+            "pip could not install klp-harness and its dependencies into .venv",
+            hint="is the network up, and does pip reach its package index?",
+            details=error.details[-5:],
+        ) from error
+
+
+def _stamp_path(venv: Path) -> Path:
+    return venv / _STAMP
+
+
+def _stamp_text(root: Path) -> str:
+    """Return what an up-to-date environment is stamped with: its place, interpreter, contents."""
+    project = tomllib.loads((root / "pyproject.toml").read_text())
+    relevant = {key: project.get(key) for key in ("build-system", "project")}
+    relevant["tool.hatch"] = project.get("tool", {}).get("hatch")
+    contents = hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()
+    return f"{_FORMAT}\n{root.resolve()}\n{_base_python()} {sys.version}\n{contents}\n"
+
+
+def _base_python() -> Path:
+    # Run from inside an environment, sys.executable is that environment's; the base stays.
+    return Path(sys.base_prefix).resolve()
+
+
+def _same_place(current: str, wanted: str) -> bool:
+    return current.splitlines()[:-1] == wanted.splitlines()[:-1]
+
+
+def _read_stamp(venv: Path) -> str | None:
+    """Return the stamp of a complete environment whose interpreter is still there, else None."""
+    if not os.access(venv / "bin" / "python", os.X_OK):
+        return None
+    try:
+        return _stamp_path(venv).read_text()
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+@contextlib.contextmanager
+def _locked(root: Path) -> Iterator[None]:
+    """Hold the checkout's folder locked; it needs no lock file, and the kernel ends it with us."""
+    folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if not _try_lock(folder):
+            say("klp-harness: waiting for another make that sets this checkout up")
+            deadline = Deadline.after(_LOCK_WAIT_S)
+            if not wait_until(lambda: _try_lock(folder), deadline, interval_s=0.2):
+                raise HarnessError(
+                    f"another make has been setting {root} up for {_LOCK_WAIT_S:.0f} s",
+                    hint="end that one and run make again",
+                )
+        yield
+    finally:
+        os.close(folder)
+
+
+def _try_lock(folder: int) -> bool:
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def main() -> int:
+    """Set the checkout in the current folder up; return the exit code."""
+    root = Path.cwd()
+    try:
+        install_packages(read_distribution())
+        make_venv(root)
+    except KlpError as error:
+        sys.stderr.write(f"klp-harness: {error}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+    return ExitCode.HELD
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,364 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A content-addressed store of things that are slow to make: sources, kernels, modules.
+
+An entry is a folder ``root/<kind>/<key>/`` that never changes once it is there. It is filled aside
+under a lock, gets a manifest of its files, and is renamed into place, so that a reader sees the
+whole entry or none. Beside it lie ``<key>.lock`` (held while it is filled), ``<key>.owner`` (who
+fills it) and ``<key>.used`` (last use; every user holds a shared lock on it, so that `remove` takes
+no entry from under a running process). All locks are flock(2): they end with their process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import re
+import secrets
+import shutil
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+
+from harness.errors import CacheCorrupt, HarnessError, NoSpace
+from harness.log import LOGGER
+from harness.vm.host.manifest import MANIFEST, first_fault, read_manifest, write_manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from harness.deadline import Deadline
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
+_PARTIAL = ".partial-"
+_TRASH = ".trash-"
+_LOCK_POLL_S = 0.1
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A complete entry. ``last_used_s`` is a time stamp in seconds since the epoch."""
+
+    kind: str
+    key: str
+    path: Path
+    size_bytes: int
+    last_used_s: float
+
+
+class Store:
+    """The cache below one folder; see the module's description."""
+
+    def __init__(self, root: Path) -> None:
+        # Absolute, because builds run in other folders; not resolved, so that paths stay as typed.
+        self.root = Path(os.path.abspath(root))  # noqa: PTH100
+        self._held: dict[tuple[str, str], int] = {}
+        self._holding = threading.Lock()
+
+    def obtain(
+        self,
+        kind: str,
+        key: str,
+        fill: Callable[[Path], None],
+        *,
+        deadline: Deadline,
+        on_wait: Callable[[], None] | None = None,
+        content: bool = True,
+    ) -> Path:
+        """Return the folder of an entry, made by ``fill(folder)`` when it is not there yet.
+
+        One process fills, others wait for it and call ``on_wait`` once before they do. An entry
+        that does not match its manifest is made again. What a killed process left is swept.
+        Without ``content`` sizes and times are verified alone: reading 80,000 unpacked sources
+        once more costs ten seconds of CPU time.
+        The entry stays until this process ends, or `release` is called.
+        Raises NoSpace, HarnessError when the lock does not come before the deadline or the folder
+        cannot be written, CacheCorrupt when the entry cannot be read back, and whatever ``fill``
+        raises.
+        """
+        folder = self._folder(kind, key)
+        with _disk_errors(folder.path.parent):
+            self._prepare(kind)
+            self._hold(folder)
+            if self._is_sound(folder):
+                return folder.path
+            with self._locked(folder, deadline, on_wait):
+                if not self._is_sound(folder):
+                    self._discard_unsound(folder)
+                    self._fill(folder, fill, content=content)
+        return folder.path
+
+    def find(self, kind: str, key: str) -> Path | None:
+        """Return the folder of a complete and sound entry and keep it, or None."""
+        folder = self._folder(kind, key)
+        if not folder.manifest.is_file():
+            return None
+        with _disk_errors(folder.path.parent):
+            self._hold(folder)
+            return folder.path if self._is_sound(folder) else None
+
+    def release(self, kind: str, key: str) -> None:
+        """Allow other processes to remove an entry that this one obtained."""
+        with self._holding:
+            descriptor = self._held.pop((kind, key), None)
+        if descriptor is not None:
+            os.close(descriptor)
+
+    def kinds(self) -> list[str]:
+        """Return the kinds of which there is a complete entry, in the order of their names."""
+        return sorted({path.parent.parent.name for path in self.root.glob(f"*/*/{MANIFEST}")})
+
+    def entries(self, kind: str) -> list[Entry]:
+        """Return the complete entries of one kind, the last used first."""
+        found = []
+        for manifest_path in self.root.joinpath(kind).glob(f"*/{MANIFEST}"):
+            path = manifest_path.parent
+            if path.name.startswith("."):
+                continue
+            manifest = read_manifest(manifest_path)
+            if manifest is None:
+                continue
+            used = path.with_name(path.name + ".used")
+            try:
+                last_used_s = used.stat().st_mtime
+            except FileNotFoundError:
+                last_used_s = manifest_path.stat().st_mtime
+            size = sum(record[0] for record in manifest.values())
+            found.append(
+                Entry(kind=kind, key=path.name, path=path, size_bytes=size, last_used_s=last_used_s)
+            )
+        return sorted(found, key=lambda entry: entry.last_used_s, reverse=True)
+
+    def remove(self, kind: str, key: str) -> bool:
+        """Remove an entry; return False, and leave it, when a process uses or fills it.
+
+        Raises HarnessError when the file system refuses.
+        """
+        folder = self._folder(kind, key)
+        lock = FileLock(folder.lock)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return False
+        try:
+            with _disk_errors(folder.path.parent):
+                self.release(kind, key)
+                return self._remove_unused(folder)
+        finally:
+            lock.release()
+
+    def sweep(self) -> int:
+        """Remove what killed processes left half made; return how many folders that were."""
+        count = 0
+        for left in [*self.root.glob(f"*/{_PARTIAL}*"), *self.root.glob(f"*/{_TRASH}*")]:
+            key = left.name.removeprefix(_PARTIAL).removeprefix(_TRASH).rpartition("~")[0]
+            lock = FileLock(left.with_name(key + ".lock"))
+            with contextlib.suppress(Timeout), lock.acquire(timeout=0):
+                shutil.rmtree(left, ignore_errors=True)
+                count += 1
+        return count
+
+    # -- inside
+
+    def _folder(self, kind: str, key: str) -> _Folder:
+        for name in (kind, key):
+            if not _NAME.match(name):
+                raise ValueError(f"{name!r} is no name for a cache entry")
+        return _Folder(kind=kind, key=key, path=self.root / kind / key)
+
+    def _prepare(self, kind: str) -> None:
+        (self.root / kind).mkdir(parents=True, exist_ok=True)
+        tag = self.root / "CACHEDIR.TAG"
+        if not tag.exists():
+            tag.write_text("Signature: 8a477f597d28d172789f06886806bc55\n")
+
+    def _hold(self, folder: _Folder) -> None:
+        name = (folder.kind, folder.key)
+        with self._holding:
+            if name not in self._held:
+                self._held[name] = _shared_lock(folder.used)
+            os.utime(self._held[name])
+
+    def _is_sound(self, folder: _Folder) -> bool:
+        manifest = read_manifest(folder.manifest)
+        if manifest is None:
+            return False
+        # After a crash of the host a file may have its size and not its content: read all once.
+        deep = _read_text(folder.checked) != _boot_id()
+        fault = first_fault(folder.path, manifest, deep=deep)
+        if fault is not None:
+            LOGGER.warning("the cache entry %s/%s is damaged (%s)", folder.kind, folder.key, fault)
+            return False
+        if deep:
+            folder.checked.write_text(_boot_id())
+        return True
+
+    @contextlib.contextmanager
+    def _locked(
+        self, folder: _Folder, deadline: Deadline, on_wait: Callable[[], None] | None
+    ) -> Iterator[None]:
+        lock = FileLock(folder.lock)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            owner = _read_text(folder.owner) or "another process"
+            LOGGER.info("waiting for %s, which makes %s/%s", owner, folder.kind, folder.key)
+            if on_wait is not None:
+                on_wait()
+            try:
+                lock.acquire(timeout=deadline.remaining_s, poll_interval=_LOCK_POLL_S)
+            except Timeout:
+                raise HarnessError(
+                    f"{owner} still makes {folder.kind}/{folder.key} and time is up",
+                    hint="wait for it, or end it, and try again",
+                ) from None
+        try:
+            folder.owner.write_text(f"process {os.getpid()} ({_command()})")
+            yield
+            folder.owner.unlink(missing_ok=True)
+        finally:
+            lock.release()
+
+    def _fill(self, folder: _Folder, fill: Callable[[Path], None], *, content: bool) -> None:
+        for left in folder.path.parent.glob(f"{_PARTIAL}{folder.key}~*"):
+            shutil.rmtree(left, ignore_errors=True)
+        self.sweep()
+        aside = folder.path.with_name(f"{_PARTIAL}{folder.key}~{secrets.token_hex(4)}")
+        aside.mkdir()
+        try:
+            fill(aside)
+            write_manifest(aside, content=content)
+            aside.rename(folder.path)
+            _sync_folder(folder.path.parent)
+        finally:
+            if aside.exists():
+                shutil.rmtree(aside, ignore_errors=True)
+        folder.checked.write_text(_boot_id())
+        if read_manifest(folder.manifest) is None:
+            raise CacheCorrupt(f"the cache entry {folder.path} cannot be read back")
+
+    def _remove_unused(self, folder: _Folder) -> bool:
+        descriptor = os.open(folder.used, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        else:
+            self._discard(folder.path)
+            folder.used.unlink(missing_ok=True)
+            folder.owner.unlink(missing_ok=True)
+            return True
+        finally:
+            os.close(descriptor)
+
+    def _discard_unsound(self, folder: _Folder) -> None:
+        if folder.path.exists():
+            LOGGER.info("making %s/%s again", folder.kind, folder.key)
+            self._discard(folder.path)
+
+    @staticmethod
+    def _discard(path: Path) -> None:
+        trash = path.with_name(f"{_TRASH}{path.name}~{secrets.token_hex(4)}")
+        try:
+            path.rename(trash)
+        except FileNotFoundError:
+            return
+        shutil.rmtree(trash, ignore_errors=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Folder:
+    """The names that belong to one entry."""
+
+    kind: str
+    key: str
+    path: Path
+
+    @property
+    def manifest(self) -> Path:
+        return self.path / MANIFEST
+
+    @property
+    def lock(self) -> Path:
+        return self.path.with_name(self.key + ".lock")
+
+    @property
+    def owner(self) -> Path:
+        return self.path.with_name(self.key + ".owner")
+
+    @property
+    def used(self) -> Path:
+        return self.path.with_name(self.key + ".used")
+
+    @property
+    def checked(self) -> Path:
+        """In which boot of the host the contents were last read and found right."""
+        return self.path / ".checked"
+
+
+def _shared_lock(path: Path) -> int:
+    """Return an open descriptor of the file with a shared lock on it.
+
+    The file may be removed between open and lock; then the lock is worth nothing: try again.
+    """
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        try:
+            if path.stat().st_ino == os.fstat(descriptor).st_ino:
+                return descriptor
+        except FileNotFoundError:
+            pass
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _disk_errors(folder: Path) -> Iterator[None]:
+    """Turn what a file system refuses into a sentence."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise NoSpace(
+                f"there is no space left for the cache in {folder}",
+                hint="`klp-harness kernel prune` removes kernels that are not in use; "
+                "KLP_HARNESS_CACHE moves the cache",
+            ) from error
+        if isinstance(error, PermissionError | FileExistsError) or error.errno == errno.EROFS:
+            raise HarnessError(
+                f"the cache in {folder} cannot be written: {error}",
+                hint="KLP_HARNESS_CACHE names another folder for it",
+            ) from error
+        raise HarnessError(f"the cache in {folder} cannot be filled: {error}") from error
+
+
+def _boot_id() -> str:
+    return _read_text(_BOOT_ID) or f"unknown {time.monotonic()}"
+
+
+def _read_text(path: Path) -> str | None:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return None
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _command() -> str:
+    name = Path(sys.argv[0]).name
+    # A worker of pytest-xdist has no command line of its own.
+    return "a worker of pytest" if name in {"-c", ""} else " ".join([name, *sys.argv[1:3]])

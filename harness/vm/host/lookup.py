@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Looks for programs, headers and libraries; each look returns where it found the thing, or None.
+
+It runs before any dependency is installed, so it uses the standard library alone.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import re
+import struct
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.deadline import Deadline
+from harness.errors import CommandFailed, MissingTool
+from harness.vm.host.process import find_program, run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_DEADLINE_S = 30.0
+_PT_INTERP = 3
+
+
+def is_static(program: Path) -> bool:
+    """Return whether a file is a 64-bit ELF program that needs no dynamic loader."""
+    try:
+        image = program.read_bytes()
+    except OSError:
+        return False
+    if image[:5] != b"\x7fELF\x02" or len(image) < 64:
+        return False
+    table, entry_size, entries = (
+        *struct.unpack_from("<Q", image, 0x20),
+        *struct.unpack_from("<HH", image, 0x36),
+    )
+    offsets = range(table, table + entry_size * entries, entry_size or 1)
+    if not offsets or offsets[-1] + 4 > len(image):
+        return False
+    return all(struct.unpack_from("<I", image, offset)[0] != _PT_INTERP for offset in offsets)
+
+
+def program(name: str) -> Callable[[], str | None]:
+    """Return a look for a program: its full path."""
+
+    def probe() -> str | None:
+        try:
+            return find_program(name)
+        except MissingTool:
+            return None
+
+    return probe
+
+
+def static_program(name: str) -> Callable[[], str | None]:
+    """Return a look for a program that runs without libraries, as in our guest: its full path."""
+
+    def probe() -> str | None:
+        found = program(name)()
+        return found if found is not None and is_static(Path(found)) else None
+
+    return probe
+
+
+def _compiler_says(*arguments: str) -> str | None:
+    try:
+        done = run(["gcc", *arguments], deadline=Deadline.after(_DEADLINE_S))
+    except (MissingTool, CommandFailed):
+        return None
+    return done.stdout.strip()
+
+
+def header(name: str) -> Callable[[], str | None]:
+    """Return a look for a C header where the compiler does: its full path."""
+
+    def probe() -> str | None:
+        # -M lists every file read; the header asked for is among them by its full path.
+        listed = _compiler_says("-M", "-include", name, "-x", "c", "/dev/null")
+        if listed is None:
+            return None
+        return next((path for path in listed.split() if path.endswith("/" + name)), name)
+
+    return probe
+
+
+def static_library(name: str) -> Callable[[], str | None]:
+    """Return a look for a static library where the linker does: its full path."""
+
+    def probe() -> str | None:
+        # gcc prints the bare name back when it does not find the file.
+        path = _compiler_says(f"-print-file-name={name}")
+        return path if path is not None and Path(path).is_file() and path != name else None
+
+    return probe
+
+
+def python_venv() -> str | None:
+    """Look for what makes a virtual environment: the path of ensurepip.
+
+    Debian splits it off into python3-venv; the module venv is there without it, and then fails.
+    """
+    spec = importlib.util.find_spec("ensurepip")
+    return spec.origin if spec is not None else None
+
+
+def program_version(name: str) -> str | None:
+    """Return the first dotted number that ``NAME --version`` prints; None without the program."""
+    text = _version_text(name)
+    match = re.search(r"\d+(?:\.\d+)+", text) if text is not None else None
+    return match.group() if match else None
+
+
+@functools.cache
+def _version_text(name: str) -> str | None:
+    try:
+        done = run([name, "--version"], deadline=Deadline.after(_DEADLINE_S))
+    except (MissingTool, CommandFailed):
+        return None
+    return done.stdout

@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""From a request to a kernel: sources, configuration, build, cache entry."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.errors import CommandFailed, CommandTimeout, NoSpace, UsageError
+from harness.log import LOGGER
+from harness.vm.host.process import run
+from harness.vm.kernel.config import (
+    KernelConfig,
+    allconfig_text,
+    load_fragments,
+    merge,
+    verify,
+)
+from harness.vm.kernel.inventory import known_objects
+from harness.vm.kernel.kbuild import ObjectCounter, make_kernel, make_relocatable
+from harness.vm.kernel.kernel import BUILD, KIND, METADATA, Kernel, kernel_in
+from harness.vm.kernel.packaged import kernel_from_package
+from harness.vm.kernel.patch_file import read_patches
+from harness.vm.kernel.patched import obtain_patched
+from harness.vm.kernel.prebuilt import kernel_from_build
+from harness.vm.kernel.requirements import require_for_guest
+from harness.vm.kernel.source import TREE, Source, located, obtain_source
+from harness.vm.kernel.spec import BuildSpec, PackageSpec, parse_spec
+from harness.vm.kernel.toolchain import Toolchain, find_toolchain, jobs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harness.deadline import Deadline
+    from harness.vm.host.cache import Store
+    from harness.vm.kernel.config import Request
+    from harness.vm.kernel.progress import Progress
+
+DEFAULT_SPEC = "6.1"
+_FORMAT = 1
+_ROOM_BYTES = 3 << 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class KernelRequest:
+    """What to build. ``fragments`` are names from kernel-configs/ or paths; later ones win.
+
+    ``patches`` are applied to the sources in their order (see `harness.vm.kernel.patched`).
+    """
+
+    spec: str = DEFAULT_SPEC
+    sha256: str | None = None
+    fragments: tuple[str, ...] = ("base", "livepatch")
+    patches: tuple[Path, ...] = ()
+
+    @property
+    def more(self) -> tuple[str, ...]:
+        """The fragments beyond those that every kernel is built with."""
+        return tuple(name for name in self.fragments if name not in ("base", "livepatch"))
+
+
+def obtain_kernel(
+    request: KernelRequest, *, store: Store, deadline: Deadline, progress: Progress
+) -> Kernel:
+    """Return the kernel, built now or taken from the cache.
+
+    Raises UsageError (spec, fragment, an option that the kernel does not give), PatchDoesNotApply,
+    DownloadFailed, KernelBuildFailed with the first errors and the path of the log, MissingTool,
+    NoSpace, and HarnessError when the deadline came first.
+    """
+    spec = parse_spec(request.spec, sha256=request.sha256)
+    if isinstance(spec, BuildSpec | PackageSpec):
+        if request.patches:
+            raise UsageError(
+                f"{request.spec} is a finished build: nothing can be patched in it",
+                hint="name the sources that it was built from",
+            )
+        if request.more:
+            raise UsageError(
+                f"{request.spec} is a finished build: it cannot be configured with "
+                f"{request.more[0]}",
+                hint="name the sources that it was built from",
+            )
+        if isinstance(spec, BuildSpec):
+            return kernel_from_build(spec.path, request.spec)
+        return kernel_from_package(
+            spec.name, request.spec, store=store, deadline=deadline, progress=progress
+        )
+    patches = read_patches(request.patches)
+    requests = merge(load_fragments(request.fragments))
+    toolchain = find_toolchain()
+    with located(spec, store=store, deadline=deadline, progress=progress) as source:
+        key = kernel_key(source.digest, requests, toolchain)
+        job = _Build(
+            name=request.spec,
+            key=key,
+            source=source,
+            flavour=tuple(Path(name).stem for name in request.more),
+            requests=requests,
+            toolchain=toolchain,
+            store=store,
+            deadline=deadline,
+            progress=progress,
+        )
+        entry = store.obtain(
+            KIND,
+            key,
+            job.fill,
+            deadline=deadline,
+            on_wait=lambda: progress.stage(f"waiting for another build of {job.description}"),
+        )
+    kernel = kernel_in(entry, request.spec)
+    if not patches:
+        return kernel
+    return obtain_patched(kernel, patches, store=store, deadline=deadline, progress=progress)
+
+
+def kernel_key(source_digest: str, requests: tuple[Request, ...], toolchain: Toolchain) -> str:
+    """Return the name of a build: everything that decides what comes out of it."""
+    parts = {
+        "format": _FORMAT,
+        "source": source_digest,
+        "config": allconfig_text(requests),
+        "toolchain": toolchain.identity,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Build:
+    name: str
+    key: str
+    source: Source
+    flavour: tuple[str, ...]
+    requests: tuple[Request, ...]
+    toolchain: Toolchain
+    store: Store
+    deadline: Deadline
+    progress: Progress
+
+    @property
+    def description(self) -> str:
+        """Sources and flavour in words, for example ``linux-source-6.1 6.1.192-2, with debug``."""
+        flavour = f", with {', '.join(self.flavour)}" if self.flavour else ""
+        return f"{self.source.description}{flavour}"
+
+    @property
+    def log_path(self) -> Path:
+        """The log while it grows; it stays here when the build fails, and goes with the entry."""
+        return self.store.root / "logs" / f"kernel-{self.key}.log"
+
+    def fill(self, folder: Path) -> None:
+        """Make the cache entry: sources, the build in them, the log, the description."""
+        self._check_room()
+        tree = obtain_source(
+            self.source, store=self.store, deadline=self.deadline, progress=self.progress
+        )
+        copy = folder / TREE
+        self._link_sources(tree, copy)
+        build = copy / BUILD
+        build.mkdir()
+        self.log_path.parent.mkdir(exist_ok=True)
+        self.log_path.unlink(missing_ok=True)
+        self._configure(copy, build)
+        objects = self._compile(copy)
+        version = (build / "include/config/kernel.release").read_text().strip()
+        metadata = {
+            "version": version,
+            "digest": self.key,
+            "compiler": self.toolchain.compiler,
+            "cc": self.toolchain.cc,
+            "source": self.description,
+            "source_digest": self.source.digest,
+            "series": ".".join(version.split(".")[:2]),
+            "objects": str(objects),
+        }
+        (folder / METADATA).write_text(json.dumps(metadata, indent=1))
+        shutil.move(self.log_path, folder / "build.log")
+
+    def _check_room(self) -> None:
+        free = shutil.disk_usage(self.store.root).free
+        if free < _ROOM_BYTES:
+            raise NoSpace(
+                f"a kernel needs {_ROOM_BYTES >> 30} GiB below {self.store.root}, "
+                f"which has {free / (1 << 30):.1f}",
+                hint="`klp-harness kernel prune` removes kernels that are not in use; "
+                "KLP_HARNESS_CACHE moves the cache",
+            )
+
+    def _link_sources(self, tree: Path, copy: Path) -> None:
+        # Hard links: no bytes, and nothing of a build writes to its sources.
+        try:
+            run(["cp", "-al", tree, copy], deadline=self.deadline)
+        except (CommandTimeout, NoSpace):
+            raise
+        except CommandFailed as error:
+            LOGGER.info("the cache's file system has no hard links, copying instead: %s", error)
+            shutil.rmtree(copy, ignore_errors=True)
+            run(["cp", "-a", "--reflink=auto", tree, copy], deadline=self.deadline)
+
+    def _configure(self, copy: Path, build: Path) -> None:
+        self.progress.stage(f"configuring {self.description}")
+        wanted = build.with_name(f"{BUILD}.allconfig")
+        wanted.write_text(allconfig_text(self.requests))
+        self._make(copy, f"KCONFIG_ALLCONFIG={wanted}", "allnoconfig")
+        wanted.unlink()
+        for line in verify(self.requests, build / ".config", copy):
+            LOGGER.info("%s has no %s", self.source.description, line)
+        require_for_guest(KernelConfig.read(build / ".config"), "the kernel as configured")
+
+    def _compile(self, copy: Path) -> int:
+        self.progress.stage(f"building {self.description}")
+        counter = ObjectCounter(self.progress, known_objects(self.store, self.description))
+        self._make(copy, jobs(), "bzImage", "modules", on_line=counter)
+        make_relocatable(copy)
+        return counter.done
+
+    def _make(
+        self, copy: Path, *arguments: str, on_line: Callable[[str], None] | None = None
+    ) -> None:
+        make_kernel(
+            copy,
+            self.toolchain,
+            *arguments,
+            what=self.description,
+            log_path=self.log_path,
+            deadline=self.deadline,
+            # What comes from an archive is built once and then kept whole; ccache would only
+            # cost. It pays where one state of a tree follows another.
+            ccache=self.source.changes,
+            on_line=on_line,
+        )

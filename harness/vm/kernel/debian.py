@@ -1,0 +1,323 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Kernel sources from Debian's archive, by the machine's own apt, with state of our own.
+
+The mirror is the one that the machine's apt uses, whatever its release; proxies and credentials are
+those of apt's configuration. Lists, caches and the sources list are private, so the system's apt
+state is neither read nor changed, and no privilege is needed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.errors import (
+    CommandFailed,
+    DownloadFailed,
+    NoSpace,
+    UsageError,
+)
+from harness.log import LOGGER
+from harness.vm.host.process import run
+from harness.vm.kernel.apt import (
+    PrivateApt,
+    apt_environment,
+    complaints,
+    content_matches,
+    watched_download,
+)
+from harness.vm.kernel.spec import NEWEST
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from harness.deadline import Deadline
+    from harness.vm.kernel.progress import Progress
+
+_SUITE_OF_SERIES = {"5.10": "bullseye", "6.1": "bookworm", "6.12": "trixie", NEWEST: "sid"}
+_DEBIAN_SUITES = {
+    *("bullseye", "bookworm", "trixie", "forky", "sid"),
+    *("oldoldstable", "oldstable", "stable", "testing", "unstable"),
+}
+_KEYRINGS = (
+    Path("/usr/share/keyrings/debian-archive-keyring.pgp"),
+    Path("/usr/share/keyrings/debian-archive-keyring.gpg"),
+)
+# For machines whose own archive is not Debian's, Ubuntu above all.
+_MIRROR_VARIABLE = "KLP_HARNESS_DEBIAN_MIRROR"
+_FRESH_S = {NEWEST: 24 * 3600.0}
+_FRESH_DEFAULT_S = 7 * 24 * 3600.0
+_INDEX_LINE = re.compile(r"'(?P<base>[^']+?)/+dists/(?P<suite>[^']+?)/main/[^']*'")
+_FILE_LINE = re.compile(r"'(?P<uri>[^']+)' (?P<file>\S+) (?P<size>\d+) (?P<hash>[A-Za-z0-9]+:\S+)")
+_SOURCE_NAME = re.compile(r"linux-source-(\d+)\.(\d+)\Z")
+_NETWORK_HINT = "is there a network? `apt-get update` tells more; sources can also come from a \
+tarball or a tree"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Package:
+    """A source package as the archive offers it now. ``checksum`` is ``SHA256:...`` of the .deb."""
+
+    name: str
+    version: str
+    checksum: str
+    size_bytes: int
+    resolved_s: float
+
+    @property
+    def description(self) -> str:
+        """Name and version, for people."""
+        return f"{self.name} {self.version}"
+
+
+class DebianArchive:
+    """What Debian's archive has, seen through apt; keeps its state below ``folder``."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def resolve(
+        self, series: str, *, deadline: Deadline, progress: Progress, refresh: bool = False
+    ) -> Package:
+        """Return the package with the sources of a series.
+
+        An answer is kept for a week (``newest``: a day), so that a warm run needs no network; when
+        the archive cannot be asked after that, the old answer holds, with a warning.
+        Raises DownloadFailed without an answer, MissingTool without apt.
+        """
+        state = self._state(series)
+        known = state.record()
+        fresh_s = _FRESH_S.get(series, _FRESH_DEFAULT_S)
+        if known is not None and not refresh and time.time() - known.resolved_s < fresh_s:
+            return known
+        progress.stage(f"asking Debian's archive for the sources of {series}")
+        try:
+            with state.locked(deadline):
+                package = _ask(state, series, deadline)
+                state.write_record(package)
+        except DownloadFailed as error:
+            if known is None:
+                raise
+            LOGGER.warning("%s; using %s as found before", error.message, known.description)
+            return known
+        return package
+
+    def download(
+        self,
+        series: str,
+        package: Package,
+        folder: Path,
+        *,
+        deadline: Deadline,
+        progress: Progress,
+    ) -> Path:
+        """Fetch the package's file into a folder, its content checked by apt and once more here.
+
+        Raises DownloadFailed.
+        """
+        state = self._state(series)
+        progress.stage(f"fetching {package.description}")
+        with state.locked(deadline), watched_download(folder, package.size_bytes, progress):
+            try:
+                run(
+                    state.apt("apt-get", "download", f"{package.name}={package.version}"),
+                    deadline=deadline,
+                    cwd=folder,
+                    env=apt_environment(),
+                )
+            except NoSpace:
+                raise
+            except CommandFailed as error:
+                # The version may be gone from the archive: the next try asks again.
+                state.forget()
+                raise DownloadFailed(
+                    f"{package.description} could not be fetched",
+                    hint=_NETWORK_HINT,
+                    details=complaints(error.details) or error.details[-5:],
+                ) from error
+        files = list(folder.glob("*.deb"))
+        if len(files) != 1 or not content_matches(files[0], package.checksum):
+            raise DownloadFailed(f"{package.description} came with other content than promised")
+        return files[0]
+
+    def download_source(
+        self, name: str, folder: Path, *, deadline: Deadline, progress: Progress
+    ) -> Path:
+        """Fetch the upstream tarball of a source package in unstable, which apt has checked.
+
+        Raises DownloadFailed, MissingTool without apt.
+        """
+        state = self._state("sources")
+        progress.stage(f"fetching the sources of {name}")
+        said: tuple[str, ...] = ()
+        with state.locked(deadline):
+            state.prepare()
+            for lines in _sources_lists(state, NEWEST, deadline):
+                sources = [line.replace("deb ", "deb-src ", 1) for line in lines]
+                (state.folder / "sources.list").write_text("\n".join(sources) + "\n")
+                asked = run(
+                    state.apt("apt-get", "update"),
+                    deadline=deadline,
+                    env=apt_environment(),
+                    check=False,
+                )
+                fetched = run(
+                    # The tarball alone: of an older version a mirror may have no more.
+                    state.apt("apt-get", "source", "--download-only", "--tar-only", name),
+                    deadline=deadline,
+                    cwd=folder,
+                    env=apt_environment(),
+                    check=False,
+                )
+                files = list(folder.glob("*.tar.*"))
+                if fetched.returncode == 0 and len(files) == 1:
+                    return files[0]
+                words = asked.stdout + asked.stderr + fetched.stdout + fetched.stderr
+                said += complaints(words.splitlines())
+        raise DownloadFailed(
+            f"the sources of {name} could not be fetched", hint=_NETWORK_HINT, details=said[:10]
+        )
+
+    def _state(self, series: str) -> _State:
+        return _State(self._folder / series)
+
+
+class _State(PrivateApt):
+    """The private apt state of one series."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._record = folder / "resolved.json"
+
+    def record(self) -> Package | None:
+        try:
+            content = json.loads(self._record.read_text())
+            return Package(**content)
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def write_record(self, package: Package) -> None:
+        aside = self._record.with_suffix(".new")
+        aside.write_text(json.dumps(asdict(package)))
+        aside.rename(self._record)
+
+    def forget(self) -> None:
+        self._record.unlink(missing_ok=True)
+
+
+def _ask(state: _State, series: str, deadline: Deadline) -> Package:
+    state.prepare()
+    said: tuple[str, ...] = ()
+    for lines in _sources_lists(state, series, deadline):
+        (state.folder / "sources.list").write_text("\n".join(lines) + "\n")
+        updated = run(
+            state.apt("apt-get", "update"), deadline=deadline, env=apt_environment(), check=False
+        )
+        failed = complaints((updated.stdout + updated.stderr).splitlines())
+        package = _offered(state, series, deadline)
+        if package is not None:
+            if updated.returncode == 0:
+                return package
+            LOGGER.warning(
+                "Debian's archive was not read in full (%s); found there before: %s",
+                next(iter(failed), "apt-get update failed"),
+                package.description,
+            )
+            return replace(package, resolved_s=0.0)  # so that the next run asks again
+        said += failed
+    raise DownloadFailed(
+        f"Debian's archive did not give a source package for {series}",
+        hint=_NETWORK_HINT,
+        details=said[:10],
+    )
+
+
+def _sources_lists(state: _State, series: str, deadline: Deadline) -> Iterator[list[str]]:
+    """Yield sources lists to try: each mirror of the machine, with and without security updates."""
+    suite = _SUITE_OF_SERIES[series]
+    keyring = next((path for path in _KEYRINGS if path.exists()), None)
+    options = f"[signed-by={keyring}] " if keyring is not None else ""
+    archives, security = _mirrors(state, deadline)
+    for archive in archives:
+        lines = [f"deb {options}{archive} {suite} main"]
+        if suite != "sid":
+            source = security or re.sub(r"/debian$", "/debian-security", archive)
+            yield [*lines, f"deb {options}{source} {suite}-security main"]
+        else:
+            yield lines
+
+
+def _mirrors(state: _State, deadline: Deadline) -> tuple[list[str], str | None]:
+    """Return the base URIs of Debian's archive, and of its security archive, as apt knows them.
+
+    Raises UsageError when it knows none, as on Ubuntu.
+    """
+    named = os.environ.get(_MIRROR_VARIABLE)
+    if named:
+        return [named.rstrip("/")], None
+    listed = run(
+        state.apt("apt-get", "update", "--print-uris", own_sources=False),
+        deadline=deadline,
+        env=apt_environment(),
+        check=False,
+    )
+    archives: dict[str, None] = {}
+    security = None
+    for match in _INDEX_LINE.finditer(listed.stdout):
+        base, suite = match["base"], match["suite"]
+        if suite.startswith("cdrom") or base.startswith("cdrom"):
+            continue
+        if suite.endswith("-security") and suite.removesuffix("-security") in _DEBIAN_SUITES:
+            security = security or base
+        elif suite in _DEBIAN_SUITES:
+            # Another vendor's repository may use Debian's suite names: Debian's key tells.
+            archives[base] = None
+    if not archives:
+        raise UsageError(
+            "apt on this machine knows no archive of Debian, which has the kernel's sources",
+            hint=f"{_MIRROR_VARIABLE}=http://MIRROR/debian names one; or give a source tree, or a "
+            "tarball",
+        )
+    return [*archives], security
+
+
+def _offered(state: _State, series: str, deadline: Deadline) -> Package | None:
+    name = _package_name(state, series, deadline)
+    if name is None:
+        return None
+    shown = run(
+        state.apt("apt-get", "download", "--print-uris", name),
+        deadline=deadline,
+        env=apt_environment(),
+        check=False,
+    )
+    match = _FILE_LINE.search(shown.stdout)
+    if match is None:
+        return None
+    version = match["file"].split("_")[1].replace("%3a", ":")
+    return Package(
+        name=name,
+        version=version,
+        checksum=match["hash"],
+        size_bytes=int(match["size"]),
+        resolved_s=time.time(),
+    )
+
+
+def _package_name(state: _State, series: str, deadline: Deadline) -> str | None:
+    if series != NEWEST:
+        return f"linux-source-{series}"
+    listed = run(
+        state.apt("apt-cache", "pkgnames", "linux-source-"),
+        deadline=deadline,
+        env=apt_environment(),
+    )
+    found = [match for line in listed.stdout.split() if (match := _SOURCE_NAME.match(line))]
+    if not found:
+        return None
+    return max(found, key=lambda match: (int(match[1]), int(match[2]))).group()

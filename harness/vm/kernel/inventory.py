@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The kernels in the cache: what `klp-harness kernel list` shows and `kernel prune` removes."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness.errors import CacheCorrupt
+from harness.vm.kernel import source
+from harness.vm.kernel.kernel import KIND, read_metadata
+from harness.vm.kernel.workspace import TREES, remove_unused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from harness.vm.host.cache import Entry, Store
+
+MODULES = "module"
+PACKAGES = "package"
+# Objects of the default configuration, for the first build of a machine: 6.1 with base, livepatch.
+_USUAL_OBJECTS = 1063
+
+
+@dataclass(frozen=True, kw_only=True)
+class CachedKernel:
+    """A kernel in the cache. ``last_used_s`` is seconds since the epoch; sources count apart."""
+
+    digest: str
+    version: str
+    source: str
+    compiler: str
+    path: Path
+    size_bytes: int
+    last_used_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pruned:
+    """What `prune_kernels` removed and what it left because a process uses it."""
+
+    removed: tuple[str, ...]
+    in_use: tuple[str, ...]
+    freed_bytes: int
+
+
+def list_kernels(store: Store) -> tuple[CachedKernel, ...]:
+    """Return the kernels in the cache, the last used first; packaged ones after those built."""
+    found = []
+    for entry in (*store.entries(KIND), *store.entries(PACKAGES)):
+        try:
+            metadata = read_metadata(entry.path)
+        except CacheCorrupt:
+            continue
+        found.append(
+            CachedKernel(
+                digest=entry.key,
+                version=metadata["version"],
+                source=metadata["source"],
+                compiler=metadata["compiler"],
+                path=entry.path,
+                size_bytes=entry.size_bytes,
+                last_used_s=entry.last_used_s,
+            )
+        )
+    return tuple(found)
+
+
+def prune_kernels(store: Store, *, keep: int = 0, unused_for_s: float = 0.0) -> Pruned:
+    """Remove kernels, modules and workspaces made for them, sources, and what killed runs left.
+
+    The ``keep`` kernels last used stay, and those used within ``unused_for_s`` seconds; sources and
+    modules stay while such a kernel needs them. Of other kinds (initramfs, guest programs, what a
+    cluster sent) goes what was not used for so long. What a running process uses stays in any case.
+    """
+    removed: list[str] = []
+    in_use: list[str] = []
+    freed = 0
+    store.sweep()
+    now_s = time.time()
+    kept_sources: set[str] = set()
+    kept_kernels: set[str] = set()
+    everything = [(kind, entry) for kind in (KIND, PACKAGES) for entry in store.entries(kind)]
+    everything.sort(key=lambda pair: pair[1].last_used_s, reverse=True)
+    for number, (kind, entry) in enumerate(everything):
+        metadata = read_metadata(entry.path)
+        label = f"kernel {metadata['version']} ({entry.key[:12]})"
+        young = now_s - entry.last_used_s < unused_for_s
+        if number >= keep and not young:
+            if store.remove(kind, entry.key):
+                removed.append(label)
+                freed += entry.size_bytes
+                continue
+            in_use.append(label)
+        kept_sources.add(metadata["source_digest"])
+        kept_kernels.add(entry.key)
+    for trees in TREES:
+        remove_unused(store.root, kept_kernels, kind=trees)
+    is_kept: dict[str, Callable[[Entry], bool]] = {
+        source.KIND: lambda entry: entry.key in kept_sources,
+        MODULES: lambda entry: entry.key.partition("-")[0] in kept_kernels,
+    }
+    for other in store.kinds():
+        if other in (KIND, PACKAGES):
+            continue
+        for entry in store.entries(other):
+            if other in is_kept:
+                if is_kept[other](entry):
+                    continue
+            elif now_s - entry.last_used_s < unused_for_s:
+                continue
+            if store.remove(other, entry.key):
+                removed.append(f"{other} {entry.key[:12]}")
+                freed += entry.size_bytes
+            else:
+                in_use.append(f"{other} {entry.key[:12]}")
+    return Pruned(removed=tuple(removed), in_use=tuple(in_use), freed_bytes=freed)
+
+
+def known_objects(store: Store, description: str) -> int:
+    """Return how many objects the last build of the same sources, or of any, compiled."""
+    counts = []
+    for entry in store.entries(KIND):
+        try:
+            metadata = read_metadata(entry.path)
+        except CacheCorrupt:
+            continue
+        counts.append((metadata["source"] == description, int(metadata["objects"])))
+    same = [count for is_same, count in counts if is_same]
+    return (same or [count for _, count in counts] or [_USUAL_OBJECTS])[0]

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A distribution's packaged kernel, unpacked into the cache: nothing is installed.
+
+Its headers package has the paths of an installed system in it; the copy in the cache is changed so
+that it may lie anywhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import lzma
+import re
+import shutil
+from typing import TYPE_CHECKING
+
+from harness.errors import HarnessError
+from harness.vm.host.process import run
+from harness.vm.kernel.boot_modules import boot_modules, by_name
+from harness.vm.kernel.config import KernelConfig
+from harness.vm.kernel.inventory import PACKAGES
+from harness.vm.kernel.kernel import METADATA, Kernel
+from harness.vm.kernel.packages import PackagedKernels
+from harness.vm.kernel.prebuilt import require_image
+from harness.vm.kernel.requirements import require_for_guest, require_reliable_stack
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from harness.deadline import Deadline
+    from harness.vm.host.cache import Store
+    from harness.vm.kernel.packages import KernelPackages
+    from harness.vm.kernel.progress import Progress
+
+_FORMAT = "1"
+_ROOT = "root"
+_IMAGE = "boot/vmlinuz-*"
+_CONFIG = "boot/config-*"
+_SYSTEM_SOURCES = re.compile(r"^include /usr/src/", re.MULTILINE)
+_HERE = "include $(dir $(lastword $(MAKEFILE_LIST)))../"
+
+
+def kernel_from_package(
+    named: str, spec: str, *, store: Store, deadline: Deadline, progress: Progress
+) -> Kernel:
+    """Return the kernel of a package such as linux-image-cloud-amd64, fetched when it is not here.
+
+    Raises UsageError when there is no such package, KernelUnfit when the kernel cannot be tested,
+    DownloadFailed, MissingTool, NoSpace.
+    """
+    archive = PackagedKernels(store.root / "packages")
+    packages = archive.resolve(named, deadline=deadline, progress=progress)
+    parts = sorted(f"{p.name} {p.version} {p.sha256}" for p in packages.all)
+    key = hashlib.sha256("\n".join([_FORMAT, *parts]).encode()).hexdigest()[:32]
+
+    def fill(folder: Path) -> None:
+        scratch = folder / "debs"
+        scratch.mkdir()
+        files = archive.download(packages, scratch, deadline=deadline, progress=progress)
+        progress.stage(f"unpacking {packages.description}")
+        root = folder / _ROOT
+        for file in files:
+            run(["dpkg-deb", "-x", file, root], deadline=deadline)
+        shutil.rmtree(scratch)
+        make_movable(root)
+        config = KernelConfig.read(_only(root, _CONFIG, packages))
+        metadata = {
+            "version": _only(root, _IMAGE, packages).name.removeprefix("vmlinuz-"),
+            "digest": key,
+            "compiler": config.get("CC_VERSION_TEXT") or "an unknown compiler",
+            "source": packages.description,
+            "source_digest": key,
+        }
+        (folder / METADATA).write_text(json.dumps(metadata, indent=1))
+
+    entry = store.obtain(PACKAGES, key, fill, deadline=deadline)
+    return unpacked_kernel(entry / _ROOT, packages, key, spec)
+
+
+def make_movable(root: Path) -> None:
+    """Change what was unpacked so that it works where it lies: headers, and packed modules."""
+    for makefile in root.glob("usr/src/linux-headers-*/Makefile"):
+        text = makefile.read_text()
+        makefile.write_text(_SYSTEM_SOURCES.sub(_HERE, text))
+    for packed in root.rglob("*.ko.xz"):
+        packed.with_suffix("").write_bytes(lzma.decompress(packed.read_bytes()))
+        packed.unlink()
+
+
+def unpacked_kernel(root: Path, packages: KernelPackages, key: str, spec: str) -> Kernel:
+    """Return the kernel that was unpacked there; raises KernelUnfit, HarnessError."""
+    image = _only(root, _IMAGE, packages)
+    version = image.name.removeprefix("vmlinuz-")
+    where = packages.image.name
+    config = KernelConfig.read(_only(root, _CONFIG, packages))
+    require_for_guest(config, where, modules=True)
+    require_reliable_stack(config, where)
+    require_image(image)
+    build_dir = root / f"usr/src/linux-headers-{version}"
+    if not (build_dir / "Makefile").is_file():
+        raise HarnessError(f"{packages.description} has no headers in the usual place")
+    modules = by_name(root.glob(f"**/lib/modules/{version}/**/*.ko"))
+    return Kernel(
+        spec=spec,
+        version=version,
+        digest=key,
+        config_digest=config.digest(),
+        compiler=config.get("CC_VERSION_TEXT") or "an unknown compiler",
+        source=packages.description,
+        image=image,
+        vmlinux=None,
+        config=config,
+        build_dir=build_dir,
+        cc="gcc",
+        module_digest=key,
+        boot_modules=boot_modules(config, modules, where),
+    )
+
+
+def _only(root: Path, pattern: str, packages: KernelPackages) -> Path:
+    found = sorted(root.glob(pattern))
+    if len(found) != 1:
+        raise HarnessError(f"{packages.description} has {len(found)} files {pattern}, not one")
+    return found[0]

@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Which packages make up a distribution's kernel: image, modules, headers; as apt offers them.
+
+Nothing is installed. The machine's own sources lists are read, with apt state of our own.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.errors import CommandFailed, DownloadFailed, NoSpace, UsageError
+from harness.log import LOGGER
+from harness.vm.host.process import run
+from harness.vm.kernel.apt import (
+    PrivateApt,
+    apt_environment,
+    complaints,
+    content_matches,
+    watched_download,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from harness.deadline import Deadline
+    from harness.vm.kernel.progress import Progress
+
+_FRESH_S = 7 * 24 * 3600.0
+_FIELD = re.compile(r"^(Package|Version|Depends|Pre-Depends|Size|SHA256): (.*)$", re.MULTILINE)
+_IMAGE = "linux-image-"
+_HEADERS = "linux-headers-"
+# What an image or headers package needs for a guest and for building modules; the rest of their
+# dependencies are for installing them.
+_IMAGE_PARTS = (_IMAGE, "linux-modules-")
+_HEADER_PARTS = (_HEADERS, "linux-kbuild-")
+_NETWORK_HINT = "is there a network? `apt-get update` tells more"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BinaryPackage:
+    """A package as apt offers it. ``sha256`` is that of the .deb, ``depends`` are names alone."""
+
+    name: str
+    version: str
+    sha256: str
+    size_bytes: int
+    depends: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class KernelPackages:
+    """A packaged kernel: ``image`` is the package with the kernel itself, ``all`` what it takes."""
+
+    image: BinaryPackage
+    all: tuple[BinaryPackage, ...]
+    resolved_s: float
+
+    @property
+    def description(self) -> str:
+        """Name and version of the image's package."""
+        return f"{self.image.name} {self.image.version}"
+
+
+def parse_packages(text: str) -> tuple[BinaryPackage, ...]:
+    """Return the packages that ``apt-cache show`` printed, the first of each name alone."""
+    found: dict[str, BinaryPackage] = {}
+    for stanza in text.split("\n\n"):
+        fields = dict(_FIELD.findall(stanza))
+        name = fields.get("Package")
+        if name is None or name in found or "SHA256" not in fields:
+            continue
+        depends = f"{fields.get('Pre-Depends', '')}, {fields.get('Depends', '')}"
+        found[name] = BinaryPackage(
+            name=name,
+            version=fields["Version"],
+            sha256=fields["SHA256"],
+            size_bytes=int(fields["Size"]),
+            depends=tuple(_names(depends)),
+        )
+    return tuple(found.values())
+
+
+def _names(depends: str) -> Iterator[str]:
+    """Yield the first alternative of each dependency, without version and architecture."""
+    for dependency in depends.split(","):
+        words = dependency.split("|")[0].split()
+        if words:
+            yield words[0].partition(":")[0]
+
+
+def kernel_packages(
+    named: str, show: Callable[[str], BinaryPackage | None]
+) -> tuple[BinaryPackage, tuple[BinaryPackage, ...]]:
+    """Return the package with the kernel itself, and all that a guest and a module build need.
+
+    ``show`` looks a package up. A metapackage (linux-image-amd64) leads to what it depends on.
+    Raises UsageError when the name is no kernel's, or nobody offers it or its headers.
+    """
+    if not named.startswith(_IMAGE):
+        raise UsageError(
+            f"{named or 'nothing'} is no package of a kernel: their names begin with {_IMAGE}",
+            hint="for example deb:linux-image-cloud-amd64",
+        )
+    image = _shown(named, show)
+    while further := [name for name in image.depends if name.startswith(_IMAGE)]:
+        image = _shown(further[0], show)
+    # Debian's name ends so, Ubuntu's begins so; both have the same headers as what is signed.
+    signed = image.name.removesuffix("-unsigned").replace("-unsigned-", "-", 1)
+    headers = signed.replace(_IMAGE, _HEADERS, 1)
+    parts = {image.name: image}
+    _collect(_IMAGE_PARTS, image.depends, parts, show)
+    _collect(_HEADER_PARTS, (headers,), parts, show)
+    return image, tuple(parts.values())
+
+
+def _collect(
+    prefixes: tuple[str, ...],
+    names: Iterable[str],
+    parts: dict[str, BinaryPackage],
+    show: Callable[[str], BinaryPackage | None],
+) -> None:
+    for name in names:
+        if name.startswith(prefixes) and name not in parts:
+            parts[name] = _shown(name, show)
+            _collect(prefixes, parts[name].depends, parts, show)
+
+
+def _shown(name: str, show: Callable[[str], BinaryPackage | None]) -> BinaryPackage:
+    package = show(name)
+    if package is None:
+        raise UsageError(
+            f"apt on this machine knows no package {name}",
+            hint="`apt-cache search linux-image-` lists the kernels that it knows",
+        )
+    return package
+
+
+class PackagedKernels:
+    """Kernels as the machine's distribution packages them; keeps its state below ``folder``."""
+
+    def __init__(self, folder: Path) -> None:
+        self._apt = PrivateApt(folder)
+
+    def resolve(self, named: str, *, deadline: Deadline, progress: Progress) -> KernelPackages:
+        """Return the packages of a kernel, as asked for within the last week or asked for now.
+
+        Without an answer now, an older one holds, with a warning.
+        Raises UsageError as `kernel_packages` does, DownloadFailed, MissingTool.
+        """
+        record = self._apt.folder / f"{Path(named).name}.json"
+        known = _read(record)
+        if known is not None and time.time() - known.resolved_s < _FRESH_S:
+            return known
+        progress.stage(f"asking the machine's package archive for {named}")
+        with self._apt.locked(deadline):
+            self._apt.prepare()
+            failed = self._update(deadline)
+            try:
+                image, parts = kernel_packages(named, lambda name: self._show(name, deadline))
+            except UsageError as error:
+                if not failed:
+                    raise
+                if known is None:
+                    raise DownloadFailed(
+                        f"the package archive did not give {named}",
+                        hint=_NETWORK_HINT,
+                        details=failed[:10],
+                    ) from error
+                LOGGER.warning("the package archive cannot be read; using %s", known.description)
+                return known
+            found = KernelPackages(image=image, all=parts, resolved_s=time.time())
+            aside = record.with_suffix(".new")
+            aside.write_text(json.dumps(asdict(found)))
+            aside.rename(record)
+        return found
+
+    def download(
+        self, packages: KernelPackages, folder: Path, *, deadline: Deadline, progress: Progress
+    ) -> tuple[Path, ...]:
+        """Fetch the packages' files into a folder, each checked; raises DownloadFailed."""
+        progress.stage(f"fetching {packages.description}")
+        total = sum(package.size_bytes for package in packages.all)
+        wanted = [f"{package.name}={package.version}" for package in packages.all]
+        with self._apt.locked(deadline), watched_download(folder, total, progress):
+            self._apt.prepare()
+            try:
+                run(
+                    self._apt.apt("apt-get", "download", *wanted, own_sources=False),
+                    deadline=deadline,
+                    cwd=folder,
+                    env=apt_environment(),
+                )
+            except NoSpace:
+                raise
+            except CommandFailed as error:
+                # A version may be gone from the archive: the next try asks again.
+                for record in self._apt.folder.glob("*.json"):
+                    record.unlink(missing_ok=True)
+                raise DownloadFailed(
+                    f"{packages.description} could not be fetched",
+                    hint=_NETWORK_HINT,
+                    details=complaints(error.details) or error.details[-5:],
+                ) from error
+        files = tuple(sorted(folder.glob("*.deb")))
+        for package in packages.all:
+            if not any(content_matches(file, f"SHA256:{package.sha256}") for file in files):
+                raise DownloadFailed(f"{package.name} came with other content than promised")
+        return files
+
+    def _update(self, deadline: Deadline) -> tuple[str, ...]:
+        updated = run(
+            self._apt.apt("apt-get", "update", own_sources=False),
+            deadline=deadline,
+            env=apt_environment(),
+            check=False,
+        )
+        said = (updated.stdout + updated.stderr).splitlines()
+        return complaints(said) if updated.returncode else ()
+
+    def _show(self, name: str, deadline: Deadline) -> BinaryPackage | None:
+        shown = run(
+            self._apt.apt("apt-cache", "show", "--no-all-versions", name, own_sources=False),
+            deadline=deadline,
+            env=apt_environment(),
+            check=False,
+        )
+        return next((p for p in parse_packages(shown.stdout) if p.name == name), None)
+
+
+def _read(record: Path) -> KernelPackages | None:
+    try:
+        content = json.loads(record.read_text())
+        parts = [_package(part) for part in content["all"]]
+        return KernelPackages(
+            image=_package(content["image"]), all=tuple(parts), resolved_s=content["resolved_s"]
+        )
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def _package(content: dict[str, object]) -> BinaryPackage:
+    depends = content["depends"]
+    assert isinstance(depends, list)
+    return BinaryPackage(**{**content, "depends": tuple(depends)})  # type: ignore[arg-type]

@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A kernel with patches on its sources: built in a warm workspace, kept beside the clean one.
+
+Patches are applied by patch(1) without fuzz, to copies of the files that they name; only when all
+have applied do the results go into the workspace. What make then has to do is a few objects and
+the final link.
+
+Modules are built against the clean kernel, so that they are built once for all mutants of it,
+unless the patch changes what a module sees: a header in an include folder, the configuration, what
+is exported, or the build's own tools. Then the entry holds sources and build of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from harness.errors import CommandFailed, CommandTimeout, NoSpace, PatchDoesNotApply
+from harness.vm.host.process import run
+from harness.vm.kernel.kbuild import ObjectCounter, make_kernel
+from harness.vm.kernel.kernel import BUILD, KIND, METADATA, kernel_in, read_metadata
+from harness.vm.kernel.patch_file import changes_options, modules_see
+from harness.vm.kernel.source import TREE
+from harness.vm.kernel.toolchain import Toolchain, jobs
+from harness.vm.kernel.workspace import link_tree, opened
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from harness.deadline import Deadline
+    from harness.vm.host.cache import Store
+    from harness.vm.kernel.kernel import Kernel
+    from harness.vm.kernel.patch_file import PatchFile
+    from harness.vm.kernel.progress import Progress
+    from harness.vm.kernel.workspace import Workspace
+
+_FORMAT = 1
+_IMAGE = "arch/x86/boot/bzImage"
+_KEPT = ("vmlinux", _IMAGE)
+_EXPORTED = "Module.symvers"
+_PATCHES = "patches"
+_APPLY = ("-p1", "--fuzz=0", "--forward", "--batch", "--no-backup-if-mismatch", "--reject-file=-")
+
+
+def obtain_patched(
+    base: Kernel,
+    patches: Sequence[PatchFile],
+    *,
+    store: Store,
+    deadline: Deadline,
+    progress: Progress,
+) -> Kernel:
+    """Return the kernel that the patches make of a kernel in the cache, built now or kept there.
+
+    Raises PatchDoesNotApply, KernelBuildFailed, NoSpace, MissingTool, and HarnessError when time is
+    up. The clean kernel is only read; see `harness.vm.kernel.workspace`.
+    """
+    job = _Build(
+        base=base,
+        key=patched_key(base.digest, patches),
+        patches=tuple(patches),
+        store=store,
+        deadline=deadline,
+        progress=progress,
+    )
+    entry = store.obtain(
+        KIND,
+        job.key,
+        job.fill,
+        deadline=deadline,
+        on_wait=lambda: progress.stage(f"waiting for another build of {job.description}"),
+    )
+    if (entry / TREE).is_dir():
+        return kernel_in(entry, base.spec)
+    metadata = read_metadata(entry)
+    return replace(
+        base,
+        digest=job.key,
+        source=metadata["source"],
+        image=entry / "bzImage",
+        vmlinux=entry / "vmlinux",
+    )
+
+
+def patched_key(base: str, patches: Sequence[PatchFile]) -> str:
+    """Return the name of a patched build: the clean one's, and every patch in its order."""
+    parts = [_FORMAT, base, [[patch.name, patch.digest] for patch in patches]]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Build:
+    base: Kernel
+    key: str
+    patches: tuple[PatchFile, ...]
+    store: Store
+    deadline: Deadline
+    progress: Progress
+
+    @property
+    def description(self) -> str:
+        return " + ".join([self.base.source, *(patch.name for patch in self.patches)])
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(name for patch in self.patches for name in patch.files))
+
+    @property
+    def log_path(self) -> Path:
+        return self.store.root / "logs" / f"kernel-{self.key}.log"
+
+    def fill(self, folder: Path) -> None:
+        clean = self.base.build_dir.parent
+        results = folder / "changed"
+        self._apply(clean, folder / _PATCHES, results)
+        with opened(
+            self.store.root,
+            self.base.digest,
+            clean,
+            deadline=self.deadline,
+            on_wait=lambda: self.progress.stage("waiting for another build of a patched kernel"),
+        ) as workspace:
+            for name in self.files:
+                result = results / name
+                workspace.put(name, result if result.exists() else None)
+            self._make(workspace)
+            self._keep(workspace, clean, folder)
+        shutil.rmtree(results)
+        metadata = {
+            **read_metadata(clean.parent),
+            "digest": self.key,
+            "source": self.description,
+            "base": self.base.digest,
+        }
+        (folder / METADATA).write_text(json.dumps(metadata, indent=1))
+        shutil.move(self.log_path, folder / "build.log")
+
+    def _apply(self, clean: Path, kept: Path, results: Path) -> None:
+        """Write what becomes of the files that the patches name, and the patches themselves."""
+        kept.mkdir()
+        results.mkdir()
+        for name in self.files:
+            if (clean / name).is_file():
+                (results / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(clean / name, results / name)
+        for number, patch in enumerate(self.patches, start=1):
+            file = kept / f"{number}-{patch.name}"
+            file.write_bytes(patch.content)
+            try:
+                run(
+                    ["patch", *_APPLY, f"--directory={results}", f"--input={file}"],
+                    deadline=self.deadline,
+                )
+            except (CommandTimeout, NoSpace):
+                raise
+            except CommandFailed as error:
+                raise PatchDoesNotApply(
+                    f"{patch.name} does not apply to {self.base.describe()}",
+                    hint="it has to fit without fuzz; several patches apply in the order given",
+                    details=error.details,
+                ) from error
+
+    def _make(self, workspace: Workspace) -> None:
+        self.progress.stage(f"building {self.description}")
+        self.log_path.parent.mkdir(exist_ok=True)
+        self.log_path.unlink(missing_ok=True)
+        # The same CC as before: another one would compile everything again.
+        toolchain = Toolchain(cc=self.base.cc, compiler=self.base.compiler, linker="")
+        steps: list[tuple[str, ...]] = [(jobs(), "bzImage", "modules")]
+        if changes_options(self.files):
+            steps.insert(0, ("olddefconfig",))
+        for step in steps:
+            make_kernel(
+                workspace.tree,
+                toolchain,
+                *step,
+                what=self.description,
+                log_path=self.log_path,
+                deadline=self.deadline,
+                ccache=False,
+                on_line=ObjectCounter(self.progress, None),
+            )
+
+    def _keep(self, workspace: Workspace, clean: Path, folder: Path) -> None:
+        exported = (workspace.build / _EXPORTED).read_bytes()
+        same_exports = exported == (clean / BUILD / _EXPORTED).read_bytes()
+        if same_exports and not modules_see(self.files):
+            for name in _KEPT:
+                shutil.copyfile(workspace.build / name, folder / name.rpartition("/")[2])
+            return
+        link_tree(workspace.tree, folder / TREE, self.deadline)
+        # On the same file system: both lie in the cache.
+        workspace.build.rename(folder / TREE / BUILD)

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A kernel that somebody else built: its build folder is used as it is, and not written to."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from harness.errors import KernelUnfit, UsageError
+from harness.vm.kernel.boot_modules import boot_modules, by_name
+from harness.vm.kernel.config import KernelConfig
+from harness.vm.kernel.kernel import Kernel
+from harness.vm.kernel.requirements import (
+    BOOT_MODULES,
+    GUEST_NEEDS,
+    RELIABLE_STACK,
+    require_for_guest,
+    require_reliable_stack,
+    require_x86_64,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_NEEDED = (
+    "vmlinux",
+    "arch/x86/boot/bzImage",
+    ".config",
+    "Module.symvers",
+    "include/config/kernel.release",
+)
+_AUTO_CONF = "include/config/auto.conf"
+# struct setup_header, Documentation/arch/x86/boot.rst
+_MAGIC_AT, _MAGIC = 0x202, b"HdrS"
+_XLOADFLAGS_AT, _XLF_KERNEL_64 = 0x236, 1
+
+
+def kernel_from_build(folder: Path, spec: str) -> Kernel:
+    """Return the kernel in a finished build folder, in-tree or O=.
+
+    Raises UsageError when the build is not finished, KernelUnfit when it lacks what a guest needs
+    to boot or a test needs to mean anything.
+    """
+    dot_config = folder / ".config"
+    if dot_config.is_file():
+        require_x86_64(KernelConfig.read(dot_config), str(dot_config))
+    missing = [name for name in _NEEDED if not (folder / name).is_file()]
+    if missing:
+        raise UsageError(
+            f"{folder} holds no finished build: it lacks {missing[0]}",
+            hint="run make bzImage modules there; a source tree is given without build:",
+        )
+    config = KernelConfig.read(dot_config)
+    require_for_guest(config, str(dot_config), modules=True)
+    require_reliable_stack(config, str(dot_config))
+    _require_as_built(config, folder)
+    image = folder / "arch/x86/boot/bzImage"
+    require_image(image)
+    digest = hashlib.sha256()
+    for name in _NEEDED[1:]:
+        with (folder / name).open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    name = digest.hexdigest()[:32]
+    return Kernel(
+        spec=spec,
+        version=(folder / "include/config/kernel.release").read_text().strip(),
+        digest=name,
+        config_digest=config.digest(),
+        compiler=config.get("CC_VERSION_TEXT") or "an unknown compiler",
+        source=f"the build in {folder}",
+        image=image,
+        vmlinux=folder / "vmlinux",
+        config=config,
+        build_dir=folder,
+        cc="gcc",
+        module_digest=name,
+        boot_modules=boot_modules(config, by_name(_built_modules(folder)), str(folder)),
+    )
+
+
+def require_image(image: Path) -> None:
+    """Raise UsageError when a file is no image of an x86_64 kernel that QEMU can start."""
+    with image.open("rb") as file:
+        head = file.read(_XLOADFLAGS_AT + 2)
+    if head[_MAGIC_AT : _MAGIC_AT + len(_MAGIC)] != _MAGIC:
+        raise UsageError(f"{image} is no bzImage of an x86 kernel", hint="run make bzImage again")
+    if len(head) <= _XLOADFLAGS_AT or not head[_XLOADFLAGS_AT] & _XLF_KERNEL_64:
+        raise KernelUnfit(
+            f"{image} is a 32-bit kernel (CONFIG_64BIT is off), and the guests are x86_64",
+            hint="build it with CONFIG_64BIT=y",
+        )
+
+
+def _require_as_built(config: KernelConfig, folder: Path) -> None:
+    """Refuse a .config that was changed after the build; what was built is in auto.conf."""
+    if not (folder / _AUTO_CONF).is_file():
+        return
+    built = KernelConfig.read(folder / _AUTO_CONF)
+    for name in (*GUEST_NEEDS, *RELIABLE_STACK, *BOOT_MODULES):
+        if config.get(name) != built.get(name):
+            raise UsageError(
+                f"{folder}/.config was changed after the build: CONFIG_{name} is "
+                f"{config.get(name) or 'off'} there and was built as {built.get(name) or 'off'}",
+                hint="run make there again",
+            )
+
+
+def _built_modules(folder: Path) -> Iterator[Path]:
+    """Yield the modules that the build lists, which has had two formats (Makefile.modpost)."""
+    listed = folder / "modules.order"
+    if not listed.is_file():
+        return
+    for line in listed.read_text().splitlines():
+        name = line.removeprefix("kernel/").removesuffix(".o").removesuffix(".ko")
+        path = folder / f"{name}.ko"
+        if path.is_file():
+            yield path

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Whether a configured kernel can be a guest's kernel, told by its options before it boots."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.errors import KernelUnfit
+
+if TYPE_CHECKING:
+    from harness.vm.kernel.config import KernelConfig
+
+GUEST_NEEDS = {
+    "64BIT": "the guests are x86_64",
+    "BINFMT_ELF": "programs run",
+    "BLK_DEV_INITRD": "the root file system is an initramfs",
+    "RD_GZIP": "the initramfs is compressed with gzip",
+    "DEVTMPFS": "/dev",
+    "PROC_FS": "/proc, with each task's patch_state",
+    "SYSFS": "/sys/kernel/livepatch",
+    "TMPFS": "temporary files",
+    "SERIAL_8250_CONSOLE": "the kernel log on the first serial port",
+    "UNIX": "programs of the guest talk to each other",
+    "INET": "SSH",
+    "VIRTIO_PCI": "the guest's devices",
+    "VIRTIO_NET": "the network card that SSH comes over",
+    "MODULES": "livepatches are modules",
+    "MODULE_UNLOAD": "patches and targets are unloaded again",
+    "LIVEPATCH": "what is tested",
+}
+"""Options that no guest can do without, and why."""
+
+BOOT_MODULES = {
+    "VIRTIO_PCI": "virtio_pci",
+    "VIRTIO_NET": "virtio_net",
+    "HW_RANDOM_VIRTIO": "virtio_rng",
+    "PVPANIC_PCI": "pvpanic_pci",
+}
+"""Options that may be =m where a build's modules are at hand, and the modules they make. The guest
+loads them from its initramfs. Those that are not in GUEST_NEEDS may be off as well."""
+
+RELIABLE_STACK = {
+    "STACKTRACE": "the kernel can walk stacks",
+    "HAVE_RELIABLE_STACKTRACE": "CONFIG_UNWINDER_ORC gives it on x86_64",
+}
+"""klp_have_reliable_stack() of kernel/livepatch/transition.h, and what each option is for."""
+
+_FORBIDDEN = {
+    "MODULE_SIG_FORCE": "it loads no module that its own key has not signed",
+    "LOCK_DOWN_KERNEL_FORCE_INTEGRITY": "lockdown refuses modules that are not signed",
+    "LOCK_DOWN_KERNEL_FORCE_CONFIDENTIALITY": "lockdown refuses modules that are not signed",
+}
+_OTHER_MACHINES = {
+    "X86_32": "32-bit x86",
+    "ARM64": "arm64",
+    "ARM": "arm",
+    "LOONGARCH": "loongarch",
+    "MIPS": "mips",
+    "PPC": "powerpc",
+    "RISCV": "riscv",
+    "S390": "s390",
+    "SPARC": "sparc",
+}
+_SHOWN = 3
+
+
+def require_x86_64(config: KernelConfig, where: str) -> None:
+    """Raise KernelUnfit when a configuration is another machine's."""
+    for symbol, name in _OTHER_MACHINES.items():
+        if config.enabled(symbol):
+            raise KernelUnfit(
+                f"{where} is for {name} (CONFIG_{symbol}=y), and the guests are x86_64",
+                hint="build it with ARCH=x86_64",
+            )
+
+
+def require_for_guest(config: KernelConfig, where: str, *, modules: bool = False) -> None:
+    """Check what every guest of the harness stands on.
+
+    ``modules``: the build's modules are at hand, so that BOOT_MODULES may be =m. Raises KernelUnfit
+    that names each option and what it is for.
+    """
+    require_x86_64(config, where)
+    lacking = {
+        name: purpose
+        for name, purpose in GUEST_NEEDS.items()
+        if config.get(name) != "y"
+        and not (modules and name in BOOT_MODULES and config.enabled(name))
+    }
+    if lacking:
+        raise KernelUnfit(
+            f"{where} cannot serve as a guest's kernel: it is built without {_listed(lacking)}",
+            hint="build these in (=y; a module cannot be loaded that early), or add the fragments "
+            "base and livepatch",
+            details=_lines(lacking),
+        )
+    forbidding = {name: purpose for name, purpose in _FORBIDDEN.items() if config.get(name) == "y"}
+    for name, purpose in forbidding.items():
+        raise KernelUnfit(
+            f"{where} cannot be tested: with CONFIG_{name}=y {purpose}",
+            hint=f"turn CONFIG_{name} off",
+        )
+
+
+def require_reliable_stack(config: KernelConfig, where: str) -> None:
+    """Check that the kernel can trust the stack of a sleeping task.
+
+    Without that a transition only ends when each task leaves the kernel by itself, and most tests
+    would wait for their deadlines. Raises KernelUnfit.
+    """
+    lacking = {name: purpose for name, purpose in RELIABLE_STACK.items() if config.get(name) != "y"}
+    if lacking:
+        raise KernelUnfit(
+            f"{where} has no reliable unwinder: it is built without {_listed(lacking)}",
+            hint="build it with CONFIG_UNWINDER_ORC=y and CONFIG_STACKTRACE=y",
+            details=_lines(lacking),
+        )
+
+
+def _listed(lacking: dict[str, str]) -> str:
+    shown = ", ".join(f"CONFIG_{name}" for name in list(lacking)[:_SHOWN])
+    more = len(lacking) - _SHOWN
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
+def _lines(lacking: dict[str, str]) -> tuple[str, ...]:
+    return tuple(f"CONFIG_{name}: {purpose}" for name, purpose in lacking.items())

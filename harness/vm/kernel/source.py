@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Kernel sources: from what the user named to a clean tree in the cache.
+
+`located` finds out what the content is, without fetching or unpacking it; `obtain_source` makes
+the cache entry. A build always uses the entry, never the user's own tree: that may change under it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness.errors import (
+    CommandFailed,
+    CommandTimeout,
+    DownloadFailed,
+    HarnessError,
+    NoSpace,
+    UsageError,
+)
+from harness.vm.host.process import run
+from harness.vm.kernel.debian import DebianArchive
+from harness.vm.kernel.spec import SeriesSpec, TarballSpec, TreeSpec, UrlSpec
+from harness.vm.kernel.tree import opened, source_version
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from harness.deadline import Deadline
+    from harness.vm.host.cache import Store
+    from harness.vm.kernel.progress import Progress
+
+KIND = "source"
+TREE = "linux"
+_READ_TIMEOUT_S = 30.0
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Sources whose content is known and may not be here yet.
+
+    ``description`` says in words where they are from; ``fill`` writes the tree to a folder that
+    does not exist. ``changes`` is set for a tree that somebody works in, whose next state will be
+    built as well.
+    """
+
+    digest: str
+    description: str
+    changes: bool = False
+    fill: Callable[[Path], None]
+
+
+@contextlib.contextmanager
+def located(
+    spec: SeriesSpec | TreeSpec | TarballSpec | UrlSpec,
+    *,
+    store: Store,
+    deadline: Deadline,
+    progress: Progress,
+) -> Iterator[Source]:
+    """Give the sources that a spec names, for as long as the block lasts.
+
+    Raises UsageError (no kernel tree, wrong sha256), DownloadFailed (nobody knows what the archive
+    has), HarnessError.
+    """
+    if isinstance(spec, SeriesSpec):
+        yield _from_debian(spec, store, deadline, progress)
+    elif isinstance(spec, TarballSpec):
+        yield _from_tarball(spec, deadline, progress)
+    elif isinstance(spec, UrlSpec):
+        yield _from_url(spec, deadline, progress)
+    else:
+        with opened(spec.path, deadline) as tree:
+            yield Source(
+                digest=tree.digest,
+                description=f"the tree {spec.path}",
+                changes=True,
+                fill=lambda destination: tree.copy_to(destination, deadline),
+            )
+
+
+def obtain_source(source: Source, *, store: Store, deadline: Deadline, progress: Progress) -> Path:
+    """Return the clean tree in the cache. Raises as `Store.obtain` does, and as ``fill`` does."""
+
+    def fill(folder: Path) -> None:
+        progress.stage(f"unpacking {source.description}")
+        source.fill(folder / TREE)
+        source_version(folder / TREE)
+
+    return store.obtain(KIND, source.digest, fill, deadline=deadline, content=False) / TREE
+
+
+def _from_debian(spec: SeriesSpec, store: Store, deadline: Deadline, progress: Progress) -> Source:
+    archive = DebianArchive(store.root / "debian")
+    package = archive.resolve(spec.series, deadline=deadline, progress=progress)
+
+    def fill(destination: Path) -> None:
+        with _scratch(destination) as scratch:
+            file = archive.download(
+                spec.series, package, scratch, deadline=deadline, progress=progress
+            )
+            progress.stage(f"unpacking {package.description}")
+            run(["dpkg-deb", "-x", file, scratch / "unpacked"], deadline=deadline)
+            file.unlink()
+            tarballs = list(scratch.glob("unpacked/usr/src/linux-source-*.tar.*"))
+            if len(tarballs) != 1:
+                raise HarnessError(f"{package.description} holds {len(tarballs)} source archives")
+            _unpack(tarballs[0], destination, deadline)
+
+    digest = package.checksum.partition(":")[2]
+    return Source(digest=digest, description=package.description, fill=fill)
+
+
+def _from_tarball(spec: TarballSpec, deadline: Deadline, progress: Progress) -> Source:
+    progress.stage(f"reading {spec.path.name}")
+    with spec.path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if spec.sha256 is not None and digest != spec.sha256:
+        raise UsageError(
+            f"{spec.path} has the SHA-256 {digest}, not {spec.sha256}",
+            hint="the file is damaged or another one: fetch it again",
+        )
+
+    def fill(destination: Path) -> None:
+        try:
+            _unpack(spec.path, destination, deadline)
+        except (CommandTimeout, NoSpace):
+            raise
+        except CommandFailed as error:
+            raise UsageError(
+                f"{spec.path} cannot be unpacked: it is cut off, damaged or no tar archive",
+                hint="fetch it again, and compare its SHA-256 with --sha256",
+                details=error.details[-3:],
+            ) from error
+
+    return Source(digest=digest, description=f"the tarball {spec.path.name}", fill=fill)
+
+
+def _from_url(spec: UrlSpec, deadline: Deadline, progress: Progress) -> Source:
+    name = spec.url.rpartition("/")[2].partition("?")[0] or "tarball"
+
+    def fill(destination: Path) -> None:
+        with _scratch(destination) as scratch:
+            file = scratch / name
+            progress.stage(f"fetching {spec.url}")
+            _fetch(spec.url, file, deadline, progress)
+            tarball = _from_tarball(TarballSpec(path=file, sha256=None), deadline, progress)
+            if tarball.digest != spec.sha256:
+                raise DownloadFailed(
+                    f"{spec.url} has the SHA-256 {tarball.digest}, not {spec.sha256}",
+                    hint="the file there is another one, or --sha256 is wrong; it was not kept",
+                )
+            tarball.fill(destination)
+
+    return Source(digest=spec.sha256, description=spec.url, fill=fill)
+
+
+def _fetch(url: str, file: Path, deadline: Deadline, progress: Progress) -> None:
+    request = urllib.request.Request(url, headers={"User-Agent": "klp-harness"})  # noqa: S310
+    try:
+        with (
+            # parse_spec lets http and https through and nothing else.
+            urllib.request.urlopen(request, timeout=_READ_TIMEOUT_S) as answer,  # noqa: S310
+            file.open("wb") as out,
+        ):
+            length = int(answer.headers.get("Content-Length") or 0)
+            done = 0
+            while block := answer.read(_BLOCK):
+                out.write(block)
+                done += len(block)
+                progress.count(done >> 20, max(done, length) >> 20 if length else None, "MiB")
+                if deadline.expired:
+                    raise DownloadFailed(f"{url} was not fetched in time")
+    except urllib.error.HTTPError as error:
+        raise DownloadFailed(f"{url}: the server answers {error.code} {error.reason}") from error
+    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+        reason = getattr(error, "reason", error)
+        raise DownloadFailed(f"{url} cannot be fetched: {reason}") from error
+    if length and done != length:
+        raise DownloadFailed(f"{url} ended after {done} of {length} bytes")
+
+
+def _unpack(tarball: Path, destination: Path, deadline: Deadline) -> None:
+    """Unpack an archive with one folder at its top, and make that folder the destination."""
+    with _scratch(destination) as scratch:
+        run(
+            ["tar", "--extract", "--no-same-owner", "--file", tarball, "--directory", scratch],
+            deadline=deadline,
+            # Debian's archives have many blocks; xz from 5.4 unpacks them on all CPUs.
+            env={**os.environ, "XZ_DEFAULTS": "--threads=0"},
+        )
+        top = [path for path in scratch.iterdir() if path.is_dir()]
+        if len(top) != 1:
+            raise UsageError(
+                f"{tarball.name} is no kernel tarball: "
+                f"it has {len(top)} folders at its top, not one"
+            )
+        top[0].rename(destination)
+
+
+@contextlib.contextmanager
+def _scratch(destination: Path) -> Iterator[Path]:
+    """Give a folder beside the destination, on the same file system."""
+    number = sum(1 for _ in destination.parent.iterdir())
+    folder = destination.parent / f"scratch-{number}"
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

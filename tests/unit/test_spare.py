@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The clone in reserve: who gets it, and what becomes of one that nobody wants."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from harness.errors import QemuFailed
+from harness.vm.guest.spare import SpareGuest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+class FakeClone:
+    """What the reserve sees of a clone."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self.folder = folder
+        self.dead = False
+        self.closed = 0
+        self.made_by = threading.current_thread()
+
+    def check(self) -> None:
+        if self.dead:
+            raise QemuFailed("QEMU is gone")
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+@pytest.fixture
+def reserve() -> Iterator[SpareGuest]:
+    kept = SpareGuest()
+    yield kept
+    kept.close()
+
+
+def test_nothing_is_kept_at_first(reserve: SpareGuest) -> None:
+    assert reserve.take("a") is None
+
+
+def test_a_clone_is_given_once(reserve: SpareGuest, tmp_path: Path) -> None:
+    clone: Any = FakeClone(tmp_path / "one")
+    reserve.prepare("a", lambda: clone)
+    given: Any = reserve.take("a")
+    assert given is clone
+    assert given.closed == 0
+    assert reserve.take("a") is None
+
+
+def test_only_guests_of_its_template_get_it(reserve: SpareGuest, tmp_path: Path) -> None:
+    clone: Any = FakeClone(tmp_path / "one")
+    reserve.prepare("a", lambda: clone)
+    assert reserve.take("b") is None
+    assert reserve.take("a") is clone
+
+
+def test_one_of_another_template_goes(reserve: SpareGuest, tmp_path: Path) -> None:
+    first: Any = FakeClone(tmp_path / "one")
+    second: Any = FakeClone(tmp_path / "two")
+    made = threading.Event()
+
+    def make() -> Any:
+        made.set()
+        return first
+
+    reserve.prepare("a", make)
+    assert made.wait(10)
+    reserve.prepare("b", lambda: second)
+    assert reserve.take("b") is second
+    assert first.closed == 1
+    assert not first.folder.exists()
+
+
+def test_a_dead_one_is_not_given(reserve: SpareGuest, tmp_path: Path) -> None:
+    clone: Any = FakeClone(tmp_path / "one")
+    clone.dead = True
+    reserve.prepare("a", lambda: clone)
+    assert reserve.take("a") is None
+    assert clone.closed == 1
+
+
+def test_one_that_could_not_be_made_is_not_given(reserve: SpareGuest) -> None:
+    def make() -> Any:
+        raise QemuFailed("no memory")
+
+    reserve.prepare("a", make)
+    assert reserve.take("a") is None
+
+
+def test_what_is_kept_goes_at_the_end(tmp_path: Path) -> None:
+    reserve = SpareGuest()
+    clone: Any = FakeClone(tmp_path / "one")
+    made = threading.Event()
+
+    def make() -> Any:
+        made.set()
+        return clone
+
+    reserve.prepare("a", make)
+    assert made.wait(10)
+    reserve.close()
+    assert clone.closed == 1
+    assert not clone.folder.exists()
+
+
+def test_all_are_made_by_one_thread_that_lives_on(reserve: SpareGuest, tmp_path: Path) -> None:
+    """A child gets its death signal when the thread that started it ends."""
+    folders = [tmp_path / "one", tmp_path / "two"]
+
+    def make() -> Any:
+        return FakeClone(folders.pop())
+
+    threads = []
+    for _ in range(2):
+        reserve.prepare("a", make)
+        clone: Any = reserve.take("a")
+        threads.append(clone.made_by)
+    assert threads[0] is threads[1]
+    assert threads[0].is_alive()
+    assert threads[0] is not threading.current_thread()
