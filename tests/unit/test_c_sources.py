@@ -69,3 +69,71 @@ def test_a_header_declares_what_its_own_source_defines(name: str) -> None:
 def test_headers_of_the_guest_programs_hold_no_code(path: Path) -> None:
     """It is compiled once, in the file of that name, and linked."""
     assert not BODY.findall(code(path))
+
+
+MODULES = ROOT / "livepatch-modules"
+CORPUS = ROOT / "tests/corpus/modules"
+
+BUILT = re.compile(r"^obj-m \+= (\w+)\.o$", re.MULTILINE)
+PARTS = re.compile(r"^(\w+)-y := (.*)$", re.MULTILINE)
+PART_OF_MODULE = re.compile(r"\b(module_(init|exit|param)|MODULE_\w+)\(")
+PARAMETER = re.compile(r"^module_param(?:_array|_cb)?\((\w+),", re.MULTILINE)
+INCLUDED_CODE = re.compile(r'^#include "(\w+\.inc\.c)"$', re.MULTILINE)
+ROW = re.compile(r"^\| (`klp_[^|]*) \| (?:[^|]|(?<=`[a-z])\|)* \|([^|]*)\|$", re.MULTILINE)
+QUOTED = re.compile(r"`(\w+)`")
+
+
+@pytest.mark.parametrize(
+    "path", [*sorted(MODULES.glob("*.h")), *sorted(CORPUS.glob("*.h"))], ids=lambda path: path.name
+)
+def test_headers_of_modules_hold_no_module(path: Path) -> None:
+    """A header has declarations, macros and inline helpers; code of a module is *.inc.c."""
+    assert not PART_OF_MODULE.search(code(path))
+    assert all("static inline" in body for body in BODY.findall(code(path)))
+
+
+@pytest.mark.parametrize("folder", [MODULES, CORPUS], ids=["samples", "corpus"])
+def test_shared_code_of_modules_is_used_by_two(folder: Path) -> None:
+    users = [
+        name for path in folder.glob("*.c") for name in INCLUDED_CODE.findall(path.read_text())
+    ]
+    for path in folder.glob("*.inc.c"):
+        assert users.count(path.name) > 1, path.name
+
+
+def parameters(module: str) -> set[str]:
+    parts = dict(PARTS.findall((MODULES / "Kbuild").read_text()))
+    files = [MODULES / f"{part}.c" for part in parts.get(module, module).replace(".o", "").split()]
+    files += [MODULES / name for path in files for name in INCLUDED_CODE.findall(path.read_text())]
+    return {name for path in files for name in PARAMETER.findall(path.read_text())}
+
+
+def rows() -> dict[str, set[str]]:
+    """The parameters of each module of the README; a row may name several: `klp_x_a`, `_b`."""
+    found = {}
+    for names, listed in ROW.findall((MODULES / "README.md").read_text()):
+        first, *others = QUOTED.findall(names)
+        for name in (first, *(first.rpartition("_")[0] + other for other in others)):
+            found[name] = set(QUOTED.findall(listed))
+    return found
+
+
+def test_the_readme_lists_each_module_with_its_parameters() -> None:
+    built = BUILT.findall((MODULES / "Kbuild").read_text())
+    assert rows() == {module: parameters(module) for module in built}
+
+
+def test_each_sample_module_is_loaded_by_something() -> None:
+    """One that neither a test nor a tool names is dead: unit tests load no module."""
+    folders = [ROOT / "harness", *(path for path in (ROOT / "tests").iterdir() if path.is_dir())]
+    texts = [
+        path.read_text()
+        for folder in folders
+        if folder.name != "unit"
+        for path in folder.rglob("*")
+        if path.suffix in {".py", ".toml"}
+    ]
+    words = set(re.findall(r"\w+", "\n".join(texts)))
+    for module in BUILT.findall((MODULES / "Kbuild").read_text()):
+        # Some are named by letter: f"klp_test_cmdline_{letter}".
+        assert {module, module[:-1]} & words, module
