@@ -11,13 +11,12 @@
  *	4	klp_gate_wait_second()		uninterruptible
  *	5, 6, 7	klp_gate_wait_plain()		uninterruptible; never patch this one
  *
- * The read returns "N original\n", or "N patched\n" when the function
- * returned non-zero, as those of the patches do. A read of several pages enters
- * that many gates in one system call, and returns a line for each.
- *
- * Lines of "close N" and "open N" written to the device set the gates. Opening
- * a gate releases the tasks that wait at that moment, even when it is closed again
- * before they run. A write with one invalid line changes nothing.
+ * The read returns "N original\n", or "N patched\n" when the function returned
+ * non-zero, as those of the patches do. A read of several pages enters that many
+ * gates in one system call, and returns a line for each. Lines of "close N" and
+ * "open N" written to the device set the gates. Opening releases the tasks that
+ * wait at that moment, even when the gate is closed again before they run. A
+ * write with one invalid line changes nothing.
  *
  * Each gate has one page, which every mapping shows. copy_process() reads and
  * writes user memory at known places: with a page of this device at such a place,
@@ -211,17 +210,15 @@ static int klp_gate_parse(const char *line, unsigned long *opened, unsigned long
 
 	skip = str_has_prefix(line, "open ");
 	open = skip;
-	if (!skip)
+	if (!open)
 		skip = str_has_prefix(line, "close ");
 	if (!skip)
 		return -EINVAL;
-
 	ret = kstrtouint(line + skip, 10, &n);
 	if (ret)
 		return ret;
 	if (n >= KLP_GATES)
 		return -EINVAL;
-
 	if (open) {
 		*opened |= BIT(n);
 		*closed &= ~BIT(n);
