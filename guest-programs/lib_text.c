@@ -1,28 +1,14 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
-/*
- * A text that grows, and JSON written into it. Bytes that are no UTF-8 become
- * \u00XX, so that what is written is valid whatever a file or a name holds.
- */
+// SPDX-License-Identifier: GPL-2.0-only
 
-#ifndef KLP_TEXT_H
-#define KLP_TEXT_H
-
-#include <stdbool.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib_text.h"
+
 #define TEXT_LEAST	4096
 
-struct text {
-	char *data;
-	size_t len;
-	size_t room;
-};
-
-/* Make room for @more bytes after the end. */
-static inline void text_reserve(struct text *text, size_t more)
+void text_reserve(struct text *text, size_t more)
 {
 	size_t room = text->room ? text->room : TEXT_LEAST;
 	char *data;
@@ -40,7 +26,7 @@ static inline void text_reserve(struct text *text, size_t more)
 	text->room = room;
 }
 
-static inline void text_put(struct text *text, const char *data, size_t len)
+void text_put(struct text *text, const char *data, size_t len)
 {
 	if (!len)
 		return;
@@ -49,50 +35,49 @@ static inline void text_put(struct text *text, const char *data, size_t len)
 	text->len += len;
 }
 
-static inline void text_char(struct text *text, char c)
+static void text_char(struct text *text, char c)
 {
 	text_put(text, &c, 1);
 }
 
-/* Take @len bytes off the front. */
-static inline void text_drop(struct text *text, size_t len)
+void text_drop(struct text *text, size_t len)
 {
 	text->len -= len;
 	if (text->len)
 		memmove(text->data, text->data + len, text->len);
 }
 
-static inline void text_free(struct text *text)
+void text_free(struct text *text)
 {
 	free(text->data);
 	*text = (struct text){};
 }
 
-/* A comma, unless what follows is the first in its bracket or line, or a value after its key. */
-static inline void json_separate(struct text *json)
+/* Adds a comma, unless this is the first in its bracket or line, or a value after its key. */
+static void json_separate(struct text *json)
 {
 	if (json->len && !strchr("{[:\n", json->data[json->len - 1]))
 		text_char(json, ',');
 }
 
-static inline void json_begin(struct text *json, char bracket)
+void json_begin(struct text *json, char bracket)
 {
 	json_separate(json);
 	text_char(json, bracket);
 }
 
-static inline void json_end(struct text *json, char bracket)
+void json_end(struct text *json, char bracket)
 {
 	text_char(json, bracket);
 }
 
-static inline void json_end_line(struct text *json)
+void json_end_line(struct text *json)
 {
 	text_put(json, "}\n", 2);
 }
 
-/* The length of the UTF-8 sequence at @at, or 0 when there is none (Unicode 15, table 3-7). */
-static inline size_t utf8_length(const unsigned char *at, size_t left)
+/* Returns the length of the UTF-8 sequence at @at, 0 when it is invalid (Unicode 15, table 3-7). */
+static size_t utf8_length(const unsigned char *at, size_t left)
 {
 	unsigned char least = 0x80, most = 0xbf;
 	size_t len, i;
@@ -120,13 +105,13 @@ static inline size_t utf8_length(const unsigned char *at, size_t left)
 	return len;
 }
 
-static inline bool json_is_plain(unsigned char c)
+static bool json_is_plain(unsigned char c)
 {
 	return c >= ' ' && c < 0x80 && c != '"' && c != '\\';
 }
 
 /* The value of a JSON string: @len bytes, quoted. */
-static inline void json_quote(struct text *json, const char *data, size_t len)
+static void json_quote(struct text *json, const char *data, size_t len)
 {
 	static const char hex[] = "0123456789abcdef";
 	const unsigned char *at = (const unsigned char *)data;
@@ -164,14 +149,14 @@ static inline void json_quote(struct text *json, const char *data, size_t len)
 	text_char(json, '"');
 }
 
-static inline void json_key(struct text *json, const char *key)
+void json_key(struct text *json, const char *key)
 {
 	json_quote(json, key, strlen(key));
 	text_char(json, ':');
 }
 
-/* Write a number that ends before @end. With printf() a list of tasks would take twice as long. */
-static inline char *number_before(char *end, long long value)
+/* With printf() a list of tasks would take twice as long. */
+char *number_before(char *end, long long value)
 {
 	unsigned long long rest = value;
 
@@ -186,7 +171,7 @@ static inline char *number_before(char *end, long long value)
 	return end;
 }
 
-static inline void json_number(struct text *json, long long value)
+void json_number(struct text *json, long long value)
 {
 	char digits[24], *end = digits + sizeof(digits), *at = number_before(end, value);
 
@@ -194,33 +179,31 @@ static inline void json_number(struct text *json, long long value)
 	text_put(json, at, end - at);
 }
 
-static inline void json_add_number(struct text *json, const char *key, long long value)
+void json_add_number(struct text *json, const char *key, long long value)
 {
 	json_key(json, key);
 	json_number(json, value);
 }
 
-static inline void json_add_text(struct text *json, const char *key, const char *data, size_t len)
+void json_add_text(struct text *json, const char *key, const char *data, size_t len)
 {
 	json_key(json, key);
 	json_quote(json, data, len);
 }
 
-static inline void json_add_string(struct text *json, const char *key, const char *string)
+void json_add_string(struct text *json, const char *key, const char *string)
 {
 	json_add_text(json, key, string, strlen(string));
 }
 
-static inline void json_add_bool(struct text *json, const char *key, bool value)
+void json_add_bool(struct text *json, const char *key, bool value)
 {
 	json_key(json, key);
 	text_put(json, value ? "true" : "false", value ? 4 : 5);
 }
 
-static inline void json_add_null(struct text *json, const char *key)
+void json_add_null(struct text *json, const char *key)
 {
 	json_key(json, key);
 	text_put(json, "null", 4);
 }
-
-#endif /* KLP_TEXT_H */

@@ -1,24 +1,22 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+// SPDX-License-Identifier: GPL-2.0-only
 /*
- * The whole of a cumulative livepatch that owns a system state, of version
- * KLP_STATE_VERSION, with data that go from patch to patch.
+ * The code of a cumulative livepatch with version KLP_STATE_VERSION of a system
+ * state (Documentation/livepatch/system-state.rst), whose data are passed from
+ * patch to patch.
  *
- * The callbacks of vmlinux log, with @n for the version of this patch, @p for
- * that of the patch it replaces, @u for how many patches have used the data:
+ * The callbacks of vmlinux log, with n for the version of this patch, p for that
+ * of the patch it replaces, and u for how many patches have used the data:
  *
  *	state allocated version=n		pre_patch, no patch has it
  *	state found version=p			pre_patch, a patch has it
  *	state set version=n users=1		post_patch, after "allocated"
  *	state taken from=p to=n users=u		post_patch, after "found"
  *	state restored version=n users=u	pre_unpatch
- *	state freed version=n			post_unpatch, the state ends
- *	state kept version=p			post_unpatch, the replacing was reversed
+ *	state freed version=n			post_unpatch, no patch has it any more
+ *	state kept version=p			post_unpatch, the atomic replace was reversed
  *
  * Parameter: replace (bool), default on.
  */
-
-#ifndef KLP_STATE_PATCH_H
-#define KLP_STATE_PATCH_H
 
 #include <linux/kernel.h>
 #include <linux/livepatch.h>
@@ -139,7 +137,5 @@ static void __exit klp_state_exit(void)
 
 module_init(klp_state_init);
 module_exit(klp_state_exit);
-MODULE_DESCRIPTION("Livepatch test: a system state handed from patch to patch");
+MODULE_DESCRIPTION("Livepatch test: a system state passed from patch to patch");
 MODULE_LICENSE("GPL");
-
-#endif /* KLP_STATE_PATCH_H */

@@ -1,15 +1,12 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+// SPDX-License-Identifier: GPL-2.0-only
 /*
- * The whole of a livepatch whose /proc/cmdline shows the name of the patch.
+ * The code of a livepatch with which /proc/cmdline shows the name of the patch.
  *
- * cmdline_proc_show() is a static function of vmlinux that every kernel has,
- * that no task sleeps in, and whose effect one read shows.
+ * Every kernel has cmdline_proc_show() as a static function of vmlinux, no task
+ * sleeps in it, and one read shows which version ran.
  *
- * Parameter: replace (bool), the patch replaces all the others.
+ * Parameter: replace (bool), the patch replaces all others.
  */
-
-#ifndef KLP_CMDLINE_PATCH_H
-#define KLP_CMDLINE_PATCH_H
 
 #include <linux/kernel.h>
 #include <linux/livepatch.h>
@@ -62,5 +59,3 @@ module_init(klp_cmdline_init);
 module_exit(klp_cmdline_exit);
 MODULE_DESCRIPTION("Livepatch test: /proc/cmdline shows the name of the patch");
 MODULE_LICENSE("GPL");
-
-#endif /* KLP_CMDLINE_PATCH_H */

@@ -1,19 +1,16 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+// SPDX-License-Identifier: GPL-2.0-only
 /*
- * The whole of a livepatch that patches nothing and logs all its callbacks.
+ * The code of a livepatch that patches no function and logs all its callbacks.
  *
  * Its objects, in order: vmlinux, klp_target_mod, klp_target_notrace. The kernel
- * takes an object with an empty list of functions. The last module is never
- * loaded, unless a test wants it to be.
+ * accepts an object with an empty list of functions. Most tests do not load
+ * klp_target_notrace.
  *
  * Parameters:
- *	replace			the patch replaces all the others
+ *	replace			the patch replaces all others
  *	pre_patch_ret		what pre_patch of vmlinux returns
  *	pre_patch_ret_target	what pre_patch of klp_target_mod returns
  */
-
-#ifndef KLP_CALLBACKS_PATCH_H
-#define KLP_CALLBACKS_PATCH_H
 
 #include <linux/kernel.h>
 #include <linux/livepatch.h>
@@ -86,5 +83,3 @@ module_init(klp_callbacks_init);
 module_exit(klp_callbacks_exit);
 MODULE_DESCRIPTION("Livepatch test: callbacks of vmlinux and of modules");
 MODULE_LICENSE("GPL");
-
-#endif /* KLP_CALLBACKS_PATCH_H */

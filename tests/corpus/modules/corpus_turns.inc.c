@@ -1,15 +1,12 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+// SPDX-License-Identifier: GPL-2.0-only
 /*
- * The whole of a target with a kthread that takes turns: it sleeps in
- * corpus_turn() for CORPUS_INSIDE_S seconds, then CORPUS_OUTSIDE_S elsewhere.
+ * The code of a target with a kthread that sleeps in corpus_turn() for
+ * CORPUS_INSIDE_S seconds, then elsewhere for CORPUS_OUTSIDE_S, and so on.
  *
  *	CORPUS_INSIDE_S		0: until it is stopped
- *	CORPUS_STATE		how it sleeps in there: TASK_IDLE, or TASK_INTERRUPTIBLE,
- *				and then it leaves when it is woken
+ *	CORPUS_STATE		the task state inside: TASK_IDLE, or TASK_INTERRUPTIBLE,
+ *				which a wake-up ends
  */
-
-#ifndef CORPUS_TURNS_H
-#define CORPUS_TURNS_H
 
 #include <linux/completion.h>
 #include <linux/jiffies.h>
@@ -67,7 +64,5 @@ static void __exit corpus_turns_exit(void)
 }
 module_exit(corpus_turns_exit);
 
-MODULE_DESCRIPTION("Livepatch corpus: a kthread that takes turns in a function");
+MODULE_DESCRIPTION("Livepatch corpus: a kthread that sleeps in a function");
 MODULE_LICENSE("GPL");
-
-#endif /* CORPUS_TURNS_H */

@@ -1,14 +1,11 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+// SPDX-License-Identifier: GPL-2.0-only
 /*
- * The whole of a cumulative livepatch of cmdline_proc_show() with version
- * CORPUS_VERSION of a state, whose data go from patch to patch.
+ * The code of a cumulative livepatch of cmdline_proc_show() with version
+ * CORPUS_VERSION of a state, whose data are passed from patch to patch.
  */
 
-#ifndef CORPUS_STATE_H
-#define CORPUS_STATE_H
-
 #include "corpus.h"
-#include "corpus_cmdline.h"
+#include "corpus_cmdline.inc.c"
 
 #define CORPUS_STATE_ID	7
 
@@ -41,7 +38,7 @@ static void corpus_post_unpatch(struct klp_object *obj)
 {
 	struct klp_state *state = klp_get_state(&corpus_patch, CORPUS_STATE_ID);
 
-	/* An upgrade that was turned round: the data are still the older patch's. */
+	/* The atomic replace was reversed: the data still belong to the older patch. */
 	if (klp_get_prev_state(CORPUS_STATE_ID))
 		return;
 	kfree(state->data);
@@ -61,6 +58,4 @@ static struct klp_func corpus_funcs[] = {
 	.post_unpatch = corpus_post_unpatch, \
 }
 
-#include "corpus_patch.h"
-
-#endif /* CORPUS_STATE_H */
+#include "corpus_patch.inc.c"

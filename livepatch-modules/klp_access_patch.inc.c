@@ -1,34 +1,30 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+// SPDX-License-Identifier: GPL-2.0-only
 /*
- * The whole of a livepatch that changes the format of data when they are used.
+ * The code of a livepatch that changes the format of data when they are used.
  *
- * The items of klp_target_store get milliseconds. There is no room for them in
- * an item, so they are in a shadow variable of it. How:
+ * The items of klp_target_store get a duration in milliseconds. An item has no
+ * room for it, so it is in a shadow variable of the item:
  *
- * 1. The new bodies handle both formats. An item with a shadow variable is in
- *    the new one; without, in the old one. Nothing has to be found or stopped.
- * 2. While the transition runs some tasks are in old bodies, which know of no
- *    shadow variable. So none is made, not for new items either.
- * 3. post_patch runs when no task is in an old body any more, and flips a switch.
- *    From then on an item is converted when a new body comes across it.
- * 4. When memory is short the item stays as it is: both formats are fine.
- * 5. pre_unpatch runs before any task can be in an old body again: it flips the
- *    switch back and converts those items back that were converted. The shadow
- *    variables say which these are.
- * 6. Where an item goes, its shadow variable goes.
+ * 1. The new functions handle both formats. An item with a shadow variable is in
+ *    the new format, without one in the old. No search for the items is needed.
+ * 2. While the transition runs, some tasks use old functions, which ignore
+ *    shadow variables. So none is allocated, not for new items either.
+ * 3. post_patch runs when no task uses an old function any more, and sets a flag.
+ *    From then on a new function converts each item that it uses.
+ * 4. When the allocation fails the item keeps the old format, which is valid.
+ * 5. pre_unpatch runs before any task can use an old function again: it clears
+ *    the flag and converts back the items that have a shadow variable.
+ * 6. The function that frees an item frees its shadow variable.
  *
- * A patch that replaces this one atomically finds the shadow variables: they
- * belong to the items, not to a patch. It has to use the same id and format.
+ * A patch that atomically replaces this one finds the shadow variables: they
+ * belong to the items, not to a patch. It must use the same id and format.
  *
  * Parameters:
- *	replace		the patch replaces all the others
- *	convert		post_patch flips the switch (default on)
+ *	replace		the patch replaces all others
+ *	convert		post_patch sets the flag (default on)
  *	converted	how many items it has converted, or made in the new format
  *	reverted	how many items it has converted back
  */
-
-#ifndef KLP_ACCESS_PATCH_H
-#define KLP_ACCESS_PATCH_H
 
 #include <linux/kernel.h>
 #include <linux/livepatch.h>
@@ -57,7 +53,7 @@ static unsigned int reverted;
 module_param(reverted, uint, 0444);
 MODULE_PARM_DESC(reverted, "How many items were converted back");
 
-static bool klp_converting;	/* the switch; under klp_store_lock */
+static bool klp_converting;	/* protected by klp_store_lock */
 
 static int klp_item_ctor(void *item, void *shadow_data, void *ctor_data)
 {
@@ -74,7 +70,7 @@ static void klp_item_dtor(void *obj, void *shadow_data)
 	reverted++;
 }
 
-/* Return the item's milliseconds, NULL when it is in the old format and stays there. */
+/* Returns the item's milliseconds; NULL when it has the old format and keeps it. */
 static unsigned long *klp_item_ms(struct klp_store_item *item)
 {
 	unsigned long ms = item->stored * KLP_MS_PER_S;
@@ -188,5 +184,3 @@ module_init(klp_access_init);
 module_exit(klp_access_exit);
 MODULE_DESCRIPTION("Livepatch test: data are converted when they are used");
 MODULE_LICENSE("GPL");
-
-#endif /* KLP_ACCESS_PATCH_H */

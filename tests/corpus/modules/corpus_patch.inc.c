@@ -1,18 +1,15 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+// SPDX-License-Identifier: GPL-2.0-only
 /*
- * The end of a livepatch of the corpus. Before it comes corpus_funcs[], and,
- * where the patch has them:
+ * The last part of a livepatch of the corpus. The includer defines corpus_funcs[],
+ * and where the patch has them:
  *
- *	CORPUS_OBJECT		the module that is patched; without it vmlinux
+ *	CORPUS_OBJECT		the module that is patched (default: vmlinux)
  *	CORPUS_CALLBACKS	an initializer for the callbacks of that object
  *	CORPUS_STATES		the array of its states
- *	CORPUS_REPLACE		true when it replaces all others
+ *	CORPUS_REPLACE		true when it replaces all other patches
  *	CORPUS_EXIT()		what its exit does
  *	CORPUS_STAYS		it has no exit
  */
-
-#ifndef CORPUS_PATCH_H
-#define CORPUS_PATCH_H
 
 static struct klp_object corpus_objs[] = {
 	{
@@ -59,5 +56,3 @@ module_exit(corpus_exit);
 
 MODULE_LICENSE("GPL");
 MODULE_INFO(livepatch, "Y");
-
-#endif /* CORPUS_PATCH_H */

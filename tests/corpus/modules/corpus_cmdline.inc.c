@@ -1,11 +1,8 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+// SPDX-License-Identifier: GPL-2.0-only
 /*
- * corpus_cmdline() - a new body for cmdline_proc_show(): /proc/cmdline says
- * "corpus", and nothing else.
+ * corpus_cmdline() - replaces cmdline_proc_show(): /proc/cmdline shows "corpus",
+ * and nothing else.
  */
-
-#ifndef CORPUS_CMDLINE_H
-#define CORPUS_CMDLINE_H
 
 #include <linux/seq_file.h>
 
@@ -16,5 +13,3 @@ static __corpus_noipa int corpus_cmdline(struct seq_file *m, void *v)
 }
 
 #define CORPUS_CMDLINE { .old_name = "cmdline_proc_show", .new_func = corpus_cmdline }
-
-#endif /* CORPUS_CMDLINE_H */
