@@ -80,7 +80,7 @@ yaml: setup
 	@.venv/bin/yamllint --strict .
 	@$(SCHEMA) vendor.github-workflows $(WORKFLOWS)
 	@$(SCHEMA) custom.github-workflows-require-timeout $(WORKFLOWS)
-	@$(SCHEMA) vendor.github-issue-forms .github/ISSUE_TEMPLATE/[!c]*.yml
+	@$(SCHEMA) vendor.github-issue-forms $(filter-out %/config.yml,$(wildcard .github/ISSUE_TEMPLATE/*.yml))
 	@$(SCHEMA) vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
 	@$(SCHEMA) vendor.dependabot .github/dependabot.yml
 	@$(SCHEMA) vendor.gitlab-ci --data-transform gitlab-ci docs/ci-examples/gitlab-ci.yml
