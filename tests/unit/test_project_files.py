@@ -21,8 +21,8 @@ from packaging.version import Version
 
 from harness import __version__
 from harness.deadline import Deadline
-from harness.host.process import run
-from harness.host.tools import TOOLS, Family, packages_for
+from harness.vm.host.process import run
+from harness.vm.host.tools import TOOLS, Family, packages_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,7 +96,7 @@ def ignored(name: str, patterns: list[str]) -> bool:
 
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.name)
 def test_actions_are_named_by_commit(workflow: Path) -> None:
-    """A tag can be moved to other code, a commit cannot. The version stands behind it for people."""
+    """A tag can be moved to other code, a commit cannot. The version is there for people."""
     text = workflow.read_text()
     assert "uses: " in text
     assert loose_actions(text) == []
@@ -190,6 +190,12 @@ def test_nobody_is_told_to_take_it_from_an_index() -> None:
         if name and (ROOT / name).is_file() and install.search((ROOT / name).read_text())
     ]
     assert found == []
+
+
+def test_maintainers_name_files_that_exist() -> None:
+    named = re.findall(r"^[FX]:\t(\S+)$", (ROOT / "MAINTAINERS").read_text(), re.M)
+    assert named
+    assert [pattern for pattern in named if not any(ROOT.glob(pattern))] == []
 
 
 def test_the_image_has_every_tool_that_the_harness_asks_for() -> None:
