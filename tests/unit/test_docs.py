@@ -140,7 +140,7 @@ def test_every_document_is_reached_from_the_readme() -> None:
 def test_commands_exist(words: tuple[str, ...], pytest_help: str) -> None:
     """Each command that a document shows parses; what is not its own option is pytest's."""
     for option in words_for_pytest(words):
-        assert re.search(rf"^\s+(?:-\w, )?{re.escape(option)}\b", pytest_help, re.M), option
+        assert re.search(rf"^\s+(?:-[\w-]+, )*{re.escape(option)}\b", pytest_help, re.M), option
 
 
 def test_every_command_is_in_the_readme() -> None:
@@ -160,7 +160,7 @@ def test_options_of_pytest_exist(pytest_help: str) -> None:
     unknown = [
         option
         for option in sorted(options)
-        if not re.search(rf"^\s+(?:-\w, )?{re.escape(option)}\b", pytest_help, re.M)
+        if not re.search(rf"^\s+(?:-[\w-]+, )*{re.escape(option)}\b", pytest_help, re.M)
     ]
     assert unknown == []
 
