@@ -15,6 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "build" / "docs" / "source"
+STYLE = ROOT / "docs" / "site.css"
 
 _CODE = re.compile(r"^```.*?^```$|`[^`\n]+`", re.M | re.S)
 _LINK = re.compile(r"\]\(([^)\s#]+)[^)]*\)")
@@ -38,7 +39,7 @@ def reached_files(root: Path) -> set[Path]:
 def main() -> None:
     """Make the copy anew."""
     shutil.rmtree(SOURCE, ignore_errors=True)
-    for path in sorted(reached_files(ROOT)):
+    for path in sorted(reached_files(ROOT) | {STYLE}):
         copy = SOURCE / path.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, copy)

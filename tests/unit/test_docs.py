@@ -12,6 +12,7 @@ import sys
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
 
 import pytest
 import typer
@@ -201,6 +202,14 @@ def test_every_page_is_in_the_navigation_of_the_site() -> None:
     named = {ROOT / path for path in re.findall(r'"([\w./-]+\.md)"', text)}
     assert named <= reached(ROOT / "README.md")
     assert set((ROOT / "docs").glob("*.md")) <= named
+
+
+@pytest.mark.parametrize(
+    "image", sorted((ROOT / "docs").rglob("*.svg")), ids=lambda path: path.name
+)
+def test_drawings_can_be_shown(image: Path) -> None:
+    """A browser shows nothing of a drawing that is no well-formed XML."""
+    assert ElementTree.parse(image).getroot().tag == "{http://www.w3.org/2000/svg}svg"
 
 
 def test_the_readme_is_short() -> None:
