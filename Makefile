@@ -51,6 +51,14 @@ bench: setup ## measure the budgets; each figure with the one it is compared to
 grade: setup ## break correct livepatches in their files, and see which checks of verify notice
 	@$(GRADE) grade $(ARGS)
 
+# The site's own tool is installed when it is first needed. Zensical's --strict ends the build at a broken link.
+.PHONY: docs
+docs: setup ## the documents as a site, in build/docs/site
+	@$(VENV_PYTHON) -c 'import zensical' 2>/dev/null || $(VENV_PYTHON) -m pip install --quiet \
+		--disable-pip-version-check $(addprefix --constraint ,$(wildcard constraints.txt)) --editable '.[docs]'
+	@$(VENV_PYTHON) .ci/docs_site.py
+	@exec $(VENV_PYTHON) -m zensical build --strict --clean
+
 .PHONY: check
 check: lint types spelling shell yaml unit checkpatch ## everything that needs no QEMU: linters, mypy, unit tests, checkpatch
 
