@@ -12,7 +12,7 @@ import pytest
 
 from harness.deadline import Deadline
 from harness.errors import HarnessError, MissingTool, QemuFailed, UsageError
-from harness.vm.host import accel, probe_guest
+from harness.vm.host import accel, files, probe_guest
 from harness.vm.host.accel import Accel, Verdict, choose_accel, judge, probe_kvm
 from harness.vm.host.process import Finished, run
 
@@ -201,7 +201,7 @@ def test_verdict_is_kept_for_this_boot(
     assert again.reason == first.reason
     boot = tmp_path / "boot_id"
     boot.write_text("another boot\n")
-    monkeypatch.setattr(accel, "_BOOT_ID", boot)
+    monkeypatch.setattr(files, "BOOT_ID", boot)
     assert not choose_accel("auto", soon()).cached
 
 

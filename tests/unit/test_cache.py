@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from harness.deadline import Deadline, wait_until
 from harness.errors import HarnessError, NoSpace
-from harness.vm.host import cache
+from harness.vm.host import cache, files
 from harness.vm.host.cache import Store
 from harness.vm.host.manifest import MANIFEST
 
@@ -134,7 +134,7 @@ def test_a_file_of_another_size_is_noticed_at_once(store: Store, soon: Deadline)
 
 
 def test_content_is_read_once_after_each_boot(
-    store: Store, soon: Deadline, monkeypatch: pytest.MonkeyPatch
+    store: Store, soon: Deadline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Damage that changes neither size nor time shows after a boot of the host, not before."""
     path = store.obtain("kind", "key", fill_with("a"), deadline=soon)
@@ -143,7 +143,8 @@ def test_content_is_read_once_after_each_boot(
     file.write_text("b")
     os.utime(file, ns=times)
     assert store.find("kind", "key") == path
-    monkeypatch.setattr(cache, "_boot_id", lambda: "another boot")
+    (tmp_path / "boot_id").write_text("another boot\n")
+    monkeypatch.setattr(files, "BOOT_ID", tmp_path / "boot_id")
     assert store.find("kind", "key") is None
 
 

@@ -7,7 +7,6 @@ dies ("failed to set MSR") or the guest never executes an instruction.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -23,6 +22,7 @@ from harness.errors import CommandTimeout, HarnessError, QemuFailed, UsageError
 from harness.log import LOGGER
 from harness.resources import cache_root
 from harness.vm.host import probe_guest
+from harness.vm.host.files import boot_id, replace_text
 from harness.vm.host.process import Finished, find_program, run
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 QEMU = "qemu-system-x86_64"
 
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _KVM = Path("/dev/kvm")
 # Even TCG needs only 0.15 s. A wrong "no" stays until the host boots, so a busy host gets time.
 _PROBE_S = 10.0
@@ -208,7 +207,7 @@ def _cache_key(device: Path) -> str:
     program, node = qemu.stat(), device.stat()
     facts = [
         _FORMAT,
-        _BOOT_ID.read_text().strip(),
+        boot_id(),
         [str(qemu), program.st_size, program.st_mtime_ns],
         [node.st_rdev, node.st_mode, node.st_uid, node.st_gid],
         [os.geteuid(), sorted(os.getgroups())],
@@ -241,15 +240,8 @@ def _write_verdict(path: Path, key: str, verdict: Verdict) -> None:
         "reason": verdict.reason,
         "probed_s": round(verdict.probed_s, 3),
     }
-    temporary = ""
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-        with os.fdopen(descriptor, "w") as file:
-            json.dump(kept, file)
-        Path(temporary).replace(path)
+        replace_text(path, json.dumps(kept))
     except OSError as error:
         LOGGER.debug("cannot keep the probe's verdict in %s: %s", path, error.strerror)
-        if temporary:
-            with contextlib.suppress(OSError):
-                Path(temporary).unlink()

@@ -16,20 +16,20 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import secrets
 import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from harness.errors import CommandFailed, CommandTimeout, HarnessError, NoSpace
+from harness.errors import CommandFailed, CommandTimeout
+from harness.vm.host.files import boot_id, locked, read_text, remove_folder
 from harness.vm.host.process import run
 from harness.vm.kernel.kernel import BUILD
 from harness.vm.kernel.source import TREE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
+    from pathlib import Path
 
     from harness.deadline import Deadline
 
@@ -38,7 +38,6 @@ KLP_BUILD, KPATCH_BUILD = "klp-build", "kpatch-build"
 # Folders of the cache that hold a tree for each kernel, which a build there changes.
 TREES = (KIND, KLP_BUILD, KPATCH_BUILD)
 _CLEAN = "clean"
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _SAVED_COMMAND = re.compile(rb"(/[^\s:]+?)/" + BUILD.encode() + rb"/tools/")
 
 
@@ -104,11 +103,16 @@ def opened(
     """
     folder = root / KIND / key
     folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder.with_name(f"{key}.lock"), deadline, on_wait):
+    with locked(
+        folder.with_name(f"{key}.lock"),
+        deadline,
+        busy=lambda: f"another process still builds in {folder}",
+        on_wait=on_wait,
+    ):
         folder.mkdir(parents=True, exist_ok=True)
         mark = folder / _CLEAN
         tree = folder / TREE
-        if _read(mark) != _state():
+        if read_text(mark) != _state():
             shutil.rmtree(tree, ignore_errors=True)
             link_tree(clean, tree, deadline)
         mark.unlink(missing_ok=True)
@@ -134,9 +138,7 @@ def remove_unused(root: Path, keep: Collection[str], *, kind: str = KIND) -> int
             continue
         lock = FileLock(folder.with_name(f"{folder.name}.lock"))
         with contextlib.suppress(Timeout), lock.acquire(timeout=0):
-            trash = folder.with_name(f".trash-{folder.name}~{secrets.token_hex(4)}")
-            folder.rename(trash)
-            shutil.rmtree(trash, ignore_errors=True)
+            remove_folder(folder)
             count += 1
     return count
 
@@ -147,7 +149,7 @@ def link_tree(tree: Path, copy: Path, deadline: Deadline) -> None:
     names = [path for path in sorted(tree.iterdir()) if path.name != BUILD]
     try:
         run(["cp", "-al", "--", *names, copy], deadline=deadline)
-    except (CommandTimeout, NoSpace):
+    except CommandTimeout:
         raise
     except CommandFailed:
         # A cache on a file system without hard links.
@@ -187,34 +189,6 @@ def _link_or_copy(source: Path, target: Path) -> None:
         shutil.copy2(source, target, follow_symlinks=False)
 
 
-@contextlib.contextmanager
-def _locked(path: Path, deadline: Deadline, on_wait: Callable[[], None] | None) -> Iterator[None]:
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        if on_wait is not None:
-            on_wait()
-        try:
-            lock.acquire(timeout=deadline.remaining_s, poll_interval=0.1)
-        except Timeout:
-            raise HarnessError(
-                f"another process still builds in {path.with_suffix('')} and time is up",
-                hint="wait for it, or end it, and try again",
-            ) from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 def _state() -> str:
     """Return what the mark says. After a crash of the host files may lack content: other boot."""
-    return f"1 {_read(_BOOT_ID)}"
-
-
-def _read(path: Path) -> str | None:
-    try:
-        return path.read_text().strip()
-    except OSError:
-        return None
+    return f"1 {boot_id()}"
