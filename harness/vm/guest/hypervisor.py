@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""One QEMU process with its monitor and console, and the one place that says how a guest died."""
+"""One QEMU process with its monitor and console, and the one place that says how a guest ended."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from harness.deadline import Deadline, wait_until
 from harness.errors import (
+    BootFailed,
     CommandTimeout,
+    GuestHang,
     GuestPanic,
     GuestReset,
     KernelSplat,
@@ -25,6 +27,7 @@ from harness.errors import (
 from harness.klog.splats import Category, Splat
 from harness.vm.guest.console import Console, SerialEnd
 from harness.vm.guest.events import GuestEvents
+from harness.vm.guest.initramfs import LACKS_LINE, READY_LINE
 from harness.vm.guest.qemu import SERIAL_ID, GuestShape, Wiring, build_argv
 from harness.vm.guest.qmp import Monitor
 from harness.vm.guest.serial_line import SerialLine, widen
@@ -39,10 +42,11 @@ _SPLAT_GROWS_S = 0.7
 _DUMP_S = 3.0
 # Found on a loaded host: two spinning CPUs of a slow guest leave panic() little to run with.
 _NMI_S = 60.0
+_HANG_LINES = 60
 
 
 class Hypervisor:
-    """A started QEMU. ``check`` raises the guest's fate, typed, as soon as it is known."""
+    """A started QEMU. Implements harness.vm.guest.backend.Backend."""
 
     def __init__(self, shape: GuestShape, folder: Path, stack: contextlib.ExitStack) -> None:
         self.shape = shape
@@ -106,8 +110,8 @@ class Hypervisor:
         except (QemuFailed, CommandTimeout) as error:
             raise QemuFailed(
                 "QEMU did not start",
-                hint="`klp-harness doctor` tells what this machine lacks",
-                details=self._qemu_said() or (error.message,),
+                hint="`klp-harness doctor` lists what this machine lacks",
+                details=self._qemu_output() or (error.message,),
                 artefacts=self.folder,
             ) from error
 
@@ -117,8 +121,17 @@ class Hypervisor:
         with contextlib.suppress(QemuFailed, CommandTimeout):
             self.monitor.execute("quit", deadline=deadline)
         if not wait_until(self._is_dead, deadline):
-            raise self.explain(QemuFailed("QEMU did not end when it was told to"))
+            raise self.explain(QemuFailed("QEMU did not end when it was asked to"))
         wait_until(lambda: self.console.ended, Deadline.after(_SETTLE_S))
+
+    @property
+    def cpus(self) -> int:
+        """How many CPUs the guest was asked for."""
+        return self.shape.cpus
+
+    def ssh_port(self, deadline: Deadline) -> int:
+        """Return the loopback port that QEMU bound for the guest's SSH; raises QemuFailed."""
+        return self.monitor.ssh_port(deadline=deadline)
 
     @property
     def pid(self) -> int:
@@ -162,7 +175,7 @@ class Hypervisor:
         )
 
     def check(self) -> None:
-        """Raise what became of the guest: panic, reset, loss of QEMU, splat. Else return."""
+        """Raise how the guest ended (panic, reset, loss of QEMU) or its splat, if that is known."""
         error = self._death() or self._splat()
         if error is not None:
             raise error
@@ -183,8 +196,48 @@ class Hypervisor:
             error.artefacts = self.folder
         return error
 
-    def dump_state(self) -> None:
-        """Make a guest that does not answer say on the console where it stands.
+    def wait_for_boot(self, deadline: Deadline) -> None:
+        """Wait until user space is up.
+
+        Raises BootFailed when it is not before the deadline, or when the guest itself reports what
+        its kernel lacks; GuestPanic and the like when the guest ends so.
+        """
+        up = self.events.wait(
+            lambda: self.console.contains(READY_LINE), deadline, between=self.check
+        )
+        if not up:
+            self._dump_state()
+            self.kill()
+            raise self.explain(
+                BootFailed(
+                    "the guest did not reach user space in time",
+                    hint="the console's last lines show where it stopped; a kernel needs the "
+                    "options of kernel-configs/base.config",
+                )
+            )
+        lacks = [line for line in self.console.text().splitlines() if LACKS_LINE in line]
+        if lacks:
+            self.kill()
+            raise self.explain(
+                BootFailed(
+                    f"the kernel boots and cannot be tested: {lacks[0].partition(LACKS_LINE)[2]}",
+                    hint="docs/your-kernel.md lists what a kernel must have",
+                )
+            )
+
+    def end_hung(self, silent_s: float) -> GuestHang:
+        """End a guest that has not answered for so many seconds; return the error that says so."""
+        self._dump_state()
+        self.kill()
+        return GuestHang(
+            f"the guest has not answered for {silent_s:.0f} s: it hangs",
+            hint="console.log ends with what SysRq and an NMI made it print",
+            details=self.console.tail(_HANG_LINES),
+            artefacts=self.folder,
+        )
+
+    def _dump_state(self) -> None:
+        """Make a guest that does not answer print on the console where it is.
 
         SysRq T over the serial line lists all tasks when interrupts still work; the NMI makes a
         guest with stuck CPUs panic with their stacks.
@@ -195,7 +248,7 @@ class Hypervisor:
             if self.shape.recording is None:
                 self.monitor.execute("chardev-send-break", {"id": SERIAL_ID}, deadline=deadline)
                 self.console.write("t")
-                self._until_console_rests(before)
+                self._await_quiet_console(before)
             self.monitor.execute("inject-nmi", deadline=deadline)
             # panic() first tries for seconds to stop the CPUs that do not listen, then prints.
             if wait_until(self._is_dead, deadline.within(_NMI_S)):
@@ -213,7 +266,7 @@ class Hypervisor:
         widen(ours)
         return os.fdopen(ours, "rb", buffering=0), os.fdopen(theirs, "wb", buffering=0)
 
-    def _until_console_rests(self, before: int) -> None:
+    def _await_quiet_console(self, before: int) -> None:
         wait_until(lambda: len(self.console.text()) > before, Deadline.after(1.0))
         deadline = Deadline.after(_DUMP_S)
         while not deadline.expired and not self._is_dead():
@@ -273,7 +326,7 @@ class Hypervisor:
         return LostGuest(
             f"QEMU {how} while the guest was running",
             hint="look for the host's out-of-memory killer" if code == -signal.SIGKILL else None,
-            details=(*self._qemu_said(), *self.console.tail()),
+            details=(*self._qemu_output(), *self.console.tail()),
             artefacts=self.folder,
         )
 
@@ -297,6 +350,6 @@ class Hypervisor:
             artefacts=self.folder,
         )
 
-    def _qemu_said(self) -> tuple[str, ...]:
+    def _qemu_output(self) -> tuple[str, ...]:
         path = self.folder / "qemu.log"
         return tuple(path.read_text(errors="replace").splitlines()[-10:])

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from harness.vm.guest.keys import RunKeys
     from harness.vm.guest.qemu import GuestShape
 
+_BOOT_S = 30.0
 _SAVE_S = 20.0
 _QUIET_S = 15.0
 _REST_S = 2.0
@@ -66,7 +67,7 @@ def cold_guest(
         hypervisor = Hypervisor(shape, folder, stack)
         hypervisor.start(deadline=deadline)
         machine = stack.enter_context(Machine(hypervisor, keys, time_scale=time_scale))
-        machine.wait_for_boot(None if boot_s is None else Deadline.after(boot_s))
+        hypervisor.wait_for_boot(Deadline.after(boot_s or _BOOT_S * time_scale))
         machine.connect()
         yield machine
 
@@ -85,7 +86,7 @@ def template(
             hypervisor = Hypervisor(shape, folder, stack)
             hypervisor.start(ram_path=ram_path, shared_ram=True, deadline=deadline)
             machine = stack.enter_context(Machine(hypervisor, keys, time_scale=time_scale))
-            machine.wait_for_boot()
+            hypervisor.wait_for_boot(machine.scaled(_BOOT_S))
             machine.connect()
             machine.tasks()
             machine.klog()
