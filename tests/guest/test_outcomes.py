@@ -79,7 +79,7 @@ def test_declared_warning_is_no_error(doomed: Machine, break_kernel: BreakKernel
 def test_hang(doomed: Machine, break_kernel: BreakKernel, monkeypatch: pytest.MonkeyPatch) -> None:
     """All CPUs stuck with interrupts off: GuestHang; an NMI made the kernel say where it stood."""
     # Its CPUs are the host's while it spins.
-    monkeypatch.setattr("harness.vm.guest.machine._HANG_AFTER_S", 2.0)
+    monkeypatch.setattr("harness.vm.guest.agent_link.HANG_AFTER_S", 2.0)
     with pytest.raises(GuestHang, match="hangs") as raised:
         break_kernel(doomed, "hang")
     _has_console_and_logs(raised.value, doomed)

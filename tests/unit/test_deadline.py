@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 from itertools import count
 
 from harness.deadline import Deadline, wait_until
@@ -15,16 +14,11 @@ def test_remaining_never_falls_below_zero() -> None:
     assert past.remaining_s == 0.0
 
 
-def test_never_does_not_expire() -> None:
-    assert not Deadline.never().expired
-    assert Deadline.never().remaining_s == math.inf
-
-
 def test_within_takes_the_earlier() -> None:
     near = Deadline.after(1)
     assert near.within(1000) == near
     assert near.within(0.5).at_s < near.at_s
-    assert Deadline.never().within(5).remaining_s <= 5
+    assert Deadline.after(1000).within(5).remaining_s <= 5
 
 
 def test_wait_asks_again_until_it_holds() -> None:

@@ -12,13 +12,18 @@ from pathlib import Path
 import pytest
 
 from harness.deadline import Deadline, wait_until
-from harness.errors import CommandFailed, CommandTimeout, HarnessError, MissingTool, NoSpace
+from harness.errors import (
+    CommandFailed,
+    CommandTimeout,
+    HarnessError,
+    MissingTool,
+    NoSpace,
+    UsageError,
+)
 from harness.vm.host import process
 from harness.vm.host.process import (
     PIPE,
-    Finished,
     command_line,
-    failure,
     find_program,
     foreground,
     run,
@@ -252,11 +257,22 @@ def test_command_line_can_be_pasted() -> None:
 
 
 def test_failure_keeps_the_last_lines_only() -> None:
-    done = Finished(
-        argv=("x",),
-        returncode=1,
-        stdout="".join(f"{number}\n" for number in range(100)),
-        stderr="",
-        seconds=0.0,
-    )
-    assert failure(done).details == tuple(str(number) for number in range(80, 100))
+    """An error quotes what a person will read: the end of the output, not all of it."""
+    with pytest.raises(CommandFailed) as caught:
+        run(["sh", "-c", "seq 0 99; exit 1"], deadline=soon())
+    assert caught.value.details == tuple(str(number) for number in range(80, 100))
+
+
+def test_a_failure_is_explained_and_a_time_out_is_not() -> None:
+    """What a caller makes of a failure must not hide that time was up or the disk full."""
+
+    def explain(error: CommandFailed) -> Exception:
+        return UsageError("explained", details=error.details)
+
+    with pytest.raises(UsageError, match="explained") as caught:
+        run(["sh", "-c", "echo why; exit 1"], deadline=soon(), explain=explain)
+    assert caught.value.details == ("why",)
+    with pytest.raises(CommandTimeout):
+        run(["sleep", "600"], deadline=Deadline.after(0), explain=explain)
+    with pytest.raises(NoSpace):
+        run(["sh", "-c", "echo x >/dev/full"], deadline=soon(), explain=explain)

@@ -22,7 +22,7 @@ _POLL_MS = 20
 # A request without an answer for this long makes us ask the agent whether it lives; without an
 # answer to that for as long as a slow guest may need, the guest hangs.
 _PING_AFTER_S = 2.0
-_HANG_AFTER_S = 6.0
+HANG_AFTER_S = 6.0
 
 
 class AgentLink:
@@ -120,8 +120,8 @@ class AgentLink:
                     ping, pinged = self._agent.send("hello"), now
             elif self._agent.take(ping) is not None:
                 ping, started = None, now
-            elif now - pinged > _HANG_AFTER_S * self.time_scale:
-                silent_s = (_PING_AFTER_S + _HANG_AFTER_S) * self.time_scale
+            elif now - pinged > HANG_AFTER_S * self.time_scale:
+                silent_s = (_PING_AFTER_S + HANG_AFTER_S) * self.time_scale
                 raise self._backend.end_hung(silent_s)
 
         return watch

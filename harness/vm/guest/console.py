@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from typing import TYPE_CHECKING, Protocol
 
@@ -77,10 +76,6 @@ class Console:
     def contains(self, text: str) -> bool:
         """Return whether the guest has printed that text."""
         return text in self.text()
-
-    def matches(self, pattern: str) -> bool:
-        """Return whether some line matches."""
-        return re.search(pattern, self.text(), re.MULTILINE) is not None
 
     def write(self, text: str) -> None:
         """Type on the console. Nothing happens when QEMU is gone."""

@@ -267,15 +267,13 @@ class Hypervisor:
         return os.fdopen(ours, "rb", buffering=0), os.fdopen(theirs, "wb", buffering=0)
 
     def _await_quiet_console(self, before: int) -> None:
-        wait_until(lambda: len(self.console.text()) > before, Deadline.after(1.0))
+        def grows(size: int, seconds: float) -> bool:
+            return wait_until(lambda: len(self.console.text()) > size, Deadline.after(seconds))
+
         deadline = Deadline.after(_DUMP_S)
-        while not deadline.expired and not self._is_dead():
-            size = len(self.console.text())
-            if not wait_until(
-                lambda size=size: len(self.console.text()) > size,  # type: ignore[misc]
-                deadline.within(0.5),
-            ):
-                return
+        grows(before, 1.0)
+        while grows(len(self.console.text()), 0.5) and not deadline.expired:
+            pass
 
     def _on_event(self, name: str, data: Mapping[str, Any]) -> None:
         if name == "GUEST_PANICKED":

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from harness.vm.host.cache import Store
 
-SAMPLER = "klp-sampler"
 _BUILD_S = 120
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.vm.host.accel import Accel
+from harness.vm.host.files import read_text
 
 TEMPLATE_MIB = 256
 """The RAM file of a template, which all its clones share."""
@@ -65,12 +66,12 @@ def measure_host(*, proc: Path = Path("/proc"), cgroup: Path = _CGROUP) -> HostC
     total, available = (parse_meminfo(meminfo, key) for key in ("MemTotal", "MemAvailable"))
     cores = float(len(os.sched_getaffinity(0)))
     for folder in folders:
-        cores = min(cores, parse_cpu_max(_read(folder / "cpu.max")))
-        limit = parse_limit_mib(_read(folder / "memory.max"))
+        cores = min(cores, parse_cpu_max(_text(folder / "cpu.max")))
+        limit = parse_limit_mib(_text(folder / "memory.max"))
         if limit is not None:
-            used = parse_limit_mib(_read(folder / "memory.current")) or 0
+            used = parse_limit_mib(_text(folder / "memory.current")) or 0
             # The page cache counts as used there, and is given up when memory is needed.
-            reclaimable = parse_stat_mib(_read(folder / "memory.stat"), "inactive_file")
+            reclaimable = parse_stat_mib(_text(folder / "memory.stat"), "inactive_file")
             total = min(total, limit)
             available = min(available, max(0, limit - used + reclaimable))
     return HostCapacity(cores=cores, memory_mib=total, memory_available_mib=available)
@@ -108,9 +109,6 @@ def _own_cgroups(membership: str, root: Path) -> list[Path]:
     return [own, *(parent for parent in own.parents if parent.is_relative_to(root))]
 
 
-def _read(path: Path) -> str:
+def _text(path: Path) -> str:
     # A controller that is not enabled has no file: that is no limit.
-    try:
-        return path.read_text()
-    except OSError:
-        return ""
+    return read_text(path) or ""

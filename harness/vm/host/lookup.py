@@ -6,7 +6,6 @@ It runs before any dependency is installed, so it uses the standard library alon
 
 from __future__ import annotations
 
-import functools
 import importlib.util
 import re
 import struct
@@ -64,9 +63,9 @@ def static_program(name: str) -> Callable[[], str | None]:
     return probe
 
 
-def _compiler_says(*arguments: str) -> str | None:
+def _output(*argv: str) -> str | None:
     try:
-        done = run(["gcc", *arguments], deadline=Deadline.after(_DEADLINE_S))
+        done = run(argv, deadline=Deadline.after(_DEADLINE_S))
     except (MissingTool, CommandFailed):
         return None
     return done.stdout.strip()
@@ -77,7 +76,7 @@ def header(name: str) -> Callable[[], str | None]:
 
     def probe() -> str | None:
         # -M lists every file read; the header asked for is among them by its full path.
-        listed = _compiler_says("-M", "-include", name, "-x", "c", "/dev/null")
+        listed = _output("gcc", "-M", "-include", name, "-x", "c", "/dev/null")
         if listed is None:
             return None
         return next((path for path in listed.split() if path.endswith("/" + name)), name)
@@ -90,7 +89,7 @@ def static_library(name: str) -> Callable[[], str | None]:
 
     def probe() -> str | None:
         # gcc prints the bare name back when it does not find the file.
-        path = _compiler_says(f"-print-file-name={name}")
+        path = _output("gcc", f"-print-file-name={name}")
         return path if path is not None and Path(path).is_file() and path != name else None
 
     return probe
@@ -107,15 +106,6 @@ def python_venv() -> str | None:
 
 def program_version(name: str) -> str | None:
     """Return the first dotted number that ``NAME --version`` prints; None without the program."""
-    text = _version_text(name)
+    text = _output(name, "--version")
     match = re.search(r"\d+(?:\.\d+)+", text) if text is not None else None
     return match.group() if match else None
-
-
-@functools.cache
-def _version_text(name: str) -> str | None:
-    try:
-        done = run([name, "--version"], deadline=Deadline.after(_DEADLINE_S))
-    except (MissingTool, CommandFailed):
-        return None
-    return done.stdout

@@ -150,6 +150,7 @@ def run(
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
     check: bool = True,
+    explain: Callable[[CommandFailed], Exception] | None = None,
     on_line: Callable[[str], None] | None = None,
     log_path: Path | None = None,
     death_signal: signal.Signals = signal.SIGKILL,
@@ -158,8 +159,8 @@ def run(
 
     ``on_line`` sees each line of both outputs as it comes; both are appended to ``log_path``.
     Raises CommandTimeout when the deadline came first (the whole process group is then killed),
-    CommandFailed when ``check`` is set and the command failed, NoSpace when it failed for want of
-    disk space, MissingTool when it is not installed.
+    CommandFailed, or what ``explain`` makes of it, when ``check`` is set and the command failed,
+    NoSpace when it failed for want of disk space, MissingTool when it is not installed.
     """
     start = time.monotonic()
     collector = _Collector(on_line=on_line, log_path=log_path)
@@ -192,12 +193,14 @@ def run(
             artefacts=log_path,
         )
     if check and finished.returncode != 0:
-        raise failure(finished, log_path=log_path)
+        error = _failure(finished, log_path)
+        if explain is not None and isinstance(error, CommandFailed):
+            raise explain(error) from error
+        raise error
     return finished
 
 
-def failure(finished: Finished, *, log_path: Path | None = None) -> HarnessError:
-    """Return the error that tells how a command failed: by signal, for want of space, by itself."""
+def _failure(finished: Finished, log_path: Path | None) -> HarnessError:
     command = command_line(finished.argv)
     if os.strerror(errno.ENOSPC) in finished.stderr + finished.stdout:
         return NoSpace(

@@ -10,20 +10,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import shutil
+import tempfile
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.errors import (
-    CommandFailed,
-    CommandTimeout,
-    DownloadFailed,
-    HarnessError,
-    NoSpace,
-    UsageError,
-)
+from harness.errors import DownloadFailed, HarnessError, UsageError
 from harness.vm.host.process import run
 from harness.vm.kernel.debian import DebianArchive
 from harness.vm.kernel.spec import SeriesSpec, TarballSpec, TreeSpec, UrlSpec
@@ -31,7 +25,6 @@ from harness.vm.kernel.tree import opened, source_version
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from harness.deadline import Deadline
     from harness.vm.host.cache import Store
@@ -129,19 +122,11 @@ def _from_tarball(spec: TarballSpec, deadline: Deadline, progress: Progress) -> 
             hint="the file is damaged or another one: fetch it again",
         )
 
-    def fill(destination: Path) -> None:
-        try:
-            _unpack(spec.path, destination, deadline)
-        except (CommandTimeout, NoSpace):
-            raise
-        except CommandFailed as error:
-            raise UsageError(
-                f"{spec.path} cannot be unpacked: it is cut off, damaged or no tar archive",
-                hint="fetch it again, and compare its SHA-256 with --sha256",
-                details=error.details[-3:],
-            ) from error
-
-    return Source(digest=digest, description=f"the tarball {spec.path.name}", fill=fill)
+    return Source(
+        digest=digest,
+        description=f"the tarball {spec.path.name}",
+        fill=lambda destination: _unpack(spec.path, destination, deadline),
+    )
 
 
 def _from_url(spec: UrlSpec, deadline: Deadline, progress: Progress) -> Source:
@@ -196,6 +181,11 @@ def _unpack(tarball: Path, destination: Path, deadline: Deadline) -> None:
             deadline=deadline,
             # Debian's archives have many blocks; xz from 5.4 unpacks them on all CPUs.
             env={**os.environ, "XZ_DEFAULTS": "--threads=0"},
+            explain=lambda error: UsageError(
+                f"{tarball} cannot be unpacked: it is cut off, damaged or no tar archive",
+                hint="fetch it again, and compare its SHA-256 with --sha256",
+                details=error.details[-3:],
+            ),
         )
         top = [path for path in scratch.iterdir() if path.is_dir()]
         if len(top) != 1:
@@ -209,10 +199,5 @@ def _unpack(tarball: Path, destination: Path, deadline: Deadline) -> None:
 @contextlib.contextmanager
 def _scratch(destination: Path) -> Iterator[Path]:
     """Give a folder beside the destination, on the same file system."""
-    number = sum(1 for _ in destination.parent.iterdir())
-    folder = destination.parent / f"scratch-{number}"
-    folder.mkdir()
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=destination.parent, prefix="scratch-") as name:
+        yield Path(name)

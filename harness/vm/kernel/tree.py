@@ -19,7 +19,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.errors import CommandFailed, CommandTimeout, NoSpace, UsageError
+from harness.errors import UsageError
 from harness.vm.host.process import run
 from harness.vm.kernel.toolchain import build_environment
 
@@ -72,19 +72,13 @@ class UserTree:
     def copy_to(self, destination: Path, deadline: Deadline) -> None:
         """Write the content, clean of any build, to a folder that does not exist yet.
 
-        Raises NoSpace, CommandFailed; UsageError when a tree without git changed meanwhile.
+        Raises NoSpace; UsageError when git cannot read the tree, or a tree without git changed
+        meanwhile.
         """
         if self._git:
             destination.mkdir()
-            _git(
-                self.path,
-                self._scratch,
-                "checkout-index",
-                "--all",
-                "--quiet",
-                f"--prefix={destination}/",
-                deadline=deadline,
-            )
+            checkout = ("checkout-index", "--all", "--quiet", f"--prefix={destination}/")
+            _git(self.path, self._scratch, *checkout, deadline=deadline)
             return
         _copy_plain(self.path, destination)
         if _plain_digest(destination) != self.digest:
@@ -111,17 +105,7 @@ def opened(path: Path, deadline: Deadline) -> Iterator[UserTree]:
         if not (path / ".git").exists():
             yield UserTree(path, _plain_digest(path), scratch, git=False)
             return
-        try:
-            digest = _git_digest(path, scratch, deadline)
-        except (NoSpace, CommandTimeout):
-            raise
-        except CommandFailed as error:
-            raise UsageError(
-                f"git cannot read the tree {path}",
-                hint="`git status` there tells more",
-                details=error.details[-3:],
-            ) from error
-        yield UserTree(path, digest, scratch, git=True)
+        yield UserTree(path, _git_digest(path, scratch, deadline), scratch, git=True)
 
 
 def _git_digest(path: Path, scratch: Path, deadline: Deadline) -> str:
@@ -146,7 +130,16 @@ def _git(path: Path, scratch: Path | None, *arguments: str, deadline: Deadline) 
             "GIT_OBJECT_DIRECTORY": str(scratch / "objects"),
             "GIT_ALTERNATE_OBJECT_DIRECTORIES": str(path / objects),
         }
-    finished = run(["git", "-C", path, *arguments], deadline=deadline, env=environment)
+    finished = run(
+        ["git", "-C", path, *arguments],
+        deadline=deadline,
+        env=environment,
+        explain=lambda error: UsageError(
+            f"git cannot read the tree {path}",
+            hint="`git status` there shows more",
+            details=error.details[-3:],
+        ),
+    )
     return finished.stdout.strip()
 
 
