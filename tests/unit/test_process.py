@@ -275,4 +275,4 @@ def test_a_failure_is_explained_and_a_time_out_is_not() -> None:
     with pytest.raises(CommandTimeout):
         run(["sleep", "600"], deadline=Deadline.after(0), explain=explain)
     with pytest.raises(NoSpace):
-        run(["sh", "-c", "echo x >/dev/full"], deadline=soon(), explain=explain)
+        run(["sh", "-c", "cat /etc/hostname >/dev/full"], deadline=soon(), explain=explain)
