@@ -33,7 +33,7 @@ def address_of(machine: Machine) -> Address:
     return Address(
         port=machine.hypervisor.ssh_port(machine.scaled(_ASK_S)),
         host_public=machine.keys.host_public,
-        client_key=str(machine.keys.client_key),
+        keys=str(machine.keys.folder),
         cpus=machine.hypervisor.cpus,
         time_scale=machine.time_scale,
         folder=str(machine.folder),
@@ -46,8 +46,7 @@ def attached(address: Address) -> Iterator[Machine]:
 
     Raises LostConnection when it cannot be reached.
     """
-    key = Path(address.client_key)
-    keys = RunKeys(host_key=key, host_public=address.host_public, client_key=key, client_public="")
+    keys = RunKeys(folder=Path(address.keys), host_public=address.host_public, client_public="")
     # Files that its owner has sent must not be overwritten.
     uploads_to = f"{MODULE_DIR}/attached-{os.getpid()}"
     backend = _OtherProcess(address)

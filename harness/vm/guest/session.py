@@ -21,7 +21,7 @@ from harness.deadline import Deadline
 from harness.errors import KernelVerdict
 from harness.vm.guest.boot_failures import BootFailures
 from harness.vm.guest.initramfs import BOOT_DIR, build_base, build_initrd, extend_initrd
-from harness.vm.guest.keys import RunKeys, load_keys, make_keys
+from harness.vm.guest.keys import RunKeys, make_keys
 from harness.vm.guest.qemu import GuestShape
 from harness.vm.guest.snapshot import Clone, Template, cold_guest, restored_guest, template
 from harness.vm.guest.spare import SpareGuest
@@ -231,7 +231,7 @@ class Session:
         note = self.folder / "keys.json"
         with FileLock(self.folder / "lock"):
             if note.exists():
-                keys = load_keys(self.folder, **json.loads(note.read_text()))
+                keys = RunKeys(folder=self.folder, **json.loads(note.read_text()))
             else:
                 keys = make_keys(self.folder, deadline=deadline)
                 base = self._base or build_base(self.store, deadline=deadline)
