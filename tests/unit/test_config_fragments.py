@@ -132,11 +132,12 @@ def test_what_was_asked_for_and_came(tree: Path) -> None:
     requests = merge(
         [
             parse_fragment(
-                'CONFIG_KNOWN=y\nCONFIG_S="x"\n# CONFIG_Q is not set\nCONFIG_N=0x10\n', "f"
+                'CONFIG_KNOWN=y\nCONFIG_S="x"\nCONFIG_E=""\n# CONFIG_Q is not set\nCONFIG_N=0x10\n',
+                "f",
             )
         ]
     )
-    text = 'CONFIG_KNOWN=y\nCONFIG_S="x"\nCONFIG_N=0x10\nCONFIG_MORE=y\n'
+    text = 'CONFIG_KNOWN=y\nCONFIG_S="x"\nCONFIG_E=""\nCONFIG_N=0x10\nCONFIG_MORE=y\n'
     assert verify(requests, final(tree, text), tree) == ()
 
 

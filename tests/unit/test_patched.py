@@ -193,7 +193,7 @@ def test_a_finished_build_takes_no_patch(
     request = KernelRequest(
         spec=f"build:{obtain().build_dir}", patches=(diff(tmp_path, "a.patch"),)
     )
-    with pytest.raises(UsageError, match="nothing can be patched"):
+    with pytest.raises(UsageError, match="it cannot be patched"):
         obtain_kernel(request, store=store, deadline=soon, progress=recorder)
 
 

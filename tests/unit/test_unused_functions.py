@@ -10,8 +10,8 @@ import pytest
 from benchmarks.module_mutation.operators import choose
 from benchmarks.module_mutation.patch_file import LivepatchFile
 from benchmarks.module_mutation.substitutes import Substitutes
+from harness.tools.verify.unused_functions import unused_functions
 from harness.vm.elf.module_info import read_module
-from harness.vm.elf.unused_functions import unused_functions
 from tests.unit.compiled_modules import HEAD, compiled
 
 MODULES = Path(__file__).parent / "data/modules"

@@ -9,6 +9,7 @@ import re
 import signal
 import socket
 import time
+from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -264,7 +265,7 @@ class Hypervisor:
             return socket.socketpair()
         ours, theirs = os.pipe()
         widen(ours)
-        return os.fdopen(ours, "rb", buffering=0), os.fdopen(theirs, "wb", buffering=0)
+        return FileIO(ours, "rb"), FileIO(theirs, "wb")
 
     def _await_quiet_console(self, before: int) -> None:
         def grows(size: int, seconds: float) -> bool:

@@ -23,7 +23,7 @@ from harness.vm.kernel.inventory import known_objects
 from harness.vm.kernel.kbuild import ObjectCounter, build_log, make, make_relocatable
 from harness.vm.kernel.kernel import BUILD, KIND, METADATA, Kernel, kernel_in
 from harness.vm.kernel.packaged import kernel_from_package
-from harness.vm.kernel.patch_file import read_patches
+from harness.vm.kernel.patch_file import read_patch
 from harness.vm.kernel.patched import obtain_patched
 from harness.vm.kernel.prebuilt import kernel_from_build
 from harness.vm.kernel.requirements import require_for_guest
@@ -68,21 +68,16 @@ def obtain_kernel(
 ) -> Kernel:
     """Return the kernel, built now or taken from the cache.
 
-    Raises UsageError (spec, fragment, an option that the kernel does not give), PatchDoesNotApply,
+    Raises UsageError (spec, fragment, an option that the kernel lacks), PatchDoesNotApply,
     DownloadFailed, KernelBuildFailed with the first errors and the path of the log, MissingTool,
     NoSpace, and HarnessError when the deadline came first.
     """
     spec = parse_spec(request.spec, sha256=request.sha256)
     if isinstance(spec, BuildSpec | PackageSpec):
-        if request.patches:
+        if request.patches or request.more:
+            asked = "patched" if request.patches else f"configured with {request.more[0]}"
             raise UsageError(
-                f"{request.spec} is a finished build: nothing can be patched in it",
-                hint="name the sources that it was built from",
-            )
-        if request.more:
-            raise UsageError(
-                f"{request.spec} is a finished build: it cannot be configured with "
-                f"{request.more[0]}",
+                f"{request.spec} is a finished build: it cannot be {asked}",
                 hint="name the sources that it was built from",
             )
         if isinstance(spec, BuildSpec):
@@ -90,7 +85,7 @@ def obtain_kernel(
         return kernel_from_package(
             spec.name, request.spec, store=store, deadline=deadline, progress=progress
         )
-    patches = read_patches(request.patches)
+    patches = tuple(read_patch(path) for path in request.patches)
     requests = merge(load_fragments(request.fragments))
     toolchain = find_toolchain()
     with located(spec, store=store, deadline=deadline, progress=progress) as source:
@@ -120,7 +115,7 @@ def obtain_kernel(
 
 
 def kernel_key(source_digest: str, requests: tuple[Request, ...], toolchain: Toolchain) -> str:
-    """Return the name of a build: everything that decides what comes out of it."""
+    """Return the name of a build: a digest of everything that its result depends on."""
     parts = {
         "format": _FORMAT,
         "source": source_digest,

@@ -36,8 +36,8 @@ BOOT_MODULES = {
     "HW_RANDOM_VIRTIO": "virtio_rng",
     "PVPANIC_PCI": "pvpanic_pci",
 }
-"""Options that may be =m where a build's modules are available, and the modules they make, which the
-guest loads from its initramfs. Those that are not in GUEST_NEEDS may be off as well."""
+"""Options that may be =m where a build's modules are available, and the modules that they make.
+The guest loads these from its initramfs. Those not in GUEST_NEEDS may be off as well."""
 
 RELIABLE_STACK = {
     "STACKTRACE": "the kernel can walk stacks",
