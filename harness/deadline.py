@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """A point in time (``time.monotonic()``, seconds) by which something must have happened."""
+    """A point in time (``time.monotonic()``, seconds) before which something must happen."""
 
     at_s: float
 

@@ -53,6 +53,7 @@ def fifo(tmp_path: Path) -> Path:
 
 
 def test_blocked_children_stall_nobody(agent: Agent, fifo: Path) -> None:
+    """Requests that block in the kernel delay no other request."""
     numbers = stuck(agent, fifo, 20)
     assert agent.ask("hello")["errno"] == 0
     assert agent.ask("read", "/proc/version")["errno"] == 0
@@ -72,6 +73,7 @@ def test_a_child_that_is_killed_is_told_apart(agent: Agent, fifo: Path) -> None:
 
 
 def test_a_waiting_child_that_is_killed_is_replaced(agent: Agent) -> None:
+    """A child that the kernel kills costs at most its own request."""
     assert agent.ask("read", "/proc/version")["errno"] == 0
     for pid in agent.children():
         os.kill(pid, signal.SIGKILL)
@@ -170,6 +172,7 @@ def test_nothing_piles_up(agent: Agent, fifo: Path, file: Path) -> None:
 
 
 def test_a_program_is_heard_to_its_end(agent: Agent) -> None:
+    """The reply comes first, then each line of both outputs, then the exit."""
     script = "echo out; echo err >&2; printf 'no newline \\377'; exit 3"
     number = agent.send("spawn", "/bin/sh", "-c", script)
     first = agent.message()
@@ -192,6 +195,7 @@ def test_the_end_comes_after_both_streams(agent: Agent, fifo: Path) -> None:
 
 
 def test_a_program_that_cannot_be_started(agent: Agent, tmp_path: Path) -> None:
+    """A spawn that fails is answered with its errno and leaves no process."""
     before = agent.children()
     assert agent.ask("spawn", "/none")["errno"] == errno.ENOENT
     assert agent.ask("spawn", tmp_path)["errno"] == errno.EACCES
@@ -218,6 +222,7 @@ def test_a_program_starts_clean(agent: Agent, fifo: Path) -> None:
 
 
 def test_a_program_is_fed(agent: Agent, fifo: Path) -> None:
+    """Standard input arrives in order and whole, and ends when it is closed."""
     pid = agent.spawn("/bin/cat")
     # This child has nothing to do with the program, and must not keep its input open.
     stuck(agent, fifo)
@@ -231,6 +236,7 @@ def test_a_program_is_fed(agent: Agent, fifo: Path) -> None:
 
 
 def test_a_program_that_does_not_read_stalls_nobody(agent: Agent) -> None:
+    """A full pipe blocks neither the agent nor the program's end."""
     pid = agent.spawn("/bin/sleep", "1000")
     full = agent.send("stdin", pid, "x" * 200_000)
     close = agent.send("close-stdin", pid)
@@ -241,6 +247,7 @@ def test_a_program_that_does_not_read_stalls_nobody(agent: Agent) -> None:
 
 
 def test_a_slow_reader_loses_nothing(agent: Agent) -> None:
+    """Output is held back, never dropped, when the host reads slowly."""
     pid = agent.spawn("/bin/sh", "-c", "head -c 3000000 /dev/zero; echo; seq 50000")
     head = ""
     while len(head) < 3_000_000:  # a line beyond 1 MiB comes in pieces
@@ -274,12 +281,14 @@ def processes_of(agent: Agent, fifo: Path) -> list[int]:
 
 
 def test_the_end_of_input_ends_all(agent: Agent, fifo: Path) -> None:
+    """The agent and all that it started end when the connection is closed."""
     pids = processes_of(agent, fifo)
     assert agent.close() == 0
     assert wait_until(lambda: not any(is_running(pid) for pid in pids), soon())
 
 
 def test_sigterm_is_an_end_of_input(agent: Agent, fifo: Path) -> None:
+    """SIGTERM ends the agent in the same orderly way."""
     pids = processes_of(agent, fifo)
     agent.child.terminate()
     assert agent.child.wait(timeout=soon().remaining_s) == 0
@@ -287,6 +296,7 @@ def test_sigterm_is_an_end_of_input(agent: Agent, fifo: Path) -> None:
 
 
 def test_children_die_with_a_killed_agent(agent: Agent, fifo: Path) -> None:
+    """An agent that is killed leaves no process in the guest."""
     stuck(agent, fifo, 3)
     agent.spawn("/bin/sleep", "1000")
     pids = agent.children()
@@ -296,6 +306,7 @@ def test_children_die_with_a_killed_agent(agent: Agent, fifo: Path) -> None:
 
 
 def test_without_a_reader_it_ends(program: Path) -> None:
+    """An agent that nobody listens to does not run on."""
     with started(program) as agent:
         assert agent.child.stdout is not None
         agent.child.stdout.close()

@@ -42,10 +42,12 @@ def reserve() -> Iterator[SpareGuest]:
 
 
 def test_nothing_is_kept_at_first(reserve: SpareGuest) -> None:
+    """The first guest of a run has to be started."""
     assert reserve.take("a") is None
 
 
 def test_a_clone_is_given_once(reserve: SpareGuest, tmp_path: Path) -> None:
+    """No two tests ever get the same guest."""
     clone: Any = FakeClone(tmp_path / "one")
     reserve.prepare("a", lambda: clone)
     given: Any = reserve.take("a")
@@ -55,6 +57,7 @@ def test_a_clone_is_given_once(reserve: SpareGuest, tmp_path: Path) -> None:
 
 
 def test_only_guests_of_its_template_get_it(reserve: SpareGuest, tmp_path: Path) -> None:
+    """A guest of another kernel or shape is never handed out."""
     clone: Any = FakeClone(tmp_path / "one")
     reserve.prepare("a", lambda: clone)
     assert reserve.take("b") is None
@@ -62,6 +65,7 @@ def test_only_guests_of_its_template_get_it(reserve: SpareGuest, tmp_path: Path)
 
 
 def test_one_of_another_template_goes(reserve: SpareGuest, tmp_path: Path) -> None:
+    """At most one spare guest takes memory."""
     first: Any = FakeClone(tmp_path / "one")
     second: Any = FakeClone(tmp_path / "two")
     made = threading.Event()
@@ -79,6 +83,7 @@ def test_one_of_another_template_goes(reserve: SpareGuest, tmp_path: Path) -> No
 
 
 def test_a_dead_one_is_not_given(reserve: SpareGuest, tmp_path: Path) -> None:
+    """A spare guest that died meanwhile fails no test."""
     clone: Any = FakeClone(tmp_path / "one")
     clone.dead = True
     reserve.prepare("a", lambda: clone)
@@ -87,6 +92,8 @@ def test_a_dead_one_is_not_given(reserve: SpareGuest, tmp_path: Path) -> None:
 
 
 def test_one_that_could_not_be_made_is_not_given(reserve: SpareGuest) -> None:
+    """A spare guest is a convenience: its failure is no failure of the run."""
+
     def make() -> Any:
         raise QemuFailed("no memory")
 
@@ -95,6 +102,7 @@ def test_one_that_could_not_be_made_is_not_given(reserve: SpareGuest) -> None:
 
 
 def test_what_is_kept_goes_at_the_end(tmp_path: Path) -> None:
+    """A run leaves neither QEMU nor folder of a spare guest."""
     reserve = SpareGuest()
     clone: Any = FakeClone(tmp_path / "one")
     made = threading.Event()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a module file says about itself, read on the host with pyelftools.
+"""What a module file contains, read on the host with pyelftools.
 
 The formats: Documentation/livepatch/module-elf-format.rst (.klp.rela sections, .klp.sym symbols),
 include/linux/livepatch.h (struct klp_patch and below), include/linux/moduleparam.h (modinfo).
@@ -59,11 +59,11 @@ class ModuleInfo:
     """A module file.
 
     ``patch`` is what the livepatch redirects; None when this is no livepatch, or when the module
-    fills its structures at run time, so that the file does not tell. ``undefined`` are symbols that
+    fills its structures at run time. ``undefined`` are symbols that
     the kernel or another module must export, ``exported`` those that this one exports. ``symbols``
     has the names that kallsyms would list for it; for each symbol of a name, in the order that
     sympos counts, whether ftrace can redirect it. ``licence`` is MODULE_LICENSE()'s text,
-    ``signed`` whether a signature is appended; ``init_functions`` go when the module has come.
+    ``signed`` whether a signature is appended; ``init_functions`` are freed after init.
     """
 
     path: Path

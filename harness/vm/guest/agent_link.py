@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 REQUEST_S = 15.0
 _POLL_MS = 20
-# A request without an answer for this long makes us ask the agent whether it lives; without an
-# answer to that for as long as a slow guest may need, the guest hangs.
+# After so long without an answer the agent is asked whether it still runs; when it does not answer
+# that for as long as a slow guest may need, the guest hangs.
 _PING_AFTER_S = 2.0
 HANG_AFTER_S = 6.0
 
@@ -38,7 +38,7 @@ class AgentLink:
         return Deadline.after(seconds * self.time_scale)
 
     def open(self, stream: Stream) -> None:
-        """Begin to speak to the agent at the other end of that stream."""
+        """Connect to the agent at the other end of that stream."""
         self._agent = AgentClient(stream, self._backend.events)
 
     def close(self) -> None:
@@ -104,7 +104,7 @@ class AgentLink:
             raise self._backend.explain(error) from None
 
     def watch(self) -> Callable[[], None]:
-        """Return what a wait calls between looks. It raises how the guest ended, or GuestHang."""
+        """Return what a wait calls repeatedly. It raises how the guest ended, or GuestHang."""
         started = time.monotonic()
         ping: int | None = None
         pinged = 0.0

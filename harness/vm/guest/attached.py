@@ -42,7 +42,7 @@ def address_of(machine: Machine) -> Address:
 
 @contextlib.contextmanager
 def attached(address: Address) -> Iterator[Machine]:
-    """Give a guest of another process, connected; it goes on when this ends.
+    """Give a guest of another process, connected; it keeps running when this ends.
 
     Raises LostConnection when it cannot be reached.
     """

@@ -40,7 +40,7 @@ class Backend(Protocol):
         """Raise how the guest ended, or its splat, once that is known."""
 
     def settle(self) -> None:
-        """After something broke: give the cause a moment to show, and raise it when it does."""
+        """After a failure: give its cause a moment to show, and raise it when it does."""
 
     def explain(self, error: KlpError) -> KlpError:
         """Return the error with the console's last lines and the folder of all logs."""

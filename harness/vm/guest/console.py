@@ -36,7 +36,7 @@ class Console:
         self._sock = sock
         self._events = events
         self._log = log_path.open("w", encoding="utf-8", errors="replace", newline="")
-        # poll(2), since select(2) knows no descriptor above 1023.
+        # poll(2), since select(2) takes no descriptor above 1023.
         self._child = fdpexpect.fdspawn(
             sock.fileno(),
             timeout=_READ_S,
@@ -74,7 +74,7 @@ class Console:
         return text in self.text()
 
     def write(self, text: str) -> None:
-        """Type on the console. Nothing happens when QEMU is gone."""
+        """Type on the console. Nothing happens when QEMU has ended."""
         if not self.ended:
             self._child.send(text)
 

@@ -41,7 +41,7 @@ _START_S = 20.0
 _SETTLE_S = 3.0
 _SPLAT_GROWS_S = 0.7
 _DUMP_S = 3.0
-# Found on a loaded host: two spinning CPUs of a slow guest leave panic() little to run with.
+# Measured on a loaded host: two spinning CPUs of a slow guest leave panic() little CPU time.
 _NMI_S = 60.0
 _HANG_LINES = 60
 
@@ -70,10 +70,10 @@ class Hypervisor:
         pass_fds: tuple[int, ...] = (),
         deadline: Deadline,
     ) -> None:
-        """Start QEMU; raises QemuFailed with what it printed when it does not come up.
+        """Start QEMU; raises QemuFailed with its output when that fails.
 
-        The sockets are bound before QEMU starts and handed over as descriptors: nothing to race
-        for, and no path that could be too long for a unix socket.
+        The sockets are bound before QEMU starts and handed over as descriptors: there is no race,
+        and no path that could be too long for a unix socket.
         """
         serial_ours, serial_theirs = self._serial_ends()
         monitor_ours, monitor_theirs = socket.socketpair()
@@ -117,7 +117,7 @@ class Hypervisor:
             ) from error
 
     def quit(self, deadline: Deadline) -> None:
-        """Let QEMU end by itself, which completes a recording; raises QemuFailed."""
+        """Ask QEMU to end, which completes a recording; raises QemuFailed."""
         # It may end before it has answered, or have ended with its guest.
         with contextlib.suppress(QemuFailed, CommandTimeout):
             self.monitor.execute("quit", deadline=deadline)
@@ -141,13 +141,13 @@ class Hypervisor:
         return self._process.pid
 
     def move_logs(self, folder: Path) -> None:
-        """Give the folder of its logs another name; what is open stays open."""
+        """Rename the folder of its logs, whose open files stay open."""
         self.folder.rename(folder)
         self.folder = folder
         self.console.log_path = folder / self.console.log_path.name
 
     def cpu_ns(self) -> int:
-        """Return the CPU time of all QEMU's threads so far, in nanoseconds; 0 when it is gone."""
+        """Return the CPU time of all QEMU's threads so far, in nanoseconds; 0 after its end."""
         total = 0
         for path in Path(f"/proc/{self.pid}/task").glob("*/schedstat"):
             with contextlib.suppress(OSError):
@@ -182,7 +182,7 @@ class Hypervisor:
             raise error
 
     def settle(self, seconds: float = _SETTLE_S) -> None:
-        """After something broke: give the cause a moment to show, and raise it when it does."""
+        """After a failure: give its cause a moment to show, and raise it when it does."""
         wait_until(self._is_dead, Deadline.after(seconds))
         self.check()
         splats = self.unexpected_splats()
@@ -294,7 +294,7 @@ class Hypervisor:
         # The console's reader still holds what QEMU wrote before it ended.
         wait_until(lambda: self.console.ended, Deadline.after(_SETTLE_S))
         if self._process is not None and self._process.returncode == 0:
-            # It ended by itself, and has said why; the monitor's reader may not have come to it.
+            # It ended by itself and sent the reason, which the monitor may not have read yet.
             wait_until(lambda: self._shutdown is not None, Deadline.after(_SETTLE_S))
         panics = [s for s in self.console.splats() if s.category is Category.PANIC]
         if self._panicked or panics:
@@ -310,7 +310,7 @@ class Hypervisor:
         if panics and all(
             any(pattern.search(splat.text) for pattern in self._expected) for splat in panics
         ):
-            return self.explain(LostGuest("the guest is gone after the panic that was expected"))
+            return self.explain(LostGuest("the guest has ended with the panic that was expected"))
         causes = self.unexpected_splats()
         title = causes[0].title if causes else "no text reached the console"
         details = tuple(causes[0].text.splitlines()) if causes else self.console.tail()
@@ -336,7 +336,7 @@ class Hypervisor:
         now = time.monotonic()
         if self._splat_since_s is None:
             self._splat_since_s = now
-        # A splat comes line by line, and an oops may go on to a panic: let it finish.
+        # A splat is printed line by line, and a panic may follow an oops: wait for the end.
         if now - self._splat_since_s < _SPLAT_GROWS_S:
             return None
         return self._splat_error(splats)
@@ -344,7 +344,7 @@ class Hypervisor:
     def _splat_error(self, splats: tuple[Splat, ...]) -> KernelSplat:
         more = f" (and {len(splats) - 1} more)" if len(splats) > 1 else ""
         return KernelSplat(
-            f"the kernel complained: {splats[0].title}{more}",
+            f"splat in the kernel log: {splats[0].title}{more}",
             details=tuple(splats[0].text.splitlines()),
             artefacts=self.folder,
         )

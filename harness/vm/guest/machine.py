@@ -119,7 +119,7 @@ class Machine:
         return self._ssh.reach(AGENT_PORT, deadline)
 
     def disconnect(self) -> None:
-        """Close agent and SSH; the guest goes on."""
+        """Close agent and SSH; the guest keeps running."""
         self._link.close()
         if self._ssh is not None:
             self._ssh.close()
@@ -179,8 +179,8 @@ class Machine:
         return FilePoll.model_validate(reply)
 
     def has_files(self, there: Mapping[Path, str]) -> None:
-        """Take it that the guest was booted with these host files, by their paths in the guest."""
-        self._uploads.know(there)
+        """Record that the guest was booted with these host files, by their paths in the guest."""
+        self._uploads.add_present(there)
 
     def upload(self, path: Path) -> str:
         """Copy a host file into the guest; return its path there. The same file is sent once."""
@@ -256,11 +256,11 @@ class Machine:
         self._link.check_alive(reply, verb, name)
         number = int(reply["errno"])
         if number:
-            said = tuple(record.text for record in self.klog(since).records)
+            log = tuple(record.text for record in self.klog(since).records)
             raise ModuleRefused(
                 name,
                 number,
                 action="load" if verb == "insmod" else "unload",
-                details=said[-10:],
+                details=log[-10:],
                 artefacts=self.folder,
             )

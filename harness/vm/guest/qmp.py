@@ -55,7 +55,7 @@ class Monitor:
     ) -> Any:
         """Run a monitor command and return its result.
 
-        Raises QemuFailed when QEMU refuses it or is gone, CommandTimeout when it does not answer.
+        Raises QemuFailed when QEMU refuses it or has ended, CommandTimeout when it does not answer.
         """
         return self._wait(self._client.execute(command, arguments), deadline, command)
 
@@ -85,7 +85,7 @@ class Monitor:
         self._wait(send(), deadline, "getfd")
 
     def close(self) -> None:
-        """Disconnect. A monitor whose QEMU is gone closes as well."""
+        """Disconnect, also when QEMU has ended."""
         self._loop.call_soon_threadsafe(self._end.set)
         self._thread.join()
         self._sock.close()

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A content-addressed store of things that are slow to make: sources, kernels, modules.
+"""A content-addressed store of what is slow to make: sources, kernels, modules.
 
 An entry is a folder ``root/<kind>/<key>/`` that never changes once it is there. It is filled aside
 under a lock, gets a manifest of its files, and is renamed into place, so that a reader sees the
 whole entry or none. Beside it lie ``<key>.lock`` (held while it is filled), ``<key>.owner`` (who
-fills it) and ``<key>.used`` (last use; every user holds a shared lock on it, so that `remove` takes
-no entry from under a running process). All locks are flock(2): they end with their process.
+fills it) and ``<key>.used`` (last use; every user holds a shared lock on it, so that `remove`
+removes no entry that a running process uses). All locks are flock(2): they end with their process.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Store:
         """Return the folder of an entry, made by ``fill(folder)`` when it is not there yet.
 
         One process fills, others wait for it and call ``on_wait`` once before they do. An entry
-        that does not match its manifest is made again. What a killed process left is swept.
+        that does not match its manifest is made again. What a killed process left is removed.
         Without ``content`` sizes and times are verified alone: reading 80,000 unpacked sources
         once more costs ten seconds of CPU time.
         The entry stays until this process ends, or `release` is called.
@@ -151,7 +151,7 @@ class Store:
         return False
 
     def sweep(self) -> int:
-        """Remove what killed processes left half made; return how many folders that were."""
+        """Remove the unfinished folders of killed processes; return how many there were."""
         count = 0
         for left in [*self.root.glob(f"*/{_PARTIAL}*"), *self.root.glob(f"*/{TRASH}*")]:
             key = left.name.removeprefix(_PARTIAL).removeprefix(TRASH).rpartition("~")[0]
@@ -160,8 +160,6 @@ class Store:
                 shutil.rmtree(left, ignore_errors=True)
                 count += 1
         return count
-
-    # -- inside
 
     def _folder(self, kind: str, key: str) -> _Folder:
         for name in (kind, key):
@@ -300,7 +298,7 @@ def _shared_lock(path: Path) -> int:
 
 @contextlib.contextmanager
 def _disk_errors(folder: Path) -> Iterator[None]:
-    """Turn what a file system refuses into a sentence."""
+    """Turn an error of the file system into a sentence."""
     try:
         yield
     except OSError as error:

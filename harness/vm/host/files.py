@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Locks between processes, and files and folders that appear or vanish as a whole."""
+"""Locks between processes; files that are replaced, and folders that are removed, as a whole."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from harness.deadline import Deadline
 
 TRASH = ".trash-"
-"""Begins the name of a folder that is being removed; `harness.vm.host.cache` sweeps up the rest."""
+"""Begins the name of a folder that is being removed; `harness.vm.host.cache` removes leftovers."""
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _LOCK_POLL_S = 0.1
@@ -57,7 +57,7 @@ def replace_text(path: Path, text: str) -> None:
 
 
 def remove_folder(path: Path) -> None:
-    """Remove a folder, which is renamed first so that nobody finds half of it."""
+    """Remove a folder. It is renamed first, so that no reader finds a part of it."""
     trash = path.with_name(f"{TRASH}{path.name}~{secrets.token_hex(4)}")
     with contextlib.suppress(FileNotFoundError):
         path.rename(trash)
@@ -74,8 +74,8 @@ def locked(
 ) -> Iterator[None]:
     """Hold a lock file; when another process has it, call ``on_wait`` once and wait.
 
-    ``busy`` says in words who does what meanwhile. Raises HarnessError, which says that, when the
-    lock does not come before the deadline.
+    ``busy`` returns in words what the other process does. Raises HarnessError, which quotes it,
+    when the lock cannot be had before the deadline.
     """
     lock = FileLock(path)
     try:

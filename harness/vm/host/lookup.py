@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Looks for programs, headers and libraries; each look returns where it found the thing, or None.
+"""Probes for programs, headers and libraries. A probe returns where it found one, or None.
 
-It runs before any dependency is installed, so it uses the standard library alone.
+They run before any dependency is installed, so they use the standard library alone.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def is_static(program: Path) -> bool:
 
 
 def program(name: str) -> Callable[[], str | None]:
-    """Return a look for a program: its full path."""
+    """Return a probe for a program: its full path."""
 
     def probe() -> str | None:
         try:
@@ -54,7 +54,7 @@ def program(name: str) -> Callable[[], str | None]:
 
 
 def static_program(name: str) -> Callable[[], str | None]:
-    """Return a look for a program that runs without libraries, as in our guest: its full path."""
+    """Return a probe for a program that runs without libraries, as in a guest: its full path."""
 
     def probe() -> str | None:
         found = program(name)()
@@ -72,7 +72,7 @@ def _output(*argv: str) -> str | None:
 
 
 def header(name: str) -> Callable[[], str | None]:
-    """Return a look for a C header where the compiler does: its full path."""
+    """Return a probe for a C header where the compiler looks: its full path."""
 
     def probe() -> str | None:
         # -M lists every file read; the header asked for is among them by its full path.
@@ -85,7 +85,7 @@ def header(name: str) -> Callable[[], str | None]:
 
 
 def static_library(name: str) -> Callable[[], str | None]:
-    """Return a look for a static library where the linker does: its full path."""
+    """Return a probe for a static library where the linker looks: its full path."""
 
     def probe() -> str | None:
         # gcc prints the bare name back when it does not find the file.
@@ -98,7 +98,7 @@ def static_library(name: str) -> Callable[[], str | None]:
 def python_venv() -> str | None:
     """Look for what makes a virtual environment: the path of ensurepip.
 
-    Debian splits it off into python3-venv; the module venv is there without it, and then fails.
+    Debian has it in the package python3-venv; without it the module venv exists, and fails.
     """
     spec = importlib.util.find_spec("ensurepip")
     return spec.origin if spec is not None else None

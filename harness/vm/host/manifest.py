@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The list of a cache entry's files: what each must be when it is read back."""
+"""The list of a cache entry's files, with what each must be when it is read back."""
 
 from __future__ import annotations
 

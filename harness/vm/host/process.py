@@ -41,7 +41,7 @@ _KILL_GRACE_S = 3.0
 _TAIL_LINES = 20
 _DIE_WITH_PARENT = "KLP_HARNESS_DIE_WITH_PARENT"
 _PR_SET_PDEATHSIG = 1
-# Where Debian keeps dropbear and depmod, and which the PATH of others than root lacks.
+# Debian has dropbear and depmod there, and only root has these folders in PATH.
 _SYSTEM_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 
 
@@ -105,7 +105,7 @@ def spawn(
             stdout=stdout,
             stderr=stderr,
             cwd=cwd,
-            # Messages are read (no space, a refused MSR), so they must come in one language.
+            # The harness reads messages (no space, a refused MSR), so they must be in one language.
             env={**os.environ, "LC_ALL": "C.UTF-8"} if env is None else dict(env),
             pass_fds=tuple(pass_fds),
             start_new_session=True,
@@ -118,7 +118,7 @@ def spawn(
         kill_group(child)
         for stream in (child.stdin, child.stdout, child.stderr):
             if stream is not None:
-                # A pipe whose reader has died cannot be flushed; nothing is lost with it.
+                # A pipe whose reader has ended cannot be flushed, and need not be.
                 with contextlib.suppress(OSError):
                     stream.close()
 
@@ -218,12 +218,12 @@ def _failure(finished: Finished, log_path: Path | None) -> HarnessError:
 
 
 def command_line(argv: Sequence[str | Path]) -> str:
-    """Return a command as one could paste it into a shell."""
+    """Return a command in the form that can be pasted into a shell."""
     return shlex.join(str(arg) for arg in argv)
 
 
 def child_environment() -> dict[str, str]:
-    """Return the environment of a process of ours that has to end when this one does."""
+    """Return the environment for a process of the harness that has to end when this one does."""
     return {**os.environ, _DIE_WITH_PARENT: "1"}
 
 
@@ -236,7 +236,7 @@ def obey_parent() -> None:
 def die_with_parent(parent_pid: int) -> None:
     """Have the kernel kill this process when its parent's thread dies.
 
-    ``parent_pid`` is the parent as the caller knew it: when it is gone already, exit at once.
+    ``parent_pid`` is the parent as the caller knew it; when that has ended already, exit at once.
     Raises HarnessError when the kernel refuses.
     """
     libc = ctypes.CDLL(None, use_errno=True)
@@ -272,7 +272,8 @@ class _Collector:
         """Move data until the child and both outputs ended (True) or the deadline came (False).
 
         When the child ends, what it left running in its group is killed: such a process could hold
-        an output open for ever. The child is not reaped before, so its group's number is its own.
+        an output open without end. The child is not reaped before, so its group's number is its
+        own.
         """
         with contextlib.ExitStack() as stack:
             selector = stack.enter_context(selectors.DefaultSelector())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the harness needs from the host, found by looking, and which package has it.
+"""What the harness needs from the host, how to find it, and which package has it.
 
 This is the only list of it: `make` installs from it, `klp-harness doctor` reports from it. It runs
 before any dependency is installed, so it and what it imports use the standard library alone.
@@ -51,7 +51,7 @@ _FAMILY_OF_ID: Mapping[str, Family] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Distribution:
-    """The host's distribution, as /etc/os-release tells; ``family`` is None when unknown."""
+    """The host's distribution, from /etc/os-release; ``family`` is None when unknown."""
 
     name: str
     family: Family | None
@@ -61,8 +61,8 @@ class Distribution:
 class Tool:
     """One thing that the host must have.
 
-    ``probe`` returns where it was found, or None. ``only_on`` limits it to the distributions where
-    it is asked for at all. An optional tool is reported and never insisted on.
+    ``probe`` returns where it was found, or None. ``only_on`` has the distributions that need it at
+    all. An optional tool is reported, and nothing fails without it.
     """
 
     name: str
@@ -73,7 +73,7 @@ class Tool:
     only_on: frozenset[Family] | None = None
 
     def applies_to(self, distribution: Distribution) -> bool:
-        """Return whether this distribution is asked for the tool."""
+        """Return whether the tool is needed on this distribution."""
         return self.only_on is None or distribution.family in self.only_on
 
 
@@ -112,7 +112,7 @@ def _tool(
     optional: bool = False,
     **others: str,
 ) -> Tool:
-    """Return a tool that every distribution is asked for; ``others`` name its package by family."""
+    """Return a tool that every distribution needs; ``others`` name its package by family."""
     packages = {family: others.get(family.value, package) for family in Family}
     return Tool(name=name, purpose=purpose, packages=packages, probe=probe, optional=optional)
 
@@ -221,7 +221,7 @@ TOOLS: tuple[Tool, ...] = (
 
 
 def examine_tools(distribution: Distribution) -> tuple[ToolState, ...]:
-    """Look for every tool that this distribution is asked for; a matter of 0.2 s."""
+    """Look for every tool that this distribution needs, which takes 0.2 s."""
     return tuple(
         ToolState(tool=tool, found=tool.probe()) for tool in TOOLS if tool.applies_to(distribution)
     )
@@ -242,7 +242,7 @@ def packages_for(tools: tuple[Tool, ...], family: Family) -> tuple[str, ...]:
 
 
 def install_command(tools: tuple[Tool, ...], distribution: Distribution) -> str | None:
-    """Return what root types to install these tools, or None on an unknown distribution."""
+    """Return root's command to install these tools, or None on an unknown distribution."""
     if distribution.family is None:
         return None
     packages = packages_for(tools, distribution.family)
@@ -250,7 +250,7 @@ def install_command(tools: tuple[Tool, ...], distribution: Distribution) -> str 
 
 
 def explain_missing(tools: tuple[Tool, ...], distribution: Distribution) -> tuple[str, str]:
-    """Return one sentence that names what is missing and why, and one that tells how to get it."""
+    """Return a sentence that names what is missing and why it is needed, and how to install it."""
     named = ", ".join(f"{tool.name} ({tool.purpose})" for tool in tools)
     command = install_command(tools, distribution)
     if command is not None:

@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from harness.vm.host.process import Finished
     from harness.vm.kernel.progress import Progress
 
-NETWORK_HINT = "is there a network? `apt-get update` tells more; sources can also come from a \
+NETWORK_HINT = "is there a network? `apt-get update` shows more; sources can also come from a \
 tarball or a tree"
 _SHOWN_COMPLAINTS = 10
 
 
 class Sources(StrEnum):
-    """Which sources lists apt reads, by the name of the configuration that says so."""
+    """Which sources lists apt reads, by the name of the configuration file for it."""
 
     OWN = "apt.conf"
     MACHINE = "system.conf"
@@ -88,11 +88,11 @@ class PrivateApt:
         deadline: Deadline,
         announce: Callable[[], None],
     ) -> AnswerT:
-        """Return what ``ask`` gives now, or what it gave within the last ``fresh_s`` seconds.
+        """Return what ``ask`` returns, now or within the last ``fresh_s`` seconds.
 
         Answers are kept in the file ``record``.json. ``announce`` is called before the archive is
         asked. When it cannot be read, an older answer is used, with a warning.
-        Raises what ``ask`` raises; DownloadFailed alone is one that an older answer replaces.
+        Raises what ``ask`` raises; an older answer replaces DownloadFailed alone.
         """
         adapter = TypeAdapter(kind)
         path = self.folder / f"{record}.json"
@@ -135,7 +135,7 @@ class PrivateApt:
                 hint="give a kernel source tree, a tarball, or a URL with --sha256 instead",
             ) from error
         config = str(self.folder / (sources or self._sources))
-        # Its messages are read, so they must come in one language.
+        # The harness reads its messages, so they must be in one language.
         environment = {**os.environ, "LC_ALL": "C"}
         argv = [found, "-c", config, *arguments]
         return run(argv, deadline=deadline, cwd=cwd, env=environment, check=check)

@@ -170,9 +170,9 @@ def verify(requests: Sequence[Request], final: Path, tree: Path) -> tuple[str, .
         names = ", ".join(line.partition(": ")[2].split()[0] for line in mismatches[:3])
         more = f" and {len(mismatches) - 3} more" if len(mismatches) > 3 else ""
         raise KernelUnfit(
-            f"the kernel's configuration does not give {names}{more}, which a fragment asks for",
+            f"the kernel's configuration does not have {names}{more} as a fragment asks for",
             hint="change the fragment; `# optional: reason` above a line allows a kernel that "
-            "does not know the symbol",
+            "does not have the symbol",
             details=tuple(mismatches),
         )
     return tuple(missing)

@@ -61,7 +61,7 @@ class Package:
 
 
 class DebianArchive:
-    """What Debian's archive has, seen through apt; keeps its state below ``folder``."""
+    """Debian's archive, read through apt; its state is kept below ``folder``."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -105,7 +105,9 @@ class DebianArchive:
             progress=progress,
         )
         if len(files) != 1 or not content_matches(files[0], package.checksum):
-            raise DownloadFailed(f"{package.description} came with other content than promised")
+            raise DownloadFailed(
+                f"{package.description} does not have the checksum that the archive lists"
+            )
         return files[0]
 
     def download_source(
@@ -155,7 +157,7 @@ def _ask(apt: PrivateApt, series: str, deadline: Deadline) -> Package:
             return replace(package, resolved_s=0.0)  # so that the next run asks again
         failed += complained
     raise DownloadFailed(
-        f"Debian's archive did not give a source package for {series}",
+        f"no source package for {series} could be found in Debian's archive",
         hint=NETWORK_HINT,
         details=failed[:10],
     )
@@ -196,7 +198,7 @@ def _mirrors(apt: PrivateApt, deadline: Deadline) -> tuple[list[str], str | None
         if suite.endswith("-security") and suite.removesuffix("-security") in _DEBIAN_SUITES:
             security = security or base
         elif suite in _DEBIAN_SUITES:
-            # Another vendor's repository may use Debian's suite names: Debian's key tells.
+            # Another vendor's repository may have these suites: apt checks Debian's key.
             archives[base] = None
     if not archives:
         raise UsageError(

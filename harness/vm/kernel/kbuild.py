@@ -33,7 +33,7 @@ include $(KBUILD_OUTPUT)/../Makefile
 def build_log(store: Store, name: str, entry: Path) -> Iterator[Path]:
     """Give the path of a build's log while it grows.
 
-    It goes into the cache entry in the end; when the build fails it stays in ``logs/``.
+    It is moved into the cache entry at the end; when the build fails it stays in ``logs/``.
     """
     path = store.root / "logs" / f"{name}.log"
     path.parent.mkdir(parents=True, exist_ok=True)

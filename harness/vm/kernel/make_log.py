@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a Kbuild log says: how far it is, and why it ended. Pure."""
+"""What a Kbuild log shows: how far the build is, and why it failed."""
 
 from __future__ import annotations
 

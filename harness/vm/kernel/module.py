@@ -38,11 +38,11 @@ def obtain_modules(
 ) -> dict[str, Path]:
     """Return the modules of a folder with a Kbuild file or Makefile: name to .ko in the cache.
 
-    The folder is copied first, because a build writes beside its sources. Names are those of the
-    files, without the suffix. One call builds all modules of the folder. ``variables`` are for
-    make, for example CONFIG_TEST_LIVEPATCH=m.
-    Raises UsageError when the folder holds no module sources, KernelBuildFailed with the first
-    errors and the path of the log, MissingTool, NoSpace, and HarnessError when time is up.
+    The folder is copied first, because a build writes to the folder of its sources. Names are those
+    of the files, without the suffix. One call builds all modules of the folder. ``variables`` are
+    for make, for example CONFIG_TEST_LIVEPATCH=m. Raises UsageError when the folder holds no module
+    sources, KernelBuildFailed with the first errors and the path of the log, MissingTool, NoSpace,
+    and HarnessError when time is up.
     """
     if not any((source_dir / name).is_file() for name in _MAKEFILES):
         raise UsageError(
@@ -66,7 +66,7 @@ def obtain_modules(
                 toolchain,
                 jobs(),
                 f"M={copy}",
-                # A warning of the kernel names the module's source file, not a folder that is gone.
+                # A warning of the kernel then names the module's source file without a folder.
                 f"KCFLAGS=-ffile-prefix-map={copy}/=",
                 *variables,
                 "modules",

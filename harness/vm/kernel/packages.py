@@ -88,7 +88,8 @@ def kernel_packages(
 ) -> tuple[BinaryPackage, tuple[BinaryPackage, ...]]:
     """Return the package with the kernel itself, and all that a guest and a module build need.
 
-    ``show`` looks a package up. A metapackage (linux-image-amd64) leads to what it depends on.
+    ``show`` returns a package by its name. A metapackage (linux-image-amd64) is followed to what it
+    depends on.
     Raises UsageError when the name is no kernel's, or nobody offers it or its headers.
     """
     if not named.startswith(_IMAGE):
@@ -131,7 +132,7 @@ def _shown(name: str, show: Callable[[str], BinaryPackage | None]) -> BinaryPack
 
 
 class PackagedKernels:
-    """Kernels as the machine's distribution packages them; keeps its state below ``folder``."""
+    """Kernels as the machine's distribution packages them; apt's state is kept below ``folder``."""
 
     def __init__(self, folder: Path) -> None:
         self._apt = PrivateApt(folder, Sources.MACHINE)
@@ -165,7 +166,9 @@ class PackagedKernels:
         )
         for package in packages.all:
             if not any(content_matches(file, f"SHA256:{package.sha256}") for file in files):
-                raise DownloadFailed(f"{package.name} came with other content than promised")
+                raise DownloadFailed(
+                    f"{package.name} does not have the checksum that the archive lists"
+                )
         return files
 
     def _ask(self, named: str, deadline: Deadline) -> KernelPackages:
@@ -176,7 +179,9 @@ class PackagedKernels:
             if not failed:
                 raise
             raise DownloadFailed(
-                f"the package archive did not give {named}", hint=NETWORK_HINT, details=failed
+                f"{named} could not be found in the package archive",
+                hint=NETWORK_HINT,
+                details=failed,
             ) from error
         return KernelPackages(image=image, all=parts, resolved_s=time.time())
 

@@ -2,12 +2,12 @@
 """A kernel with patches on its sources: built in a warm workspace, kept beside the clean one.
 
 Patches are applied by patch(1) without fuzz, to copies of the files that they name; only when all
-have applied do the results go into the workspace. What make then has to do is a few objects and
+have applied are the results put into the workspace. What make then has to do is a few objects and
 the final link.
 
-Modules are built against the clean kernel, so that they are built once for all mutants of it,
-unless the patch changes what a module sees: a header in an include folder, the configuration, what
-is exported, or the build's own tools. Then the entry holds sources and build of its own.
+Modules are built against the clean kernel, once for all patched ones, unless the patch changes what
+a module's build depends on: a header in an include folder, the configuration, what is exported, or
+the build's own tools. Then the entry has sources and a build of its own.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def obtain_patched(
     deadline: Deadline,
     progress: Progress,
 ) -> Kernel:
-    """Return the kernel that the patches make of a kernel in the cache, built now or kept there.
+    """Return a kernel of the cache with patches applied, built now or taken from the cache.
 
     Raises PatchDoesNotApply, KernelBuildFailed, NoSpace, MissingTool, and HarnessError when time is
     up. The clean kernel is only read; see `harness.vm.kernel.workspace`.
@@ -140,7 +140,7 @@ class _Build:
         (folder / METADATA).write_text(json.dumps(metadata, indent=1))
 
     def _apply(self, clean: Path, kept: Path, results: Path) -> None:
-        """Write what becomes of the files that the patches name, and the patches themselves."""
+        """Write the files that the patches change, as patched, and the patches themselves."""
         kept.mkdir()
         results.mkdir()
         for name in self.files:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A kernel that somebody else built: its build folder is used as it is, and not written to."""
+"""A kernel that somebody else built: its build folder is read, and never written to."""
 
 from __future__ import annotations
 

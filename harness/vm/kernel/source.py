@@ -38,9 +38,9 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Sources whose content is known and may not be here yet.
+    """Sources whose content is known, though it may not have been fetched yet.
 
-    ``description`` says in words where they are from; ``fill`` writes the tree to a folder that
+    ``description`` names in words where they are from; ``fill`` writes the tree to a folder that
     does not exist. ``changes`` is set for a tree that somebody works in, whose next state will be
     built as well.
     """
@@ -61,8 +61,8 @@ def located(
 ) -> Iterator[Source]:
     """Give the sources that a spec names, for as long as the block lasts.
 
-    Raises UsageError (no kernel tree, wrong sha256), DownloadFailed (nobody knows what the archive
-    has), HarnessError.
+    Raises UsageError (no kernel tree, wrong sha256), DownloadFailed (it cannot be found out what
+    the archive has), HarnessError.
     """
     if isinstance(spec, SeriesSpec):
         yield _from_debian(spec, store, deadline, progress)
@@ -198,6 +198,6 @@ def _unpack(tarball: Path, destination: Path, deadline: Deadline) -> None:
 
 @contextlib.contextmanager
 def _scratch(destination: Path) -> Iterator[Path]:
-    """Give a folder beside the destination, on the same file system."""
+    """Give a temporary folder on the file system of the destination."""
     with tempfile.TemporaryDirectory(dir=destination.parent, prefix="scratch-") as name:
         yield Path(name)

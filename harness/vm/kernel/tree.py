@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A user's tree with kernel sources: its content named by a digest, and copied; never written to.
+"""A user's kernel source tree: its content gets a digest and is copied; it is never written to.
 
 In a git work tree the content is what git would commit now: tracked files as they are, and files
-that are neither tracked nor ignored. Its name is the git tree object, so committing a change does
-not build the kernel again. The objects that git writes for that go to a folder of ours. In any
-other tree the content is every file, read whole, but for what a build leaves (`make mrproper` in
-the copy removes the rest).
+that are neither tracked nor ignored. Its digest is the git tree object's, so that committing a
+change does not build the kernel again. The objects that git writes for that go to a temporary
+folder. In any other tree the content is every file, read whole, but for what a build leaves (`make
+mrproper` in the copy removes the rest).
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class UserTree:
         _copy_plain(self.path, destination)
         if _plain_digest(destination) != self.digest:
             raise UsageError(
-                f"{self.path} changed while it was copied", hint="let it be until that is done"
+                f"{self.path} changed while it was copied", hint="do not change it meanwhile"
             )
         if any((destination / mark).exists() for mark in _BUILD_MARKS):
             run(
@@ -95,7 +95,7 @@ class UserTree:
 
 @contextlib.contextmanager
 def opened(path: Path, deadline: Deadline) -> Iterator[UserTree]:
-    """Give the tree with its digest; what it needs beside the tree goes when the block ends.
+    """Give the tree with its digest; its temporary files are removed when the block ends.
 
     Raises UsageError when it is no kernel tree or git refuses to read it.
     """

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A warm tree to build changed kernels in: clean sources, and a build that make goes on from.
+"""A tree to build changed kernels in: clean sources, and a finished build that make continues.
 
 ``<cache>/workspace/<key of the clean kernel>/linux`` has the clean kernel's sources as hard links.
-For each use it gets a fresh copy of that kernel's O= folder, changed files are put in the place of
-their links, and afterwards links are back and the folder is gone. The cached kernel is only read.
+For each use it gets a fresh copy of that kernel's O= folder, changed files replace
+their links; afterwards the links are restored and the folder is removed. The cached kernel is only
+read.
 
-A file ``clean`` beside it exists while the sources are known to be so. It is removed before the
-first change and written after the last one is undone; whoever finds none, because a process was
-killed in between or the host crashed, makes the workspace anew. The lock is flock(2) and ends with
-its process.
+A file ``clean`` exists beside it while the sources are known to be unchanged. It is removed before
+the first change and written after the last one is undone; when there is none, because a process was
+killed in between or the host crashed, the workspace is made again. The lock is flock(2) and ends
+with its process.
 """
 
 from __future__ import annotations
@@ -118,7 +119,7 @@ def opened(
         mark.unlink(missing_ok=True)
         shutil.rmtree(tree / BUILD, ignore_errors=True)
         run(["cp", "-a", "--reflink=auto", clean / BUILD, tree / BUILD], deadline=deadline)
-        _print_new_place(tree)
+        _rename_in_saved_commands(tree)
         workspace = Workspace(clean, tree)
         try:
             yield workspace
@@ -128,7 +129,7 @@ def opened(
 
 
 def remove_unused(root: Path, keep: Collection[str], *, kind: str = KIND) -> int:
-    """Remove the workspaces of other kernels than those, unless in use; return how many went.
+    """Remove the workspaces of other kernels than those, unless in use; return how many.
 
     ``kind`` is the folder of the cache: trees of other kinds are kept and locked in the same way.
     """
@@ -158,11 +159,11 @@ def link_tree(tree: Path, copy: Path, deadline: Deadline) -> None:
         run(["cp", "-a", "--reflink=auto", "--", *names, copy], deadline=deadline)
 
 
-def _print_new_place(tree: Path) -> None:
+def _rename_in_saved_commands(tree: Path) -> None:
     """Put the tree's new place into the commands that the build of tools/ saved.
 
     Kbuild names everything relative to the O= folder, so that it can be moved. tools/build does
-    not: its .cmd files hold full paths. In another place they match no more, objtool is linked
+    not: its .cmd files hold full paths. In another place they no longer match, objtool is linked
     again, and every object depends on objtool (cmd_gen_objtooldep in scripts/Makefile.lib).
     """
     # Through links, as make has it: the working directory of the process.
@@ -190,5 +191,5 @@ def _link_or_copy(source: Path, target: Path) -> None:
 
 
 def _state() -> str:
-    """Return what the mark says. After a crash of the host files may lack content: other boot."""
+    """Return the mark's content; it names the boot, since a crash may leave empty files."""
     return f"1 {boot_id()}"
