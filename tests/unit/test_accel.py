@@ -42,8 +42,7 @@ def device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("KLP_HARNESS_CACHE", str(tmp_path / "cache"))
     kvm = tmp_path / "kvm"
     kvm.touch(mode=0o600)
-    monkeypatch.setattr(accel, "_KVM", kvm)
-    monkeypatch.setattr(probe_kvm, "__kwdefaults__", {"device": kvm})
+    monkeypatch.setattr(accel, "KVM_DEVICE", kvm)
     return kvm
 
 
@@ -176,7 +175,7 @@ def test_no_device(device: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_no_permission_names_the_group(device: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A user who may not open the device is told which group to join."""
     monkeypatch.setattr(os, "access", lambda path, mode: False)
-    verdict = probe_kvm(soon(), device=device)
+    verdict = probe_kvm(soon())
     assert "no permission" in verdict.reason
     assert verdict.hint is not None
     assert "group" in verdict.hint
@@ -249,8 +248,8 @@ def test_verdict_of_a_probe_cut_short_is_not_kept(
 ) -> None:
     """A caller in a hurry must not condemn KVM until the host boots again."""
     probes = Probes(monkeypatch, BAD)
-    probe_kvm(Deadline.after(0), device=device)
-    assert not probe_kvm(soon(), device=device).cached
+    probe_kvm(Deadline.after(0))
+    assert not probe_kvm(soon()).cached
     assert probes.asked.count(Accel.KVM) == 2
 
 

@@ -13,40 +13,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.deadline import wait_until
-from tests.unit.speaking_agent import Agent, build, is_running, release, soon, started, stuck
+from tests.unit.speaking_agent import Agent, is_running, release, soon, started, stuck
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    pass
 
 IDLE_CHILDREN = 2
-
-
-@pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The agent, built once for all tests of a run."""
-    folder = tmp_path_factory.getbasetemp() / "guest-programs"
-    build(folder, "klp-agent")
-    return folder / "klp-agent"
-
-
-@pytest.fixture
-def agent(program: Path) -> Iterator[Agent]:
-    with started(program) as agent:
-        yield agent
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    path = tmp_path / "a file, 100%"
-    path.write_bytes(b"")
-    return path
-
-
-@pytest.fixture
-def fifo(tmp_path: Path) -> Path:
-    path = tmp_path / "fifo"
-    os.mkfifo(path)
-    return path
 
 
 # -- children that block or die --------------------------------------------------------------
@@ -305,9 +277,9 @@ def test_children_die_with_a_killed_agent(agent: Agent, fifo: Path) -> None:
     assert wait_until(lambda: not any(is_running(pid) for pid in pids), soon())
 
 
-def test_without_a_reader_it_ends(program: Path) -> None:
+def test_without_a_reader_it_ends(agent_program: Path) -> None:
     """An agent that nobody listens to does not run on."""
-    with started(program) as agent:
+    with started(agent_program) as agent:
         assert agent.child.stdout is not None
         agent.child.stdout.close()
         agent.send("hello")

@@ -24,7 +24,7 @@ from harness.agent_protocol import (
     TaskSample,
 )
 from harness.vm.host.process import run
-from tests.unit.speaking_agent import Agent, build, soon, started
+from tests.unit.speaking_agent import Agent, soon, started
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,37 +33,9 @@ LINE_MAX = 8 << 20
 
 
 @pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The agent, built once for all tests of a run."""
-    folder = tmp_path_factory.getbasetemp() / "guest-programs"
-    build(folder, "klp-agent")
-    return folder / "klp-agent"
-
-
-@pytest.fixture(scope="module")
-def shared_agent(program: Path) -> Iterator[Agent]:
-    with started(program) as agent:
+def shared_agent(agent_program: Path) -> Iterator[Agent]:
+    with started(agent_program) as agent:
         yield agent
-
-
-@pytest.fixture
-def agent(program: Path) -> Iterator[Agent]:
-    with started(program) as agent:
-        yield agent
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    path = tmp_path / "a file, 100%"
-    path.write_bytes(b"")
-    return path
-
-
-@pytest.fixture
-def fifo(tmp_path: Path) -> Path:
-    path = tmp_path / "fifo"
-    os.mkfifo(path)
-    return path
 
 
 def shown(data: bytes) -> str:
@@ -352,9 +324,9 @@ def test_requests_come_in_any_pieces(agent: Agent) -> None:
     assert sorted(agent.message()["id"] for _ in range(3)) == [41, 42, 43]
 
 
-def test_what_is_taken_is_told(program: Path) -> None:
+def test_what_is_taken_is_told(agent_program: Path) -> None:
     """All bytes are counted, those of half a line at once: the sender waits for that."""
-    with started(program, "tell-taken") as agent:
+    with started(agent_program, "tell-taken") as agent:
         agent.raw(b"7 hel")
         assert agent.message() == {"event": "taken", "bytes": 5}
         agent.raw(b"lo\n")
@@ -368,6 +340,6 @@ def test_an_agent_that_is_not_asked_tells_of_requests_only(agent: Agent) -> None
     assert agent.message()["id"] == 7
 
 
-def test_other_arguments_are_wrong_usage(program: Path) -> None:
+def test_other_arguments_are_wrong_usage(agent_program: Path) -> None:
     """An unknown argument ends the agent with exit code 2."""
-    assert run([program, "tell"], deadline=soon(), check=False).returncode == 2
+    assert run([agent_program, "tell"], deadline=soon(), check=False).returncode == 2

@@ -195,12 +195,12 @@ def test_programs_of_the_system_are_found_without_them_in_path(
     program = tmp_path / "klp-sbin-program"
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
-    assert "/usr/sbin" in process._SYSTEM_FOLDERS
-    monkeypatch.setattr(process, "_SYSTEM_FOLDERS", (str(tmp_path),))
+    assert "/usr/sbin" in process.SYSTEM_FOLDERS
+    monkeypatch.setattr(process, "SYSTEM_FOLDERS", (str(tmp_path),))
     assert find_program(program.name) == str(program)
 
 
-def test_failure_tells_exit_code_command_and_last_words() -> None:
+def test_failure_has_exit_code_command_and_last_lines() -> None:
     """An error has the command, its exit code and its last lines."""
     with pytest.raises(CommandFailed) as caught:
         run(["sh", "-c", "echo 'two words'; echo why >&2; exit 7"], deadline=soon())

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 QEMU = "qemu-system-x86_64"
 
-_KVM = Path("/dev/kvm")
+KVM_DEVICE = Path("/dev/kvm")
 # Even TCG needs only 0.15 s. A wrong "no" is kept until the host boots, so a busy host gets time.
 _PROBE_S = 10.0
 _FORMAT = 1
@@ -110,11 +110,14 @@ def choose_accel(requested: str, deadline: Deadline) -> AccelChoice:
     return AccelChoice(accel=accel, reason=reason, probed_s=verdict.probed_s, cached=verdict.cached)
 
 
-def probe_kvm(deadline: Deadline, *, device: Path = _KVM) -> Verdict:
+def probe_kvm(deadline: Deadline) -> Verdict:
     """Return whether KVM can run a guest, by running one unless that was done since the boot.
+
+    The verdict is kept in the cache, for all commands of this user.
 
     Raises MissingTool without QEMU, QemuFailed when QEMU cannot run a guest even without KVM.
     """
+    device = KVM_DEVICE
     if not device.exists():
         return Verdict(usable=False, reason=f"there is no {device}")
     if not os.access(device, os.R_OK | os.W_OK):

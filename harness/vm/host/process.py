@@ -42,7 +42,7 @@ _TAIL_LINES = 20
 _DIE_WITH_PARENT = "KLP_HARNESS_DIE_WITH_PARENT"
 _PR_SET_PDEATHSIG = 1
 # Debian has dropbear and depmod there, and only root has these folders in PATH.
-_SYSTEM_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
+SYSTEM_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,7 @@ def find_program(name: str | Path) -> str:
 
     Raises MissingTool when it is not installed or not executable.
     """
-    folders = [os.environ.get("PATH", os.defpath), *_SYSTEM_FOLDERS]
+    folders = [os.environ.get("PATH", os.defpath), *SYSTEM_FOLDERS]
     found = shutil.which(str(name), path=os.pathsep.join(folders))
     if found is None:
         raise MissingTool(
