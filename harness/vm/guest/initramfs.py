@@ -104,8 +104,6 @@ echo "{READY_LINE}"
 """
 """The init script, at RC_PLACE, of a guest whose agent waits at its second serial port."""
 
-_SCRIPTS = {RC_PLACE: _RC}
-
 _TEXT_FILES = {
     "/etc/inittab": "::sysinit:/etc/rc\n",
     "/etc/passwd": "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n",
@@ -221,7 +219,7 @@ def _digest(files: Mapping[str, Path]) -> str:
     for target, source in sorted(files.items()):
         digest.update(target.encode() + b"\0")
         digest.update(hashlib.sha256(source.read_bytes()).digest())
-    texts = (sorted(_SCRIPTS.items()), sorted(_TEXT_FILES.items()), _FOLDERS, _KMOD_NAMES)
+    texts = (_RC, sorted(_TEXT_FILES.items()), _FOLDERS, _KMOD_NAMES)
     digest.update(repr(texts).encode())
     return digest.hexdigest()[:16]
 
@@ -232,10 +230,8 @@ def _lay_out(root: Path, files: Mapping[str, Path]) -> None:
     _copy(root, files)
     for target, text in _TEXT_FILES.items():
         (root / target.lstrip("/")).write_text(text)
-    for path, text in _SCRIPTS.items():
-        script = root / path.lstrip("/")
-        script.write_text(text)
-        script.chmod(0o755)
+    (root / RC_PLACE.lstrip("/")).write_text(_RC)
+    (root / RC_PLACE.lstrip("/")).chmod(0o755)
     for name in _KMOD_NAMES:
         (root / "sbin" / name).symlink_to("/bin/kmod")
     listed = run([files["/bin/busybox"], "--list"], deadline=Deadline.after(10)).stdout

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.deadline import Deadline, wait_until
-from harness.errors import KlpError, LostConnection, QemuFailed
+from harness.errors import LostConnection, QemuFailed
 from harness.log import LOGGER
 from harness.vm.guest.hypervisor import Hypervisor
 from harness.vm.guest.initramfs import IDLE_LINES
@@ -179,7 +179,7 @@ def _save(hypervisor: Hypervisor, path: Path, *, deadline: Deadline) -> None:
     with path.open("wb") as state:
         monitor.pass_fd(state.fileno(), "state", deadline=deadline)
         monitor.execute("migrate", {"uri": "fd:state"}, deadline=deadline)
-        _await_migration(hypervisor, "completed", deadline=deadline)
+        _await_migration(hypervisor, deadline=deadline)
 
 
 def _load(hypervisor: Hypervisor, fd: int, *, deadline: Deadline) -> None:
@@ -187,21 +187,18 @@ def _load(hypervisor: Hypervisor, fd: int, *, deadline: Deadline) -> None:
     monitor = hypervisor.monitor
     monitor.execute("migrate-set-capabilities", _CAPABILITIES, deadline=deadline)
     monitor.execute("migrate-incoming", {"uri": f"fd:{fd}"}, deadline=deadline)
-    _await_migration(hypervisor, "completed", deadline=deadline)
+    _await_migration(hypervisor, deadline=deadline)
 
 
-def _await_migration(hypervisor: Hypervisor, wanted: str, *, deadline: Deadline) -> None:
-    failure: list[KlpError] = []
+def _await_migration(hypervisor: Hypervisor, *, deadline: Deadline) -> None:
+    answer: dict[str, str] = {}
 
     def settled() -> bool:
-        answer = hypervisor.monitor.execute("query-migrate", deadline=deadline)
-        status = answer.get("status")
-        if status == "failed":
-            reason = answer.get("error-desc", "no reason given")
-            failure.append(QemuFailed(f"QEMU cannot save or restore the guest: {reason}"))
-        return status in {wanted, "failed"}
+        answer.update(hypervisor.monitor.execute("query-migrate", deadline=deadline))
+        return answer.get("status") in {"completed", "failed"}
 
     if not hypervisor.events.wait(settled, deadline, between=hypervisor.check):
-        failure.append(QemuFailed("QEMU did not save or restore the guest in time"))
-    if failure:
-        raise hypervisor.explain(failure[0])
+        raise hypervisor.explain(QemuFailed("QEMU did not save or restore the guest in time"))
+    if answer["status"] == "failed":
+        reason = answer.get("error-desc", "no reason given")
+        raise hypervisor.explain(QemuFailed(f"QEMU cannot save or restore the guest: {reason}"))

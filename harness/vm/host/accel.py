@@ -33,7 +33,7 @@ QEMU = "qemu-system-x86_64"
 KVM_DEVICE = Path("/dev/kvm")
 # Even TCG needs only 0.15 s. A wrong "no" is kept until the host boots, so a busy host gets time.
 _PROBE_S = 10.0
-_FORMAT = 1
+_FORMAT = 2
 
 
 class Accel(StrEnum):
@@ -224,28 +224,16 @@ def _cache_key(device: Path) -> str:
 def _read_verdict(path: Path, key: str) -> Verdict | None:
     try:
         kept = json.loads(path.read_text())
-        if kept["key"] != key:
-            return None
-        return Verdict(
-            usable=bool(kept["usable"]),
-            reason=str(kept["reason"]),
-            probed_s=float(kept["probed_s"]),
-            cached=True,
-        )
+        return Verdict(**kept["verdict"], cached=True) if kept["key"] == key else None
     except (OSError, ValueError, KeyError, TypeError):
         # Not there, or not whole: the probe runs again and writes it anew.
         return None
 
 
 def _write_verdict(path: Path, key: str, verdict: Verdict) -> None:
-    kept = {
-        "key": key,
-        "usable": verdict.usable,
-        "reason": verdict.reason,
-        "probed_s": round(verdict.probed_s, 3),
-    }
+    found = {"usable": verdict.usable, "reason": verdict.reason, "probed_s": verdict.probed_s}
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        replace_text(path, json.dumps(kept))
+        replace_text(path, json.dumps({"key": key, "verdict": found}))
     except OSError as error:
         LOGGER.debug("cannot keep the probe's verdict in %s: %s", path, error.strerror)

@@ -19,7 +19,7 @@ import signal
 import subprocess
 import time
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Self
+from typing import IO, TYPE_CHECKING
 
 from harness.errors import CommandFailed, CommandTimeout, HarnessError, MissingTool, NoSpace
 from harness.log import LOGGER
@@ -163,9 +163,8 @@ def run(
     NoSpace when it failed for want of disk space, MissingTool when it is not installed.
     """
     start = time.monotonic()
-    collector = _Collector(on_line=on_line, log_path=log_path)
     with (
-        collector,
+        contextlib.nullcontext() if log_path is None else log_path.open("ab") as log,
         spawn(
             argv,
             stdin=DEVNULL if stdin is None else PIPE,
@@ -176,6 +175,7 @@ def run(
             death_signal=death_signal,
         ) as child,
     ):
+        collector = _Collector(on_line, log)
         in_time = collector.pump(child, (stdin or "").encode(), deadline)
         if in_time:
             child.wait()
@@ -249,21 +249,11 @@ def die_with_parent(parent_pid: int) -> None:
 class _Collector:
     """Reads both outputs of a child in one loop, so that neither can fill up and block it."""
 
-    def __init__(self, *, on_line: Callable[[str], None] | None, log_path: Path | None) -> None:
+    def __init__(self, on_line: Callable[[str], None] | None, log: IO[bytes] | None) -> None:
         self._on_line = on_line
-        self._log_path = log_path
-        self._log: IO[bytes] | None = None
+        self._log = log
         self._chunks: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
         self._partial: dict[str, bytes] = {"stdout": b"", "stderr": b""}
-
-    def __enter__(self) -> Self:
-        if self._log_path is not None:
-            self._log = self._log_path.open("ab")
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        if self._log is not None:
-            self._log.close()
 
     def text(self, stream: str) -> str:
         return b"".join(self._chunks[stream]).decode(errors="replace")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from harness.vm.kernel.kernel import KIND, read_metadata
 from harness.vm.kernel.workspace import TREES, remove_unused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from harness.vm.host.cache import Entry, Store
@@ -46,26 +47,27 @@ class Pruned:
     freed_bytes: int
 
 
+def _described(entries: Iterable[Entry]) -> Iterator[tuple[Entry, Mapping[str, str]]]:
+    """Yield the entries that have a readable description, with it."""
+    for entry in entries:
+        with contextlib.suppress(CacheCorrupt):
+            yield entry, read_metadata(entry.path)
+
+
 def list_kernels(store: Store) -> tuple[CachedKernel, ...]:
     """Return the kernels in the cache, the last used first; packaged ones after those built."""
-    found = []
-    for entry in (*store.entries(KIND), *store.entries(PACKAGES)):
-        try:
-            metadata = read_metadata(entry.path)
-        except CacheCorrupt:
-            continue
-        found.append(
-            CachedKernel(
-                digest=entry.key,
-                version=metadata["version"],
-                source=metadata["source"],
-                compiler=metadata["compiler"],
-                path=entry.path,
-                size_bytes=entry.size_bytes,
-                last_used_s=entry.last_used_s,
-            )
+    return tuple(
+        CachedKernel(
+            digest=entry.key,
+            version=metadata["version"],
+            source=metadata["source"],
+            compiler=metadata["compiler"],
+            path=entry.path,
+            size_bytes=entry.size_bytes,
+            last_used_s=entry.last_used_s,
         )
-    return tuple(found)
+        for entry, metadata in _described([*store.entries(KIND), *store.entries(PACKAGES)])
+    )
 
 
 def prune_kernels(store: Store, *, keep: int = 0, unused_for_s: float = 0.0) -> Pruned:
@@ -123,12 +125,9 @@ def prune_kernels(store: Store, *, keep: int = 0, unused_for_s: float = 0.0) -> 
 
 def known_objects(store: Store, description: str) -> int:
     """Return how many objects the last build of the same sources, or of any, compiled."""
-    counts = []
-    for entry in store.entries(KIND):
-        try:
-            metadata = read_metadata(entry.path)
-        except CacheCorrupt:
-            continue
-        counts.append((metadata["source"] == description, int(metadata["objects"])))
+    counts = [
+        (metadata["source"] == description, int(metadata["objects"]))
+        for _, metadata in _described(store.entries(KIND))
+    ]
     same = [count for is_same, count in counts if is_same]
     return (same or [count for _, count in counts] or [_USUAL_OBJECTS])[0]
