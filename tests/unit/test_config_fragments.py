@@ -58,7 +58,7 @@ def test_lines_of_a_fragment() -> None:
     fragment = parse_fragment(
         '# a comment\nCONFIG_A=y\nCONFIG_S="a b"\n# CONFIG_B is not set\nCONFIG_N=20\n', "f"
     )
-    assert [(r.symbol, r.value, r.line) for r in fragment.requests] == [
+    assert [(r.symbol, r.value, r.line) for r in fragment] == [
         ("CONFIG_A", "y", 2),
         ("CONFIG_S", '"a b"', 3),
         ("CONFIG_B", "n", 4),
@@ -69,7 +69,7 @@ def test_lines_of_a_fragment() -> None:
 def test_optional_holds_for_the_next_line_only() -> None:
     """The reason stands above the one symbol that a kernel may lack."""
     fragment = parse_fragment("# optional: since 6.4\nCONFIG_A=y\nCONFIG_B=y\n", "f")
-    assert [request.optional for request in fragment.requests] == ["since 6.4", None]
+    assert [request.optional for request in fragment] == ["since 6.4", None]
 
 
 def test_a_fragment_that_contradicts_itself() -> None:
@@ -212,7 +212,7 @@ def test_a_fragment_by_path(tmp_path: Path) -> None:
     """A user's own file is taken by its path; a name that is neither is answered with the names."""
     (tmp_path / "mine.config").write_text("CONFIG_A=y\n")
     (fragment,) = load_fragments([str(tmp_path / "mine.config")])
-    assert fragment.requests[0].symbol == "CONFIG_A"
+    assert fragment[0].symbol == "CONFIG_A"
     with pytest.raises(UsageError, match="no kernel configuration fragment") as caught:
         load_fragments(["nonsense"])
     assert caught.value.hint is not None

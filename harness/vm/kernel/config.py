@@ -79,12 +79,8 @@ class Request:
         return f"# {self.symbol} is not set" if self.value == "n" else f"{self.symbol}={self.value}"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Fragment:
-    """A set of requests, read from one file."""
-
-    name: str
-    requests: tuple[Request, ...]
+Fragment = tuple[Request, ...]
+"""The requests of one file, in its order."""
 
 
 def load_fragments(names: Iterable[str]) -> tuple[Fragment, ...]:
@@ -124,15 +120,12 @@ def parse_fragment(text: str, name: str) -> Fragment:
                 )
             requests[symbol] = request
         optional = None
-    return Fragment(name=name, requests=tuple(requests.values()))
+    return tuple(requests.values())
 
 
 def merge(fragments: Sequence[Fragment]) -> tuple[Request, ...]:
     """Return one request a symbol: where fragments differ, the later one wins."""
-    merged: dict[str, Request] = {}
-    for fragment in fragments:
-        for request in fragment.requests:
-            merged[request.symbol] = request
+    merged = {request.symbol: request for fragment in fragments for request in fragment}
     return tuple(merged.values())
 
 
