@@ -29,7 +29,7 @@ _ASK_S = 15.0
 
 
 def address_of(machine: Machine) -> Address:
-    """Return what another process of this user needs to use a guest of ours."""
+    """Return what another process of this user needs to use a guest of this process."""
     return Address(
         port=machine.hypervisor.ssh_port(machine.scaled(_ASK_S)),
         host_public=machine.keys.host_public,
@@ -71,10 +71,10 @@ class _OtherProcess:
         return self._port
 
     def check(self) -> None:
-        """Raise nothing: the owner looks."""
+        """Raise nothing: the owner checks the guest."""
 
     def settle(self) -> None:
-        """Raise nothing: the owner looks."""
+        """Raise nothing: the owner checks the guest."""
 
     def explain(self, error: KlpError) -> KlpError:
         """Return the error: the owner, who has the console, adds to it."""

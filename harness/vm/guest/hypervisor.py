@@ -159,7 +159,7 @@ class Hypervisor:
         self._expected.append(re.compile(pattern))
 
     def unexpected_splats(self) -> tuple[Splat, ...]:
-        """Return the splats on the console that nobody declared."""
+        """Return the splats on the console that no test declared."""
         return tuple(
             splat
             for splat in self.console.splats()

@@ -29,7 +29,7 @@ LOOPBACK = "127.0.0.1"
 _USER = "root"
 _CHUNK = 65536
 _GONE_S = 1.0
-# These are all but the one that dropbear accepts, which paramiko would try last.
+# Leaves rsa-sha2-256, which dropbear accepts; paramiko would try rsa-sha2-512 first.
 _OTHER_SIGNATURES = {"pubkeys": ["rsa-sha2-512", "ssh-rsa"]}
 _FAILURES = (paramiko.SSHException, OSError, EOFError)
 

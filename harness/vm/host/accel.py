@@ -226,7 +226,7 @@ def _read_verdict(path: Path, key: str) -> Verdict | None:
         kept = json.loads(path.read_text())
         return Verdict(**kept["verdict"], cached=True) if kept["key"] == key else None
     except (OSError, ValueError, KeyError, TypeError):
-        # Not there, or not whole: the probe runs again and writes it anew.
+        # Missing or damaged: the probe runs again and writes it again.
         return None
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The machine's own apt, with state of our own: the system's is neither read nor changed."""
+"""The machine's own apt, with state of the harness's: the system's is neither read nor changed."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ AnswerT = TypeVar("AnswerT", bound=Answer)
 
 
 class PrivateApt:
-    """Lists, caches and configuration of apt in a folder of ours; needs no privilege.
+    """Lists, caches and configuration of apt in a folder of the cache; needs no privilege.
 
     In ``sources.list`` there the caller writes the sources that `Sources.OWN` names.
     """

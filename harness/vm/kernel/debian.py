@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Kernel sources from Debian's archive, by the machine's own apt, with state of our own.
+"""Kernel sources from Debian's archive, by the machine's own apt, with a private state.
 
 The mirror is the one that the machine's apt uses, whatever its release; proxies and credentials are
 those of apt's configuration. Lists, caches and the sources list are private, so the system's apt

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Which packages make up a distribution's kernel: image, modules, headers; as apt offers them.
 
-Nothing is installed. The machine's own sources lists are read, with apt state of our own.
+Nothing is installed. The machine's own sources lists are read, with a private state of apt.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def kernel_packages(
 
     ``show`` returns a package by its name. A metapackage (linux-image-amd64) is followed to what it
     depends on.
-    Raises UsageError when the name is no kernel's, or nobody offers it or its headers.
+    Raises UsageError when the name is no kernel's, or it or its headers are not offered.
     """
     if not named.startswith(_IMAGE):
         raise UsageError(
