@@ -34,7 +34,7 @@ def test_blocked_children_stall_nobody(agent: Agent, fifo: Path) -> None:
     assert "".join(texts) == "go"
 
 
-def test_a_child_that_is_killed_is_told_apart(agent: Agent, fifo: Path) -> None:
+def test_a_child_that_is_killed_is_reported(agent: Agent, fifo: Path) -> None:
     """As by an oops: the request has an answer, and the agent lives on."""
     (number,) = stuck(agent, fifo)
     (pid,) = agent.children()

@@ -334,7 +334,7 @@ def test_what_is_taken_is_told(agent_program: Path) -> None:
         assert agent.reply(7)["errno"] == 0
 
 
-def test_an_agent_that_is_not_asked_tells_of_requests_only(agent: Agent) -> None:
+def test_an_agent_that_is_not_asked_reports_no_bytes(agent: Agent) -> None:
     """Without its option the agent sends no event about bytes that it took."""
     agent.raw(b"7 hello\n")
     assert agent.message()["id"] == 7

@@ -80,7 +80,7 @@ def test_apt_that_fails_is_a_failure_of_the_host(
         install_packages(DEBIAN, look=host.look, is_root=True)
 
 
-def test_installed_and_still_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_installed_and_still_missing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """A package that does not bring the tool is reported, not installed again and again."""
     Host(monkeypatch, [0])
     with pytest.raises(HarnessError, match="after installing bc-deb: Debian 12 lacks bc"):

@@ -202,7 +202,7 @@ def test_two_processes_fill_once(store: Store, soon: Deadline, in_child: Fork) -
     assert log.read_text() == "filled\n"
 
 
-def test_who_waits_is_told_for_whom(store: Store, soon: Deadline, in_child: Fork) -> None:
+def test_a_wait_names_the_process_that_fills(store: Store, soon: Deadline, in_child: Fork) -> None:
     """When time is up, the error names the process that still fills."""
     started = store.root.parent / "started"
 
@@ -317,7 +317,7 @@ def test_files_of_another_entry_are_not_listed_twice(store: Store, soon: Deadlin
     assert sizes["second"] == 3
 
 
-def test_a_full_disk_is_told_as_that(store: Store, soon: Deadline) -> None:
+def test_a_full_disk_is_its_own_error(store: Store, soon: Deadline) -> None:
     """ENOSPC from anywhere in a fill becomes NoSpace, with what to do."""
 
     def full(folder: Path) -> None:
@@ -329,7 +329,7 @@ def test_a_full_disk_is_told_as_that(store: Store, soon: Deadline) -> None:
     assert "prune" in caught.value.hint
 
 
-def test_a_cache_that_cannot_be_written_is_told_as_that(tmp_path: Path, soon: Deadline) -> None:
+def test_a_cache_that_cannot_be_written_is_its_own_error(tmp_path: Path, soon: Deadline) -> None:
     """A file where the folder should be: a sentence, no traceback."""
     (tmp_path / "file").write_text("")
     with pytest.raises(HarnessError, match="cannot be"):

@@ -65,7 +65,7 @@ def test_only_guests_of_its_template_get_it(spare: SpareGuest, tmp_path: Path) -
     assert spare.take("a") is clone
 
 
-def test_one_of_another_template_goes(spare: SpareGuest, tmp_path: Path) -> None:
+def test_one_of_another_template_is_removed(spare: SpareGuest, tmp_path: Path) -> None:
     """At most one spare guest takes memory."""
     first: Any = FakeClone(tmp_path / "one")
     second: Any = FakeClone(tmp_path / "two")
@@ -102,7 +102,7 @@ def test_one_that_could_not_be_made_is_not_given(spare: SpareGuest) -> None:
     assert spare.take("a") is None
 
 
-def test_what_is_kept_goes_at_the_end(tmp_path: Path) -> None:
+def test_what_is_kept_is_removed_at_the_end(tmp_path: Path) -> None:
     """A run leaves neither QEMU nor folder of a spare guest."""
     spare = SpareGuest()
     clone: Any = FakeClone(tmp_path / "one")

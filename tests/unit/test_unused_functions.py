@@ -33,7 +33,7 @@ def unused(folder: Path, *more: str) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize("path", sorted(MODULES.glob("klp_test_*.ko")), ids=lambda path: path.stem)
-def test_each_function_of_a_good_livepatch_is_come_to(path: Path) -> None:
+def test_each_function_of_a_good_livepatch_is_used(path: Path) -> None:
     """Real livepatches give no false alarm."""
     assert unused_functions(path) == ()
 
