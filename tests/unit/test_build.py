@@ -270,7 +270,9 @@ def _makes(store: Store) -> list[str]:
     return found
 
 
-def test_no_room_is_reported_before_the_build(obtain: Obtain, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_room_is_reported_before_the_build(
+    obtain: Obtain, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A disk that cannot hold a kernel is not filled up first."""
     usage = shutil.disk_usage("/")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1 << 20))

@@ -121,18 +121,12 @@ class _Pointer:
     symbol: str
 
 
-def read_patch(elf: ELFFile) -> PatchContents | None:
-    """Return the content of the module's klp_patch; None when the file does not have it.
+def locate_patch(elf: ELFFile) -> PatchLayout | None:
+    """Return where in the file the module's klp_patch is, and its content; None when it has none.
 
     That is so when the module fills its structures at run time, from parameters or, with
     kpatch-build and klp-build, from tables of their own.
     """
-    layout = locate_patch(elf)
-    return None if layout is None else layout.contents
-
-
-def locate_patch(elf: ELFFile) -> PatchLayout | None:
-    """Return where in the file the module's klp_patch is; None when `read_patch` returns None."""
     data = _Data(elf)
     for section, offset in data.pointers_to("__this_module"):
         objects = data.pointer(section, offset + 8)

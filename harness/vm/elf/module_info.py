@@ -19,7 +19,7 @@ from elftools.elf.relocation import RelocationSection
 from elftools.elf.sections import SymbolTableSection
 
 from harness.errors import UsageError
-from harness.vm.elf.klp_structs import PatchContents, read_patch
+from harness.vm.elf.klp_structs import PatchContents, locate_patch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -157,6 +157,7 @@ def _read(path: Path, elf: ELFFile, *, signed: bool) -> ModuleInfo:
         )
     fields = _modinfo(modinfo.data())
     is_livepatch = fields.get("livepatch", [""])[0].lower().startswith("y")
+    layout = locate_patch(elf) if is_livepatch else None
     symbols = _Symbols(elf, table)
     return ModuleInfo(
         path=path,
@@ -167,7 +168,7 @@ def _read(path: Path, elf: ELFFile, *, signed: bool) -> ModuleInfo:
         parameters=tuple(parm.partition(":")[0] for parm in fields.get("parmtype", [])),
         klp_relocations=tuple(_klp_relocations(elf)),
         klp_symbols=tuple(symbols.livepatch),
-        patch=read_patch(elf) if is_livepatch else None,
+        patch=layout.contents if layout is not None else None,
         undefined=tuple(symbols.undefined),
         exported=tuple(symbols.exported),
         symbols=symbols.kallsyms(),

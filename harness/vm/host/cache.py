@@ -165,7 +165,7 @@ class Store:
         for name in (kind, key):
             if not _NAME.match(name):
                 raise ValueError(f"{name!r} is no name for a cache entry")
-        return _Folder(kind=kind, key=key, path=self.root / kind / key)
+        return _Folder(kind, key, self.root / kind / key)
 
     def _prepare(self, kind: str) -> None:
         (self.root / kind).mkdir(parents=True, exist_ok=True)
@@ -250,34 +250,19 @@ class Store:
             remove_folder(folder.path)
 
 
-@dataclass(frozen=True, kw_only=True)
 class _Folder:
-    """The names that belong to one entry."""
+    """The files that belong to one entry."""
 
-    kind: str
-    key: str
-    path: Path
-
-    @property
-    def manifest(self) -> Path:
-        return self.path / MANIFEST
-
-    @property
-    def lock(self) -> Path:
-        return self.path.with_name(self.key + ".lock")
-
-    @property
-    def owner(self) -> Path:
-        return self.path.with_name(self.key + ".owner")
-
-    @property
-    def used(self) -> Path:
-        return self.path.with_name(self.key + ".used")
-
-    @property
-    def checked(self) -> Path:
-        """In which boot of the host the contents were last read and found right."""
-        return self.path / ".checked"
+    def __init__(self, kind: str, key: str, path: Path) -> None:
+        self.kind = kind
+        self.key = key
+        self.path = path
+        self.manifest = path / MANIFEST
+        # In which boot of the host the contents were last read and found right.
+        self.checked = path / ".checked"
+        self.lock = path.with_name(f"{key}.lock")
+        self.owner = path.with_name(f"{key}.owner")
+        self.used = path.with_name(f"{key}.used")
 
 
 def _shared_lock(path: Path) -> int:
