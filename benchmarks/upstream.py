@@ -142,7 +142,7 @@ def _scripts(bench: Bench, suite: Suite) -> float:
         )
         folder = bench.folder / "selftests"
         with (
-            Session(folder, bench.settings, store, more=files) as session,
+            Session(folder, bench.settings, store, extra_files=files) as session,
             session.guest(bench.kernel, name="selftests", fresh=Fresh.BOOT) as machine,
         ):
             done = [run_script(machine, script) for script in suite.scripts]

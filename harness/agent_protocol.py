@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the guest agent and the host say to each other; guest-programs/README.md describes it.
+"""The messages between guest agent and host; guest-programs/README.md describes them.
 
-Pure: encodes requests and checks replies, and knows no transport.
+Requests are encoded and replies checked here; the transport is harness.vm.guest.agent.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class Hello(_Message):
 
 
 class ReadyEvent(_Message):
-    """The agent has begun, and waits for requests."""
+    """The agent has started, and waits for requests."""
 
     event: Literal["ready"]
 

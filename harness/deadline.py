@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """A point in time (``time.monotonic()``, seconds) by which something must have happened."""
+    """A point in time (``time.monotonic()``, seconds) before which something must happen."""
 
     at_s: float
 
@@ -22,11 +21,6 @@ class Deadline:
     def after(cls, seconds: float) -> Deadline:
         """Return the deadline that lies that many seconds from now."""
         return cls(time.monotonic() + seconds)
-
-    @classmethod
-    def never(cls) -> Deadline:
-        """Return a deadline that does not expire, for what a person ends (an interactive shell)."""
-        return cls(math.inf)
 
     @property
     def remaining_s(self) -> float:
@@ -48,8 +42,8 @@ def wait_until(
 ) -> bool:
     """Poll until the condition holds; return False when the deadline came first.
 
-    The condition is asked before expiry is looked at, and once more after it, so that success at
-    the last moment is not reported as a time-out.
+    The condition is tested before expiry and once more after it, so that success at the last moment
+    is not reported as a time-out.
     """
     while True:
         if condition():

@@ -15,7 +15,7 @@
     │   ├── DownloadFailed
     │   ├── CacheCorrupt
     │   ├── QemuFailed              QEMU did not start, or broke its own protocol
-    │   ├── LostGuest               QEMU is gone: killed, or crashed
+    │   ├── LostGuest               QEMU ended: killed, or crashed
     │   └── LostConnection          SSH or the agent ended while the guest still runs
     └── KernelVerdict               exit 1: the kernel or the patch under test failed
         ├── KernelBuildFailed
@@ -52,7 +52,7 @@ class ExitCode(IntEnum):
 
 
 class KlpError(Exception):
-    """A failure with a sentence for the user, a hint on what to do, and where the logs lie.
+    """A failure with a sentence for the user, a hint on what to do, and the path of the logs.
 
     ``details`` holds lines worth reading in full, for example the console's last lines.
     """
@@ -109,7 +109,7 @@ class KernelUnfit(UsageError):
 
 
 class HarnessError(KlpError):
-    """The harness or the host failed: says nothing about the kernel under test."""
+    """The harness or the host failed; that means nothing for the kernel under test."""
 
 
 class MissingTool(HarnessError):
@@ -141,7 +141,7 @@ class QemuFailed(HarnessError):
 
 
 class LostGuest(HarnessError):
-    """QEMU is gone: killed from outside, or crashed."""
+    """QEMU ended: killed from outside, or crashed."""
 
 
 class LostConnection(HarnessError):
@@ -175,11 +175,11 @@ class KernelSplat(KernelVerdict):
 
 
 class GuestHang(KernelVerdict):
-    """The guest's CPUs run, or sleep, and nothing in it answers."""
+    """The guest runs and does not answer."""
 
 
 class TransitionTimeout(KernelVerdict):
-    """A transition did not end before its deadline; ``details`` names who blocks it and where."""
+    """A transition did not end before its deadline; ``details`` names the tasks that block it."""
 
 
 class TransitionNotHeld(KernelVerdict):

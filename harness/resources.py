@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Where the harness's own data, its cache and its run directories lie."""
+"""Where the harness's own data, its cache and its run directories are."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PACKAGE = Path(__file__).resolve().parent
 
 
 class Resource(StrEnum):
-    """Data that travels beside the Python code: top-level folders of a checkout."""
+    """Data that is installed beside the Python code: top-level folders of a checkout."""
 
     KERNEL_CONFIGS = "kernel-configs"
     LIVEPATCH_MODULES = "livepatch-modules"
@@ -53,5 +53,5 @@ def runs_root() -> Path:
 
 
 def results_root() -> Path:
-    """Return the folder that keeps what the tests of each rule last came to, beside the runs."""
+    """Return the folder with the latest results of each rule's tests, beside the runs."""
     return runs_root() / "behaviours"

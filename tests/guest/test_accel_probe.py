@@ -20,7 +20,7 @@ def test_probe_guest_runs_to_its_end_under_tcg() -> None:
 
 
 def test_probe_guest_that_breaks_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without its handler the exception resets the guest, and the verdict says how far it came."""
+    """Without its handler the exception resets the guest, and the verdict says how far it got."""
     monkeypatch.setattr(probe_guest, "_INVALID_OPCODE_VECTOR", 5)
     verdict = run_probe(Accel.TCG, Deadline.after(30))
     assert not verdict.usable
@@ -28,6 +28,7 @@ def test_probe_guest_that_breaks_is_noticed(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_probe_guest_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A guest that never leaves its interrupt handler costs the deadline, and no more."""
     monkeypatch.setattr(probe_guest, "ON_TIMER", (("eb fe", "jmp 0"),))
     verdict = run_probe(Accel.TCG, Deadline.after(1.0))
     assert not verdict.usable

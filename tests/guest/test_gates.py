@@ -15,7 +15,7 @@ MANY = 1200
 
 
 def test_each_of_many_sleepers_is_listed(guest: Machine, gate: Gates) -> None:
-    """More than fit into a page, as a file in sysfs has; and the last to come is one of them."""
+    """More than fit into a page, as a file in sysfs has; and the last one is among them."""
     deadline = Deadline.after(120)
     gate.close(0)
     guest.write("/proc/sys/kernel/threads-max", f"{2 * MANY}\n")

@@ -7,6 +7,7 @@ import errno
 import re
 import socket
 import stat
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,7 +16,6 @@ from harness.errors import HarnessError, ModuleRefused
 from harness.livepatch.patch import Livepatch
 from harness.livepatch.tasks import PatchState, Tasks
 from harness.vm.guest.events import GuestEvents
-from harness.vm.guest.keys import RunKeys
 from harness.vm.guest.session import Fresh
 from harness.vm.guest.ssh import connect
 
@@ -103,12 +103,7 @@ def test_ssh_listens_on_loopback_only(guest: Machine) -> None:
 def test_another_host_key_is_refused(guest: Machine) -> None:
     """A host key that is not this run's ends the connection: harness error, not a verdict."""
     keys = guest.keys
-    other = RunKeys(
-        host_key=keys.host_key,
-        host_public=keys.client_public,
-        client_key=keys.client_key,
-        client_public=keys.client_public,
-    )
+    other = replace(keys, host_public=keys.client_public)
     port = guest.hypervisor.monitor.ssh_port(deadline=guest.scaled(5))
     with pytest.raises(HarnessError, match="host key"):
         connect(port, other, events=GuestEvents(), deadline=guest.scaled(10))

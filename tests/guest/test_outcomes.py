@@ -53,7 +53,7 @@ def test_panic(doomed: Machine, break_kernel: BreakKernel) -> None:
 
 
 def test_oops_is_a_splat(doomed: Machine, break_kernel: BreakKernel) -> None:
-    """An oops in a module's init is KernelSplat, named by what the kernel said."""
+    """An oops in a module's init is KernelSplat, named by what the kernel printed."""
     with pytest.raises(KernelSplat, match="NULL pointer") as raised:
         break_kernel(doomed, "oops")
     _has_console_and_logs(raised.value, doomed)
@@ -77,9 +77,9 @@ def test_declared_warning_is_no_error(doomed: Machine, break_kernel: BreakKernel
 
 
 def test_hang(doomed: Machine, break_kernel: BreakKernel, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All CPUs stuck with interrupts off: GuestHang; an NMI made the kernel say where it stood."""
+    """All CPUs stuck with interrupts off: GuestHang; an NMI made the kernel print its stacks."""
     # Its CPUs are the host's while it spins.
-    monkeypatch.setattr("harness.vm.guest.machine._HANG_AFTER_S", 2.0)
+    monkeypatch.setattr("harness.vm.guest.agent_link.HANG_AFTER_S", 2.0)
     with pytest.raises(GuestHang, match="hangs") as raised:
         break_kernel(doomed, "hang")
     _has_console_and_logs(raised.value, doomed)
@@ -112,7 +112,7 @@ def test_lost_connection(doomed: Machine) -> None:
 
 
 def test_slow_command_is_no_verdict(doomed: Machine) -> None:
-    """A command that takes too long in a healthy guest is a TimeoutError, and the guest goes on."""
+    """A command that takes too long in a healthy guest is a TimeoutError; the guest lives on."""
     with pytest.raises(TimeoutError):
         doomed.run(["sleep", "60"], deadline=Deadline.after(1.0))
     assert doomed.run(["echo", "alive"]).stdout == "alive\n"

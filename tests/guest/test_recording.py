@@ -42,7 +42,7 @@ def test_a_replay_prints_what_was_recorded(
     settings = replace(settings, accel=Accel.TCG, time_scale=settings.time_scale * _SLOWER)
     file = tmp_path / "load-unload.recording"
     more = guest_files({PATCH: sample_modules[PATCH]}, tmp_path)
-    with Session(tmp_path / "run", settings, template.session.store, more=more) as session:
+    with Session(tmp_path / "run", settings, template.session.store, extra_files=more) as session:
         made = record(load_unload, session, template.kernel, file, modules=sample_modules, seed=0)
     assert made.message is None
     note = read_note(file)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Guests that come from the reserve: fresh, with logs of their own, and none is left behind."""
+"""Spare guests: they are fresh, have logs of their own, and none outlives its run."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def _qemus() -> set[int]:
     }
 
 
-def test_each_guest_from_the_reserve_is_fresh(template: KernelTemplate, tmp_path: Path) -> None:
-    """The second guest was started while the first was used, and knows nothing of it."""
+def test_each_spare_guest_is_fresh(template: KernelTemplate, tmp_path: Path) -> None:
+    """The second guest was started while the first was used, and shares no state with it."""
     store, settings = template.session.store, template.session.settings
     before = _qemus()
     with Session(tmp_path / "run", settings, store) as session:
@@ -51,8 +51,8 @@ def test_each_guest_from_the_reserve_is_fresh(template: KernelTemplate, tmp_path
     assert not list((tmp_path / "run/guests").glob("clone-*"))
 
 
-def test_a_guest_that_died_in_reserve_is_replaced(template: KernelTemplate, tmp_path: Path) -> None:
-    """Nobody notices but the log: the next guest is started as the first one was."""
+def test_a_spare_guest_that_died_is_replaced(template: KernelTemplate, tmp_path: Path) -> None:
+    """It shows in the log alone: the next guest is started as the first one was."""
     store, settings = template.session.store, template.session.settings
     before = _qemus()
     with Session(tmp_path / "run", settings, store) as session:

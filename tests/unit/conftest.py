@@ -13,6 +13,7 @@ import pytest
 from harness.deadline import Deadline
 from harness.log import LOGGER
 from harness.vm.host.cache import Store
+from tests.unit.speaking_agent import Agent, build, started
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -93,3 +94,34 @@ def in_child() -> Callable[[Callable[[], object]], int]:
         return pid
 
     return start
+
+
+@pytest.fixture(scope="session")
+def agent_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The guest agent, built once for all tests of a run."""
+    folder = tmp_path_factory.getbasetemp() / "guest-programs"
+    build(folder, "klp-agent")
+    return folder / "klp-agent"
+
+
+@pytest.fixture
+def agent(agent_program: Path) -> Iterator[Agent]:
+    """A guest agent that runs on the host."""
+    with started(agent_program) as agent:
+        yield agent
+
+
+@pytest.fixture
+def fifo(tmp_path: Path) -> Path:
+    """A file whose reader blocks in the kernel until somebody writes."""
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    return path
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """An empty file, whose name needs quoting in a request."""
+    path = tmp_path / "a file, 100%"
+    path.write_bytes(b"")
+    return path

@@ -12,7 +12,7 @@ import pytest
 
 from harness.deadline import Deadline
 from harness.errors import HarnessError, MissingTool, QemuFailed, UsageError
-from harness.vm.host import accel, probe_guest
+from harness.vm.host import accel, files, probe_guest
 from harness.vm.host.accel import Accel, Verdict, choose_accel, judge, probe_kvm
 from harness.vm.host.process import Finished, run
 
@@ -42,8 +42,7 @@ def device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("KLP_HARNESS_CACHE", str(tmp_path / "cache"))
     kvm = tmp_path / "kvm"
     kvm.touch(mode=0o600)
-    monkeypatch.setattr(accel, "_KVM", kvm)
-    monkeypatch.setattr(probe_kvm, "__kwdefaults__", {"device": kvm})
+    monkeypatch.setattr(accel, "KVM_DEVICE", kvm)
     return kvm
 
 
@@ -87,6 +86,7 @@ def test_probe_guest_bytes_mean_what_is_written_beside_them(part: str, tmp_path:
 
 
 def test_probe_image_has_a_multiboot_header() -> None:
+    """QEMU loads the probe as a multiboot image and enters it at its first instruction."""
     image = probe_guest.build_image()
     words = [int.from_bytes(image[at : at + 4], "little") for at in range(0, 32, 4)]
     assert words[0] == 0x1BADB002
@@ -114,6 +114,7 @@ def test_probe_image_has_a_multiboot_header() -> None:
     ],
 )
 def test_judge_says_why_not(done: Finished | None, lines: list[str], reason: str) -> None:
+    """Each way in which a probe guest fails has its own reason, with the stage that it reached."""
     assert judge(done, lines, 2.0) == (False, reason)
 
 
@@ -125,6 +126,7 @@ def test_judge_wants_exit_code_and_last_stage() -> None:
 
 
 def test_auto_takes_kvm_that_works(device: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A KVM that ran the probe guest is used."""
     Probes(monkeypatch, GOOD)
     choice = choose_accel("auto", soon())
     assert choice.accel is Accel.KVM
@@ -141,23 +143,27 @@ def test_auto_falls_back_with_one_clear_line(device: Path, monkeypatch: pytest.M
 
 
 def test_kvm_asked_for_is_never_replaced(device: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who asks for KVM gets it or an error, never a slower guest."""
     Probes(monkeypatch, BAD)
     with pytest.raises(HarnessError, match="KVM was asked for and cannot be used: QEMU says"):
         choose_accel("kvm", soon())
 
 
 def test_tcg_asked_for_needs_no_probe(device: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TCG works wherever QEMU does: asking for it costs no time."""
     probes = Probes(monkeypatch, GOOD)
     assert choose_accel("tcg", soon()).accel is Accel.TCG
     assert probes.asked == []
 
 
 def test_unknown_word() -> None:
+    """A mistyped accelerator is wrong usage."""
     with pytest.raises(UsageError, match="no accelerator 'xen'"):
         choose_accel("xen", soon())
 
 
 def test_no_device(device: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without /dev/kvm nothing is probed, and the reason says so."""
     probes = Probes(monkeypatch, GOOD)
     device.unlink()
     choice = choose_accel("auto", soon())
@@ -167,14 +173,16 @@ def test_no_device(device: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_permission_names_the_group(device: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user who may not open the device is told which group to join."""
     monkeypatch.setattr(os, "access", lambda path, mode: False)
-    verdict = probe_kvm(soon(), device=device)
+    verdict = probe_kvm(soon())
     assert "no permission" in verdict.reason
     assert verdict.hint is not None
     assert "group" in verdict.hint
 
 
 def test_missing_qemu_is_no_fall_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without QEMU no accelerator works, and the error names the program."""
     monkeypatch.setattr(accel, "QEMU", "qemu-that-is-not-there")
     for requested in ("auto", "kvm", "tcg"):
         with pytest.raises(MissingTool):
@@ -184,6 +192,7 @@ def test_missing_qemu_is_no_fall_back(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_failure_without_kvm_too_is_not_blamed_on_kvm(
     device: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    """A QEMU that runs nothing at all is its own failure, and no verdict on KVM is kept."""
     Probes(monkeypatch, BAD, tcg=BAD)
     with pytest.raises(QemuFailed, match="not even without KVM"):
         choose_accel("auto", soon())
@@ -193,6 +202,7 @@ def test_failure_without_kvm_too_is_not_blamed_on_kvm(
 def test_verdict_is_kept_for_this_boot(
     device: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    """A hanging probe costs its deadline once, until the host boots again."""
     probes = Probes(monkeypatch, BAD)
     first = choose_accel("auto", soon())
     again = choose_accel("auto", soon())
@@ -201,7 +211,7 @@ def test_verdict_is_kept_for_this_boot(
     assert again.reason == first.reason
     boot = tmp_path / "boot_id"
     boot.write_text("another boot\n")
-    monkeypatch.setattr(accel, "_BOOT_ID", boot)
+    monkeypatch.setattr(files, "BOOT_ID", boot)
     assert not choose_accel("auto", soon()).cached
 
 
@@ -209,6 +219,7 @@ def test_verdict_is_kept_for_this_boot(
 def test_verdict_does_not_outlive_what_it_was_made_of(
     change: str, device: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    """A change of the device, of QEMU or of the kept file makes the probe run again."""
     Probes(monkeypatch, GOOD)
     choose_accel("auto", soon())
     if change == "permission":
@@ -225,6 +236,7 @@ def test_verdict_does_not_outlive_what_it_was_made_of(
 def test_kept_verdict_is_private(
     device: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    """Other users can neither read nor change what decides how our guests run."""
     Probes(monkeypatch, GOOD)
     choose_accel("auto", soon())
     (kept,) = (tmp_path / "cache" / "accel").iterdir()
@@ -236,14 +248,15 @@ def test_verdict_of_a_probe_cut_short_is_not_kept(
 ) -> None:
     """A caller in a hurry must not condemn KVM until the host boots again."""
     probes = Probes(monkeypatch, BAD)
-    probe_kvm(Deadline.after(0), device=device)
-    assert not probe_kvm(soon(), device=device).cached
+    probe_kvm(Deadline.after(0))
+    assert not probe_kvm(soon()).cached
     assert probes.asked.count(Accel.KVM) == 2
 
 
 def test_unwritable_cache_costs_only_the_probe(
     device: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    """A cache that cannot be written is no reason to fail."""
     blocker = tmp_path / "file"
     blocker.touch()
     monkeypatch.setenv("KLP_HARNESS_CACHE", str(blocker / "cache"))

@@ -13,46 +13,19 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.deadline import wait_until
-from tests.unit.speaking_agent import Agent, build, is_running, release, soon, started, stuck
+from tests.unit.speaking_agent import Agent, is_running, release, soon, started, stuck
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    pass
 
 IDLE_CHILDREN = 2
-
-
-@pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The agent, built once for all tests of a run."""
-    folder = tmp_path_factory.getbasetemp() / "guest-programs"
-    build(folder, "klp-agent")
-    return folder / "klp-agent"
-
-
-@pytest.fixture
-def agent(program: Path) -> Iterator[Agent]:
-    with started(program) as agent:
-        yield agent
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    path = tmp_path / "a file, 100%"
-    path.write_bytes(b"")
-    return path
-
-
-@pytest.fixture
-def fifo(tmp_path: Path) -> Path:
-    path = tmp_path / "fifo"
-    os.mkfifo(path)
-    return path
 
 
 # -- children that block or die --------------------------------------------------------------
 
 
 def test_blocked_children_stall_nobody(agent: Agent, fifo: Path) -> None:
+    """Requests that block in the kernel delay no other request."""
     numbers = stuck(agent, fifo, 20)
     assert agent.ask("hello")["errno"] == 0
     assert agent.ask("read", "/proc/version")["errno"] == 0
@@ -61,7 +34,7 @@ def test_blocked_children_stall_nobody(agent: Agent, fifo: Path) -> None:
     assert "".join(texts) == "go"
 
 
-def test_a_child_that_is_killed_is_told_apart(agent: Agent, fifo: Path) -> None:
+def test_a_child_that_is_killed_is_reported(agent: Agent, fifo: Path) -> None:
     """As by an oops: the request has an answer, and the agent lives on."""
     (number,) = stuck(agent, fifo)
     (pid,) = agent.children()
@@ -72,6 +45,7 @@ def test_a_child_that_is_killed_is_told_apart(agent: Agent, fifo: Path) -> None:
 
 
 def test_a_waiting_child_that_is_killed_is_replaced(agent: Agent) -> None:
+    """A child that the kernel kills costs at most its own request."""
     assert agent.ask("read", "/proc/version")["errno"] == 0
     for pid in agent.children():
         os.kill(pid, signal.SIGKILL)
@@ -170,6 +144,7 @@ def test_nothing_piles_up(agent: Agent, fifo: Path, file: Path) -> None:
 
 
 def test_a_program_is_heard_to_its_end(agent: Agent) -> None:
+    """The reply comes first, then each line of both outputs, then the exit."""
     script = "echo out; echo err >&2; printf 'no newline \\377'; exit 3"
     number = agent.send("spawn", "/bin/sh", "-c", script)
     first = agent.message()
@@ -192,6 +167,7 @@ def test_the_end_comes_after_both_streams(agent: Agent, fifo: Path) -> None:
 
 
 def test_a_program_that_cannot_be_started(agent: Agent, tmp_path: Path) -> None:
+    """A spawn that fails is answered with its errno and leaves no process."""
     before = agent.children()
     assert agent.ask("spawn", "/none")["errno"] == errno.ENOENT
     assert agent.ask("spawn", tmp_path)["errno"] == errno.EACCES
@@ -218,6 +194,7 @@ def test_a_program_starts_clean(agent: Agent, fifo: Path) -> None:
 
 
 def test_a_program_is_fed(agent: Agent, fifo: Path) -> None:
+    """Standard input arrives in order and whole, and ends when it is closed."""
     pid = agent.spawn("/bin/cat")
     # This child has nothing to do with the program, and must not keep its input open.
     stuck(agent, fifo)
@@ -231,6 +208,7 @@ def test_a_program_is_fed(agent: Agent, fifo: Path) -> None:
 
 
 def test_a_program_that_does_not_read_stalls_nobody(agent: Agent) -> None:
+    """A full pipe blocks neither the agent nor the program's end."""
     pid = agent.spawn("/bin/sleep", "1000")
     full = agent.send("stdin", pid, "x" * 200_000)
     close = agent.send("close-stdin", pid)
@@ -241,6 +219,7 @@ def test_a_program_that_does_not_read_stalls_nobody(agent: Agent) -> None:
 
 
 def test_a_slow_reader_loses_nothing(agent: Agent) -> None:
+    """Output is held back, never dropped, when the host reads slowly."""
     pid = agent.spawn("/bin/sh", "-c", "head -c 3000000 /dev/zero; echo; seq 50000")
     head = ""
     while len(head) < 3_000_000:  # a line beyond 1 MiB comes in pieces
@@ -274,12 +253,14 @@ def processes_of(agent: Agent, fifo: Path) -> list[int]:
 
 
 def test_the_end_of_input_ends_all(agent: Agent, fifo: Path) -> None:
+    """The agent and all that it started end when the connection is closed."""
     pids = processes_of(agent, fifo)
     assert agent.close() == 0
     assert wait_until(lambda: not any(is_running(pid) for pid in pids), soon())
 
 
 def test_sigterm_is_an_end_of_input(agent: Agent, fifo: Path) -> None:
+    """SIGTERM ends the agent in the same orderly way."""
     pids = processes_of(agent, fifo)
     agent.child.terminate()
     assert agent.child.wait(timeout=soon().remaining_s) == 0
@@ -287,6 +268,7 @@ def test_sigterm_is_an_end_of_input(agent: Agent, fifo: Path) -> None:
 
 
 def test_children_die_with_a_killed_agent(agent: Agent, fifo: Path) -> None:
+    """An agent that is killed leaves no process in the guest."""
     stuck(agent, fifo, 3)
     agent.spawn("/bin/sleep", "1000")
     pids = agent.children()
@@ -295,8 +277,9 @@ def test_children_die_with_a_killed_agent(agent: Agent, fifo: Path) -> None:
     assert wait_until(lambda: not any(is_running(pid) for pid in pids), soon())
 
 
-def test_without_a_reader_it_ends(program: Path) -> None:
-    with started(program) as agent:
+def test_without_a_reader_it_ends(agent_program: Path) -> None:
+    """An agent that nobody listens to does not run on."""
+    with started(agent_program) as agent:
         assert agent.child.stdout is not None
         agent.child.stdout.close()
         agent.send("hello")

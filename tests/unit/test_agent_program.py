@@ -24,7 +24,7 @@ from harness.agent_protocol import (
     TaskSample,
 )
 from harness.vm.host.process import run
-from tests.unit.speaking_agent import Agent, build, soon, started
+from tests.unit.speaking_agent import Agent, soon, started
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,37 +33,9 @@ LINE_MAX = 8 << 20
 
 
 @pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The agent, built once for all tests of a run."""
-    folder = tmp_path_factory.getbasetemp() / "guest-programs"
-    build(folder, "klp-agent")
-    return folder / "klp-agent"
-
-
-@pytest.fixture(scope="module")
-def shared_agent(program: Path) -> Iterator[Agent]:
-    with started(program) as agent:
+def shared_agent(agent_program: Path) -> Iterator[Agent]:
+    with started(agent_program) as agent:
         yield agent
-
-
-@pytest.fixture
-def agent(program: Path) -> Iterator[Agent]:
-    with started(program) as agent:
-        yield agent
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    path = tmp_path / "a file, 100%"
-    path.write_bytes(b"")
-    return path
-
-
-@pytest.fixture
-def fifo(tmp_path: Path) -> Path:
-    path = tmp_path / "fifo"
-    os.mkfifo(path)
-    return path
 
 
 def shown(data: bytes) -> str:
@@ -82,6 +54,7 @@ def shown(data: bytes) -> str:
 
 
 def test_hello_says_who_it_is(agent: Agent) -> None:
+    """The first answer has what the host checks: protocol, release, boot."""
     hello = Hello.model_validate(agent.ask("hello"))
     assert hello.protocol == PROTOCOL_VERSION
     assert hello.release == os.uname().release
@@ -112,6 +85,7 @@ def test_what_is_not_utf8_is_shown_byte_by_byte(agent: Agent, file: Path) -> Non
 
 
 def test_read_stops_at_its_limit(agent: Agent, file: Path) -> None:
+    """A large file is cut off at the limit, and the reply says so."""
     file.write_text("x" * ((1 << 20) + 1))
     reply = agent.ask("read", file)
     assert (len(reply["text"]), reply["truncated"]) == (1 << 20, True)
@@ -153,6 +127,7 @@ def test_write_is_one_system_call(agent: Agent, fifo: Path) -> None:
 
 
 def test_files_are_listed_and_described(agent: Agent, tmp_path: Path) -> None:
+    """Types, modes and sizes are those of the file system; links are not followed."""
     (tmp_path / "dir").mkdir(mode=0o750)
     (tmp_path / "file").write_text("12345")
     (tmp_path / "file").chmod(0o640)
@@ -197,6 +172,7 @@ def test_every_thread_is_listed(agent: Agent) -> None:
 
 
 def test_the_kernel_log_goes_on_where_it_was_left(agent: Agent) -> None:
+    """Records come in order from any sequence number, none twice and none lost."""
     first = agent.ask("klog", 0)
     if not os.access("/dev/kmsg", os.R_OK):
         assert first["errno"] in (errno.ENOENT, errno.EACCES, errno.EPERM)
@@ -215,6 +191,7 @@ def test_the_kernel_log_goes_on_where_it_was_left(agent: Agent) -> None:
 
 
 def test_poll_tasks_needs_patch_states(agent: Agent) -> None:
+    """A kernel without patch states is an error of its own, and so are wrong arguments."""
     reply = agent.ask("poll-tasks", -1, "", 0, 1)
     if Path("/proc/self/patch_state").exists():
         assert reply["errno"] in (0, errno.ETIMEDOUT, errno.EACCES)
@@ -225,6 +202,7 @@ def test_poll_tasks_needs_patch_states(agent: Agent) -> None:
 
 
 def test_modules_that_are_none_are_refused(agent: Agent, file: Path, tmp_path: Path) -> None:
+    """The kernel's errno for a module that cannot be loaded or unloaded is passed on."""
     assert agent.ask("insmod", tmp_path / "none.ko", "")["errno"] == errno.ENOENT
     assert agent.ask("insmod", file, "")["errno"] != 0
     assert agent.ask("rmmod", "klp_there_is_no_such_module")["errno"] != 0
@@ -257,6 +235,7 @@ def test_modules_that_are_none_are_refused(agent: Agent, file: Path, tmp_path: P
 def test_poll_conditions(
     shared_agent: Agent, tmp_path: Path, content: str | None, op: str, value: str, met: bool
 ) -> None:
+    """Each comparison of poll-file is met by the content it names and by no other."""
     path = tmp_path / "polled"
     if content is not None:
         path.write_text(content)
@@ -270,6 +249,7 @@ def test_poll_conditions(
 
 
 def test_poll_outlasts_a_file_that_goes_and_comes(agent: Agent, file: Path) -> None:
+    """A file that is removed and made again meanwhile does not end the wait."""
     file.write_text("0\n")
     number = agent.send("poll-file", file, "equals", "1", 20000, 2)
     gone = agent.send("poll-file", file, "absent", "", 20000, 2)
@@ -281,6 +261,7 @@ def test_poll_outlasts_a_file_that_goes_and_comes(agent: Agent, file: Path) -> N
 
 
 def test_poll_does_not_wait_for_what_no_waiting_mends(agent: Agent, tmp_path: Path) -> None:
+    """An error that time cannot change is reported at once."""
     assert agent.ask("poll-file", tmp_path, "equals", "1", 20000, 2)["errno"] == errno.EISDIR
 
 
@@ -317,6 +298,7 @@ def test_poll_does_not_wait_for_what_no_waiting_mends(agent: Agent, tmp_path: Pa
     ],
 )
 def test_a_malformed_request_is_answered(shared_agent: Agent, line: bytes, number: int) -> None:
+    """Whatever line arrives, there is an answer that says what is wrong."""
     shared_agent.raw(line + b"\n")
     reply = shared_agent.message()
     assert (reply["id"], reply["errno"]) == (number, errno.EINVAL)
@@ -335,15 +317,16 @@ def test_long_lines(agent: Agent, file: Path) -> None:
 
 
 def test_requests_come_in_any_pieces(agent: Agent) -> None:
+    """Where the transport splits a line does not matter."""
     for piece in (b"4", b"1 hel", b"lo\n42 hello\n4", b"3 hello", b"\n"):
         agent.raw(piece)
         assert agent.ask("hello")["errno"] == 0 if piece == b"\n" else True
     assert sorted(agent.message()["id"] for _ in range(3)) == [41, 42, 43]
 
 
-def test_what_is_taken_is_told(program: Path) -> None:
+def test_what_is_taken_is_told(agent_program: Path) -> None:
     """All bytes are counted, those of half a line at once: the sender waits for that."""
-    with started(program, "report-taken") as agent:
+    with started(agent_program, "report-taken") as agent:
         agent.raw(b"7 hel")
         assert agent.message() == {"event": "taken", "bytes": 5}
         agent.raw(b"lo\n")
@@ -351,10 +334,12 @@ def test_what_is_taken_is_told(program: Path) -> None:
         assert agent.reply(7)["errno"] == 0
 
 
-def test_an_agent_that_is_not_asked_tells_of_requests_only(agent: Agent) -> None:
+def test_an_agent_that_is_not_asked_reports_no_bytes(agent: Agent) -> None:
+    """Without its option the agent sends no event about bytes that it took."""
     agent.raw(b"7 hello\n")
     assert agent.message()["id"] == 7
 
 
-def test_other_arguments_are_wrong_usage(program: Path) -> None:
-    assert run([program, "tell"], deadline=soon(), check=False).returncode == 2
+def test_other_arguments_are_wrong_usage(agent_program: Path) -> None:
+    """An unknown argument ends the agent with exit code 2."""
+    assert run([agent_program, "tell"], deadline=soon(), check=False).returncode == 2

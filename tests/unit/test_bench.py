@@ -31,7 +31,7 @@ from harness.errors import CommandTimeout, GuestPanic, HarnessError, MissingTool
 from harness.resources import Resource, resource_dir
 from harness.tools.selftests.tree import SUITE
 from harness.vm.host.cache import Store
-from harness.vm.kernel.progress import Silent
+from harness.vm.kernel.progress import LineProgress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,6 +55,7 @@ Private_Dirty:     52908 kB
 Anonymous:         37536 kB
 AnonHugePages:     20480 kB
 """
+SILENT = LineProgress(lambda _line: None)
 MET = Figure(id="a", what="one", value=1, unit="s", budget=Budget(bound=Bound.AT_MOST, value=2))
 MISSED = Figure(id="b", what="two", value=3, unit="s", budget=Budget(bound=Bound.AT_MOST, value=2))
 
@@ -149,7 +150,7 @@ def test_how_far_pytest_is(line: str, percent: int | None) -> None:
 
 def test_the_last_stage_has_its_own_clock() -> None:
     now = iter([0.0, 10.0, 25.0, 60.0])
-    stages = Stages(Silent(), clock=lambda: next(now))
+    stages = Stages(SILENT, clock=lambda: next(now))
     stages.stage("downloading")
     stages.stage("building")
     stages.count(1, 2, "objects")
@@ -178,7 +179,7 @@ def test_mutants_are_built_under_names_of_their_own_and_removed(
     monkeypatch.setattr(builds, "time", SimpleNamespace(monotonic=lambda: next(took)))
     monkeypatch.setattr(Store, "remove", lambda _, kind, key: removed.append(key))
     made = kernel("6.1", "6.1.192")
-    [figure] = mutant_build(made, tmp_path, progress=Silent())
+    [figure] = mutant_build(made, tmp_path, progress=SILENT)
     assert (figure.value, figure.unit) == (13.0, "s")
     assert figure.budget == Budget(bound=Bound.AT_MOST, value=MUTANT_BUILD_S)
     assert removed == ["key 1", "key 2", "key 3"]
@@ -196,7 +197,7 @@ def test_kernels_without_a_mutant_to_build(spec: str, version: str, tmp_path: Pa
     made = kernel(spec, version)
     assert mutants_to_build(made) == ()
     with pytest.raises(UsageError, match="no mutant to build"):
-        mutant_build(made, tmp_path, progress=Silent())
+        mutant_build(made, tmp_path, progress=SILENT)
 
 
 @pytest.fixture
@@ -337,7 +338,7 @@ def test_unknown_selftests_are_no_figure(tmp_path: Path) -> None:
     kernel = SimpleNamespace(build_dir=tmp_path, describe=lambda: "7.2")
     bench: Any = SimpleNamespace(kernel=kernel)
     with pytest.raises(HarnessError, match=re.escape("test-new.sh/something new")):
-        upstream_cases(bench, "7.2", "tcg", progress=Silent())
+        upstream_cases(bench, "7.2", "tcg", progress=SILENT)
 
 
 def test_the_peer_without_udev_is_told_before_anything_is_installed(
@@ -345,5 +346,5 @@ def test_the_peer_without_udev_is_told_before_anything_is_installed(
 ) -> None:
     monkeypatch.setattr(peers, "program", lambda name: lambda: None)
     with pytest.raises(MissingTool, match="need udev") as caught:
-        peers.virtme_ng(None, "6.1", None, runs=1, progress=Silent())  # type: ignore[arg-type]
+        peers.virtme_ng(None, "6.1", None, runs=1, progress=SILENT)  # type: ignore[arg-type]
     assert caught.value.hint == "Debian, Ubuntu: apt-get install udev"

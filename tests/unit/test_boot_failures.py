@@ -43,6 +43,7 @@ def run_in(folder: Path, monkeypatch: pytest.MonkeyPatch, outcome: KlpError) -> 
 def test_all_processes_know_what_did_not_boot(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A kernel that failed twice is not booted again by any process of the run."""
     logs = tmp_path / "logs"
     outcome = GuestPanic("the guest panicked: no init", artefacts=logs)
     for _ in range(MOST_BOOTS):
@@ -60,6 +61,7 @@ def test_all_processes_know_what_did_not_boot(
 def test_what_is_not_the_kernels_fault_does_not_count(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Failures of QEMU or the host never keep a kernel from being booted."""
     with run_in(tmp_path, monkeypatch, QemuFailed("QEMU did not start")) as session:
         for _ in range(MOST_BOOTS + 1):
             with pytest.raises(QemuFailed):

@@ -48,6 +48,7 @@ class Host:
 
 
 def test_nothing_missing_runs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host that has everything is left alone."""
     host = Host(monkeypatch, [])
     install_packages(DEBIAN, look=lambda distribution: (), is_root=True)
     assert host.commands == []
@@ -63,6 +64,7 @@ def test_root_on_debian_installs_what_is_missing(monkeypatch: pytest.MonkeyPatch
 
 
 def test_stale_lists_are_refreshed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failed installation is tried once more, after an update of apt's lists."""
     host = Host(monkeypatch, [100, 0, 0])
     install_packages(DEBIAN, look=host.look, is_root=True)
     assert ["update" in command for command in host.commands] == [False, True, False]
@@ -72,18 +74,21 @@ def test_stale_lists_are_refreshed_once(monkeypatch: pytest.MonkeyPatch) -> None
 def test_apt_that_fails_is_a_failure_of_the_host(
     answers: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """An apt that fails ends the setup with exit code 3, never half done."""
     host = Host(monkeypatch, answers)
     with pytest.raises(HarnessError, match="apt-get"):
         install_packages(DEBIAN, look=host.look, is_root=True)
 
 
-def test_installed_and_still_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_installed_and_still_missing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package that does not bring the tool is reported, not installed again and again."""
     Host(monkeypatch, [0])
     with pytest.raises(HarnessError, match="after installing bc-deb: Debian 12 lacks bc"):
         install_packages(DEBIAN, look=lambda distribution: (BC,), is_root=True)
 
 
 def test_without_root_and_sudo_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user who may not install gets the command to give to root."""
     host = Host(monkeypatch, [])
     monkeypatch.setattr(bootstrap, "_sudo", lambda: None)
     with pytest.raises(UsageError) as caught:
@@ -94,6 +99,7 @@ def test_without_root_and_sudo_it_says_what_to_install(monkeypatch: pytest.Monke
 
 
 def test_sudo_is_used_by_others_than_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user with sudo need not type anything."""
     host = Host(monkeypatch, [0])
     monkeypatch.setattr(bootstrap, "_sudo", lambda: ["sudo", "-n"])
     install_packages(DEBIAN, look=host.look, is_root=False)
@@ -101,6 +107,7 @@ def test_sudo_is_used_by_others_than_root(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_elsewhere_it_only_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On other distributions than Debian's nothing is installed by itself."""
     host = Host(monkeypatch, [])
     with pytest.raises(UsageError) as caught:
         install_packages(FEDORA, look=host.look, is_root=True)
@@ -145,12 +152,14 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
 
 
 def test_first_run_makes_and_second_reuses(checkout: Checkout) -> None:
+    """Only the first make pays for the environment."""
     assert make_venv(checkout.root)
     assert not make_venv(checkout.root)
     assert checkout.calls == ["venv", "pip"]
 
 
 def test_changed_dependencies_bring_it_up_to_date_in_place(checkout: Checkout) -> None:
+    """A new dependency needs pip, and no new environment."""
     make_venv(checkout.root)
     (checkout.root / "pyproject.toml").write_text(PYPROJECT.replace('"a"', '"a", "b"'))
     assert make_venv(checkout.root)
@@ -168,6 +177,7 @@ def test_versions_are_those_of_the_constraints_file(checkout: Checkout) -> None:
 
 
 def test_a_change_that_installs_nothing_changes_nothing(checkout: Checkout) -> None:
+    """Editing a tool's settings in pyproject.toml does not run pip."""
     make_venv(checkout.root)
     (checkout.root / "pyproject.toml").write_text(PYPROJECT.replace("100", "99"))
     assert not make_venv(checkout.root)
@@ -190,6 +200,7 @@ def test_a_half_made_environment_is_made_again(checkout: Checkout) -> None:
 
 
 def test_failed_pip_leaves_it_broken_for_the_next_run(checkout: Checkout) -> None:
+    """An environment that pip left half done is never taken for a good one."""
     make_venv(checkout.root)
     (checkout.root / "pyproject.toml").write_text(PYPROJECT.replace('"a"', '"b"'))
     checkout.pip_fails = True
@@ -202,6 +213,7 @@ def test_failed_pip_leaves_it_broken_for_the_next_run(checkout: Checkout) -> Non
 
 
 def test_a_vanished_interpreter_makes_it_again(checkout: Checkout) -> None:
+    """An upgrade that removes the host's Python is noticed."""
     make_venv(checkout.root)
     (checkout.venv / "bin" / "python").unlink()
     (checkout.venv / "bin" / "python").symlink_to("/no/such/python")
@@ -212,6 +224,7 @@ def test_a_vanished_interpreter_makes_it_again(checkout: Checkout) -> None:
 def test_another_interpreter_makes_it_again(
     checkout: Checkout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """An environment belongs to one version of Python."""
     make_venv(checkout.root)
     monkeypatch.setattr(sys, "version", "3.99.0")
     assert make_venv(checkout.root)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Building, on a tree that mimics Kbuild in milliseconds and fails when told to."""
+"""Building, on a tree that mimics Kbuild in milliseconds and fails on request."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def test_a_build_that_fails(obtain: Obtain, fake_tree: Path, store: Store) -> No
     assert (kernel.build_dir.parent.parent / "build.log").is_file()
 
 
-def test_an_option_that_does_not_come(obtain: Obtain, tmp_path: Path) -> None:
+def test_an_option_that_the_kernel_lacks(obtain: Obtain, tmp_path: Path) -> None:
     """A request that Kconfig dropped stops the build before it begins."""
     with pytest.raises(UsageError) as caught:
         obtain(fragment(tmp_path, "CONFIG_FAKE_UNMET=y\nCONFIG_TYPO=y\n"))
@@ -270,7 +270,9 @@ def _makes(store: Store) -> list[str]:
     return found
 
 
-def test_no_room_is_told_before_the_build(obtain: Obtain, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_room_is_reported_before_the_build(
+    obtain: Obtain, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A disk that cannot hold a kernel is not filled up first."""
     usage = shutil.disk_usage("/")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1 << 20))
@@ -296,7 +298,7 @@ def test_list_and_prune(obtain: Obtain, store: Store, fake_tree: Path, soon: Dea
     assert list_kernels(store) == ()
 
 
-def test_what_is_quickly_made_again_goes_by_its_age(store: Store, soon: Deadline) -> None:
+def test_what_is_quickly_made_again_is_removed_by_its_age(store: Store, soon: Deadline) -> None:
     """Files of a cluster and file systems of guests hang on no kernel, and grew without end."""
     for kind in ("artefact", "initramfs"):
         for key in ("old", "young"):

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from harness.deadline import Deadline, wait_until
 from harness.errors import HarnessError, NoSpace
-from harness.vm.host import cache
+from harness.vm.host import cache, files
 from harness.vm.host.cache import Store
 from harness.vm.host.manifest import MANIFEST
 
@@ -134,7 +134,7 @@ def test_a_file_of_another_size_is_noticed_at_once(store: Store, soon: Deadline)
 
 
 def test_content_is_read_once_after_each_boot(
-    store: Store, soon: Deadline, monkeypatch: pytest.MonkeyPatch
+    store: Store, soon: Deadline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Damage that changes neither size nor time shows after a boot of the host, not before."""
     path = store.obtain("kind", "key", fill_with("a"), deadline=soon)
@@ -143,7 +143,8 @@ def test_content_is_read_once_after_each_boot(
     file.write_text("b")
     os.utime(file, ns=times)
     assert store.find("kind", "key") == path
-    monkeypatch.setattr(cache, "_boot_id", lambda: "another boot")
+    (tmp_path / "boot_id").write_text("another boot\n")
+    monkeypatch.setattr(files, "BOOT_ID", tmp_path / "boot_id")
     assert store.find("kind", "key") is None
 
 
@@ -201,7 +202,7 @@ def test_two_processes_fill_once(store: Store, soon: Deadline, in_child: Fork) -
     assert log.read_text() == "filled\n"
 
 
-def test_who_waits_is_told_for_whom(store: Store, soon: Deadline, in_child: Fork) -> None:
+def test_a_wait_names_the_process_that_fills(store: Store, soon: Deadline, in_child: Fork) -> None:
     """When time is up, the error names the process that still fills."""
     started = store.root.parent / "started"
 
@@ -316,7 +317,7 @@ def test_files_of_another_entry_are_not_listed_twice(store: Store, soon: Deadlin
     assert sizes["second"] == 3
 
 
-def test_a_full_disk_is_told_as_that(store: Store, soon: Deadline) -> None:
+def test_a_full_disk_is_its_own_error(store: Store, soon: Deadline) -> None:
     """ENOSPC from anywhere in a fill becomes NoSpace, with what to do."""
 
     def full(folder: Path) -> None:
@@ -328,7 +329,7 @@ def test_a_full_disk_is_told_as_that(store: Store, soon: Deadline) -> None:
     assert "prune" in caught.value.hint
 
 
-def test_a_cache_that_cannot_be_written_is_told_as_that(tmp_path: Path, soon: Deadline) -> None:
+def test_a_cache_that_cannot_be_written_is_its_own_error(tmp_path: Path, soon: Deadline) -> None:
     """A file where the folder should be: a sentence, no traceback."""
     (tmp_path / "file").write_text("")
     with pytest.raises(HarnessError, match="cannot be"):

@@ -36,6 +36,7 @@ def test_two_cores_run_eight_guests_under_tcg() -> None:
 
 
 def test_kvm_takes_more_guests() -> None:
+    """More guests fit on a core that need not translate their code."""
     assert default_guests(host(2), Accel.KVM) > default_guests(host(2), Accel.TCG)
 
 
@@ -44,22 +45,27 @@ def test_kvm_takes_more_guests() -> None:
     [(24_000, 8), (1024 + 256 + 5 * 150, 5), (1024 + 256 + 5 * 150 - 1, 4), (512, 1), (0, 1)],
 )
 def test_memory_bounds_the_guests(memory_mib: int, guests: int) -> None:
+    """Guests never take more memory than the host has free."""
     assert default_guests(host(2, memory_mib), Accel.TCG) == guests
 
 
 def test_a_fraction_of_a_core_still_runs_one() -> None:
+    """A small container runs tests one after another rather than none."""
     assert default_guests(host(0.1), Accel.TCG) == 1
 
 
 def test_large_hosts_are_bounded() -> None:
+    """Beyond 64 guests other limits of the host come first."""
     assert default_guests(host(256, 1_000_000), Accel.KVM) == 64
 
 
 def test_scale_is_one_for_a_guest_alone_under_kvm() -> None:
+    """Deadlines are as written on the hardware that they were written for."""
     assert time_scale(Accel.KVM, guests=1, cores=8) == 1.0
 
 
 def test_scale_grows_with_translation_and_with_load() -> None:
+    """Slower guests, and more of them, get longer deadlines."""
     alone = time_scale(Accel.TCG, guests=1, cores=2)
     assert alone > time_scale(Accel.KVM, guests=1, cores=2)
     assert time_scale(Accel.TCG, guests=8, cores=2) > alone
@@ -68,11 +74,13 @@ def test_scale_grows_with_translation_and_with_load() -> None:
 
 @pytest.mark.parametrize(("guests", "slower"), [(8, 5.4 / 3.2), (12, 8.5 / 3.2)])
 def test_scale_covers_what_was_measured_under_load(guests: int, slower: float) -> None:
+    """Deadlines stay above the slowness that was measured on two cores."""
     alone = time_scale(Accel.TCG, guests=1, cores=2)
     assert time_scale(Accel.TCG, guests=guests, cores=2) / alone >= slower
 
 
 def test_meminfo() -> None:
+    """Lines of /proc/meminfo are read in MiB; a missing one is 0."""
     assert parse_meminfo(MEMINFO, "MemAvailable") == 6144
     assert parse_meminfo(MEMINFO, "NoSuchLine") == 0
 
@@ -82,10 +90,12 @@ def test_meminfo() -> None:
     [("150000 100000\n", 1.5), ("max 100000\n", math.inf), ("", math.inf), ("1 0", math.inf)],
 )
 def test_cpu_max(text: str, cores: float) -> None:
+    """cpu.max is a fraction of cores, or no limit, whatever it contains."""
     assert parse_cpu_max(text) == cores
 
 
 def test_memory_limits() -> None:
+    """ "max" and a missing file are no limit."""
     assert parse_limit_mib("2147483648\n") == 2048
     assert parse_limit_mib("max\n") is None
     assert parse_limit_mib("") is None
@@ -103,6 +113,7 @@ def cgroups(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def test_measure_without_limits(tmp_path: Path) -> None:
+    """Without a cgroup limit the host's own memory counts."""
     proc, root = cgroups(tmp_path)
     measured = measure_host(proc=proc, cgroup=root)
     assert measured.memory_mib == 8192
@@ -122,12 +133,14 @@ def test_measure_keeps_within_every_cgroup_above_us(tmp_path: Path) -> None:
 
 
 def test_measure_on_an_old_cgroup_version(tmp_path: Path) -> None:
+    """cgroup v1 is not read, and is no error."""
     proc, root = cgroups(tmp_path)
     (proc / "self" / "cgroup").write_text("5:memory:/slice\n")
     assert measure_host(proc=proc, cgroup=root).memory_available_mib == 6144
 
 
 def test_measure_this_host() -> None:
+    """What is measured here is possible."""
     measured = measure_host()
     assert measured.cores > 0
     assert 0 < measured.memory_available_mib <= measured.memory_mib

@@ -61,6 +61,7 @@ def test_the_drawn_tree_is_the_tree() -> None:
 
 
 def test_text_has_message_hint_details_and_logs() -> None:
+    """A user sees what happened, what to do, the lines worth reading, and where the logs are."""
     error = UsageError(
         "it is wrong", hint="do this", details=("line 1", "line 2"), artefacts=Path("logs")
     )
@@ -84,6 +85,7 @@ def test_an_error_survives_pickling(error: KlpError) -> None:
 
 
 def test_refused_module_names_the_errno() -> None:
+    """A refusal has the kernel's own error name, and what was refused."""
     error = ModuleRefused("klp_test", errno.EINVAL)
     assert error.message == "the kernel refused to load klp_test: EINVAL (Invalid argument)"
     assert error.errno == errno.EINVAL
@@ -93,4 +95,5 @@ def test_refused_module_names_the_errno() -> None:
 
 
 def test_unknown_errno_has_a_text() -> None:
+    """An errno that the C library does not know is still shown."""
     assert errno_text(524).startswith("errno 524")

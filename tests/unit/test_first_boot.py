@@ -3,64 +3,65 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+import contextlib
+import socket
+from typing import TYPE_CHECKING
 
 import pytest
 
 from harness.deadline import Deadline
-from harness.errors import BootFailed, KlpError
+from harness.errors import BootFailed
+from harness.vm.guest.console import Console
+from harness.vm.guest.hypervisor import Hypervisor
 from harness.vm.guest.initramfs import LACKS_LINE, READY_LINE, extend_initrd
-from harness.vm.guest.machine import Machine
+from harness.vm.guest.qemu import GuestShape
+from harness.vm.host.accel import Accel
 from harness.vm.host.process import run
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
-class Booted:
-    """A hypervisor whose guest has said all that it will say."""
+class Printed(Hypervisor):
+    """A hypervisor whose guest has printed all that it will print."""
 
-    def __init__(self, said: str) -> None:
-        self.console = SimpleNamespace(
-            text=lambda: said, contains=lambda text: text in said, tail=lambda: ()
-        )
-        self.events = SimpleNamespace(wait=lambda condition, _deadline, **_: condition())
+    def __init__(self, text: str, folder: Path, stack: contextlib.ExitStack) -> None:
+        shape = GuestShape(image=folder / "bzImage", initrd=folder / "initrd", accel=Accel.TCG)
+        super().__init__(shape, folder, stack)
         self.killed = False
-
-    def check(self) -> None:
-        """It lives."""
-
-    def dump_state(self) -> None:
-        """Nothing to show."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            theirs.sendall(text.encode())
+        self.console = Console(ours, folder / "console.log", self.events)
+        stack.callback(self.console.close)
 
     def kill(self) -> None:
         self.killed = True
 
-    def explain(self, error: KlpError) -> KlpError:
-        return error
+
+@pytest.fixture
+def printed(tmp_path: Path) -> Iterator[Callable[[str], Printed]]:
+    """Make a hypervisor whose guest has printed a text."""
+    with contextlib.ExitStack() as stack:
+        yield lambda text: Printed(text, tmp_path, stack)
 
 
-def machine(said: str) -> tuple[Machine, Booted]:
-    hypervisor = Booted(said)
-    return Machine(cast("Any", hypervisor), cast("Any", None), time_scale=1.0), hypervisor
-
-
-def test_a_guest_that_is_ready() -> None:
-    """Nothing is amiss."""
-    guest, hypervisor = machine(f"[ 1.0] x\n{READY_LINE}\n")
-    guest.wait_for_boot()
+def test_a_guest_that_is_ready(printed: Callable[[str], Printed]) -> None:
+    """A guest that prints the line of its init script has booted, and lives on."""
+    hypervisor = printed(f"[ 1.0] x\n{READY_LINE}\n")
+    hypervisor.wait_for_boot(Deadline.after(30))
     assert not hypervisor.killed
 
 
-def test_a_guest_that_says_what_it_lacks() -> None:
+def test_a_guest_that_says_what_it_lacks(printed: Callable[[str], Printed]) -> None:
     """The first of what it lacks is the sentence, at once and not after a deadline."""
-    guest, hypervisor = machine(
+    hypervisor = printed(
         f"{LACKS_LINE}it found no network card (CONFIG_VIRTIO_NET)\n"
         f"{LACKS_LINE}more\n{READY_LINE}\n"
     )
     with pytest.raises(BootFailed, match=r"cannot be tested: it found no network card \(CONFIG_V"):
-        guest.wait_for_boot()
+        hypervisor.wait_for_boot(Deadline.after(30))
     assert hypervisor.killed
 
 

@@ -36,6 +36,7 @@ def test_a_build_can_be_moved(tmp_path: Path) -> None:
 
 
 def test_a_build_that_names_no_place_stays_as_it_is(tmp_path: Path) -> None:
+    """A Makefile that can be moved already is not written to."""
     text = "include ../Makefile\n"
     tree = tree_with(tmp_path, text)
     make_relocatable(tree)

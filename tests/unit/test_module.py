@@ -100,7 +100,7 @@ def test_a_folder_without_modules(
     assert "obj-m" in caught.value.hint
 
 
-def test_modules_go_with_their_kernel(
+def test_modules_are_pruned_with_their_kernel(
     kernel: Kernel, sources: Path, store: Store, soon: Deadline
 ) -> None:
     """Pruning a kernel takes the modules that were built against it."""

@@ -16,36 +16,9 @@ from harness.errors import UsageError
 from harness.vm.elf.klp_structs import PatchContents, PatchedFunction
 from harness.vm.elf.module_info import KlpRelocations, KlpSymbol, read_module
 from harness.vm.host.process import run
+from tests.unit.compiled_modules import HEAD, compiled
 
 MODULES = Path(__file__).parent / "data/modules"
-
-
-def compiled(folder: Path, source: str) -> Path:
-    """Compile a stand-in for a module; kernel headers are not needed for what is read of it."""
-    (folder / "mod.c").write_text(source)
-    flags = [
-        "-O2",
-        "-fno-toplevel-reorder",
-        "-fno-pic",
-        "-mcmodel=kernel",
-        "-pg",
-        "-mfentry",
-        "-mrecord-mcount",
-    ]
-    command = ["gcc", *flags, "-c", "mod.c", "-o", "mod.ko"]
-    run(command, deadline=Deadline.after(30), cwd=folder)
-    return folder / "mod.ko"
-
-
-HEAD = """
-#define MODINFO(n, text) \\
-  static const char n[] __attribute__((section(".modinfo"), used, aligned(1))) = text
-MODINFO(a, "vermagic=6.1.192 SMP mod_unload ");
-MODINFO(b, "name=mod");
-MODINFO(c, "livepatch=Y");
-extern char __this_module[];
-int body(void) { asm volatile(""); return 1; }
-"""
 
 
 def test_a_livepatch_of_vmlinux() -> None:

@@ -141,6 +141,7 @@ def test_the_clean_module_plays_the_scenes_of_all_its_mutants(
 
 
 def test_a_listed_mutant_says_what_it_is(tmp_path: Path) -> None:
+    """A mutant that is only listed has its kind and the scenes that should notice it."""
     (mutant,) = batch(tmp_path, "no-replace").mutants
     result = not_run(mutant)
     assert (result.outcome, result.kind, result.scenes) == (

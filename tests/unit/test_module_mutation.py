@@ -21,7 +21,7 @@ from harness.errors import UsageError
 from harness.resources import Resource, resource_dir
 from harness.vm.elf.klp_structs import SYMPOS, locate_patch
 from harness.vm.elf.module_info import ModuleInfo, read_module
-from tests.unit.test_module_info import HEAD, compiled
+from tests.unit.compiled_modules import HEAD, compiled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -294,12 +294,14 @@ def test_other_symbol(tmp_path: Path) -> None:
 
 
 def test_a_module_that_is_filled_at_run_time_is_refused() -> None:
+    """Without structures in the file there is nothing to mutate, and the error says so."""
     content = (MODULES / "klp_test_symbol.ko").read_bytes()
     with pytest.raises(UsageError, match="klp_test_symbol has no klp_patch that its file tells"):
         LivepatchFile(content, "klp_test_symbol")
 
 
 def test_kinds_are_chosen_by_name() -> None:
+    """Each kind is chosen once; a mistyped one is wrong usage with a suggestion."""
     assert choose([]) == OPERATORS
     assert [each.name for each in choose(["nop-set", "other-name", "nop-set"])] == [
         "nop-set",
@@ -311,6 +313,7 @@ def test_kinds_are_chosen_by_name() -> None:
 
 
 def test_each_kind_has_a_name_and_sentences_of_its_own() -> None:
+    """Names are unique and can be typed; sentences fit into others."""
     assert len({each.name for each in OPERATORS}) == len(OPERATORS)
     for operator in OPERATORS:
         assert re.fullmatch(r"[a-z]+(-[a-z]+)+", operator.name)
@@ -318,6 +321,7 @@ def test_each_kind_has_a_name_and_sentences_of_its_own() -> None:
 
 
 def test_the_manifest_names_what_is_there() -> None:
+    """Every module, check and section that the manifest names exists."""
     folders = (resource_dir(Resource.LIVEPATCH_MODULES), corpus_sources())
     built = {
         name

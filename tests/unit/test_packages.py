@@ -208,7 +208,7 @@ def test_without_a_network(archive: Callable[..., Path], obtain: Callable[[], Ke
     """Nobody answers: the host's failure, not a missing package."""
     apt = archive()
     (apt / "offline").touch()
-    with pytest.raises(DownloadFailed, match="did not give linux-image-cloud-amd64"):
+    with pytest.raises(DownloadFailed, match="linux-image-cloud-amd64 could not be found"):
         obtain()
 
 
@@ -219,7 +219,7 @@ def test_another_content_than_promised(
     apt = archive()
     with (apt / "kernel.deb").open("ab") as deb:
         deb.write(b"\n")
-    with pytest.raises(DownloadFailed, match="other content than promised"):
+    with pytest.raises(DownloadFailed, match="does not have the checksum"):
         obtain()
 
 

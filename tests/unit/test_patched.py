@@ -139,7 +139,7 @@ def test_a_header_that_modules_see(obtain: Obtain, tmp_path: Path) -> None:
     assert (kernel.build_dir / "Module.symvers").is_file()
 
 
-def test_files_that_come_and_go(obtain: Obtain, tmp_path: Path) -> None:
+def test_files_that_are_added_and_removed(obtain: Obtain, tmp_path: Path) -> None:
     """A patch may add a file in a new folder, and remove one; both are undone afterwards."""
     patch = tmp_path / "files.patch"
     patch.write_text(
@@ -193,7 +193,7 @@ def test_a_finished_build_takes_no_patch(
     request = KernelRequest(
         spec=f"build:{obtain().build_dir}", patches=(diff(tmp_path, "a.patch"),)
     )
-    with pytest.raises(UsageError, match="nothing can be patched"):
+    with pytest.raises(UsageError, match="it cannot be patched"):
         obtain_kernel(request, store=store, deadline=soon, progress=recorder)
 
 
@@ -284,7 +284,7 @@ def test_files_of_a_git_patch() -> None:
     assert changed_files(text.encode(), "x.patch") == ("x.c", "d/new.c")
 
 
-def test_what_is_said_before_the_diff_makes_no_other_kernel(tmp_path: Path) -> None:
+def test_text_before_the_diff_makes_no_other_kernel(tmp_path: Path) -> None:
     """A mutant whose header names one more series is not built again."""
     digests = []
     for head, last in (("", "one"), ("Kernels: 6.1\n\n", "one"), ("", "two")):

@@ -12,13 +12,18 @@ from pathlib import Path
 import pytest
 
 from harness.deadline import Deadline, wait_until
-from harness.errors import CommandFailed, CommandTimeout, HarnessError, MissingTool, NoSpace
+from harness.errors import (
+    CommandFailed,
+    CommandTimeout,
+    HarnessError,
+    MissingTool,
+    NoSpace,
+    UsageError,
+)
 from harness.vm.host import process
 from harness.vm.host.process import (
     PIPE,
-    Finished,
     command_line,
-    failure,
     find_program,
     foreground,
     run,
@@ -59,15 +64,18 @@ def test_both_outputs_beyond_a_pipe_each() -> None:
 
 
 def test_input_beyond_a_pipe_comes_back() -> None:
+    """Input and output larger than a pipe do not block each other."""
     text = "line of input\n" * 100_000
     assert run(["cat"], stdin=text, deadline=soon()).stdout == text
 
 
 def test_input_that_nobody_reads_is_no_error() -> None:
+    """A command may end without reading its input."""
     assert run(["true"], stdin="x" * 1_000_000, deadline=soon()).returncode == 0
 
 
 def test_lines_come_whole_and_also_go_to_the_log(tmp_path: Path) -> None:
+    """Lines are passed on whole, however they are written, and logged."""
     seen: list[str] = []
     log = tmp_path / "log"
     run(
@@ -85,6 +93,7 @@ def test_lines_come_whole_and_also_go_to_the_log(tmp_path: Path) -> None:
 
 
 def test_bytes_that_are_no_text_are_replaced() -> None:
+    """Output that is no UTF-8 is no error."""
     assert run(["printf", r"\377ok"], deadline=soon()).stdout == "\ufffdok"
 
 
@@ -110,6 +119,7 @@ def test_what_a_finished_command_left_running_is_killed(tmp_path: Path) -> None:
 
 
 def test_leaving_spawn_kills_the_group(tmp_path: Path) -> None:
+    """A block that ends leaves none of its processes."""
     grandchild = tmp_path / "pid"
     with spawn(["sh", "-c", f"sleep 600 & echo $! >{grandchild}; wait"]) as child:
         pid = read_pid(grandchild)
@@ -165,12 +175,14 @@ def test_die_with_parent_follows_a_killed_parent(tmp_path: Path) -> None:
 
 
 def test_die_with_parent_ends_at_once_when_the_parent_is_gone() -> None:
+    """There is no moment in which a child can miss its parent's end."""
     script = "from harness.vm.host.process import die_with_parent\ndie_with_parent(999_999_999)\n"
     done = run([sys.executable, "-c", script], deadline=soon(), cwd=ROOT, check=False)
     assert done.returncode == -signal.SIGKILL
 
 
 def test_missing_program() -> None:
+    """A program that is not installed is named, with where to learn its package."""
     with pytest.raises(MissingTool, match="no-such-program is not installed") as caught:
         run(["no-such-program"], deadline=soon())
     assert caught.value.hint is not None
@@ -183,12 +195,13 @@ def test_programs_of_the_system_are_found_without_them_in_path(
     program = tmp_path / "klp-sbin-program"
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
-    assert "/usr/sbin" in process._SYSTEM_FOLDERS
-    monkeypatch.setattr(process, "_SYSTEM_FOLDERS", (str(tmp_path),))
+    assert "/usr/sbin" in process.SYSTEM_FOLDERS
+    monkeypatch.setattr(process, "SYSTEM_FOLDERS", (str(tmp_path),))
     assert find_program(program.name) == str(program)
 
 
-def test_failure_tells_exit_code_command_and_last_words() -> None:
+def test_failure_has_exit_code_command_and_last_lines() -> None:
+    """An error has the command, its exit code and its last lines."""
     with pytest.raises(CommandFailed) as caught:
         run(["sh", "-c", "echo 'two words'; echo why >&2; exit 7"], deadline=soon())
     assert caught.value.message.endswith("ended with exit code 7")
@@ -200,6 +213,7 @@ def test_failure_tells_exit_code_command_and_last_words() -> None:
     ("number", "name"), [(signal.SIGSEGV, "SIGSEGV"), (signal.SIGRTMIN + 1, "signal 35")]
 )
 def test_failure_names_the_signal(number: int, name: str) -> None:
+    """A command that a signal killed is not reported as an exit code."""
     with pytest.raises(CommandFailed, match=f"was killed by {name}$"):
         run(["sh", "-c", f"kill -{int(number)} $$"], deadline=soon())
 
@@ -218,21 +232,25 @@ def test_messages_come_in_one_language(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_unchecked_failure_is_returned() -> None:
+    """A caller that judges the exit code itself gets it."""
     done = run(["sh", "-c", "exit 3"], deadline=soon(), check=False)
     assert done.returncode == 3
 
 
 def test_a_file_that_cannot_be_started(tmp_path: Path) -> None:
+    """What keeps a command from starting is a failure of the host."""
     with pytest.raises(HarnessError, match="cannot start true: No such file"):
         run(["true"], deadline=soon(), cwd=tmp_path / "nowhere")
 
 
 def test_expired_deadline_still_kills() -> None:
+    """A deadline that has passed already leaves no process behind."""
     with pytest.raises(CommandTimeout):
         run(["sleep", "600"], deadline=Deadline.after(0))
 
 
 def test_pipes_of_spawn_are_closed() -> None:
+    """A block that ends leaves no descriptor open."""
     with spawn(["cat"], stdin=PIPE, stdout=PIPE) as child:
         assert child.stdin is not None
         assert child.stdout is not None
@@ -248,15 +266,27 @@ def test_foreground_stays_in_our_process_group(tmp_path: Path) -> None:
 
 
 def test_command_line_can_be_pasted() -> None:
+    """Quoted commands can be run by the reader."""
     assert command_line(["a b", Path("c$d")]) == "'a b' 'c$d'"
 
 
 def test_failure_keeps_the_last_lines_only() -> None:
-    done = Finished(
-        argv=("x",),
-        returncode=1,
-        stdout="".join(f"{number}\n" for number in range(100)),
-        stderr="",
-        seconds=0.0,
-    )
-    assert failure(done).details == tuple(str(number) for number in range(80, 100))
+    """An error quotes what a person will read: the end of the output, not all of it."""
+    with pytest.raises(CommandFailed) as caught:
+        run(["sh", "-c", "seq 0 99; exit 1"], deadline=soon())
+    assert caught.value.details == tuple(str(number) for number in range(80, 100))
+
+
+def test_a_failure_is_explained_and_a_time_out_is_not() -> None:
+    """What a caller makes of a failure must not hide that time was up or the disk full."""
+
+    def explain(error: CommandFailed) -> Exception:
+        return UsageError("explained", details=error.details)
+
+    with pytest.raises(UsageError, match="explained") as caught:
+        run(["sh", "-c", "echo why; exit 1"], deadline=soon(), explain=explain)
+    assert caught.value.details == ("why",)
+    with pytest.raises(CommandTimeout):
+        run(["sleep", "600"], deadline=Deadline.after(0), explain=explain)
+    with pytest.raises(NoSpace):
+        run(["sh", "-c", "cat /etc/hostname >/dev/full"], deadline=soon(), explain=explain)

@@ -1,72 +1,95 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""QEMU's monitor, asked by threads that start guests side by side."""
+"""QEMU's monitor, over a socket behind which a thread answers."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import json
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from harness.deadline import Deadline
-from harness.vm.guest import qmp
+from harness.errors import CommandTimeout, QemuFailed
 from harness.vm.guest.qmp import Monitor
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    import pytest
+    from collections.abc import Callable, Mapping
 
 _GREETING = {"QMP": {"version": {"qemu": {"major": 7, "minor": 2, "micro": 0}}, "capabilities": []}}
-_MEET_S = 0.5
 _SOON_S = 20.0
 
 
 def _serve(sock: socket.socket) -> None:
-    """Answer each command with its own name, as a monitor that takes everything."""
+    """Answer each command with its own name; to ``quit`` end, to ``stop`` say nothing."""
     with sock:
         sock.sendall(_line(_GREETING))
         # A command comes as a whole, with no end of line, and the next one after its answer.
         while received := sock.recv(4096):
             asked = json.loads(received)
-            sock.sendall(_line({"return": {"asked": asked["execute"]}, "id": asked.get("id")}))
+            if asked["execute"] == "quit":
+                return
+            if asked["execute"] == "system_reset":
+                sock.sendall(_line({"event": "RESET", "timestamp": {"seconds": 1}}))
+            if asked["execute"] != "stop":
+                sock.sendall(_line({"return": {"asked": asked["execute"]}, "id": asked.get("id")}))
 
 
 def _line(message: Mapping[str, Any]) -> bytes:
     return json.dumps(message).encode() + b"\r\n"
 
 
-def _served(meet: threading.Barrier) -> Monitor:
+def connected(
+    on_event: Callable[[str, Mapping[str, Any]], None] = lambda _name, _data: None,
+) -> Monitor:
     ours, theirs = socket.socketpair()
     threading.Thread(target=_serve, args=(theirs,), daemon=True).start()
-    monitor = Monitor(ours, lambda _name, _data: None)
-    meet.wait(_SOON_S)
+    monitor = Monitor(ours, on_event)
     monitor.connect(Deadline.after(_SOON_S))
     return monitor
 
 
-def test_the_first_two_guests_may_start_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever connects first, every later request and the end reach the monitor's own loop."""
-    made: list[asyncio.AbstractEventLoop] = []
-    meet_inside = threading.Barrier(2)
-    new_event_loop = asyncio.new_event_loop
+def test_guests_may_start_together() -> None:
+    """Monitors that several threads connect at once each get their own answers."""
+    meet = threading.Barrier(4)
 
-    def slow() -> asyncio.AbstractEventLoop:
-        with contextlib.suppress(threading.BrokenBarrierError):
-            meet_inside.wait(_MEET_S)
-        made.append(new_event_loop())
-        return made[-1]
+    def start(_: int) -> Monitor:
+        meet.wait(_SOON_S)
+        return connected()
 
-    qmp._the_loop.cache_clear()
-    monkeypatch.setattr(asyncio, "new_event_loop", slow)
-    meet = threading.Barrier(2)
-    with ThreadPoolExecutor(2) as pool:
-        monitors = list(pool.map(_served, [meet, meet]))
+    with ThreadPoolExecutor(4) as pool:
+        monitors = list(pool.map(start, range(4)))
     for monitor in monitors:
         answer = monitor.execute("query-status", deadline=Deadline.after(_SOON_S))
         assert answer == {"asked": "query-status"}
         monitor.close()
-    assert len(made) == 1
+
+
+def test_a_monitor_leaves_no_thread_behind() -> None:
+    """A process that starts thousands of guests keeps no thread of any that has ended."""
+    before = threading.active_count()
+    for _ in range(3):
+        connected().close()
+    assert threading.active_count() <= before + 3  # the servers above may still be ending
+    assert not [thread for thread in threading.enumerate() if thread.name == "qmp"]
+
+
+def test_events_are_passed_on() -> None:
+    """Whoever waits for a guest hears of a reset without asking."""
+    seen = threading.Event()
+    monitor = connected(lambda name, _data: seen.set() if name == "RESET" else None)
+    monitor.execute("system_reset", deadline=Deadline.after(_SOON_S))
+    assert seen.wait(_SOON_S)
+    monitor.close()
+
+
+def test_no_answer_and_no_qemu() -> None:
+    """A monitor that is silent is a time-out, one that is gone a failure of QEMU; both close."""
+    monitor = connected()
+    with pytest.raises(CommandTimeout, match="`stop` in time"):
+        monitor.execute("stop", deadline=Deadline.after(0.2))
+    with pytest.raises(QemuFailed, match="`quit`"):
+        monitor.execute("quit", deadline=Deadline.after(_SOON_S))
+    monitor.close()

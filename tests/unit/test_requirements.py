@@ -74,7 +74,7 @@ def test_a_guest_needs_each_of_these(name: str) -> None:
         assert [line.partition(":")[0] for line in caught.value.details] == [f"CONFIG_{name}"]
 
 
-def test_drivers_may_be_modules_where_those_are_at_hand() -> None:
+def test_drivers_may_be_modules_where_those_are_available() -> None:
     """virtio =m is no reason to refuse a build; anything else =m is."""
     modular = {**GOOD, "CONFIG_VIRTIO_PCI": "m", "CONFIG_VIRTIO_NET": "m"}
     require_for_guest(KernelConfig(modular), "x", modules=True)
@@ -114,7 +114,7 @@ def test_a_build_that_cannot_be_tested(
     assert error.hint
 
 
-def test_another_machine_is_told_before_what_its_build_lacks(tmp_path: Path) -> None:
+def test_another_machine_is_reported_before_what_its_build_lacks(tmp_path: Path) -> None:
     """An arm64 build has no bzImage; that is not what is wrong with it."""
     (tmp_path / ".config").write_text("CONFIG_ARM64=y\n")
     assert "CONFIG_ARM64" in refusal(tmp_path).message

@@ -88,6 +88,7 @@ def test_no_more_is_sent_than_the_port_holds_before_it_is_taken(
 
 
 def test_a_guest_that_takes_nothing_gets_no_second_piece(line: SerialLine, qemu: Qemu) -> None:
+    """The port of 16 bytes is never overrun."""
     with pytest.raises(TimeoutError, match="does not take"):
         line.send(REQUEST, Deadline.after(0.1))
     assert os.read(qemu.input, 4096) == REQUEST[:PORT_BYTES]
@@ -107,6 +108,7 @@ def test_replies_come_as_whole_lines(line: SerialLine, qemu: Qemu) -> None:
 
 
 def test_the_end_of_qemu_ends_who_waits(line: SerialLine, qemu: Qemu) -> None:
+    """Neither a reader nor a writer outlives QEMU."""
     reader, _ = received(line)
     threading.Timer(0.1, qemu.end).start()
     with pytest.raises(LostConnection, match="has ended"):
@@ -124,6 +126,7 @@ def test_a_guest_may_write_a_mebibyte_that_nobody_reads(line: SerialLine, qemu: 
 
 
 def test_nothing_is_left(tmp_path: Path) -> None:
+    """No file and no descriptor remains."""
     fds = Path("/proc/self/fd")
     before = len(list(fds.iterdir()))
     SerialLine(tmp_path / "agent").remove()

@@ -52,29 +52,35 @@ BY_NAME = {tool.name: tool for tool in TOOLS}
     ],
 )
 def test_family_from_os_release(release: dict[str, str], family: Family | None) -> None:
+    """Derived distributions are recognised by what they are like."""
     assert distribution_from(release).family is family
 
 
 def test_every_tool_has_a_package_wherever_it_is_asked_for() -> None:
+    """No hint ever lacks the package's name."""
     for tool in TOOLS:
         for family in tool.only_on or Family:
             assert tool.packages.get(family), (tool.name, family)
 
 
 def test_names_are_unique() -> None:
+    """A report names each tool once."""
     assert len(BY_NAME) == len(TOOLS)
 
 
 def test_every_family_can_install() -> None:
+    """Each family of distributions has its command to install."""
     assert set(INSTALL_COMMAND) == set(Family)
 
 
 def test_packages_come_once_each() -> None:
+    """Two tools of one package name it once."""
     both = (BY_NAME["dropbear"], BY_NAME["dropbearkey"])
     assert packages_for(both, Family.DEBIAN) == ("dropbear-bin",)
 
 
 def test_install_command_is_this_distributions() -> None:
+    """The command can be pasted on this distribution; on an unknown one there is none."""
     wanted = (BY_NAME["gelf.h"], BY_NAME["xz"])
     assert install_command(wanted, DEBIAN) == "apt-get install libelf-dev xz-utils"
     assert install_command(wanted, FEDORA) == "dnf install elfutils-libelf-devel xz"
@@ -82,12 +88,14 @@ def test_install_command_is_this_distributions() -> None:
 
 
 def test_missing_tool_is_named_with_purpose_and_remedy() -> None:
+    """A user learns what is missing, why it is needed and how to get it."""
     sentence, hint = explain_missing((BY_NAME["bc"],), DEBIAN)
     assert sentence == "Debian 12 lacks bc (makes the kernel's timeconst.h)"
     assert hint == "as root: apt-get install bc"
 
 
 def test_unknown_distribution_gets_every_familys_packages() -> None:
+    """On an unknown distribution the nearest family's names help."""
     _, hint = explain_missing((BY_NAME["gelf.h"],), UNKNOWN)
     for family in Family:
         assert f"{family.value}: {INSTALL_COMMAND[family]}" in hint
@@ -107,6 +115,7 @@ def test_missing_leaves_out_what_is_optional_or_elsewhere(
 
 
 def test_found_tool_is_not_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what was not found is installed."""
     there = Tool(name="t", purpose="p", packages={}, probe=lambda: "/usr/bin/t")
     gone = dataclasses.replace(there, name="g", probe=lambda: None)
     monkeypatch.setattr(tools, "TOOLS", (there, gone))
@@ -114,6 +123,7 @@ def test_found_tool_is_not_missing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_header_is_looked_for_as_the_compiler_does() -> None:
+    """A header is found wherever the compiler is configured to look."""
     found = lookup.header("stdio.h")()
     assert found is not None
     assert found.endswith("/stdio.h")
@@ -121,6 +131,7 @@ def test_header_is_looked_for_as_the_compiler_does() -> None:
 
 
 def test_static_library_is_looked_for_as_the_linker_does() -> None:
+    """A static library is found wherever the linker is configured to look."""
     assert lookup.static_library("libno-such.a")() is None
     found = lookup.static_library("libgcc.a")()
     assert found is not None
@@ -130,6 +141,8 @@ def test_static_library_is_looked_for_as_the_linker_does() -> None:
 def test_without_compiler_nothing_of_its_is_found(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    """A host without a compiler is reported, not an error."""
+
     def no_gcc(*arguments: object, **options: object) -> None:
         raise MissingTool("no gcc")
 
@@ -165,6 +178,7 @@ def test_static_program_has_no_interpreter(content: bytes, static: bool, tmp_pat
 
 
 def test_no_file_is_not_static(tmp_path: Path) -> None:
+    """A program that is not there is not static."""
     assert not is_static(tmp_path / "none")
 
 

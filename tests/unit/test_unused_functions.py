@@ -10,9 +10,9 @@ import pytest
 from benchmarks.module_mutation.operators import choose
 from benchmarks.module_mutation.patch_file import LivepatchFile
 from benchmarks.module_mutation.substitutes import Substitutes
+from harness.tools.verify.unused_functions import unused_functions
 from harness.vm.elf.module_info import read_module
-from harness.vm.elf.unused_functions import unused_functions
-from tests.unit.test_module_info import HEAD, compiled
+from tests.unit.compiled_modules import HEAD, compiled
 
 MODULES = Path(__file__).parent / "data/modules"
 STRUCTS = """
@@ -33,7 +33,8 @@ def unused(folder: Path, *more: str) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize("path", sorted(MODULES.glob("klp_test_*.ko")), ids=lambda path: path.stem)
-def test_each_function_of_a_good_livepatch_is_come_to(path: Path) -> None:
+def test_each_function_of_a_good_livepatch_is_used(path: Path) -> None:
+    """Real livepatches give no false alarm."""
     assert unused_functions(path) == ()
 
 
@@ -73,6 +74,7 @@ def test_what_only_an_unused_body_calls_is_unused_too(tmp_path: Path) -> None:
     ids=["call", "tail", "pointer", "ops", "address", "init", "export", "alias", "cold"],
 )
 def test_there_are_many_ways_to_a_function(tmp_path: Path, way: str) -> None:
+    """Each way in which code or data refers to a function counts."""
     assert unused(tmp_path, way) == ()
 
 
@@ -100,6 +102,7 @@ def test_a_list_that_no_object_has_leads_nowhere(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["omitted-function", "omitted-object"])
 def test_a_mutant_whose_list_ends_too_early_is_noticed(tmp_path: Path, kind: str) -> None:
+    """Functions behind the end of a list are found, which the kernel never patches."""
     source = "".join(
         (
             *(HEAD, STRUCTS, 'int another(void) { asm volatile(""); return 3; }'),

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ADDRESS = Address(
-    port=1, host_public="ssh-ed25519 A", client_key="none", cpus=2, time_scale=1.0, folder="none"
+    port=1, host_public="ssh-ed25519 A", keys="/nowhere", cpus=2, time_scale=1.0, folder="none"
 )
 MODULES = Path(__file__).parent / "data/modules"
 

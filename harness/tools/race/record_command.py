@@ -85,7 +85,7 @@ def record_race(
                     fresh=Fresh.BOOT,
                     name="record",
                     guests=_AS_SLOW_AS,
-                    more=guest_files(modules, aside),
+                    extra_files=guest_files(modules, aside),
                 )
             )
             with terminal.progress() as progress:

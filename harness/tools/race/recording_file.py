@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from harness.deadline import Deadline
 from harness.errors import HarnessError, NoSpace, UsageError
-from harness.vm.guest.qemu import QEMU
+from harness.vm.host.accel import QEMU
 from harness.vm.host.process import run
 
 if TYPE_CHECKING:

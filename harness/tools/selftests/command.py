@@ -94,7 +94,7 @@ def selftests(
                 cpus=_CPUS,
                 name="selftests",
                 guests=most,
-                more=more,
+                extra_files=more,
                 keep=lambda: any(_failed(result) for result in invocation.results),
             ) as session:
                 allowed = frozenset(may_skip)

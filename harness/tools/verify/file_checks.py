@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from harness.errors import UsageError
 from harness.tools.verify.risky import risky_functions
+from harness.tools.verify.unused_functions import unused_functions
 from harness.tools.verify.verdict import Check, CheckResult, Code
-from harness.vm.elf.unused_functions import unused_functions
 from harness.vm.elf.vmlinux import read_vmlinux
 from harness.vm.kernel.check import Code as Found
 from harness.vm.kernel.check import find_problems

@@ -1,1 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-only
+"""ELF files: modules and kernel images, read with pyelftools. Knows no kernel build."""

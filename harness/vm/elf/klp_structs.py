@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Which functions a livepatch patches, read from its klp_patch, klp_object and klp_func structures.
 
-Their sizes change from kernel to kernel; the fields that a module's author fills stand first and
+Their sizes change from kernel to kernel; the fields that a module's author fills come first and
 have not moved since 5.1 (include/linux/livepatch.h). In a .ko each pointer among them is a
 relocation, so arrays are followed by their relocations and no size is needed:
 
@@ -66,8 +66,8 @@ class PatchContents:
     """A klp_patch: its objects in the module's order, some without functions, and all functions.
 
     ``replace`` and ``states`` are as the file has them; a module may change them when it runs.
-    ``list_faults`` says in words which lists do not end where they should: entries stand behind
-    the empty one, where the kernel never comes, or there is no empty one.
+    ``list_faults`` describes the lists that do not end where they should: entries follow the empty
+    one, which the kernel never reads, or there is no empty one.
     """
 
     objects: tuple[str, ...]
@@ -79,7 +79,7 @@ class PatchContents:
 
 @dataclass(frozen=True, kw_only=True)
 class FunctionPlace:
-    """Where a klp_func lies: a section by its number, offset and size in bytes."""
+    """Where a klp_func is: a section by its number, offset and size in bytes."""
 
     section: int
     offset: int
@@ -89,7 +89,7 @@ class FunctionPlace:
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectPlace:
-    """Where a klp_object lies, and its functions. ``name`` is ``vmlinux`` or that of a module."""
+    """Where a klp_object is, and its functions. ``name`` is ``vmlinux`` or that of a module."""
 
     section: int
     offset: int
@@ -100,7 +100,7 @@ class ObjectPlace:
 
 @dataclass(frozen=True, kw_only=True)
 class PatchLayout:
-    """Where a klp_patch lies, what it points to, and what is in it."""
+    """Where a klp_patch is, what it points to, and what is in it."""
 
     section: int
     offset: int
@@ -121,18 +121,12 @@ class _Pointer:
     symbol: str
 
 
-def read_patch(elf: ELFFile) -> PatchContents | None:
-    """Return what the module's klp_patch holds; None when the file does not tell.
-
-    That is so when the module fills its structures at run time, from parameters or, as kpatch-build
-    and klp-build have it, from tables of their own.
-    """
-    layout = locate_patch(elf)
-    return None if layout is None else layout.contents
-
-
 def locate_patch(elf: ELFFile) -> PatchLayout | None:
-    """Return where in the file the module's klp_patch lies; None when `read_patch` gives None."""
+    """Return where in the file the module's klp_patch is, and its content; None when it has none.
+
+    That is so when the module fills its structures at run time, from parameters or, with
+    kpatch-build and klp-build, from tables of their own.
+    """
     data = _Data(elf)
     for section, offset in data.pointers_to("__this_module"):
         objects = data.pointer(section, offset + 8)
@@ -145,9 +139,9 @@ def locate_patch(elf: ELFFile) -> PatchLayout | None:
 
 
 def function_lists(elf: ELFFile) -> list[tuple[int, int, int]]:
-    """Return where arrays lie that look like lists of klp_func: section, first byte, end.
+    """Return the arrays that look like lists of klp_func: section, first byte, end.
 
-    Each has names at its beginning and beside each of them a pointer to code, and nothing else.
+    Each begins with a name, has a pointer to code after each name, and nothing else.
     """
     data = _Data(elf)
     return [
@@ -196,7 +190,7 @@ def _objects(data: _Data, array: _Pointer, faults: list[str]) -> Iterator[Object
         )
     end = array.offset + len(entries.listed) * entries.size
     if entries.behind and data.pointer(array.section, end) is not None:
-        raise _NotStatic  # an object with a name: its functions come when the module runs
+        raise _NotStatic  # an object with a name: its functions are filled in when the module runs
     names = [_object_name(data, array, start) for start in entries.behind]
     faults += entries.faults("objects", names)
 
@@ -210,7 +204,7 @@ def _object_name(data: _Data, array: _Pointer, start: int) -> str:
 class _Entries:
     """The entries of an array that are not empty, by their offsets; ``size`` is that of each.
 
-    ``listed`` are those that the kernel comes to: klp_for_each_object_static() and
+    ``listed`` are those that the kernel reads: klp_for_each_object_static() and
     klp_for_each_func_static() end at the first empty entry. ``ended`` is whether there is one.
     """
 
@@ -229,8 +223,8 @@ class _Entries:
 def _entries(starts: list[int], array: _Pointer, total: int) -> _Entries:
     """Return the entries of an array of so many bytes, of which those at ``starts`` are filled.
 
-    The file does not tell how large one is. It divides the array and leads to each start, and one
-    entry at least is empty; the largest such size is taken.
+    The file does not have the size of an entry. It divides the array and each start, and one entry
+    at least is empty; the largest such size is taken.
     """
     offsets = [start - array.offset for start in starts]
     most = max(total // _LEAST_ENTRY_BYTES, 1)
@@ -350,7 +344,7 @@ class _Data:
     def size_at(self, array: _Pointer) -> int:
         size = self._sizes.get((array.section, array.offset))
         if size is None:
-            raise _NotStatic  # stripped of its symbols: nothing tells where an array ends
+            raise _NotStatic  # stripped of its symbols: the end of an array is unknown
         return size
 
     def objects(self) -> Iterator[tuple[tuple[int, int], int]]:

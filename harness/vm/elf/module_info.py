@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a module file says about itself, read on the host with pyelftools.
+"""What a module file contains, read on the host with pyelftools.
 
 The formats: Documentation/livepatch/module-elf-format.rst (.klp.rela sections, .klp.sym symbols),
 include/linux/livepatch.h (struct klp_patch and below), include/linux/moduleparam.h (modinfo).
@@ -19,7 +19,7 @@ from elftools.elf.relocation import RelocationSection
 from elftools.elf.sections import SymbolTableSection
 
 from harness.errors import UsageError
-from harness.vm.elf.klp_structs import PatchContents, read_patch
+from harness.vm.elf.klp_structs import PatchContents, locate_patch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -59,11 +59,11 @@ class ModuleInfo:
     """A module file.
 
     ``patch`` is what the livepatch redirects; None when this is no livepatch, or when the module
-    fills its structures at run time, so that the file does not tell. ``undefined`` are symbols that
+    fills its structures at run time. ``undefined`` are symbols that
     the kernel or another module must export, ``exported`` those that this one exports. ``symbols``
     has the names that kallsyms would list for it; for each symbol of a name, in the order that
     sympos counts, whether ftrace can redirect it. ``licence`` is MODULE_LICENSE()'s text,
-    ``signed`` whether a signature is appended; ``init_functions`` go when the module has come.
+    ``signed`` whether a signature is appended; ``init_functions`` are freed after init.
     """
 
     path: Path
@@ -157,6 +157,7 @@ def _read(path: Path, elf: ELFFile, *, signed: bool) -> ModuleInfo:
         )
     fields = _modinfo(modinfo.data())
     is_livepatch = fields.get("livepatch", [""])[0].lower().startswith("y")
+    layout = locate_patch(elf) if is_livepatch else None
     symbols = _Symbols(elf, table)
     return ModuleInfo(
         path=path,
@@ -167,7 +168,7 @@ def _read(path: Path, elf: ELFFile, *, signed: bool) -> ModuleInfo:
         parameters=tuple(parm.partition(":")[0] for parm in fields.get("parmtype", [])),
         klp_relocations=tuple(_klp_relocations(elf)),
         klp_symbols=tuple(symbols.livepatch),
-        patch=read_patch(elf) if is_livepatch else None,
+        patch=layout.contents if layout is not None else None,
         undefined=tuple(symbols.undefined),
         exported=tuple(symbols.exported),
         symbols=symbols.kallsyms(),

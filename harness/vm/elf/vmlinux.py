@@ -95,6 +95,8 @@ def read_vmlinux(path: Path) -> Vmlinux:
         raise HarnessError(f"{path} is no readable kernel image: {error}") from error
 
 
+# One cache for the process: reading a vmlinux takes a second, and each check of each module needs
+# it. The key has the file's time and size, so that a rebuilt one is read again.
 @functools.lru_cache(maxsize=4)
 def _read(path: Path, _mtime_ns: int, _size: int) -> Vmlinux:
     with path.open("rb") as file:

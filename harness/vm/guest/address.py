@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Where a guest is to be found, told from the process that runs it to another of the same user."""
+"""Where a guest is found, for another process of the same user than the one that runs it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 class Address:
     """``port`` on this host's loopback leads to the guest's SSH, ``host_public`` is its key.
 
-    ``client_key`` is the path of the run's private key, ``folder`` that of the guest's logs.
+    ``keys`` is the folder with the run's private key, ``folder`` that with the guest's logs.
     """
 
     port: int
     host_public: str
-    client_key: str
+    keys: str
     cpus: int
     time_scale: float
     folder: str

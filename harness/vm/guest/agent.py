@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from harness.vm.guest.events import GuestEvents
 
 _SEND_S = 30.0
-_PATIENCE_S = 5.0
+_CLOSE_S = 5.0
 
 
 class Stream(Protocol):
-    """A way to an agent that has begun."""
+    """A connection to an agent that runs."""
 
     def receive(self) -> bytes:
         """Return the next bytes from the agent, b"" at their end; blocks."""
@@ -38,7 +38,7 @@ class Stream(Protocol):
 
 
 class SpawnedOutput:
-    """What a program spawned in the guest has said so far."""
+    """What a program spawned in the guest has written so far."""
 
     def __init__(self) -> None:
         self.stdout: deque[str] = deque()
@@ -51,7 +51,7 @@ class AgentClient:
 
     def __init__(self, stream: Stream, events: GuestEvents) -> None:
         self._stream = stream
-        self._pulse = events
+        self._events = events
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
         self._send_lock = threading.Lock()
@@ -88,7 +88,7 @@ class AgentClient:
         return number
 
     def take(self, number: int) -> Mapping[str, Any] | None:
-        """Return the reply to a request, once; None when it has not come."""
+        """Return the reply to a request, once; None when it has not arrived."""
         with self._lock:
             return self._replies.pop(number, None)
 
@@ -98,9 +98,9 @@ class AgentClient:
             return self._spawned.setdefault(pid, SpawnedOutput())
 
     def close(self) -> None:
-        """End the agent, and with it all it started."""
+        """End the agent, and with it all that it started."""
         self._stream.close()
-        self._thread.join(_PATIENCE_S)
+        self._thread.join(_CLOSE_S)
 
     def _await(
         self, number: int, deadline: Deadline, between: Callable[[], None], verb: str
@@ -114,7 +114,7 @@ class AgentClient:
             if self.ended and not answered():
                 raise LostConnection("the guest agent ended while a request was open")
 
-        if not self._pulse.wait(answered, deadline, between=alive):
+        if not self._events.wait(answered, deadline, between=alive):
             raise TimeoutError(f"the guest did not answer `{verb}` in time")
 
     def _read(self) -> None:
@@ -123,15 +123,15 @@ class AgentClient:
             *lines, partial = (partial + data).split(b"\n")
             for line in lines:
                 self._take_line(line)
-            self._pulse.notify()
+            self._events.notify()
         self.ended = True
-        self._pulse.notify()
+        self._events.notify()
 
     def _take_line(self, line: bytes) -> None:
         try:
             message = json.loads(line)
         except ValueError:
-            LOGGER.error("the guest agent said something that is no JSON: %r", line[:200])
+            LOGGER.error("the guest agent sent a line that is no JSON: %r", line[:200])
             return
         if "event" in message:
             self._take_event(message)

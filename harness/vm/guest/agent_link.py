@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Requests to the guest agent, and waits, each of which ends with the guest's end."""
+"""Requests to the guest agent, and waits; each of them ends when the guest ends."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from harness.deadline import Deadline
-from harness.errors import GuestHang, HarnessError, KlpError, LostConnection
+from harness.errors import HarnessError, KlpError, LostConnection
 from harness.vm.guest.agent import AgentClient, check_reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from harness.vm.guest.agent import Stream
-    from harness.vm.guest.hypervisor import Hypervisor
+    from harness.vm.guest.backend import Backend
 
 REQUEST_S = 15.0
 _POLL_MS = 20
-# A request without an answer for this long makes us ask the agent whether it lives; without an
-# answer to that for as long as a slow guest may need, the guest hangs.
+# After so long without an answer the agent is asked whether it still runs; when it does not answer
+# that for as long as a slow guest may need, the guest hangs.
 _PING_AFTER_S = 2.0
-_HANG_AFTER_S = 6.0
+HANG_AFTER_S = 6.0
 
 
 class AgentLink:
     """The agent of one guest, as long as it is connected. ``time_scale`` multiplies deadlines."""
 
-    def __init__(self, hypervisor: Hypervisor, time_scale: float) -> None:
-        self._hypervisor = hypervisor
+    def __init__(self, backend: Backend, time_scale: float) -> None:
+        self._backend = backend
         self._agent: AgentClient | None = None
         self.time_scale = time_scale
 
@@ -38,8 +38,8 @@ class AgentLink:
         return Deadline.after(seconds * self.time_scale)
 
     def open(self, stream: Stream) -> None:
-        """Begin to speak to the agent at the other end of that stream."""
-        self._agent = AgentClient(stream, self._hypervisor.events)
+        """Connect to the agent at the other end of that stream."""
+        self._agent = AgentClient(stream, self._backend.events)
 
     def close(self) -> None:
         """End the agent, if there is one."""
@@ -48,9 +48,12 @@ class AgentLink:
             self._agent = None
 
     def wait(self, condition: Callable[[], bool], deadline: Deadline) -> bool:
-        """Wait on the host for news from the guest; False at the deadline, or its fate raised."""
-        with self.fate():
-            return self._hypervisor.events.wait(condition, deadline, between=self.watch())
+        """Wait on the host until the condition holds; return False when the deadline came first.
+
+        Raises how the guest ended when it ends meanwhile.
+        """
+        with self.explained():
+            return self._backend.events.wait(condition, deadline, between=self.watch())
 
     @property
     def agent(self) -> AgentClient:
@@ -68,11 +71,11 @@ class AgentLink:
     def call(self, verb: str, *args: str, deadline: Deadline | None = None) -> Any:
         """Send the agent one request and return its reply, whatever its errno."""
         deadline = deadline or self.scaled(REQUEST_S)
-        with self.fate():
+        with self.explained():
             return self.agent.call(verb, *args, deadline=deadline, between=self.watch())
 
     def patient_call(self, verb: str, *args: str, deadline: Deadline) -> Any:
-        """Let the guest wait until the deadline, and give its answer time to arrive."""
+        """Have the guest wait until the deadline, and allow its answer time to arrive."""
         timeout_ms = str(int(deadline.remaining_s * 1000))
         answer = Deadline.after(deadline.remaining_s + REQUEST_S * self.time_scale)
         reply = self.call(verb, *args, timeout_ms, str(_POLL_MS), deadline=answer)
@@ -80,35 +83,35 @@ class AgentLink:
         return reply
 
     def check_alive(self, reply: Mapping[str, Any], verb: str, subject: str) -> None:
-        """Raise when the child that served a request was killed: the kernel kills who oopses."""
+        """Raise when the child that served a request was killed: an oops does that."""
         killed = reply.get("killed")
         if killed is None:
             return
-        self._hypervisor.settle()
-        raise self._hypervisor.explain(
+        self._backend.settle()
+        raise self._backend.explain(
             HarnessError(f"the task that served `{verb} {subject}` was killed by signal {killed}")
         )
 
     @contextlib.contextmanager
-    def fate(self) -> Iterator[None]:
-        """Turn a broken connection into its cause, and give every error the console and logs."""
+    def explained(self) -> Iterator[None]:
+        """Turn a broken connection into its cause, and add console and logs to every error."""
         try:
             yield
         except LostConnection as error:
-            self._hypervisor.settle()
-            raise self._hypervisor.explain(error) from None
+            self._backend.settle()
+            raise self._backend.explain(error) from None
         except KlpError as error:
-            raise self._hypervisor.explain(error) from None
+            raise self._backend.explain(error) from None
 
     def watch(self) -> Callable[[], None]:
-        """Return what a wait calls between looks: it raises the guest's fate, a hang included."""
+        """Return what a wait calls repeatedly. It raises how the guest ended, or GuestHang."""
         started = time.monotonic()
         ping: int | None = None
         pinged = 0.0
 
         def watch() -> None:
             nonlocal ping, pinged, started
-            self._hypervisor.check()
+            self._backend.check()
             now = time.monotonic()
             if self._agent is None or self._agent.ended:
                 return
@@ -117,19 +120,8 @@ class AgentLink:
                     ping, pinged = self._agent.send("hello"), now
             elif self._agent.take(ping) is not None:
                 ping, started = None, now
-            elif now - pinged > _HANG_AFTER_S * self.time_scale:
-                raise self._hang()
+            elif now - pinged > HANG_AFTER_S * self.time_scale:
+                silent_s = (_PING_AFTER_S + HANG_AFTER_S) * self.time_scale
+                raise self._backend.end_hung(silent_s)
 
         return watch
-
-    def _hang(self) -> GuestHang:
-        seconds = (_PING_AFTER_S + _HANG_AFTER_S) * self.time_scale
-        self._hypervisor.dump_state()
-        tail = self._hypervisor.console.tail(60)
-        self._hypervisor.kill()
-        return GuestHang(
-            f"the guest has not answered for {seconds:.0f} s: it hangs",
-            hint="console.log ends with what SysRq and an NMI made it print",
-            details=tail,
-            artefacts=self._hypervisor.folder,
-        )

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """A guest that another process runs, used from this one: by SSH, with an agent of its own.
 
-Who runs it watches it: its console, its end, and whether it hangs are told there. Here a guest that
-has died is a connection that ended.
+The process that runs it watches its console, and reports how it ended and whether it hangs. Here a
+guest that has died is a connection that ended.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
+from harness.errors import GuestHang
 from harness.vm.guest.address import Address
 from harness.vm.guest.events import GuestEvents
 from harness.vm.guest.initramfs import MODULE_DIR
@@ -22,20 +22,19 @@ from harness.vm.guest.machine import Machine
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from harness.deadline import Deadline
     from harness.errors import KlpError
-    from harness.vm.guest.hypervisor import Hypervisor
-
 
 _ASK_S = 15.0
 
 
 def address_of(machine: Machine) -> Address:
-    """Return what another process of this user needs to visit a guest of ours."""
+    """Return what another process of this user needs to use a guest of this process."""
     return Address(
-        port=machine.hypervisor.monitor.ssh_port(deadline=machine.scaled(_ASK_S)),
+        port=machine.hypervisor.ssh_port(machine.scaled(_ASK_S)),
         host_public=machine.keys.host_public,
-        client_key=str(machine.keys.client_key),
-        cpus=machine.hypervisor.shape.cpus,
+        keys=str(machine.keys.folder),
+        cpus=machine.hypervisor.cpus,
         time_scale=machine.time_scale,
         folder=str(machine.folder),
     )
@@ -43,44 +42,44 @@ def address_of(machine: Machine) -> Address:
 
 @contextlib.contextmanager
 def attached(address: Address) -> Iterator[Machine]:
-    """Give a guest of another process, connected; it goes on when this ends.
+    """Give a guest of another process, connected; it keeps running when this ends.
 
     Raises LostConnection when it cannot be reached.
     """
-    key = Path(address.client_key)
-    keys = RunKeys(host_key=key, host_public=address.host_public, client_key=key, client_public="")
-    # What its owner sends it is not to be overwritten.
-    place = f"{MODULE_DIR}/visit-{os.getpid()}"
-    elsewhere = cast("Hypervisor", _Elsewhere(address))
-    with Machine(elsewhere, keys, time_scale=address.time_scale, uploads_to=place) as machine:
+    keys = RunKeys(folder=Path(address.keys), host_public=address.host_public, client_public="")
+    # Files that its owner has sent must not be overwritten.
+    uploads_to = f"{MODULE_DIR}/attached-{os.getpid()}"
+    backend = _OtherProcess(address)
+    with Machine(backend, keys, time_scale=address.time_scale, uploads_to=uploads_to) as machine:
         machine.connect()
         yield machine
 
 
-class _Elsewhere:
-    """What a Machine asks of the QEMU that it runs in, where that is another process's."""
+class _OtherProcess:
+    """The process that runs the guest. Implements harness.vm.guest.backend.Backend."""
 
     agent_line = None
 
     def __init__(self, address: Address) -> None:
         self.events = GuestEvents()
         self.folder = Path(address.folder)
-        self.shape = SimpleNamespace(cpus=address.cpus)
-        self.monitor = SimpleNamespace(ssh_port=lambda **_: address.port)
-        self.console = SimpleNamespace(tail=lambda *_: ())
+        self.cpus = address.cpus
+        self._port = address.port
 
-    def explain(self, error: KlpError) -> KlpError:
-        """Return the error: whoever has the console adds to it."""
-        return error
+    def ssh_port(self, _deadline: Deadline) -> int:
+        """Return the port that its owner named."""
+        return self._port
 
     def check(self) -> None:
-        """Raise nothing: the owner looks."""
+        """Raise nothing: the owner checks the guest."""
 
-    def settle(self, *_: Any) -> None:
-        """Raise nothing: the owner looks."""
+    def settle(self) -> None:
+        """Raise nothing: the owner checks the guest."""
 
-    def dump_state(self) -> None:
-        """Leave that to the owner."""
+    def explain(self, error: KlpError) -> KlpError:
+        """Return the error: the owner, who has the console, adds to it."""
+        return error
 
-    def kill(self) -> None:
-        """Leave that to the owner."""
+    def end_hung(self, silent_s: float) -> KlpError:
+        """Return the error alone: the owner ends the guest."""
+        return GuestHang(f"the guest has not answered for {silent_s:.0f} s: it hangs")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the processes of a run know of a kernel that does not boot: not every test waits for it."""
+"""Boots that failed, shared by the processes of a run: not every test waits for such a kernel."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from harness.errors import KernelVerdict
 
 _NAME = "failures.json"
-# The first failure may be bad luck; that of a kernel which never boots costs a deadline each time.
+# The first failure may be chance; a kernel that never boots costs a deadline each time.
 MOST_BOOTS = 2
 
 
@@ -24,7 +24,7 @@ class BootFailures:
         self._path = folder / _NAME
 
     def check(self) -> None:
-        """Raise BootFailed when so many have failed that another one would tell nothing new."""
+        """Raise BootFailed when so many have failed that another one would show nothing new."""
         known = self._read()
         if len(known) >= MOST_BOOTS:
             raise BootFailed(
@@ -34,7 +34,7 @@ class BootFailures:
             )
 
     def add(self, error: KernelVerdict) -> None:
-        """Note one more."""
+        """Record one more."""
         artefacts = str(error.artefacts) if error.artefacts is not None else ""
         known = [*self._read(), {"message": error.message, "artefacts": artefacts}]
         self._path.write_text(json.dumps(known))

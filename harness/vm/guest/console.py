@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-import re
+import socket
 import threading
-from typing import TYPE_CHECKING, Protocol
+from io import FileIO
+from typing import TYPE_CHECKING
 
 import pexpect
 from pexpect import fdpexpect
@@ -23,14 +24,8 @@ _READ_S = 0.5
 _NOTHING = "(nothing was printed on the console since this guest started)"
 
 
-class SerialEnd(Protocol):
-    """The harness's end of a serial line: a socket, or a pipe, on which nobody can type."""
-
-    def fileno(self) -> int:
-        """Its descriptor."""
-
-    def close(self) -> None:
-        """Close it."""
+SerialEnd = socket.socket | FileIO
+"""The harness's end of a serial line: a socket, or a pipe, on which nobody can type."""
 
 
 class Console:
@@ -39,9 +34,9 @@ class Console:
     def __init__(self, sock: SerialEnd, log_path: Path, events: GuestEvents) -> None:
         self.log_path = log_path
         self._sock = sock
-        self._pulse = events
+        self._events = events
         self._log = log_path.open("w", encoding="utf-8", errors="replace", newline="")
-        # poll(2), since select(2) knows no descriptor above 1023.
+        # poll(2), since select(2) takes no descriptor above 1023.
         self._child = fdpexpect.fdspawn(
             sock.fileno(),
             timeout=_READ_S,
@@ -66,29 +61,25 @@ class Console:
         return joined
 
     def splats(self) -> tuple[Splat, ...]:
-        """Return the splats seen so far; the last may still be growing."""
+        """Return the splats so far; the last may not be printed in full yet."""
         with self._lock:
             return tuple(self._splats)
 
     def tail(self, lines: int = _TAIL_LINES) -> tuple[str, ...]:
-        """Return the last lines, or one that says that there are none."""
+        """Return the last lines, or one that says that nothing was printed."""
         return tuple(self.text().splitlines()[-lines:]) or (_NOTHING,)
 
     def contains(self, text: str) -> bool:
         """Return whether the guest has printed that text."""
         return text in self.text()
 
-    def matches(self, pattern: str) -> bool:
-        """Return whether some line matches."""
-        return re.search(pattern, self.text(), re.MULTILINE) is not None
-
     def write(self, text: str) -> None:
-        """Type on the console. Nothing happens when QEMU is gone."""
+        """Type on the console. Nothing happens when QEMU has ended."""
         if not self.ended:
             self._child.send(text)
 
     def close(self, *, drain: Callable[[], bool] = lambda: True) -> None:
-        """Stop reading once ``drain`` says so, and close log and socket."""
+        """Stop reading when ``drain`` returns True, and close log and socket."""
         if drain():
             self._closing = True
         self._thread.join()
@@ -116,4 +107,4 @@ class Console:
             self._splats += self._detector.feed(plain)
             if final:
                 self._splats += self._detector.finish()
-        self._pulse.notify()
+        self._events.notify()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""One condition that every source of news about a guest notifies, and every wait waits on."""
+"""What wakes every wait for a guest: its reader threads notify one condition."""
 
 from __future__ import annotations
 
@@ -15,14 +15,17 @@ _SLICE_S = 0.25
 
 
 class GuestEvents:
-    """News about one guest: console text, monitor events, agent replies, QEMU's end."""
+    """Events of one guest: console text, monitor events, agent replies, the end of QEMU.
+
+    It has no content: a wait tests its own condition after each event.
+    """
 
     def __init__(self) -> None:
         self._condition = threading.Condition()
         self._count = 0
 
     def notify(self) -> None:
-        """Wake every wait; called by the reader threads after they have stored their news."""
+        """Wake every wait; called by the reader threads after they have stored what they read."""
         with self._condition:
             self._count += 1
             self._condition.notify_all()
@@ -36,8 +39,8 @@ class GuestEvents:
     ) -> bool:
         """Wait until the condition holds; return False when the deadline came first.
 
-        ``between`` is called before each look and may raise to end the wait. Both run outside the
-        lock, so that they may wait for a reader thread themselves.
+        ``between`` is called after each test of the condition and may raise to end the wait. Both
+        run outside the lock, so that they may wait for a reader thread themselves.
         """
         while True:
             seen = self._count

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""One QEMU process with its monitor and console, and the one place that says how a guest died."""
+"""One QEMU process with its monitor and console, and the one place that says how a guest ended."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ import re
 import signal
 import socket
 import time
+from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.deadline import Deadline, wait_until
 from harness.errors import (
+    BootFailed,
     CommandTimeout,
+    GuestHang,
     GuestPanic,
     GuestReset,
     KernelSplat,
@@ -25,6 +28,7 @@ from harness.errors import (
 from harness.klog.splats import Category, Splat
 from harness.vm.guest.console import Console, SerialEnd
 from harness.vm.guest.events import GuestEvents
+from harness.vm.guest.initramfs import LACKS_LINE, READY_LINE
 from harness.vm.guest.qemu import SERIAL_ID, GuestShape, Wiring, build_argv
 from harness.vm.guest.qmp import Monitor
 from harness.vm.guest.serial_line import SerialLine, widen
@@ -37,12 +41,13 @@ _START_S = 20.0
 _SETTLE_S = 3.0
 _SPLAT_GROWS_S = 0.7
 _DUMP_S = 3.0
-# Found on a loaded host: two spinning CPUs of a slow guest leave panic() little to run with.
+# Measured on a loaded host: two spinning CPUs of a slow guest leave panic() little CPU time.
 _NMI_S = 60.0
+_HANG_LINES = 60
 
 
 class Hypervisor:
-    """A started QEMU. ``check`` raises the guest's fate, typed, as soon as it is known."""
+    """A started QEMU. Implements harness.vm.guest.backend.Backend."""
 
     def __init__(self, shape: GuestShape, folder: Path, stack: contextlib.ExitStack) -> None:
         self.shape = shape
@@ -65,10 +70,10 @@ class Hypervisor:
         pass_fds: tuple[int, ...] = (),
         deadline: Deadline,
     ) -> None:
-        """Start QEMU; raises QemuFailed with what it printed when it does not come up.
+        """Start QEMU; raises QemuFailed with its output when that fails.
 
-        The sockets are bound before QEMU starts and handed over as descriptors: nothing to race
-        for, and no path that could be too long for a unix socket.
+        The sockets are bound before QEMU starts and handed over as descriptors: there is no race,
+        and no path that could be too long for a unix socket.
         """
         serial_ours, serial_theirs = self._serial_ends()
         monitor_ours, monitor_theirs = socket.socketpair()
@@ -106,19 +111,28 @@ class Hypervisor:
         except (QemuFailed, CommandTimeout) as error:
             raise QemuFailed(
                 "QEMU did not start",
-                hint="`klp-harness doctor` tells what this machine lacks",
-                details=self._qemu_said() or (error.message,),
+                hint="`klp-harness doctor` lists what this machine lacks",
+                details=self._qemu_output() or (error.message,),
                 artefacts=self.folder,
             ) from error
 
     def quit(self, deadline: Deadline) -> None:
-        """Let QEMU end by itself, which completes a recording; raises QemuFailed."""
+        """Ask QEMU to end, which completes a recording; raises QemuFailed."""
         # It may end before it has answered, or have ended with its guest.
         with contextlib.suppress(QemuFailed, CommandTimeout):
             self.monitor.execute("quit", deadline=deadline)
         if not wait_until(self._is_dead, deadline):
-            raise self.explain(QemuFailed("QEMU did not end when it was told to"))
+            raise self.explain(QemuFailed("QEMU did not end when it was asked to"))
         wait_until(lambda: self.console.ended, Deadline.after(_SETTLE_S))
+
+    @property
+    def cpus(self) -> int:
+        """How many CPUs the guest was asked for."""
+        return self.shape.cpus
+
+    def ssh_port(self, deadline: Deadline) -> int:
+        """Return the loopback port that QEMU bound for the guest's SSH; raises QemuFailed."""
+        return self.monitor.ssh_port(deadline=deadline)
 
     @property
     def pid(self) -> int:
@@ -127,13 +141,13 @@ class Hypervisor:
         return self._process.pid
 
     def move_logs(self, folder: Path) -> None:
-        """Give the folder of its logs another name; what is open stays open."""
+        """Rename the folder of its logs, whose open files stay open."""
         self.folder.rename(folder)
         self.folder = folder
         self.console.log_path = folder / self.console.log_path.name
 
     def cpu_ns(self) -> int:
-        """Return the CPU time of all QEMU's threads so far, in nanoseconds; 0 when it is gone."""
+        """Return the CPU time of all QEMU's threads so far, in nanoseconds; 0 after its end."""
         total = 0
         for path in Path(f"/proc/{self.pid}/task").glob("*/schedstat"):
             with contextlib.suppress(OSError):
@@ -145,7 +159,7 @@ class Hypervisor:
         self._expected.append(re.compile(pattern))
 
     def unexpected_splats(self) -> tuple[Splat, ...]:
-        """Return the splats on the console that nobody declared."""
+        """Return the splats on the console that no test declared."""
         return tuple(
             splat
             for splat in self.console.splats()
@@ -162,13 +176,13 @@ class Hypervisor:
         )
 
     def check(self) -> None:
-        """Raise what became of the guest: panic, reset, loss of QEMU, splat. Else return."""
+        """Raise how the guest ended (panic, reset, loss of QEMU) or its splat, if that is known."""
         error = self._death() or self._splat()
         if error is not None:
             raise error
 
     def settle(self, seconds: float = _SETTLE_S) -> None:
-        """After something broke: give the cause a moment to show, and raise it when it does."""
+        """After a failure: give its cause a moment to show, and raise it when it does."""
         wait_until(self._is_dead, Deadline.after(seconds))
         self.check()
         splats = self.unexpected_splats()
@@ -183,8 +197,48 @@ class Hypervisor:
             error.artefacts = self.folder
         return error
 
-    def dump_state(self) -> None:
-        """Make a guest that does not answer say on the console where it stands.
+    def wait_for_boot(self, deadline: Deadline) -> None:
+        """Wait until user space is up.
+
+        Raises BootFailed when it is not before the deadline, or when the guest itself reports what
+        its kernel lacks; GuestPanic and the like when the guest ends so.
+        """
+        up = self.events.wait(
+            lambda: self.console.contains(READY_LINE), deadline, between=self.check
+        )
+        if not up:
+            self._dump_state()
+            self.kill()
+            raise self.explain(
+                BootFailed(
+                    "the guest did not reach user space in time",
+                    hint="the console's last lines show where it stopped; a kernel needs the "
+                    "options of kernel-configs/base.config",
+                )
+            )
+        lacks = [line for line in self.console.text().splitlines() if LACKS_LINE in line]
+        if lacks:
+            self.kill()
+            raise self.explain(
+                BootFailed(
+                    f"the kernel boots and cannot be tested: {lacks[0].partition(LACKS_LINE)[2]}",
+                    hint="docs/your-kernel.md lists what a kernel must have",
+                )
+            )
+
+    def end_hung(self, silent_s: float) -> GuestHang:
+        """End a guest that has not answered for so many seconds; return the error that says so."""
+        self._dump_state()
+        self.kill()
+        return GuestHang(
+            f"the guest has not answered for {silent_s:.0f} s: it hangs",
+            hint="console.log ends with what SysRq and an NMI made it print",
+            details=self.console.tail(_HANG_LINES),
+            artefacts=self.folder,
+        )
+
+    def _dump_state(self) -> None:
+        """Make a guest that does not answer print on the console where it is.
 
         SysRq T over the serial line lists all tasks when interrupts still work; the NMI makes a
         guest with stuck CPUs panic with their stacks.
@@ -195,7 +249,7 @@ class Hypervisor:
             if self.shape.recording is None:
                 self.monitor.execute("chardev-send-break", {"id": SERIAL_ID}, deadline=deadline)
                 self.console.write("t")
-                self._until_console_rests(before)
+                self._await_quiet_console(before)
             self.monitor.execute("inject-nmi", deadline=deadline)
             # panic() first tries for seconds to stop the CPUs that do not listen, then prints.
             if wait_until(self._is_dead, deadline.within(_NMI_S)):
@@ -211,18 +265,16 @@ class Hypervisor:
             return socket.socketpair()
         ours, theirs = os.pipe()
         widen(ours)
-        return os.fdopen(ours, "rb", buffering=0), os.fdopen(theirs, "wb", buffering=0)
+        return FileIO(ours, "rb"), FileIO(theirs, "wb")
 
-    def _until_console_rests(self, before: int) -> None:
-        wait_until(lambda: len(self.console.text()) > before, Deadline.after(1.0))
+    def _await_quiet_console(self, before: int) -> None:
+        def grows(size: int, seconds: float) -> bool:
+            return wait_until(lambda: len(self.console.text()) > size, Deadline.after(seconds))
+
         deadline = Deadline.after(_DUMP_S)
-        while not deadline.expired and not self._is_dead():
-            size = len(self.console.text())
-            if not wait_until(
-                lambda size=size: len(self.console.text()) > size,  # type: ignore[misc]
-                deadline.within(0.5),
-            ):
-                return
+        grows(before, 1.0)
+        while grows(len(self.console.text()), 0.5) and not deadline.expired:
+            pass
 
     def _on_event(self, name: str, data: Mapping[str, Any]) -> None:
         if name == "GUEST_PANICKED":
@@ -242,7 +294,7 @@ class Hypervisor:
         # The console's reader still holds what QEMU wrote before it ended.
         wait_until(lambda: self.console.ended, Deadline.after(_SETTLE_S))
         if self._process is not None and self._process.returncode == 0:
-            # It ended by itself, and has said why; the monitor's reader may not have come to it.
+            # It ended by itself and sent the reason, which the monitor may not have read yet.
             wait_until(lambda: self._shutdown is not None, Deadline.after(_SETTLE_S))
         panics = [s for s in self.console.splats() if s.category is Category.PANIC]
         if self._panicked or panics:
@@ -258,7 +310,7 @@ class Hypervisor:
         if panics and all(
             any(pattern.search(splat.text) for pattern in self._expected) for splat in panics
         ):
-            return self.explain(LostGuest("the guest is gone after the panic that was expected"))
+            return self.explain(LostGuest("the guest has ended with the panic that was expected"))
         causes = self.unexpected_splats()
         title = causes[0].title if causes else "no text reached the console"
         details = tuple(causes[0].text.splitlines()) if causes else self.console.tail()
@@ -273,7 +325,7 @@ class Hypervisor:
         return LostGuest(
             f"QEMU {how} while the guest was running",
             hint="look for the host's out-of-memory killer" if code == -signal.SIGKILL else None,
-            details=(*self._qemu_said(), *self.console.tail()),
+            details=(*self._qemu_output(), *self.console.tail()),
             artefacts=self.folder,
         )
 
@@ -284,7 +336,7 @@ class Hypervisor:
         now = time.monotonic()
         if self._splat_since_s is None:
             self._splat_since_s = now
-        # A splat comes line by line, and an oops may go on to a panic: let it finish.
+        # A splat is printed line by line, and a panic may follow an oops: wait for the end.
         if now - self._splat_since_s < _SPLAT_GROWS_S:
             return None
         return self._splat_error(splats)
@@ -292,11 +344,11 @@ class Hypervisor:
     def _splat_error(self, splats: tuple[Splat, ...]) -> KernelSplat:
         more = f" (and {len(splats) - 1} more)" if len(splats) > 1 else ""
         return KernelSplat(
-            f"the kernel complained: {splats[0].title}{more}",
+            f"splat in the kernel log: {splats[0].title}{more}",
             details=tuple(splats[0].text.splitlines()),
             artefacts=self.folder,
         )
 
-    def _qemu_said(self) -> tuple[str, ...]:
+    def _qemu_output(self) -> tuple[str, ...]:
         path = self.folder / "qemu.log"
         return tuple(path.read_text(errors="replace").splitlines()[-10:])

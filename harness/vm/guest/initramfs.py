@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING
 from harness.deadline import Deadline
 from harness.errors import HarnessError, MissingTool
 from harness.vm.guest.programs import build_programs
+from harness.vm.host.lookup import is_static
 from harness.vm.host.process import find_program, run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from harness.vm.guest.keys import RunKeys
     from harness.vm.host.cache import Store
@@ -37,11 +38,12 @@ IDLE_LINES = tuple(
 )
 GUEST_ADDRESS = "10.0.2.15"
 LACKS_LINE = "klp-harness: this guest cannot serve: "
-"""Begins what the guest says when its kernel lacks something that shows right after the boot."""
+"""Begins what the guest prints when its kernel lacks something that shows right after the boot."""
 MODULE_DIR = "/lib/modules/klp"
 BOOT_DIR = "/lib/modules/boot"
-"""Where an initrd has the modules that a kernel's drivers are, named so that they sort."""
+"""Where an initrd has drivers that are modules, named so that they sort in loading order."""
 _CPIO_S = 60
+_PRIVATE_FOLDERS = {"root", ".ssh"}
 _LOADER = "/lib64/ld-linux-x86-64.so.2"
 _LIBRARY = re.compile(r"(?:=>\s*)?(/\S+)\s+\(0x")
 
@@ -90,8 +92,8 @@ echo "{READY_LINE}"
 """
 
 RC_PLACE = "/etc/rc"
-# The port is open before it is said that the guest is ready: one that nobody has open loses what
-# comes. A subshell opens it: it would become the terminal of this shell, and be hung up with it.
+# The port is opened before the guest reports that it is ready: a port that nobody has open loses
+# its input. A subshell opens it, since it would else become the terminal of this shell.
 RC_WITHOUT_NETWORK = f"""{_RC_BEGINNING}\
 (
 	exec 3<>/dev/ttyS1
@@ -101,8 +103,6 @@ RC_WITHOUT_NETWORK = f"""{_RC_BEGINNING}\
 echo "{READY_LINE}"
 """
 """The init script, at RC_PLACE, of a guest whose agent waits at its second serial port."""
-
-_SCRIPTS = {RC_PLACE: _RC}
 
 _TEXT_FILES = {
     "/etc/inittab": "::sysinit:/etc/rc\n",
@@ -147,66 +147,52 @@ def build_initrd(
     keys: RunKeys,
     target: Path,
     *,
-    more: Mapping[str, Path] = MappingProxyType({}),
+    extra_files: Mapping[str, Path] = MappingProxyType({}),
     deadline: Deadline,
-) -> Path:
-    """Write the initrd of one run to ``target``: the base, this run's keys, and ``more`` files.
-
-    ``more`` gives the file for a path in the guest; there all may read and execute it.
-    """
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix="keys-") as name:
-        root = Path(name)
-        for folder, mode in (("etc/dropbear", 0o755), ("root", 0o700), ("root/.ssh", 0o700)):
-            (root / folder).mkdir(parents=True, exist_ok=True)
-            (root / folder).chmod(mode)
-        (root / "etc").chmod(0o755)
-        shutil.copyfile(keys.host_key, root / "etc/dropbear/host_key")
-        (root / "root/.ssh/authorized_keys").write_text(keys.client_public + "\n")
-        for path in ("etc/dropbear/host_key", "root/.ssh/authorized_keys"):
-            (root / path).chmod(0o600)
-        _copy(root, more)
-        for place in root.rglob("*"):
-            if place.is_dir() and place.name not in {"root", ".ssh"}:
-                place.chmod(0o755)
-        part = root.with_suffix(".cpio")
-        _archive(root, part, deadline=deadline)
-    try:
-        _join((base, part), target)
-    finally:
-        part.unlink()
-    target.chmod(0o600)
-    return target
+) -> None:
+    """Write the initrd of one run to ``target``: the base, this run's keys, and ``extra_files``."""
+    private = {
+        "etc/dropbear/host_key": keys.host_key.read_bytes(),
+        "root/.ssh/authorized_keys": f"{keys.client_public}\n".encode(),
+    }
+    extend_initrd(base, extra_files, target, private=private, deadline=deadline)
 
 
 def extend_initrd(
-    initrd: Path, files: Mapping[str, Path], target: Path, *, deadline: Deadline
+    initrd: Path,
+    files: Mapping[str, Path],
+    target: Path,
+    *,
+    private: Mapping[str, bytes] = MappingProxyType({}),
+    deadline: Deadline,
 ) -> None:
-    """Write to ``target`` an initrd that has more files, by their paths in the guest."""
+    """Write to ``target`` an initrd that has more files, by their paths in the guest.
+
+    There all may read and execute the ``files``; ``private`` has what root alone may read.
+    """
     with tempfile.TemporaryDirectory(dir=target.parent, prefix="more-") as name:
         root = Path(name, "root")
         root.mkdir()
         _copy(root, files)
-        for place in root.rglob("*"):
-            if place.is_dir():
-                place.chmod(0o755)
+        for path, content in private.items():
+            place = root / path
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(content)
+            place.chmod(0o600)
         part = Path(name, "part.cpio")
         _archive(root, part, deadline=deadline)
         aside = Path(name, "whole.cpio")
-        _join((initrd, part), aside)
+        with aside.open("wb") as whole:
+            for piece in (initrd, part):
+                with piece.open("rb") as data:
+                    shutil.copyfileobj(data, whole)
         aside.chmod(0o600)
         aside.rename(target)
 
 
-def _join(pieces: Iterable[Path], target: Path) -> None:
-    with target.open("wb") as out:
-        for piece in pieces:
-            with piece.open("rb") as data:
-                shutil.copyfileobj(data, out)
-
-
 def _static_busybox() -> Path:
     path = Path(find_program("busybox"))
-    if b"/lib64/ld-linux" in path.read_bytes()[:4096]:
+    if not is_static(path):
         raise MissingTool(
             f"{path} is linked dynamically; the guest needs a static busybox",
             hint="install busybox-static (Debian, Ubuntu) or your distribution's static build",
@@ -215,11 +201,11 @@ def _static_busybox() -> Path:
 
 
 def with_libraries(program: Path, target: str, *, deadline: Deadline) -> dict[str, Path]:
-    """Return a program and every shared library the dynamic loader would give it."""
+    """Return a program and every shared library that the dynamic loader finds for it."""
     listed = run([_LOADER, "--list", program], deadline=deadline.within(10), check=False)
     if listed.returncode != 0:
         raise HarnessError(
-            f"cannot tell which libraries {program} needs",
+            f"it cannot be found out which libraries {program} needs",
             details=tuple(listed.stderr.splitlines()),
         )
     files = {target: program.resolve(), _LOADER: Path(_LOADER).resolve()}
@@ -233,7 +219,7 @@ def _digest(files: Mapping[str, Path]) -> str:
     for target, source in sorted(files.items()):
         digest.update(target.encode() + b"\0")
         digest.update(hashlib.sha256(source.read_bytes()).digest())
-    texts = (sorted(_SCRIPTS.items()), sorted(_TEXT_FILES.items()), _FOLDERS, _KMOD_NAMES)
+    texts = (_RC, sorted(_TEXT_FILES.items()), _FOLDERS, _KMOD_NAMES)
     digest.update(repr(texts).encode())
     return digest.hexdigest()[:16]
 
@@ -244,10 +230,8 @@ def _lay_out(root: Path, files: Mapping[str, Path]) -> None:
     _copy(root, files)
     for target, text in _TEXT_FILES.items():
         (root / target.lstrip("/")).write_text(text)
-    for path, text in _SCRIPTS.items():
-        script = root / path.lstrip("/")
-        script.write_text(text)
-        script.chmod(0o755)
+    (root / RC_PLACE.lstrip("/")).write_text(_RC)
+    (root / RC_PLACE.lstrip("/")).chmod(0o755)
     for name in _KMOD_NAMES:
         (root / "sbin" / name).symlink_to("/bin/kmod")
     listed = run([files["/bin/busybox"], "--list"], deadline=Deadline.after(10)).stdout
@@ -256,9 +240,6 @@ def _lay_out(root: Path, files: Mapping[str, Path]) -> None:
         if not link.exists() and applet not in _KMOD_NAMES:
             link.symlink_to("/bin/busybox")
     (root / "init").symlink_to("/bin/busybox")
-    for place in [root, *(path for path in root.rglob("*") if path.is_dir())]:
-        place.chmod(0o755)
-    (root / "root").chmod(0o700)
 
 
 def _copy(root: Path, files: Mapping[str, Path]) -> None:
@@ -270,18 +251,17 @@ def _copy(root: Path, files: Mapping[str, Path]) -> None:
 
 
 def _archive(root: Path, target: Path, *, deadline: Deadline) -> None:
-    names = sorted(str(path.relative_to(root)) for path in root.rglob("*"))
+    names = []
+    for path in sorted(root.rglob("*")):
+        names.append(f"{path.relative_to(root)}\n")
+        if path.is_dir() and not path.is_symlink():
+            path.chmod(0o700 if path.name in _PRIVATE_FOLDERS else 0o755)
     run(
         [
-            "cpio",
-            "--create",
-            "--format=newc",
-            "--owner=0:0",
-            "--reproducible",
-            "--quiet",
+            *("cpio", "--create", "--format=newc", "--owner=0:0", "--reproducible", "--quiet"),
             f"--file={target.resolve()}",
         ],
-        stdin="\n".join(names) + "\n",
+        stdin="".join(names),
         cwd=root,
         deadline=deadline.within(_CPIO_S),
     )

@@ -23,12 +23,21 @@ _RSA_BITS, _RSA_EXPONENT = 2048, 65537
 
 @dataclass(frozen=True, kw_only=True)
 class RunKeys:
-    """Paths and public halves; ``client_key`` is a PEM file, ``host_key`` is in dropbear's form."""
+    """The run's keys: private ones in files of ``folder``, public ones in OpenSSH's text form."""
 
-    host_key: Path
+    folder: Path
     host_public: str
-    client_key: Path
     client_public: str
+
+    @property
+    def host_key(self) -> Path:
+        """The guest's private key, in dropbear's format."""
+        return self.folder / "host_key"
+
+    @property
+    def client_key(self) -> Path:
+        """The harness's private key, a PEM file."""
+        return self.folder / "client_key"
 
 
 def make_keys(folder: Path, *, deadline: Deadline) -> RunKeys:
@@ -36,25 +45,21 @@ def make_keys(folder: Path, *, deadline: Deadline) -> RunKeys:
 
     Raises HarnessError when dropbearkey prints no public key, MissingTool when it is not installed.
     """
-    host_key = folder / "host_key"
-    client_key = folder / "client_key"
-    # What an attempt that was broken off has left: dropbearkey writes over nothing.
-    host_key.unlink(missing_ok=True)
-    host_public = _make_host_key(host_key, deadline=deadline)
-    client_public = _make_client_key(client_key)
+    keys = RunKeys(folder=folder, host_public="", client_public="")
+    # What an interrupted attempt left: dropbearkey overwrites nothing.
+    for path in (keys.host_key, keys.client_key):
+        path.unlink(missing_ok=True)
     return RunKeys(
-        host_key=host_key,
-        host_public=host_public,
-        client_key=client_key,
-        client_public=client_public,
+        folder=folder,
+        host_public=_make_host_key(keys.host_key, deadline=deadline),
+        client_public=_make_client_key(keys.client_key),
     )
 
 
 def _make_client_key(path: Path) -> str:
     """Write a new private key, readable by its owner only, and return its public half.
 
-    RSA: of all kinds that dropbear takes, a guest under emulation is through with its signature
-    first.
+    RSA: of all kinds that dropbear accepts, its signature takes least time in an emulated guest.
     """
     key = rsa.generate_private_key(_RSA_EXPONENT, _RSA_BITS)
     private = key.private_bytes(
@@ -62,23 +67,13 @@ def _make_client_key(path: Path) -> str:
         serialization.PrivateFormat.TraditionalOpenSSL,
         serialization.NoEncryption(),
     )
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(private)
     public = key.public_key().public_bytes(
         serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
     )
     return public.decode()
-
-
-def load_keys(folder: Path, host_public: str, client_public: str) -> RunKeys:
-    """Return the keys that another process of the same run made in ``folder``."""
-    return RunKeys(
-        host_key=folder / "host_key",
-        host_public=host_public,
-        client_key=folder / "client_key",
-        client_public=client_public,
-    )
 
 
 def _make_host_key(path: Path, *, deadline: Deadline) -> str:

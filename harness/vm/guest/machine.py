@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A running guest: everything a test can ask of it, each wait raced against its death."""
+"""A running guest: everything that a test can ask of it. Every wait ends when the guest ends."""
 
 from __future__ import annotations
 
@@ -18,15 +18,11 @@ from harness.agent_protocol import (
     Stragglers,
     TaskSample,
 )
-from harness.errors import (
-    BootFailed,
-    KernelSplat,
-    LostConnection,
-    ModuleRefused,
-)
+from harness.errors import BootFailed, HarnessError, KernelSplat, LostConnection, ModuleRefused
 from harness.vm.guest.agent import check_reply
 from harness.vm.guest.agent_link import REQUEST_S, AgentLink
-from harness.vm.guest.initramfs import AGENT_PORT, LACKS_LINE, MODULE_DIR, READY_LINE
+from harness.vm.guest.hypervisor import Hypervisor
+from harness.vm.guest.initramfs import AGENT_PORT, MODULE_DIR
 from harness.vm.guest.spawned import SpawnedProcess
 from harness.vm.guest.ssh import Ran, SshSession, connect
 from harness.vm.guest.upload import Uploads
@@ -37,11 +33,10 @@ if TYPE_CHECKING:
 
     from harness.deadline import Deadline
     from harness.vm.guest.agent import Stream
-    from harness.vm.guest.hypervisor import Hypervisor
+    from harness.vm.guest.backend import Backend
     from harness.vm.guest.keys import RunKeys
 
-_BOOT_S = 30.0
-_AFTER_ALL = 1 << 62
+_PAST_THE_END = 1 << 62
 _CONNECT_S = 15.0
 
 
@@ -50,21 +45,18 @@ class Machine:
 
     def __init__(
         self,
-        hypervisor: Hypervisor,
+        backend: Backend,
         keys: RunKeys,
         *,
         time_scale: float,
         uploads_to: str = MODULE_DIR,
     ) -> None:
-        self.hypervisor = hypervisor
         self.keys = keys
-        self._link = AgentLink(hypervisor, time_scale)
+        self._backend = backend
+        self._link = AgentLink(backend, time_scale)
         self._uploads = Uploads(self._link, uploads_to, self.run)
         self._ssh: SshSession | None = None
-        self.hello: Hello | None = None
         self.ssh_since_s: float | None = None
-
-    # -- life ---------------------------------------------------------------------------------
 
     def __enter__(self) -> Self:
         return self
@@ -80,41 +72,21 @@ class Machine:
     @property
     def folder(self) -> Path:
         """Where this guest's logs lie: console.log, qemu.log."""
-        return self.hypervisor.folder
+        return self._backend.folder
+
+    @property
+    def hypervisor(self) -> Hypervisor:
+        """The QEMU of this process that runs the guest.
+
+        Raises HarnessError when another process runs it.
+        """
+        if not isinstance(self._backend, Hypervisor):
+            raise HarnessError("another process runs this guest, and watches its console")
+        return self._backend
 
     def scaled(self, seconds: float) -> Deadline:
         """Return a deadline for something that takes so many seconds on quick hardware."""
         return self._link.scaled(seconds)
-
-    def wait_for_boot(self, deadline: Deadline | None = None) -> None:
-        """Wait until user space is up.
-
-        Raises BootFailed when that never comes, or when the guest itself says what its kernel
-        lacks; GuestPanic and the other fates when they do.
-        """
-        deadline = deadline or self.scaled(_BOOT_S)
-        console = self.hypervisor.console
-        if not self.hypervisor.events.wait(
-            lambda: console.contains(READY_LINE), deadline, between=self.hypervisor.check
-        ):
-            self.hypervisor.dump_state()
-            self.hypervisor.kill()
-            raise self.hypervisor.explain(
-                BootFailed(
-                    "the guest did not reach user space in time",
-                    hint="the console's last lines tell where it stopped; a kernel needs the "
-                    "options of kernel-configs/base.config",
-                )
-            )
-        lacks = [line for line in console.text().splitlines() if LACKS_LINE in line]
-        if lacks:
-            self.hypervisor.kill()
-            raise self.hypervisor.explain(
-                BootFailed(
-                    f"the kernel boots and cannot be tested: {lacks[0].partition(LACKS_LINE)[2]}",
-                    hint="docs/your-kernel.md lists what a kernel must have",
-                )
-            )
 
     def connect(self) -> None:
         """Reach the agent, by SSH where the guest has a network; check that all its CPUs came up.
@@ -122,39 +94,36 @@ class Machine:
         Raises LostConnection, and BootFailed when CPUs are missing.
         """
         deadline = self.scaled(_CONNECT_S)
-        with self._link.fate():
+        with self._link.explained():
             self._link.open(self._reach_agent(deadline))
-        self.hello = Hello.model_validate(self._link.call("hello", deadline=deadline))
-        if self.hello.protocol != PROTOCOL_VERSION:
+        hello = Hello.model_validate(self._link.call("hello", deadline=deadline))
+        if hello.protocol != PROTOCOL_VERSION:
             raise LostConnection(
-                f"the guest agent speaks protocol {self.hello.protocol}, not {PROTOCOL_VERSION}"
+                f"the guest agent speaks protocol {hello.protocol}, not {PROTOCOL_VERSION}"
             )
-        wanted = self.hypervisor.shape.cpus
-        if self.hello.cpus_online != wanted:
-            raise self.hypervisor.explain(
+        wanted = self._backend.cpus
+        if hello.cpus_online != wanted:
+            raise self._backend.explain(
                 BootFailed(
-                    f"the guest was asked for {wanted} CPUs and brought up "
-                    f"{self.hello.cpus_online}",
+                    f"the guest was asked for {wanted} CPUs and brought up {hello.cpus_online}",
                     hint="an SMP guest needs CONFIG_SMP and CONFIG_ACPI",
                 )
             )
 
     def _reach_agent(self, deadline: Deadline) -> Stream:
-        if self.hypervisor.agent_line is not None:
-            return self.hypervisor.agent_line
-        port = self.hypervisor.monitor.ssh_port(deadline=deadline)
-        self._ssh = connect(port, self.keys, events=self.hypervisor.events, deadline=deadline)
+        if self._backend.agent_line is not None:
+            return self._backend.agent_line
+        port = self._backend.ssh_port(deadline)
+        self._ssh = connect(port, self.keys, events=self._backend.events, deadline=deadline)
         self.ssh_since_s = time.monotonic()
         return self._ssh.reach(AGENT_PORT, deadline)
 
     def disconnect(self) -> None:
-        """Close agent and SSH; the guest goes on."""
+        """Close agent and SSH; the guest keeps running."""
         self._link.close()
         if self._ssh is not None:
             self._ssh.close()
             self._ssh = None
-
-    # -- commands -----------------------------------------------------------------------------
 
     def run(
         self,
@@ -168,7 +137,7 @@ class Machine:
             raise LostConnection("this guest has no SSH connection: nothing can be run there")
         data = stdin.encode() if isinstance(stdin, str) else stdin
         deadline = deadline or self.scaled(REQUEST_S)
-        with self._link.fate():
+        with self._link.explained():
             return self._ssh.run(argv, stdin=data, deadline=deadline, between=self._link.watch())
 
     def shell(self, term: str, columns: int, rows: int) -> Any:
@@ -186,8 +155,6 @@ class Machine:
         path = program if program.startswith("/") else f"/bin/{program}"
         reply = check_reply(self._link.call("spawn", path, *args), path)
         return SpawnedProcess(self._link, int(reply["pid"]), path)
-
-    # -- files --------------------------------------------------------------------------------
 
     def read(self, path: str, *, deadline: Deadline | None = None) -> str:
         """Return the content of a file."""
@@ -212,14 +179,12 @@ class Machine:
         return FilePoll.model_validate(reply)
 
     def has_files(self, there: Mapping[Path, str]) -> None:
-        """Take it that the guest was booted with these host files, by their paths in the guest."""
-        self._uploads.know(there)
+        """Record that the guest was booted with these host files, by their paths in the guest."""
+        self._uploads.add_present(there)
 
     def upload(self, path: Path) -> str:
         """Copy a host file into the guest; return its path there. The same file is sent once."""
         return self._uploads.send(path)
-
-    # -- tasks, log, modules ------------------------------------------------------------------
 
     def tasks(self) -> TaskSample:
         """Return all threads with their patch states."""
@@ -248,57 +213,54 @@ class Machine:
         """Unload a module; raises ModuleRefused with the kernel's errno."""
         self._module("rmmod", name, name)
 
-    # -- waiting and asking -------------------------------------------------------------------
-
     def wait(self, condition: Callable[[], bool], deadline: Deadline) -> bool:
-        """Wait on the host for news from the guest; False at the deadline, or its fate raised."""
+        """Wait on the host until the condition holds; return False when the deadline came first.
+
+        Raises how the guest ended when it ends meanwhile.
+        """
         return self._link.wait(condition, deadline)
 
     def request(self, verb: str, *args: str, deadline: Deadline | None = None) -> Any:
         """Send the agent one request and return its reply; raises OSError with its errno."""
         return self._link.request(verb, *args, deadline=deadline)
 
-    # -- splats -------------------------------------------------------------------------------
-
     def expect_splat(self, pattern: str) -> None:
         """Declare a splat that this test causes on purpose (a regular expression)."""
         self.hypervisor.expect_splat(pattern)
 
     def check_splats(self) -> None:
-        """Raise KernelSplat when the guest complained of anything that no test declared.
+        """Raise KernelSplat when the kernel log has a splat that no test declared.
 
-        A mark is written through the kernel log first and awaited on the console, so that
-        everything printed before has been read. Raises the guest's fate when it is dead, and
-        KernelSplat also when a declared splat did not come.
+        A mark is written to the kernel log first and awaited on the console, so that everything
+        printed before has been read. Raises KernelSplat also when a declared splat did not come,
+        and how the guest ended when it has.
         """
+        hypervisor = self.hypervisor
         mark = f"klp-harness: mark {time.monotonic_ns()}"
         self.write("/dev/kmsg", f"<4>{mark}\n")
-        console = self.hypervisor.console
-        if not self.hypervisor.events.wait(
-            lambda: console.contains(mark), self.scaled(REQUEST_S), between=self._link.watch()
-        ):
-            raise self.hypervisor.explain(
+        if not self.wait(lambda: hypervisor.console.contains(mark), self.scaled(REQUEST_S)):
+            raise hypervisor.explain(
                 LostConnection("the kernel log does not reach the console: it cannot be checked")
             )
-        if self.hypervisor.unexpected_splats():
-            self.hypervisor.settle()
-        unmet = self.hypervisor.unmet_expectations()
+        if hypervisor.unexpected_splats():
+            hypervisor.settle()
+        unmet = hypervisor.unmet_expectations()
         if unmet:
-            raise self.hypervisor.explain(
+            raise hypervisor.explain(
                 KernelSplat(f"the splat that was expected did not come: {', '.join(unmet)}")
             )
 
     def _module(self, verb: str, name: str, *args: str, deadline: Deadline | None = None) -> None:
-        since = self.klog(_AFTER_ALL).next
+        since = self.klog(_PAST_THE_END).next
         reply = self._link.call(verb, *args, deadline=deadline)
         self._link.check_alive(reply, verb, name)
         number = int(reply["errno"])
         if number:
-            said = tuple(record.text for record in self.klog(since).records)
+            log = tuple(record.text for record in self.klog(since).records)
             raise ModuleRefused(
                 name,
                 number,
                 action="load" if verb == "insmod" else "unload",
-                details=said[-10:],
+                details=log[-10:],
                 artefacts=self.folder,
             )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Our guest programs: static binaries built on the host, once for each state of their sources."""
+"""The guest programs: static binaries, built on the host once for each state of their sources."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ if TYPE_CHECKING:
 
     from harness.vm.host.cache import Store
 
-SAMPLER = "klp-sampler"
 _BUILD_S = 120
 
 
 def build_programs(store: Store, *, deadline: Deadline) -> Path:
     """Return a folder with one executable for each ``klp_*.c`` of guest-programs/.
 
-    Raises HarnessError when they do not compile: they are ours.
+    Raises HarnessError when they do not compile.
     """
     source_dir = resource_dir(Resource.GUEST_PROGRAMS)
     compiler = run(["gcc", "--version"], deadline=Deadline.after(10)).stdout.splitlines()[0]
@@ -41,7 +40,7 @@ def build_programs(store: Store, *, deadline: Deadline) -> Path:
         except CommandFailed as error:
             raise HarnessError(
                 f"the guest programs in {source_dir} do not compile",
-                hint="`klp-harness doctor` tells whether a static libc and gcc are there",
+                hint="`klp-harness doctor` shows whether a static libc and gcc are installed",
                 details=error.details,
             ) from error
 

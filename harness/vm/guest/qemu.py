@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""QEMU's command line, as a pure function of what a guest is to be."""
+"""QEMU's command line, as a pure function of the guest's shape."""
 
 from __future__ import annotations
 
@@ -7,26 +7,25 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from harness.vm.host.accel import ACCEL_ARGUMENTS
+from harness.vm.host.accel import ACCEL_ARGUMENTS, QEMU
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from harness.vm.host.accel import Accel
 
-QEMU = "qemu-system-x86_64"
 SERIAL_ID = "serial0"
 NETDEV_ID = "net0"
 _SSH_PORT = 22
-# The ISA device is for kernels before 5.13, which know that alone.
-_TELLS_PANIC = ("-device", "pvpanic-pci", "-device", "pvpanic", "-action", "panic=none")
+# The ISA device is for kernels before 5.13, which have no driver for the other.
+_REPORTS_PANIC = ("-device", "pvpanic-pci", "-device", "pvpanic", "-action", "panic=none")
 
 # spawn=deny costs nothing: device state travels over file descriptors, never through a command.
 _SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 
 # no_timer_check: on a loaded host the timer check of a slow guest fails and panics ("IO-APIC +
 # timer doesn't work"). panic=-1: a panicked guest resets at once, which ends QEMU (-no-reboot).
-# unknown_nmi_panic: an NMI from QEMU makes a guest with stuck CPUs print where it stands.
+# unknown_nmi_panic: an NMI from QEMU makes a guest with stuck CPUs print their stacks.
 # ignore_loglevel: the console shows pr_debug of dynamic debug as well.
 _KERNEL_ARGS = (
     "console=ttyS0",
@@ -40,7 +39,7 @@ _KERNEL_ARGS = (
 
 
 # The kernel verifies the APIC timer in loops of PAUSE, each of which is an event in the recording:
-# they make 113 MB of a boot instead of 0.3, and no replay of that has come to its end.
+# a boot then takes 113 MB instead of 0.3, and no replay of that has ever ended.
 _RECORDED_KERNEL_ARGS = ("noapictimer",)
 
 
@@ -53,10 +52,10 @@ class RecordMode(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Recording:
-    """A run whose every input from outside goes to the file ``inputs``, or comes from it again.
+    """A run whose every input from outside is written to the file ``inputs``, or read from it.
 
     ``console`` gets all bytes of the first serial port. With ``gdb``, the path of a unix socket
-    that QEMU makes, the guest stands still until gdb lets it go.
+    that QEMU makes, the guest waits for gdb to continue it.
     """
 
     mode: RecordMode
@@ -84,7 +83,7 @@ class GuestShape:
 
 @dataclass(frozen=True, kw_only=True)
 class Wiring:
-    """What ties one QEMU process to its harness: descriptors that it inherits, and its RAM file.
+    """What connects one QEMU process to the harness: descriptors that it inherits, a RAM file.
 
     Without ``ram_path`` the RAM is the guest's own. With one, the template writes to that file
     (``shared_ram``), and clones map it copy-on-write. ``incoming``: QEMU waits for device state.
@@ -99,67 +98,49 @@ class Wiring:
     agent_pipe: Path | None = None
 
 
-def build_argv(shape: GuestShape, wiring: Wiring, *, qemu: str = QEMU) -> list[str]:
+def build_argv(shape: GuestShape, wiring: Wiring) -> list[str]:
     """Return the full command line of one guest.
 
     The guest's network reaches nothing (``restrict=on``); the host reaches the guest's SSH port
     through a loopback port that QEMU itself binds (port 0: the host's kernel picks a free one).
     """
     return [
-        *_machine(shape, _memory(shape.memory_mib, wiring), qemu),
+        *_machine(shape, _memory(shape.memory_mib, wiring)),
         *_network_and_entropy(shape),
-        *_TELLS_PANIC,
+        *_REPORTS_PANIC,
         *_serial_ports(shape, wiring),
-        "-chardev",
-        f"socket,id=monitor0,fd={wiring.monitor_fd}",
-        "-mon",
-        "chardev=monitor0,mode=control",
-        *_what_to_start(shape, wiring),
+        *("-chardev", f"socket,id=monitor0,fd={wiring.monitor_fd}"),
+        *("-mon", "chardev=monitor0,mode=control"),
+        *_boot(shape, wiring),
     ]
 
 
-def replay_argv(shape: GuestShape, *, qemu: str = QEMU) -> list[str]:
-    """Return the command line that gives a recorded run again; QEMU ends when the run did."""
+def replay_argv(shape: GuestShape) -> list[str]:
+    """Return the command line that replays a recorded run; QEMU ends where the run did."""
     recording = shape.recording
     assert recording is not None
     argv = [
-        *_machine(shape, f"memory-backend-ram,id=ram,size={shape.memory_mib}M", qemu),
+        *_machine(shape, f"memory-backend-ram,id=ram,size={shape.memory_mib}M"),
         *_recorded(recording),
-        *_TELLS_PANIC,
-        "-chardev",
-        f"file,id={SERIAL_ID},path={_plain(recording.console)}",
-        "-serial",
-        f"chardev:{SERIAL_ID}",
-        "-chardev",
-        "null,id=agent0",
-        "-serial",
-        "chardev:agent0",
+        *_REPORTS_PANIC,
+        *("-chardev", f"file,id={SERIAL_ID},path={_escaped(recording.console)}"),
+        *("-serial", f"chardev:{SERIAL_ID}"),
+        *("-chardev", "null,id=agent0", "-serial", "chardev:agent0"),
         *_kernel(shape),
     ]
     if recording.gdb is not None:
-        argv += ["-S", "-gdb", f"unix:{_plain(recording.gdb)},server=on,wait=off"]
+        argv += ["-S", "-gdb", f"unix:{_escaped(recording.gdb)},server=on,wait=off"]
     return argv
 
 
-def _machine(shape: GuestShape, memory: str, qemu: str) -> list[str]:
+def _machine(shape: GuestShape, memory: str) -> list[str]:
     return [
-        qemu,
-        "-no-user-config",
-        "-nodefaults",
-        "-no-reboot",
-        "-display",
-        "none",
-        "-sandbox",
-        _SANDBOX,
-        "-machine",
-        "pc,memory-backend=ram,vmport=off,usb=off",
+        QEMU,
+        *("-no-user-config", "-nodefaults", "-no-reboot", "-display", "none"),
+        *("-sandbox", _SANDBOX),
+        *("-machine", "pc,memory-backend=ram,vmport=off,usb=off"),
         *ACCEL_ARGUMENTS[shape.accel],
-        "-smp",
-        str(shape.cpus),
-        "-m",
-        str(shape.memory_mib),
-        "-object",
-        memory,
+        *("-smp", str(shape.cpus), "-m", str(shape.memory_mib), "-object", memory),
     ]
 
 
@@ -169,18 +150,14 @@ def _network_and_entropy(shape: GuestShape) -> list[str]:
     return [
         "-netdev",
         f"user,id={NETDEV_ID},restrict=on,ipv6=off,hostfwd=tcp:127.0.0.1:0-:{_SSH_PORT}",
-        "-device",
-        f"virtio-net-pci,netdev={NETDEV_ID},romfile=,guest_announce=off",
-        "-object",
-        "rng-builtin,id=rng0",
-        "-device",
-        "virtio-rng-pci,rng=rng0",
+        *("-device", f"virtio-net-pci,netdev={NETDEV_ID},romfile=,guest_announce=off"),
+        *("-object", "rng-builtin,id=rng0", "-device", "virtio-rng-pci,rng=rng0"),
     ]
 
 
 def _recorded(recording: Recording) -> list[str]:
     # An instruction lasts 2^1 ns of the guest's time.
-    return ["-icount", f"shift=1,rr={recording.mode},rrfile={_plain(recording.inputs)}"]
+    return ["-icount", f"shift=1,rr={recording.mode},rrfile={_escaped(recording.inputs)}"]
 
 
 def _serial_ports(shape: GuestShape, wiring: Wiring) -> list[str]:
@@ -188,20 +165,16 @@ def _serial_ports(shape: GuestShape, wiring: Wiring) -> list[str]:
         console = f"socket,id={SERIAL_ID},fd={wiring.serial_fd}"
         return ["-chardev", console, "-serial", f"chardev:{SERIAL_ID}"]
     assert wiring.agent_pipe is not None
-    path, log = f"/proc/self/fd/{wiring.serial_fd}", _plain(shape.recording.console)
+    path, log = f"/proc/self/fd/{wiring.serial_fd}", _escaped(shape.recording.console)
     return [
-        "-chardev",
-        f"file,id={SERIAL_ID},path={path},logfile={log}",
-        "-serial",
-        f"chardev:{SERIAL_ID}",
-        "-chardev",
-        f"pipe,id=agent0,path={_plain(wiring.agent_pipe)}",
-        "-serial",
-        "chardev:agent0",
+        *("-chardev", f"file,id={SERIAL_ID},path={path},logfile={log}"),
+        *("-serial", f"chardev:{SERIAL_ID}"),
+        *("-chardev", f"pipe,id=agent0,path={_escaped(wiring.agent_pipe)}"),
+        *("-serial", "chardev:agent0"),
     ]
 
 
-def _what_to_start(shape: GuestShape, wiring: Wiring) -> list[str]:
+def _boot(shape: GuestShape, wiring: Wiring) -> list[str]:
     if wiring.incoming:
         # The kernel is in the RAM already; reading it again would cost time and memory.
         return ["-incoming", "defer"]
@@ -218,10 +191,10 @@ def _memory(memory_mib: int, wiring: Wiring) -> str:
     if wiring.ram_path is None:
         return f"memory-backend-ram,id=ram,size={memory_mib}M"
     share = "on" if wiring.shared_ram else "off"
-    path = _plain(wiring.ram_path)
+    path = _escaped(wiring.ram_path)
     return f"memory-backend-file,id=ram,size={memory_mib}M,mem-path={path},share={share}"
 
 
-def _plain(path: Path | str) -> str:
+def _escaped(path: Path | str) -> str:
     """Return a path as it is written in an option of QEMU."""
     return str(path).replace(",", ",,")

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""QEMU's monitor: one asyncio loop in a thread of its own serves every guest of the process."""
+"""QEMU's monitor, for callers in any thread: qemu.qmp runs in a thread of the monitor's own."""
 
 from __future__ import annotations
 
 import asyncio
 import concurrent.futures
 import contextlib
-import functools
 import logging
 import re
 import threading
@@ -26,28 +25,12 @@ _FORWARD = re.compile(r"TCP\[HOST_FORWARD\]\s+\d+\s+127\.0\.0\.1\s+(\d+)")
 _CONNECT_S = 20.0
 _CLOSE_S = 2.0
 
-
-_FIRST = threading.Lock()
-
-
-def _loop() -> asyncio.AbstractEventLoop:
-    # Guests start side by side: without the lock the first two may make a loop each, and then a
-    # monitor that was connected on one is asked on the other.
-    with _FIRST:
-        return _the_loop()
-
-
-@functools.cache
-def _the_loop() -> asyncio.AbstractEventLoop:
-    loop = asyncio.new_event_loop()
-    threading.Thread(target=loop.run_forever, name="qmp", daemon=True).start()
-    # The library logs a guest that ends as an error; whether it is one, its user decides.
-    logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)
-    return loop
+# The library logs a guest that ends as an error; whether it is one, its user decides.
+logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)
 
 
 class Monitor:
-    """One guest's monitor. ``on_event`` is called from the loop's thread with each event's name."""
+    """One guest's monitor. ``on_event`` is called from its thread with each event's name."""
 
     def __init__(
         self, sock: socket.socket, on_event: Callable[[str, Mapping[str, Any]], None]
@@ -57,19 +40,22 @@ class Monitor:
         self._listener = EventListener()
         self._client.register_listener(self._listener)
         self._sock = sock
-        self._events: concurrent.futures.Future[None] | None = None
+        self._loop = asyncio.new_event_loop()
+        self._end = asyncio.Event()
+        self._thread = threading.Thread(target=self._serve, name="qmp", daemon=True)
+        self._thread.start()
 
     def connect(self, deadline: Deadline) -> None:
         """Greet QEMU; raises QemuFailed when it does not answer."""
         self._wait(self._client.connect(self._sock), deadline.within(_CONNECT_S), "greeting")
-        self._events = asyncio.run_coroutine_threadsafe(self._follow(), _loop())
+        asyncio.run_coroutine_threadsafe(self._follow(), self._loop)
 
     def execute(
         self, command: str, arguments: Mapping[str, Any] | None = None, *, deadline: Deadline
     ) -> Any:
         """Run a monitor command and return its result.
 
-        Raises QemuFailed when QEMU refuses it or is gone, CommandTimeout when it does not answer.
+        Raises QemuFailed when QEMU refuses it or has ended, CommandTimeout when it does not answer.
         """
         return self._wait(self._client.execute(command, arguments), deadline, command)
 
@@ -99,27 +85,28 @@ class Monitor:
         self._wait(send(), deadline, "getfd")
 
     def close(self) -> None:
-        """Disconnect. A monitor whose QEMU is gone closes as well."""
-        if self._events is not None:
-            self._events.cancel()
-        with contextlib.suppress(QemuFailed, CommandTimeout):
-            future = asyncio.run_coroutine_threadsafe(self._disconnect(), _loop())
-            with contextlib.suppress(concurrent.futures.TimeoutError):
-                future.result(_CLOSE_S)
+        """Disconnect, also when QEMU has ended."""
+        self._loop.call_soon_threadsafe(self._end.set)
+        self._thread.join()
         self._sock.close()
 
-    async def _disconnect(self) -> None:
-        with contextlib.suppress(QMPError, OSError, EOFError):
-            await self._client.disconnect()
+    def _serve(self) -> None:
+        # On leaving, the runner cancels what is still going on in the loop, and closes it.
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._until_end())
+
+    async def _until_end(self) -> None:
+        await self._end.wait()
+        with contextlib.suppress(QMPError, OSError, EOFError, TimeoutError):
+            await asyncio.wait_for(self._client.disconnect(), _CLOSE_S)
 
     async def _follow(self) -> None:
-        with contextlib.suppress(asyncio.CancelledError):
-            async for event in self._listener:
-                data: Any = event.get("data")
-                self._on_event(str(event["event"]), data or {})
+        async for event in self._listener:
+            data: Any = event.get("data")
+            self._on_event(str(event["event"]), data or {})
 
     def _wait(self, work: Coroutine[Any, Any, Any], deadline: Deadline, what: str) -> Any:
-        future = asyncio.run_coroutine_threadsafe(work, _loop())
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result(deadline.remaining_s)
         except concurrent.futures.TimeoutError:

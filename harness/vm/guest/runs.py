@@ -35,7 +35,7 @@ def store() -> Store:
 
 
 def accelerator(asked: str = "auto") -> AccelChoice:
-    """Return what runs guests here: auto, kvm or tcg as asked; probed once since the host booted.
+    """Return the accelerator to use, for ``auto``, ``kvm`` or ``tcg``; KVM is probed once a boot.
 
     Raises HarnessError when the one asked for cannot run a guest.
     """
@@ -43,7 +43,7 @@ def accelerator(asked: str = "auto") -> AccelChoice:
 
 
 def guests_at_a_time(choice: AccelChoice) -> int:
-    """Return how many guests this machine can overlap."""
+    """Return how many guests this machine can run at a time."""
     return default_guests(measure_host(), choice.accel)
 
 
@@ -79,13 +79,14 @@ def open_session(
     guests: int = 1,
     cpus: int = 2,
     fresh: Fresh = Fresh.SNAPSHOT,
-    more: Mapping[str, Path] = MappingProxyType({}),
+    extra_files: Mapping[str, Path] = MappingProxyType({}),
     keep: Callable[[], bool] = lambda: False,
 ) -> Iterator[Session]:
     """Open a run of so many guests at a time, in a folder of its own.
 
-    ``more`` are files that its guests have. The folder is removed when all went well. After a
-    failure, or when ``keep`` says so at the end, the guests' logs stay, and nothing else.
+    ``extra_files`` are further files of its guests, by their paths there. The folder is removed
+    when all went well. After a failure, or when ``keep`` returns True at the end, the guests' logs
+    stay, and nothing else.
     """
     folder = folder_for(name)
     try:
@@ -93,7 +94,7 @@ def open_session(
             folder,
             settings(choice.accel, guests=guests, cpus=cpus, fresh=fresh),
             store(),
-            more=more,
+            extra_files=extra_files,
         ) as session:
             yield session
     except BaseException:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A way to the agent over a serial port, for a guest that is recorded and so has no network.
+"""The connection to the agent of a guest that is recorded, and so has no network: a serial port.
 
-QEMU 7.2 hands recorded input to its serial port without looking again for room there, and the port
-holds 16 bytes. So no more are sent before the agent has told that it took those. What the guest
-writes must never find the way full either: a write that fails is not replayed. Hence a pipe, which
-holds a mebibyte; a socket is full after some hundred writes of one byte.
+QEMU 7.2 passes recorded input to its serial port without checking that it has room, and the port
+holds 16 bytes. So no more are sent before the agent has reported that it took those. Output of the
+guest must always find room as well: a write that fails is not replayed. Hence a pipe, which holds a
+mebibyte; a socket is full after some hundred writes of one byte.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ class SerialLine:
         self._to_guest = os.open(self._files[0], os.O_RDWR | os.O_CLOEXEC)
         self._from_guest = os.open(self._files[1], os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         widen(self._from_guest)
-        self._news = threading.Condition()
+        self._changed = threading.Condition()
         self._taken = 0
         self._sent = 0
         self._partial = b""
         self._closing = False
 
     def receive(self) -> bytes:
-        """Return the next whole lines, b"" when QEMU is gone or this was closed; blocks."""
+        """Return the next whole lines, b"" when QEMU has ended or this was closed; blocks."""
         while not self._closing:
             readable, _, _ = select.select([self._from_guest], [], [], _LOOK_S)
             if not readable:
@@ -71,19 +71,19 @@ class SerialLine:
             piece = data[start : start + PORT_BYTES]
             self._sent += len(piece)
             os.write(self._to_guest, piece)
-            with self._news:
+            with self._changed:
                 while self._taken < self._sent:
                     if self._closing:
                         raise LostConnection("the serial line to the guest has ended")
                     if deadline.expired:
                         raise TimeoutError("the guest does not take what it is sent")
-                    self._news.wait(min(_LOOK_S, max(deadline.remaining_s, 0.001)))
+                    self._changed.wait(min(_LOOK_S, max(deadline.remaining_s, 0.001)))
 
     def close(self) -> None:
         """End ``receive`` and ``send``; the descriptors go with ``remove``."""
-        with self._news:
+        with self._changed:
             self._closing = True
-            self._news.notify_all()
+            self._changed.notify_all()
 
     def remove(self) -> None:
         """Close the pipe and remove its files, once nobody reads any more."""
@@ -98,9 +98,9 @@ class SerialLine:
         kept = []
         for line in lines:
             if line.startswith(_TAKEN):
-                with self._news:
+                with self._changed:
                     self._taken += int(json.loads(line)["bytes"])
-                    self._news.notify_all()
+                    self._changed.notify_all()
             else:
                 kept.append(line + b"\n")
         return b"".join(kept)

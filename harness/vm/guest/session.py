@@ -21,7 +21,7 @@ from harness.deadline import Deadline
 from harness.errors import KernelVerdict
 from harness.vm.guest.boot_failures import BootFailures
 from harness.vm.guest.initramfs import BOOT_DIR, build_base, build_initrd, extend_initrd
-from harness.vm.guest.keys import RunKeys, load_keys, make_keys
+from harness.vm.guest.keys import RunKeys, make_keys
 from harness.vm.guest.qemu import GuestShape
 from harness.vm.guest.snapshot import Clone, Template, cold_guest, restored_guest, template
 from harness.vm.guest.spare import SpareGuest
@@ -38,14 +38,14 @@ if TYPE_CHECKING:
 
 _PREPARE_S = 300.0
 _START_S = 120.0
-# The kernel's own, and the most that it takes (kernel/rcu/update.c, kernel/watchdog.c, sysctl).
+# The kernel's defaults and its maxima (kernel/rcu/update.c, kernel/watchdog.c, sysctl).
 _RCU_STALL_S, _MOST_RCU_STALL_S = 21, 300
 _WATCHDOG_S, _MOST_WATCHDOG_S = 10, 60
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9.-]+")
 
 
 class Fresh(StrEnum):
-    """How a fresh guest comes about: restored from a snapshot, or booted from power-on."""
+    """How a fresh guest is made: restored from a snapshot, or booted from power-on."""
 
     SNAPSHOT = "snapshot"
     BOOT = "boot"
@@ -71,22 +71,22 @@ class Session:
         settings: GuestSettings,
         store: Store,
         *,
-        more: Mapping[str, Path] = MappingProxyType({}),
+        extra_files: Mapping[str, Path] = MappingProxyType({}),
         base: Path | None = None,
     ) -> None:
-        """``more`` gives the files that guests of this run have beside those of every run.
+        """``extra_files`` are those that guests of this run have beside the usual ones, by path.
 
-        ``base`` is the archive with those of every run when it was made elsewhere.
+        ``base`` is the archive with the usual ones when it was made elsewhere.
         """
         self.folder = folder
         self.settings = settings
         self.store = store
-        self._more = more
+        self._extra_files = extra_files
         self._base = base
         self._stack = contextlib.ExitStack()
         self._templates: dict[str, Template] = {}
         self._prepared: tuple[RunKeys, Path] | None = None
-        # next() of it is one step, whichever threads start guests.
+        # next() is atomic: several threads may start guests.
         self._numbers = itertools.count(1)
         self._spare = SpareGuest()
 
@@ -113,9 +113,9 @@ class Session:
     ) -> Iterator[Machine]:
         """Start a fresh guest with that kernel; it is killed when the context ends.
 
-        Its logs lie in a folder named after ``name``, which outlives it. ``boot_s`` is how long a
+        Its logs lie in a folder named after ``name``, which stays. ``boot_s`` is how long a
         cold boot may take. One with a ``recording`` has one CPU, and boots from power-on.
-        Raises BootFailed, QemuFailed, LostConnection and the fates of a guest.
+        Raises BootFailed, QemuFailed, LostConnection, GuestPanic and the like.
         """
         keys, _ = self._prepare_for(kernel)
         shape = self._shape(kernel, cpus, kernel_args, recording)
@@ -137,9 +137,9 @@ class Session:
             yield machine
 
     def template(self, kernel: Bootable, shape: GuestShape) -> Template:
-        """Return the template for that shape, booting it when no process of the run has.
+        """Return the template for that shape, booted unless a process of the run has done so.
 
-        Raises BootFailed at once when the run's processes have tried in vain: see BootFailures.
+        Raises BootFailed at once when processes of the run have failed to: see BootFailures.
         """
         key = _template_key(kernel, shape)
         known = self._templates.get(key)
@@ -173,7 +173,7 @@ class Session:
         return saved
 
     def prepare(self, kernel: Bootable) -> None:
-        """Have the template for guests of the settings' own shape, which other processes find.
+        """Make the template for guests of the settings' own shape, so that other processes find it.
 
         Raises what the start of a guest raises.
         """
@@ -193,7 +193,7 @@ class Session:
             accel=self.settings.accel,
             cpus=1 if recording is not None else cpus or self.settings.cpus,
             memory_mib=self.settings.memory_mib,
-            kernel_args=(*self._more_args(kernel, recording), *kernel_args),
+            kernel_args=(*self._kernel_args(kernel, recording), *kernel_args),
             recording=recording,
         )
 
@@ -231,11 +231,11 @@ class Session:
         note = self.folder / "keys.json"
         with FileLock(self.folder / "lock"):
             if note.exists():
-                keys = load_keys(self.folder, **json.loads(note.read_text()))
+                keys = RunKeys(folder=self.folder, **json.loads(note.read_text()))
             else:
                 keys = make_keys(self.folder, deadline=deadline)
                 base = self._base or build_base(self.store, deadline=deadline)
-                build_initrd(base, keys, initrd, more=self._more, deadline=deadline)
+                build_initrd(base, keys, initrd, extra_files=self._extra_files, deadline=deadline)
                 public = {"host_public": keys.host_public, "client_public": keys.client_public}
                 note.write_text(json.dumps(public))
         self._prepared = keys, initrd
@@ -259,20 +259,20 @@ class Session:
     def _scale(self, kernel: Bootable) -> float:
         return self.settings.time_scale * kernel.slowness
 
-    def _more_args(self, kernel: Bootable, recording: Recording | None) -> tuple[str, ...]:
-        """Return what host and kernel make necessary on the kernel's command line.
+    def _kernel_args(self, kernel: Bootable, recording: Recording | None) -> tuple[str, ...]:
+        """Return the arguments that host and kernel make necessary on the kernel's command line.
 
-        Stall detectors are scaled as deadlines are: they count seconds of a clock that goes on
-        while the guest gets no CPU, and a busy host is not the kernel's fault. A recording has
-        nothing of the host's, since another one may replay it.
+        Stall detectors are scaled as deadlines are: their clock goes on while the guest gets no
+        CPU, and a busy host is not the kernel's fault. The arguments of a recording do not depend
+        on the host, since another one may replay it.
         """
         if recording is not None:
             return kernel.boot_args
         scale = self._scale(kernel)
         stall_s = min(_MOST_RCU_STALL_S, round(_RCU_STALL_S * scale))
         watchdog_s = min(_MOST_WATCHDOG_S, round(_WATCHDOG_S * scale))
-        patience = (f"rcupdate.rcu_cpu_stall_timeout={stall_s}", f"watchdog_thresh={watchdog_s}")
-        return (*kernel.boot_args, *patience)
+        stalls = (f"rcupdate.rcu_cpu_stall_timeout={stall_s}", f"watchdog_thresh={watchdog_s}")
+        return (*kernel.boot_args, *stalls)
 
     def _guest_folder(self, name: str) -> Path:
         plain = _NOT_IN_A_NAME.sub("-", name).strip("-") or "guest"

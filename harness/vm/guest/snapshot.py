@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Copy-on-write snapshots: boot once, then start each guest from that state in a moment.
+"""Copy-on-write snapshots: boot once, then start each guest from that state within a second.
 
 A template's RAM lies in a memfd that its owner holds open. A clone maps it privately and reads the
 small rest, the device state, from a file; RAM is left out of the migration by QEMU's capability
-x-ignore-shared (docs/devel/migration of QEMU). The memfd goes with its owner: a killed run leaves
-nothing in memory, and nothing to sweep.
+x-ignore-shared (docs/devel/migration of QEMU). The memfd ends with its owner: a killed run leaves
+nothing in memory, and nothing to remove.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.deadline import Deadline, wait_until
-from harness.errors import KlpError, LostConnection, QemuFailed
+from harness.errors import LostConnection, QemuFailed
 from harness.log import LOGGER
 from harness.vm.guest.hypervisor import Hypervisor
 from harness.vm.guest.initramfs import IDLE_LINES
@@ -28,12 +28,13 @@ if TYPE_CHECKING:
     from harness.vm.guest.keys import RunKeys
     from harness.vm.guest.qemu import GuestShape
 
+_BOOT_S = 30.0
 _SAVE_S = 20.0
-_QUIET_S = 15.0
-_REST_S = 2.0
-_REST_LOOK_S = 0.1
-_REST_NS = 5_000_000
-# "events" makes QEMU tell when the state of a migration changes: nothing to poll for.
+_DISCONNECT_S = 15.0
+_IDLE_S = 2.0
+_IDLE_POLL_S = 0.1
+_IDLE_NS = 5_000_000
+# "events" makes QEMU report when the state of a migration changes, so that nothing is polled.
 _CAPABILITIES = {
     "capabilities": [
         {"capability": "x-ignore-shared", "state": True},
@@ -66,7 +67,7 @@ def cold_guest(
         hypervisor = Hypervisor(shape, folder, stack)
         hypervisor.start(deadline=deadline)
         machine = stack.enter_context(Machine(hypervisor, keys, time_scale=time_scale))
-        machine.wait_for_boot(None if boot_s is None else Deadline.after(boot_s))
+        hypervisor.wait_for_boot(Deadline.after(boot_s or _BOOT_S * time_scale))
         machine.connect()
         yield machine
 
@@ -85,12 +86,12 @@ def template(
             hypervisor = Hypervisor(shape, folder, stack)
             hypervisor.start(ram_path=ram_path, shared_ram=True, deadline=deadline)
             machine = stack.enter_context(Machine(hypervisor, keys, time_scale=time_scale))
-            machine.wait_for_boot()
+            hypervisor.wait_for_boot(machine.scaled(_BOOT_S))
             machine.connect()
             machine.tasks()
             machine.klog()
             _disconnect(machine)
-            _await_rest(hypervisor, machine.scaled(_REST_S))
+            _await_idle(hypervisor, machine.scaled(_IDLE_S))
             _save(hypervisor, state_path, deadline=deadline)
         yield Template(shape=shape, ram_path=ram_path, state_path=state_path)
     finally:
@@ -98,7 +99,7 @@ def template(
 
 
 class Clone:
-    """A guest from a template that is stopped where the template was saved, and ready to go on."""
+    """A guest from a template, stopped where the template was saved, and ready to continue."""
 
     def __init__(self, saved: Template, folder: Path, *, deadline: Deadline) -> None:
         """Start QEMU and load the state; raises QemuFailed."""
@@ -132,7 +133,7 @@ class Clone:
 def restored_guest(
     clone: Clone, keys: RunKeys, *, time_scale: float, deadline: Deadline
 ) -> Iterator[Machine]:
-    """Let a clone go on, and connect; it is killed when the context ends."""
+    """Continue a clone, and connect; it is killed when the context ends."""
     with contextlib.closing(clone):
         clone.hypervisor.monitor.execute("cont", deadline=deadline)
         with Machine(clone.hypervisor, keys, time_scale=time_scale) as machine:
@@ -147,7 +148,7 @@ def _disconnect(machine: Machine) -> None:
     machine.disconnect()
     if not machine.hypervisor.events.wait(
         lambda: all(line in console.text()[before:] for line in IDLE_LINES),
-        machine.scaled(_QUIET_S),
+        machine.scaled(_DISCONNECT_S),
         between=machine.hypervisor.check,
     ):
         raise machine.hypervisor.explain(
@@ -155,19 +156,19 @@ def _disconnect(machine: Machine) -> None:
         )
 
 
-def _await_rest(hypervisor: Hypervisor, deadline: Deadline) -> None:
-    """Wait until the guest has hardly anything to do: each clone would have to do the rest of it.
+def _await_idle(hypervisor: Hypervisor, deadline: Deadline) -> None:
+    """Wait until the guest is idle: each clone would have to finish the work that is left.
 
-    A guest that never rests is saved as it is, which costs time and is not wrong.
+    A guest that is never idle is saved as it is, which costs time and is not wrong.
     """
-    looks_ns: list[int] = []
+    used_ns: list[int] = []
 
-    def rests() -> bool:
-        looks_ns.append(hypervisor.cpu_ns())
-        return len(looks_ns) > 1 and looks_ns[-1] - looks_ns[-2] < _REST_NS
+    def idle() -> bool:
+        used_ns.append(hypervisor.cpu_ns())
+        return len(used_ns) > 1 and used_ns[-1] - used_ns[-2] < _IDLE_NS
 
-    if not wait_until(rests, deadline, interval_s=_REST_LOOK_S):
-        LOGGER.info("the template does not come to rest; its clones start a little slower")
+    if not wait_until(idle, deadline, interval_s=_IDLE_POLL_S):
+        LOGGER.info("the template does not become idle; its clones start a little slower")
 
 
 def _save(hypervisor: Hypervisor, path: Path, *, deadline: Deadline) -> None:
@@ -178,7 +179,7 @@ def _save(hypervisor: Hypervisor, path: Path, *, deadline: Deadline) -> None:
     with path.open("wb") as state:
         monitor.pass_fd(state.fileno(), "state", deadline=deadline)
         monitor.execute("migrate", {"uri": "fd:state"}, deadline=deadline)
-        _await_migration(hypervisor, "completed", deadline=deadline)
+        _await_migration(hypervisor, deadline=deadline)
 
 
 def _load(hypervisor: Hypervisor, fd: int, *, deadline: Deadline) -> None:
@@ -186,21 +187,18 @@ def _load(hypervisor: Hypervisor, fd: int, *, deadline: Deadline) -> None:
     monitor = hypervisor.monitor
     monitor.execute("migrate-set-capabilities", _CAPABILITIES, deadline=deadline)
     monitor.execute("migrate-incoming", {"uri": f"fd:{fd}"}, deadline=deadline)
-    _await_migration(hypervisor, "completed", deadline=deadline)
+    _await_migration(hypervisor, deadline=deadline)
 
 
-def _await_migration(hypervisor: Hypervisor, wanted: str, *, deadline: Deadline) -> None:
-    failure: list[KlpError] = []
+def _await_migration(hypervisor: Hypervisor, *, deadline: Deadline) -> None:
+    answer: dict[str, str] = {}
 
     def settled() -> bool:
-        answer = hypervisor.monitor.execute("query-migrate", deadline=deadline)
-        status = answer.get("status")
-        if status == "failed":
-            reason = answer.get("error-desc", "no reason given")
-            failure.append(QemuFailed(f"QEMU cannot save or restore the guest: {reason}"))
-        return status in {wanted, "failed"}
+        answer.update(hypervisor.monitor.execute("query-migrate", deadline=deadline))
+        return answer.get("status") in {"completed", "failed"}
 
     if not hypervisor.events.wait(settled, deadline, between=hypervisor.check):
-        failure.append(QemuFailed("QEMU did not save or restore the guest in time"))
-    if failure:
-        raise hypervisor.explain(failure[0])
+        raise hypervisor.explain(QemuFailed("QEMU did not save or restore the guest in time"))
+    if answer["status"] == "failed":
+        reason = answer.get("error-desc", "no reason given")
+        raise hypervisor.explain(QemuFailed(f"QEMU cannot save or restore the guest: {reason}"))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""One clone in reserve: while a guest is used, QEMU for the next one starts and loads its state."""
+"""One spare guest: while a guest is used, QEMU for the next one starts and loads its state."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class SpareGuest:
     """Keeps at most one stopped clone, of the template that was used last.
 
-    It is made by one thread that lives as long as the reserve: the kernel kills a child when the
+    It is made by one thread that lives as long as this object: the kernel kills a child when the
     thread that started it ends (prctl(2), PR_SET_PDEATHSIG).
     """
 
@@ -40,24 +40,24 @@ class SpareGuest:
             clone = future.result()
             clone.check()
         except KlpError as error:
-            LOGGER.info("the guest in reserve is of no use, starting another: %s", error)
+            LOGGER.info("the spare guest cannot be used, starting another: %s", error)
             _discard(future)
             return None
         return clone
 
     def prepare(self, key: str, make: Callable[[], Clone]) -> None:
-        """Have a clone of that template made; one of another template goes."""
+        """Start a clone of that template; a spare one of another template is removed."""
         with self._lock:
             if self._kept is not None:
                 if self._kept[0] == key:
                     return
                 _discard(self._kept[1])
             if self._thread is None:
-                self._thread = ThreadPoolExecutor(1, thread_name_prefix="reserve")
+                self._thread = ThreadPoolExecutor(1, thread_name_prefix="spare")
             self._kept = key, self._thread.submit(make)
 
     def close(self) -> None:
-        """Remove what is kept. Guests that came from here must have ended."""
+        """Remove the spare guest. Guests taken from here must have ended."""
         with self._lock:
             if self._kept is not None:
                 _discard(self._kept[1])
@@ -73,7 +73,7 @@ def _discard(future: Future[Clone]) -> None:
     try:
         clone = future.result()
     except KlpError as error:
-        LOGGER.debug("the guest in reserve was not made: %s", error)
+        LOGGER.debug("the spare guest could not be made: %s", error)
         return
     clone.close()
     shutil.rmtree(clone.folder, ignore_errors=True)

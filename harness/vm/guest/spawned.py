@@ -30,10 +30,10 @@ class SpawnedProcess:
         output = self.output
         arrived = self._link.wait(lambda: bool(output.stdout) or output.exit is not None, deadline)
         if not arrived:
-            raise TimeoutError(f"{self.program} said nothing in time")
+            raise TimeoutError(f"{self.program} wrote nothing in time")
         if output.stdout:
             return output.stdout.popleft()
-        raise EOFError(f"{self.program} has ended{self._last_words()}")
+        raise EOFError(f"{self.program} has ended{self._last_errors()}")
 
     def lines(self, deadline: Deadline) -> Iterator[str]:
         """Yield lines of its standard output until it ends."""
@@ -64,6 +64,6 @@ class SpawnedProcess:
         assert ended is not None
         return ended.code if ended.code is not None else -(ended.signal or 0)
 
-    def _last_words(self) -> str:
-        said = "; ".join(self.output.stderr[-3:])
-        return f" and said: {said}" if said else ""
+    def _last_errors(self) -> str:
+        lines = "; ".join(self.output.stderr[-3:])
+        return f"; its standard error ends with: {lines}" if lines else ""

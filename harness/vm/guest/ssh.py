@@ -29,11 +29,11 @@ LOOPBACK = "127.0.0.1"
 _USER = "root"
 _CHUNK = 65536
 _GONE_S = 1.0
-# What dropbear knows is left; paramiko tries another one first when it is not told.
+# Leaves rsa-sha2-256, which dropbear accepts; paramiko would try rsa-sha2-512 first.
 _OTHER_SIGNATURES = {"pubkeys": ["rsa-sha2-512", "ssh-rsa"]}
 _FAILURES = (paramiko.SSHException, OSError, EOFError)
 
-# The library logs what it raises as well; the harness reports it once, in its own words.
+# The library also logs what it raises; the harness reports that once.
 logging.getLogger("paramiko").setLevel(logging.CRITICAL)
 
 
@@ -53,7 +53,7 @@ class Ran:
 
 
 class Stream:
-    """One running command: its standard output as it comes, its standard input."""
+    """One running command: its standard output as it arrives, its standard input."""
 
     def __init__(self, channel: paramiko.Channel) -> None:
         self._channel = channel
@@ -87,11 +87,11 @@ class SshSession:
 
     def __init__(self, transport: paramiko.Transport, events: GuestEvents) -> None:
         self._transport = transport
-        self._pulse = events
+        self._events = events
 
     @property
     def alive(self) -> bool:
-        """Whether the connection still stands."""
+        """Whether the connection is still open."""
         return self._transport.is_active()
 
     def reach(self, port: int, deadline: Deadline) -> Stream:
@@ -121,7 +121,7 @@ class SshSession:
         outputs: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
         try:
             readers = [
-                threading.Thread(target=_drain, args=(receive, outputs[name], self._pulse))
+                threading.Thread(target=_drain, args=(receive, outputs[name], self._events))
                 for name, receive in (("stdout", channel.recv), ("stderr", channel.recv_stderr))
             ]
             for reader in readers:
@@ -133,7 +133,7 @@ class SshSession:
                 drained = not any(reader.is_alive() for reader in readers)
                 return drained and (channel.exit_status_ready() or not self.alive)
 
-            if not self._pulse.wait(ended, deadline, between=between):
+            if not self._events.wait(ended, deadline, between=between):
                 raise TimeoutError(f"`{command_line(argv)}` did not end in time in the guest")
             code = self._exit_code(channel)
         finally:
@@ -185,8 +185,8 @@ class SshSession:
     def _exit_code(self, channel: paramiko.Channel) -> int:
         """Return the exit code of a command whose output has ended.
 
-        paramiko says -1 both for a command that a signal ended and for a connection that is gone;
-        the latter may take a moment to show.
+        paramiko returns -1 both for a command that a signal ended and for a connection that ended,
+        which may take a moment to show.
         """
         code = channel.recv_exit_status() if channel.exit_status_ready() else -1
         if code == -1 and wait_until(lambda: not self.alive, Deadline.after(_GONE_S)):
@@ -197,7 +197,7 @@ class SshSession:
     def _feed(channel: paramiko.Channel, data: bytes, deadline: Deadline) -> None:
         """Send standard input; a command that ends without reading it is judged by its exit code.
 
-        A connection that ended closes its channels too: the wait for the command finds that.
+        A connection that ended closes its channels too; the wait for the command notices that.
         """
         channel.settimeout(max(deadline.remaining_s, 0.001))
         try:
@@ -256,7 +256,7 @@ def _check_host_key(transport: paramiko.Transport, keys: RunKeys) -> None:
 
 
 def _close(channel: paramiko.Channel) -> None:
-    """Close a channel, whose connection may just be ending: that says so by itself elsewhere."""
+    """Close a channel. Its connection may just have ended, which is reported elsewhere."""
     with contextlib.suppress(*_FAILURES):
         channel.close()
 

@@ -21,7 +21,7 @@ _SCRIPT = 'mkdir -p "$1" && cat >"$2"'
 
 
 class Uploads:
-    """What one guest has been sent, below the folder ``place`` there."""
+    """The files that one guest has been sent, below the folder ``place`` there."""
 
     def __init__(self, link: AgentLink, place: str, run: Callable[..., Ran]) -> None:
         """``run`` is the machine's own, for what is too large for a request to the agent."""
@@ -30,8 +30,8 @@ class Uploads:
         self._place = place
         self._sent: dict[tuple[Path, int, int], str] = {}
 
-    def know(self, there: Mapping[Path, str]) -> None:
-        """Take it that the guest has these files, by their paths in the guest."""
+    def add_present(self, there: Mapping[Path, str]) -> None:
+        """Record that the guest has these files already, by their paths in the guest."""
         for path, target in there.items():
             self._sent[_identity(path)] = target
 

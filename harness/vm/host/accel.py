@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Which accelerator can run a guest here, found out by running one.
+"""Which accelerator can run a guest on this host, found out by running one.
 
 A /dev/kvm that opens proves nothing: under some hypervisors KVM_CREATE_VM works too, and then QEMU
 dies ("failed to set MSR") or the guest never executes an instruction.
@@ -7,7 +7,6 @@ dies ("failed to set MSR") or the guest never executes an instruction.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -23,6 +22,7 @@ from harness.errors import CommandTimeout, HarnessError, QemuFailed, UsageError
 from harness.log import LOGGER
 from harness.resources import cache_root
 from harness.vm.host import probe_guest
+from harness.vm.host.files import boot_id, replace_text
 from harness.vm.host.process import Finished, find_program, run
 
 if TYPE_CHECKING:
@@ -30,11 +30,10 @@ if TYPE_CHECKING:
 
 QEMU = "qemu-system-x86_64"
 
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-_KVM = Path("/dev/kvm")
-# Even TCG needs only 0.15 s. A wrong "no" stays until the host boots, so a busy host gets time.
+KVM_DEVICE = Path("/dev/kvm")
+# Even TCG needs only 0.15 s. A wrong "no" is kept until the host boots, so a busy host gets time.
 _PROBE_S = 10.0
-_FORMAT = 1
+_FORMAT = 2
 
 
 class Accel(StrEnum):
@@ -59,7 +58,7 @@ ACCEL_ARGUMENTS: Mapping[Accel, tuple[str, ...]] = {
 class AccelChoice:
     """The accelerator to use and why, in words for a run's header.
 
-    ``probed_s`` is what the probe took, 0.0 when none was needed; ``cached`` tells that it ran
+    ``probed_s`` is what the probe took, 0.0 when none was needed; ``cached`` is set when it ran
     earlier since the host booted.
     """
 
@@ -87,7 +86,7 @@ class Verdict:
 def choose_accel(requested: str, deadline: Deadline) -> AccelChoice:
     """Return the accelerator for ``auto``, ``kvm`` or ``tcg``.
 
-    ``auto`` takes KVM when it can run a guest, and else TCG, whose reason then says why.
+    ``auto`` is KVM when it can run a guest, else TCG, with the reason.
     Raises HarnessError when KVM is asked for and cannot run a guest, MissingTool without QEMU,
     UsageError for any other word.
     """
@@ -111,11 +110,14 @@ def choose_accel(requested: str, deadline: Deadline) -> AccelChoice:
     return AccelChoice(accel=accel, reason=reason, probed_s=verdict.probed_s, cached=verdict.cached)
 
 
-def probe_kvm(deadline: Deadline, *, device: Path = _KVM) -> Verdict:
+def probe_kvm(deadline: Deadline) -> Verdict:
     """Return whether KVM can run a guest, by running one unless that was done since the boot.
+
+    The verdict is kept in the cache, for all commands of this user.
 
     Raises MissingTool without QEMU, QemuFailed when QEMU cannot run a guest even without KVM.
     """
+    device = KVM_DEVICE
     if not device.exists():
         return Verdict(usable=False, reason=f"there is no {device}")
     if not os.access(device, os.R_OK | os.W_OK):
@@ -129,12 +131,13 @@ def probe_kvm(deadline: Deadline, *, device: Path = _KVM) -> Verdict:
     known = _read_verdict(path, key)
     if known is not None:
         return known
-    patience = deadline.within(_PROBE_S)
-    verdict = run_probe(Accel.KVM, patience)
+    probe_deadline = deadline.within(_PROBE_S)
+    verdict = run_probe(Accel.KVM, probe_deadline)
     if not verdict.usable:
         _require_working_qemu(deadline)
-    # Cut short by the caller, the probe found out nothing that holds until the next boot.
-    if verdict.usable or patience.at_s < deadline.at_s or not patience.expired:
+    # A probe that the caller's deadline cut short says nothing about the time until the next boot.
+    own_time_was_up = probe_deadline.at_s < deadline.at_s
+    if verdict.usable or own_time_was_up or not probe_deadline.expired:
         _write_verdict(path, key, verdict)
     return verdict
 
@@ -154,7 +157,7 @@ def probe_argv(accel: Accel, image: Path) -> list[str]:
 
 
 def run_probe(accel: Accel, deadline: Deadline) -> Verdict:
-    """Boot the probe guest and return whether it came to its end; raises MissingTool."""
+    """Boot the probe guest and return whether it reached its end; raises MissingTool."""
     start = Deadline.after(0.0).at_s
     stages: list[str] = []
     with tempfile.TemporaryDirectory(prefix="klp-probe-") as folder:
@@ -173,9 +176,9 @@ def run_probe(accel: Accel, deadline: Deadline) -> Verdict:
 
 
 def judge(done: Finished | None, lines: Sequence[str], seconds: float) -> tuple[bool, str]:
-    """Return whether the probe guest ran, and a sentence's end on how it went.
+    """Return whether the probe guest ran, and the end of a sentence on how far it got.
 
-    ``done`` is None when it had to be killed; ``lines`` is what QEMU printed and the guest said.
+    ``done`` is None when it had to be killed; ``lines`` is what QEMU and the guest printed.
     """
     if done is not None and done.returncode == probe_guest.EXIT_CODE and list(lines[-1:]) == ["T"]:
         return True, f"a probe guest ran in {seconds:.1f} s"
@@ -187,8 +190,8 @@ def judge(done: Finished | None, lines: Sequence[str], seconds: float) -> tuple[
         line for line in lines if line.startswith((QEMU, "qemu")) and "warning" not in line
     ]
     if complaints:
-        said = re.sub(r"^[\w./-]+: (error: )?", "", complaints[0])
-        return False, f"QEMU says: {said}"
+        complaint = re.sub(r"^[\w./-]+: (error: )?", "", complaints[0])
+        return False, f"QEMU says: {complaint}"
     return False, f"QEMU ended {where} with exit code {done.returncode}"
 
 
@@ -198,7 +201,7 @@ def _require_working_qemu(deadline: Deadline) -> None:
     if not control.usable:
         raise QemuFailed(
             f"QEMU cannot run a guest, not even without KVM: {control.reason}",
-            hint="is this host out of memory, or very busy? `klp-harness doctor` tells more",
+            hint="is this host out of memory, or very busy? `klp-harness doctor` shows more",
         )
 
 
@@ -208,7 +211,7 @@ def _cache_key(device: Path) -> str:
     program, node = qemu.stat(), device.stat()
     facts = [
         _FORMAT,
-        _BOOT_ID.read_text().strip(),
+        boot_id(),
         [str(qemu), program.st_size, program.st_mtime_ns],
         [node.st_rdev, node.st_mode, node.st_uid, node.st_gid],
         [os.geteuid(), sorted(os.getgroups())],
@@ -221,35 +224,16 @@ def _cache_key(device: Path) -> str:
 def _read_verdict(path: Path, key: str) -> Verdict | None:
     try:
         kept = json.loads(path.read_text())
-        if kept["key"] != key:
-            return None
-        return Verdict(
-            usable=bool(kept["usable"]),
-            reason=str(kept["reason"]),
-            probed_s=float(kept["probed_s"]),
-            cached=True,
-        )
+        return Verdict(**kept["verdict"], cached=True) if kept["key"] == key else None
     except (OSError, ValueError, KeyError, TypeError):
-        # Not there, or not whole: the probe runs again and writes it anew.
+        # Missing or damaged: the probe runs again and writes it again.
         return None
 
 
 def _write_verdict(path: Path, key: str, verdict: Verdict) -> None:
-    kept = {
-        "key": key,
-        "usable": verdict.usable,
-        "reason": verdict.reason,
-        "probed_s": round(verdict.probed_s, 3),
-    }
-    temporary = ""
+    found = {"usable": verdict.usable, "reason": verdict.reason, "probed_s": verdict.probed_s}
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-        with os.fdopen(descriptor, "w") as file:
-            json.dump(kept, file)
-        Path(temporary).replace(path)
+        replace_text(path, json.dumps({"key": key, "verdict": found}))
     except OSError as error:
         LOGGER.debug("cannot keep the probe's verdict in %s: %s", path, error.strerror)
-        if temporary:
-            with contextlib.suppress(OSError):
-                Path(temporary).unlink()

@@ -56,7 +56,7 @@ def install_packages(
 ) -> None:
     """Install what the host lacks, on Debian and Ubuntu as root or with sudo.
 
-    Raises UsageError that tells what to install where the harness may not do it itself, and
+    Raises UsageError, which says what to install, where the harness may not do it itself, and
     HarnessError when apt-get fails.
     """
     missing = look(distribution)
@@ -94,12 +94,12 @@ def install_packages(
 
 
 def _sudo() -> list[str] | None:
-    """Return the words before a command that make it run as root, or None where there are none."""
+    """Return what to put before a command so that root runs it; None where there is no way."""
     try:
         sudo = find_program("sudo")
     except MissingTool:
         return None
-    # Without a terminal sudo could not ask for a password, and would fail with its own words.
+    # Without a terminal sudo cannot ask for a password.
     if sys.stdin.isatty():
         return [sudo]
     try:
@@ -141,7 +141,7 @@ def make_venv(root: Path, *, extras: str = "dev") -> bool:
 
 def _create(venv: Path) -> None:
     if venv.exists() or venv.is_symlink():
-        # Renamed first: a kill in the middle of removing leaves no half environment in place.
+        # Renamed first, so that a kill meanwhile leaves no half of an environment in place.
         doomed = venv.with_name(".venv.old")
         shutil.rmtree(doomed, ignore_errors=True)
         venv.rename(doomed)
@@ -171,7 +171,7 @@ def _stamp_path(venv: Path) -> Path:
 
 
 def _stamp_text(root: Path) -> str:
-    """Return what an up-to-date environment is stamped with: its place, interpreter, contents."""
+    """Return the stamp of an environment that is up to date: its place, interpreter, contents."""
     project = tomllib.loads((root / "pyproject.toml").read_text())
     relevant = {key: project.get(key) for key in ("build-system", "project")}
     relevant["tool.hatch"] = project.get("tool", {}).get("hatch")
@@ -201,7 +201,7 @@ def _read_stamp(venv: Path) -> str | None:
 
 @contextlib.contextmanager
 def _locked(root: Path) -> Iterator[None]:
-    """Hold the checkout's folder locked; it needs no lock file, and the kernel ends it with us."""
+    """Hold a lock on the checkout's folder, without a lock file; it ends with this process."""
     folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         if not _try_lock(folder):

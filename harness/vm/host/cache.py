@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A content-addressed store of things that are slow to make: sources, kernels, modules.
+"""A content-addressed store of what is slow to make: sources, kernels, modules.
 
 An entry is a folder ``root/<kind>/<key>/`` that never changes once it is there. It is filled aside
 under a lock, gets a manifest of its files, and is renamed into place, so that a reader sees the
 whole entry or none. Beside it lie ``<key>.lock`` (held while it is filled), ``<key>.owner`` (who
-fills it) and ``<key>.used`` (last use; every user holds a shared lock on it, so that `remove` takes
-no entry from under a running process). All locks are flock(2): they end with their process.
+fills it) and ``<key>.used`` (last use; every user holds a shared lock on it, so that `remove`
+removes no entry that a running process uses). All locks are flock(2): they end with their process.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import secrets
 import shutil
 import sys
 import threading
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +27,7 @@ from filelock import FileLock, Timeout
 
 from harness.errors import CacheCorrupt, HarnessError, NoSpace
 from harness.log import LOGGER
+from harness.vm.host.files import TRASH, boot_id, locked, read_text, remove_folder
 from harness.vm.host.manifest import MANIFEST, first_fault, read_manifest, write_manifest
 
 if TYPE_CHECKING:
@@ -37,9 +37,6 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 _PARTIAL = ".partial-"
-_TRASH = ".trash-"
-_LOCK_POLL_S = 0.1
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +56,8 @@ class Store:
     def __init__(self, root: Path) -> None:
         # Absolute, because builds run in other folders; not resolved, so that paths stay as typed.
         self.root = Path(os.path.abspath(root))  # noqa: PTH100
+        # The descriptors of this store's shared locks, by kind and key. They stay open when the
+        # store is forgotten, so that an entry stays as long as the process that obtained it.
         self._held: dict[tuple[str, str], int] = {}
         self._holding = threading.Lock()
 
@@ -75,7 +74,7 @@ class Store:
         """Return the folder of an entry, made by ``fill(folder)`` when it is not there yet.
 
         One process fills, others wait for it and call ``on_wait`` once before they do. An entry
-        that does not match its manifest is made again. What a killed process left is swept.
+        that does not match its manifest is made again. What a killed process left is removed.
         Without ``content`` sizes and times are verified alone: reading 80,000 unpacked sources
         once more costs ten seconds of CPU time.
         The entry stays until this process ends, or `release` is called.
@@ -142,36 +141,31 @@ class Store:
         Raises HarnessError when the file system refuses.
         """
         folder = self._folder(kind, key)
-        lock = FileLock(folder.lock)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            return False
-        try:
-            with _disk_errors(folder.path.parent):
-                self.release(kind, key)
-                return self._remove_unused(folder)
-        finally:
-            lock.release()
+        with (
+            contextlib.suppress(Timeout),
+            FileLock(folder.lock).acquire(timeout=0),
+            _disk_errors(folder.path.parent),
+        ):
+            self.release(kind, key)
+            return self._remove_unused(folder)
+        return False
 
     def sweep(self) -> int:
-        """Remove what killed processes left half made; return how many folders that were."""
+        """Remove the unfinished folders of killed processes; return how many there were."""
         count = 0
-        for left in [*self.root.glob(f"*/{_PARTIAL}*"), *self.root.glob(f"*/{_TRASH}*")]:
-            key = left.name.removeprefix(_PARTIAL).removeprefix(_TRASH).rpartition("~")[0]
+        for left in [*self.root.glob(f"*/{_PARTIAL}*"), *self.root.glob(f"*/{TRASH}*")]:
+            key = left.name.removeprefix(_PARTIAL).removeprefix(TRASH).rpartition("~")[0]
             lock = FileLock(left.with_name(key + ".lock"))
             with contextlib.suppress(Timeout), lock.acquire(timeout=0):
                 shutil.rmtree(left, ignore_errors=True)
                 count += 1
         return count
 
-    # -- inside
-
     def _folder(self, kind: str, key: str) -> _Folder:
         for name in (kind, key):
             if not _NAME.match(name):
                 raise ValueError(f"{name!r} is no name for a cache entry")
-        return _Folder(kind=kind, key=key, path=self.root / kind / key)
+        return _Folder(kind, key, self.root / kind / key)
 
     def _prepare(self, kind: str) -> None:
         (self.root / kind).mkdir(parents=True, exist_ok=True)
@@ -191,40 +185,32 @@ class Store:
         if manifest is None:
             return False
         # After a crash of the host a file may have its size and not its content: read all once.
-        deep = _read_text(folder.checked) != _boot_id()
+        deep = read_text(folder.checked) != boot_id()
         fault = first_fault(folder.path, manifest, deep=deep)
         if fault is not None:
             LOGGER.warning("the cache entry %s/%s is damaged (%s)", folder.kind, folder.key, fault)
             return False
         if deep:
-            folder.checked.write_text(_boot_id())
+            folder.checked.write_text(boot_id())
         return True
 
     @contextlib.contextmanager
     def _locked(
         self, folder: _Folder, deadline: Deadline, on_wait: Callable[[], None] | None
     ) -> Iterator[None]:
-        lock = FileLock(folder.lock)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            owner = _read_text(folder.owner) or "another process"
-            LOGGER.info("waiting for %s, which makes %s/%s", owner, folder.kind, folder.key)
+        def busy() -> str:
+            owner = read_text(folder.owner) or "another process"
+            return f"{owner} still makes {folder.kind}/{folder.key}"
+
+        def announce() -> None:
+            LOGGER.info("waiting: %s", busy())
             if on_wait is not None:
                 on_wait()
-            try:
-                lock.acquire(timeout=deadline.remaining_s, poll_interval=_LOCK_POLL_S)
-            except Timeout:
-                raise HarnessError(
-                    f"{owner} still makes {folder.kind}/{folder.key} and time is up",
-                    hint="wait for it, or end it, and try again",
-                ) from None
-        try:
+
+        with locked(folder.lock, deadline, busy=busy, on_wait=announce):
             folder.owner.write_text(f"process {os.getpid()} ({_command()})")
             yield
             folder.owner.unlink(missing_ok=True)
-        finally:
-            lock.release()
 
     def _fill(self, folder: _Folder, fill: Callable[[Path], None], *, content: bool) -> None:
         for left in folder.path.parent.glob(f"{_PARTIAL}{folder.key}~*"):
@@ -240,7 +226,7 @@ class Store:
         finally:
             if aside.exists():
                 shutil.rmtree(aside, ignore_errors=True)
-        folder.checked.write_text(_boot_id())
+        folder.checked.write_text(boot_id())
         if read_manifest(folder.manifest) is None:
             raise CacheCorrupt(f"the cache entry {folder.path} cannot be read back")
 
@@ -251,7 +237,7 @@ class Store:
         except BlockingIOError:
             return False
         else:
-            self._discard(folder.path)
+            remove_folder(folder.path)
             folder.used.unlink(missing_ok=True)
             folder.owner.unlink(missing_ok=True)
             return True
@@ -261,46 +247,22 @@ class Store:
     def _discard_unsound(self, folder: _Folder) -> None:
         if folder.path.exists():
             LOGGER.info("making %s/%s again", folder.kind, folder.key)
-            self._discard(folder.path)
-
-    @staticmethod
-    def _discard(path: Path) -> None:
-        trash = path.with_name(f"{_TRASH}{path.name}~{secrets.token_hex(4)}")
-        try:
-            path.rename(trash)
-        except FileNotFoundError:
-            return
-        shutil.rmtree(trash, ignore_errors=True)
+            remove_folder(folder.path)
 
 
-@dataclass(frozen=True, kw_only=True)
 class _Folder:
-    """The names that belong to one entry."""
+    """The files that belong to one entry."""
 
-    kind: str
-    key: str
-    path: Path
-
-    @property
-    def manifest(self) -> Path:
-        return self.path / MANIFEST
-
-    @property
-    def lock(self) -> Path:
-        return self.path.with_name(self.key + ".lock")
-
-    @property
-    def owner(self) -> Path:
-        return self.path.with_name(self.key + ".owner")
-
-    @property
-    def used(self) -> Path:
-        return self.path.with_name(self.key + ".used")
-
-    @property
-    def checked(self) -> Path:
-        """In which boot of the host the contents were last read and found right."""
-        return self.path / ".checked"
+    def __init__(self, kind: str, key: str, path: Path) -> None:
+        self.kind = kind
+        self.key = key
+        self.path = path
+        self.manifest = path / MANIFEST
+        # In which boot of the host the contents were last read and found right.
+        self.checked = path / ".checked"
+        self.lock = path.with_name(f"{key}.lock")
+        self.owner = path.with_name(f"{key}.owner")
+        self.used = path.with_name(f"{key}.used")
 
 
 def _shared_lock(path: Path) -> int:
@@ -321,7 +283,7 @@ def _shared_lock(path: Path) -> int:
 
 @contextlib.contextmanager
 def _disk_errors(folder: Path) -> Iterator[None]:
-    """Turn what a file system refuses into a sentence."""
+    """Turn an error of the file system into a sentence."""
     try:
         yield
     except OSError as error:
@@ -337,17 +299,6 @@ def _disk_errors(folder: Path) -> Iterator[None]:
                 hint="KLP_HARNESS_CACHE names another folder for it",
             ) from error
         raise HarnessError(f"the cache in {folder} cannot be filled: {error}") from error
-
-
-def _boot_id() -> str:
-    return _read_text(_BOOT_ID) or f"unknown {time.monotonic()}"
-
-
-def _read_text(path: Path) -> str | None:
-    try:
-        return path.read_text().strip()
-    except OSError:
-        return None
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""How many guests this host can run at a time, and how much longer things take when it does.
+"""How many guests this host can run at a time, and how much longer everything takes then.
 
-`measure_host` looks at the machine; everything else computes, from figures measured on two cores.
+`measure_host` reads the host's state; all else is computed, from figures measured on two cores.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.vm.host.accel import Accel
+from harness.vm.host.files import read_text
 
 TEMPLATE_MIB = 256
 """The RAM file of a template, which all its clones share."""
 
 CLONE_MIB = 150
-"""What a clone needs beside it: the pages it wrote, and QEMU's own memory."""
+"""What a clone needs in addition: the pages it wrote, and QEMU's own memory."""
 
 _RESERVE_MIB = 1024  # for pytest and its workers, and the rest of the host
 _MAX_GUESTS = 64
@@ -43,7 +44,7 @@ class HostCapacity:
 
 
 def default_guests(host: HostCapacity, accel: Accel) -> int:
-    """Return how many guests to run at a time when nobody said; at least 1."""
+    """Return how many guests to run at a time when the user gave no number; at least 1."""
     by_cores = math.floor(host.cores * _GUESTS_PER_CORE[accel])
     by_memory = (host.memory_available_mib - _RESERVE_MIB - TEMPLATE_MIB) // CLONE_MIB
     return max(1, min(by_cores, by_memory, _MAX_GUESTS))
@@ -52,7 +53,7 @@ def default_guests(host: HostCapacity, accel: Accel) -> int:
 def time_scale(accel: Accel, *, guests: int, cores: float) -> float:
     """Return by what to multiply a deadline that suits one guest on an idle host under KVM.
 
-    Never below 1. Intervals that the guest kernel's own clock makes are not in need of it.
+    Never below 1. Intervals of the guest kernel's own clock need no such factor.
     """
     load = guests / cores * _LOAD_SHARE
     return _SLOWNESS[accel] * max(1.0, load)
@@ -65,12 +66,12 @@ def measure_host(*, proc: Path = Path("/proc"), cgroup: Path = _CGROUP) -> HostC
     total, available = (parse_meminfo(meminfo, key) for key in ("MemTotal", "MemAvailable"))
     cores = float(len(os.sched_getaffinity(0)))
     for folder in folders:
-        cores = min(cores, parse_cpu_max(_read(folder / "cpu.max")))
-        limit = parse_limit_mib(_read(folder / "memory.max"))
+        cores = min(cores, parse_cpu_max(_text(folder / "cpu.max")))
+        limit = parse_limit_mib(_text(folder / "memory.max"))
         if limit is not None:
-            used = parse_limit_mib(_read(folder / "memory.current")) or 0
-            # The page cache counts as used there, and is given up when memory is needed.
-            reclaimable = parse_stat_mib(_read(folder / "memory.stat"), "inactive_file")
+            used = parse_limit_mib(_text(folder / "memory.current")) or 0
+            # The page cache counts as used there, and is reclaimed when memory is needed.
+            reclaimable = parse_stat_mib(_text(folder / "memory.stat"), "inactive_file")
             total = min(total, limit)
             available = min(available, max(0, limit - used + reclaimable))
     return HostCapacity(cores=cores, memory_mib=total, memory_available_mib=available)
@@ -108,9 +109,6 @@ def _own_cgroups(membership: str, root: Path) -> list[Path]:
     return [own, *(parent for parent in own.parents if parent.is_relative_to(root))]
 
 
-def _read(path: Path) -> str:
+def _text(path: Path) -> str:
     # A controller that is not enabled has no file: that is no limit.
-    try:
-        return path.read_text()
-    except OSError:
-        return ""
+    return read_text(path) or ""

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Looks for programs, headers and libraries; each look returns where it found the thing, or None.
+"""Probes for programs, headers and libraries. A probe returns where it found one, or None.
 
-It runs before any dependency is installed, so it uses the standard library alone.
+They run before any dependency is installed, so they use the standard library alone.
 """
 
 from __future__ import annotations
 
-import functools
 import importlib.util
 import re
 import struct
@@ -43,7 +42,7 @@ def is_static(program: Path) -> bool:
 
 
 def program(name: str) -> Callable[[], str | None]:
-    """Return a look for a program: its full path."""
+    """Return a probe for a program: its full path."""
 
     def probe() -> str | None:
         try:
@@ -55,7 +54,7 @@ def program(name: str) -> Callable[[], str | None]:
 
 
 def static_program(name: str) -> Callable[[], str | None]:
-    """Return a look for a program that runs without libraries, as in our guest: its full path."""
+    """Return a probe for a program that runs without libraries, as in a guest: its full path."""
 
     def probe() -> str | None:
         found = program(name)()
@@ -64,20 +63,20 @@ def static_program(name: str) -> Callable[[], str | None]:
     return probe
 
 
-def _compiler_says(*arguments: str) -> str | None:
+def _output(*argv: str) -> str | None:
     try:
-        done = run(["gcc", *arguments], deadline=Deadline.after(_DEADLINE_S))
+        done = run(argv, deadline=Deadline.after(_DEADLINE_S))
     except (MissingTool, CommandFailed):
         return None
     return done.stdout.strip()
 
 
 def header(name: str) -> Callable[[], str | None]:
-    """Return a look for a C header where the compiler does: its full path."""
+    """Return a probe for a C header where the compiler looks: its full path."""
 
     def probe() -> str | None:
         # -M lists every file read; the header asked for is among them by its full path.
-        listed = _compiler_says("-M", "-include", name, "-x", "c", "/dev/null")
+        listed = _output("gcc", "-M", "-include", name, "-x", "c", "/dev/null")
         if listed is None:
             return None
         return next((path for path in listed.split() if path.endswith("/" + name)), name)
@@ -86,11 +85,11 @@ def header(name: str) -> Callable[[], str | None]:
 
 
 def static_library(name: str) -> Callable[[], str | None]:
-    """Return a look for a static library where the linker does: its full path."""
+    """Return a probe for a static library where the linker looks: its full path."""
 
     def probe() -> str | None:
         # gcc prints the bare name back when it does not find the file.
-        path = _compiler_says(f"-print-file-name={name}")
+        path = _output("gcc", f"-print-file-name={name}")
         return path if path is not None and Path(path).is_file() and path != name else None
 
     return probe
@@ -99,7 +98,7 @@ def static_library(name: str) -> Callable[[], str | None]:
 def python_venv() -> str | None:
     """Look for what makes a virtual environment: the path of ensurepip.
 
-    Debian splits it off into python3-venv; the module venv is there without it, and then fails.
+    Debian has it in the package python3-venv; without it the module venv exists, and fails.
     """
     spec = importlib.util.find_spec("ensurepip")
     return spec.origin if spec is not None else None
@@ -107,15 +106,6 @@ def python_venv() -> str | None:
 
 def program_version(name: str) -> str | None:
     """Return the first dotted number that ``NAME --version`` prints; None without the program."""
-    text = _version_text(name)
+    text = _output(name, "--version")
     match = re.search(r"\d+(?:\.\d+)+", text) if text is not None else None
     return match.group() if match else None
-
-
-@functools.cache
-def _version_text(name: str) -> str | None:
-    try:
-        done = run([name, "--version"], deadline=Deadline.after(_DEADLINE_S))
-    except (MissingTool, CommandFailed):
-        return None
-    return done.stdout

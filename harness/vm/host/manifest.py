@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The list of a cache entry's files: what each must be when it is read back."""
+"""The list of a cache entry's files, with what each must be when it is read back."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 MANIFEST = ".manifest.json"
 _FORMAT = 1
-_BLOCK = 1 << 20
 
 Record = tuple[int, int, str]
 """Size in bytes, modification time in ns, SHA-256 of the content (of the target, for a link),
@@ -93,7 +92,4 @@ def _digest(path: str) -> str:
             return hashlib.sha256(os.fsencode(os.readlink(path))).hexdigest()  # noqa: PTH115
         raise
     with os.fdopen(descriptor, "rb", buffering=0) as file:
-        digest = hashlib.sha256()
-        while block := file.read(_BLOCK):
-            digest.update(block)
-        return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()

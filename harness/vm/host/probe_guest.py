@@ -11,13 +11,13 @@ from __future__ import annotations
 import struct
 
 STAGES = {"P": "protected mode", "L": "long mode", "E": "an exception", "T": "a timer interrupt"}
-"""What the guest writes to the debug console, a letter a line, and what each stands for."""
+"""The letters that the guest writes to the debug console, one a line, and what each means."""
 
 DEBUG_PORT = 0xE9
 EXIT_PORT = 0xF4
 _EXIT_VALUE = 0x10
 EXIT_CODE = _EXIT_VALUE << 1 | 1
-"""QEMU's exit code when the guest came to its end, as isa-debug-exit makes it of the value."""
+"""QEMU's exit code when the guest reached its end: isa-debug-exit computes it from the value."""
 
 LOAD_ADDRESS = 0x100000
 _CODE_32 = LOAD_ADDRESS + 0x20
@@ -46,7 +46,7 @@ def _le32(value: int) -> str:
     return struct.pack("<I", value).hex()
 
 
-def _say(letter: str) -> Code:
+def _print(letter: str) -> Code:
     return (
         (f"b0 {ord(letter):02x}", f"mov al,{ord(letter):#x}"),
         ("e6 e9", "out 0xe9,al"),
@@ -65,7 +65,7 @@ def _out(port: int, value: int) -> Code:
 # Entered as the multiboot specification says: 32-bit protected mode, flat, no paging.
 CODE_32: Code = (
     ("fa", "cli"),
-    *_say("P"),
+    *_print("P"),
     (f"b8 {_le32(_PML4)}", f"mov eax,{_PML4:#x}"),
     ("0f 22 d8", "mov cr3,eax"),
     ("0f 20 e0", "mov eax,cr4"),
@@ -86,7 +86,7 @@ CODE_64: Code = (
     ("b8 10 00 00 00", "mov eax,0x10"),
     ("8e d0", "mov ss,eax"),
     (f"bc {_le32(_STACK_TOP)}", f"mov esp,{_STACK_TOP:#x}"),
-    *_say("L"),
+    *_print("L"),
     (f"0f 01 1c 25 {_le32(_IDT_POINTER)}", f"lidt ds:{_IDT_POINTER:#x}"),
     ("b8 01 00 00 00", "mov eax,0x1"),
     ("0f a2", "cpuid"),
@@ -110,13 +110,13 @@ CODE_64: Code = (
 )
 
 ON_INVALID_OPCODE: Code = (
-    *_say("E"),
+    *_print("E"),
     ("48 83 04 24 02", "add QWORD PTR [rsp],0x2"),  # past the ud2
     ("48 cf", "iretq"),
 )
 
 ON_TIMER: Code = (
-    *_say("T"),
+    *_print("T"),
     *_out(EXIT_PORT, _EXIT_VALUE),
     ("f4", "hlt"),
     ("eb fd", "jmp -1"),
@@ -158,7 +158,7 @@ def build_image() -> bytes:
 
 
 def _multiboot_header() -> bytes:
-    """Return the Multiboot 0.6.96 header: with flag 16 it says itself where the image goes."""
+    """Return the Multiboot 0.6.96 header; with flag 16 it has the addresses of the image."""
     magic, flags = 0x1BADB002, 1 << 16
     checksum = -(magic + flags) & 0xFFFFFFFF
     end = LOAD_ADDRESS + _SIZE

@@ -19,7 +19,7 @@ import signal
 import subprocess
 import time
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Self
+from typing import IO, TYPE_CHECKING
 
 from harness.errors import CommandFailed, CommandTimeout, HarnessError, MissingTool, NoSpace
 from harness.log import LOGGER
@@ -41,8 +41,8 @@ _KILL_GRACE_S = 3.0
 _TAIL_LINES = 20
 _DIE_WITH_PARENT = "KLP_HARNESS_DIE_WITH_PARENT"
 _PR_SET_PDEATHSIG = 1
-# Where Debian keeps dropbear and depmod, and which the PATH of others than root lacks.
-_SYSTEM_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
+# Debian has dropbear and depmod there, and only root has these folders in PATH.
+SYSTEM_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,7 @@ def find_program(name: str | Path) -> str:
 
     Raises MissingTool when it is not installed or not executable.
     """
-    folders = [os.environ.get("PATH", os.defpath), *_SYSTEM_FOLDERS]
+    folders = [os.environ.get("PATH", os.defpath), *SYSTEM_FOLDERS]
     found = shutil.which(str(name), path=os.pathsep.join(folders))
     if found is None:
         raise MissingTool(
@@ -105,7 +105,7 @@ def spawn(
             stdout=stdout,
             stderr=stderr,
             cwd=cwd,
-            # Messages are read (no space, a refused MSR), so they must come in one language.
+            # The harness reads messages (no space, a refused MSR), so they must be in one language.
             env={**os.environ, "LC_ALL": "C.UTF-8"} if env is None else dict(env),
             pass_fds=tuple(pass_fds),
             start_new_session=True,
@@ -118,7 +118,7 @@ def spawn(
         kill_group(child)
         for stream in (child.stdin, child.stdout, child.stderr):
             if stream is not None:
-                # A pipe whose reader has died cannot be flushed; nothing is lost with it.
+                # A pipe whose reader has ended cannot be flushed, and need not be.
                 with contextlib.suppress(OSError):
                     stream.close()
 
@@ -150,6 +150,7 @@ def run(
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
     check: bool = True,
+    explain: Callable[[CommandFailed], Exception] | None = None,
     on_line: Callable[[str], None] | None = None,
     log_path: Path | None = None,
     death_signal: signal.Signals = signal.SIGKILL,
@@ -158,13 +159,12 @@ def run(
 
     ``on_line`` sees each line of both outputs as it comes; both are appended to ``log_path``.
     Raises CommandTimeout when the deadline came first (the whole process group is then killed),
-    CommandFailed when ``check`` is set and the command failed, NoSpace when it failed for want of
-    disk space, MissingTool when it is not installed.
+    CommandFailed, or what ``explain`` makes of it, when ``check`` is set and the command failed,
+    NoSpace when it failed for want of disk space, MissingTool when it is not installed.
     """
     start = time.monotonic()
-    collector = _Collector(on_line=on_line, log_path=log_path)
     with (
-        collector,
+        contextlib.nullcontext() if log_path is None else log_path.open("ab") as log,
         spawn(
             argv,
             stdin=DEVNULL if stdin is None else PIPE,
@@ -175,6 +175,7 @@ def run(
             death_signal=death_signal,
         ) as child,
     ):
+        collector = _Collector(on_line, log)
         in_time = collector.pump(child, (stdin or "").encode(), deadline)
         if in_time:
             child.wait()
@@ -192,12 +193,14 @@ def run(
             artefacts=log_path,
         )
     if check and finished.returncode != 0:
-        raise failure(finished, log_path=log_path)
+        error = _failure(finished, log_path)
+        if explain is not None and isinstance(error, CommandFailed):
+            raise explain(error) from error
+        raise error
     return finished
 
 
-def failure(finished: Finished, *, log_path: Path | None = None) -> HarnessError:
-    """Return the error that tells how a command failed: by signal, for want of space, by itself."""
+def _failure(finished: Finished, log_path: Path | None) -> HarnessError:
     command = command_line(finished.argv)
     if os.strerror(errno.ENOSPC) in finished.stderr + finished.stdout:
         return NoSpace(
@@ -215,12 +218,12 @@ def failure(finished: Finished, *, log_path: Path | None = None) -> HarnessError
 
 
 def command_line(argv: Sequence[str | Path]) -> str:
-    """Return a command as one could paste it into a shell."""
+    """Return a command in the form that can be pasted into a shell."""
     return shlex.join(str(arg) for arg in argv)
 
 
 def child_environment() -> dict[str, str]:
-    """Return the environment of a process of ours that has to end when this one does."""
+    """Return the environment for a process of the harness that has to end when this one does."""
     return {**os.environ, _DIE_WITH_PARENT: "1"}
 
 
@@ -233,7 +236,7 @@ def obey_parent() -> None:
 def die_with_parent(parent_pid: int) -> None:
     """Have the kernel kill this process when its parent's thread dies.
 
-    ``parent_pid`` is the parent as the caller knew it: when it is gone already, exit at once.
+    ``parent_pid`` is the parent as the caller knew it; when that has ended already, exit at once.
     Raises HarnessError when the kernel refuses.
     """
     libc = ctypes.CDLL(None, use_errno=True)
@@ -246,21 +249,11 @@ def die_with_parent(parent_pid: int) -> None:
 class _Collector:
     """Reads both outputs of a child in one loop, so that neither can fill up and block it."""
 
-    def __init__(self, *, on_line: Callable[[str], None] | None, log_path: Path | None) -> None:
+    def __init__(self, on_line: Callable[[str], None] | None, log: IO[bytes] | None) -> None:
         self._on_line = on_line
-        self._log_path = log_path
-        self._log: IO[bytes] | None = None
+        self._log = log
         self._chunks: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
         self._partial: dict[str, bytes] = {"stdout": b"", "stderr": b""}
-
-    def __enter__(self) -> Self:
-        if self._log_path is not None:
-            self._log = self._log_path.open("ab")
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        if self._log is not None:
-            self._log.close()
 
     def text(self, stream: str) -> str:
         return b"".join(self._chunks[stream]).decode(errors="replace")
@@ -269,7 +262,8 @@ class _Collector:
         """Move data until the child and both outputs ended (True) or the deadline came (False).
 
         When the child ends, what it left running in its group is killed: such a process could hold
-        an output open for ever. The child is not reaped before, so its group's number is its own.
+        an output open without end. The child is not reaped before, so its group's number is its
+        own.
         """
         with contextlib.ExitStack() as stack:
             selector = stack.enter_context(selectors.DefaultSelector())

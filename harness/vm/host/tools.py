@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the harness needs from the host, found by looking, and which package has it.
+"""What the harness needs from the host, how to find it, and which package has it.
 
 This is the only list of it: `make` installs from it, `klp-harness doctor` reports from it. It runs
 before any dependency is installed, so it and what it imports use the standard library alone.
@@ -51,7 +51,7 @@ _FAMILY_OF_ID: Mapping[str, Family] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Distribution:
-    """The host's distribution, as /etc/os-release tells; ``family`` is None when unknown."""
+    """The host's distribution, from /etc/os-release; ``family`` is None when unknown."""
 
     name: str
     family: Family | None
@@ -61,8 +61,8 @@ class Distribution:
 class Tool:
     """One thing that the host must have.
 
-    ``probe`` returns where it was found, or None. ``only_on`` limits it to the distributions where
-    it is asked for at all. An optional tool is reported and never insisted on.
+    ``probe`` returns where it was found, or None. ``only_on`` has the distributions that need it at
+    all. An optional tool is reported, and nothing fails without it.
     """
 
     name: str
@@ -73,7 +73,7 @@ class Tool:
     only_on: frozenset[Family] | None = None
 
     def applies_to(self, distribution: Distribution) -> bool:
-        """Return whether this distribution is asked for the tool."""
+        """Return whether the tool is needed on this distribution."""
         return self.only_on is None or distribution.family in self.only_on
 
 
@@ -103,211 +103,125 @@ def distribution_from(release: Mapping[str, str]) -> Distribution:
     return Distribution(name=release.get("PRETTY_NAME", "this system"), family=family)
 
 
-def _everywhere(name: str, **others: str) -> Mapping[Family, str]:
-    return {family: others.get(family.value, name) for family in Family}
+def _tool(
+    name: str,
+    purpose: str,
+    probe: Callable[[], str | None],
+    package: str,
+    *,
+    optional: bool = False,
+    **others: str,
+) -> Tool:
+    """Return a tool that every distribution needs; ``others`` name its package by family."""
+    packages = {family: others.get(family.value, package) for family in Family}
+    return Tool(name=name, purpose=purpose, packages=packages, probe=probe, optional=optional)
+
+
+def _program(
+    name: str, purpose: str, package: str | None = None, *, optional: bool = False, **others: str
+) -> Tool:
+    """Return a tool that is a program; without ``package`` its package has the same name."""
+    return _tool(name, purpose, program(name), package or name, optional=optional, **others)
+
+
+def _debian_program(name: str, purpose: str, package: str) -> Tool:
+    return Tool(
+        name=name,
+        purpose=purpose,
+        packages={Family.DEBIAN: package},
+        probe=program(name),
+        only_on=frozenset({Family.DEBIAN}),
+    )
 
 
 TOOLS: tuple[Tool, ...] = (
-    Tool(
-        name="qemu-system-x86_64",
-        purpose="runs the guests",
-        packages=_everywhere(
-            "qemu-system-x86",
-            fedora="qemu-system-x86-core",
-            suse="qemu-x86",
-            alpine="qemu-system-x86_64",
-        ),
-        probe=program("qemu-system-x86_64"),
+    _program(
+        "qemu-system-x86_64",
+        "runs the guests",
+        "qemu-system-x86",
+        fedora="qemu-system-x86-core",
+        suse="qemu-x86",
+        alpine="qemu-system-x86_64",
     ),
-    Tool(
-        name="busybox (static)",
-        purpose="the guest's shell and commands",
-        packages=_everywhere("busybox-static", fedora="busybox", arch="busybox"),
-        probe=static_program("busybox"),
+    _tool(
+        "busybox (static)",
+        "the guest's shell and commands",
+        static_program("busybox"),
+        "busybox-static",
+        fedora="busybox",
+        arch="busybox",
     ),
-    Tool(
-        name="dropbear",
-        purpose="the guest's SSH server",
-        packages=_everywhere("dropbear", debian="dropbear-bin"),
-        probe=program("dropbear"),
+    _program("dropbear", "the guest's SSH server", debian="dropbear-bin"),
+    _program("dropbearkey", "makes the guest's host key", "dropbear", debian="dropbear-bin"),
+    _program("bash", "the guest's bash, which the kernel's own selftests need"),
+    _program("modprobe", "loads modules with their dependencies in the guest", "kmod"),
+    _program("depmod", "lists which module depends on which", "kmod"),
+    _program("setpriv", "kills every child when the harness ends", "util-linux", alpine="setpriv"),
+    _program(
+        "sysctl",
+        "is used in the guest by the kernel's own selftests",
+        "procps",
+        fedora="procps-ng",
+        arch="procps-ng",
     ),
-    Tool(
-        name="dropbearkey",
-        purpose="makes the guest's host key",
-        packages=_everywhere("dropbear", debian="dropbear-bin"),
-        probe=program("dropbearkey"),
+    _program("gcc", "compiles kernels, modules and guest programs"),
+    _tool(
+        "static libc",
+        "links guest programs without libraries",
+        static_library("libc.a"),
+        "glibc",
+        debian="libc6-dev",
+        fedora="glibc-static",
+        suse="glibc-devel-static",
+        alpine="musl-dev",
     ),
-    Tool(
-        name="bash",
-        purpose="the guest's bash, which the kernel's own selftests need",
-        packages=_everywhere("bash"),
-        probe=program("bash"),
+    _program("make", "builds kernels and modules"),
+    _program("ld", "links kernels and modules", "binutils"),
+    _program("flex", "builds the kernel's Kconfig"),
+    _program("bison", "builds the kernel's Kconfig"),
+    _program("bc", "makes the kernel's timeconst.h"),
+    _program("perl", "runs the kernel's scripts, checkpatch.pl among them"),
+    _program("cpio", "packs a kernel's headers and initramfs"),
+    _program("tar", "unpacks kernel sources"),
+    _program("xz", "unpacks kernel sources", debian="xz-utils"),
+    _program("patch", "applies patches to kernel sources"),
+    _tool(
+        "gelf.h",
+        "the kernel's objtool reads ELF files with libelf",
+        header("gelf.h"),
+        "libelf-devel",
+        debian="libelf-dev",
+        fedora="elfutils-libelf-devel",
+        arch="libelf",
+        alpine="elfutils-dev",
     ),
-    Tool(
-        name="modprobe",
-        purpose="loads modules with their dependencies in the guest",
-        packages=_everywhere("kmod"),
-        probe=program("modprobe"),
+    _tool(
+        "openssl/ssl.h",
+        "the kernel's certificate and module signing tools",
+        header("openssl/ssl.h"),
+        "openssl-devel",
+        debian="libssl-dev",
+        suse="libopenssl-devel",
+        arch="openssl",
+        alpine="openssl-dev",
     ),
-    Tool(
-        name="depmod",
-        purpose="lists which module depends on which",
-        packages=_everywhere("kmod"),
-        probe=program("depmod"),
+    _tool(
+        "python3 venv",
+        "makes the virtual environment",
+        python_venv,
+        "python3",
+        debian="python3-venv",
+        arch="python",
     ),
-    Tool(
-        name="setpriv",
-        purpose="has every child of the harness die with it",
-        packages=_everywhere("util-linux", alpine="setpriv"),
-        probe=program("setpriv"),
-    ),
-    Tool(
-        name="sysctl",
-        purpose="is used in the guest by the kernel's own selftests",
-        packages=_everywhere("procps", fedora="procps-ng", arch="procps-ng"),
-        probe=program("sysctl"),
-    ),
-    Tool(
-        name="gcc",
-        purpose="compiles kernels, modules and guest programs",
-        packages=_everywhere("gcc"),
-        probe=program("gcc"),
-    ),
-    Tool(
-        name="static libc",
-        purpose="links guest programs without libraries",
-        packages=_everywhere(
-            "glibc",
-            debian="libc6-dev",
-            fedora="glibc-static",
-            suse="glibc-devel-static",
-            alpine="musl-dev",
-        ),
-        probe=static_library("libc.a"),
-    ),
-    Tool(
-        name="make",
-        purpose="builds kernels and modules",
-        packages=_everywhere("make"),
-        probe=program("make"),
-    ),
-    Tool(
-        name="ld",
-        purpose="links kernels and modules",
-        packages=_everywhere("binutils"),
-        probe=program("ld"),
-    ),
-    Tool(
-        name="flex",
-        purpose="builds the kernel's Kconfig",
-        packages=_everywhere("flex"),
-        probe=program("flex"),
-    ),
-    Tool(
-        name="bison",
-        purpose="builds the kernel's Kconfig",
-        packages=_everywhere("bison"),
-        probe=program("bison"),
-    ),
-    Tool(
-        name="bc",
-        purpose="makes the kernel's timeconst.h",
-        packages=_everywhere("bc"),
-        probe=program("bc"),
-    ),
-    Tool(
-        name="perl",
-        purpose="runs the kernel's scripts, checkpatch.pl among them",
-        packages=_everywhere("perl"),
-        probe=program("perl"),
-    ),
-    Tool(
-        name="cpio",
-        purpose="packs a kernel's headers and initramfs",
-        packages=_everywhere("cpio"),
-        probe=program("cpio"),
-    ),
-    Tool(
-        name="tar",
-        purpose="unpacks kernel sources",
-        packages=_everywhere("tar"),
-        probe=program("tar"),
-    ),
-    Tool(
-        name="xz",
-        purpose="unpacks kernel sources",
-        packages=_everywhere("xz", debian="xz-utils"),
-        probe=program("xz"),
-    ),
-    Tool(
-        name="patch",
-        purpose="applies patches to kernel sources",
-        packages=_everywhere("patch"),
-        probe=program("patch"),
-    ),
-    Tool(
-        name="gelf.h",
-        purpose="the kernel's objtool reads ELF files with libelf",
-        packages=_everywhere(
-            "libelf-devel",
-            debian="libelf-dev",
-            fedora="elfutils-libelf-devel",
-            arch="libelf",
-            alpine="elfutils-dev",
-        ),
-        probe=header("gelf.h"),
-    ),
-    Tool(
-        name="openssl/ssl.h",
-        purpose="the kernel's certificate and module signing tools",
-        packages=_everywhere(
-            "openssl-devel",
-            debian="libssl-dev",
-            suse="libopenssl-devel",
-            arch="openssl",
-            alpine="openssl-dev",
-        ),
-        probe=header("openssl/ssl.h"),
-    ),
-    Tool(
-        name="python3 venv",
-        purpose="makes the virtual environment",
-        packages=_everywhere("python3", debian="python3-venv", arch="python"),
-        probe=python_venv,
-    ),
-    Tool(
-        name="apt-get",
-        purpose="fetches kernel sources from the distribution's archive",
-        packages={Family.DEBIAN: "apt"},
-        probe=program("apt-get"),
-        only_on=frozenset({Family.DEBIAN}),
-    ),
-    Tool(
-        name="dpkg-deb",
-        purpose="unpacks kernel source packages",
-        packages={Family.DEBIAN: "dpkg"},
-        probe=program("dpkg-deb"),
-        only_on=frozenset({Family.DEBIAN}),
-    ),
-    Tool(
-        name="chromium",
-        purpose="opens the HTML pages in a test of the project",
-        packages=_everywhere("chromium"),
-        probe=program("chromium"),
-        optional=True,
-    ),
-    Tool(
-        name="ccache",
-        purpose="makes building the same kernel files again quicker",
-        packages=_everywhere("ccache"),
-        probe=program("ccache"),
-        optional=True,
-    ),
+    _debian_program("apt-get", "fetches kernel sources from the distribution's archive", "apt"),
+    _debian_program("dpkg-deb", "unpacks kernel source packages", "dpkg"),
+    _program("chromium", "opens the HTML pages in a test of the project", optional=True),
+    _program("ccache", "makes building the same kernel files again quicker", optional=True),
 )
 
 
 def examine_tools(distribution: Distribution) -> tuple[ToolState, ...]:
-    """Look for every tool that this distribution is asked for; a matter of 0.2 s."""
+    """Look for every tool that this distribution needs, which takes 0.2 s."""
     return tuple(
         ToolState(tool=tool, found=tool.probe()) for tool in TOOLS if tool.applies_to(distribution)
     )
@@ -328,7 +242,7 @@ def packages_for(tools: tuple[Tool, ...], family: Family) -> tuple[str, ...]:
 
 
 def install_command(tools: tuple[Tool, ...], distribution: Distribution) -> str | None:
-    """Return what root types to install these tools, or None on an unknown distribution."""
+    """Return root's command to install these tools, or None on an unknown distribution."""
     if distribution.family is None:
         return None
     packages = packages_for(tools, distribution.family)
@@ -336,7 +250,7 @@ def install_command(tools: tuple[Tool, ...], distribution: Distribution) -> str 
 
 
 def explain_missing(tools: tuple[Tool, ...], distribution: Distribution) -> tuple[str, str]:
-    """Return one sentence that names what is missing and why, and one that tells how to get it."""
+    """Return a sentence that names what is missing and why it is needed, and how to install it."""
     named = ", ".join(f"{tool.name} ({tool.purpose})" for tool in tools)
     command = install_command(tools, distribution)
     if command is not None:

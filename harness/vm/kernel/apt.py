@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The machine's own apt, with state of our own: the system's is neither read nor changed."""
+"""The machine's own apt, with state of the harness's: the system's is neither read nor changed."""
 
 from __future__ import annotations
 
@@ -7,49 +7,126 @@ import contextlib
 import hashlib
 import os
 import threading
-from typing import TYPE_CHECKING
+import time
+from enum import StrEnum
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from filelock import FileLock, Timeout
+from pydantic import TypeAdapter
 
-from harness.errors import HarnessError, MissingTool
-from harness.vm.host.process import find_program
+from harness.errors import CommandFailed, DownloadFailed, MissingTool
+from harness.log import LOGGER
+from harness.vm.host.files import locked, read_text, replace_text
+from harness.vm.host.process import find_program, run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from harness.deadline import Deadline
+    from harness.vm.host.process import Finished
     from harness.vm.kernel.progress import Progress
+
+NETWORK_HINT = "is there a network? `apt-get update` shows more; sources can also come from a \
+tarball or a tree"
+_SHOWN_COMPLAINTS = 10
+
+
+class Sources(StrEnum):
+    """Which sources lists apt reads, by the name of the configuration file for it."""
+
+    OWN = "apt.conf"
+    MACHINE = "system.conf"
+
+
+class Answer(Protocol):
+    """What an archive offered when it was asked."""
+
+    @property
+    def description(self) -> str:
+        """Name and version, for people."""
+
+    @property
+    def resolved_s(self) -> float:
+        """When that was, in seconds since the epoch."""
+
+
+AnswerT = TypeVar("AnswerT", bound=Answer)
 
 
 class PrivateApt:
-    """Lists, caches and configuration of apt in a folder of ours; needs no privilege."""
+    """Lists, caches and configuration of apt in a folder of the cache; needs no privilege.
 
-    def __init__(self, folder: Path) -> None:
+    In ``sources.list`` there the caller writes the sources that `Sources.OWN` names.
+    """
+
+    def __init__(self, folder: Path, sources: Sources) -> None:
         self.folder = folder
+        self._sources = sources
 
     @contextlib.contextmanager
     def locked(self, deadline: Deadline) -> Iterator[None]:
-        """Keep other processes from this state; raises HarnessError when time is up."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.folder / "lock")
-        try:
-            lock.acquire(timeout=deadline.remaining_s)
-        except Timeout:
-            raise HarnessError(
-                "another process still asks Debian's archive, and time is up"
-            ) from None
-        try:
-            yield
-        finally:
-            lock.release()
+        """Keep other processes from this state, made when it is not there.
 
-    def apt(self, program: str, *arguments: str, own_sources: bool = True) -> list[str]:
-        """Return a command that leaves the system's apt alone; raises MissingTool.
-
-        Without ``own_sources`` it reads what the machine's sources lists name.
+        Raises HarnessError when time is up.
         """
-        config = self.folder / ("apt.conf" if own_sources else "system.conf")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with locked(
+            self.folder / "lock",
+            deadline,
+            busy=lambda: "another process still asks the package archive",
+        ):
+            self._prepare()
+            yield
+
+    def recall(
+        self,
+        record: str,
+        kind: type[AnswerT],
+        ask: Callable[[], AnswerT],
+        *,
+        fresh_s: float,
+        deadline: Deadline,
+        announce: Callable[[], None],
+    ) -> AnswerT:
+        """Return what ``ask`` returns, now or within the last ``fresh_s`` seconds.
+
+        Answers are kept in the file ``record``.json. ``announce`` is called before the archive is
+        asked. When it cannot be read, an older answer is used, with a warning.
+        Raises what ``ask`` raises; an older answer replaces DownloadFailed alone.
+        """
+        adapter = TypeAdapter(kind)
+        path = self.folder / f"{record}.json"
+        try:
+            known = adapter.validate_json(read_text(path) or "")
+        except ValueError:
+            known = None
+        if known is not None and time.time() - known.resolved_s < fresh_s:
+            return known
+        announce()
+        with self.locked(deadline):
+            try:
+                answer = ask()
+            except DownloadFailed as error:
+                if known is None:
+                    raise
+                LOGGER.warning("%s; using %s as found before", error.message, known.description)
+                return known
+            replace_text(path, adapter.dump_json(answer).decode())
+        return answer
+
+    def run(
+        self,
+        program: str,
+        *arguments: str,
+        deadline: Deadline,
+        sources: Sources | None = None,
+        cwd: Path | None = None,
+        check: bool = False,
+    ) -> Finished:
+        """Run a program of apt's, which leaves the system's apt alone.
+
+        Raises MissingTool, and with ``check`` CommandFailed.
+        """
         try:
             found = find_program(program)
         except MissingTool as error:
@@ -57,20 +134,61 @@ class PrivateApt:
                 f"{error.message}: without it no sources come from Debian's archive",
                 hint="give a kernel source tree, a tarball, or a URL with --sha256 instead",
             ) from error
-        return [found, "-c", str(config), *arguments]
+        config = str(self.folder / (sources or self._sources))
+        # The harness reads its messages, so they must be in one language.
+        environment = {**os.environ, "LC_ALL": "C"}
+        argv = [found, "-c", config, *arguments]
+        return run(argv, deadline=deadline, cwd=cwd, env=environment, check=check)
 
-    def prepare(self) -> None:
-        """Make folders and configuration."""
+    def update(self, deadline: Deadline) -> tuple[str, ...]:
+        """Read the archive's lists again; return what apt complains of, nothing when it worked."""
+        updated = self.run("apt-get", "update", deadline=deadline)
+        if updated.returncode == 0:
+            return ()
+        return complaints(updated) or ("apt-get update failed",)
+
+    def download(
+        self,
+        packages: Sequence[str],
+        folder: Path,
+        *,
+        description: str,
+        size_bytes: int,
+        deadline: Deadline,
+        progress: Progress,
+    ) -> tuple[Path, ...]:
+        """Fetch packages, given as NAME=VERSION, into a folder and return their files.
+
+        Raises DownloadFailed; the archive is then asked again the next time, since the version may
+        be gone from it.
+        """
+        progress.stage(f"fetching {description}")
+        with self.locked(deadline), watched_download(folder, size_bytes, progress):
+            try:
+                self.run(
+                    "apt-get", "download", *packages, deadline=deadline, cwd=folder, check=True
+                )
+            except CommandFailed as error:
+                for record in self.folder.glob("*.json"):
+                    record.unlink()
+                raise DownloadFailed(
+                    f"{description} could not be fetched",
+                    hint=NETWORK_HINT,
+                    details=_complaints(error.details) or error.details[-5:],
+                ) from error
+        return tuple(sorted(folder.glob("*.deb")))
+
+    def _prepare(self) -> None:
         for name in ("lists/partial", "cache/archives/partial", "state"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         (self.folder / "status").touch()
         common = _configuration(self.folder)
-        (self.folder / "system.conf").write_text(common)
+        (self.folder / Sources.MACHINE).write_text(common)
         own = (
             f'Dir::Etc::sourcelist "{self.folder}/sources.list";\n'
             'Dir::Etc::sourceparts "/dev/null";\n'
         )
-        (self.folder / "apt.conf").write_text(common + own)
+        (self.folder / Sources.OWN).write_text(common + own)
 
 
 def _configuration(folder: Path) -> str:
@@ -91,7 +209,7 @@ def _configuration(folder: Path) -> str:
             'Acquire::https::Timeout "20";',
             'Acquire::IndexTargets::deb::DEP-11::DefaultEnabled "false";',
             'Acquire::IndexTargets::deb::Contents-deb::DefaultEnabled "false";',
-            # Hooks of the machine tell its own services about the system's lists.
+            # The machine's hooks inform its own services about the system's lists.
             "#clear APT::Update::Post-Invoke;",
             "#clear APT::Update::Post-Invoke-Success;",
             "#clear APT::Update::Pre-Invoke;",
@@ -100,15 +218,16 @@ def _configuration(folder: Path) -> str:
     )
 
 
-def apt_environment() -> dict[str, str]:
-    """Return the environment for apt, whose words are read."""
-    return {**os.environ, "LC_ALL": "C"}
+def complaints(*finished: Finished) -> tuple[str, ...]:
+    """Return the first lines in which apt complains, each once."""
+    return _complaints(
+        [line for each in finished for line in (each.stdout + each.stderr).splitlines()]
+    )
 
 
-def complaints(lines: Sequence[str]) -> tuple[str, ...]:
-    """Return what apt complains of, each once."""
+def _complaints(lines: Sequence[str]) -> tuple[str, ...]:
     wanted = [line for line in lines if line.startswith(("E: ", "W: ", "Err:"))]
-    return tuple(dict.fromkeys(wanted))
+    return tuple(dict.fromkeys(wanted))[:_SHOWN_COMPLAINTS]
 
 
 def content_matches(file: Path, checksum: str) -> bool:
@@ -118,24 +237,21 @@ def content_matches(file: Path, checksum: str) -> bool:
         return hashlib.file_digest(opened, algorithm.lower()).hexdigest() == expected
 
 
-class watched_download:  # noqa: N801 - reads as a verb in a with statement
-    """Counts a growing download; apt itself prints no progress into a pipe."""
+@contextlib.contextmanager
+def watched_download(folder: Path, total_bytes: int, progress: Progress) -> Iterator[None]:
+    """Count a growing download; apt itself prints no progress into a pipe."""
+    end = threading.Event()
+    total_mib = max(1, total_bytes >> 20)
 
-    def __init__(self, folder: Path, total_bytes: int, progress: Progress) -> None:
-        self._folder = folder
-        self._total_mib = max(1, total_bytes >> 20)
-        self._progress = progress
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._report, daemon=True)
+    def report() -> None:
+        while not end.wait(0.5):
+            size = sum(path.stat().st_size for path in folder.rglob("*.deb*"))
+            progress.count(min(size >> 20, total_mib), total_mib, "MiB")
 
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *exc: object) -> None:
-        self._end.set()
-        self._thread.join()
-
-    def _report(self) -> None:
-        while not self._end.wait(0.5):
-            size = sum(path.stat().st_size for path in self._folder.rglob("*.deb*"))
-            self._progress.count(min(size >> 20, self._total_mib), self._total_mib, "MiB")
+    thread = threading.Thread(target=report, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        end.set()
+        thread.join()

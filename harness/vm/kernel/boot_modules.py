@@ -64,5 +64,5 @@ def in_order(wanted: Iterable[str], depends: Callable[[str], Iterable[str]]) -> 
 
 
 def by_name(paths: Iterable[Path]) -> dict[str, Path]:
-    """Return module files by the names that the kernel knows them by."""
+    """Return module files by the names that the kernel has for them."""
     return {path.name.removesuffix(".ko").replace("-", "_"): path for path in paths}

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.errors import CommandFailed, CommandTimeout, NoSpace, UsageError
+from harness.errors import NoSpace, UsageError
 from harness.log import LOGGER
-from harness.vm.host.process import run
 from harness.vm.kernel.config import (
     KernelConfig,
     allconfig_text,
@@ -21,16 +20,17 @@ from harness.vm.kernel.config import (
     verify,
 )
 from harness.vm.kernel.inventory import known_objects
-from harness.vm.kernel.kbuild import ObjectCounter, make_kernel, make_relocatable
+from harness.vm.kernel.kbuild import ObjectCounter, build_log, make, make_relocatable
 from harness.vm.kernel.kernel import BUILD, KIND, METADATA, Kernel, kernel_in
 from harness.vm.kernel.packaged import kernel_from_package
-from harness.vm.kernel.patch_file import read_patches
+from harness.vm.kernel.patch_file import read_patch
 from harness.vm.kernel.patched import obtain_patched
 from harness.vm.kernel.prebuilt import kernel_from_build
 from harness.vm.kernel.requirements import require_for_guest
 from harness.vm.kernel.source import TREE, Source, located, obtain_source
 from harness.vm.kernel.spec import BuildSpec, PackageSpec, parse_spec
 from harness.vm.kernel.toolchain import Toolchain, find_toolchain, jobs
+from harness.vm.kernel.workspace import link_tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,21 +68,16 @@ def obtain_kernel(
 ) -> Kernel:
     """Return the kernel, built now or taken from the cache.
 
-    Raises UsageError (spec, fragment, an option that the kernel does not give), PatchDoesNotApply,
+    Raises UsageError (spec, fragment, an option that the kernel lacks), PatchDoesNotApply,
     DownloadFailed, KernelBuildFailed with the first errors and the path of the log, MissingTool,
     NoSpace, and HarnessError when the deadline came first.
     """
     spec = parse_spec(request.spec, sha256=request.sha256)
     if isinstance(spec, BuildSpec | PackageSpec):
-        if request.patches:
+        if request.patches or request.more:
+            asked = "patched" if request.patches else f"configured with {request.more[0]}"
             raise UsageError(
-                f"{request.spec} is a finished build: nothing can be patched in it",
-                hint="name the sources that it was built from",
-            )
-        if request.more:
-            raise UsageError(
-                f"{request.spec} is a finished build: it cannot be configured with "
-                f"{request.more[0]}",
+                f"{request.spec} is a finished build: it cannot be {asked}",
                 hint="name the sources that it was built from",
             )
         if isinstance(spec, BuildSpec):
@@ -90,7 +85,7 @@ def obtain_kernel(
         return kernel_from_package(
             spec.name, request.spec, store=store, deadline=deadline, progress=progress
         )
-    patches = read_patches(request.patches)
+    patches = tuple(read_patch(path) for path in request.patches)
     requests = merge(load_fragments(request.fragments))
     toolchain = find_toolchain()
     with located(spec, store=store, deadline=deadline, progress=progress) as source:
@@ -120,7 +115,7 @@ def obtain_kernel(
 
 
 def kernel_key(source_digest: str, requests: tuple[Request, ...], toolchain: Toolchain) -> str:
-    """Return the name of a build: everything that decides what comes out of it."""
+    """Return the name of a build: a digest of everything that its result depends on."""
     parts = {
         "format": _FORMAT,
         "source": source_digest,
@@ -148,11 +143,6 @@ class _Build:
         flavour = f", with {', '.join(self.flavour)}" if self.flavour else ""
         return f"{self.source.description}{flavour}"
 
-    @property
-    def log_path(self) -> Path:
-        """The log while it grows; it stays here when the build fails, and goes with the entry."""
-        return self.store.root / "logs" / f"kernel-{self.key}.log"
-
     def fill(self, folder: Path) -> None:
         """Make the cache entry: sources, the build in them, the log, the description."""
         self._check_room()
@@ -160,13 +150,12 @@ class _Build:
             self.source, store=self.store, deadline=self.deadline, progress=self.progress
         )
         copy = folder / TREE
-        self._link_sources(tree, copy)
+        link_tree(tree, copy, self.deadline)
         build = copy / BUILD
         build.mkdir()
-        self.log_path.parent.mkdir(exist_ok=True)
-        self.log_path.unlink(missing_ok=True)
-        self._configure(copy, build)
-        objects = self._compile(copy)
+        with build_log(self.store, f"kernel-{self.key}", folder) as log_path:
+            self._configure(copy, build, log_path)
+            objects = self._compile(copy, log_path)
         version = (build / "include/config/kernel.release").read_text().strip()
         metadata = {
             "version": version,
@@ -179,7 +168,6 @@ class _Build:
             "objects": str(objects),
         }
         (folder / METADATA).write_text(json.dumps(metadata, indent=1))
-        shutil.move(self.log_path, folder / "build.log")
 
     def _check_room(self) -> None:
         free = shutil.disk_usage(self.store.root).free
@@ -191,46 +179,40 @@ class _Build:
                 "KLP_HARNESS_CACHE moves the cache",
             )
 
-    def _link_sources(self, tree: Path, copy: Path) -> None:
-        # Hard links: no bytes, and nothing of a build writes to its sources.
-        try:
-            run(["cp", "-al", tree, copy], deadline=self.deadline)
-        except (CommandTimeout, NoSpace):
-            raise
-        except CommandFailed as error:
-            LOGGER.info("the cache's file system has no hard links, copying instead: %s", error)
-            shutil.rmtree(copy, ignore_errors=True)
-            run(["cp", "-a", "--reflink=auto", tree, copy], deadline=self.deadline)
-
-    def _configure(self, copy: Path, build: Path) -> None:
+    def _configure(self, copy: Path, build: Path, log_path: Path) -> None:
         self.progress.stage(f"configuring {self.description}")
         wanted = build.with_name(f"{BUILD}.allconfig")
         wanted.write_text(allconfig_text(self.requests))
-        self._make(copy, f"KCONFIG_ALLCONFIG={wanted}", "allnoconfig")
+        self._make(copy, log_path, f"KCONFIG_ALLCONFIG={wanted}", "allnoconfig")
         wanted.unlink()
         for line in verify(self.requests, build / ".config", copy):
             LOGGER.info("%s has no %s", self.source.description, line)
         require_for_guest(KernelConfig.read(build / ".config"), "the kernel as configured")
 
-    def _compile(self, copy: Path) -> int:
+    def _compile(self, copy: Path, log_path: Path) -> int:
         self.progress.stage(f"building {self.description}")
         counter = ObjectCounter(self.progress, known_objects(self.store, self.description))
-        self._make(copy, jobs(), "bzImage", "modules", on_line=counter)
+        self._make(copy, log_path, jobs(), "bzImage", "modules", on_line=counter)
         make_relocatable(copy)
         return counter.done
 
     def _make(
-        self, copy: Path, *arguments: str, on_line: Callable[[str], None] | None = None
+        self,
+        copy: Path,
+        log_path: Path,
+        *arguments: str,
+        on_line: Callable[[str], None] | None = None,
     ) -> None:
-        make_kernel(
+        make(
             copy,
             self.toolchain,
+            f"O={BUILD}",
             *arguments,
             what=self.description,
-            log_path=self.log_path,
+            log_path=log_path,
             deadline=self.deadline,
-            # What comes from an archive is built once and then kept whole; ccache would only
-            # cost. It pays where one state of a tree follows another.
+            # Sources from an archive are built once and kept whole, so that ccache would only cost
+            # time. It pays where one state of a tree follows another.
             ccache=self.source.changes,
             on_line=on_line,
         )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Whether a module suits a kernel, told on the host in a sentence, before a guest sees it.
+"""Whether a module fits a kernel, judged on the host, with a sentence for each problem.
 
 The kernel answers most of these with EINVAL or ENOEXEC and a line in its log
 (kernel/module/, kernel/livepatch/core.c); the rules are the same.
@@ -54,7 +54,7 @@ def check_module(
     targets: Sequence[ModuleInfo] = (),
     expect_livepatch: bool = False,
 ) -> None:
-    """Refuse a module that the kernel would refuse, or that a test would not mean.
+    """Refuse a module that the kernel would refuse, or that is not what the user meant.
 
     ``targets`` are the other modules that are loaded before it. An object of the livepatch that is
     not among them may be loaded later and is not judged.
@@ -78,7 +78,7 @@ def find_problems(
     """Return all problems of a module with a kernel, the most basic first.
 
     A module of another kernel gets that problem only: the others would follow from it. What a
-    packaged kernel's vmlinux has is not known here: functions and livepatch relocations of it are
+    packaged kernel's vmlinux has is not known: functions and livepatch relocations of it are
     left to the kernel, which judges them when the module is loaded.
     """
     image = _image(kernel)
@@ -265,8 +265,8 @@ def _likely(name: str, known: Sequence[str]) -> str:
     clones = [other for other in known if other.startswith(tuple(name + end for end in _CLONES))]
     if clones:
         return (
-            f"the compiler made {clones[0]} of it: the original is gone; patch its callers, or "
-            "the clone with its own arguments"
+            f"the compiler made {clones[0]} of it, and the original does not exist; patch its "
+            "callers, or the clone with its own arguments"
         )
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.8)
     if close:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Kernel configuration: fragments in, a .config out, and every request compared with it.
 
-Kconfig drops what it cannot give without a word, and an option that is missing shows hours later as
-a test that cannot run. So nothing is trusted: the .config is read back.
+Kconfig drops silently what it cannot give, and a missing option shows hours later as a test that
+cannot run. So the .config is read back and compared.
 """
 
 from __future__ import annotations
@@ -79,12 +79,8 @@ class Request:
         return f"# {self.symbol} is not set" if self.value == "n" else f"{self.symbol}={self.value}"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Fragment:
-    """A set of requests, read from one file."""
-
-    name: str
-    requests: tuple[Request, ...]
+Fragment = tuple[Request, ...]
+"""The requests of one file, in its order."""
 
 
 def load_fragments(names: Iterable[str]) -> tuple[Fragment, ...]:
@@ -96,13 +92,13 @@ def load_fragments(names: Iterable[str]) -> tuple[Fragment, ...]:
 
 
 def fragment_names() -> tuple[str, ...]:
-    """Return the names of the fragments that the harness brings."""
+    """Return the names of the fragments that come with the harness."""
     folder = resource_dir(Resource.KERNEL_CONFIGS)
     return tuple(sorted(path.stem for path in folder.glob("*.config")))
 
 
 def parse_fragment(text: str, name: str) -> Fragment:
-    """Parse a fragment. Raises UsageError when it names one symbol twice with different values."""
+    """Parse a fragment. Raises UsageError when it sets one symbol to two values."""
     requests: dict[str, Request] = {}
     optional: str | None = None
     for number, raw in enumerate(text.splitlines(), start=1):
@@ -124,15 +120,12 @@ def parse_fragment(text: str, name: str) -> Fragment:
                 )
             requests[symbol] = request
         optional = None
-    return Fragment(name=name, requests=tuple(requests.values()))
+    return tuple(requests.values())
 
 
 def merge(fragments: Sequence[Fragment]) -> tuple[Request, ...]:
     """Return one request a symbol: where fragments differ, the later one wins."""
-    merged: dict[str, Request] = {}
-    for fragment in fragments:
-        for request in fragment.requests:
-            merged[request.symbol] = request
+    merged = {request.symbol: request for fragment in fragments for request in fragment}
     return tuple(merged.values())
 
 
@@ -144,12 +137,18 @@ def allconfig_text(requests: Sequence[Request]) -> str:
 def verify(requests: Sequence[Request], final: Path, tree: Path) -> tuple[str, ...]:
     """Compare every request with the final .config.
 
-    Returns one line for each optional symbol that this kernel lacks. Raises KernelUnfit that names
-    fragment, line, symbol, what was wanted and what came, and tells an unknown symbol from
-    dependencies that are not met.
+    Returns one line for each optional symbol that this kernel lacks. Raises KernelUnfit, which
+    names fragment, line, symbol, the value wanted and the value got, and whether the symbol is
+    unknown or its dependencies are not met.
     """
     got = KernelConfig.read(final)
-    wrong = [request for request in requests if _value(got, request) != _wanted(request)]
+
+    def is_met(request: Request) -> bool:
+        # A value that Kconfig hides is not there at all, as what is off.
+        value = got.get(request.symbol)
+        return ("n" if value is None else value) == request.value.strip('"')
+
+    wrong = [request for request in requests if not is_met(request)]
     if not wrong:
         return ()
     blocks = _symbol_blocks(tree, {request.symbol.removeprefix("CONFIG_") for request in wrong})
@@ -164,9 +163,9 @@ def verify(requests: Sequence[Request], final: Path, tree: Path) -> tuple[str, .
         names = ", ".join(line.partition(": ")[2].split()[0] for line in mismatches[:3])
         more = f" and {len(mismatches) - 3} more" if len(mismatches) > 3 else ""
         raise KernelUnfit(
-            f"the kernel's configuration does not give {names}{more}, which a fragment asks for",
+            f"the kernel's configuration does not have {names}{more} as a fragment asks for",
             hint="change the fragment; `# optional: reason` above a line allows a kernel that "
-            "does not know the symbol",
+            "does not have the symbol",
             details=tuple(mismatches),
         )
     return tuple(missing)
@@ -196,18 +195,6 @@ def _parse_line(line: str, name: str, number: int) -> tuple[str, str] | None:
             hint="a line is CONFIG_NAME=value or # CONFIG_NAME is not set",
         )
     return None
-
-
-def _wanted(request: Request) -> str:
-    return request.value.strip('"')
-
-
-def _value(got: KernelConfig, request: Request) -> str:
-    value = got.get(request.symbol)
-    if value is not None:
-        return value
-    # An empty string or a number that is hidden reads as nothing at all.
-    return "n"
 
 
 def _explain(request: Request, got: KernelConfig, block: str | None) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Kernel sources from Debian's archive, by the machine's own apt, with state of our own.
+"""Kernel sources from Debian's archive, by the machine's own apt, with a private state.
 
 The mirror is the one that the machine's apt uses, whatever its release; proxies and credentials are
 those of apt's configuration. Lists, caches and the sources list are private, so the system's apt
@@ -8,29 +8,16 @@ state is neither read nor changed, and no privilege is needed.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.errors import (
-    CommandFailed,
-    DownloadFailed,
-    NoSpace,
-    UsageError,
-)
+from harness.errors import DownloadFailed, UsageError
 from harness.log import LOGGER
-from harness.vm.host.process import run
-from harness.vm.kernel.apt import (
-    PrivateApt,
-    apt_environment,
-    complaints,
-    content_matches,
-    watched_download,
-)
+from harness.vm.kernel.apt import NETWORK_HINT, PrivateApt, Sources, complaints, content_matches
 from harness.vm.kernel.spec import NEWEST
 
 if TYPE_CHECKING:
@@ -55,8 +42,6 @@ _FRESH_DEFAULT_S = 7 * 24 * 3600.0
 _INDEX_LINE = re.compile(r"'(?P<base>[^']+?)/+dists/(?P<suite>[^']+?)/main/[^']*'")
 _FILE_LINE = re.compile(r"'(?P<uri>[^']+)' (?P<file>\S+) (?P<size>\d+) (?P<hash>[A-Za-z0-9]+:\S+)")
 _SOURCE_NAME = re.compile(r"linux-source-(\d+)\.(\d+)\Z")
-_NETWORK_HINT = "is there a network? `apt-get update` tells more; sources can also come from a \
-tarball or a tree"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,36 +61,27 @@ class Package:
 
 
 class DebianArchive:
-    """What Debian's archive has, seen through apt; keeps its state below ``folder``."""
+    """Debian's archive, read through apt; its state is kept below ``folder``."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def resolve(
-        self, series: str, *, deadline: Deadline, progress: Progress, refresh: bool = False
-    ) -> Package:
+    def resolve(self, series: str, *, deadline: Deadline, progress: Progress) -> Package:
         """Return the package with the sources of a series.
 
         An answer is kept for a week (``newest``: a day), so that a warm run needs no network; when
-        the archive cannot be asked after that, the old answer holds, with a warning.
+        the archive cannot be asked after that, the old answer is used, with a warning.
         Raises DownloadFailed without an answer, MissingTool without apt.
         """
-        state = self._state(series)
-        known = state.record()
-        fresh_s = _FRESH_S.get(series, _FRESH_DEFAULT_S)
-        if known is not None and not refresh and time.time() - known.resolved_s < fresh_s:
-            return known
-        progress.stage(f"asking Debian's archive for the sources of {series}")
-        try:
-            with state.locked(deadline):
-                package = _ask(state, series, deadline)
-                state.write_record(package)
-        except DownloadFailed as error:
-            if known is None:
-                raise
-            LOGGER.warning("%s; using %s as found before", error.message, known.description)
-            return known
-        return package
+        apt = self._apt(series)
+        return apt.recall(
+            "resolved",
+            Package,
+            lambda: _ask(apt, series, deadline),
+            fresh_s=_FRESH_S.get(series, _FRESH_DEFAULT_S),
+            deadline=deadline,
+            announce=lambda: progress.stage(f"asking Debian's archive for the sources of {series}"),
+        )
 
     def download(
         self,
@@ -120,29 +96,18 @@ class DebianArchive:
 
         Raises DownloadFailed.
         """
-        state = self._state(series)
-        progress.stage(f"fetching {package.description}")
-        with state.locked(deadline), watched_download(folder, package.size_bytes, progress):
-            try:
-                run(
-                    state.apt("apt-get", "download", f"{package.name}={package.version}"),
-                    deadline=deadline,
-                    cwd=folder,
-                    env=apt_environment(),
-                )
-            except NoSpace:
-                raise
-            except CommandFailed as error:
-                # The version may be gone from the archive: the next try asks again.
-                state.forget()
-                raise DownloadFailed(
-                    f"{package.description} could not be fetched",
-                    hint=_NETWORK_HINT,
-                    details=complaints(error.details) or error.details[-5:],
-                ) from error
-        files = list(folder.glob("*.deb"))
+        files = self._apt(series).download(
+            [f"{package.name}={package.version}"],
+            folder,
+            description=package.description,
+            size_bytes=package.size_bytes,
+            deadline=deadline,
+            progress=progress,
+        )
         if len(files) != 1 or not content_matches(files[0], package.checksum):
-            raise DownloadFailed(f"{package.description} came with other content than promised")
+            raise DownloadFailed(
+                f"{package.description} does not have the checksum that the archive lists"
+            )
         return files[0]
 
     def download_source(
@@ -152,97 +117,58 @@ class DebianArchive:
 
         Raises DownloadFailed, MissingTool without apt.
         """
-        state = self._state("sources")
+        apt = self._apt("sources")
         progress.stage(f"fetching the sources of {name}")
-        said: tuple[str, ...] = ()
-        with state.locked(deadline):
-            state.prepare()
-            for lines in _sources_lists(state, NEWEST, deadline):
+        failed: tuple[str, ...] = ()
+        with apt.locked(deadline):
+            for lines in _sources_lists(apt, NEWEST, deadline):
                 sources = [line.replace("deb ", "deb-src ", 1) for line in lines]
-                (state.folder / "sources.list").write_text("\n".join(sources) + "\n")
-                asked = run(
-                    state.apt("apt-get", "update"),
-                    deadline=deadline,
-                    env=apt_environment(),
-                    check=False,
-                )
-                fetched = run(
-                    # The tarball alone: of an older version a mirror may have no more.
-                    state.apt("apt-get", "source", "--download-only", "--tar-only", name),
-                    deadline=deadline,
-                    cwd=folder,
-                    env=apt_environment(),
-                    check=False,
-                )
+                (apt.folder / "sources.list").write_text("\n".join(sources) + "\n")
+                failed += apt.update(deadline)
+                # The tarball alone: of an older version a mirror may have no more.
+                only = ("--download-only", "--tar-only")
+                fetched = apt.run("apt-get", "source", *only, name, deadline=deadline, cwd=folder)
                 files = list(folder.glob("*.tar.*"))
                 if fetched.returncode == 0 and len(files) == 1:
                     return files[0]
-                words = asked.stdout + asked.stderr + fetched.stdout + fetched.stderr
-                said += complaints(words.splitlines())
+                failed += complaints(fetched)
         raise DownloadFailed(
-            f"the sources of {name} could not be fetched", hint=_NETWORK_HINT, details=said[:10]
+            f"the sources of {name} could not be fetched", hint=NETWORK_HINT, details=failed[:10]
         )
 
-    def _state(self, series: str) -> _State:
-        return _State(self._folder / series)
+    def _apt(self, series: str) -> PrivateApt:
+        return PrivateApt(self._folder / series, Sources.OWN)
 
 
-class _State(PrivateApt):
-    """The private apt state of one series."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-        self._record = folder / "resolved.json"
-
-    def record(self) -> Package | None:
-        try:
-            content = json.loads(self._record.read_text())
-            return Package(**content)
-        except (OSError, ValueError, TypeError):
-            return None
-
-    def write_record(self, package: Package) -> None:
-        aside = self._record.with_suffix(".new")
-        aside.write_text(json.dumps(asdict(package)))
-        aside.rename(self._record)
-
-    def forget(self) -> None:
-        self._record.unlink(missing_ok=True)
-
-
-def _ask(state: _State, series: str, deadline: Deadline) -> Package:
-    state.prepare()
-    said: tuple[str, ...] = ()
-    for lines in _sources_lists(state, series, deadline):
-        (state.folder / "sources.list").write_text("\n".join(lines) + "\n")
-        updated = run(
-            state.apt("apt-get", "update"), deadline=deadline, env=apt_environment(), check=False
-        )
-        failed = complaints((updated.stdout + updated.stderr).splitlines())
-        package = _offered(state, series, deadline)
+def _ask(apt: PrivateApt, series: str, deadline: Deadline) -> Package:
+    failed: tuple[str, ...] = ()
+    for lines in _sources_lists(apt, series, deadline):
+        (apt.folder / "sources.list").write_text("\n".join(lines) + "\n")
+        complained = apt.update(deadline)
+        package = _offered(apt, series, deadline)
         if package is not None:
-            if updated.returncode == 0:
+            if not complained:
                 return package
             LOGGER.warning(
                 "Debian's archive was not read in full (%s); found there before: %s",
-                next(iter(failed), "apt-get update failed"),
+                complained[0],
                 package.description,
             )
             return replace(package, resolved_s=0.0)  # so that the next run asks again
-        said += failed
+        failed += complained
     raise DownloadFailed(
-        f"Debian's archive did not give a source package for {series}",
-        hint=_NETWORK_HINT,
-        details=said[:10],
+        f"no source package for {series} could be found in Debian's archive",
+        hint=NETWORK_HINT,
+        details=failed[:10],
     )
 
 
-def _sources_lists(state: _State, series: str, deadline: Deadline) -> Iterator[list[str]]:
+def _sources_lists(apt: PrivateApt, series: str, deadline: Deadline) -> Iterator[list[str]]:
     """Yield sources lists to try: each mirror of the machine, with and without security updates."""
     suite = _SUITE_OF_SERIES[series]
     keyring = next((path for path in _KEYRINGS if path.exists()), None)
     options = f"[signed-by={keyring}] " if keyring is not None else ""
-    archives, security = _mirrors(state, deadline)
+    archives, security = _mirrors(apt, deadline)
     for archive in archives:
         lines = [f"deb {options}{archive} {suite} main"]
         if suite != "sid":
@@ -252,7 +178,7 @@ def _sources_lists(state: _State, series: str, deadline: Deadline) -> Iterator[l
             yield lines
 
 
-def _mirrors(state: _State, deadline: Deadline) -> tuple[list[str], str | None]:
+def _mirrors(apt: PrivateApt, deadline: Deadline) -> tuple[list[str], str | None]:
     """Return the base URIs of Debian's archive, and of its security archive, as apt knows them.
 
     Raises UsageError when it knows none, as on Ubuntu.
@@ -260,11 +186,8 @@ def _mirrors(state: _State, deadline: Deadline) -> tuple[list[str], str | None]:
     named = os.environ.get(_MIRROR_VARIABLE)
     if named:
         return [named.rstrip("/")], None
-    listed = run(
-        state.apt("apt-get", "update", "--print-uris", own_sources=False),
-        deadline=deadline,
-        env=apt_environment(),
-        check=False,
+    listed = apt.run(
+        "apt-get", "update", "--print-uris", deadline=deadline, sources=Sources.MACHINE
     )
     archives: dict[str, None] = {}
     security = None
@@ -275,7 +198,7 @@ def _mirrors(state: _State, deadline: Deadline) -> tuple[list[str], str | None]:
         if suite.endswith("-security") and suite.removesuffix("-security") in _DEBIAN_SUITES:
             security = security or base
         elif suite in _DEBIAN_SUITES:
-            # Another vendor's repository may use Debian's suite names: Debian's key tells.
+            # Another vendor's repository may have these suites: apt checks Debian's key.
             archives[base] = None
     if not archives:
         raise UsageError(
@@ -286,16 +209,11 @@ def _mirrors(state: _State, deadline: Deadline) -> tuple[list[str], str | None]:
     return [*archives], security
 
 
-def _offered(state: _State, series: str, deadline: Deadline) -> Package | None:
-    name = _package_name(state, series, deadline)
+def _offered(apt: PrivateApt, series: str, deadline: Deadline) -> Package | None:
+    name = _package_name(apt, series, deadline)
     if name is None:
         return None
-    shown = run(
-        state.apt("apt-get", "download", "--print-uris", name),
-        deadline=deadline,
-        env=apt_environment(),
-        check=False,
-    )
+    shown = apt.run("apt-get", "download", "--print-uris", name, deadline=deadline)
     match = _FILE_LINE.search(shown.stdout)
     if match is None:
         return None
@@ -309,14 +227,10 @@ def _offered(state: _State, series: str, deadline: Deadline) -> Package | None:
     )
 
 
-def _package_name(state: _State, series: str, deadline: Deadline) -> str | None:
+def _package_name(apt: PrivateApt, series: str, deadline: Deadline) -> str | None:
     if series != NEWEST:
         return f"linux-source-{series}"
-    listed = run(
-        state.apt("apt-cache", "pkgnames", "linux-source-"),
-        deadline=deadline,
-        env=apt_environment(),
-    )
+    listed = apt.run("apt-cache", "pkgnames", "linux-source-", deadline=deadline, check=True)
     found = [match for line in listed.stdout.split() if (match := _SOURCE_NAME.match(line))]
     if not found:
         return None

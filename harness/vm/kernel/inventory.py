@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from harness.vm.kernel.kernel import KIND, read_metadata
 from harness.vm.kernel.workspace import TREES, remove_unused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from harness.vm.host.cache import Entry, Store
@@ -46,34 +47,36 @@ class Pruned:
     freed_bytes: int
 
 
+def _described(entries: Iterable[Entry]) -> Iterator[tuple[Entry, Mapping[str, str]]]:
+    """Yield the entries that have a readable description, with it."""
+    for entry in entries:
+        with contextlib.suppress(CacheCorrupt):
+            yield entry, read_metadata(entry.path)
+
+
 def list_kernels(store: Store) -> tuple[CachedKernel, ...]:
     """Return the kernels in the cache, the last used first; packaged ones after those built."""
-    found = []
-    for entry in (*store.entries(KIND), *store.entries(PACKAGES)):
-        try:
-            metadata = read_metadata(entry.path)
-        except CacheCorrupt:
-            continue
-        found.append(
-            CachedKernel(
-                digest=entry.key,
-                version=metadata["version"],
-                source=metadata["source"],
-                compiler=metadata["compiler"],
-                path=entry.path,
-                size_bytes=entry.size_bytes,
-                last_used_s=entry.last_used_s,
-            )
+    return tuple(
+        CachedKernel(
+            digest=entry.key,
+            version=metadata["version"],
+            source=metadata["source"],
+            compiler=metadata["compiler"],
+            path=entry.path,
+            size_bytes=entry.size_bytes,
+            last_used_s=entry.last_used_s,
         )
-    return tuple(found)
+        for entry, metadata in _described([*store.entries(KIND), *store.entries(PACKAGES)])
+    )
 
 
 def prune_kernels(store: Store, *, keep: int = 0, unused_for_s: float = 0.0) -> Pruned:
     """Remove kernels, modules and workspaces made for them, sources, and what killed runs left.
 
     The ``keep`` kernels last used stay, and those used within ``unused_for_s`` seconds; sources and
-    modules stay while such a kernel needs them. Of other kinds (initramfs, guest programs, what a
-    cluster sent) goes what was not used for so long. What a running process uses stays in any case.
+    modules stay while such a kernel needs them. What a running process uses stays in any
+    case. Of other kinds (initramfs, guest programs, what a cluster sent) those are removed that
+    were not used for so long.
     """
     removed: list[str] = []
     in_use: list[str] = []
@@ -82,51 +85,49 @@ def prune_kernels(store: Store, *, keep: int = 0, unused_for_s: float = 0.0) -> 
     now_s = time.time()
     kept_sources: set[str] = set()
     kept_kernels: set[str] = set()
-    everything = [(kind, entry) for kind in (KIND, PACKAGES) for entry in store.entries(kind)]
-    everything.sort(key=lambda pair: pair[1].last_used_s, reverse=True)
-    for number, (kind, entry) in enumerate(everything):
+
+    def is_young(entry: Entry) -> bool:
+        return now_s - entry.last_used_s < unused_for_s
+
+    def remove(entry: Entry, label: str) -> bool:
+        nonlocal freed
+        if not store.remove(entry.kind, entry.key):
+            in_use.append(label)
+            return False
+        removed.append(label)
+        freed += entry.size_bytes
+        return True
+
+    kernels = [*store.entries(KIND), *store.entries(PACKAGES)]
+    kernels.sort(key=lambda entry: entry.last_used_s, reverse=True)
+    for number, entry in enumerate(kernels):
         metadata = read_metadata(entry.path)
         label = f"kernel {metadata['version']} ({entry.key[:12]})"
-        young = now_s - entry.last_used_s < unused_for_s
-        if number >= keep and not young:
-            if store.remove(kind, entry.key):
-                removed.append(label)
-                freed += entry.size_bytes
-                continue
-            in_use.append(label)
+        if number >= keep and not is_young(entry) and remove(entry, label):
+            continue
         kept_sources.add(metadata["source_digest"])
         kept_kernels.add(entry.key)
     for trees in TREES:
         remove_unused(store.root, kept_kernels, kind=trees)
-    is_kept: dict[str, Callable[[Entry], bool]] = {
+    kept: dict[str, Callable[[Entry], bool]] = {
         source.KIND: lambda entry: entry.key in kept_sources,
         MODULES: lambda entry: entry.key.partition("-")[0] in kept_kernels,
     }
     for other in store.kinds():
         if other in (KIND, PACKAGES):
             continue
+        is_kept = kept.get(other, is_young)
         for entry in store.entries(other):
-            if other in is_kept:
-                if is_kept[other](entry):
-                    continue
-            elif now_s - entry.last_used_s < unused_for_s:
-                continue
-            if store.remove(other, entry.key):
-                removed.append(f"{other} {entry.key[:12]}")
-                freed += entry.size_bytes
-            else:
-                in_use.append(f"{other} {entry.key[:12]}")
+            if not is_kept(entry):
+                remove(entry, f"{other} {entry.key[:12]}")
     return Pruned(removed=tuple(removed), in_use=tuple(in_use), freed_bytes=freed)
 
 
 def known_objects(store: Store, description: str) -> int:
     """Return how many objects the last build of the same sources, or of any, compiled."""
-    counts = []
-    for entry in store.entries(KIND):
-        try:
-            metadata = read_metadata(entry.path)
-        except CacheCorrupt:
-            continue
-        counts.append((metadata["source"] == description, int(metadata["objects"])))
+    counts = [
+        (metadata["source"] == description, int(metadata["objects"]))
+        for _, metadata in _described(store.entries(KIND))
+    ]
     same = [count for is_same, count in counts if is_same]
     return (same or [count for _, count in counts] or [_USUAL_OBJECTS])[0]

@@ -3,20 +3,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import signal
 from typing import TYPE_CHECKING
 
-from harness.errors import CommandFailed, CommandTimeout, NoSpace
 from harness.vm.host.process import run
 from harness.vm.kernel.kernel import BUILD
 from harness.vm.kernel.make_log import build_failure, compiles
 from harness.vm.kernel.toolchain import build_environment, make_command
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from harness.deadline import Deadline
+    from harness.vm.host.cache import Store
     from harness.vm.kernel.progress import Progress
     from harness.vm.kernel.toolchain import Toolchain
 
@@ -27,41 +29,51 @@ include $(KBUILD_OUTPUT)/../Makefile
 """
 
 
-def make_kernel(
-    tree: Path,
+@contextlib.contextmanager
+def build_log(store: Store, name: str, entry: Path) -> Iterator[Path]:
+    """Give the path of a build's log while it grows.
+
+    It is moved into the cache entry at the end; when the build fails it stays in ``logs/``.
+    """
+    path = store.root / "logs" / f"{name}.log"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    yield path
+    shutil.move(path, entry / "build.log")
+
+
+def make(
+    folder: Path,
     toolchain: Toolchain,
     *arguments: str,
     what: str,
     log_path: Path,
     deadline: Deadline,
-    ccache: bool,
+    ccache: bool = True,
     on_line: Callable[[str], None] | None = None,
+    hidden: str = "",
 ) -> None:
-    """Make targets in the tree's O= folder; both outputs are appended to the log.
+    """Make targets in a folder; both outputs are appended to the log.
 
-    ``what`` names in words what is built. Raises KernelBuildFailed with the first errors,
-    MissingTool, NoSpace, CommandTimeout.
+    ``what`` names in words what is built; ``hidden`` is left out of the lines that an error quotes.
+    Raises KernelBuildFailed with the first errors, MissingTool, NoSpace, CommandTimeout.
     """
     lines: list[str] = []
 
     def see(line: str) -> None:
-        lines.append(line)
+        lines.append(line.replace(hidden, "") if hidden else line)
         if on_line is not None:
             on_line(line)
 
-    try:
-        run(
-            make_command(tree, toolchain, f"O={BUILD}", *arguments),
-            deadline=deadline,
-            env=build_environment(ccache=ccache),
-            log_path=log_path,
-            on_line=see,
-            death_signal=signal.SIGTERM,
-        )
-    except (CommandTimeout, NoSpace):
-        raise
-    except CommandFailed as error:
-        raise build_failure(what, lines, log_path) from error
+    run(
+        make_command(folder, toolchain, *arguments),
+        deadline=deadline,
+        env=build_environment(ccache=ccache),
+        log_path=log_path,
+        on_line=see,
+        death_signal=signal.SIGTERM,
+        explain=lambda _: build_failure(what, lines, log_path),
+    )
 
 
 def make_relocatable(tree: Path) -> None:

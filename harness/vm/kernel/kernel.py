@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A kernel that is built: what guests boot and what modules are built against."""
+"""A built kernel: what guests boot and what modules are built against."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Bootable(Protocol):
 
     @property
     def slowness(self) -> float:
-        """How many times longer it takes than one that does not check itself; at least 1."""
+        """How many times longer it takes than a kernel without debug options; at least 1."""
 
     @property
     def boot_args(self) -> tuple[str, ...]:
@@ -64,7 +64,7 @@ class Kernel:
     """A built kernel.
 
     ``spec`` is as typed, ``version`` the release string, ``digest`` names everything that went into
-    the build, ``compiler`` is the first line of gcc --version, ``source`` says in words what it was
+    the build, ``compiler`` is the first line of gcc --version, ``source`` describes what it was
     built from, ``build_dir`` is what modules are built against with make -C, ``cc`` is the CC that
     Kbuild was given. ``module_digest`` names the kernel that modules are built for: that of a
     patched kernel is the clean one's when the patch changes nothing that a module sees.
@@ -88,7 +88,7 @@ class Kernel:
 
     @property
     def slowness(self) -> float:
-        """How many times longer it takes than one without KASAN and lockdep."""
+        """How many times longer it takes than a kernel without KASAN and lockdep."""
         return max(
             (factor for symbol, factor in _SLOWNESS.items() if self.config.enabled(symbol)),
             default=1.0,
@@ -98,8 +98,8 @@ class Kernel:
     def boot_args(self) -> tuple[str, ...]:
         """What has to be on its command line.
 
-        With KASAN the AML of _PRT takes more than the 30 s after which ACPI gives it up, under TCG
-        and for each device. The MP table has the same, for a kernel that reads it.
+        With KASAN the AML of _PRT takes more than the 30 s after which ACPI aborts it, under TCG
+        and for each device. A kernel that reads the MP table finds the same there.
         """
         slow_aml = self.config.enabled("KASAN") and self.config.enabled("X86_MPPARSE")
         return ("pci=noacpi",) if slow_aml else ()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a Kbuild log says: how far it is, and why it ended. Pure."""
+"""What a Kbuild log shows: how far the build is, and why it failed."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _MAX_LINES = 12
 
 
 def compiles(line: str) -> bool:
-    """Return whether a line of the log announces one object."""
+    """Return whether a line of the log says that an object is compiled."""
     return _OBJECT.match(line) is not None
 
 
 def first_errors(lines: Sequence[str]) -> tuple[str, ...]:
-    """Return the lines that tell why a build failed, causes before what followed from them."""
+    """Return the lines that say why a build failed: causes, or else what followed from them."""
     errors = [line.rstrip() for line in lines if _ERROR.search(line)]
     causes = [line for line in errors if not _CONSEQUENCE.match(line)]
     return tuple((causes or errors or [line.rstrip() for line in lines[-_MAX_LINES:]])[:_MAX_LINES])
@@ -38,18 +38,13 @@ def first_errors(lines: Sequence[str]) -> tuple[str, ...]:
 def build_failure(what: str, lines: Sequence[str], log_path: Path) -> Exception:
     """Return the error for a build that failed: the host's fault, or the source's."""
     text = "\n".join(lines)
-    if match := _NOT_FOUND.search(text):
-        return MissingTool(
-            f"building {what} needs the program {match[1]}, which is not installed",
-            hint="run `klp-harness doctor`: it names the package that has it",
-            artefacts=log_path,
-        )
-    if match := _HEADER.search(text):
-        return MissingTool(
-            f"building {what} needs the header {match[1]}, which is not installed",
-            hint="run `klp-harness doctor`: it names the package that has it",
-            artefacts=log_path,
-        )
+    for kind, pattern in (("program", _NOT_FOUND), ("header", _HEADER)):
+        if match := pattern.search(text):
+            return MissingTool(
+                f"building {what} needs the {kind} {match[1]}, which is not installed",
+                hint="run `klp-harness doctor`: it names the package that has it",
+                artefacts=log_path,
+            )
     errors = first_errors(lines)
     if _KILLED.search(text):
         return HarnessError(

@@ -6,15 +6,13 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.errors import CommandFailed, CommandTimeout, NoSpace, UsageError
-from harness.vm.host.process import run
+from harness.errors import UsageError
 from harness.vm.kernel.inventory import MODULES
-from harness.vm.kernel.make_log import build_failure
-from harness.vm.kernel.toolchain import build_environment, find_toolchain, jobs, make_command
+from harness.vm.kernel.kbuild import build_log, make
+from harness.vm.kernel.toolchain import find_toolchain, jobs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +23,6 @@ if TYPE_CHECKING:
 
 _FORMAT = "1"
 _SOURCES = "src"
-_LOG = "build.log"
 _PRODUCT_SUFFIXES = (".o", ".ko", ".cmd", ".mod", ".mod.c", ".order", ".symvers", ".d")
 _PRODUCT_FOLDERS = (".git", "__pycache__")
 _MAKEFILES = ("Kbuild", "Makefile")
@@ -41,11 +38,11 @@ def obtain_modules(
 ) -> dict[str, Path]:
     """Return the modules of a folder with a Kbuild file or Makefile: name to .ko in the cache.
 
-    The folder is copied first, because a build writes beside its sources. Names are those of the
-    files, without the suffix. One call builds all modules of the folder. ``variables`` are for
-    make, for example CONFIG_TEST_LIVEPATCH=m.
-    Raises UsageError when the folder holds no module sources, KernelBuildFailed with the first
-    errors and the path of the log, MissingTool, NoSpace, and HarnessError when time is up.
+    The folder is copied first, because a build writes to the folder of its sources. Names are those
+    of the files, without the suffix. One call builds all modules of the folder. ``variables`` are
+    for make, for example CONFIG_TEST_LIVEPATCH=m. Raises UsageError when the folder holds no module
+    sources, KernelBuildFailed with the first errors and the path of the log, MissingTool, NoSpace,
+    and HarnessError when time is up.
     """
     if not any((source_dir / name).is_file() for name in _MAKEFILES):
         raise UsageError(
@@ -53,9 +50,9 @@ def obtain_modules(
             hint="it needs a Kbuild file with a line such as: obj-m += my_patch.o",
         )
     files = tuple(_source_files(source_dir))
-    toolchain = "\n".join((find_toolchain().identity, *variables))
-    key = f"{kernel.module_digest}-{_digest(source_dir, files, toolchain)}"
-    log_path = store.root / "logs" / f"module-{key}.log"
+    toolchain = find_toolchain()
+    built_with = "\n".join((toolchain.identity, *variables))
+    key = f"{kernel.module_digest}-{_digest(source_dir, files, built_with)}"
 
     def fill(folder: Path) -> None:
         copy = folder / _SOURCES
@@ -63,52 +60,27 @@ def obtain_modules(
             target = copy / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source_dir / name, target)
-        log_path.parent.mkdir(parents=True, exist_ok=True)
-        log_path.unlink(missing_ok=True)
-        _make(kernel, copy, variables, source_dir.name, log_path, deadline)
+        with build_log(store, f"module-{key}", folder) as log_path:
+            make(
+                kernel.build_dir,
+                toolchain,
+                jobs(),
+                f"M={copy}",
+                # A warning of the kernel then names the module's source file without a folder.
+                f"KCFLAGS=-ffile-prefix-map={copy}/=",
+                *variables,
+                "modules",
+                what=f"{source_dir.name} against {kernel.version}",
+                log_path=log_path,
+                deadline=deadline,
+                hidden=f"{copy}/",
+            )
         for module in sorted(copy.rglob("*.ko")):
             shutil.copyfile(module, folder / module.name)
         shutil.rmtree(copy)
-        shutil.move(log_path, folder / _LOG)
 
     entry = store.obtain(MODULES, key, fill, deadline=deadline)
     return {path.stem: path for path in sorted(entry.glob("*.ko"))}
-
-
-def _make(
-    kernel: Kernel,
-    copy: Path,
-    variables: tuple[str, ...],
-    what: str,
-    log_path: Path,
-    deadline: Deadline,
-) -> None:
-    toolchain = find_toolchain()
-    lines: list[str] = []
-    command = make_command(
-        kernel.build_dir,
-        toolchain,
-        jobs(),
-        f"M={copy}",
-        # A warning of the kernel names the module's source file, not a folder that is gone.
-        f"KCFLAGS=-ffile-prefix-map={copy}/=",
-        *variables,
-        "modules",
-    )
-    try:
-        run(
-            command,
-            deadline=deadline,
-            env=build_environment(),
-            log_path=log_path,
-            on_line=lines.append,
-            death_signal=signal.SIGTERM,
-        )
-    except (CommandTimeout, NoSpace):
-        raise
-    except CommandFailed as error:
-        plain = [line.replace(f"{copy}/", "") for line in lines]
-        raise build_failure(f"{what} against {kernel.version}", plain, log_path) from error
 
 
 def _source_files(folder: Path) -> Iterator[str]:

@@ -16,19 +16,18 @@ from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError
 from harness.vm.host.process import run
-from harness.vm.kernel.boot_modules import boot_modules, by_name
 from harness.vm.kernel.config import KernelConfig
 from harness.vm.kernel.inventory import PACKAGES
-from harness.vm.kernel.kernel import METADATA, Kernel
+from harness.vm.kernel.kernel import METADATA
 from harness.vm.kernel.packages import PackagedKernels
-from harness.vm.kernel.prebuilt import require_image
-from harness.vm.kernel.requirements import require_for_guest, require_reliable_stack
+from harness.vm.kernel.prebuilt import finished_kernel
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from harness.deadline import Deadline
     from harness.vm.host.cache import Store
+    from harness.vm.kernel.kernel import Kernel
     from harness.vm.kernel.packages import KernelPackages
     from harness.vm.kernel.progress import Progress
 
@@ -62,7 +61,7 @@ def kernel_from_package(
         for file in files:
             run(["dpkg-deb", "-x", file, root], deadline=deadline)
         shutil.rmtree(scratch)
-        make_movable(root)
+        _make_movable(root)
         config = KernelConfig.read(_only(root, _CONFIG, packages))
         metadata = {
             "version": _only(root, _IMAGE, packages).name.removeprefix("vmlinuz-"),
@@ -74,10 +73,10 @@ def kernel_from_package(
         (folder / METADATA).write_text(json.dumps(metadata, indent=1))
 
     entry = store.obtain(PACKAGES, key, fill, deadline=deadline)
-    return unpacked_kernel(entry / _ROOT, packages, key, spec)
+    return _unpacked_kernel(entry / _ROOT, packages, key, spec)
 
 
-def make_movable(root: Path) -> None:
+def _make_movable(root: Path) -> None:
     """Change what was unpacked so that it works where it lies: headers, and packed modules."""
     for makefile in root.glob("usr/src/linux-headers-*/Makefile"):
         text = makefile.read_text()
@@ -87,33 +86,24 @@ def make_movable(root: Path) -> None:
         packed.unlink()
 
 
-def unpacked_kernel(root: Path, packages: KernelPackages, key: str, spec: str) -> Kernel:
+def _unpacked_kernel(root: Path, packages: KernelPackages, key: str, spec: str) -> Kernel:
     """Return the kernel that was unpacked there; raises KernelUnfit, HarnessError."""
     image = _only(root, _IMAGE, packages)
     version = image.name.removeprefix("vmlinuz-")
-    where = packages.image.name
-    config = KernelConfig.read(_only(root, _CONFIG, packages))
-    require_for_guest(config, where, modules=True)
-    require_reliable_stack(config, where)
-    require_image(image)
     build_dir = root / f"usr/src/linux-headers-{version}"
     if not (build_dir / "Makefile").is_file():
         raise HarnessError(f"{packages.description} has no headers in the usual place")
-    modules = by_name(root.glob(f"**/lib/modules/{version}/**/*.ko"))
-    return Kernel(
+    return finished_kernel(
+        KernelConfig.read(_only(root, _CONFIG, packages)),
         spec=spec,
+        where=packages.image.name,
         version=version,
         digest=key,
-        config_digest=config.digest(),
-        compiler=config.get("CC_VERSION_TEXT") or "an unknown compiler",
         source=packages.description,
         image=image,
         vmlinux=None,
-        config=config,
         build_dir=build_dir,
-        cc="gcc",
-        module_digest=key,
-        boot_modules=boot_modules(config, modules, where),
+        modules=root.glob(f"**/lib/modules/{version}/**/*.ko"),
     )
 
 

@@ -1,28 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Which packages make up a distribution's kernel: image, modules, headers; as apt offers them.
 
-Nothing is installed. The machine's own sources lists are read, with apt state of our own.
+Nothing is installed. The machine's own sources lists are read, with a private state of apt.
 """
 
 from __future__ import annotations
 
-import json
 import re
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.errors import CommandFailed, DownloadFailed, NoSpace, UsageError
-from harness.log import LOGGER
-from harness.vm.host.process import run
-from harness.vm.kernel.apt import (
-    PrivateApt,
-    apt_environment,
-    complaints,
-    content_matches,
-    watched_download,
-)
+from harness.errors import DownloadFailed, UsageError
+from harness.vm.kernel.apt import NETWORK_HINT, PrivateApt, Sources, content_matches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -38,7 +29,6 @@ _HEADERS = "linux-headers-"
 # dependencies are for installing them.
 _IMAGE_PARTS = (_IMAGE, "linux-modules-")
 _HEADER_PARTS = (_HEADERS, "linux-kbuild-")
-_NETWORK_HINT = "is there a network? `apt-get update` tells more"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,8 +88,9 @@ def kernel_packages(
 ) -> tuple[BinaryPackage, tuple[BinaryPackage, ...]]:
     """Return the package with the kernel itself, and all that a guest and a module build need.
 
-    ``show`` looks a package up. A metapackage (linux-image-amd64) leads to what it depends on.
-    Raises UsageError when the name is no kernel's, or nobody offers it or its headers.
+    ``show`` returns a package by its name. A metapackage (linux-image-amd64) is followed to what it
+    depends on.
+    Raises UsageError when the name is no kernel's, or it or its headers are not offered.
     """
     if not named.startswith(_IMAGE):
         raise UsageError(
@@ -141,109 +132,61 @@ def _shown(name: str, show: Callable[[str], BinaryPackage | None]) -> BinaryPack
 
 
 class PackagedKernels:
-    """Kernels as the machine's distribution packages them; keeps its state below ``folder``."""
+    """Kernels as the machine's distribution packages them; apt's state is kept below ``folder``."""
 
     def __init__(self, folder: Path) -> None:
-        self._apt = PrivateApt(folder)
+        self._apt = PrivateApt(folder, Sources.MACHINE)
 
     def resolve(self, named: str, *, deadline: Deadline, progress: Progress) -> KernelPackages:
         """Return the packages of a kernel, as asked for within the last week or asked for now.
 
-        Without an answer now, an older one holds, with a warning.
+        Without an answer now, an older one is used, with a warning.
         Raises UsageError as `kernel_packages` does, DownloadFailed, MissingTool.
         """
-        record = self._apt.folder / f"{Path(named).name}.json"
-        known = _read(record)
-        if known is not None and time.time() - known.resolved_s < _FRESH_S:
-            return known
-        progress.stage(f"asking the machine's package archive for {named}")
-        with self._apt.locked(deadline):
-            self._apt.prepare()
-            failed = self._update(deadline)
-            try:
-                image, parts = kernel_packages(named, lambda name: self._show(name, deadline))
-            except UsageError as error:
-                if not failed:
-                    raise
-                if known is None:
-                    raise DownloadFailed(
-                        f"the package archive did not give {named}",
-                        hint=_NETWORK_HINT,
-                        details=failed[:10],
-                    ) from error
-                LOGGER.warning("the package archive cannot be read; using %s", known.description)
-                return known
-            found = KernelPackages(image=image, all=parts, resolved_s=time.time())
-            aside = record.with_suffix(".new")
-            aside.write_text(json.dumps(asdict(found)))
-            aside.rename(record)
-        return found
+        return self._apt.recall(
+            Path(named).name,
+            KernelPackages,
+            lambda: self._ask(named, deadline),
+            fresh_s=_FRESH_S,
+            deadline=deadline,
+            announce=lambda: progress.stage(f"asking the machine's package archive for {named}"),
+        )
 
     def download(
         self, packages: KernelPackages, folder: Path, *, deadline: Deadline, progress: Progress
     ) -> tuple[Path, ...]:
         """Fetch the packages' files into a folder, each checked; raises DownloadFailed."""
-        progress.stage(f"fetching {packages.description}")
-        total = sum(package.size_bytes for package in packages.all)
-        wanted = [f"{package.name}={package.version}" for package in packages.all]
-        with self._apt.locked(deadline), watched_download(folder, total, progress):
-            self._apt.prepare()
-            try:
-                run(
-                    self._apt.apt("apt-get", "download", *wanted, own_sources=False),
-                    deadline=deadline,
-                    cwd=folder,
-                    env=apt_environment(),
-                )
-            except NoSpace:
-                raise
-            except CommandFailed as error:
-                # A version may be gone from the archive: the next try asks again.
-                for record in self._apt.folder.glob("*.json"):
-                    record.unlink(missing_ok=True)
-                raise DownloadFailed(
-                    f"{packages.description} could not be fetched",
-                    hint=_NETWORK_HINT,
-                    details=complaints(error.details) or error.details[-5:],
-                ) from error
-        files = tuple(sorted(folder.glob("*.deb")))
+        files = self._apt.download(
+            [f"{package.name}={package.version}" for package in packages.all],
+            folder,
+            description=packages.description,
+            size_bytes=sum(package.size_bytes for package in packages.all),
+            deadline=deadline,
+            progress=progress,
+        )
         for package in packages.all:
             if not any(content_matches(file, f"SHA256:{package.sha256}") for file in files):
-                raise DownloadFailed(f"{package.name} came with other content than promised")
+                raise DownloadFailed(
+                    f"{package.name} does not have the checksum that the archive lists"
+                )
         return files
 
-    def _update(self, deadline: Deadline) -> tuple[str, ...]:
-        updated = run(
-            self._apt.apt("apt-get", "update", own_sources=False),
-            deadline=deadline,
-            env=apt_environment(),
-            check=False,
-        )
-        said = (updated.stdout + updated.stderr).splitlines()
-        return complaints(said) if updated.returncode else ()
+    def _ask(self, named: str, deadline: Deadline) -> KernelPackages:
+        failed = self._apt.update(deadline)
+        try:
+            image, parts = kernel_packages(named, lambda name: self._show(name, deadline))
+        except UsageError as error:
+            if not failed:
+                raise
+            raise DownloadFailed(
+                f"{named} could not be found in the package archive",
+                hint=NETWORK_HINT,
+                details=failed,
+            ) from error
+        return KernelPackages(image=image, all=parts, resolved_s=time.time())
 
     def _show(self, name: str, deadline: Deadline) -> BinaryPackage | None:
-        shown = run(
-            self._apt.apt("apt-cache", "show", "--no-all-versions", name, own_sources=False),
-            deadline=deadline,
-            env=apt_environment(),
-            check=False,
-        )
-        return next((p for p in parse_packages(shown.stdout) if p.name == name), None)
-
-
-def _read(record: Path) -> KernelPackages | None:
-    try:
-        content = json.loads(record.read_text())
-        parts = [_package(part) for part in content["all"]]
-        return KernelPackages(
-            image=_package(content["image"]), all=tuple(parts), resolved_s=content["resolved_s"]
-        )
-    except (OSError, ValueError, TypeError, KeyError):
-        return None
-
-
-def _package(content: dict[str, object]) -> BinaryPackage:
-    depends = content["depends"]
-    assert isinstance(depends, list)
-    return BinaryPackage(**{**content, "depends": tuple(depends)})  # type: ignore[arg-type]
+        shown = self._apt.run(
+            "apt-cache", "show", "--no-all-versions", name, deadline=deadline
+        ).stdout
+        return next((p for p in parse_packages(shown) if p.name == name), None)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Patch files as users bring them: which files of a kernel tree they change. Pure but for reading.
+"""Patch files as users give them, and which files of a kernel tree they change.
 
 What is read is the unified format, with paths as git writes them (``a/kernel/fork.c``), since
 patch(1) is given -p1.
@@ -22,7 +22,7 @@ _HUNK = re.compile(r"@@ -\d+(?:,(\d+))? \+\d+(?:,(\d+))? @@")
 _OTHER_KINDS = ("GIT binary patch", "rename from ", "copy from ")
 _FIRST_DIFF = re.compile(rb"^(?:diff --git |--- \S)", re.MULTILINE)
 _NOWHERE = "/dev/null"
-# What a module sees of a kernel: headers below an include folder, and what generates or chooses.
+# What the build of a module depends on: headers below an include folder, Kbuild, Kconfig, tools.
 _SEEN_BY_MODULES = re.compile(
     r"(?:^|/)(?:include/.*|Makefile[^/]*|Kbuild[^/]*|Kconfig[^/]*|[^/]*\.lds(?:\.S)?)$"
     r"|^(?:scripts|tools)/|(?:^|/)(?:asm-offsets\w*|bounds)\.c$"
@@ -40,7 +40,7 @@ class PatchFile:
 
     @property
     def digest(self) -> str:
-        """Return the SHA-256 of the content, without what is said before the first diff."""
+        """Return the SHA-256 of the content, without the text before the first diff."""
         begin = _FIRST_DIFF.search(self.content)
         return hashlib.sha256(self.content[begin.start() if begin else 0 :]).hexdigest()
 
@@ -50,13 +50,8 @@ class PatchFile:
         return self.content.decode(errors="replace")
 
 
-def read_patches(paths: Iterable[Path]) -> tuple[PatchFile, ...]:
-    """Read patch files. Raises UsageError, or PatchDoesNotApply for one that is no patch."""
-    return tuple(read_patch(path) for path in paths)
-
-
 def read_patch(path: Path) -> PatchFile:
-    """Read one patch file. Raises as `read_patches` does."""
+    """Read one patch file. Raises UsageError, or PatchDoesNotApply for one that is no patch."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -92,7 +87,7 @@ def changed_files(content: bytes, name: str) -> tuple[str, ...]:
 
 
 def modules_see(files: Iterable[str]) -> bool:
-    """Return whether a module may come out differently when these files of a kernel change.
+    """Return whether a module may be built differently when these files of a kernel change.
 
     Headers outside of include folders, such as kernel/livepatch/core.h, are the kernel's own.
     """
@@ -100,7 +95,7 @@ def modules_see(files: Iterable[str]) -> bool:
 
 
 def changes_options(files: Iterable[str]) -> bool:
-    """Return whether options of the configuration may come or go."""
+    """Return whether options of the configuration may be added or removed."""
     return any(_OPTIONS.search(name) for name in files)
 
 

@@ -2,12 +2,12 @@
 """A kernel with patches on its sources: built in a warm workspace, kept beside the clean one.
 
 Patches are applied by patch(1) without fuzz, to copies of the files that they name; only when all
-have applied do the results go into the workspace. What make then has to do is a few objects and
+have applied are the results put into the workspace. What make then has to do is a few objects and
 the final link.
 
-Modules are built against the clean kernel, so that they are built once for all mutants of it,
-unless the patch changes what a module sees: a header in an include folder, the configuration, what
-is exported, or the build's own tools. Then the entry holds sources and build of its own.
+Modules are built against the clean kernel, once for all patched ones, unless the patch changes what
+a module's build depends on: a header in an include folder, the configuration, what is exported, or
+the build's own tools. Then the entry has sources and a build of its own.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import shutil
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from harness.errors import CommandFailed, CommandTimeout, NoSpace, PatchDoesNotApply
+from harness.errors import PatchDoesNotApply
 from harness.vm.host.process import run
-from harness.vm.kernel.kbuild import ObjectCounter, make_kernel
+from harness.vm.kernel.kbuild import ObjectCounter, build_log, make
 from harness.vm.kernel.kernel import BUILD, KIND, METADATA, kernel_in, read_metadata
 from harness.vm.kernel.patch_file import changes_options, modules_see
 from harness.vm.kernel.source import TREE
@@ -54,7 +54,7 @@ def obtain_patched(
     deadline: Deadline,
     progress: Progress,
 ) -> Kernel:
-    """Return the kernel that the patches make of a kernel in the cache, built now or kept there.
+    """Return a kernel of the cache with patches applied, built now or taken from the cache.
 
     Raises PatchDoesNotApply, KernelBuildFailed, NoSpace, MissingTool, and HarnessError when time is
     up. The clean kernel is only read; see `harness.vm.kernel.workspace`.
@@ -109,25 +109,26 @@ class _Build:
     def files(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(name for patch in self.patches for name in patch.files))
 
-    @property
-    def log_path(self) -> Path:
-        return self.store.root / "logs" / f"kernel-{self.key}.log"
-
     def fill(self, folder: Path) -> None:
         clean = self.base.build_dir.parent
         results = folder / "changed"
         self._apply(clean, folder / _PATCHES, results)
-        with opened(
-            self.store.root,
-            self.base.digest,
-            clean,
-            deadline=self.deadline,
-            on_wait=lambda: self.progress.stage("waiting for another build of a patched kernel"),
-        ) as workspace:
+        with (
+            build_log(self.store, f"kernel-{self.key}", folder) as log_path,
+            opened(
+                self.store.root,
+                self.base.digest,
+                clean,
+                deadline=self.deadline,
+                on_wait=lambda: self.progress.stage(
+                    "waiting for another build of a patched kernel"
+                ),
+            ) as workspace,
+        ):
             for name in self.files:
                 result = results / name
                 workspace.put(name, result if result.exists() else None)
-            self._make(workspace)
+            self._make(workspace, log_path)
             self._keep(workspace, clean, folder)
         shutil.rmtree(results)
         metadata = {
@@ -137,10 +138,9 @@ class _Build:
             "base": self.base.digest,
         }
         (folder / METADATA).write_text(json.dumps(metadata, indent=1))
-        shutil.move(self.log_path, folder / "build.log")
 
     def _apply(self, clean: Path, kept: Path, results: Path) -> None:
-        """Write what becomes of the files that the patches name, and the patches themselves."""
+        """Write the files that the patches change, as patched, and the patches themselves."""
         kept.mkdir()
         results.mkdir()
         for name in self.files:
@@ -150,36 +150,31 @@ class _Build:
         for number, patch in enumerate(self.patches, start=1):
             file = kept / f"{number}-{patch.name}"
             file.write_bytes(patch.content)
-            try:
-                run(
-                    ["patch", *_APPLY, f"--directory={results}", f"--input={file}"],
-                    deadline=self.deadline,
-                )
-            except (CommandTimeout, NoSpace):
-                raise
-            except CommandFailed as error:
-                raise PatchDoesNotApply(
-                    f"{patch.name} does not apply to {self.base.describe()}",
+            run(
+                ["patch", *_APPLY, f"--directory={results}", f"--input={file}"],
+                deadline=self.deadline,
+                explain=lambda error, name=patch.name: PatchDoesNotApply(  # type: ignore[misc]
+                    f"{name} does not apply to {self.base.describe()}",
                     hint="it has to fit without fuzz; several patches apply in the order given",
                     details=error.details,
-                ) from error
+                ),
+            )
 
-    def _make(self, workspace: Workspace) -> None:
+    def _make(self, workspace: Workspace, log_path: Path) -> None:
         self.progress.stage(f"building {self.description}")
-        self.log_path.parent.mkdir(exist_ok=True)
-        self.log_path.unlink(missing_ok=True)
         # The same CC as before: another one would compile everything again.
         toolchain = Toolchain(cc=self.base.cc, compiler=self.base.compiler, linker="")
         steps: list[tuple[str, ...]] = [(jobs(), "bzImage", "modules")]
         if changes_options(self.files):
             steps.insert(0, ("olddefconfig",))
         for step in steps:
-            make_kernel(
+            make(
                 workspace.tree,
                 toolchain,
+                f"O={BUILD}",
                 *step,
                 what=self.description,
-                log_path=self.log_path,
+                log_path=log_path,
                 deadline=self.deadline,
                 ccache=False,
                 on_line=ObjectCounter(self.progress, None),

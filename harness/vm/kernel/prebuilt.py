@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A kernel that somebody else built: its build folder is used as it is, and not written to."""
+"""A kernel that somebody else built: its build folder is read, and never written to."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from harness.vm.kernel.requirements import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 _NEEDED = (
@@ -52,30 +52,60 @@ def kernel_from_build(folder: Path, spec: str) -> Kernel:
             hint="run make bzImage modules there; a source tree is given without build:",
         )
     config = KernelConfig.read(dot_config)
-    require_for_guest(config, str(dot_config), modules=True)
-    require_reliable_stack(config, str(dot_config))
     _require_as_built(config, folder)
-    image = folder / "arch/x86/boot/bzImage"
-    require_image(image)
     digest = hashlib.sha256()
     for name in _NEEDED[1:]:
         with (folder / name).open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
-    name = digest.hexdigest()[:32]
+    return finished_kernel(
+        config,
+        spec=spec,
+        where=str(dot_config),
+        version=(folder / "include/config/kernel.release").read_text().strip(),
+        digest=digest.hexdigest()[:32],
+        source=f"the build in {folder}",
+        image=folder / "arch/x86/boot/bzImage",
+        vmlinux=folder / "vmlinux",
+        build_dir=folder,
+        modules=_built_modules(folder),
+    )
+
+
+def finished_kernel(
+    config: KernelConfig,
+    *,
+    spec: str,
+    where: str,
+    version: str,
+    digest: str,
+    source: str,
+    image: Path,
+    vmlinux: Path | None,
+    build_dir: Path,
+    modules: Iterable[Path],
+) -> Kernel:
+    """Return a kernel that somebody else built, with all its ``modules``.
+
+    ``where`` names in words what is at fault. Raises UsageError, and KernelUnfit when the kernel
+    lacks what a guest needs to boot or a test needs to mean anything.
+    """
+    require_for_guest(config, where, modules=True)
+    require_reliable_stack(config, where)
+    require_image(image)
     return Kernel(
         spec=spec,
-        version=(folder / "include/config/kernel.release").read_text().strip(),
-        digest=name,
+        version=version,
+        digest=digest,
         config_digest=config.digest(),
         compiler=config.get("CC_VERSION_TEXT") or "an unknown compiler",
-        source=f"the build in {folder}",
+        source=source,
         image=image,
-        vmlinux=folder / "vmlinux",
+        vmlinux=vmlinux,
         config=config,
-        build_dir=folder,
+        build_dir=build_dir,
         cc="gcc",
-        module_digest=name,
-        boot_modules=boot_modules(config, by_name(_built_modules(folder)), str(folder)),
+        module_digest=digest,
+        boot_modules=boot_modules(config, by_name(modules), where),
     )
 
 

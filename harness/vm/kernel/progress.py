@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What long work tells whoever watches: a terminal draws a bar, a CI log gets plain lines."""
+"""How far long work is: a terminal draws a bar, a CI log gets plain lines."""
 
 from __future__ import annotations
 
@@ -11,23 +11,13 @@ if TYPE_CHECKING:
 
 
 class Progress(Protocol):
-    """Told by the work, in its own thread or in another; must not raise."""
+    """Called by the work, in its own thread or in another; must not raise."""
 
     def stage(self, text: str) -> None:
         """A new step begins, for example ``unpacking linux-source-6.1``."""
 
     def count(self, done: int, total: int | None, what: str) -> None:
-        """So many of so many are done; ``total`` is None when it is not known, never below done."""
-
-
-class Silent:
-    """Tells nobody."""
-
-    def stage(self, text: str) -> None:
-        """Do nothing."""
-
-    def count(self, done: int, total: int | None, what: str) -> None:
-        """Do nothing."""
+        """So many of ``total`` are done; it is None when unknown, and never below ``done``."""
 
 
 class LineProgress:

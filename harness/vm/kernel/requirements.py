@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Whether a configured kernel can be a guest's kernel, told by its options before it boots."""
+"""Whether a configured kernel can be a guest's kernel, by its options, before it boots."""
 
 from __future__ import annotations
 
@@ -36,12 +36,13 @@ BOOT_MODULES = {
     "HW_RANDOM_VIRTIO": "virtio_rng",
     "PVPANIC_PCI": "pvpanic_pci",
 }
-"""Options that may be =m where a build's modules are at hand, and the modules they make. The guest
-loads them from its initramfs. Those that are not in GUEST_NEEDS may be off as well."""
+"""Options that may be =m where a build's modules are available, and the modules that they make.
+The guest loads these from its initramfs. Those not in GUEST_NEEDS may be off as well."""
 
 RELIABLE_STACK = {
     "STACKTRACE": "the kernel can walk stacks",
-    "HAVE_RELIABLE_STACKTRACE": "CONFIG_UNWINDER_ORC gives it on x86_64",
+    "HAVE_RELIABLE_STACKTRACE": "CONFIG_UNWINDER_ORC selects it, or frame pointers do "
+    "with CONFIG_STACK_VALIDATION",
 }
 """klp_have_reliable_stack() of kernel/livepatch/transition.h, and what each option is for."""
 
@@ -75,10 +76,10 @@ def require_x86_64(config: KernelConfig, where: str) -> None:
 
 
 def require_for_guest(config: KernelConfig, where: str, *, modules: bool = False) -> None:
-    """Check what every guest of the harness stands on.
+    """Check what every guest of the harness depends on.
 
-    ``modules``: the build's modules are at hand, so that BOOT_MODULES may be =m. Raises KernelUnfit
-    that names each option and what it is for.
+    ``modules``: the build's modules are available, so that BOOT_MODULES may be =m. Raises
+    KernelUnfit, which names each option and what it is for.
     """
     require_x86_64(config, where)
     lacking = {
@@ -94,12 +95,12 @@ def require_for_guest(config: KernelConfig, where: str, *, modules: bool = False
             "base and livepatch",
             details=_lines(lacking),
         )
-    forbidding = {name: purpose for name, purpose in _FORBIDDEN.items() if config.get(name) == "y"}
-    for name, purpose in forbidding.items():
-        raise KernelUnfit(
-            f"{where} cannot be tested: with CONFIG_{name}=y {purpose}",
-            hint=f"turn CONFIG_{name} off",
-        )
+    for name, purpose in _FORBIDDEN.items():
+        if config.get(name) == "y":
+            raise KernelUnfit(
+                f"{where} cannot be tested: with CONFIG_{name}=y {purpose}",
+                hint=f"turn CONFIG_{name} off",
+            )
 
 
 def require_reliable_stack(config: KernelConfig, where: str) -> None:

@@ -10,20 +10,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import shutil
+import tempfile
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.errors import (
-    CommandFailed,
-    CommandTimeout,
-    DownloadFailed,
-    HarnessError,
-    NoSpace,
-    UsageError,
-)
+from harness.errors import DownloadFailed, HarnessError, UsageError
 from harness.vm.host.process import run
 from harness.vm.kernel.debian import DebianArchive
 from harness.vm.kernel.spec import SeriesSpec, TarballSpec, TreeSpec, UrlSpec
@@ -31,7 +25,6 @@ from harness.vm.kernel.tree import opened, source_version
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from harness.deadline import Deadline
     from harness.vm.host.cache import Store
@@ -45,9 +38,9 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Sources whose content is known and may not be here yet.
+    """Sources whose content is known, though it may not have been fetched yet.
 
-    ``description`` says in words where they are from; ``fill`` writes the tree to a folder that
+    ``description`` names in words where they are from; ``fill`` writes the tree to a folder that
     does not exist. ``changes`` is set for a tree that somebody works in, whose next state will be
     built as well.
     """
@@ -68,8 +61,8 @@ def located(
 ) -> Iterator[Source]:
     """Give the sources that a spec names, for as long as the block lasts.
 
-    Raises UsageError (no kernel tree, wrong sha256), DownloadFailed (nobody knows what the archive
-    has), HarnessError.
+    Raises UsageError (no kernel tree, wrong sha256), DownloadFailed (it cannot be found out what
+    the archive has), HarnessError.
     """
     if isinstance(spec, SeriesSpec):
         yield _from_debian(spec, store, deadline, progress)
@@ -129,19 +122,11 @@ def _from_tarball(spec: TarballSpec, deadline: Deadline, progress: Progress) -> 
             hint="the file is damaged or another one: fetch it again",
         )
 
-    def fill(destination: Path) -> None:
-        try:
-            _unpack(spec.path, destination, deadline)
-        except (CommandTimeout, NoSpace):
-            raise
-        except CommandFailed as error:
-            raise UsageError(
-                f"{spec.path} cannot be unpacked: it is cut off, damaged or no tar archive",
-                hint="fetch it again, and compare its SHA-256 with --sha256",
-                details=error.details[-3:],
-            ) from error
-
-    return Source(digest=digest, description=f"the tarball {spec.path.name}", fill=fill)
+    return Source(
+        digest=digest,
+        description=f"the tarball {spec.path.name}",
+        fill=lambda destination: _unpack(spec.path, destination, deadline),
+    )
 
 
 def _from_url(spec: UrlSpec, deadline: Deadline, progress: Progress) -> Source:
@@ -196,6 +181,11 @@ def _unpack(tarball: Path, destination: Path, deadline: Deadline) -> None:
             deadline=deadline,
             # Debian's archives have many blocks; xz from 5.4 unpacks them on all CPUs.
             env={**os.environ, "XZ_DEFAULTS": "--threads=0"},
+            explain=lambda error: UsageError(
+                f"{tarball} cannot be unpacked: it is cut off, damaged or no tar archive",
+                hint="fetch it again, and compare its SHA-256 with --sha256",
+                details=error.details[-3:],
+            ),
         )
         top = [path for path in scratch.iterdir() if path.is_dir()]
         if len(top) != 1:
@@ -208,11 +198,6 @@ def _unpack(tarball: Path, destination: Path, deadline: Deadline) -> None:
 
 @contextlib.contextmanager
 def _scratch(destination: Path) -> Iterator[Path]:
-    """Give a folder beside the destination, on the same file system."""
-    number = sum(1 for _ in destination.parent.iterdir())
-    folder = destination.parent / f"scratch-{number}"
-    folder.mkdir()
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    """Give a temporary folder on the file system of the destination."""
+    with tempfile.TemporaryDirectory(dir=destination.parent, prefix="scratch-") as name:
+        yield Path(name)

@@ -71,7 +71,7 @@ Spec = SeriesSpec | TreeSpec | TarballSpec | UrlSpec | BuildSpec | PackageSpec
 def parse_spec(text: str, *, sha256: str | None = None) -> Spec:
     """Return what the text names. Nothing is fetched, the file system is only asked what exists.
 
-    Raises UsageError when it names nothing that the harness knows.
+    Raises UsageError when it is no form of naming a kernel.
     """
     if sha256 is not None and not _SHA256.match(sha256):
         raise UsageError(

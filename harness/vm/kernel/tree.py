@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A user's tree with kernel sources: its content named by a digest, and copied; never written to.
+"""A user's kernel source tree: its content gets a digest and is copied; it is never written to.
 
 In a git work tree the content is what git would commit now: tracked files as they are, and files
-that are neither tracked nor ignored. Its name is the git tree object, so committing a change does
-not build the kernel again. The objects that git writes for that go to a folder of ours. In any
-other tree the content is every file, read whole, but for what a build leaves (`make mrproper` in
-the copy removes the rest).
+that are neither tracked nor ignored. Its digest is the git tree object's, so that committing a
+change does not build the kernel again. The objects that git writes for that go to a temporary
+folder. In any other tree the content is every file, read whole, but for what a build leaves (`make
+mrproper` in the copy removes the rest).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.errors import CommandFailed, CommandTimeout, NoSpace, UsageError
+from harness.errors import UsageError
 from harness.vm.host.process import run
 from harness.vm.kernel.toolchain import build_environment
 
@@ -72,24 +72,18 @@ class UserTree:
     def copy_to(self, destination: Path, deadline: Deadline) -> None:
         """Write the content, clean of any build, to a folder that does not exist yet.
 
-        Raises NoSpace, CommandFailed; UsageError when a tree without git changed meanwhile.
+        Raises NoSpace; UsageError when git cannot read the tree, or a tree without git changed
+        meanwhile.
         """
         if self._git:
             destination.mkdir()
-            _git(
-                self.path,
-                self._scratch,
-                "checkout-index",
-                "--all",
-                "--quiet",
-                f"--prefix={destination}/",
-                deadline=deadline,
-            )
+            checkout = ("checkout-index", "--all", "--quiet", f"--prefix={destination}/")
+            _git(self.path, self._scratch, *checkout, deadline=deadline)
             return
         _copy_plain(self.path, destination)
         if _plain_digest(destination) != self.digest:
             raise UsageError(
-                f"{self.path} changed while it was copied", hint="let it be until that is done"
+                f"{self.path} changed while it was copied", hint="do not change it meanwhile"
             )
         if any((destination / mark).exists() for mark in _BUILD_MARKS):
             run(
@@ -101,7 +95,7 @@ class UserTree:
 
 @contextlib.contextmanager
 def opened(path: Path, deadline: Deadline) -> Iterator[UserTree]:
-    """Give the tree with its digest; what it needs beside the tree goes when the block ends.
+    """Give the tree with its digest; its temporary files are removed when the block ends.
 
     Raises UsageError when it is no kernel tree or git refuses to read it.
     """
@@ -111,17 +105,7 @@ def opened(path: Path, deadline: Deadline) -> Iterator[UserTree]:
         if not (path / ".git").exists():
             yield UserTree(path, _plain_digest(path), scratch, git=False)
             return
-        try:
-            digest = _git_digest(path, scratch, deadline)
-        except (NoSpace, CommandTimeout):
-            raise
-        except CommandFailed as error:
-            raise UsageError(
-                f"git cannot read the tree {path}",
-                hint="`git status` there tells more",
-                details=error.details[-3:],
-            ) from error
-        yield UserTree(path, digest, scratch, git=True)
+        yield UserTree(path, _git_digest(path, scratch, deadline), scratch, git=True)
 
 
 def _git_digest(path: Path, scratch: Path, deadline: Deadline) -> str:
@@ -146,7 +130,16 @@ def _git(path: Path, scratch: Path | None, *arguments: str, deadline: Deadline) 
             "GIT_OBJECT_DIRECTORY": str(scratch / "objects"),
             "GIT_ALTERNATE_OBJECT_DIRECTORIES": str(path / objects),
         }
-    finished = run(["git", "-C", path, *arguments], deadline=deadline, env=environment)
+    finished = run(
+        ["git", "-C", path, *arguments],
+        deadline=deadline,
+        env=environment,
+        explain=lambda error: UsageError(
+            f"git cannot read the tree {path}",
+            hint="`git status` there shows more",
+            details=error.details[-3:],
+        ),
+    )
     return finished.stdout.strip()
 
 

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A warm tree to build changed kernels in: clean sources, and a build that make goes on from.
+"""A tree to build changed kernels in: clean sources, and a finished build that make continues.
 
 ``<cache>/workspace/<key of the clean kernel>/linux`` has the clean kernel's sources as hard links.
-For each use it gets a fresh copy of that kernel's O= folder, changed files are put in the place of
-their links, and afterwards links are back and the folder is gone. The cached kernel is only read.
+For each use it gets a fresh copy of that kernel's O= folder, changed files replace
+their links; afterwards the links are restored and the folder is removed. The cached kernel is only
+read.
 
-A file ``clean`` beside it exists while the sources are known to be so. It is removed before the
-first change and written after the last one is undone; whoever finds none, because a process was
-killed in between or the host crashed, makes the workspace anew. The lock is flock(2) and ends with
-its process.
+A file ``clean`` exists beside it while the sources are known to be unchanged. It is removed before
+the first change and written after the last one is undone; when there is none, because a process was
+killed in between or the host crashed, the workspace is made again. The lock is flock(2) and ends
+with its process.
 """
 
 from __future__ import annotations
@@ -16,20 +17,20 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import secrets
 import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from harness.errors import CommandFailed, CommandTimeout, HarnessError, NoSpace
+from harness.errors import CommandFailed, CommandTimeout
+from harness.vm.host.files import boot_id, locked, read_text, remove_folder
 from harness.vm.host.process import run
 from harness.vm.kernel.kernel import BUILD
 from harness.vm.kernel.source import TREE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
+    from pathlib import Path
 
     from harness.deadline import Deadline
 
@@ -38,7 +39,6 @@ KLP_BUILD, KPATCH_BUILD = "klp-build", "kpatch-build"
 # Folders of the cache that hold a tree for each kernel, which a build there changes.
 TREES = (KIND, KLP_BUILD, KPATCH_BUILD)
 _CLEAN = "clean"
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _SAVED_COMMAND = re.compile(rb"(/[^\s:]+?)/" + BUILD.encode() + rb"/tools/")
 
 
@@ -104,17 +104,22 @@ def opened(
     """
     folder = root / KIND / key
     folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder.with_name(f"{key}.lock"), deadline, on_wait):
+    with locked(
+        folder.with_name(f"{key}.lock"),
+        deadline,
+        busy=lambda: f"another process still builds in {folder}",
+        on_wait=on_wait,
+    ):
         folder.mkdir(parents=True, exist_ok=True)
         mark = folder / _CLEAN
         tree = folder / TREE
-        if _read(mark) != _state():
+        if read_text(mark) != _state():
             shutil.rmtree(tree, ignore_errors=True)
             link_tree(clean, tree, deadline)
         mark.unlink(missing_ok=True)
         shutil.rmtree(tree / BUILD, ignore_errors=True)
         run(["cp", "-a", "--reflink=auto", clean / BUILD, tree / BUILD], deadline=deadline)
-        _print_new_place(tree)
+        _rename_in_saved_commands(tree)
         workspace = Workspace(clean, tree)
         try:
             yield workspace
@@ -124,7 +129,7 @@ def opened(
 
 
 def remove_unused(root: Path, keep: Collection[str], *, kind: str = KIND) -> int:
-    """Remove the workspaces of other kernels than those, unless in use; return how many went.
+    """Remove the workspaces of other kernels than those, unless in use; return how many.
 
     ``kind`` is the folder of the cache: trees of other kinds are kept and locked in the same way.
     """
@@ -134,9 +139,7 @@ def remove_unused(root: Path, keep: Collection[str], *, kind: str = KIND) -> int
             continue
         lock = FileLock(folder.with_name(f"{folder.name}.lock"))
         with contextlib.suppress(Timeout), lock.acquire(timeout=0):
-            trash = folder.with_name(f".trash-{folder.name}~{secrets.token_hex(4)}")
-            folder.rename(trash)
-            shutil.rmtree(trash, ignore_errors=True)
+            remove_folder(folder)
             count += 1
     return count
 
@@ -147,7 +150,7 @@ def link_tree(tree: Path, copy: Path, deadline: Deadline) -> None:
     names = [path for path in sorted(tree.iterdir()) if path.name != BUILD]
     try:
         run(["cp", "-al", "--", *names, copy], deadline=deadline)
-    except (CommandTimeout, NoSpace):
+    except CommandTimeout:
         raise
     except CommandFailed:
         # A cache on a file system without hard links.
@@ -156,11 +159,11 @@ def link_tree(tree: Path, copy: Path, deadline: Deadline) -> None:
         run(["cp", "-a", "--reflink=auto", "--", *names, copy], deadline=deadline)
 
 
-def _print_new_place(tree: Path) -> None:
+def _rename_in_saved_commands(tree: Path) -> None:
     """Put the tree's new place into the commands that the build of tools/ saved.
 
     Kbuild names everything relative to the O= folder, so that it can be moved. tools/build does
-    not: its .cmd files hold full paths. In another place they match no more, objtool is linked
+    not: its .cmd files hold full paths. In another place they no longer match, objtool is linked
     again, and every object depends on objtool (cmd_gen_objtooldep in scripts/Makefile.lib).
     """
     # Through links, as make has it: the working directory of the process.
@@ -187,34 +190,6 @@ def _link_or_copy(source: Path, target: Path) -> None:
         shutil.copy2(source, target, follow_symlinks=False)
 
 
-@contextlib.contextmanager
-def _locked(path: Path, deadline: Deadline, on_wait: Callable[[], None] | None) -> Iterator[None]:
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        if on_wait is not None:
-            on_wait()
-        try:
-            lock.acquire(timeout=deadline.remaining_s, poll_interval=0.1)
-        except Timeout:
-            raise HarnessError(
-                f"another process still builds in {path.with_suffix('')} and time is up",
-                hint="wait for it, or end it, and try again",
-            ) from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 def _state() -> str:
-    """Return what the mark says. After a crash of the host files may lack content: other boot."""
-    return f"1 {_read(_BOOT_ID)}"
-
-
-def _read(path: Path) -> str | None:
-    try:
-        return path.read_text().strip()
-    except OSError:
-        return None
+    """Return the mark's content; it names the boot, since a crash may leave empty files."""
+    return f"1 {boot_id()}"
