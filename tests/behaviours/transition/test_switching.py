@@ -27,17 +27,35 @@ SERVER = "dl_task_timer"
 CPUS = 6
 TIMES = 3  # a CPU may have work of its own by chance, but not each time
 SPIN = "while :; do :; done"
+SIGNALING = "signaling remaining tasks"
 
 
 @pytest.mark.behaviour("TR-05")
-def test_cpu_bound_task_switches(guest: Machine, livepatch: Livepatch, tasks: Tasks) -> None:
-    """A user task that never enters the kernel, pinned to a CPU, switches on an interrupt."""
-    spinner = guest.spawn("taskset", "2", "sh", "-c", SPIN)
-    patch = livepatch.load("klp_test_cmdline_a", wait=True)
-    assert tasks.get(spinner.pid).alive
-    assert tasks.states() == {PatchState.UNDEFINED}
+def test_cpu_bound_task_switches(
+    guest: Machine,
+    kernel: Kernel,
+    livepatch: Livepatch,
+    tasks: Tasks,
+    gate: Gates,
+    kernel_log: KernelLog,
+) -> None:
+    """A user task that spins on a CPU of its own is switched on the way back from an interrupt.
+
+    Nothing else may do it: no task preempts the spinner, so it is never found off its CPU, and it
+    is switched before the kernel sends fake signals. A sleeper holds the transition meanwhile.
+    """
+    _keep_others_off(guest, kernel)
+    spinner = tasks.get(guest.spawn("taskset", "2", "sh", "-c", SPIN).pid)
+    sleeper = gate.enter()
+    patch = livepatch.load("klp_test_gate")
+    spinner.wait_state(PatchState.PATCHED)
+    assert not kernel_log.matching(SIGNALING), "switched by the fake signal"
+    sleeper.release()
+    patch.wait_complete()
     patch.disable()
     patch.wait_gone()
+    assert not kernel_log.matching(SIGNALING), "switched back by the fake signal"
+    assert spinner.alive
 
 
 @pytest.mark.behaviour("TR-13")
@@ -49,7 +67,8 @@ def test_idle_cpus_switch(
 
     Retries are counted, not timed: each logs the tasks that it could not switch.
     """
-    _leave_cpus_idle(guest, kernel)
+    _keep_others_off(guest, kernel)
+    guest.write(DYNAMIC_DEBUG, "file kernel/livepatch/transition.c +p\n")
     for _ in range(TIMES):
         _wait_for_servers(guest)
         _switch_within_two_retries(guest, livepatch, kernel_log)
@@ -121,19 +140,17 @@ def _in_order(kernel_log: KernelLog, *parts: str) -> None:
     assert places == sorted(places), dict(zip(parts, places, strict=True))
 
 
-def _leave_cpus_idle(guest: Machine, kernel: Kernel) -> None:
-    """Leave the kernel's wake-up alone to reach the other CPUs than 0; and have each try logged.
+def _keep_others_off(guest: Machine, kernel: Kernel) -> None:
+    """Keep all tasks on CPU 0, so that only interrupts reach the other CPUs.
 
-    Some of the kernel's own visit each CPU every few seconds: mm/vmstat.c; through the stopper
-    thread, kernel/watchdog.c.
+    Some of the kernel's own work visits each CPU every few seconds: mm/vmstat.c, and by the stopper
+    thread kernel/watchdog.c. What is bound to a CPU stays there, asleep until that CPU needs it.
     """
     guest.write("/proc/sys/vm/stat_interval", f"{SELDOM_S}\n")
     if kernel.config.enabled("SOFTLOCKUP_DETECTOR"):
         guest.write("/proc/sys/kernel/soft_watchdog", "0\n")
     guest.write("/sys/devices/virtual/workqueue/cpumask", "1\n")
-    # What belongs to a CPU refuses, and sleeps until that CPU has work for it.
     guest.run(["sh", "-c", MOVE_ALL])
-    guest.write(DYNAMIC_DEBUG, "file kernel/livepatch/transition.c +p\n")
 
 
 def _wait_for_servers(guest: Machine) -> None:
