@@ -17,12 +17,9 @@ CUT_HERE = "------------[ cut here ]------------"
 END_TRACE = "---[ end trace 0000000000000000 ]---"
 
 RULE = """
-[[deny]]
-id = "{id}"
-category = "oops"
+[oops.{id}]
 pattern = "x"
 title = "x"
-extent = "line"
 source = "x.c"
 """
 
@@ -222,8 +219,8 @@ def test_held_back_at_the_end_of_the_stream() -> None:
 def test_every_rule_tells_its_source_and_every_exemption_its_reason() -> None:
     """The shipped policy loads; each exemption is of a rule that exists."""
     policy = default_policy()
-    assert len({rule.id for rule in policy.deny}) == len(policy.deny) > 30
-    for exemption in policy.allow:
+    assert len({rule.id for rule in policy.rules}) == len(policy.rules) > 30
+    for exemption in policy.exempt:
         assert exemption.reason.endswith(".")
         assert exemption.source
 
@@ -239,7 +236,7 @@ def every_first_line() -> dict[str, str]:
 
 def test_every_rule_has_a_recorded_log() -> None:
     """A rule without a log that it finds something in is not proved."""
-    assert {rule.id for rule in default_policy().deny} == set(every_first_line().values())
+    assert {rule.id for rule in default_policy().rules} == set(every_first_line().values())
 
 
 @pytest.mark.parametrize("line", every_first_line())
@@ -252,14 +249,14 @@ def test_no_rule_is_a_word_in_a_sentence(line: str) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ('[[allow]]\nrule = "warn"\npattern = "x"\nsource = "y"\n', "reason"),
-        ('[[allow]]\nrule = "warn"\npattern = "x"\nsource = "y"\nreason = " "\n', "reason"),
-        ('[[allow]]\nrule = "nosuch"\npattern = "x"\nsource = "y"\nreason = "z."\n', "nosuch"),
-        ('[[deny]]\nid = "a"\ncategory = "odd"\n', "odd"),
-        ('[[deny]]\nid = "a"\ncategory = "oops"\npattern = "("\n', "title|unterminated|missing"),
-        ("[[deny\n", "TOMLDecodeError"),
+        ('[[exempt]]\nrule = "warn"\npattern = "x"\nsource = "y"\n', "reason"),
+        ('[[exempt]]\nrule = "warn"\npattern = "x"\nsource = "y"\nreason = " "\n', "reason"),
+        ('[[exempt]]\nrule = "nosuch"\npattern = "x"\nsource = "y"\nreason = "z."\n', "nosuch"),
+        ('[odd.a]\npattern = "x"\n', "odd"),
+        ('[oops.a]\ntitle = "x"\nsource = "y"\npattern = "("\n', "pattern"),
+        ("[[exempt\n", "Expected"),
         (RULE.format(id="warn"), "repeated"),
-        ('[[allow]]\nrule = 7\npattern = "x"\nsource = "y"\nreason = "z."\n', "rule"),
+        ('[[exempt]]\nrule = 7\npattern = "x"\nsource = "y"\nreason = "z."\n', "rule"),
     ],
 )
 def test_a_wrong_policy_is_refused(tmp_path: Path, change: str, message: str) -> None:
@@ -274,7 +271,7 @@ def test_more_exemptions_by_another_file(tmp_path: Path) -> None:
     """A user's own file adds exemptions to the shipped rules."""
     path = tmp_path / "mine.toml"
     path.write_text(
-        '[[allow]]\nrule = "warn"\npattern = "badlab_init"\nreason = "It is made to warn."\n'
+        '[[exempt]]\nrule = "warn"\npattern = "badlab_init"\nreason = "It is made to warn."\n'
         'source = "badlab.c"\n',
         encoding="utf-8",
     )
@@ -289,5 +286,5 @@ def test_one_expression_knows_every_rule() -> None:
     assert "(?P<" not in policy.any_of.pattern
     for path in DATA.glob("*.log"):
         for line in re.sub(r"(?m)^\[.*?\] ", "", path.read_text(encoding="utf-8")).splitlines():
-            by_rules = any(rule.pattern.match(line) for rule in policy.deny)
+            by_rules = any(rule.pattern.match(line) for rule in policy.rules)
             assert bool(policy.any_of.match(line)) == by_rules

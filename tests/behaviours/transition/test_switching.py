@@ -45,7 +45,9 @@ def test_cpu_bound_task_switches(
     is switched before the kernel sends fake signals. A sleeper holds the transition meanwhile.
     """
     _keep_others_off(guest, kernel)
-    spinner = tasks.get(guest.spawn("taskset", "2", "sh", "-c", SPIN).pid)
+    spinning = guest.spawn("taskset", "2", "sh", "-c", f"echo ready; {SPIN}")
+    assert spinning.next_line(guest.scaled(10)) == "ready"
+    spinner = tasks.get(spinning.pid)
     sleeper = gate.enter()
     patch = livepatch.load("klp_test_gate")
     spinner.wait_state(PatchState.PATCHED)
