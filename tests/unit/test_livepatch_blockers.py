@@ -155,9 +155,9 @@ def test_a_transition_that_ends_while_described(livepatch: Livepatch, guest: Scr
     """A patch that goes, or whose tasks have all switched, is described as that."""
     livepatch.load("klp_test_gate")
     guest.scripted_tasks[1].patch_state = 1
-    assert livepatch.describe_transition() == "klp_test_gate is being enabled\nno task blocks it"
+    assert livepatch.describe_transition() == "klp_test_gate is being enabled\nno task holds it"
     guest.fail(f"read {GATE_ROOT}/enabled", OSError(errno.ENODEV, "No such device"))
-    assert livepatch.describe_transition() == "klp_test_gate has just gone"
+    assert livepatch.describe_transition() == "klp_test_gate is just gone"
 
 
 def test_many_blockers_are_counted(patch: Patch, guest: ScriptedGuest) -> None:

@@ -168,7 +168,7 @@ def test_a_task_that_does_not_get_there(gates: Gates, guest: GateGuest) -> None:
         return process
 
     guest.programs["klp-gate"] = astray
-    with pytest.raises(HarnessError, match="did not come to sleep in gate 0") as caught:
+    with pytest.raises(HarnessError, match="did not enter gate 0") as caught:
         gates.enter()
     assert caught.value.details == ("[<0>] elsewhere+0x1/0x2",)
 

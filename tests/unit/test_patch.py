@@ -101,7 +101,7 @@ def test_a_refusal_passes(livepatch: Livepatch, guest: ScriptedGuest) -> None:
 
 def test_a_module_that_is_no_livepatch(livepatch: Livepatch, guest: ScriptedGuest) -> None:
     """load() of a plain module does not give a handle to nothing."""
-    with pytest.raises(UsageError, match="made no patch"):
+    with pytest.raises(UsageError, match="has no directory"):
         livepatch.load("klp_target_gate")
 
 
@@ -262,7 +262,7 @@ def test_the_timeout_names_who_blocks(patch: Patch, guest: ScriptedGuest) -> Non
 def test_a_timeout_without_blockers(patch: Patch, guest: ScriptedGuest) -> None:
     """Nobody blocks, and yet it does not end: said so."""
     guest.scripted_tasks[1].patch_state = 1
-    with pytest.raises(TransitionTimeout, match="no task blocks it"):
+    with pytest.raises(TransitionTimeout, match="no task holds it"):
         patch.wait_complete()
 
 
@@ -295,7 +295,7 @@ def test_reverse(patch: Patch, guest: ScriptedGuest) -> None:
     patch.reverse()
     assert patch.enabled
     guest.complete("klp_test_gate")
-    with pytest.raises(UsageError, match="no transition"):
+    with pytest.raises(UsageError, match="not in transition"):
         patch.reverse()
     assert patch.enabled
 

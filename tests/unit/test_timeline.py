@@ -295,7 +295,7 @@ def test_a_program_that_changes_its_name() -> None:
 )
 def test_a_line_that_is_none(line: str) -> None:
     """A line that is not understood is an error that quotes it."""
-    with pytest.raises(HarnessError, match="klp-sampler said"):
+    with pytest.raises(HarnessError, match="klp-sampler printed"):
         read_timeline([json.dumps(ready(1)), line])
 
 
