@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""JUnit XML for commands that do not run pytest, in the dialect that CI systems read."""
+"""Reports as JUnit XML, which CI systems read."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
-from harness.report.base import CheckOutcome, Outcome
+from harness.report.base import CiOutcome, Outcome
 
 if TYPE_CHECKING:
     from harness.report.base import BaseReport, ResultBase
@@ -65,30 +65,14 @@ def _case(result: ResultBase, command: str) -> ET.Element:
         time=f"{result.seconds:.3f}",
     )
     message, text = result.words()
-    match result.outcome:
-        case CheckOutcome.FAILED:
-            _child(case, "failure", message, text)
-        case CheckOutcome.SURVIVED if not result.is_excused:
-            _child(case, "failure", message or "no test noticed", text)
-        case (
-            CheckOutcome.ERROR
-            | CheckOutcome.DOES_NOT_APPLY
-            | CheckOutcome.DOES_NOT_BUILD
-            | CheckOutcome.DOES_NOT_BOOT
-            | CheckOutcome.DOES_NOT_LOAD
-        ):
+    match result.ci_outcome:
+        case CiOutcome.FAILED:
+            _child(case, "failure", message or result.outcome.value, text)
+        case CiOutcome.ERROR:
             _child(case, "error", message, text)
-        case CheckOutcome.SHOWN if not result.is_excused:
-            _child(case, "failure", message, text)
-        case (
-            CheckOutcome.SKIPPED
-            | CheckOutcome.EXPECTED_FAILURE
-            | CheckOutcome.NOT_APPLICABLE
-            | CheckOutcome.NOT_RUN
-            | CheckOutcome.SHOWN
-        ):
+        case CiOutcome.SKIPPED | CiOutcome.EXCUSED:
             _child(case, "skipped", message or result.outcome.value, "")
-        case _:
+        case CiOutcome.PASSED:
             pass
     return case
 
