@@ -15,7 +15,7 @@ import typer
 from benchmarks.module_mutation.judge import Place, judge, make_mutants, not_applicable, not_run
 from benchmarks.module_mutation.operators import choose
 from benchmarks.module_mutation.results import ModuleMutantReport, ModuleMutantResult
-from benchmarks.module_mutation.subjects import Subject, corpus_sources, read_manifest, subjects_of
+from benchmarks.module_mutation.subjects import SOURCES, Subject, read_manifest, subjects_of
 from benchmarks.module_mutation.terminal import (
     print_inapplicable,
     print_module_mutant,
@@ -118,7 +118,7 @@ def grade(
         made = prepare_kernel(invocation, kernel)
         scratch = _scratch(folder, stack)
         known = {
-            **prepare_modules(terminal, made, corpus_sources()),
+            **prepare_modules(terminal, made, SOURCES),
             **prepare_modules(terminal, made),
         }
         batches = [

@@ -5,22 +5,22 @@ from __future__ import annotations
 
 import tomllib
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from benchmarks.module_mutation.relocation import LivepatchRelocation, with_livepatch_relocation
 from harness.errors import UsageError
-from harness.resources import Resource, resource_dir
 from harness.tools.verify import VerifyRequest
+from harness.vm.elf.livepatch_relocation import LivepatchRelocation, with_livepatch_relocation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
-MANIFEST = "mutants.toml"
-CHECKS = "checks"
-MODULES = "modules"
+CORPUS = Path(__file__).resolve().parents[2] / "tests" / "corpus"
+CHECKS = CORPUS / "checks"
+SOURCES = CORPUS / "modules"
+_MANIFEST = CORPUS / "mutants.toml"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,20 +67,15 @@ class Entry(BaseModel):
             module=module,
             targets=tuple(modules[target] for target in self.targets),
             replaces=tuple(modules[old] for old in self.replaces),
-            check=resource_dir(Resource.CORPUS) / CHECKS / self.check,
+            check=CHECKS / self.check,
         )
         return Subject(request=request, equivalent=self.equivalent)
 
 
-def corpus_sources() -> Path:
-    """Return the folder with the sources of the corpus's modules."""
-    return resource_dir(Resource.CORPUS) / MODULES
-
-
 def read_manifest() -> dict[str, Entry]:
     """Return all entries by the names of their modules."""
-    text = (resource_dir(Resource.CORPUS) / MANIFEST).read_text(encoding="utf-8")
-    return TypeAdapter(dict[str, Entry]).validate_python(tomllib.loads(text))
+    entries = tomllib.loads(_MANIFEST.read_text(encoding="utf-8"))
+    return TypeAdapter(dict[str, Entry]).validate_python(entries)
 
 
 def subjects_of(

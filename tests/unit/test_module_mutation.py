@@ -14,14 +14,14 @@ from elftools.elf.elffile import ELFFile
 
 from benchmarks.module_mutation.operators import OPERATORS, Mutation, choose
 from benchmarks.module_mutation.patch_file import Callback, LivepatchFile
-from benchmarks.module_mutation.relocation import LivepatchRelocation, with_livepatch_relocation
-from benchmarks.module_mutation.subjects import CHECKS, corpus_sources, read_manifest
+from benchmarks.module_mutation.subjects import CHECKS, SOURCES, read_manifest
 from benchmarks.module_mutation.substitutes import Substitutes
 from harness.errors import UsageError
 from harness.resources import Resource, resource_dir
 from harness.vm.elf.klp_structs import SYMPOS, locate_patch
+from harness.vm.elf.livepatch_relocation import LivepatchRelocation, with_livepatch_relocation
 from harness.vm.elf.module_info import ModuleInfo, read_module
-from tests.unit.test_elf import HEAD, compiled
+from tests.unit.test_module_info import HEAD, compiled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -318,7 +318,7 @@ def test_each_kind_has_a_name_and_sentences_of_its_own() -> None:
 
 
 def test_the_manifest_names_what_is_there() -> None:
-    folders = (resource_dir(Resource.LIVEPATCH_MODULES), corpus_sources())
+    folders = (resource_dir(Resource.LIVEPATCH_MODULES), SOURCES)
     built = {
         name
         for folder in folders
@@ -326,7 +326,7 @@ def test_the_manifest_names_what_is_there() -> None:
     }
     for name, subject in read_manifest().items():
         assert {name, *subject.targets, *subject.replaces} <= built
-        assert (resource_dir(Resource.CORPUS) / CHECKS / subject.check).is_file()
+        assert (CHECKS / subject.check).is_file()
         if subject.relocation is not None:
             source = (resource_dir(Resource.LIVEPATCH_MODULES) / f"{name}.c").read_text()
             assert f'section("{subject.relocation.section}")' in source
