@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Timelines as one HTML page that needs nothing else, and as an SVG drawing of its own."""
+"""Timelines as an HTML page, and as SVG drawings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MOST_ROWS = 400
 
 @dataclass(frozen=True, kw_only=True)
 class Holder:
-    """A task that held a transition up: where, and in which attempts."""
+    """A task that held a transition: where it was, and in how many attempts of the kernel."""
 
     tid: int
     comm: str
@@ -33,9 +33,9 @@ class Holder:
 
 
 def timeline_page(title: str, facts: Mapping[str, str], results: Sequence[RunResult]) -> str:
-    """Return the page: a section for each result, with its drawing and what explains it.
+    """Return the page, with a section for each result.
 
-    ``facts`` are said of all of them, by name: the kernel, the accelerator.
+    ``facts`` are of all results: the kernel, the accelerator.
     """
     return render(
         "timeline_page.html.j2",
@@ -55,9 +55,9 @@ def timeline_page(title: str, facts: Mapping[str, str], results: Sequence[RunRes
 
 
 def timeline_svg(result: RunResult, *, ident: str = "t0", alone: bool = False) -> Markup | None:
-    """Return the drawing, to be put into a page or into a file; None when nothing was recorded.
+    """Return the drawing, for a page or for a file; None when nothing was recorded.
 
-    ``ident`` tells the drawings of one page apart. ``alone``: no two tasks share a row.
+    ``ident`` is unique among the drawings of a page. ``alone``: no two tasks share a row.
     """
     drawing = lay_out(result, alone=alone)
     if drawing is None:
@@ -73,7 +73,7 @@ def timeline_svg(result: RunResult, *, ident: str = "t0", alone: bool = False) -
 
 
 def holders(result: RunResult) -> tuple[Holder, ...]:
-    """Return who held the transitions up and where, those in a patched function first."""
+    """Return the tasks that held transitions, those that slept in a patched function first."""
     found: dict[tuple[int, str, str], list[float]] = {}
     for attempt in result.attempts or ():
         for task in attempt.held:
@@ -94,7 +94,7 @@ def holders(result: RunResult) -> tuple[Holder, ...]:
 
 
 def _every_task(result: RunResult, ident: str) -> Markup | None:
-    """Return the drawing with a row for each task, where the other has fewer."""
+    """Return the drawing with a row for each task; None where the other has that already."""
     short, long = lay_out(result), lay_out(result, alone=True)
     if short is None or long is None or not len(short.rows) < len(long.rows) <= _MOST_ROWS:
         return None
