@@ -164,20 +164,20 @@ class Patch(Directory):
         The default deadline is 30 s on fast hardware. Raises TransitionTimeout, which names each
         task that holds the transition, its state and the patched function that it sleeps in.
         """
-        deadline = deadline or scaled(self._guest, TRANSITION_S)
-        waited_s = deadline.remaining_s
         # A file that does not exist differs, too.
-        if not poll(self._guest, f"{self.path}/transition", Op.DIFFERS, "1", deadline=deadline):
-            raise self.overdue(waited_s)
+        self._wait(f"{self.path}/transition", Op.DIFFERS, deadline)
 
     def wait_gone(self, deadline: Deadline | None = None) -> None:
         """Wait until it is gone from sysfs, after it was disabled or replaced.
 
         Raises TransitionTimeout.
         """
+        self._wait(self.path, Op.ABSENT, deadline)
+
+    def _wait(self, path: str, op: Op, deadline: Deadline | None) -> None:
         deadline = deadline or scaled(self._guest, TRANSITION_S)
         waited_s = deadline.remaining_s
-        if not poll(self._guest, self.path, Op.ABSENT, deadline=deadline):
+        if not poll(self._guest, path, op, "1", deadline=deadline):
             raise self.overdue(waited_s)
 
     def unload(self, deadline: Deadline | None = None) -> None:

@@ -18,7 +18,7 @@ from harness.errors import (
 from harness.livepatch.waiting import QUICK_S, TRANSITION_S, poll, scaled
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from harness.agent_protocol import Task, TaskSample
     from harness.deadline import Deadline
@@ -120,26 +120,21 @@ class Tasks:
 
     def in_state(self, state: PatchState) -> list[TaskHandle]:
         """Return the threads that have that patch state now."""
-        return [
-            TaskHandle.of(self._guest, task)
-            for task in self._guest.tasks().tasks
-            if _patch_state(task) is state
-        ]
+        return self._those(lambda task: _patch_state(task) is state)
 
     def find(self, comm: str) -> list[TaskHandle]:
         """Return the threads of that name; the kernel keeps 15 characters of a name."""
-        return [
-            TaskHandle.of(self._guest, task)
-            for task in self._guest.tasks().tasks
-            if task.comm == comm[:15]
-        ]
+        return self._those(lambda task: task.comm == comm[:15])
 
     def get(self, tid: int) -> TaskHandle:
         """Return the thread of that id; raises ProcessLookupError when there is none."""
-        for task in self._guest.tasks().tasks:
-            if task.tid == tid:
-                return TaskHandle.of(self._guest, task)
+        for task in self._those(lambda task: task.tid == tid):
+            return task
         raise ProcessLookupError(f"the guest has no task {tid}")
+
+    def _those(self, wanted: Callable[[Task], bool]) -> list[TaskHandle]:
+        tasks = self._guest.tasks().tasks
+        return [TaskHandle.of(self._guest, task) for task in tasks if wanted(task)]
 
     def wait_all(
         self,

@@ -26,9 +26,8 @@ _SAME_ATTEMPT_US = 250_000
 _HELD = re.compile(
     r"klp_try_switch_task: (?P<comm>.*):(?P<tid>\d+) "
     r"(?:is (?P<running>running)|has an (?P<unreliable>unreliable stack)"
-    r"|is sleeping on function (?P<function>\S+))$"
+    r"|is (?P<sleeping>sleeping) on function (?P<function>\S+))$"
 )
-_LINE = re.compile(r"klp_try_switch_task: ")
 _SIGNAL = re.compile(r"livepatch: signaling remaining tasks$")
 _FORCE = re.compile(r"livepatch: forcing remaining tasks to the (?:un)?patched state$")
 
@@ -93,7 +92,10 @@ def read_attempts(records: Iterable[KlogRecord]) -> list[Attempt]:
         else:
             held = []
             found.append((record.us, record.us, held))
-        task = _held(match)
+        reasons = [why for why in Why if match[why.name.lower()]]
+        task = HeldTask(
+            tid=int(match["tid"]), comm=match["comm"], why=reasons[0], function=match["function"]
+        )
         if task not in held:
             held.append(task)
     return [Attempt(us=start_us, held=tuple(held)) for start_us, _, held in found]
@@ -113,12 +115,4 @@ def read_measures(records: Iterable[KlogRecord]) -> list[tuple[int, Measure]]:
 
 def is_of_attempt(text: str) -> bool:
     """Return whether a line of the kernel log is one that `log_attempts` asked for."""
-    return _LINE.search(text) is not None
-
-
-def _held(match: re.Match[str]) -> HeldTask:
-    if match["running"]:
-        why = Why.RUNNING
-    else:
-        why = Why.UNRELIABLE if match["unreliable"] else Why.SLEEPING
-    return HeldTask(tid=int(match["tid"]), comm=match["comm"], why=why, function=match["function"])
+    return "klp_try_switch_task: " in text

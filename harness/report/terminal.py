@@ -10,7 +10,6 @@ import re
 import sys
 import textwrap
 import time
-from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
 from rich.console import Console
@@ -128,17 +127,6 @@ class _BarProgress(TerminalProgress):
         self._bar.update(self._task, completed=done, total=total, counted=f"{done}{of} {what}")
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Count:
-    done: int
-    total: int | None
-    what: str
-
-    def __str__(self) -> str:
-        of = f" of {self.total}" if self.total is not None else ""
-        return f"{self.done}{of} {self.what}"
-
-
 class LineProgress(TerminalProgress):
     """Plain lines, each with the time since the start, for a log."""
 
@@ -149,7 +137,7 @@ class LineProgress(TerminalProgress):
         self._clock = clock
         self._start_s = clock()
         self._last_line_s = clock()
-        self._pending: _Count | None = None
+        self._pending = ""
 
     def stage(self, text: str) -> None:
         """Print the step that begins."""
@@ -158,15 +146,15 @@ class LineProgress(TerminalProgress):
 
     def count(self, done: int, total: int | None, what: str) -> None:
         """Print the count, unless a line was printed in the last 10 seconds."""
-        self._pending = _Count(done=done, total=total, what=what)
+        self._pending = f"{done}{f' of {total}' if total is not None else ''} {what}"
         if self._clock() - self._last_line_s >= _LINE_EVERY_S:
             self.finish()
 
     def finish(self) -> None:
         """Print the last count of a step, so that a log shows where it ended."""
-        if self._pending is not None:
-            self._line(str(self._pending))
-            self._pending = None
+        if self._pending:
+            self._line(self._pending)
+            self._pending = ""
 
     def _line(self, text: str) -> None:
         self._last_line_s = self._clock()

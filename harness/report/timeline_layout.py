@@ -137,7 +137,8 @@ def lay_out(result: RunResult, *, alone: bool = False) -> Drawing | None:
 
 
 def _scale(result: RunResult) -> _Scale | None:
-    marked = [event.at_s for event in (*result.marks, *result.callbacks)]
+    marked = [mark.at_s for mark in result.marks]
+    marked += [callback.at_s for callback in result.callbacks]
     ended = all(phase.end_s is not None for phase in result.phases)
     drawn = drawn_time(result.tasks, marked, ended=ended)
     return None if drawn is None else _Scale(start_s=drawn[0], end_s=drawn[1])

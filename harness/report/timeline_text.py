@@ -135,7 +135,7 @@ def _rows(
         yield label if len(group) == 1 else f"{len(group):>5} kernel threads", cells
     passing = sum(not has_moved(task) and was_in_transition(task) for task in tasks)
     if passing:
-        yield f"{passing:>5} tasks without switch", ""
+        yield f"{passing:>5} did not switch", ""
 
 
 def _alike(first: str, second: str) -> bool:
