@@ -82,8 +82,6 @@ def test_nothing_leaks(
         return not grown
 
     assert wait_until(settled, guest.scaled(10), interval_s=0.5), f"not freed: {grown}"
-        f"objects that were not freed: {grown}"
-    )
 
 
 def _replaced(livepatch: Livepatch, old: Patch) -> Patch:
