@@ -294,12 +294,14 @@ def test_other_symbol(tmp_path: Path) -> None:
 
 
 def test_a_module_that_is_filled_at_run_time_is_refused() -> None:
+    """A module whose file does not have its klp_patch is refused by name."""
     content = (MODULES / "klp_test_symbol.ko").read_bytes()
     with pytest.raises(UsageError, match="klp_test_symbol has no klp_patch that its file tells"):
         LivepatchFile(content, "klp_test_symbol")
 
 
 def test_kinds_are_chosen_by_name() -> None:
+    """Each named kind once; a misspelt one is refused with a hint."""
     assert choose([]) == OPERATORS
     assert [each.name for each in choose(["nop-set", "other-name", "nop-set"])] == [
         "nop-set",
@@ -311,6 +313,7 @@ def test_kinds_are_chosen_by_name() -> None:
 
 
 def test_each_kind_has_a_name_and_sentences_of_its_own() -> None:
+    """Names are unique and suit the command line."""
     assert len({each.name for each in OPERATORS}) == len(OPERATORS)
     for operator in OPERATORS:
         assert re.fullmatch(r"[a-z]+(-[a-z]+)+", operator.name)
@@ -318,6 +321,7 @@ def test_each_kind_has_a_name_and_sentences_of_its_own() -> None:
 
 
 def test_the_manifest_names_what_is_there() -> None:
+    """Every module, check and relocation of the manifest exists."""
     folders = (resource_dir(Resource.LIVEPATCH_MODULES), SOURCES)
     built = {
         name

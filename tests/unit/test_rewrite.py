@@ -28,11 +28,13 @@ def changed(copy: ElfCopy, folder: Path) -> Path:
 
 
 def test_a_copy_that_nobody_changes_is_the_file() -> None:
+    """Reading and writing a module changes no byte."""
     for path in MODULES.glob("*.ko"):
         assert ElfCopy(path.read_bytes()).content() == path.read_bytes()
 
 
 def test_sections_symbols_and_relocations_are_those_that_pyelftools_reads() -> None:
+    """pyelftools reads the same of a module."""
     copy = ElfCopy(GATE.read_bytes())
     with GATE.open("rb") as file:
         elf: Any = ELFFile(file)
@@ -53,6 +55,7 @@ def test_sections_symbols_and_relocations_are_those_that_pyelftools_reads() -> N
 
 
 def test_a_word_is_written_and_read_by_the_reader_of_modules(tmp_path: Path) -> None:
+    """Another reader finds the changed word and byte, and no other change."""
     with GATE.open("rb") as file:
         layout = locate_patch(ELFFile(file))
     assert layout is not None
@@ -67,6 +70,7 @@ def test_a_word_is_written_and_read_by_the_reader_of_modules(tmp_path: Path) -> 
 
 
 def test_what_is_appended_is_read_and_the_rest_stays(tmp_path: Path) -> None:
+    """A section that grows keeps its content; all other sections stay."""
     copy = ElfCopy(GATE.read_bytes())
     strings = next(
         number
@@ -97,6 +101,7 @@ def test_a_signature_is_left_out(tmp_path: Path) -> None:
 
 
 def test_what_is_not_there_is_an_error() -> None:
+    """A missing section is an error, and so is a place outside of one."""
     copy = ElfCopy(GATE.read_bytes())
     with pytest.raises(ValueError, match=r"no section \.nowhere"):
         copy.section(".nowhere")
