@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The correct livepatches of which mutants are made when nobody names another."""
+"""The correct livepatches of which mutants are made by default."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _MANIFEST = CORPUS / "mutants.toml"
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """A correct livepatch of which mutants are made, as `verify` is asked of it.
+    """A correct livepatch of which mutants are made, with its request for `verify`.
 
-    ``equivalent`` has a proof for each mutant that nobody can see, by its kind and place.
+    ``equivalent`` has a proof for each mutant that no check can notice, by kind and place.
     """
 
     request: VerifyRequest
@@ -46,7 +46,7 @@ class Relocation(BaseModel):
 
 
 class Entry(BaseModel):
-    """One entry of the manifest, which says what the fields mean."""
+    """An entry of mutants.toml, which says what the fields mean."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -57,7 +57,7 @@ class Entry(BaseModel):
     equivalent: dict[str, str] = {}
 
     def subject(self, name: str, modules: Mapping[str, Path], folder: Path) -> Subject:
-        """Return the subject. ``modules`` are samples and corpus, by name."""
+        """Return the subject. ``modules`` are those of the samples and the corpus, by name."""
         module = modules[name]
         if self.relocation is not None:
             wanted = LivepatchRelocation(**self.relocation.model_dump())
@@ -73,7 +73,7 @@ class Entry(BaseModel):
 
 
 def read_manifest() -> dict[str, Entry]:
-    """Return all entries by the names of their modules."""
+    """Return all entries of mutants.toml by the names of their modules."""
     entries = tomllib.loads(_MANIFEST.read_text(encoding="utf-8"))
     return TypeAdapter(dict[str, Entry]).validate_python(entries)
 
@@ -81,15 +81,15 @@ def read_manifest() -> dict[str, Entry]:
 def subjects_of(
     names: Sequence[str], modules: Mapping[str, Path], folder: Path
 ) -> tuple[Subject, ...]:
-    """Return the subjects of these names, all for none; files that are made go to ``folder``.
+    """Return the subjects of these names, or all; modules that are changed go to ``folder``.
 
-    Raises UsageError for a name that is no subject.
+    Raises UsageError for an unknown name.
     """
     known = read_manifest()
     for name in names:
         if name not in known:
             raise UsageError(
-                f"{name} is no module of which mutants are made by themselves",
-                hint=f"there are {', '.join(known)}",
+                f"{name} is not in tests/corpus/mutants.toml",
+                hint=f"modules there: {', '.join(known)}",
             )
     return tuple(known[name].subject(name, modules, folder) for name in names or known)

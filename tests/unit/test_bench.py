@@ -278,7 +278,7 @@ def test_a_kernel_without_mutants_is_told(
 ) -> None:
     """A kernel without mutants has no such figure, unless that is asked for by name."""
     monkeypatch.setattr(command, "mutants_to_build", lambda _: ())
-    assert "mutant-build is left out: there is none" in bench()[1]
+    assert "mutant-build is left out: there is no mutant" in bench()[1]
     assert "mutant" not in measured["asked"]
     bench("mutant-build")
     assert "mutant" in measured["asked"]
@@ -292,7 +292,10 @@ def test_figures_are_measured_by_name(measured: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     ("words", "told"),
-    [(("speed",), "nothing is measured as speed"), (("suite", "--quick"), "so does a figure's")],
+    [
+        (("speed",), "there is no figure speed"),
+        (("suite", "--quick"), "cannot be used with the name"),
+    ],
 )
 def test_a_choice_that_is_none(measured: dict[str, Any], words: tuple[str, ...], told: str) -> None:
     """An unknown figure, and a figure with --quick, are refused at once."""

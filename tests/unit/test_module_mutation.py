@@ -296,7 +296,7 @@ def test_other_symbol(tmp_path: Path) -> None:
 def test_a_module_that_is_filled_at_run_time_is_refused() -> None:
     """A module whose file does not have its klp_patch is refused by name."""
     content = (MODULES / "klp_test_symbol.ko").read_bytes()
-    with pytest.raises(UsageError, match="klp_test_symbol has no klp_patch that its file tells"):
+    with pytest.raises(UsageError, match="klp_test_symbol has no klp_patch in its file"):
         LivepatchFile(content, "klp_test_symbol")
 
 
