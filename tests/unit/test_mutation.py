@@ -379,7 +379,7 @@ def test_the_matrix_shows_survivors_first() -> None:
     assert "6.1 &lt;x&gt;" in page
     assert "it &lt;failed&gt;" in page
     assert "same survived" not in page
-    assert "same cannot be seen" in page
+    assert "same is equivalent" in page
     rows = re.findall(r"<tr><th title=.*?>(\w+)</th>", page)
     assert rows == ["unseen", "same", "odd", "seen"]
     assert re.search(r'class="cell failed broken" title="seen, TR-01">✕', page)
