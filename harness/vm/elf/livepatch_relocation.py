@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import struct
 from dataclasses import dataclass
+from typing import Any
 
 from elftools.elf.elffile import ELFFile
 
@@ -45,7 +46,7 @@ def with_livepatch_relocation(module: bytes, wanted: LivepatchRelocation) -> byt
     if number is None:
         raise ValueError(f"the module has no section .rela{wanted.section}")
     section = elf.get_section(number)
-    table = elf.get_section(section["sh_link"])
+    table: Any = elf.get_section(section["sh_link"])
     symbols = [symbol.name for symbol in table.iter_symbols()]
     if wanted.symbol not in symbols:
         raise ValueError(f"the module has no symbol {wanted.symbol}")
