@@ -28,8 +28,6 @@ _HELD = re.compile(
     r"(?:is (?P<running>running)|has an (?P<unreliable>unreliable stack)"
     r"|is (?P<sleeping>sleeping) on function (?P<function>\S+))$"
 )
-_SIGNAL = re.compile(r"livepatch: signaling remaining tasks$")
-_FORCE = re.compile(r"livepatch: forcing remaining tasks to the (?:un)?patched state$")
 
 
 class Why(StrEnum):
@@ -63,6 +61,12 @@ class Measure(StrEnum):
 
     SIGNAL = "signal"
     FORCE = "force"
+
+
+_MEASURES = {
+    Measure.SIGNAL: re.compile(r"livepatch: signaling remaining tasks$"),
+    Measure.FORCE: re.compile(r"livepatch: forcing remaining tasks to the (?:un)?patched state$"),
+}
 
 
 def log_attempts(guest: Guest) -> bool:
@@ -103,14 +107,12 @@ def read_attempts(records: Iterable[KlogRecord]) -> list[Attempt]:
 
 def read_measures(records: Iterable[KlogRecord]) -> list[tuple[int, Measure]]:
     """Return the times of fake signals and of force in the kernel log, in order."""
-    found = []
-    for record in records:
-        text = record.text.rstrip("\n")
-        if _SIGNAL.search(text):
-            found.append((record.us, Measure.SIGNAL))
-        elif _FORCE.search(text):
-            found.append((record.us, Measure.FORCE))
-    return found
+    return [
+        (record.us, measure)
+        for record in records
+        for measure, pattern in _MEASURES.items()
+        if pattern.search(record.text.rstrip("\n"))
+    ]
 
 
 def is_of_attempt(text: str) -> bool:

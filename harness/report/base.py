@@ -95,20 +95,9 @@ class CiOutcome(StrEnum):
     SKIPPED = "skipped"
 
 
-_CI_OUTCOMES = {
-    CheckOutcome.FAILED: CiOutcome.FAILED,
-    CheckOutcome.SURVIVED: CiOutcome.FAILED,
-    CheckOutcome.SHOWN: CiOutcome.FAILED,
-    CheckOutcome.ERROR: CiOutcome.ERROR,
-    CheckOutcome.DOES_NOT_APPLY: CiOutcome.ERROR,
-    CheckOutcome.DOES_NOT_BUILD: CiOutcome.ERROR,
-    CheckOutcome.DOES_NOT_BOOT: CiOutcome.ERROR,
-    CheckOutcome.DOES_NOT_LOAD: CiOutcome.ERROR,
-    CheckOutcome.SKIPPED: CiOutcome.SKIPPED,
-    CheckOutcome.NOT_APPLICABLE: CiOutcome.SKIPPED,
-    CheckOutcome.NOT_RUN: CiOutcome.SKIPPED,
-    CheckOutcome.EXPECTED_FAILURE: CiOutcome.EXCUSED,
-}
+_FAILED = frozenset({CheckOutcome.FAILED, CheckOutcome.SURVIVED, CheckOutcome.SHOWN})
+_ERRORS = frozenset(each for each in CheckOutcome if each.name.startswith(("ERROR", "DOES_NOT")))
+_SKIPPED = frozenset({CheckOutcome.SKIPPED, CheckOutcome.NOT_APPLICABLE, CheckOutcome.NOT_RUN})
 
 
 class ResultBase(Model):
@@ -131,8 +120,13 @@ class ResultBase(Model):
     @property
     def ci_outcome(self) -> CiOutcome:
         """Its outcome as JUnit and KTAP count it."""
-        found = _CI_OUTCOMES.get(self.outcome, CiOutcome.PASSED)
-        return CiOutcome.EXCUSED if found is CiOutcome.FAILED and self.is_excused else found
+        if self.outcome is CheckOutcome.EXPECTED_FAILURE:
+            return CiOutcome.EXCUSED
+        if self.outcome in _FAILED:
+            return CiOutcome.EXCUSED if self.is_excused else CiOutcome.FAILED
+        if self.outcome in _SKIPPED:
+            return CiOutcome.SKIPPED
+        return CiOutcome.ERROR if self.outcome in _ERRORS else CiOutcome.PASSED
 
     def words(self) -> tuple[str, str]:
         """Return its message in one line, and the whole text."""

@@ -10,7 +10,7 @@ import re
 import sys
 import textwrap
 import time
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -97,19 +97,17 @@ class Terminal:
             lines.finish()
 
 
-class TerminalProgress:
+class TerminalProgress(Protocol):
     """Implements harness.vm.kernel.progress.Progress."""
 
     def stage(self, text: str) -> None:
         """Print the step that begins."""
-        raise NotImplementedError
 
     def count(self, done: int, total: int | None, what: str) -> None:
         """Print how many of ``total`` are done; ``total`` is None when it is not known."""
-        raise NotImplementedError
 
 
-class _BarProgress(TerminalProgress):
+class _BarProgress:
     def __init__(self, bar: Progress) -> None:
         self._bar = bar
         self._task: TaskID | None = None
