@@ -41,7 +41,7 @@ def test_cpu_bound_task_switches(
     moment, which a task of the kernel's own does every few seconds.
     """
     _keep_others_off(guest, kernel)
-    logged = log_attempts(guest)
+    log_attempts(guest)
     spinning = guest.spawn("taskset", "2", "sh", "-c", f"echo ready; {SPIN}")
     assert spinning.next_line(guest.scaled(10)) == "ready"
     spinner = tasks.get(spinning.pid)
@@ -53,7 +53,6 @@ def test_cpu_bound_task_switches(
     assert not kernel_log.matching("signaling remaining tasks")
     tries = kernel_log.matching(f":{spinner.tid} is running")
     assert len(tries) <= 2 * TIMES + RETRIES, "no interrupt has switched it"
-    assert tries or not logged, "the kernel has not tried to switch it while it was running"
 
 
 @pytest.mark.behaviour("TR-13")
