@@ -8,7 +8,6 @@ The state of a patch is always read from /sys/kernel/livepatch
 from __future__ import annotations
 
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from harness.agent_protocol import Op
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
 
     from harness.deadline import Deadline
     from harness.livepatch.guest import Guest
-
-_NO_MODULES: Mapping[str, Path] = MappingProxyType({})
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
@@ -223,9 +220,9 @@ class Patch(Directory):
 class Livepatch:
     """Live patching in one guest. ``modules`` are the files of the modules known by name."""
 
-    def __init__(self, guest: Guest, *, modules: Mapping[str, Path] = _NO_MODULES) -> None:
+    def __init__(self, guest: Guest, *, modules: Mapping[str, Path] | None = None) -> None:
         self.guest = guest
-        self._modules = modules
+        self._modules = modules or {}
 
     def load(
         self,

@@ -22,14 +22,12 @@ _MOST_ROWS = 400
 
 @dataclass(frozen=True, kw_only=True)
 class Holder:
-    """A task that held a transition: where it was, and in how many attempts of the kernel."""
+    """A task that held a transition: where it was, and at which attempts of the kernel."""
 
     tid: int
     comm: str
     where: str
-    first_s: float
-    last_s: float
-    attempts: int
+    times_s: tuple[float, ...]
 
 
 def timeline_page(title: str, facts: Mapping[str, str], results: Sequence[RunResult]) -> str:
@@ -80,17 +78,12 @@ def holders(result: RunResult) -> tuple[Holder, ...]:
             where = f"in {task.function}()" if task.function else task.why
             found.setdefault((task.tid, task.comm, where), []).append(attempt.at_s)
     listed = [
-        Holder(
-            tid=tid,
-            comm=comm,
-            where=where,
-            first_s=times[0],
-            last_s=times[-1],
-            attempts=len(times),
-        )
+        Holder(tid=tid, comm=comm, where=where, times_s=tuple(times))
         for (tid, comm, where), times in found.items()
     ]
-    return tuple(sorted(listed, key=lambda each: (not each.where.startswith("in "), each.first_s)))
+    return tuple(
+        sorted(listed, key=lambda each: (not each.where.startswith("in "), each.times_s[0]))
+    )
 
 
 def _every_task(result: RunResult, ident: str) -> Markup | None:
