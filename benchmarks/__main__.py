@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""``python -m benchmarks bench`` and ``grade``: what `make bench` and `make grade` run."""
+"""``python -m benchmarks bench`` and ``grade``, for `make bench` and `make grade`."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from benchmarks.module_mutation.command import grade
 from harness.cli import run_application
 
 app = typer.Typer(
-    help="What the harness costs, and what its checks notice.",
+    help="Measure the costs of klp-harness, and grade its checks; for its developers.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("bench", short_help="Measure what things cost, against their budgets.")(bench)
-app.command("grade", short_help="Break correct livepatches; show which checks notice.")(grade)
+app.command("bench", short_help="Measure costs and compare them with their budgets.")(bench)
+app.command("grade", short_help="Break correct livepatches: which checks fail?")(grade)
 
 if __name__ == "__main__":
     run_application(lambda: app, "benchmarks")

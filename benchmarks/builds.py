@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What kernels cost to build: from nothing, and with a patch in a warm workspace."""
+"""Build times of kernels: from nothing, and with a patch in a warm workspace."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ _SEED = 0
 
 
 def cold_build(spec: str, cache: Path, *, progress: Progress) -> list[Figure]:
-    """Measure a kernel from nothing: sources fetched, unpacked, configured and built.
+    """Measure a kernel from nothing: download, unpack, configure and build.
 
-    Nothing is there before: no sources, no lists of packages, no objects of ccache (which the
-    build of an archive does not use). The throw-away cache lies in the folder ``bench`` of the real
-    one, which has the room, and which the next measurement empties when a killed one could not.
+    It starts with an empty cache: without sources, lists of packages and objects of ccache. That
+    cache is the folder ``bench`` of the real one, which is removed afterwards, or by the next
+    measurement when this one is killed.
     """
     folder = cache / "bench"
     folder.mkdir(parents=True, exist_ok=True)
@@ -73,7 +73,7 @@ def cold_build(spec: str, cache: Path, *, progress: Progress) -> list[Figure]:
         ),
         Figure(
             id="cold-build-make",
-            what="of this, make and what follows",
+            what="of this, make and what is after it",
             value=stages.last_s,
             unit="s",
         ),
@@ -81,7 +81,7 @@ def cold_build(spec: str, cache: Path, *, progress: Progress) -> list[Figure]:
 
 
 class Stages:
-    """Hands progress on, and knows how long the last stage has been going on."""
+    """Passes progress on, and measures the time since the last stage began."""
 
     def __init__(self, progress: Progress, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._progress = progress
@@ -99,14 +99,14 @@ class Stages:
         self._progress.stage(text)
 
     def count(self, done: int, total: int | None, what: str) -> None:
-        """Hand a count on."""
+        """Pass a count on."""
         self._progress.count(done, total, what)
 
 
 def mutants_to_build(kernel: Kernel) -> tuple[Mutant, ...]:
-    """Return the mutants of the catalogue that are built to be timed.
+    """Return the mutants of the catalogue whose builds are measured.
 
-    There are none for some series, nor of a finished build, whose sources are not at hand.
+    None for a series without mutants, and for a finished build, of which there are no sources.
     """
     if isinstance(parse_spec(kernel.spec), BuildSpec | PackageSpec):
         return ()
@@ -116,10 +116,10 @@ def mutants_to_build(kernel: Kernel) -> tuple[Mutant, ...]:
 
 
 def mutant_build(kernel: Kernel, cache: Path, *, progress: Progress) -> list[Figure]:
-    """Measure kernels that are broken on purpose, each built in the clean one's workspace.
+    """Measure builds of kernel mutants in the workspace of the clean kernel.
 
-    They get names of their own, since the cache may have them, and are removed afterwards. Raises
-    UsageError for a kernel without mutants, and as `obtain_kernel` does.
+    Their patches get new names, since the cache may have the mutants, and the kernels are removed
+    afterwards. Raises UsageError for a kernel without mutants, and the errors of `obtain_kernel`.
     """
     mutants = mutants_to_build(kernel)
     if not mutants:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""make bench: what things cost, against their budgets."""
+"""make bench: measure costs and compare them with their budgets."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def bench(
         tuple[str, ...],
         typer.Argument(
             metavar="[FIGURE]...",
-            help=f"Measure these alone: {', '.join((*_USUAL, _PEERS))}.",
+            help=f"Measure these only: {', '.join((*_USUAL, _PEERS))}.",
             show_default="",
         ),
     ] = (),
@@ -57,24 +57,26 @@ def bench(
     accel: Accel = AccelAsked.AUTO,
     quick: Annotated[
         bool,
-        typer.Option("--quick", help="Leave out what takes minutes: selftests, builds, suite."),
+        typer.Option("--quick", help="Leave out what takes minutes: selftests, builds, the suite."),
     ] = False,
     starts: Annotated[
-        int, typer.Option("--runs", min=1, metavar="N", help="Starts of a guest.")
+        int, typer.Option("--runs", min=1, metavar="N", help="Start a guest so many times.")
     ] = 5,
-    cycles: Annotated[int, typer.Option(min=2, metavar="N", help="Cycles of each guest.")] = 5,
+    cycles: Annotated[
+        int, typer.Option(min=2, metavar="N", help="Run so many cycles in each guest.")
+    ] = 5,
     peers: Annotated[
         bool,
         typer.Option(
             "--peers",
-            help="Also virtme-ng, from PyPI in an environment of its own, on a kernel for it.",
+            help="Also measure virtme-ng, which is installed from PyPI, on a kernel of its own.",
         ),
     ] = False,
 ) -> int:
-    """Measure what the harness costs; each ratio has both its sides from one run.
+    """Measure the costs of klp-harness and compare each with its budget, for its developers.
 
-    Exit code 1 when a budget is missed. The budgets are for two cores; other work on the machine
-    spoils the figures.
+    Both sides of a ratio are measured in the same run. Exit code 1 when a budget is missed. The
+    budgets are for two cores without other work.
     """
     with Invocation("bench", files, report=BenchReport) as invocation:
         terminal = invocation.terminal
@@ -84,11 +86,11 @@ def bench(
         modules = prepare_modules(terminal, made)
         invocation.print_facts()
         if not names and _MUTANT in chosen and not mutants_to_build(made):
-            terminal.note(f"{_MUTANT} is left out: there is none of this kernel")
+            terminal.note(f"{_MUTANT} is left out: there is no mutant of this kernel")
             chosen -= {_MUTANT}
 
         def measure(figure: str, name: str, measurement: _Measurement) -> None:
-            """Tell each figure as it comes. One that fails does not keep the others from coming."""
+            """Print the figures of a measurement, or its error; the others go on in any case."""
             if figure not in chosen:
                 return
             try:
@@ -159,9 +161,9 @@ def _chosen(names: Sequence[str], *, quick: bool, peers: bool) -> frozenset[str]
     known = (*_USUAL, _PEERS)
     for name in names:
         if name not in known:
-            raise UsageError(f"nothing is measured as {name}", hint=f"there is {', '.join(known)}")
+            raise UsageError(f"there is no figure {name}", hint=f"figures are {', '.join(known)}")
     if names and quick:
-        raise UsageError("--quick chooses what is measured, and so does a figure's name")
+        raise UsageError("--quick cannot be used with the name of a figure")
     return frozenset(names or (_QUICK if quick else _USUAL)) | ({_PEERS} if peers else frozenset())
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Bound(StrEnum):
-    """Which way a budget holds."""
+    """Whether a budget is an upper or a lower bound."""
 
     AT_MOST = "at most"
     AT_LEAST = "at least"
@@ -21,7 +21,7 @@ class Bound(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """What a figure may be."""
+    """The bound of a figure."""
 
     bound: Bound
     value: float
@@ -33,7 +33,7 @@ class Budget:
 
 @dataclass(frozen=True, kw_only=True)
 class Side:
-    """One side of a ratio: what was measured, its median and all its runs, in ``unit``."""
+    """One side of a ratio: the median of its runs, and all of them, in ``unit``."""
 
     name: str
     value: float
@@ -43,8 +43,9 @@ class Side:
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """One result. A ratio has two sides, both from the same run; its value is the first by the
-    second. Without a budget a figure is only reported.
+    """One result. The value of a ratio is its first side divided by its second.
+
+    Both sides are measured in the same run. Without a budget a figure is only reported.
     """
 
     id: str
@@ -83,7 +84,7 @@ def side(name: str, unit: str, runs: Sequence[float]) -> Side:
 
 
 def ratio(figure_id: str, what: str, first: Side, second: Side, budget: Budget) -> Figure:
-    """Return the ratio of two sides as a figure."""
+    """Return the first side divided by the second as a figure."""
     return Figure(
         id=figure_id,
         what=what,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The measurements: each returns figures, and both sides of a ratio come from one run."""
+"""Measurements of guests and of the suite. Both sides of a ratio are measured in one run."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _CYCLES_DEADLINE_S = 900.0
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """What is measured on: a kernel, its sample modules, and a run's folder for its guests."""
+    """The kernel to measure on, its sample modules, and the folder of the run."""
 
     kernel: Kernel
     modules: Mapping[str, Path]
@@ -53,13 +53,13 @@ class Bench:
 
     @contextlib.contextmanager
     def session(self) -> Iterator[Session]:
-        """Open the run; processes that open it share one template."""
+        """Open the session; all processes that do share one template."""
         with Session(self.folder, self.settings, Store(self.cache)) as session:
             yield session
 
 
 def start_of_a_guest(bench: Bench, *, runs: int) -> list[Figure]:
-    """Measure restore against cold boot, in turn, each from QEMU's start to an SSH session."""
+    """Measure restored and booted guests in turn, from the start of QEMU to an SSH session."""
     restored: list[float] = []
     booted: list[float] = []
     with bench.session() as session:
@@ -83,10 +83,9 @@ def start_of_a_guest(bench: Bench, *, runs: int) -> list[Figure]:
 
 
 def overlap_of_guests(bench: Bench, *, cycles: int) -> list[Figure]:
-    """Measure load, wait, disable, wait, unload on fresh guests: one at a time, then eight.
+    """Measure cycles of load, disable and unload on fresh guests: one at a time, then eight.
 
-    A rate is that of the time in which all were at work (`rate_while_all_work`). Also what a clone
-    needs of memory beyond the RAM that it shares, at the end of its cycle.
+    Also the memory of a clone at the end of its cycle, without the RAM that it shares.
     """
     spawn = multiprocessing.get_context("spawn")
     cores = measure_host().cores
@@ -126,32 +125,32 @@ def overlap_of_guests(bench: Bench, *, cycles: int) -> list[Figure]:
 
 
 def rate_while_all_work(ends_s: Sequence[Sequence[float]]) -> float:
-    """Return cycles per second from when every worker ended its first until one ended its last.
+    """Return cycles per second while all workers work.
 
-    Before and after, not all of them are at work. Each worker needs two cycles or more, and the
-    first of the slowest must end before the last of the quickest: else HarnessError.
+    That is from when every worker has ended its first cycle until one has ended its last. Raises
+    HarnessError when there is no such time: each worker needs two cycles or more.
     """
     start_s = max(worker[0] for worker in ends_s)
     end_s = min(worker[-1] for worker in ends_s)
     if end_s <= start_s:
         raise HarnessError(
-            "the guests did not all work at the same time: there is no rate to tell",
-            hint="let each go through more cycles: --cycles",
+            "the guests did not all work at the same time, so there is no rate",
+            hint="run more cycles in each: --cycles",
         )
     return sum(start_s < end <= end_s for worker in ends_s for end in worker) / (end_s - start_s)
 
 
 def whole_suite(spec: str, accel: str, *, progress: Progress) -> list[Figure]:
-    """Measure `klp-harness test` with all that it needs in the cache.
+    """Measure `klp-harness test` with a warm cache.
 
-    Raises HarnessError when it did not pass: the time of a broken run means nothing.
+    Raises HarnessError when it did not pass, since its time means nothing then.
     """
     progress.stage("the behaviour suite")
 
     def see(line: str) -> None:
         percent = percent_done(line)
         if percent is not None:
-            progress.count(percent, 100, "per cent of the tests")
+            progress.count(percent, 100, "percent of the tests")
 
     done = run(
         [sys.executable, "-m", "harness.cli", "test", f"--kernel={spec}", f"--accel={accel}"],
@@ -161,7 +160,7 @@ def whole_suite(spec: str, accel: str, *, progress: Progress) -> list[Figure]:
     )
     if done.returncode != 0:
         raise HarnessError(
-            f"the suite ended with exit code {done.returncode}: its time means nothing",
+            f"the suite failed with exit code {done.returncode}, so its time means nothing",
             hint="`klp-harness test` shows what failed",
             details=tuple(done.stdout.splitlines()[-10:]),
         )
@@ -177,18 +176,18 @@ def whole_suite(spec: str, accel: str, *, progress: Progress) -> list[Figure]:
 
 
 def percent_done(line: str) -> int | None:
-    """Return how far pytest is by a line of its output: it ends rows of dots with "[ 12%]"."""
+    """Return the percentage at the end of a row of pytest's dots, else None."""
     found = re.search(r"\[ *(\d+)%\]$", line.rstrip())
     return int(found[1]) if found else None
 
 
 def own_mib(smaps_rollup: str) -> float:
-    """Return the memory that a process has for itself, in MiB, by its /proc/PID/smaps_rollup.
+    """Return the memory of a process that it does not share, in MiB, from /proc/PID/smaps_rollup.
 
     That is its anonymous memory: QEMU's own, and each page of the template's RAM that the clone has
-    written. Private_Dirty would also count pages that the clone has only read, as long as no other
-    clone has: a page of a memfd is always dirty there, and private while one process maps it (Linux
-    fs/proc/task_mmu.c, smaps_account).
+    written. Private_Dirty would also count pages that this clone alone has read: a page of a memfd
+    is always dirty there, and private while one process maps it (fs/proc/task_mmu.c,
+    smaps_account()).
     """
     found = re.search(r"^Anonymous:\s+(\d+) kB$", smaps_rollup, re.MULTILINE)
     if found is None:
@@ -203,14 +202,14 @@ def _ready(_: int) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class _Worked:
-    """What a worker went through: when each cycle ended, on the clock all share; guests' memory."""
+    """A worker's cycles: when each ended, by the monotonic clock, and the memory of its guest."""
 
     ends_s: tuple[float, ...]
     memory_mib: tuple[float, ...]
 
 
 def _cycles(bench: Bench, count: int) -> _Worked:
-    """Go through so many cycles, each on a fresh guest."""
+    """Run so many cycles, each on a fresh guest."""
     memory, ends = [], []
     with bench.session() as session:
         for _ in range(count):

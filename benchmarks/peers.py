@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What others do in the same time: virtme-ng, on the same kernel with what it needs besides."""
+"""Comparison with virtme-ng, on the same kernel with the options that it needs."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ _RUN_S = 120.0
 def virtme_ng(
     bench: Bench, spec: str, store: Store, *, runs: int, progress: Progress
 ) -> list[Figure]:
-    """Measure a restored guest to SSH against `vng -- uname -r`, in turn.
+    """Measure in turn a restored guest until SSH, and `vng -- uname -r`.
 
-    Raises HarnessError when virtme-ng cannot be installed, or does not boot its kernel, MissingTool
-    without what its guests use of this machine.
+    Raises HarnessError when virtme-ng cannot be installed or does not boot its kernel, MissingTool
+    when this machine lacks a program that its guests need.
     """
     if program("udevadm")() is None:
-        # They mount this machine's root folder, and hand on output by ports that udev has to name.
+        # They mount the root folder of this machine, and udev has to name the ports for output.
         raise MissingTool(
             "virtme-ng's guests need udev, which this machine lacks",
             hint="Debian, Ubuntu: apt-get install udev",
@@ -59,7 +59,7 @@ def virtme_ng(
         deadline=Deadline.after(_BUILD_S),
         progress=progress,
     )
-    # It writes beside the kernel that it boots, and the cache is nobody's to write to.
+    # It writes beside the kernel that it boots, which must not be in the cache.
     image = bench.folder / "virtme-ng" / "bzImage"
     image.parent.mkdir()
     shutil.copy(kernel.image, image)
@@ -87,7 +87,7 @@ def virtme_ng(
 
 
 def install(folder: Path) -> Path:
-    """Return the program ``vng`` of an environment that has nothing else; made once.
+    """Return the program ``vng``, installed once in an environment of its own.
 
     Raises HarnessError when pip cannot install it.
     """
@@ -112,7 +112,7 @@ def install(folder: Path) -> Path:
 
 
 def _uname(vng: Path, image: Path, version: str, bench: Bench) -> float:
-    """Boot a guest that says its release and goes, and return how long that took, in seconds."""
+    """Return how many seconds a guest takes that boots, prints its release and ends."""
     command = [
         *(str(vng), "--run", str(image), "--force-9p", "--disable-microvm"),
         *(["--disable-kvm"] if bench.settings.accel is Accel.TCG else []),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The kernel's own livepatch selftests in one guest, against the tests here that prove the same."""
+"""The kernel's livepatch selftests in one guest, compared with the tests of the same rules."""
 
 from __future__ import annotations
 
@@ -92,17 +92,17 @@ EQUIVALENTS: Mapping[str, tuple[str, ...]] = {
         "sysfs/test_attributes.py::test_patched_follows_the_target",
     ),
 }
-"""Each case of the suite of 6.1, and the tests here that prove what it proves."""
+"""Each case of the selftests of 6.1, and the tests here of the same rules."""
 
 _FILES_S = 600.0
 _TESTS_S = 600.0
 
 
 def upstream_cases(bench: Bench, spec: str, accel: str, *, progress: Progress) -> list[Figure]:
-    """Measure both, all cases: the scripts one after the other in one guest, as their runner does.
+    """Measure both with all cases: the scripts one after the other in one guest, as upstream does.
 
-    Raises HarnessError when one of them did not pass, or when the kernel's suite has cases of which
-    nothing is known here: the figure would not say what it seems to.
+    Raises HarnessError when one of them did not pass, or when the kernel has cases that are not in
+    EQUIVALENTS, since the two sides would not be the same then.
     """
     suite = find_suite(source_tree(bench.kernel))
     unknown = sorted(set(_cases(suite)) - set(EQUIVALENTS))
@@ -113,7 +113,7 @@ def upstream_cases(bench: Bench, spec: str, accel: str, *, progress: Progress) -
         )
     progress.stage("the kernel's selftests in one guest")
     scripts_s = _scripts(bench, suite)
-    progress.stage("the tests that prove the same")
+    progress.stage("the tests of the same rules")
     tests_s = _tests(spec, accel, dict.fromkeys(chain.from_iterable(EQUIVALENTS.values())))
     return [
         ratio(
@@ -169,7 +169,7 @@ def _tests(spec: str, accel: str, tests: Iterable[str]) -> float:
     )
     if done.returncode != 0:
         raise HarnessError(
-            f"the tests that prove the same ended with exit code {done.returncode}",
+            f"the tests of the same rules failed with exit code {done.returncode}",
             hint="`klp-harness test` shows what failed",
             details=tuple(done.stdout.splitlines()[-10:]),
         )

@@ -22,7 +22,6 @@ class Resource(StrEnum):
     GUEST_PROGRAMS = "guest-programs"
     KERNEL_MUTANTS = "kernel-mutants"
     BEHAVIOUR_TESTS = "tests/behaviours"
-    CORPUS = "tests/corpus"
 
 
 def resource_dir(resource: Resource) -> Path:

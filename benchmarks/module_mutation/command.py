@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""make grade: break correct livepatches in their files, and see what notices."""
+"""make grade: break correct livepatches in their files, and see which checks fail."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import typer
 from benchmarks.module_mutation.judge import Place, judge, make_mutants, not_applicable, not_run
 from benchmarks.module_mutation.operators import choose
 from benchmarks.module_mutation.results import ModuleMutantReport, ModuleMutantResult
-from benchmarks.module_mutation.subjects import Subject, corpus_sources, read_manifest, subjects_of
+from benchmarks.module_mutation.subjects import SOURCES, Subject, read_manifest, subjects_of
 from benchmarks.module_mutation.terminal import (
     print_inapplicable,
     print_module_mutant,
@@ -64,7 +64,7 @@ def grade(
     ] = (),
     replaces: Annotated[
         tuple[str, ...],
-        typer.Option(metavar="OLD.ko", help="Older patch that it comes after. Repeatable."),
+        typer.Option(metavar="OLD.ko", help="Older patch that it replaces. Repeatable."),
     ] = (),
     check: Annotated[
         Path | None,
@@ -72,22 +72,22 @@ def grade(
     ] = None,
     no_check: Annotated[
         bool,
-        typer.Option("--no-check", help="Without any check script: what does verify see alone?"),
+        typer.Option("--no-check", help="Use no check script: do the other checks fail?"),
     ] = False,
     scene: Annotated[
         tuple[str, ...],
         typer.Option(
             metavar="NAME",
-            help="Scenes of verify to play; default: the one in which a kind has to show. "
+            help="Scenes of verify to run; default: those in which a check has to fail. "
             "Repeatable.",
         ),
     ] = (),
     only_list: Annotated[
-        bool, typer.Option("--list", help="Say what would be made, and start no guest.")
+        bool, typer.Option("--list", help="Print the mutants and start no guest.")
     ] = False,
     folder: Annotated[
         Path | None,
-        typer.Option("--keep", metavar="DIR", help="Leave the mutated modules in this new folder."),
+        typer.Option("--keep", metavar="DIR", help="Keep the mutated modules in this new folder."),
     ] = None,
     *,
     kernel: CleanKernel,
@@ -95,9 +95,10 @@ def grade(
     accel: Accel = AccelAsked.AUTO,
     guests: Guests = None,
 ) -> int:
-    """Break correct livepatches so that they still load, and see which checks of verify notice.
+    """Break correct livepatches and report which checks of verify fail, for its developers.
 
-    Exit code 0: all were noticed; 1: one survived; 2: one does not load.
+    The mutated modules still load. Exit code 0: all were caught or warned of; 1: one survived; 2:
+    one does not load.
     """
     operators = choose(kinds)
     wanted = _Wanted(
@@ -118,7 +119,7 @@ def grade(
         made = prepare_kernel(invocation, kernel)
         scratch = _scratch(folder, stack)
         known = {
-            **prepare_modules(terminal, made, corpus_sources()),
+            **prepare_modules(terminal, made, SOURCES),
             **prepare_modules(terminal, made),
         }
         batches = [
@@ -166,7 +167,7 @@ def grade(
 
 @dataclass(frozen=True, kw_only=True)
 class _Wanted:
-    """What was asked for, before it is looked up for a kernel."""
+    """The command line's choice of modules."""
 
     modules: tuple[str, ...]
     targets: tuple[str, ...]
@@ -176,19 +177,19 @@ class _Wanted:
     scenes: tuple[str, ...]
 
     def refuse_contradictions(self) -> None:
-        """Raise UsageError for options that cannot be meant together."""
+        """Raise UsageError for options that contradict each other."""
         if (self.targets or self.replaces or self.check) and not self.modules:
             raise UsageError(
-                "--target, --replaces and --check are for a module of yours",
+                "--target, --replaces and --check need a module of yours",
                 hint="name it with --module",
             )
         if self.check is not None and self.no_check:
-            raise UsageError("--check and --no-check cannot be meant together")
+            raise UsageError("--check and --no-check contradict each other")
 
     def subjects(
         self, terminal: Terminal, kernel: Kernel, known: Mapping[str, Path], scratch: Path
     ) -> list[Subject]:
-        """Return the clean modules, and what `verify` is asked of each."""
+        """Return the clean modules with the request for `verify` of each."""
         manifest = read_manifest()
         finder = ModuleFinder(terminal, kernel)
         default = [name for name in self.modules if name in manifest]
@@ -198,10 +199,10 @@ class _Wanted:
             found += subjects_of(default, known, scratch)
         targets, replaces = _files(finder, self.targets), _files(finder, self.replaces)
         return [
-            replace(each, request=self._asked(each.request, targets, replaces)) for each in found
+            replace(each, request=self._request(each.request, targets, replaces)) for each in found
         ]
 
-    def _asked(
+    def _request(
         self, request: VerifyRequest, targets: tuple[Path, ...], older: tuple[Path, ...]
     ) -> VerifyRequest:
         return replace(
@@ -218,7 +219,7 @@ def _files(finder: ModuleFinder, names: Sequence[str]) -> tuple[Path, ...]:
 
 
 def _scratch(folder: Path | None, stack: ExitStack) -> Path:
-    """Return the folder for mutated modules; one that nobody asked to keep goes at the end."""
+    """Return the folder for mutated modules, which is removed at the end without ``folder``."""
     if folder is None:
         path = Path(tempfile.mkdtemp(prefix="klp-mutants-"))
         stack.callback(shutil.rmtree, path, ignore_errors=True)
@@ -226,12 +227,12 @@ def _scratch(folder: Path | None, stack: ExitStack) -> Path:
     try:
         folder.mkdir(parents=True)
     except OSError as error:
-        raise UsageError(f"the folder {folder} cannot be made: {error.strerror}") from error
+        raise UsageError(f"the folder {folder} cannot be created: {error.strerror}") from error
     return folder
 
 
 def _check_some(batches: Sequence[Batch], operators: Sequence[Operator]) -> None:
-    """Raise UsageError when no module has a mutant of the kinds that were asked for."""
+    """Raise UsageError when no module has a mutant of these kinds."""
     if not any(batch.mutants for batch in batches):
         raise UsageError(
             "no module has a mutant of these kinds",

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The changes that mutants make to a livepatch's file, which is their last argument.
+"""The changes that mutants make to a livepatch's file, which is the last argument.
 
-Places are a section's number and offsets in it.
+A place is the number of a section and an offset in it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def set_string(section: int, offset: int, text: str, file: LivepatchFile) -> Non
 
 def rename(place: FunctionPlace, name: str, file: LivepatchFile) -> None:
     file.set_string(place.section, place.offset + OLD_NAME, name)
-    # It counts symbols of the old name.
+    # The old value counts symbols of the old name.
     file.elf.set_word(place.section, place.offset + SYMPOS, 0)
 
 

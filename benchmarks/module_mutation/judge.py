@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Mutants of livepatches, made and judged: does `verify` notice, and by which check?"""
+"""Makes mutants of livepatches and finds out which checks of `verify` fail."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ _LOAD = "load"
 
 @dataclass(frozen=True, kw_only=True)
 class ModuleMutant:
-    """A mutated module: its file lies at ``request.module``.
+    """A mutated module; its file is ``request.module``.
 
-    ``equivalent`` is a proof that nobody can see it.
+    ``equivalent`` is a proof that no check can notice it.
     """
 
     operator: Operator
@@ -54,7 +54,7 @@ class ModuleMutant:
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """A correct module, its mutants, and the kinds of which it has none."""
+    """A correct module, its mutants, and the kinds without a mutant of it."""
 
     clean: VerifyRequest
     mutants: tuple[ModuleMutant, ...]
@@ -62,7 +62,7 @@ class Batch:
 
     @property
     def scenes(self) -> tuple[str, ...]:
-        """The scenes that any of its mutants is played in."""
+        """The scenes of all its mutants."""
         return tuple(dict.fromkeys(name for each in self.mutants for name in each.request.scenes))
 
 
@@ -86,13 +86,13 @@ def make_mutants(
 ) -> Batch:
     """Write the mutants of a module to ``folder``, and return them.
 
-    They are played in the scenes of the subject's request; where it names none, each in those of
-    its kind.
-    Raises UsageError for a module that does not tell its functions or that cannot be verified.
+    A mutant runs in the scenes of the subject's request or, without these, in those of its kind.
+    Raises UsageError for a module whose file does not have its functions, or that cannot be
+    verified.
     """
     case = read_case(subject.request, kernel, samples)
     beside = Substitutes.of(kernel, case.targets)
-    # What a mutant names may be another module; it comes to the same guest as the clean one.
+    # A mutant may name another module: it gets the same targets as the clean module.
     request = replace(subject.request, targets=tuple(target.path for target in case.plan.targets))
     content = request.module.read_bytes()
     mutants: list[ModuleMutant] = []
@@ -106,7 +106,7 @@ def make_mutants(
         for mutation in found:
             changed = LivepatchFile(content, case.name)
             mutation.edit(changed)
-            # The kernel knows a module by its file's name, here too.
+            # The file keeps its name, which is the name of the module.
             path = folder / case.name / operator.name / mutation.where.replace(":", "-")
             path.mkdir(parents=True)
             path /= request.module.name
@@ -124,7 +124,7 @@ def make_mutants(
 
 
 def not_run(mutant: ModuleMutant) -> ModuleMutantResult:
-    """Return what is known of a mutant before it is judged."""
+    """Return the result of a mutant that has not run."""
     return ModuleMutantResult(
         id=mutant.id,
         outcome=CheckOutcome.NOT_RUN,
@@ -139,7 +139,7 @@ def not_run(mutant: ModuleMutant) -> ModuleMutantResult:
 
 
 def not_applicable(batch: Batch) -> tuple[ModuleMutantResult, ...]:
-    """Return a result for each kind of which the module has no mutant, with what it lacks."""
+    """Return a result for each kind without a mutant of the module, with the reason."""
     module = batch.clean.module.stem
     return tuple(
         ModuleMutantResult(
@@ -161,11 +161,11 @@ def judge(
     *,
     on_clean: Callable[[VerifyRequest, str | None], None] = lambda _, __: None,
 ) -> Iterator[ModuleMutantResult]:
-    """Yield what each mutant came to, as soon as it is known.
+    """Yield the result of each mutant as soon as it is known.
 
-    The clean modules are verified first, in the scenes of their mutants. Of one that fails nothing
-    is claimed: each of its mutants is an error. ``on_clean`` is told each clean module, and what it
-    failed by. Raises UsageError for a module or a check script with which nothing can be judged.
+    The clean modules are verified first, in the scenes of their mutants. When one fails, each of
+    its mutants is an error. ``on_clean`` gets the request of each clean module, and its failure or
+    None. Raises UsageError for a module or a check script that cannot be used.
     """
     clean: dict[int, _Clean] = {}
     used = [(number, batch) for number, batch in enumerate(batches) if batch.mutants]
@@ -180,7 +180,7 @@ def judge(
 
 @dataclass(frozen=True, kw_only=True)
 class _Clean:
-    """What the clean module came to: its warnings, or why its mutants cannot be judged."""
+    """The warnings of a clean module, or why its mutants cannot be judged."""
 
     warned: frozenset[tuple[str, Code]] = field(default=frozenset())
     trouble: str | None = None
@@ -220,7 +220,7 @@ def _judge(mutant: ModuleMutant, clean: _Clean, place: Place) -> ModuleMutantRes
 def judged(
     result: ModuleMutantResult, verdict: Verdict, warned: frozenset[tuple[str, Code]]
 ) -> ModuleMutantResult:
-    """Return a result with what a verdict says; ``warned`` is what the clean module warns of."""
+    """Return the result with a verdict; ``warned`` are the warnings of the clean module."""
     failed = verdict.failed
     warnings = [each for each in _warned(verdict) if (each.id, each.code) not in warned]
     if any(each.id == _LOAD and each.code is Code.LOAD_REFUSED for each in failed):

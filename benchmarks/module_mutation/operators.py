@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The ways in which a correct livepatch is broken so that the kernel still takes it.
+"""The ways to break a correct livepatch so that the kernel still loads it.
 
-Each operator says what it breaks, what a module must have for it, and in which scenes of `verify`
-that has to show.
+Each operator has what it breaks, what a module must have for it, and the scenes of `verify` in
+which a check has to fail.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ if TYPE_CHECKING:
 
 IDLE = "idle"
 UPGRADE = "upgrade"
-# What a callback does not free is not seen once, but many times.
+# A leak of a callback is seen after many cycles.
 _UNDONE = (IDLE, "cycles")
 _GONE = "_gone"
 # "bool nop, patched, transition" end a klp_func since 5.1 (include/linux/livepatch.h); before them
 # are words, so that they share the last one.
 _NOP_FROM_END = 8
-# pre_patch returns whether the patch may come; what another callback leaves in its place is chance.
+# Not pre_patch, which returns a value: in its place another callback would return any value.
 _SWAPPED = (Callback.POST_PATCH, Callback.PRE_UNPATCH, Callback.POST_UNPATCH)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mutation:
-    """One way to break one module: where in it, what is changed in words, and the change."""
+    """One way to break one module: the place, a description, and the change itself."""
 
     where: str
     change: str
@@ -49,10 +49,10 @@ class Mutation:
 
 @dataclass(frozen=True, kw_only=True)
 class Operator:
-    """A kind of mutant. ``find`` yields each place of a module where it applies.
+    """A kind of mutant. ``find`` yields the mutations of a module.
 
-    ``needs`` says what a module lacks in which there is none, ``scenes`` are those of `verify` in
-    which it has to show; ``needs_older``: only beside a patch that came before.
+    ``needs`` is what a module without one lacks, ``scenes`` are those of `verify` in which a check
+    has to fail; ``needs_older``: only with an older patch to replace.
     """
 
     name: str
@@ -69,12 +69,12 @@ def choose(names: Sequence[str]) -> tuple[Operator, ...]:
     for name in names:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+            hint = f"did you mean {near[0]}?" if near else f"kinds are {', '.join(known)}"
             raise UsageError(f"there is no kind of module mutant named {name}", hint=hint)
     return tuple(known[name] for name in dict.fromkeys(names)) if names else OPERATORS
 
 
-# -- which body answers, and with what ------------------------------------------------------------
+# -- new bodies -----------------------------------------------------------------------------------
 
 
 def _pairs(file: LivepatchFile) -> Iterator[tuple[FunctionPlace, FunctionPlace]]:
@@ -113,7 +113,7 @@ def _other_string(file: LivepatchFile, _: Substitutes) -> Iterator[Mutation]:
         use = next(file.strings_of(body), None) if body is not None else None
         if body is None or use is None:
             continue
-        # A conversion without its argument would be another fault.
+        # Not a format: its missing argument would be another fault.
         texts = {
             text: start
             for text, start in file.texts(use.section).items()
@@ -129,7 +129,7 @@ def _other_string(file: LivepatchFile, _: Substitutes) -> Iterator[Mutation]:
             )
 
 
-# -- which functions are patched ------------------------------------------------------------------
+# -- patched functions ----------------------------------------------------------------------------
 
 
 def _other_name(file: LivepatchFile, beside: Substitutes) -> Iterator[Mutation]:
@@ -195,14 +195,14 @@ def _nop_set(file: LivepatchFile, _: Substitutes) -> Iterator[Mutation]:
         name = place.function.name
         yield Mutation(
             where=name,
-            change=f"klp_func.nop of {name}() is set: the original answers",
+            change=f"klp_func.nop of {name}() is set: the original runs",
             edit=partial(
                 edits.set_byte, place.section, place.offset + place.size - _NOP_FROM_END, 1
             ),
         )
 
 
-# -- what is done beside --------------------------------------------------------------------------
+# -- callbacks, replace, relocations --------------------------------------------------------------
 
 
 def _swapped_callbacks(file: LivepatchFile, _: Substitutes) -> Iterator[Mutation]:
@@ -238,7 +238,7 @@ def _no_replace(file: LivepatchFile, _: Substitutes) -> Iterator[Mutation]:
     if file.layout.contents.replace:
         yield Mutation(
             where="klp_patch",
-            change="replace is false: the patch comes on top of the older ones, which stay",
+            change="replace is false: the patch goes on top of the older ones, which stay",
             edit=partial(edits.set_byte, file.layout.section, file.layout.offset + REPLACE, 0),
         )
 
@@ -276,19 +276,19 @@ OPERATORS = (
     ),
     Operator(
         name="other-name",
-        breaks="another function than the one that is meant is patched",
-        needs="a function beside which there is one spelt alike",
+        breaks="a function with a similar name is patched instead",
+        needs="a function with a similar name beside the patched one",
         find=_other_name,
     ),
     Operator(
         name="other-object",
-        breaks="the functions of a module are looked for in one that does not come",
+        breaks="the object of a patch has the name of a module that does not exist",
         needs="a function of a module",
         find=_other_object,
     ),
     Operator(
         name="other-sympos",
-        breaks="of functions of one name, another is patched",
+        breaks="another function of the same name is patched",
         needs="a function chosen by old_sympos among several of its name",
         find=_other_sympos,
     ),
@@ -306,7 +306,7 @@ OPERATORS = (
     ),
     Operator(
         name="nop-set",
-        breaks="a function is redirected, and back to itself, as by the nops of an atomic replace",
+        breaks="a function is redirected to its original, as by a nop of an atomic replace",
         needs="a function",
         find=_nop_set,
     ),
@@ -326,8 +326,7 @@ OPERATORS = (
     ),
     Operator(
         name="no-replace",
-        breaks="a cumulative patch does not replace: the nops that take older functions back are "
-        "missing",
+        breaks="a cumulative patch does not replace the older ones",
         needs="a patch that replaces, and an older one",
         find=_no_replace,
         scenes=(UPGRADE,),
@@ -336,7 +335,7 @@ OPERATORS = (
     Operator(
         name="other-symbol",
         breaks="a livepatch relocation is resolved to another symbol",
-        needs="a livepatch relocation (.klp.sym) beside whose symbol there is one spelt alike",
+        needs="a livepatch relocation (.klp.sym) and another symbol with a similar name",
         find=_other_symbol,
     ),
 )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A livepatch's file with its klp structures at hand, to be read and to be changed."""
+"""A livepatch's file, in which the klp structures can be read and changed."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ class StringUse:
 
 
 class LivepatchFile:
-    """What a livepatch's .ko holds. Raises UsageError when the file does not tell its functions."""
+    """A livepatch's .ko. Raises UsageError for a module that fills its klp_patch at run time."""
 
     def __init__(self, content: bytes, name: str) -> None:
         layout = locate_patch(ELFFile(io.BytesIO(content)))
         if layout is None:
             raise UsageError(
-                f"{name} has no klp_patch that its file tells: it is filled when the module runs",
-                hint="mutants are made of livepatches whose structures are initialized in the file",
+                f"{name} has no klp_patch in its file: it is filled when the module runs",
+                hint="mutants are made of livepatches with initialized structures",
             )
         self.elf = ElfCopy(content)
         self.layout = layout
@@ -84,14 +84,14 @@ class LivepatchFile:
         return relocation
 
     def swap(self, section: int, one: int, other: int) -> None:
-        """Exchange two pointers of a section; one that is not there is NULL."""
+        """Exchange two pointers of a section."""
         first, second = (self.elf.relocation(section, offset) for offset in (one, other))
         if first is not None and second is not None:
             self.elf.retarget(first, second)
             self.elf.retarget(second, first)
 
     def drop(self, section: int, offset: int) -> None:
-        """Make the pointer at that place NULL; nothing happens where it is."""
+        """Make the pointer at that place NULL, if it is not."""
         relocation = self.elf.relocation(section, offset)
         if relocation is not None:
             self.elf.put(replace(relocation, type=R_X86_64_NONE, symbol=0))
@@ -103,7 +103,7 @@ class LivepatchFile:
         start = self.elf.append(symbol.section, text.encode() + b"\0")
         self.elf.put(replace(relocation, addend=start - symbol.value))
 
-    # -- what is there ------------------------------------------------------------------------
+    # -- callbacks, bodies, strings, symbols --------------------------------------------------
 
     def has(self, place: ObjectPlace, callback: Callback) -> bool:
         """Return whether an object has that callback."""
@@ -115,7 +115,7 @@ class LivepatchFile:
         return pointer.symbol, pointer.addend
 
     def body(self, place: FunctionPlace) -> Symbol | None:
-        """Return the new body of a function, None when no symbol tells it."""
+        """Return the symbol of a function's new body, None when it has none."""
         pointer = self.pointer(place.section, place.offset + NEW_FUNC)
         base = self._symbols[pointer.symbol]
         return next(
@@ -165,14 +165,14 @@ class LivepatchFile:
         return found
 
     def klp_symbols(self) -> Iterator[tuple[Symbol, str, str]]:
-        """Yield the symbols that livepatch resolves: each with its object and the name there."""
+        """Yield the symbols that livepatch resolves, each with its object and its name there."""
         for symbol in self._symbols:
             match = _KLP_SYMBOL.match(symbol.name)
             if match and symbol.section == SHN_LIVEPATCH:
                 yield symbol, match[2], match[3]
 
     def rename_klp_symbol(self, symbol: Symbol, name: str) -> None:
-        """Let a symbol that livepatch resolves stand for another of its object."""
+        """Let livepatch resolve a symbol to another one of its object."""
         self.elf.rename_symbol(symbol, _KLP_SYMBOL.sub(rf"\g<1>{name}\g<4>", symbol.name))
 
     @property

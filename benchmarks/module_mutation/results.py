@@ -19,13 +19,13 @@ class Notice(Model):
 class ModuleMutantResult(ResultBase):
     """A livepatch that is broken on purpose. ``id`` is module/kind/place.
 
-    ``outcome`` is caught (a check failed that passes on the clean module), warned (none failed, and
-    one warned that does not warn of the clean module), survived, does-not-load (the kernel refused
-    it), error, not-run in a list, or not-applicable: the module has nothing of that kind, as
-    ``detail`` says. ``kind`` is the operator's name, ``broken`` what it breaks, ``change`` what was
-    changed here. ``caught_by`` are the checks that failed, ``warned_by`` those that warned;
-    ``by_script``: only the check script noticed. ``scenes`` are those that were played.
-    ``equivalent`` is a proof that nobody can see it: such a mutant may survive.
+    ``outcome`` is caught (a check failed that passes for the clean module), warned (none failed,
+    and one warned that does not for the clean module), survived, does-not-load (the kernel refused
+    it), error, not-run in a list, or not-applicable for the reason in ``detail``. ``kind`` is the
+    operator's name, ``broken`` what it breaks, ``change`` what was changed in this module.
+    ``caught_by`` are the checks that failed, ``warned_by`` those that warned; ``by_script``: only
+    the check script failed. ``scenes`` are those that ran. ``equivalent`` is a proof that no check
+    can notice it: such a mutant may survive.
     """
 
     module: str
@@ -41,12 +41,12 @@ class ModuleMutantResult(ResultBase):
 
     @property
     def is_news(self) -> bool:
-        """Whether it survived without a proof that it has to."""
+        """Whether it survived without a proof of equivalence."""
         return self.outcome is CheckOutcome.SURVIVED and self.equivalent is None
 
     @property
     def is_excused(self) -> bool:
-        """Whether a proof says that nobody can notice it."""
+        """Whether a proof says that no check can notice it."""
         return self.equivalent is not None
 
 

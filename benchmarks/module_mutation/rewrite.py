@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A module file in memory that is changed byte by byte: relocations, words, strings, symbols.
+"""A module file in memory whose relocations, words, strings and symbols can be changed.
 
-What grows moves to the end of the file. A module's sections are copied to where the kernel wants
-them (kernel/module/main.c, move_module()), so their order in the file means nothing.
+A section that grows moves to the end of the file. The kernel copies the sections of a module
+(kernel/module/main.c, move_module()), so their order in the file does not matter.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Symbol:
 class ElfCopy:
     """A module (ELF64, little endian) to be changed; sections are named by their numbers.
 
-    A signature is left out: it would not fit what comes of the module.
+    A signature is removed: it would not be valid for the changed module.
     """
 
     def __init__(self, content: bytes) -> None:
@@ -105,7 +105,7 @@ class ElfCopy:
         self.sections[number].name = self.append(self._shstrndx, name.encode() + b"\0")
 
     def read(self, section: int, offset: int, size: int) -> bytes:
-        """Return so many bytes of a section; zeroes for one that the file has no content of."""
+        """Return so many bytes of a section; zeroes for one without content in the file."""
         where = self.sections[section]
         if where.type == _SHT_NOBITS:
             return bytes(size)

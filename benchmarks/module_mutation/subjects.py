@@ -1,33 +1,33 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The correct livepatches of which mutants are made when nobody names another."""
+"""The correct livepatches of which mutants are made by default."""
 
 from __future__ import annotations
 
 import tomllib
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from benchmarks.module_mutation.relocation import LivepatchRelocation, with_livepatch_relocation
 from harness.errors import UsageError
-from harness.resources import Resource, resource_dir
 from harness.tools.verify import VerifyRequest
+from harness.vm.elf.livepatch_relocation import LivepatchRelocation, with_livepatch_relocation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
-MANIFEST = "mutants.toml"
-CHECKS = "checks"
-MODULES = "modules"
+CORPUS = Path(__file__).resolve().parents[2] / "tests" / "corpus"
+CHECKS = CORPUS / "checks"
+SOURCES = CORPUS / "modules"
+_MANIFEST = CORPUS / "mutants.toml"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """A correct livepatch of which mutants are made, as `verify` is asked of it.
+    """A correct livepatch of which mutants are made, with its request for `verify`.
 
-    ``equivalent`` has a proof for each mutant that nobody can see, by its kind and place.
+    ``equivalent`` has a proof for each mutant that no check can notice, by kind and place.
     """
 
     request: VerifyRequest
@@ -46,7 +46,7 @@ class Relocation(BaseModel):
 
 
 class Entry(BaseModel):
-    """One entry of the manifest, which says what the fields mean."""
+    """An entry of mutants.toml, which says what the fields mean."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -57,7 +57,7 @@ class Entry(BaseModel):
     equivalent: dict[str, str] = {}
 
     def subject(self, name: str, modules: Mapping[str, Path], folder: Path) -> Subject:
-        """Return the subject. ``modules`` are samples and corpus, by name."""
+        """Return the subject. ``modules`` are those of the samples and the corpus, by name."""
         module = modules[name]
         if self.relocation is not None:
             wanted = LivepatchRelocation(**self.relocation.model_dump())
@@ -67,34 +67,29 @@ class Entry(BaseModel):
             module=module,
             targets=tuple(modules[target] for target in self.targets),
             replaces=tuple(modules[old] for old in self.replaces),
-            check=resource_dir(Resource.CORPUS) / CHECKS / self.check,
+            check=CHECKS / self.check,
         )
         return Subject(request=request, equivalent=self.equivalent)
 
 
-def corpus_sources() -> Path:
-    """Return the folder with the sources of the corpus's modules."""
-    return resource_dir(Resource.CORPUS) / MODULES
-
-
 def read_manifest() -> dict[str, Entry]:
-    """Return all entries by the names of their modules."""
-    text = (resource_dir(Resource.CORPUS) / MANIFEST).read_text(encoding="utf-8")
-    return TypeAdapter(dict[str, Entry]).validate_python(tomllib.loads(text))
+    """Return all entries of mutants.toml by the names of their modules."""
+    entries = tomllib.loads(_MANIFEST.read_text(encoding="utf-8"))
+    return TypeAdapter(dict[str, Entry]).validate_python(entries)
 
 
 def subjects_of(
     names: Sequence[str], modules: Mapping[str, Path], folder: Path
 ) -> tuple[Subject, ...]:
-    """Return the subjects of these names, all for none; files that are made go to ``folder``.
+    """Return the subjects of these names, or all; modules that are changed go to ``folder``.
 
-    Raises UsageError for a name that is no subject.
+    Raises UsageError for an unknown name.
     """
     known = read_manifest()
     for name in names:
         if name not in known:
             raise UsageError(
-                f"{name} is no module of which mutants are made by themselves",
-                hint=f"there are {', '.join(known)}",
+                f"{name} is not in tests/corpus/mutants.toml",
+                hint=f"modules there: {', '.join(known)}",
             )
     return tuple(known[name].subject(name, modules, folder) for name in names or known)

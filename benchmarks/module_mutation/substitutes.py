@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the kernel and the targets of a livepatch have that a mutant may name instead."""
+"""Symbols of the kernel and of targets that a mutant may name instead of the right one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ALIKE = 0.5
 
 
 class Substitutes:
-    """The symbols of vmlinux and of the targets; nothing is known of a packaged kernel's."""
+    """The symbols of vmlinux, unless the kernel is packaged, and of the targets."""
 
     def __init__(self, image: Vmlinux | None, targets: Sequence[ModuleInfo]) -> None:
         self._image = image
@@ -28,25 +28,25 @@ class Substitutes:
 
     @classmethod
     def of(cls, kernel: Kernel, targets: Sequence[ModuleInfo]) -> Substitutes:
-        """Return those of a patch on a kernel; raises HarnessError when it cannot be read."""
+        """Return those of a kernel and targets; raises HarnessError when vmlinux cannot be read."""
         image = read_vmlinux(kernel.vmlinux) if kernel.vmlinux is not None else None
         return cls(image, targets)
 
     def count(self, owner: str, name: str) -> int:
-        """Return how many symbols of that name an object has; 0 when that is not known."""
+        """Return how many symbols of that name an object has; 0 when it is not known."""
         if owner == VMLINUX:
             return len(self._image.named(name)) if self._image is not None else 0
         target = self._targets.get(owner)
         return len(target.symbols.get(name, ())) if target is not None else 0
 
     def neighbour(self, owner: str, name: str, *, taken: Collection[str]) -> str | None:
-        """Return the function of the object that is spelt most like this one.
+        """Return the function of the object with the most similar name.
 
-        There is one of its name, ftrace can redirect it, and it is not among those that are taken.
+        Its name is unique, ftrace can hook it, and it is not in ``taken``.
         """
         names = self._functions(owner) - {name, *taken}
         words = name.split("_")
-        # What ends alike, or goes on from the same name, is of one kind, often with one prototype.
+        # Functions with a common end or beginning of their names often have one prototype.
         families = (
             {other for other in names if other.endswith("_" + "_".join(words[-2:]))},
             {other for other in names if other.startswith(f"{name}_")},
@@ -77,6 +77,6 @@ def _unique_functions(image: Vmlinux) -> frozenset[str]:
 
 
 def _nearest(name: str, others: Iterable[str]) -> str | None:
-    # Sorted, so that every run makes the same mutants.
+    # Sorted, so that every run has the same mutants.
     found = difflib.get_close_matches(name, sorted(others), n=1, cutoff=_ALIKE)
     return found[0] if found else None

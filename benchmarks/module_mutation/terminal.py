@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Module mutants in the terminal: what was changed, and which checks noticed."""
+"""Module mutants in the terminal: the change, and the checks that failed or warned."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _NOTICES = 3
 
 
 def print_module_mutant(terminal: Terminal, result: ModuleMutantResult) -> None:
-    """Print what a mutant came to, or, in a list, what it is."""
+    """Print the outcome of a mutant or, in a list, the mutant."""
     line = Text(f"{result.outcome.value:{_OUTCOME_WIDTH}} ", style=_STYLES.get(result.outcome, ""))
     line.append(result.id, style="bold")
     if result.outcome is not CheckOutcome.NOT_RUN:
@@ -41,28 +41,28 @@ def print_module_mutant(terminal: Terminal, result: ModuleMutantResult) -> None:
     if len(notices) > _NOTICES:
         terminal.print(f"    and {len(notices) - _NOTICES} more")
     if result.by_script:
-        terminal.print("    only the check script noticed")
+        terminal.print("    only the check script failed")
     if result.outcome is CheckOutcome.SURVIVED and result.equivalent:
-        terminal.prose(f"    it cannot be seen: {result.equivalent}", indent="    ")
+        terminal.prose(f"    no check can notice it: {result.equivalent}", indent="    ")
     if result.detail:
         terminal.prose(f"    {result.detail}", indent="    ")
 
 
 def print_inapplicable(terminal: Terminal, results: Iterable[ModuleMutantResult]) -> None:
-    """Print of which kinds each module has no mutant."""
+    """Print the kinds without a mutant of each module."""
     for module, group in groupby(results, key=lambda result: result.module):
         kinds = ", ".join(result.kind for result in group)
-        terminal.prose(f"{module} has nothing for {kinds}", indent="    ")
+        terminal.prose(f"{module} has no mutant of {kinds}", indent="    ")
 
 
 def print_module_summary(terminal: Terminal, results: Sequence[ModuleMutantResult]) -> None:
-    """Print each kind with what its mutants came to, then the counts."""
+    """Print the outcomes of each kind, then of all."""
     terminal.print("")
     for kind in dict.fromkeys(result.kind for result in results):
         own = [result for result in results if result.kind == kind]
         said = ", ".join(_counts(own))
         scripted = sum(result.by_script for result in own)
-        more = f"; {scripted} by the check script alone" if scripted else ""
+        more = f"; {scripted} by the check script only" if scripted else ""
         terminal.print(f"  {kind:20} {said}{more}")
     what = "mutant" if len(results) == 1 else "mutants"
     terminal.print("", f"{len(results)} {what}: {', '.join(_counts(results))}")

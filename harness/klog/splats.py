@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Find splats in the kernel log: in a stream while it comes, or in a recorded one. Pure.
+"""Finds splats in the kernel log, in a stream while it comes or in a recorded log. Pure.
 
-What begins a splat, and which splats are none, is data: policy.toml.
+Which lines begin a splat, and which splats are exempt, is data: policy.toml.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ __all__ = ["Category", "Splat", "SplatDetector", "find_splats", "find_splats_in_
 
 _MAX_LINES = 300
 _MAX_PREFACE = 12
-# Lines without a stack yet that a splat may have: lockdep tells a long story first.
-_MAX_STORY = 150
+# Lines that a splat may have before its stack: lockdep prints many first.
+_MAX_WITHOUT_STACK = 150
 # A splat comes in one go: a pause this long before its stack means that it has none.
 _PAUSE_US = 1_000_000
 
@@ -48,17 +48,18 @@ _RIP = re.compile(r"RIP: 0010:(?P<function>[A-Za-z_.][^\s+]*)\+0x\S+(?P<module> 
 
 
 class Splat:
-    """A complaint of the kernel. It grows while its lines come; the rest never changes.
+    """A report of the kernel about a bug. Lines are added while they come; the rest stays.
 
-    ``us`` is the time since boot of its first line, None when the log has no times.
+    ``first_line`` is the line that began it, ``us`` that line's time since boot in microseconds,
+    None when the log has no times.
     """
 
-    def __init__(self, rule: Rule, groups: dict[str, str], us: int | None) -> None:
-        self.us = us
+    def __init__(self, rule: Rule, groups: dict[str, str], first: LogLine) -> None:
+        self.first_line = first.text
+        self.us = first.us
         self._rule = rule
         self._groups = groups
         self._fault: str | None = None
-        self._first_line = ""
         self._lines: list[str] = []
 
     def __repr__(self) -> str:
@@ -66,7 +67,7 @@ class Splat:
 
     @property
     def category(self) -> Category:
-        """What kind of complaint it is."""
+        """The category of its rule."""
         return self._rule.category
 
     @property
@@ -78,33 +79,95 @@ class Splat:
     def title(self) -> str:
         """What happened and in which function, without numbers that differ from run to run."""
         title = self._rule.title.format_map(self._groups).removesuffix(" in ").strip()
-        if self._fault:
-            title = f"{title} in {self._fault}"
-        return title
-
-    @property
-    def first_line(self) -> str:
-        """The line by which it was found."""
-        return self._first_line
+        return f"{title} in {self._fault}" if self._fault else title
 
     @property
     def text(self) -> str:
         """All of its lines so far, without time stamps."""
         return "\n".join(tuple(self._lines))
 
-    def _add(self, text: str) -> None:
+
+class _OpenSplat(Splat):
+    """A splat whose lines are still coming."""
+
+    def __init__(
+        self,
+        rule: Rule,
+        groups: dict[str, str],
+        first: LogLine,
+        *,
+        preface: Iterable[str],
+        exempt: Iterable[Exemption],
+    ) -> None:
+        super().__init__(rule, groups, first)
+        self._lines += preface
+        self._exempt = tuple(exempt)
+        self._last_us = first.us
+        self._in_stack = False
+        self._ended = False
+
+    @property
+    def may_be_exempt(self) -> bool:
+        """Whether an exemption may still apply, so that it is not reported yet."""
+        return bool(self._exempt)
+
+    @property
+    def has_whole_stack(self) -> bool:
+        """Whether the last line was the end of its stack."""
+        return self._lines[-1] == _STACK_END
+
+    def add(self, line: LogLine) -> None:
+        """Add its next line."""
+        text = line.text
         self._lines.append(text)
-        if self._fault is None and self._rule.fault:
-            match = _RIP.search(text)
-            if match:
-                self._fault = match["function"] + (match["module"] or "")
+        self._last_us = line.us
+        if _TRACE_END.match(text):
+            self._ended = True
+        elif _STACK_BEGIN.match(text):
+            self._in_stack = True
+        if self._rule.fault and self._fault is None and (match := _RIP.search(text)):
+            self._fault = match["function"] + (match["module"] or "")
+
+    def takes(self, rule: Rule, groups: dict[str, str]) -> bool:
+        """Return whether a line that could begin a splat is a part of this one."""
+        if self._rule.id in rule.refines and not self._in_stack and not self._ended:
+            self._rule, self._groups = rule, groups
+            return True
+        return not self._ended and bool({"*", rule.id} & self._rule.absorbs)
+
+    def continues(self, line: LogLine) -> bool:
+        """Return whether a line that begins no splat is a part of this one."""
+        length, extent = len(self._lines), self._rule.extent
+        if length >= _MAX_LINES or _CUT_HERE.match(line.text):
+            return False
+        if extent is Extent.FRAME:
+            if _FRAME_END.match(line.text):
+                self.add(line)
+                self._ended = True
+            return not self._ended
+        if extent is Extent.TRACE and not self._ended:
+            return True
+        if extent is Extent.STACK and not self._in_stack and length < _MAX_WITHOUT_STACK:
+            return not self._paused(line)
+        return _BODY.match(line.text) is not None
+
+    def decide(self) -> bool:
+        """Return whether it is to be reported now: it was held back, and no exemption applies."""
+        exempt, self._exempt = self._exempt, ()
+        return bool(exempt) and not any(
+            each.pattern.search(line) for each in exempt for line in self._lines
+        )
+
+    def _paused(self, line: LogLine) -> bool:
+        last_us = self._last_us
+        return line.us is not None and last_us is not None and line.us - last_us > _PAUSE_US
 
 
 class SplatDetector:
-    """Finds splats in a console's stream as it comes.
+    """Finds splats in a console's stream.
 
-    A splat is told of at its first line, and grows afterwards. Only one that an exemption may still
-    apply to is told of when its stack is complete.
+    A splat is reported at its first line, and grows afterwards. One that an exemption may apply to
+    is reported when its stack is complete.
     """
 
     def __init__(self, policy: Policy | None = None) -> None:
@@ -112,25 +175,18 @@ class SplatDetector:
         self._reader = ConsoleReader()
         self._stamped = False
         self._preface: list[str] = []
-        self._open: Splat | None = None
-        self._hidden: list[Exemption] = []
-        self._ended = False
-        self._in_stack = False
-        self._last_us: int | None = None
+        self._open: _OpenSplat | None = None
 
     def feed(self, text: str) -> list[Splat]:
-        """Take the next piece of the stream, split anywhere; return the splats it brings."""
-        return self._take(self._reader.feed(text))
+        """Take the next piece of the stream, split anywhere; return the splats found in it."""
+        return self.take(self._reader.feed(text))
 
     def finish(self) -> list[Splat]:
-        """End the stream; return the splats that were still uncertain."""
-        return self._take(self._reader.finish()) + self._close()
+        """End the stream; return the splats that were held back."""
+        return self.take(self._reader.finish()) + self._close()
 
     def take(self, lines: Iterable[LogLine]) -> list[Splat]:
-        """Take lines that are whole already."""
-        return self._take(lines)
-
-    def _take(self, lines: Iterable[LogLine]) -> list[Splat]:
+        """Take the next whole lines; return the splats found in them."""
         found: list[Splat] = []
         for line in lines:
             if line.from_kernel:
@@ -141,20 +197,17 @@ class SplatDetector:
         return found
 
     def _line(self, line: LogLine) -> list[Splat]:
-        text = line.text
-        begun = self._match(text) if self._policy.any_of.match(text) else None
-        if begun is not None:
-            rule, groups = begun
-            if self._open is None or not self._belongs(rule, groups):
-                return self._close() + self._begin(rule, groups, line)
-        elif self._open is None or not self._continues(line):
+        begun = self._match(line.text) if self._policy.any_of.match(line.text) else None
+        if begun is not None and not (self._open and self._open.takes(*begun)):
+            return self._close() + self._begin(*begun, line)
+        if begun is None and not (self._open and self._open.continues(line)):
             found = self._close()
-            self._prepare(text)
+            self._prepare(line.text)
             return found
         return self._grow(line)
 
     def _match(self, text: str) -> tuple[Rule, dict[str, str]] | None:
-        for rule in self._policy.deny:
+        for rule in self._policy.rules:
             match = rule.pattern.match(text)
             if match:
                 return rule, {
@@ -162,65 +215,26 @@ class SplatDetector:
                 }
         return None
 
-    def _belongs(self, rule: Rule, groups: dict[str, str]) -> bool:
-        """Return whether a line that could begin a splat is part of the open one."""
-        splat = self._open
-        assert splat is not None
-        opened = splat._rule  # noqa: SLF001
-        if opened.id in rule.refines and not self._in_stack and not self._ended:
-            splat._rule, splat._groups = rule, groups  # noqa: SLF001
-            return True
-        return not self._ended and ("*" in opened.absorbs or rule.id in opened.absorbs)
-
     def _begin(self, rule: Rule, groups: dict[str, str], line: LogLine) -> list[Splat]:
-        splat = Splat(rule, groups, line.us)
-        splat._first_line = line.text  # noqa: SLF001
-        splat._lines = [*self._preface]  # noqa: SLF001
+        splat = self._open = _OpenSplat(
+            rule,
+            groups,
+            line,
+            preface=self._preface,
+            exempt=(each for each in self._policy.exempt if each.rule == rule.id),
+        )
         self._preface = []
-        self._open, self._ended, self._in_stack = splat, False, False
-        self._hidden = [exempt for exempt in self._policy.allow if exempt.rule == rule.id]
-        shown = [] if self._hidden else [splat]
+        shown: list[Splat] = [] if splat.may_be_exempt else [splat]
         return shown + self._grow(line)
 
     def _grow(self, line: LogLine) -> list[Splat]:
-        splat, text = self._open, line.text
+        splat = self._open
         assert splat is not None
-        splat._add(text)  # noqa: SLF001
-        self._last_us = line.us
-        if _TRACE_END.match(text):
-            self._ended = True
-        elif _STACK_BEGIN.match(text):
-            self._in_stack = True
-        if text == _STACK_END and self._hidden:
-            return self._decide()
-        return []
-
-    def _continues(self, line: LogLine) -> bool:
-        """Return whether a line that begins nothing belongs to the open splat."""
-        splat, text = self._open, line.text
-        assert splat is not None
-        length = len(splat._lines)  # noqa: SLF001
-        if length >= _MAX_LINES or _CUT_HERE.match(text):
-            return False
-        extent = splat._rule.extent  # noqa: SLF001
-        if extent is Extent.FRAME:
-            if _FRAME_END.match(text):
-                self._grow(line)
-                self._ended = True
-                return False
-            return not self._ended
-        if extent is Extent.TRACE and not self._ended:
-            return True
-        if extent is Extent.STACK and not self._in_stack and length < _MAX_STORY:
-            return not self._paused(line)
-        return _BODY.match(text) is not None
-
-    def _paused(self, line: LogLine) -> bool:
-        last_us = self._last_us
-        return line.us is not None and last_us is not None and line.us - last_us > _PAUSE_US
+        splat.add(line)
+        return [splat] if splat.has_whole_stack and splat.decide() else []
 
     def _prepare(self, text: str) -> None:
-        """Keep the lines that may stand before a splat's first: the frame, a warning's text."""
+        """Keep the lines that may come before a splat's first: the frame, a warning's text."""
         if _FRAME.match(text):
             self._preface = [text]
         elif self._preface:
@@ -229,19 +243,8 @@ class SplatDetector:
                 self._preface = []
 
     def _close(self) -> list[Splat]:
-        found = self._decide()
-        self._open = None
-        return found
-
-    def _decide(self) -> list[Splat]:
-        """Return the open splat when it was held back and no exemption applies to it."""
-        splat, hidden = self._open, self._hidden
-        self._hidden = []
-        if splat is None or not hidden:
-            return []
-        lines = tuple(splat._lines)  # noqa: SLF001
-        exempt = any(rule.pattern.search(line) for rule in hidden for line in lines)
-        return [] if exempt else [splat]
+        splat, self._open = self._open, None
+        return [splat] if splat and splat.decide() else []
 
 
 def find_splats(text: str, policy: Policy | None = None) -> list[Splat]:

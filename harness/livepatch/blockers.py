@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Who holds a transition up, and in which function: read from patch states and kernel stacks."""
+"""Which tasks hold a transition, and in which function: by patch states and kernel stacks."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class StackEntry:
 
 @dataclass(frozen=True)
 class Blocker:
-    """A task that has not switched, and the patched function on its stack.
+    """A task that has not switched, and the patched function that it sleeps in.
 
-    ``in_function`` is None when no patched function is on the stack: the task runs, or its stack
-    cannot be unwound reliably, or it just was not looked at yet.
+    ``in_function`` is None when no patched function is on its stack: the task runs, its stack is
+    unreliable, or the kernel has not tried to switch it yet.
     """
 
     task: TaskHandle
@@ -46,7 +46,7 @@ class Blocker:
     stack: tuple[str, ...] = field(kw_only=True, default=(), compare=False)
 
     def describe(self) -> tuple[str, ...]:
-        """Return a line on the task and where it is, then its stack."""
+        """Return a line with the task, its state and the function, then the lines of its stack."""
         where = f"in {self.in_function}()" if self.in_function else "in no patched function"
         kind = "kernel thread" if self.task.kthread else "task"
         head = f"{kind} {self.task.tid} ({self.task.comm}): state {self.state}, {where}"
@@ -54,7 +54,7 @@ class Blocker:
 
 
 def parse_stack(text: str) -> list[StackEntry]:
-    """Return the functions of /proc/TID/stack, innermost first, without lines of another form."""
+    """Return the functions in the text of /proc/TID/stack, innermost first."""
     entries = []
     for line in text.splitlines():
         match = _ENTRY.match(line.strip())
@@ -68,11 +68,12 @@ def parse_stack(text: str) -> list[StackEntry]:
 def patched_function_on(
     stack: Iterable[StackEntry], *, functions: Iterable[tuple[str, str]], patches: Iterable[str]
 ) -> str | None:
-    """Return the innermost function on the stack that a transition has to wait for, or None.
+    """Return the innermost function on the stack for which a transition waits, or None.
 
-    ``functions`` are (object, function) pairs of the patch. The names of new bodies are not in
-    sysfs, so each function of a patch module counts: of the patch itself when it goes, and of an
-    older one below it when it comes (kernel/livepatch/transition.c, klp_check_stack_func()).
+    ``functions`` are (object, function) pairs of the patch. sysfs does not have the names of new
+    bodies, so every function of a patch module counts: of the patch itself while it is disabled, of
+    an older one below it while it is enabled (kernel/livepatch/transition.c,
+    klp_check_stack_func()).
     """
     originals = set(functions)
     modules = set(patches)
@@ -89,9 +90,9 @@ def find_blockers(
     functions: Iterable[tuple[str, str]],
     patches: Iterable[str],
 ) -> list[Blocker]:
-    """Return the tasks that are not in the state a running transition wants, by thread id.
+    """Return the tasks that a running transition has not switched to ``target``, by thread id.
 
-    A task that switches or exits while it is looked at is left out.
+    A task that switches or exits meanwhile is left out.
     """
     functions, patches = list(functions), list(patches)
     found = []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Callbacks as the kernel log tells of them, in order. Pure.
+"""The callbacks that ran, in order, from the kernel log. Pure.
 
 The sample modules log each callback as ``PATCH: callback PHASE OBJECT STATE``
 (livepatch-modules/klp_callbacks.h).
@@ -23,7 +23,7 @@ _EVENT = re.compile(
 
 
 class CallbackPhase(StrEnum):
-    """Which of the four callbacks of struct klp_callbacks."""
+    """One of the four callbacks of struct klp_callbacks."""
 
     PRE_PATCH = "pre_patch"
     POST_PATCH = "post_patch"
@@ -35,7 +35,7 @@ class CallbackPhase(StrEnum):
 class CallbackEvent:
     """A callback that ran. ``state`` is the target module's state, "-" for vmlinux.
 
-    ``us`` is the kernel log's time; two events that differ in it only are equal.
+    ``us`` is the time since boot in microseconds; it does not count when events are compared.
     """
 
     patch: str
@@ -49,9 +49,9 @@ class CallbackEvent:
 
 
 def read_callbacks(records: Iterable[KlogRecord]) -> list[CallbackEvent]:
-    """Return the callbacks that those records tell of, in their order.
+    """Return the callbacks that these records report, in their order.
 
-    Raises ValueError for a line of the form with an unknown phase: module and harness disagree.
+    Raises ValueError for an unknown phase: then the module and the harness disagree.
     """
     events = []
     for record in records:

@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Forks that are held on their way by gates, on a kernel that nobody has changed.
+"""Forks that are held at certain points by gates, on an unmodified kernel.
 
-copy_process() (kernel/fork.c) touches user memory at known places: the arguments of clone3() before
-anything is copied, the pidfd of CLONE_PIDFD between dup_task_struct() and klp_copy_process(), the
-child's id of CLONE_CHILD_SETTID when the child runs for the first time. A page of a gate holds
-parent or child there.
+copy_process() (kernel/fork.c) accesses user memory at known points: the arguments of clone3()
+before anything is copied, the pidfd of CLONE_PIDFD between dup_task_struct() and
+klp_copy_process(), the child's id of CLONE_CHILD_SETTID when the child runs for the first time. A
+page of a gate makes the parent or the child sleep there.
 """
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import HarnessError, UsageError
+from harness.errors import UsageError
+from harness.livepatch.program_output import next_object, wait_success
 from harness.livepatch.tasks import PatchState, TaskHandle
 from harness.livepatch.waiting import QUICK_S, scaled
 
@@ -27,7 +27,7 @@ _STATES = "states"
 
 
 class ForkingTask(TaskHandle):
-    """The parent of a fork that is held on its way."""
+    """The parent of a fork that is held by gates."""
 
     def __init__(
         self, guest: Guest, process: GuestProcess, *, tid_gate: Gate | None, spin: bool
@@ -36,7 +36,7 @@ class ForkingTask(TaskHandle):
         self._process = process
         self._tid_gate = tid_gate
         self._spin = spin
-        self._said: dict[str, Any] = {}
+        self._printed: dict[str, Any] = {}
 
     def wait_in(self, gate: Gate, deadline: Deadline | None = None) -> None:
         """Wait until the parent sleeps in that gate; raises TimeoutError."""
@@ -54,32 +54,30 @@ class ForkingTask(TaskHandle):
         return TaskHandle(self._guest, tid, comm=_PROGRAM, pid=tid, kthread=False)
 
     def child_saw(self, deadline: Deadline | None = None) -> tuple[PatchState, ...]:
-        """Return the patch states that a spinning child read of itself, as its first deed.
+        """Return the patch states that a spinning child read of itself, first of all.
 
-        It has been in user mode before each. Raises TimeoutError.
+        It was in user mode before each. Raises TimeoutError.
         """
         if not self._spin:
-            raise UsageError("only a child that spins tells its patch state", hint="spin=True")
+            raise UsageError("only a child that spins reports its patch state", hint="spin=True")
         deadline = deadline or scaled(self._guest, QUICK_S)
         return tuple(PatchState(state) for state in self._await(_STATES, deadline))
 
     def finish(self, deadline: Deadline | None = None) -> None:
-        """Let the child go and wait until both have ended; raises TimeoutError, HarnessError."""
+        """End a spinning child and wait until both ended; raises TimeoutError, HarnessError."""
         deadline = deadline or scaled(self._guest, QUICK_S)
         if self._spin:
             self._process.close_stdin()
-        code = self._process.wait(deadline)
-        if code:
-            raise HarnessError(f"{_PROGRAM} ended with code {code}")
+        wait_success(self._process, _PROGRAM, deadline)
 
     def _await(self, key: str, deadline: Deadline) -> Any:
-        while key not in self._said:
-            self._said |= _line(self._process, deadline)
-        return self._said[key]
+        while key not in self._printed:
+            self._printed |= next_object(self._process, _PROGRAM, deadline)
+        return self._printed[key]
 
 
 class Forker:
-    """Starts forks in one guest. The module klp_target_gate has to be loaded."""
+    """Starts forks in a guest in which the module klp_target_gate is loaded."""
 
     def __init__(self, guest: Guest) -> None:
         self._guest = guest
@@ -92,7 +90,7 @@ class Forker:
         child_tid: Gate | None = None,
         spin: bool = False,
     ) -> ForkingTask:
-        """Close the gates named and start a fork; returns when it sleeps in the first of them.
+        """Close the named gates and start a fork; return when it sleeps in the first of them.
 
         ``args``: the parent sleeps before anything is copied. ``pidfd``: the parent sleeps between
         dup_task_struct() and klp_copy_process(). ``child_tid``: the child sleeps before it is in
@@ -104,9 +102,7 @@ class Forker:
         process = self._guest.spawn(_PROGRAM, *words, *(["spin"] if spin else []))
         task = ForkingTask(self._guest, process, tid_gate=child_tid, spin=spin)
         deadline = scaled(self._guest, QUICK_S)
-        ready = _line(process, deadline)
-        if "ready" not in ready:
-            raise HarnessError(f"{_PROGRAM} said {ready} where it should be ready")
+        next_object(process, _PROGRAM, deadline, key="ready")
         for gate in used.values():
             if gate is not None:
                 gate.close()
@@ -115,20 +111,3 @@ class Forker:
         if parent_gate is not None:
             task.wait_in(parent_gate, deadline)
         return task
-
-
-def _line(process: GuestProcess, deadline: Deadline) -> dict[str, Any]:
-    try:
-        text = process.next_line(deadline)
-    except EOFError:
-        raise HarnessError(
-            f"{_PROGRAM} ended early, with code {process.wait(deadline)}",
-            hint="/dev/klp_gate is there once the module klp_target_gate is loaded",
-        ) from None
-    try:
-        said = json.loads(text)
-    except ValueError:
-        said = None
-    if not isinstance(said, dict):
-        raise HarnessError(f"{_PROGRAM} said {text!r}, which is not of its lines")
-    return said

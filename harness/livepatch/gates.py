@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.agent_protocol import Op
 from harness.errors import HarnessError, UsageError
+from harness.livepatch.program_output import next_object, wait_success
 from harness.livepatch.tasks import TaskHandle
 from harness.livepatch.waiting import QUICK_S, poll, scaled
 
@@ -33,7 +33,7 @@ class How(StrEnum):
 
 
 class Body(StrEnum):
-    """Which body of the gate function a call ran through, by what the device answered."""
+    """Which body of the gate function a call ran, as the device answers."""
 
     ORIGINAL = "original"
     PATCHED = "patched"
@@ -41,7 +41,7 @@ class Body(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class GateExit:
-    """How a call through a gate ended: its answer (None by a fault) and its errno, 0 for none."""
+    """How a call ended: the gate's number, the answer (None after a fault), the errno or 0."""
 
     gate: int
     value: str | None
@@ -69,19 +69,13 @@ class GateTask(TaskHandle):
         Raises TimeoutError, and HarnessError when the program failed.
         """
         deadline = deadline or scaled(self._guest, QUICK_S)
-        said = _said(self.process, "left", deadline)
-        code = self.process.wait(deadline)
-        if code:
-            raise HarnessError(f"{_PROGRAM} ended with code {code} after it left its gate")
-        value = said["value"]
-        return GateExit(
-            gate=said["left"],
-            value=None if value is None else str(value),
-            errno=said["errno"],
-        )
+        left = next_object(self.process, _PROGRAM, deadline, key="left")
+        wait_success(self.process, _PROGRAM, deadline)
+        value = None if left["value"] is None else str(left["value"])
+        return GateExit(gate=left["left"], value=value, errno=left["errno"])
 
     def release(self, deadline: Deadline | None = None) -> GateExit:
-        """Open its gate, which lets everyone there go, and wait until the call has returned."""
+        """Open its gate for all who sleep there, and wait until the call has returned."""
         self.gate.open()
         return self.leave(deadline)
 
@@ -97,28 +91,28 @@ class Gate:
         return f"<gate {self.number}>"
 
     def open(self) -> None:
-        """Open it and let those who sleep in it go."""
+        """Open it: those who sleep in it go on."""
         self._guest.write(DEVICE, f"open {self.number}\n")
 
     def close(self) -> None:
-        """Close it: who enters from now on sleeps."""
+        """Close it: who enters it from now on sleeps in it."""
         self._guest.write(DEVICE, f"close {self.number}\n")
 
     def waiting(self) -> list[int]:
-        """Return the thread ids of those who sleep in it."""
+        """Return the thread ids of the tasks that sleep in it."""
         return [tid for number, tid in _waiting(self._guest) if number == self.number]
 
     def call(self, how: How | str = How.READ, deadline: Deadline | None = None) -> GateExit:
-        """Make a call through the gate by a new task and return its end; the gate has to be open.
+        """Let a new task call through the gate, which has to be open; return how the call ended.
 
         Raises TimeoutError when the call does not return.
         """
         return self._start(How(how)).leave(deadline)
 
     def enter(self, how: How | str = How.READ, deadline: Deadline | None = None) -> GateTask:
-        """Close the gate, and return a new task once it sleeps in it.
+        """Close the gate and start a task that enters it; return the task when it sleeps there.
 
-        Raises HarnessError when it does not get there.
+        Raises HarnessError when it does not.
         """
         deadline = deadline or scaled(self._guest, QUICK_S)
         self.close()
@@ -140,7 +134,8 @@ class Gate:
 
     def _start(self, how: How) -> GateTask:
         process = self._guest.spawn(_PROGRAM, how.value, str(self.number))
-        tid = int(_said(process, "entering", scaled(self._guest, QUICK_S))["tid"])
+        deadline = scaled(self._guest, QUICK_S)
+        tid = int(next_object(process, _PROGRAM, deadline, key="entering")["tid"])
         return GateTask(self._guest, self, process, tid=tid, comm=_PROGRAM)
 
     def _await(self, task: GateTask, deadline: Deadline) -> None:
@@ -148,17 +143,17 @@ class Gate:
             self.await_task(task.tid, deadline)
         except TimeoutError as error:
             raise HarnessError(
-                f"task {task.tid} did not come to sleep in gate {self.number}",
-                hint="its stack tells where it is; a new body has to sleep on the gate too",
+                f"task {task.tid} did not enter gate {self.number}",
+                hint="its stack shows where it is; a new body has to sleep in the gate too",
                 details=task.stack() if task.alive else ("the task has exited",),
             ) from error
 
 
 class Gates:
-    """The eight gates. Without a number, gate 0 is meant where a task enters.
+    """The eight gates of a guest; a task enters gate 0 unless another number is given.
 
-    0, 1 and 2 are klp_gate_wait() (a signal does not end it), 3 is klp_gate_wait_interruptible(),
-    4 is klp_gate_wait_second(); 5, 6 and 7 are klp_gate_wait_plain(), which no patch touches.
+    0, 1 and 2 are klp_gate_wait(), uninterruptible; 3 is klp_gate_wait_interruptible();
+    4 is klp_gate_wait_second(); 5, 6 and 7 are klp_gate_wait_plain(), which no patch changes.
     """
 
     def __init__(self, guest: Guest) -> None:
@@ -171,12 +166,12 @@ class Gates:
         return self._gates[number]
 
     def open(self, number: int | None = None) -> None:
-        """Open one gate, or all of them, and let those who sleep there go."""
+        """Open one gate, or all of them: those who sleep there go on."""
         gates = range(GATES) if number is None else (self[number].number,)
         self._guest.write(DEVICE, "".join(f"open {n}\n" for n in gates))
 
     def close(self, number: int = 0) -> None:
-        """Close a gate: who enters from now on sleeps."""
+        """Close a gate: who enters it from now on sleeps in it."""
         self[number].close()
 
     def is_open(self, number: int = 0) -> bool:
@@ -184,15 +179,15 @@ class Gates:
         return self._guest.read(_OPEN)[self[number].number] == "1"
 
     def waiting(self, number: int | None = None) -> list[int]:
-        """Return the thread ids of those who sleep in one gate, or in any."""
+        """Return the thread ids of the tasks that sleep in one gate, or in any."""
         return [tid for n, tid in _waiting(self._guest) if number is None or n == number]
 
     def enter(self, number: int = 0, *, how: How | str = How.READ) -> GateTask:
-        """Close the gate, and return a new task once it sleeps in it; raises HarnessError."""
+        """Close the gate, start a task that enters it, and return the task when it sleeps there."""
         return self[number].enter(how)
 
     def call(self, number: int = 0, *, how: How | str = How.READ) -> GateExit:
-        """Make a call through an open gate by a new task and return its end."""
+        """Let a new task call through an open gate; return how the call ended."""
         return self[number].call(how)
 
 
@@ -202,21 +197,3 @@ def _waiting(guest: Guest) -> list[tuple[int, int]]:
         number, tid = line.split()
         pairs.append((int(number), int(tid)))
     return pairs
-
-
-def _said(process: GuestProcess, key: str, deadline: Deadline) -> dict[str, Any]:
-    """Return the program's next line, which has to have that key."""
-    try:
-        line = process.next_line(deadline)
-    except EOFError:
-        raise HarnessError(
-            f"{_PROGRAM} ended early, with code {process.wait(deadline)}",
-            hint=f"{DEVICE} is there once the module klp_target_gate is loaded",
-        ) from None
-    try:
-        said = json.loads(line)
-    except ValueError:
-        said = None
-    if not isinstance(said, dict) or key not in said:
-        raise HarnessError(f"{_PROGRAM} said {line!r} where {key!r} was expected")
-    return said

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The guest as the livepatch layer needs it: narrow enough for a scripted double."""
+"""What live patching needs of a guest, as protocols: a machine, or a scripted guest in tests."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class GuestProcess(Protocol):
-    """A program that runs in the guest and speaks in lines."""
+    """A program that runs in the guest and prints lines."""
 
     @property
     def pid(self) -> int:
@@ -42,7 +42,7 @@ class GuestProcess(Protocol):
         """Write a line to its standard input."""
 
     def close_stdin(self) -> None:
-        """End its standard input."""
+        """Close its standard input."""
 
     def signal(self, number: int) -> None:
         """Send it a signal."""
@@ -60,10 +60,10 @@ class Guest(Protocol):
 
     @property
     def time_scale(self) -> float:
-        """How much slower than hardware this guest is: deadlines are multiplied by it."""
+        """How many times slower than hardware this guest is; deadlines are multiplied by it."""
 
     def read(self, path: str, *, deadline: Deadline | None = None) -> str:
-        """Return the content of a file."""
+        """Return the text of a file."""
 
     def write(self, path: str, text: str, *, deadline: Deadline | None = None) -> None:
         """Write a text to a file by one write(2)."""
@@ -75,10 +75,10 @@ class Guest(Protocol):
         """Return type, mode and size of a file."""
 
     def poll_file(self, path: str, op: Op, value: str, *, deadline: Deadline) -> FilePoll:
-        """Wait in the guest until the file's content meets the condition, or the deadline."""
+        """Wait in the guest until a file meets the condition, or the deadline."""
 
     def poll_tasks(self, state: int, *, but: Sequence[int], deadline: Deadline) -> Stragglers:
-        """Wait in the guest until every thread but those has that patch state, or the deadline."""
+        """Wait in the guest until all threads but those have the patch state, or the deadline."""
 
     def tasks(self) -> TaskSample:
         """Return all threads with their patch states."""
@@ -87,16 +87,16 @@ class Guest(Protocol):
         """Return /proc/TID/stack."""
 
     def klog(self, since: int = 0) -> KlogBatch:
-        """Return the kernel log's records from that sequence number on."""
+        """Return the records of the kernel log from that sequence number on."""
 
     def upload(self, path: Path) -> str:
-        """Copy a host file into the guest; return its path there. The same file is sent once."""
+        """Copy a file of the host into the guest, once; return its path there."""
 
     def insmod(self, path: str, params: str = "", *, deadline: Deadline | None = None) -> None:
-        """Load the module file at that guest path; raises ModuleRefused with the kernel's errno."""
+        """Load a module file of the guest; raises ModuleRefused with the kernel's errno."""
 
     def rmmod(self, name: str) -> None:
         """Unload a module; raises ModuleRefused with the kernel's errno."""
 
     def spawn(self, program: str, *args: str) -> GuestProcess:
-        """Start a guest program (a name in /bin or a full path)."""
+        """Start a program of the guest, by its name in /bin or by its path."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The guest's kernel log from a mark on."""
+"""The kernel log of a guest since a mark."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _POLL_S = 0.1
 
 
 class KernelLog:
-    """Reads the kernel log; the mark is set when this is made."""
+    """Reads the kernel log since the mark, which is set at first when this is created."""
 
     def __init__(self, guest: Guest) -> None:
         self._guest = guest
@@ -28,14 +28,14 @@ class KernelLog:
         self.mark()
 
     def mark(self) -> None:
-        """Forget what the kernel has logged so far."""
+        """Set the mark to the end of the log."""
         self._next = self._guest.klog(self._next).next
         self._records = []
 
     def since_mark(self) -> list[KlogRecord]:
         """Return the records since the mark.
 
-        Raises HarnessError when the kernel overwrote some before they were read.
+        Raises HarnessError when the kernel overwrote records before they were read.
         """
         batch = self._guest.klog(self._next)
         if batch.lost:
@@ -52,7 +52,7 @@ class KernelLog:
         return [record.text for record in self.since_mark()]
 
     def matching(self, pattern: str) -> list[KlogRecord]:
-        """Return the records since the mark in whose text the regular expression is found."""
+        """Return the records since the mark whose text has a match of the regular expression."""
         wanted = re.compile(pattern)
         return [record for record in self.since_mark() if wanted.search(record.text)]
 
@@ -63,7 +63,7 @@ class KernelLog:
     def wait_for(self, pattern: str, deadline: Deadline | None = None) -> KlogRecord:
         """Wait until a record since the mark matches, and return it.
 
-        Raises TimeoutError that tells what was logged instead.
+        Raises TimeoutError, with the last lines that were logged instead.
         """
         deadline = deadline or scaled(self._guest, QUICK_S)
         found: list[KlogRecord] = []
@@ -74,6 +74,6 @@ class KernelLog:
 
         if not wait_until(look, deadline, interval_s=_POLL_S):
             last = [record.text for record in self._records[-10:]]
-            said = "\n".join(["it ends with:", *last]) if last else "nothing was logged"
-            raise TimeoutError(f"the kernel log has no line that matches {pattern!r}: {said}")
+            end = "\n".join(["it ends with:", *last]) if last else "nothing was logged"
+            raise TimeoutError(f"the kernel log has no line that matches {pattern!r}: {end}")
         return found[0]

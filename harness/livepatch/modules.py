@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Kernel modules in the guest: load with parameters, reference count, unload."""
+"""Kernel modules in the guest: their parameters, reference count and file; unloading."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from harness.agent_protocol import Op
 from harness.errors import UsageError
+from harness.livepatch.sysfs import exists
 from harness.livepatch.waiting import QUICK_S, poll, scaled
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ Parameter = str | int | bool
 
 
 class Module:
-    """A module by its name, loaded or not."""
+    """The module of a name, loaded or not."""
 
     def __init__(self, guest: Guest, name: str) -> None:
         self._guest = guest
@@ -32,16 +33,12 @@ class Module:
 
     @property
     def loaded(self) -> bool:
-        """Whether the module is there: live, coming or going."""
-        try:
-            self._guest.stat(f"{self.path}/initstate")
-        except FileNotFoundError:
-            return False
-        return True
+        """Whether it is loaded: live, coming or going."""
+        return exists(self._guest, f"{self.path}/initstate")
 
     @property
     def refcount(self) -> int:
-        """Who uses the module; 1 while a patch is enabled. Raises FileNotFoundError."""
+        """Its reference count; 1 while its patch is enabled. Raises FileNotFoundError."""
         return int(self._guest.read(f"{self.path}/refcnt"))
 
     def parameter(self, name: str) -> str:
@@ -49,22 +46,22 @@ class Module:
         return self._guest.read(f"{self.path}/parameters/{name}").removesuffix("\n")
 
     def wait_unused(self, deadline: Deadline | None = None) -> bool:
-        """Wait until nothing uses the module; False when the deadline came first."""
+        """Wait until its reference count is 0; False when the deadline came first."""
         deadline = deadline or scaled(self._guest, QUICK_S)
         return poll(self._guest, f"{self.path}/refcnt", Op.EQUALS, "0", deadline=deadline)
 
     def unload(self) -> None:
-        """Unload it at once; raises ModuleRefused with the kernel's errno."""
+        """Unload it without waiting; raises ModuleRefused with the kernel's errno."""
         self._guest.rmmod(self.name)
 
 
 def module_name(path: Path) -> str:
-    """Return the name that the kernel gives to the module in that file."""
+    """Return the kernel's name of the module in that file."""
     return path.name.removesuffix(".ko").replace("-", "_")
 
 
 def find_module(module: str | Path, modules: Mapping[str, Path]) -> Path:
-    """Return the file of a module named by a sample's name or by a path; raises UsageError."""
+    """Return the file of a module, by the name of a sample or by a path; raises UsageError."""
     if isinstance(module, Path):
         path = module
     elif module in modules:

@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Livepatches in the guest: load, watch, disable, reverse, force, unload.
+"""Livepatches in the guest: load, wait, disable, reverse, force, unload.
 
-What a patch is and does is read from /sys/kernel/livepatch
-(Documentation/ABI/testing/sysfs-kernel-livepatch), never remembered.
+The state of a patch is always read from /sys/kernel/livepatch
+(Documentation/ABI/testing/sysfs-kernel-livepatch).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from harness.agent_protocol import Op
@@ -26,12 +25,10 @@ if TYPE_CHECKING:
     from harness.deadline import Deadline
     from harness.livepatch.guest import Guest
 
-_NO_MODULES: Mapping[str, Path] = MappingProxyType({})
-
 
 @dataclass(frozen=True, kw_only=True, order=True)
 class PatchedFunction:
-    """A function that a patch names. ``sympos`` counts from 1; 0 in a patch shows as 1."""
+    """A function of a patch. ``sympos`` counts from 1; sysfs shows 1 for 0, too."""
 
     name: str
     sympos: int
@@ -51,15 +48,15 @@ class PatchObject(Directory):
     def patched(self) -> bool | None:
         """Whether its functions are patched; None on a kernel without the attribute (before 6.1).
 
-        Raises FileNotFoundError when the patch is gone.
+        Raises FileNotFoundError when the patch does not exist.
         """
         text = self.optional("patched")
         return None if text is None else flag(text, f"{self.path}/patched")
 
     def functions(self) -> tuple[PatchedFunction, ...]:
-        """Return the functions of the object, nops of an atomic replace included.
+        """Return its functions, with the nops of an atomic replace.
 
-        Raises FileNotFoundError when the patch is gone.
+        Raises FileNotFoundError when the patch does not exist.
         """
         found = []
         for name in self.subdirectories():
@@ -69,7 +66,7 @@ class PatchObject(Directory):
 
 
 class Patch(Directory):
-    """A livepatch by its name. The handle outlives the patch: ``exists`` tells."""
+    """The livepatch of a name. It may not exist, or not any more: see ``exists``."""
 
     def __init__(self, guest: Guest, name: str) -> None:
         super().__init__(guest, f"{SYSFS}/{name}")
@@ -79,24 +76,24 @@ class Patch(Directory):
     def __repr__(self) -> str:
         return f"<patch {self.name}>"
 
-    # -- what it is ---------------------------------------------------------------------------
+    # -- its state ----------------------------------------------------------------------------
 
     @property
     def enabled(self) -> bool:
-        """Whether it is enabled, or being so: flips when a transition starts.
+        """Whether it is enabled or being enabled: it changes when a transition starts.
 
-        Raises FileNotFoundError when the patch is gone.
+        Raises FileNotFoundError when the patch does not exist.
         """
         return flag(self.read("enabled"), f"{self.path}/enabled")
 
     @property
     def in_transition(self) -> bool:
-        """Whether its transition runs. Raises FileNotFoundError when the patch is gone."""
+        """Whether it is in transition. Raises FileNotFoundError when it does not exist."""
         return flag(self.read("transition"), f"{self.path}/transition")
 
     @property
     def replace(self) -> bool | None:
-        """Whether it replaces all others; None on a kernel without the attribute (before 6.11)."""
+        """Whether it is an atomic replace; None on a kernel without the attribute (before 6.11)."""
         text = self.optional("replace")
         return None if text is None else flag(text, f"{self.path}/replace")
 
@@ -107,15 +104,15 @@ class Patch(Directory):
         return None if text is None else int(text)
 
     def objects(self) -> tuple[PatchObject, ...]:
-        """Return its objects by name. Raises FileNotFoundError when the patch is gone."""
+        """Return its objects by name. Raises FileNotFoundError when it does not exist."""
         return tuple(PatchObject(self._guest, self.name, name) for name in self.subdirectories())
 
     def object(self, name: str) -> PatchObject:
-        """Return the handle of one object, whether it exists or not."""
+        """Return one of its objects, whether that exists or not."""
         return PatchObject(self._guest, self.name, name)
 
     def blockers(self) -> list[Blocker]:
-        """Return who holds its transition up, by thread id; none when no transition runs."""
+        """Return the tasks that hold its transition, by thread id."""
         try:
             if not self.in_transition:
                 return []
@@ -130,14 +127,14 @@ class Patch(Directory):
             return []
         return find_blockers(self._guest, target, functions=functions, patches=patches)
 
-    # -- what it is told ----------------------------------------------------------------------
+    # -- transitions --------------------------------------------------------------------------
 
     def enable(self) -> None:
-        """Write 1 to ``enabled``: turns a running disable round. Raises OSError when refused."""
+        """Write 1 to ``enabled``, which reverses a running disable. Raises OSError when refused."""
         self.write("enabled", "1")
 
     def disable(self, *, wait: bool = True, deadline: Deadline | None = None) -> None:
-        """Write 0 to ``enabled``, and wait for the transition's end unless told not to.
+        """Write 0 to ``enabled`` and, unless ``wait`` is false, wait for the end of the transition.
 
         Raises OSError when it is refused, and TransitionTimeout.
         """
@@ -146,12 +143,12 @@ class Patch(Directory):
             self.wait_complete(deadline)
 
     def reverse(self) -> None:
-        """Turn the running transition round, without waiting. Raises OSError when refused.
+        """Reverse the running transition and do not wait. Raises OSError when refused.
 
-        Raises UsageError when none runs: the write would disable the patch instead.
+        Raises UsageError when no transition runs: the write would disable the patch instead.
         """
         if not self.in_transition:
-            raise UsageError(f"{self.name} is in no transition that could be reversed")
+            raise UsageError(f"{self.name} is not in transition, so it cannot be reversed")
         self.write("enabled", "0" if self.enabled else "1")
 
     def force(self) -> None:
@@ -159,55 +156,53 @@ class Patch(Directory):
         self.write("force", "1")
 
     def wait_complete(self, deadline: Deadline | None = None) -> None:
-        """Wait until no transition of it runs; a patch that is gone has completed.
+        """Wait until its transition has ended; that of a patch that is gone has.
 
-        The deadline is 30 s on quick hardware unless given. Raises TransitionTimeout that names
-        each blocking task, its state, and the patched function on its stack.
+        The default deadline is 30 s on fast hardware. Raises TransitionTimeout, which names each
+        task that holds the transition, its state and the patched function that it sleeps in.
         """
-        deadline = deadline or scaled(self._guest, TRANSITION_S)
-        waited_s = deadline.remaining_s
-        # A file that has gone differs too.
-        if not poll(self._guest, f"{self.path}/transition", Op.DIFFERS, "1", deadline=deadline):
-            raise self.overdue(waited_s)
+        # A file that does not exist differs, too.
+        self._wait(f"{self.path}/transition", Op.DIFFERS, deadline)
 
     def wait_gone(self, deadline: Deadline | None = None) -> None:
-        """Wait until it has left sysfs, after a disable or a replacement.
+        """Wait until it is gone from sysfs, after it was disabled or replaced.
 
         Raises TransitionTimeout.
         """
+        self._wait(self.path, Op.ABSENT, deadline)
+
+    def _wait(self, path: str, op: Op, deadline: Deadline | None) -> None:
         deadline = deadline or scaled(self._guest, TRANSITION_S)
         waited_s = deadline.remaining_s
-        if not poll(self._guest, self.path, Op.ABSENT, deadline=deadline):
+        if not poll(self._guest, path, op, "1", deadline=deadline):
             raise self.overdue(waited_s)
 
     def unload(self, deadline: Deadline | None = None) -> None:
-        """Wait until a disabled or replaced patch has gone and nothing uses it, and unload it.
+        """Wait until a disabled or replaced patch is gone and its module unused, and unload that.
 
-        Raises TransitionTimeout when it does not go, and ModuleRefused with the kernel's errno:
-        at once when it is enabled (EBUSY), and when something still uses it at the deadline.
+        Raises TransitionTimeout when it is not gone by then, and ModuleRefused with the kernel's
+        errno: at once when it is enabled (EBUSY), and when its module is still used then.
         """
         deadline = deadline or scaled(self._guest, TRANSITION_S)
-        if not self._is_enabled():
+        try:
+            enabled = self.enabled
+        except FileNotFoundError:
+            enabled = False
+        if not enabled:
             self.wait_gone(deadline)
             self.module.wait_unused(deadline)
         self.module.unload()
 
     def describe_blockers(self) -> tuple[str, ...]:
-        """Return for a person who holds its transition up, with stacks."""
+        """Return lines that say which tasks hold its transition, with their stacks."""
         return tuple(line for blocker in self.blockers() for line in blocker.describe())
 
-    def _is_enabled(self) -> bool:
-        try:
-            return self.enabled
-        except FileNotFoundError:
-            return False
-
     def overdue(self, waited_s: float) -> TransitionTimeout:
-        """Return the error for a transition that has not ended in so many seconds: who holds it."""
-        # Those in a patched function first: the others may just not have been tried yet.
+        """Return the error for a transition that has not ended: it names the tasks that hold it."""
+        # Those in a patched function first: the kernel may not have tried the others yet.
         blockers = sorted(self.blockers(), key=lambda blocker: blocker.in_function is None)
         if not blockers:
-            why = "no task blocks it" if self.exists else "it is gone by now"
+            why = "no task holds it" if self.exists else "the patch is gone by now"
         else:
             names = ", ".join(
                 f"{blocker.task.comm} ({blocker.task.tid}) in "
@@ -223,11 +218,11 @@ class Patch(Directory):
 
 
 class Livepatch:
-    """Live patching in one guest. ``modules`` are the modules known by name."""
+    """Live patching in one guest. ``modules`` are the files of the modules known by name."""
 
-    def __init__(self, guest: Guest, *, modules: Mapping[str, Path] = _NO_MODULES) -> None:
+    def __init__(self, guest: Guest, *, modules: Mapping[str, Path] | None = None) -> None:
         self.guest = guest
-        self._modules = modules
+        self._modules = modules or {}
 
     def load(
         self,
@@ -238,16 +233,16 @@ class Livepatch:
         deadline: Deadline | None = None,
         **params: Parameter,
     ) -> Patch:
-        """Load a livepatch by a known name or a path; its transition has started when this returns.
+        """Load a livepatch, by a known name or a path, and return when its transition has started.
 
-        With ``wait`` it has ended too. Raises ModuleRefused with the kernel's errno, and UsageError
-        for an unknown name or a module that made no patch of its name.
+        With ``wait``, return when it has ended. Raises ModuleRefused with the kernel's errno, and
+        UsageError for an unknown name and for a module that is no livepatch.
         """
         patch = Patch(self.guest, self._insmod(module, params, deadline))
         if not patch.exists:
             raise UsageError(
-                f"{patch.name} is loaded but made no patch in {SYSFS}",
-                hint="load_target() is for modules that are no livepatches",
+                f"{patch.name} is loaded but has no directory in {SYSFS}",
+                hint="a module that is no livepatch is loaded with load_target()",
             )
         if wait:
             patch.wait_complete(deadline)
@@ -256,15 +251,15 @@ class Livepatch:
     def load_target(
         self, module: str | Path, /, *, deadline: Deadline | None = None, **params: Parameter
     ) -> Module:
-        """Load an ordinary module; raises ModuleRefused and UsageError as ``load`` does."""
+        """Load an ordinary module. Raises ModuleRefused and UsageError as ``load`` does."""
         return Module(self.guest, self._insmod(module, params, deadline))
 
     def patch(self, name: str) -> Patch:
-        """Return the handle of a patch, whether it exists or not."""
+        """Return the patch of that name, whether it exists or not."""
         return Patch(self.guest, name)
 
     def module(self, name: str) -> Module:
-        """Return the handle of a module, whether it is loaded or not."""
+        """Return the module of that name, whether it is loaded or not."""
         return Module(self.guest, name)
 
     def patches(self) -> list[Patch]:
@@ -273,7 +268,7 @@ class Livepatch:
         return [Patch(self.guest, name) for name in names]
 
     def in_transition(self) -> Patch | None:
-        """Return the patch whose transition runs: there is one at most."""
+        """Return the patch that is in transition: there is one at most."""
         for patch in self.patches():
             try:
                 if patch.in_transition:
@@ -283,15 +278,15 @@ class Livepatch:
         return None
 
     def describe_transition(self) -> str:
-        """Return for a person what is in transition and who holds it up."""
+        """Return lines that say which patch is in transition and which tasks hold it."""
         patch = self.in_transition()
         if patch is None:
             return "no transition runs"
         try:
             direction = "being enabled" if patch.enabled else "being disabled"
         except FileNotFoundError:
-            return f"{patch.name} has just gone"
-        lines = patch.describe_blockers() or ("no task blocks it",)
+            return f"{patch.name} is just gone"
+        lines = patch.describe_blockers() or ("no task holds it",)
         return "\n".join([f"{patch.name} is {direction}", *lines])
 
     def _insmod(

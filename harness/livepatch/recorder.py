@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Records a timeline in the guest by the program klp-sampler."""
+"""Records a timeline in the guest with the program klp-sampler."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from harness.deadline import Deadline
 from harness.errors import HarnessError, KlpError
+from harness.livepatch.program_output import wait_success
 from harness.livepatch.timeline import Timeline, is_ready, read_timeline
 from harness.livepatch.waiting import QUICK_S, scaled
 
@@ -21,10 +22,10 @@ _INTERVAL_MS = 20
 
 
 class Recorder:
-    """A running recording. ``stop`` ends it and gives the timeline."""
+    """A recording that runs. ``stop`` ends it and returns the timeline."""
 
     def __init__(self, guest: Guest, *, interval_ms: int = _INTERVAL_MS) -> None:
-        """Start it; returns after the first complete sample. Raises HarnessError."""
+        """Start it and wait for the first complete sample. Raises HarnessError."""
         self._guest = guest
         self._process: GuestProcess = guest.spawn(_PROGRAM, str(interval_ms))
         self._lines: list[str] = []
@@ -39,19 +40,17 @@ class Recorder:
                 ) from None
 
     def stop(self) -> Timeline:
-        """End the recording and return what was seen. Raises HarnessError when it broke off."""
+        """End the recording and return its timeline. Raises HarnessError if the sampler failed."""
         if self._timeline is None:
             deadline = scaled(self._guest, QUICK_S)
             self._process.close_stdin()
             self._lines += self._process.lines(deadline)
-            code = self._process.wait(deadline)
-            if code:
-                raise HarnessError(f"{_PROGRAM} ended with code {code}")
+            wait_success(self._process, _PROGRAM, deadline)
             self._timeline = read_timeline(self._lines)
         return self._timeline
 
     def salvage(self) -> Timeline:
-        """Return what has come so far, also of a dead guest. Raises HarnessError if nothing has."""
+        """Return the timeline so far, even of a dead guest. Raises HarnessError without one."""
         with suppress(KlpError, OSError):
             self._lines += self._process.lines(Deadline.after(0.0))
         return read_timeline(self._lines)
@@ -59,12 +58,12 @@ class Recorder:
 
 @contextmanager
 def recording(guest: Guest, *, interval_ms: int = _INTERVAL_MS) -> Iterator[Recorder]:
-    """Record while the body runs; ``stop`` of the yielded recorder gives the timeline."""
+    """Record while the block runs; ``stop`` of the recorder returns the timeline."""
     recorder = Recorder(guest, interval_ms=interval_ms)
     try:
         yield recorder
     except BaseException:
-        # What happened in the body is what matters, also when the guest is gone with it.
+        # The error of the block is the one to report, also when the guest has died.
         with suppress(KlpError, OSError, TimeoutError):
             recorder.stop()
         raise

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A directory of /sys/kernel/livepatch; which attributes a kernel has is found by looking."""
+"""Directories below /sys/kernel/livepatch and their attributes, of which kernels lack some."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SYSFS = "/sys/kernel/livepatch"
 
 
 class Directory:
-    """One directory with attributes."""
+    """A directory with attributes, whether it exists or not."""
 
     def __init__(self, guest: Guest, path: str) -> None:
         self._guest = guest
@@ -22,25 +22,17 @@ class Directory:
 
     @property
     def exists(self) -> bool:
-        """Whether the directory is there. It goes asynchronously after its patch is disabled."""
-        try:
-            self._guest.stat(self.path)
-        except FileNotFoundError:
-            return False
-        return True
+        """Whether it exists. It is removed some time after its patch was disabled."""
+        return exists(self._guest, self.path)
 
     def has(self, attribute: str) -> bool:
         """Return whether this kernel has the attribute."""
-        try:
-            self._guest.stat(f"{self.path}/{attribute}")
-        except FileNotFoundError:
-            return False
-        return True
+        return exists(self._guest, f"{self.path}/{attribute}")
 
     def read(self, attribute: str) -> str:
-        """Return an attribute's text without its line end; raises OSError.
+        """Return an attribute's text without the newline; raises OSError.
 
-        FileNotFoundError also while it is going away, which sysfs answers with ENODEV.
+        FileNotFoundError also while it is being removed, when sysfs answers with ENODEV.
         """
         path = f"{self.path}/{attribute}"
         try:
@@ -70,13 +62,22 @@ class Directory:
     def optional(self, attribute: str) -> str | None:
         """Return an attribute's text, None when this kernel does not have it.
 
-        Raises FileNotFoundError when the whole directory is gone: that is no missing attribute.
+        Raises FileNotFoundError when the directory itself does not exist.
         """
         try:
             return self.read(attribute)
         except FileNotFoundError:
             self._guest.stat(self.path)
             return None
+
+
+def exists(guest: Guest, path: str) -> bool:
+    """Return whether a path exists in the guest."""
+    try:
+        guest.stat(path)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def flag(text: str, path: str) -> bool:

@@ -18,7 +18,7 @@ from harness.errors import (
 from harness.livepatch.waiting import QUICK_S, TRANSITION_S, poll, scaled
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from harness.agent_protocol import Task, TaskSample
     from harness.deadline import Deadline
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class PatchState(IntEnum):
-    """What /proc/PID/patch_state says (include/linux/livepatch.h)."""
+    """A task's state in /proc/PID/patch_state (include/linux/livepatch.h)."""
 
     UNDEFINED = -1
     UNPATCHED = 0
@@ -34,7 +34,7 @@ class PatchState(IntEnum):
 
 
 class TaskHandle:
-    """One thread of the guest. Handles of the same thread are equal."""
+    """A thread of the guest, whether it still exists or not. Equal by thread id."""
 
     def __init__(self, guest: Guest, tid: int, *, comm: str, pid: int, kthread: bool) -> None:
         self._guest = guest
@@ -45,7 +45,7 @@ class TaskHandle:
 
     @classmethod
     def of(cls, guest: Guest, task: Task) -> TaskHandle:
-        """Return the handle of a sampled task."""
+        """Return the handle of a task in a sample."""
         return cls(guest, task.tid, comm=task.comm, pid=task.pid, kthread=task.kthread)
 
     def __eq__(self, other: object) -> bool:
@@ -61,39 +61,39 @@ class TaskHandle:
 
     @property
     def patch_state(self) -> PatchState:
-        """Its patch state now. Raises FileNotFoundError or ProcessLookupError when it has gone."""
+        """Its patch state now. Raises FileNotFoundError or ProcessLookupError when it exited."""
         return PatchState(int(self._guest.read(f"/proc/{self.tid}/patch_state")))
 
     @property
     def state(self) -> str:
-        """Its scheduler state as one letter: R, S, D, T, ... Raises OSError when it has gone."""
-        # The name may hold blanks and brackets: what follows the last bracket is unambiguous.
+        """Its scheduler state, a letter: R, S, D, T, ... Raises OSError when it has exited."""
+        # The name may hold blanks and brackets: the state follows the last bracket.
         return self._guest.read(f"/proc/{self.tid}/stat").rpartition(")")[2].split()[0]
 
     @property
     def alive(self) -> bool:
-        """Whether the task exists and is no zombie."""
+        """Whether it exists and is no zombie."""
         try:
             return self.state not in ("Z", "X")
         except (FileNotFoundError, ProcessLookupError):
             return False
 
     def stack(self) -> tuple[str, ...]:
-        """Return the functions on its kernel stack as /proc/TID/stack has them, innermost first."""
+        """Return the lines of /proc/TID/stack, innermost function first."""
         return tuple(self._guest.stack(self.tid).splitlines())
 
     def wait_state(self, state: PatchState, deadline: Deadline | None = None) -> None:
-        """Wait until the task has that patch state; raises TransitionTimeout with its stack."""
+        """Wait until it has that patch state; raises TransitionTimeout with its stack."""
         path = f"/proc/{self.tid}/patch_state"
         deadline = deadline or scaled(self._guest, TRANSITION_S)
         if not poll(self._guest, path, Op.EQUALS, str(int(state)), deadline=deadline):
             raise TransitionTimeout(
-                f"task {self.tid} ({self.comm}) did not come to patch state {state.name}",
+                f"task {self.tid} ({self.comm}) did not switch to {state.name}",
                 details=describe(self._guest, self),
             )
 
     def wait_gone(self, deadline: Deadline | None = None) -> None:
-        """Wait until the task has exited and was reaped; raises TransitionTimeout."""
+        """Wait until it has exited and was reaped; raises TransitionTimeout."""
         deadline = deadline or scaled(self._guest, QUICK_S)
         if not poll(self._guest, f"/proc/{self.tid}", Op.ABSENT, deadline=deadline):
             raise TransitionTimeout(
@@ -102,7 +102,7 @@ class TaskHandle:
 
 
 class Tasks:
-    """All threads of a guest, kernel threads included."""
+    """The threads of a guest, with its kernel threads."""
 
     def __init__(self, guest: Guest) -> None:
         self._guest = guest
@@ -112,34 +112,29 @@ class Tasks:
         return self._guest.tasks()
 
     def states(self, *, but: TaskHandle | Iterable[TaskHandle] = ()) -> set[PatchState]:
-        """Return the patch states that occur among all threads except those."""
+        """Return the patch states that any threads but those have."""
         left_out = set(_tids(but))
         return {
             _patch_state(task) for task in self._guest.tasks().tasks if task.tid not in left_out
         }
 
     def in_state(self, state: PatchState) -> list[TaskHandle]:
-        """Return the threads that are in that patch state now."""
-        return [
-            TaskHandle.of(self._guest, task)
-            for task in self._guest.tasks().tasks
-            if _patch_state(task) is state
-        ]
+        """Return the threads that have that patch state now."""
+        return self._those(lambda task: _patch_state(task) is state)
 
     def find(self, comm: str) -> list[TaskHandle]:
         """Return the threads of that name; the kernel keeps 15 characters of a name."""
-        return [
-            TaskHandle.of(self._guest, task)
-            for task in self._guest.tasks().tasks
-            if task.comm == comm[:15]
-        ]
+        return self._those(lambda task: task.comm == comm[:15])
 
     def get(self, tid: int) -> TaskHandle:
         """Return the thread of that id; raises ProcessLookupError when there is none."""
-        for task in self._guest.tasks().tasks:
-            if task.tid == tid:
-                return TaskHandle.of(self._guest, task)
+        for task in self._those(lambda task: task.tid == tid):
+            return task
         raise ProcessLookupError(f"the guest has no task {tid}")
+
+    def _those(self, wanted: Callable[[Task], bool]) -> list[TaskHandle]:
+        tasks = self._guest.tasks().tasks
+        return [TaskHandle.of(self._guest, task) for task in tasks if wanted(task)]
 
     def wait_all(
         self,
@@ -149,11 +144,11 @@ class Tasks:
         held_by: TaskHandle | Iterable[TaskHandle] = (),
         deadline: Deadline | None = None,
     ) -> None:
-        """Wait until every thread has that patch state, except those that hold the transition.
+        """Wait until all threads have that patch state but those that hold the transition.
 
-        Whoever is in ``held_by`` must still have the other state then; what those in ``but`` have
-        is not looked at. Raises TransitionTimeout that names each straggler with its stack, and
-        TransitionNotHeld.
+        The tasks in ``held_by`` must have the other state then, or TransitionNotHeld is raised;
+        those in ``but`` may have any. Raises TransitionTimeout, which names each task that did not
+        switch, with its stack.
         """
         deadline = deadline or scaled(self._guest, TRANSITION_S)
         holders = [held_by] if isinstance(held_by, TaskHandle) else list(held_by)
@@ -161,21 +156,21 @@ class Tasks:
         outcome = self._guest.poll_tasks(int(state), but=left_out, deadline=deadline)
         if not outcome.errno:
             for task in holders:
-                _see_held(self._guest, task, state)
+                _check_held(self._guest, task, state)
             return
         if outcome.errno != errno.ETIMEDOUT:
-            said = errno_text(outcome.errno)
-            raise HarnessError(f"the tasks' patch states cannot be read: {said}")
+            why = errno_text(outcome.errno)
+            raise HarnessError(f"the tasks' patch states cannot be read: {why}")
         stragglers = [TaskHandle.of(self._guest, task) for task in outcome.stragglers]
         count = "1 task" if len(stragglers) == 1 else f"{len(stragglers)} tasks"
         raise TransitionTimeout(
-            f"{count} did not come to patch state {state.name}",
+            f"{count} did not switch to {state.name}",
             details=tuple(line for task in stragglers for line in describe(self._guest, task)),
         )
 
 
 def describe(guest: Guest, task: TaskHandle) -> tuple[str, ...]:
-    """Return a line on the task and then its kernel stack, for a person to read."""
+    """Return a line with the task and its states, then the lines of its kernel stack."""
     kind = "kernel thread" if task.kthread else "task"
     try:
         head = f"{kind} {task.tid} ({task.comm}): state {task.state}"
@@ -185,13 +180,13 @@ def describe(guest: Guest, task: TaskHandle) -> tuple[str, ...]:
         return (f"{kind} {task.tid} ({task.comm}): has exited",)
 
 
-def _see_held(guest: Guest, task: TaskHandle, state: PatchState) -> None:
+def _check_held(guest: Guest, task: TaskHandle, state: PatchState) -> None:
     other = PatchState.UNPATCHED if state is PatchState.PATCHED else PatchState.PATCHED
     found = task.patch_state
     if found is not other:
         raise TransitionNotHeld(
-            f"task {task.tid} ({task.comm}) has to hold the transition in patch state "
-            f"{other.name}, and has {found.name}",
+            f"task {task.tid} ({task.comm}) does not hold the transition: its patch state is "
+            f"{found.name}, not {other.name}",
             details=describe(guest, task),
         )
 

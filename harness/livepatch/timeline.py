@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Who switched when: transitions and patch states from the lines of klp-sampler. Pure.
+"""Transitions, and which tasks switched when, from the lines of klp-sampler. Pure.
 
-The sampler looks every few milliseconds, so every time is that of the first sample that saw it, and
-what is shorter than its interval is not seen.
+Every time is that of the first sample with the change. What takes less time than the sampler's
+interval of a few milliseconds is not seen.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from harness.livepatch.tasks import PatchState
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-# Longer than two samples are apart, also in a slow guest.
-_SAME_LOOK_US = 100_000
+# More than the time between two samples, also in a slow guest.
+_SAME_SAMPLE_US = 100_000
 
 
 class Direction(StrEnum):
-    """Where a transition goes."""
+    """The direction of a transition."""
 
     PATCHING = "patching"
     UNPATCHING = "unpatching"
@@ -36,13 +36,13 @@ class Direction(StrEnum):
 
     @property
     def target(self) -> PatchState:
-        """The patch state that it brings each task to."""
+        """The patch state to which tasks switch."""
         return PatchState.PATCHED if self is Direction.PATCHING else PatchState.UNPATCHED
 
 
 @dataclass(frozen=True, kw_only=True)
 class StateChange:
-    """A task's patch state from that moment on; None: the task is gone."""
+    """A task's patch state from that time on; None: the task has exited."""
 
     t_us: int
     state: PatchState | None
@@ -50,7 +50,7 @@ class StateChange:
 
 @dataclass(frozen=True, kw_only=True)
 class TaskTrack:
-    """All patch states in which one thread was seen."""
+    """All patch states that one thread was seen to have."""
 
     tid: int
     pid: int
@@ -61,7 +61,7 @@ class TaskTrack:
 
 @dataclass(frozen=True, kw_only=True)
 class PatchChange:
-    """What sysfs said of a patch from that moment on; both None: the patch is not there."""
+    """A patch's attributes from that time on; both None: the patch does not exist."""
 
     t_us: int
     enabled: bool | None
@@ -70,7 +70,7 @@ class PatchChange:
 
 @dataclass(frozen=True, kw_only=True)
 class Leg:
-    """One direction of a transition, from its start or reversal on. ``end_us`` None: it runs on."""
+    """A part of a transition in one direction. ``end_us`` is None when it had not ended."""
 
     direction: Direction
     start_us: int
@@ -79,7 +79,7 @@ class Leg:
 
 @dataclass(frozen=True, kw_only=True)
 class Transition:
-    """A patch's transition; more than one leg when it was reversed."""
+    """A transition of a patch; it has more than one leg when it was reversed."""
 
     patch: str
     legs: tuple[Leg, ...]
@@ -96,13 +96,13 @@ class Transition:
 
     @property
     def reversed_us(self) -> tuple[int, ...]:
-        """When it was turned round."""
+        """When it was reversed."""
         return tuple(leg.start_us for leg in self.legs[1:])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Switch:
-    """A task that came from one patch state to the other during a transition."""
+    """A task that switched from one patch state to the other in a transition."""
 
     t_us: int
     task: TaskTrack
@@ -112,7 +112,7 @@ class Switch:
 
 @dataclass(frozen=True, kw_only=True)
 class Timeline:
-    """What the sampler saw. Times are microseconds of the guest's monotonic clock."""
+    """A recording. Times are microseconds of the guest's monotonic clock."""
 
     tasks: tuple[TaskTrack, ...]
     patches: dict[str, tuple[PatchChange, ...]]
@@ -120,7 +120,7 @@ class Timeline:
     end_us: int
 
     def transitions(self, patch: str | None = None) -> tuple[Transition, ...]:
-        """Return the transitions of one patch, or of all, in the order of their starts."""
+        """Return the transitions of one patch or of all, by their start."""
         found = [
             transition
             for name, changes in self.patches.items()
@@ -130,14 +130,15 @@ class Timeline:
         return tuple(sorted(found, key=lambda transition: transition.start_us))
 
     def switches(self, transition: Transition) -> tuple[Switch, ...]:
-        """Return who came from one state to the other in a transition, in the order of time.
+        """Return the tasks that switched in a transition, in the order of time.
 
-        A task that is first seen in the wanted state after it was in none (-1), or that leaves the
-        transition without having been seen in it, has switched between two samples: it counts at
-        the later one. A task that began meanwhile counts only when it was seen in the other state.
+        A task that was undefined (-1) in one sample and has the new state in the next, or that is
+        undefined again without having been seen in the new state, switched between two samples: it
+        counts with the time of the later one. A task that was created meanwhile counts when it was
+        seen in the old state.
         """
-        # No task is in a state between two transitions, so what is seen of the tasks before the
-        # transition itself was seen belongs to it already.
+        # All tasks are undefined between two transitions: a state that is seen before the
+        # transition itself is seen belongs to it already.
         ends = [other.end_us for other in self.transitions() if other is not transition]
         since_us = max(
             (end_us for end_us in ends if end_us is not None and end_us <= transition.start_us),
@@ -150,9 +151,9 @@ class Timeline:
 
 
 def read_timeline(lines: Iterable[str]) -> Timeline:
-    """Return the timeline of klp-sampler's lines.
+    """Return the timeline of what klp-sampler printed.
 
-    Raises HarnessError for a line that is none of its forms, and for a recording without a
+    Raises HarnessError for a line that it cannot have printed, and for a recording without a
     complete first sample.
     """
     reader = _Reader()
@@ -160,12 +161,12 @@ def read_timeline(lines: Iterable[str]) -> Timeline:
         try:
             reader.take(json.loads(line))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise HarnessError(f"klp-sampler said {line!r}: {error}") from error
+            raise HarnessError(f"klp-sampler printed {line!r}: {error}") from error
     return reader.timeline()
 
 
 def is_ready(line: str) -> bool:
-    """Return whether a line of klp-sampler says that its first sample is complete."""
+    """Return whether klp-sampler printed with this line that its first sample is complete."""
     try:
         said = json.loads(line)
     except ValueError:
@@ -221,7 +222,7 @@ class _Reader:
             self._gone(t_us, tid)
             number = self._current[tid] = len(self._tracks)
             self._tracks.append(said)
-        # A program may rename itself: the last name is the one to show.
+        # A program may rename itself: the last name counts.
         self._tracks[number] = said
         state = PatchState(said["patch_state"])
         changes = self._changes[number]
@@ -247,12 +248,11 @@ class _Reader:
 
 
 def _transitions(name: str, changes: tuple[PatchChange, ...]) -> list[Transition]:
-    """Cut a patch's history into transitions.
+    """Return the transitions in the history of a patch.
 
-    ``enabled`` flips after the transition has started: the pre-callbacks run in between
-    (kernel/livepatch/core.c, __klp_enable_patch() and __klp_disable_patch()). So the direction is
-    told by what ``enabled`` was before, the first flip is the start itself, and only a
-    further flip is a reversal.
+    ``enabled`` changes after the transition has started: the pre-callbacks run in between
+    (kernel/livepatch/core.c, __klp_enable_patch() and __klp_disable_patch()). So the value before
+    gives the direction, the first change belongs to the start, and each further one is a reversal.
     """
     found: list[Transition] = []
     legs: list[Leg] = []
@@ -262,7 +262,7 @@ def _transitions(name: str, changes: tuple[PatchChange, ...]) -> list[Transition
         enabled = bool(change.enabled)
         if not legs:
             if change.transition and found and _is_same_start(found[-1], change, settled):
-                # The sampler reads one attribute after the other: it saw the flip alone at first.
+                # The sampler reads one attribute after the other: at first it saw ``enabled`` only.
                 legs = [_leg(found[-1].legs[0].direction, found.pop().start_us)]
                 flipped = True
             elif change.transition:
@@ -289,11 +289,11 @@ def _transitions(name: str, changes: tuple[PatchChange, ...]) -> list[Transition
 
 
 def _is_same_start(last: Transition, change: PatchChange, settled: bool) -> bool:
-    """Return whether a transition that seemed to have no length is the one that is seen now."""
+    """Return whether a transition that seemed to be over at once is the one that is seen now."""
     return (
         last.start_us == last.end_us
         and bool(change.enabled) is settled
-        and change.t_us - last.start_us < _SAME_LOOK_US
+        and change.t_us - last.start_us < _SAME_SAMPLE_US
     )
 
 
@@ -318,7 +318,7 @@ def _task_switches(task: TaskTrack, transition: Transition, since_us: int) -> li
             came = before.state is PatchState.UNDEFINED and change.state is first.target
             if moved or came:
                 switched = change.state
-        # The sample that saw the end may have looked at the task just before.
+        # The sample with the end may have read the task's state just before.
         left_unseen = (
             change.state is PatchState.UNDEFINED
             and before.state is last.reverse.target

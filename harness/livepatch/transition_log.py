@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the kernel says of its attempts to switch tasks: whom it left, and why; force. Pure.
+"""The kernel's attempts to complete a transition, fake signals and force, from its log. Pure.
 
-The lines are those of kernel/livepatch/transition.c. klp_try_switch_task() speaks by pr_debug(), so
-dynamic debug has to be told first: `log_attempts`.
+The lines are those of kernel/livepatch/transition.c. klp_try_switch_task() logs with pr_debug(), so
+dynamic debug has to be switched on first: `log_attempts`.
 """
 
 from __future__ import annotations
@@ -18,32 +18,29 @@ if TYPE_CHECKING:
     from harness.agent_protocol import KlogRecord
     from harness.livepatch.guest import Guest
 
-# The same file in two places; which of them is there depends on what is mounted and configured.
+# The same file in two places; which of them exists depends on mounts and configuration.
 _CONTROLS = ("/proc/dynamic_debug/control", "/sys/kernel/debug/dynamic_debug/control")
-_WANTED = "func klp_try_switch_task +p"
-# The kernel tries once a second, and all of one attempt comes at once.
+_QUERY = "func klp_try_switch_task +p"
+# The kernel tries once a second; the lines of one attempt are logged without a pause.
 _SAME_ATTEMPT_US = 250_000
 _HELD = re.compile(
     r"klp_try_switch_task: (?P<comm>.*):(?P<tid>\d+) "
     r"(?:is (?P<running>running)|has an (?P<unreliable>unreliable stack)"
-    r"|is sleeping on function (?P<function>\S+))$"
+    r"|is (?P<sleeping>sleeping) on function (?P<function>\S+))$"
 )
-_SAID = re.compile(r"klp_try_switch_task: ")
-_SIGNAL = re.compile(r"livepatch: signaling remaining tasks$")
-_FORCE = re.compile(r"livepatch: forcing remaining tasks to the (?:un)?patched state$")
 
 
 class Why(StrEnum):
-    """Why the kernel left a task as it was."""
+    """Why the kernel did not switch a task."""
 
     SLEEPING = "sleeping in a patched function"
     RUNNING = "running"
-    UNRELIABLE = "its stack is not reliable"
+    UNRELIABLE = "its stack is unreliable"
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeldTask:
-    """A task that an attempt did not switch; ``function`` is the patched one on its stack."""
+    """A task that an attempt did not switch; ``function`` is the one that it sleeps in."""
 
     tid: int
     comm: str
@@ -53,24 +50,30 @@ class HeldTask:
 
 @dataclass(frozen=True, kw_only=True)
 class Attempt:
-    """One round of the kernel over all tasks that left some; ``us`` is the kernel log's time."""
+    """An attempt that did not switch all tasks; ``us`` is the time since boot in microseconds."""
 
     us: int
     held: tuple[HeldTask, ...]
 
 
 class Measure(StrEnum):
-    """What the kernel does about tasks that do not switch."""
+    """A measure against tasks that do not switch: fake signals or force."""
 
     SIGNAL = "signal"
     FORCE = "force"
 
 
+_MEASURES = {
+    Measure.SIGNAL: re.compile(r"livepatch: signaling remaining tasks$"),
+    Measure.FORCE: re.compile(r"livepatch: forcing remaining tasks to the (?:un)?patched state$"),
+}
+
+
 def log_attempts(guest: Guest) -> bool:
-    """Have the kernel log whom it does not switch; False when it has no dynamic debug."""
+    """Make the kernel log each task that it does not switch; False without dynamic debug."""
     for path in _CONTROLS:
         try:
-            guest.write(path, f"{_WANTED}\n")
+            guest.write(path, f"{_QUERY}\n")
         except OSError:
             continue
         return True
@@ -78,9 +81,9 @@ def log_attempts(guest: Guest) -> bool:
 
 
 def read_attempts(records: Iterable[KlogRecord]) -> list[Attempt]:
-    """Return the attempts that left tasks as they were, in the order of time.
+    """Return the attempts that did not switch all tasks, in the order of time.
 
-    An attempt that switched everybody says nothing, so it is not among them.
+    An attempt that did logs nothing, so it is not among them.
     """
     found: list[tuple[int, int, list[HeldTask]]] = []
     for record in records:
@@ -93,32 +96,25 @@ def read_attempts(records: Iterable[KlogRecord]) -> list[Attempt]:
         else:
             held = []
             found.append((record.us, record.us, held))
-        task = _held(match)
+        reasons = [why for why in Why if match[why.name.lower()]]
+        task = HeldTask(
+            tid=int(match["tid"]), comm=match["comm"], why=reasons[0], function=match["function"]
+        )
         if task not in held:
             held.append(task)
     return [Attempt(us=start_us, held=tuple(held)) for start_us, _, held in found]
 
 
 def read_measures(records: Iterable[KlogRecord]) -> list[tuple[int, Measure]]:
-    """Return when the kernel sent fake signals and when it was made to force, in order."""
-    found = []
-    for record in records:
-        text = record.text.rstrip("\n")
-        if _SIGNAL.search(text):
-            found.append((record.us, Measure.SIGNAL))
-        elif _FORCE.search(text):
-            found.append((record.us, Measure.FORCE))
-    return found
+    """Return the times of fake signals and of force in the kernel log, in order."""
+    return [
+        (record.us, measure)
+        for record in records
+        for measure, pattern in _MEASURES.items()
+        if pattern.search(record.text.rstrip("\n"))
+    ]
 
 
 def is_of_attempt(text: str) -> bool:
-    """Return whether a line of the kernel log is there because of `log_attempts`."""
-    return _SAID.search(text) is not None
-
-
-def _held(match: re.Match[str]) -> HeldTask:
-    if match["running"]:
-        why = Why.RUNNING
-    else:
-        why = Why.UNRELIABLE if match["unreliable"] else Why.SLEEPING
-    return HeldTask(tid=int(match["tid"]), comm=match["comm"], why=why, function=match["function"])
+    """Return whether a line of the kernel log is one that `log_attempts` asked for."""
+    return "klp_try_switch_task: " in text

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What all results have: an id, an outcome, a duration; and the facts of host, kernel, failure."""
+"""What all results and reports share: outcomes, and the facts of host, kernel and failure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SCHEMA_VERSION: Literal[1] = 1
 
 
 class Outcome(StrEnum):
-    """What a whole command came to: exit code 0, 1, or anything else."""
+    """The outcome of a command: exit code 0, 1, or another."""
 
     PASSED = "passed"
     FAILED = "failed"
@@ -20,10 +20,10 @@ class Outcome(StrEnum):
 
 
 class CheckOutcome(StrEnum):
-    """What one result came to. ``error``: the harness or host failed, which judges nothing.
+    """The outcome of one result. ``error``: the harness or the host failed, so nothing was judged.
 
-    Of a rule: ``not-applicable`` is a kernel without what it speaks of, ``not-run`` has no result.
-    Of a race: ``shown`` and ``not-shown``. Of a mutant: from ``caught`` on.
+    Of a rule: ``not-applicable`` on a kernel without the feature, ``not-run`` without a result. Of
+    a race: ``shown`` and ``not-shown``. Of a mutant: ``caught`` and those after it.
     """
 
     PASSED = "passed"
@@ -45,16 +45,16 @@ class CheckOutcome(StrEnum):
 
 
 class Model(BaseModel):
-    """A part of a report. No field is optional for its reader, and none is unknown."""
+    """A part of a report. Every field is always written, and no other."""
 
-    # What has a default is written all the same: a reader may rely on every field.
+    # Fields with a default are required in the schema: a reader may rely on all of them.
     model_config = ConfigDict(
         frozen=True, extra="forbid", json_schema_serialization_defaults_required=True
     )
 
 
 class ErrorFacts(Model):
-    """A failure in words: ``kind`` is a class of harness.errors, ``fault`` says whose it is."""
+    """A failure: ``kind`` is a class of harness.errors, ``fault`` says whose fault it is."""
 
     kind: str
     fault: Literal["kernel", "usage", "harness", "interrupted"]
@@ -65,7 +65,7 @@ class ErrorFacts(Model):
 
 
 class HostFacts(Model):
-    """The machine that ran the command. ``memory_mib`` is what it has in all."""
+    """The machine that ran the command. ``memory_mib`` is all of its memory."""
 
     system: str
     kernel: str
@@ -75,7 +75,7 @@ class HostFacts(Model):
 
 
 class KernelFacts(Model):
-    """A kernel under test: the spec as typed, the release, and what identifies the build."""
+    """A kernel under test: the spec that was given, the release, and what identifies the build."""
 
     spec: str
     version: str
@@ -85,8 +85,23 @@ class KernelFacts(Model):
     source: str
 
 
+class CiOutcome(StrEnum):
+    """The outcomes that JUnit and KTAP know."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    EXCUSED = "excused"
+    ERROR = "error"
+    SKIPPED = "skipped"
+
+
+_FAILED = frozenset({CheckOutcome.FAILED, CheckOutcome.SURVIVED, CheckOutcome.SHOWN})
+_ERRORS = frozenset(each for each in CheckOutcome if each.name.startswith(("ERROR", "DOES_NOT")))
+_SKIPPED = frozenset({CheckOutcome.SKIPPED, CheckOutcome.NOT_APPLICABLE, CheckOutcome.NOT_RUN})
+
+
 class ResultBase(Model):
-    """What one result came to, and how long it took."""
+    """One result: its outcome and how long it took."""
 
     id: str
     outcome: CheckOutcome
@@ -94,16 +109,27 @@ class ResultBase(Model):
 
     @property
     def group(self) -> str | None:
-        """What it is one part of, where results are shown in groups: a test file, a script."""
+        """The test file or script that it is a part of; None where results have no groups."""
         return None
 
     @property
     def is_excused(self) -> bool:
-        """Whether it fails nothing, though its outcome says that something is wrong."""
+        """Whether a failure was expected, so that the command does not fail by it."""
         return False
 
+    @property
+    def ci_outcome(self) -> CiOutcome:
+        """Its outcome as JUnit and KTAP count it."""
+        if self.outcome is CheckOutcome.EXPECTED_FAILURE:
+            return CiOutcome.EXCUSED
+        if self.outcome in _FAILED:
+            return CiOutcome.EXCUSED if self.is_excused else CiOutcome.FAILED
+        if self.outcome in _SKIPPED:
+            return CiOutcome.SKIPPED
+        return CiOutcome.ERROR if self.outcome in _ERRORS else CiOutcome.PASSED
+
     def words(self) -> tuple[str, str]:
-        """Return what there is to say of it: a line, and the whole text."""
+        """Return its message in one line, and the whole text."""
         error: ErrorFacts | None = getattr(self, "error", None)
         if error is not None:
             return error.message, "\n".join((error.message, *error.details))
@@ -113,13 +139,13 @@ class ResultBase(Model):
 
 
 class BaseReport(Model):
-    """What every command says of itself.
+    """The report of a command.
 
-    ``kernel`` is set when the command ran on one kernel; ``kernels`` has them all.
-    ``accelerator`` is kvm or tcg, None when no guest was to run.
+    ``kernel`` is set when the command ran on one kernel; ``kernels`` has all of them.
+    ``accelerator`` is kvm or tcg, None for a command without guests.
     """
 
-    # Written even where it is the only value: a reader looks at it before anything else.
+    # A reader looks at it before anything else, so it is always written.
     schema_version: Literal[1] = Field(default=SCHEMA_VERSION, alias="schema")
     command: str
     outcome: Outcome

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""JUnit XML for commands that do not run pytest, in the dialect that CI systems read."""
+"""Reports as JUnit XML, which CI systems read."""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
-from harness.report.base import CheckOutcome, Outcome
+from harness.report.base import CiOutcome, Outcome
 
 if TYPE_CHECKING:
     from harness.report.base import BaseReport, ResultBase
@@ -19,17 +20,20 @@ _NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 def to_junit(report: BaseReport) -> str:
     """Return a report as a JUnit document with one test case for each result."""
     cases = [_case(result, report.command) for result in report.results]
-    if report.error is not None and not any(_fault(case) for case in cases):
-        cases.append(_error_case(report))
-    failures = sum(case.find("failure") is not None for case in cases)
-    errors = sum(case.find("error") is not None for case in cases)
+    failed = {CiOutcome.FAILED, CiOutcome.ERROR} & {each.ci_outcome for each in report.results}
+    if report.error is not None and not failed:
+        case = _element("command", report.command, 0.0)
+        kind = "failure" if report.outcome is Outcome.FAILED else "error"
+        _child(case, kind, report.error.message, "\n".join(report.error.details))
+        cases.append(case)
+    kinds = Counter(part.tag for case in cases for part in case)
     suite = ET.Element(
         "testsuite",
         name=f"klp-harness {report.command}",
         tests=str(len(cases)),
-        failures=str(failures),
-        errors=str(errors),
-        skipped=str(sum(case.find("skipped") is not None for case in cases)),
+        failures=str(kinds["failure"]),
+        errors=str(kinds["error"]),
+        skipped=str(kinds["skipped"]),
         time=f"{report.seconds:.3f}",
     )
     suite.append(_properties(report))
@@ -58,57 +62,31 @@ def _properties(report: BaseReport) -> ET.Element:
 
 
 def _case(result: ResultBase, command: str) -> ET.Element:
-    case = ET.Element(
-        "testcase",
-        classname=f"klp-harness.{command.replace(' ', '.')}",
-        name=_plain(result.id),
-        time=f"{result.seconds:.3f}",
-    )
+    case = _element(result.id, command, result.seconds)
     message, text = result.words()
-    match result.outcome:
-        case CheckOutcome.FAILED:
-            _child(case, "failure", message, text)
-        case CheckOutcome.SURVIVED if not result.is_excused:
-            _child(case, "failure", message or "no test noticed", text)
-        case (
-            CheckOutcome.ERROR
-            | CheckOutcome.DOES_NOT_APPLY
-            | CheckOutcome.DOES_NOT_BUILD
-            | CheckOutcome.DOES_NOT_BOOT
-            | CheckOutcome.DOES_NOT_LOAD
-        ):
+    match result.ci_outcome:
+        case CiOutcome.FAILED:
+            _child(case, "failure", message or result.outcome.value, text)
+        case CiOutcome.ERROR:
             _child(case, "error", message, text)
-        case CheckOutcome.SHOWN if not result.is_excused:
-            _child(case, "failure", message, text)
-        case (
-            CheckOutcome.SKIPPED
-            | CheckOutcome.EXPECTED_FAILURE
-            | CheckOutcome.NOT_APPLICABLE
-            | CheckOutcome.NOT_RUN
-            | CheckOutcome.SHOWN
-        ):
+        case CiOutcome.SKIPPED | CiOutcome.EXCUSED:
             _child(case, "skipped", message or result.outcome.value, "")
-        case _:
+        case CiOutcome.PASSED:
             pass
     return case
 
 
-def _error_case(report: BaseReport) -> ET.Element:
-    assert report.error is not None
-    case = ET.Element(
-        "testcase", classname=f"klp-harness.{report.command}", name="command", time="0.000"
+def _element(name: str, command: str, seconds: float) -> ET.Element:
+    return ET.Element(
+        "testcase",
+        classname=f"klp-harness.{command.replace(' ', '.')}",
+        name=_plain(name),
+        time=f"{seconds:.3f}",
     )
-    kind = "failure" if report.outcome is Outcome.FAILED else "error"
-    _child(case, kind, report.error.message, "\n".join(report.error.details))
-    return case
 
 
 def _child(case: ET.Element, kind: str, message: str, text: str) -> None:
     ET.SubElement(case, kind, message=_plain(message)).text = _plain(text)
-
-
-def _fault(case: ET.Element) -> bool:
-    return case.find("failure") is not None or case.find("error") is not None
 
 
 def _plain(text: str) -> str:

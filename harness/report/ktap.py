@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Results as KTAP, version 1, which kernel CI reads (Documentation/dev-tools/ktap.rst)."""
+"""Reports as KTAP, version 1, which kernel CI reads (Documentation/dev-tools/ktap.rst)."""
 
 from __future__ import annotations
 
 import re
-from enum import StrEnum
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from harness.report.base import CheckOutcome
+from harness.report.base import CiOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -21,45 +20,21 @@ _NOT_IN_A_NAME = re.compile(r"[#\x00-\x1f\x7f]+")
 _NOT_IN_A_LINE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
-class _Kind(StrEnum):
-    """The first words of a result line, and the directive behind its name."""
-
-    OK = "ok"
-    NOT_OK = "not ok"
-    SKIP = "ok SKIP"
-    XFAIL = "ok XFAIL"
-    ERROR = "not ok ERROR"
-
-    @property
-    def result(self) -> str:
-        return "not ok" if self.value.startswith("not ok") else "ok"
-
-    @property
-    def directive(self) -> str:
-        return self.value.removeprefix(self.result).strip()
-
-
-_KINDS = {
-    CheckOutcome.FAILED: _Kind.NOT_OK,
-    CheckOutcome.SURVIVED: _Kind.NOT_OK,
-    CheckOutcome.SHOWN: _Kind.NOT_OK,
-    CheckOutcome.ERROR: _Kind.ERROR,
-    CheckOutcome.DOES_NOT_APPLY: _Kind.ERROR,
-    CheckOutcome.DOES_NOT_BUILD: _Kind.ERROR,
-    CheckOutcome.DOES_NOT_BOOT: _Kind.ERROR,
-    CheckOutcome.DOES_NOT_LOAD: _Kind.ERROR,
-    CheckOutcome.SKIPPED: _Kind.SKIP,
-    CheckOutcome.NOT_APPLICABLE: _Kind.SKIP,
-    CheckOutcome.NOT_RUN: _Kind.SKIP,
-    CheckOutcome.EXPECTED_FAILURE: _Kind.XFAIL,
+# The words before the number of a result line, and the directive after its name.
+_WORDS = {
+    CiOutcome.PASSED: ("ok", ""),
+    CiOutcome.FAILED: ("not ok", ""),
+    CiOutcome.SKIPPED: ("ok", "SKIP"),
+    CiOutcome.EXCUSED: ("ok", "XFAIL"),
+    CiOutcome.ERROR: ("not ok", "ERROR"),
 }
 
 
 def to_ktap(report: BaseReport) -> str:
     """Return a report as a KTAP document.
 
-    The tests of one file and the cases of one script are subtests of it. A command that failed by
-    itself is a test named ``command``, so that a reader never takes half a run for a whole one.
+    The tests of a file and the cases of a script are subtests of it. When the command itself failed
+    there is a failed test named ``command``, so that nobody takes a part of a run for all of it.
     """
     groups = [
         (name, list(results))
@@ -75,15 +50,13 @@ def to_ktap(report: BaseReport) -> str:
             continue
         number += 1
         lines += [f"{_INDENT}{line}" for line in _subtests(name, results)]
-        kinds = [_kind(result) for result in results]
-        failed = any(kind.result == "not ok" for kind in kinds)
-        skipped = all(kind is _Kind.SKIP for kind in kinds)
-        lines.append(
-            f"{'not ok' if failed else 'ok'} {number} {_name(name)}{' # SKIP' if skipped else ''}"
-        )
+        kinds = {result.ci_outcome for result in results}
+        begin = "not ok" if kinds & {CiOutcome.FAILED, CiOutcome.ERROR} else "ok"
+        skip = " # SKIP" if kinds == {CiOutcome.SKIPPED} else ""
+        lines.append(f"{begin} {number} {_name(name)}{skip}")
     if report.error is not None:
         number += 1
-        lines += [f"# {line}" for line in _told("\n".join(report.error.details))]
+        lines += [f"# {line}" for line in _printable("\n".join(report.error.details))]
         lines.append(f"not ok {number} command # ERROR {_one_line(report.error.message)}")
     return "\n".join(["KTAP version 1", *_facts(report), f"1..{number}", *lines]) + "\n"
 
@@ -97,7 +70,7 @@ def _facts(report: BaseReport) -> Iterator[str]:
 
 
 def _grouped(results: Sequence[ResultBase]) -> list[ResultBase]:
-    """Return the results with those of one group together: tests end in any order."""
+    """Return the results by groups: the tests of several files end in any order."""
     first: dict[str | None, int] = {}
     for number, result in enumerate(results):
         first.setdefault(result.group, number)
@@ -113,24 +86,18 @@ def _subtests(group: str, results: Sequence[ResultBase]) -> Iterator[str]:
 
 
 def _result(number: int, name: str, result: ResultBase) -> Iterator[str]:
-    kind = _kind(result)
-    # "Skipped:" is pytest's own word; the directive has said it.
-    said = _told(result.words()[1].removeprefix("Skipped: "))
-    if kind.result == "not ok":
-        yield from (f"# {line}" for line in said)
-    # One line behind the "#"; what a failure says has its own lines, before.
-    reason = f" {said[0]}" if said and kind in (_Kind.SKIP, _Kind.XFAIL, _Kind.ERROR) else ""
-    directive = f" # {kind.directive}{reason}" if kind.directive else ""
-    yield f"{kind.result} {number} {_name(name)}{directive}"
+    begin, directive = _WORDS[result.ci_outcome]
+    # "Skipped:" is pytest's word for what the directive says.
+    lines = _printable(result.words()[1].removeprefix("Skipped: "))
+    if begin == "not ok":
+        yield from (f"# {line}" for line in lines)
+    # A directive has one line; the whole text of a failure is in the lines before.
+    reason = f" {lines[0]}" if lines and directive else ""
+    yield f"{begin} {number} {_name(name)}" + (f" # {directive}{reason}" if directive else "")
 
 
-def _kind(result: ResultBase) -> _Kind:
-    kind = _KINDS.get(result.outcome, _Kind.OK)
-    return _Kind.XFAIL if kind is _Kind.NOT_OK and result.is_excused else kind
-
-
-def _told(text: str) -> list[str]:
-    """Return what a test said in lines that a parser takes for nothing else."""
+def _printable(text: str) -> list[str]:
+    """Return a text in lines without control characters, 200 at most."""
     lines = [_NOT_IN_A_LINE.sub("?", line).rstrip() for line in text.splitlines()]
     lines = [line for line in lines if line]
     left_out = len(lines) - _MOST_LINES
@@ -142,4 +109,4 @@ def _name(text: str) -> str:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(_told(text))
+    return " ".join(_printable(text))

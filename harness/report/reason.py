@@ -1,20 +1,20 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The line of a failure that tells most, for lists in which there is room for one. Pure."""
+"""The one line of a failure that says most, for lists with room for one line. Pure."""
 
 from __future__ import annotations
 
 import re
 
 _ERROR = re.compile(r"[A-Z]\w+: |\[XPASS")
-# What xdist writes above a failure: which worker it was.
+# xdist writes above a failure which worker it was.
 _WORKER = re.compile(r"\[gw\d+\] ")
 _LENGTH = 300
 
 
 def reason_of(detail: str | None) -> str:
-    """Return the named error that a failure begins with, else its assertion, else its first line.
+    """Return the error that a failure begins with, else its assertion, else its first line.
 
-    ``detail`` is that of a TestResult, as pytest wrote it. At most 300 characters.
+    ``detail`` is the text that pytest wrote. The result has at most 300 characters.
     """
     lines = (detail or "").strip().splitlines() or [""]
     if len(lines) > 1 and _WORKER.match(lines[0]):

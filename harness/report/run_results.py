@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What was seen of one livepatch that was loaded, watched and unloaded."""
+"""Results of a recording: a livepatch that was loaded, watched and unloaded."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from harness.report.base import ErrorFacts, Model, ResultBase
 
 
 class MarkKind(StrEnum):
-    """What a mark is of: a transition, what the kernel did about a task, or a note of the run."""
+    """Kinds of marks: of a transition, of a fake signal or force, or a note of the run."""
 
     STARTS = "starts"
     REVERSED = "reversed"
@@ -23,7 +23,7 @@ class MarkKind(StrEnum):
 class HeldTask(Model):
     """A task that the kernel tried to switch and could not.
 
-    ``why`` in words; ``function`` is the patched function on its stack, None when none was found.
+    ``why`` is a text; ``function`` is the patched function that it sleeps in, None for none.
     """
 
     tid: int
@@ -33,14 +33,14 @@ class HeldTask(Model):
 
 
 class Attempt(Model):
-    """One attempt of the kernel that did not switch all tasks. It makes one about every second."""
+    """An attempt of the kernel that did not switch all tasks. There is one about every second."""
 
     at_s: float
     held: tuple[HeldTask, ...]
 
 
 class TaskSwitch(Model):
-    """A task that came from one patch state to the other, when that was first seen."""
+    """A task that switched from one patch state to the other, and when that was first seen."""
 
     at_s: float
     tid: int
@@ -51,7 +51,7 @@ class TaskSwitch(Model):
 
 
 class Callback(Model):
-    """A callback as the kernel log tells of it. ``state`` is that of the target module, or "-"."""
+    """A callback that the kernel log reports. ``state`` is that of the target module, or "-"."""
 
     at_s: float
     patch: str
@@ -61,7 +61,7 @@ class Callback(Model):
 
 
 class Phase(Model):
-    """One transition: ``direction`` is where it went, ``end_s`` is None when it did not end."""
+    """A transition, or a part of it in one direction. ``end_s`` is None when it did not end."""
 
     patch: str = ""
     direction: Literal["patching", "unpatching"]
@@ -71,14 +71,14 @@ class Phase(Model):
 
 
 class StateChange(Model):
-    """A task's patch state from that moment on; None: the task is gone."""
+    """A task's patch state from that time on; None: the task has exited."""
 
     at_s: float
     state: int | None
 
 
 class TaskHistory(Model):
-    """All patch states that one task was seen in."""
+    """All patch states that a task was seen to have."""
 
     tid: int
     comm: str
@@ -87,7 +87,7 @@ class TaskHistory(Model):
 
 
 class Mark(Model):
-    """Something worth a mark on the time axis."""
+    """An event on the time axis."""
 
     at_s: float
     what: str
@@ -97,10 +97,10 @@ class Mark(Model):
 class RunResult(ResultBase):
     """A livepatch module, loaded, watched and unloaded. ``id`` is the module's name.
 
-    All times are seconds since recording began, by the guest's monotonic clock. ``phases`` names
-    the tasks that switched, ``tasks`` has the whole history of every task, ``attempts`` whom the
-    kernel could not switch; None: it does not tell. ``targets`` were loaded before it, ``absent``
-    are modules that it patches and of which no file was known.
+    All times are seconds since the start of the recording, by the guest's monotonic clock.
+    ``phases`` has the tasks that switched, ``tasks`` the history of every task, ``attempts`` the
+    tasks that the kernel could not switch, None when it does not log them. ``targets`` were loaded
+    before it, ``absent`` are modules that it patches and that have no known file.
     """
 
     module: str

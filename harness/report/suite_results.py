@@ -9,9 +9,9 @@ from harness.report.base import BaseReport, ResultBase
 
 
 class TestResult(ResultBase):
-    """One test. ``rules`` are the ids of the behaviours it proves.
+    """One test. ``rules`` are the ids of the rules that it proves.
 
-    ``kernel`` is a release with its origin, ``kernel_digest`` names its build; None: no guest ran.
+    ``kernel`` is the release with its source, ``kernel_digest`` that of its build; None: no guest.
     """
 
     __test__ = False

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a person sees: results on standard output; progress, notes and errors on standard error."""
+"""Output for people: results to standard output; progress, notes, errors to standard error."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import re
 import sys
 import textwrap
 import time
-from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -29,13 +28,13 @@ if TYPE_CHECKING:
 
 _LINE_EVERY_S = 10.0
 _PROSE_WIDTH = 79
-# Tables in a file or a pipe: no terminal's edge folds what grep is to find in one line.
+# Of tables in a file or a pipe: grep finds a row in one line.
 _FILE_WIDTH = 160
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class Terminal:
-    """Where a command speaks. ``results_to_stderr`` leaves standard output to the JSON alone."""
+    """The terminal of a command. With ``results_to_stderr`` only JSON goes to standard output."""
 
     def __init__(
         self,
@@ -50,12 +49,12 @@ class Terminal:
         self.err = _console(stderr)
 
     def print(self, *what: RenderableType) -> None:
-        """Print a part of the command's result. Text is taken as it is, never as markup."""
+        """Print a part of the command's result. A text is never taken for markup."""
         for part in what:
             self.out.print(part, soft_wrap=isinstance(part, str | Text))
 
     def prose(self, text: str, *, indent: str = "") -> None:
-        """Print sentences, broken into lines that suit any terminal."""
+        """Print sentences in lines of 79 characters at most."""
         for line in textwrap.wrap(
             text,
             _PROSE_WIDTH,
@@ -67,15 +66,15 @@ class Terminal:
 
     @property
     def encoding(self) -> str:
-        """The encoding of the stream that results go to."""
+        """The encoding of the stream for results."""
         return self.out.encoding
 
     def note(self, text: str) -> None:
-        """Print a line about what goes on."""
+        """Print a line about progress."""
         self.err.print(text, soft_wrap=True)
 
     def error(self, error: KlpError) -> None:
-        """Print what happened, what to do about it, the lines worth reading, where the logs lie."""
+        """Print an error: its message, its hint, its details and the path of the logs."""
         self.err.print(
             Text.assemble(("error: ", "bold red"), printable(error.message)), soft_wrap=True
         )
@@ -98,19 +97,17 @@ class Terminal:
             lines.finish()
 
 
-class TerminalProgress:
+class TerminalProgress(Protocol):
     """Implements harness.vm.kernel.progress.Progress."""
 
     def stage(self, text: str) -> None:
-        """Say what begins now."""
-        raise NotImplementedError
+        """Print the step that begins."""
 
     def count(self, done: int, total: int | None, what: str) -> None:
-        """Say how far it is; ``total`` is None when nobody knows."""
-        raise NotImplementedError
+        """Print how many of ``total`` are done; ``total`` is None when it is not known."""
 
 
-class _BarProgress(TerminalProgress):
+class _BarProgress:
     def __init__(self, bar: Progress) -> None:
         self._bar = bar
         self._task: TaskID | None = None
@@ -128,19 +125,8 @@ class _BarProgress(TerminalProgress):
         self._bar.update(self._task, completed=done, total=total, counted=f"{done}{of} {what}")
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Count:
-    done: int
-    total: int | None
-    what: str
-
-    def __str__(self) -> str:
-        of = f" of {self.total}" if self.total is not None else ""
-        return f"{self.done}{of} {self.what}"
-
-
 class LineProgress(TerminalProgress):
-    """Plain lines with the time since the beginning, for a log that nobody watches."""
+    """Plain lines, each with the time since the start, for a log."""
 
     def __init__(
         self, say: Callable[[str], None], *, clock: Callable[[], float] = time.monotonic
@@ -148,29 +134,29 @@ class LineProgress(TerminalProgress):
         self._say = say
         self._clock = clock
         self._start_s = clock()
-        self._spoke_s = clock()
-        self._unsaid: _Count | None = None
+        self._last_line_s = clock()
+        self._pending = ""
 
     def stage(self, text: str) -> None:
-        """Say what begins now."""
+        """Print the step that begins."""
         self.finish()
         self._line(text)
 
     def count(self, done: int, total: int | None, what: str) -> None:
-        """Say how far it is, unless something was said a moment ago."""
-        self._unsaid = _Count(done=done, total=total, what=what)
-        if self._clock() - self._spoke_s >= _LINE_EVERY_S:
+        """Print the count, unless a line was printed in the last 10 seconds."""
+        self._pending = f"{done}{f' of {total}' if total is not None else ''} {what}"
+        if self._clock() - self._last_line_s >= _LINE_EVERY_S:
             self.finish()
 
     def finish(self) -> None:
-        """Say the last count of a stage, so that a log shows where it ended."""
-        if self._unsaid is not None:
-            self._line(str(self._unsaid))
-            self._unsaid = None
+        """Print the last count of a step, so that a log shows where it ended."""
+        if self._pending:
+            self._line(self._pending)
+            self._pending = ""
 
     def _line(self, text: str) -> None:
-        self._spoke_s = self._clock()
-        minutes, seconds = divmod(int(self._spoke_s - self._start_s), 60)
+        self._last_line_s = self._clock()
+        minutes, seconds = divmod(int(self._last_line_s - self._start_s), 60)
         self._say(f"[{minutes:02d}:{seconds:02d}] {text}")
 
 
@@ -196,12 +182,12 @@ def log_to(terminal: Terminal, *, verbose: bool) -> None:
 
 class _Console(Console):
     def on_broken_pipe(self) -> None:
-        """Leave it to the command's guard: rich would end with 1, which means a verdict here."""
+        """Raise: rich would exit with 1, which means a failed test here."""
         raise
 
 
 def _console(stream: IO[str]) -> Console:
-    # COLUMNS, where it is set, is somebody's wish, which rich follows by itself.
+    # COLUMNS is followed by rich itself.
     wide = not stream.isatty() and "COLUMNS" not in os.environ
     return _Console(
         file=stream, width=_FILE_WIDTH if wide else None, markup=False, highlight=False, emoji=False
@@ -209,7 +195,7 @@ def _console(stream: IO[str]) -> Console:
 
 
 def printable(text: str) -> str:
-    """Return a text from a guest without what a terminal would obey."""
+    """Return a text from a guest without control characters."""
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
 
 

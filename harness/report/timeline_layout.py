@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Where everything of a drawn timeline lies: rows, spans, marks, in the units of the drawing. Pure.
+"""The layout of a timeline's drawing: rows, spans, marks, in units of the drawing. Pure.
 
-A task that was not seen to change its patch state has no row. Kernel threads that switched alike
-share one; so do user tasks of one name, when there are too many for a row each.
+A task that was not seen to change its patch state has no row. Kernel threads that switched at the
+same times share a row, and so do user tasks of one name when there are many.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ AXIS = 26.0
 LANE = 24.0
 ROW = 18.0
 _TICKS = 9
-_MARGIN = 0.04
+_MARGIN = 0.05
 _LEAST_MARGIN_S = 0.02
 _SAME_S = 0.03
 _OWN_ROWS = 40
@@ -54,7 +54,7 @@ _STATE = {0: ("unpatched", "unpatched (0)"), 1: ("patched", "patched (1)")}
 
 @dataclass(frozen=True, kw_only=True)
 class Span:
-    """A stretch of one row in one colour; ``kind`` is its class in the drawing."""
+    """A part of a row in one colour; ``kind`` is its class in the drawing."""
 
     x: float
     width: float
@@ -65,7 +65,7 @@ class Span:
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """A moment: in a row, or across all of them."""
+    """A time, marked in a row or across all rows."""
 
     x: float
     kind: str
@@ -75,7 +75,7 @@ class Point:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One row: a task, a crowd of tasks, or a lane of what happened."""
+    """A row of a task or of several tasks, or a lane of events."""
 
     y: float
     label: str
@@ -87,7 +87,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Drawing:
-    """All of a timeline. ``passing`` tasks began and ended without a change, and have no row."""
+    """A drawing. ``passing`` tasks were created and exited without a switch, and have no row."""
 
     height: float
     ticks: tuple[Point, ...]
@@ -110,7 +110,7 @@ class _Scale:
 
 
 def lay_out(result: RunResult, *, alone: bool = False) -> Drawing | None:
-    """Return the drawing of what was recorded; None when nothing was.
+    """Return the drawing of a recording; None when nothing was recorded.
 
     ``alone``: no two tasks share a row.
     """
@@ -120,7 +120,7 @@ def lay_out(result: RunResult, *, alone: bool = False) -> Drawing | None:
     lanes = _lanes(result, scale, top=AXIS)
     top = AXIS + LANE * len(lanes) + 6
     rows = _rows(result, scale, top=top, alone=alone)
-    passing = sum(not _moved(task) and _in_transition(task) for task in result.tasks)
+    passing = sum(not has_moved(task) and was_in_transition(task) for task in result.tasks)
     return Drawing(
         height=top + ROW * len(rows) + 8,
         ticks=_ticks(scale),
@@ -137,27 +137,51 @@ def lay_out(result: RunResult, *, alone: bool = False) -> Drawing | None:
 
 
 def _scale(result: RunResult) -> _Scale | None:
-    """Return the stretch of time worth drawing: all that is marked, and a little around it."""
-    changes = [change.at_s for task in result.tasks for change in task.changes]
-    told = [mark.at_s for mark in result.marks]
-    told += [callback.at_s for callback in result.callbacks]
-    if not changes and not told:
+    marked = [mark.at_s for mark in result.marks]
+    marked += [callback.at_s for callback in result.callbacks]
+    ended = all(phase.end_s is not None for phase in result.phases)
+    drawn = drawn_time(result.tasks, marked, ended=ended)
+    return None if drawn is None else _Scale(start_s=drawn[0], end_s=drawn[1])
+
+
+def drawn_time(
+    tasks: Iterable[TaskHistory], marked: Sequence[float], *, ended: bool
+) -> tuple[float, float] | None:
+    """Return start and end of the time to draw, in s: the marks and a little around them.
+
+    It reaches to the end of the recording when a transition has not ``ended``, or without marks.
+    None: nothing was recorded.
+    """
+    times = [change.at_s for task in tasks for change in task.changes] + list(marked)
+    if not times:
         return None
-    start_s, end_s = min(changes + told), max(changes + told)
-    if told:
-        margin_s = max(_MARGIN * (max(told) - min(told)), _LEAST_MARGIN_S)
-        start_s = max(start_s, min(told) - margin_s)
-        # What has not ended is drawn to the end of the recording.
-        if all(phase.end_s is not None for phase in result.phases):
-            end_s = min(end_s, max(told) + margin_s)
-    return _Scale(start_s=start_s, end_s=max(end_s, start_s + _LEAST_MARGIN_S))
+    start_s, end_s = min(times), max(times)
+    if marked:
+        margin_s = max(_MARGIN * (max(marked) - min(marked)), _LEAST_MARGIN_S)
+        start_s = max(start_s, min(marked) - margin_s)
+        end_s = min(end_s, max(marked) + margin_s) if ended else end_s
+    return start_s, max(end_s, start_s + _LEAST_MARGIN_S)
+
+
+def round_step(least_s: float) -> tuple[float, int]:
+    """Return the next round number of seconds and how many digits it has after the point."""
+    power = 10.0 ** math.floor(math.log10(least_s))
+    step_s = next(step * power for step in (1, 2, 5, 10) if step * power >= least_s * 0.999)
+    return step_s, max(0, -math.floor(math.log10(step_s)))
+
+
+def has_moved(task: TaskHistory) -> bool:
+    """Return whether a task was seen to switch, or to enter or leave a transition."""
+    return len({change.state for change in task.changes} - {None}) > 1
+
+
+def was_in_transition(task: TaskHistory) -> bool:
+    """Return whether a task was seen during a transition at all."""
+    return any(change.state in _STATE for change in task.changes)
 
 
 def _ticks(scale: _Scale) -> tuple[Point, ...]:
-    least_s = (scale.end_s - scale.start_s) / _TICKS
-    power = 10.0 ** math.floor(math.log10(least_s))
-    step_s = next(step * power for step in (1, 2, 5, 10) if step * power >= least_s * 0.999)
-    digits = max(0, -math.floor(math.log10(step_s)))
+    step_s, digits = round_step((scale.end_s - scale.start_s) / _TICKS)
     first, last = math.ceil(scale.start_s / step_s), math.floor(scale.end_s / step_s)
     return tuple(
         Point(
@@ -170,7 +194,7 @@ def _ticks(scale: _Scale) -> tuple[Point, ...]:
     )
 
 
-# -- what happened
+# -- lanes of events
 
 
 def _lanes(result: RunResult, scale: _Scale, *, top: float) -> tuple[Row, ...]:
@@ -185,9 +209,9 @@ def _lanes(result: RunResult, scale: _Scale, *, top: float) -> tuple[Row, ...]:
     retries = tuple(_retry(attempt, scale) for attempt in result.attempts or ())
     called = tuple(_callback(callback, scale) for callback in result.callbacks)
     wanted: list[tuple[str, str, tuple[Span, ...], tuple[Point, ...]]] = [
-        ("transition", "from its start or reversal to its end or reversal", legs, ()),
+        ("transition", "each from its start or reversal to its end or reversal", legs, ()),
         ("reversed, signal, force", "R reversed, S fake signal, F forced, i note", (), marks),
-        ("attempts", "attempts of the kernel that did not switch everybody", (), retries),
+        ("attempts", "attempts of the kernel that did not switch all tasks", (), retries),
         ("callbacks", "callbacks of the livepatch", (), called),
     ]
     lanes = [each for each in wanted if each[2] or each[3]]
@@ -234,17 +258,17 @@ def _callback(callback: Callback, scale: _Scale) -> Point:
     return Point(x=scale.x(callback.at_s), kind="callback", title=_at(callback.at_s, what))
 
 
-# -- tasks
+# -- rows of tasks
 
 
 def _rows(result: RunResult, scale: _Scale, *, top: float, alone: bool) -> tuple[Row, ...]:
-    """Those first that held the transition in a patched function, then by thread id."""
+    """Return the rows: first the tasks that slept in a patched function, then by thread id."""
     held: dict[int, list[tuple[float, HeldTask]]] = defaultdict(list)
     for attempt in result.attempts or ():
         for task in attempt.held:
             held[task.tid].append((attempt.at_s, task))
     blockers = {tid for tid, times in held.items() if any(task.function for _, task in times)}
-    moved = sorted((task for task in result.tasks if _moved(task)), key=lambda task: task.tid)
+    moved = sorted((task for task in result.tasks if has_moved(task)), key=lambda task: task.tid)
     first = [[task] for task in moved if task.tid in blockers]
     user = [task for task in moved if task.tid not in blockers and not task.kthread]
     kernel = [task for task in moved if task.tid not in blockers and task.kthread]
@@ -253,18 +277,18 @@ def _rows(result: RunResult, scale: _Scale, *, top: float, alone: bool) -> tuple
         groups = [*first, *([task] for task in user), *([task] for task in kernel)]
     else:
         many = len(user) > _OWN_ROWS
-        users = _crowds(user, same_s, by_name=True) if many else [[task] for task in user]
-        groups = [*first, *users, *_crowds(kernel, same_s, by_name=False)]
+        users = _groups(user, same_s, by_name=True) if many else [[task] for task in user]
+        groups = [*first, *users, *_groups(kernel, same_s, by_name=False)]
     return tuple(
         _row(group, held[group[0].tid] if len(group) == 1 else [], scale, top + ROW * number)
         for number, group in enumerate(groups)
     )
 
 
-def _crowds(
+def _groups(
     tasks: Iterable[TaskHistory], same_s: float, *, by_name: bool
 ) -> list[list[TaskHistory]]:
-    """Return tasks in groups of those that changed alike, the largest first."""
+    """Return the tasks in groups that switched at the same times, the largest first."""
     groups: list[list[TaskHistory]] = []
     for task in tasks:
         for group in groups:
@@ -317,7 +341,7 @@ def _row(
 
 
 def _where(held_x: Sequence[float], functions: Sequence[str]) -> Span | None:
-    """Return the words that say where a task was held: behind its marks, or before them."""
+    """Return the text with the functions that a task slept in: after its marks, or before."""
     if not functions:
         return None
     text = "in " + ", ".join(f"{function}()" for function in dict.fromkeys(functions))
@@ -342,15 +366,6 @@ def _spans(label: str, changes: Sequence[StateChange], scale: _Scale) -> Iterabl
             title=f"{label}: {words}, {change.at_s:.2f} s to {following.at_s:.2f} s "
             f"({following.at_s - change.at_s:.2f} s)",
         )
-
-
-def _moved(task: TaskHistory) -> bool:
-    """Whether it was seen to go into a transition, through it or out of it."""
-    return len({change.state for change in task.changes} - {None}) > 1
-
-
-def _in_transition(task: TaskHistory) -> bool:
-    return any(change.state in _STATE for change in task.changes)
 
 
 def _reason(task: HeldTask) -> str:

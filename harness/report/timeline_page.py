@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Timelines as one HTML page that needs nothing else, and as an SVG drawing of its own."""
+"""Timelines as an HTML page, and as SVG drawings."""
 
 from __future__ import annotations
 
@@ -22,20 +22,18 @@ _MOST_ROWS = 400
 
 @dataclass(frozen=True, kw_only=True)
 class Holder:
-    """A task that held a transition up: where, and in which attempts."""
+    """A task that held a transition: where it was, and at which attempts of the kernel."""
 
     tid: int
     comm: str
     where: str
-    first_s: float
-    last_s: float
-    attempts: int
+    times_s: tuple[float, ...]
 
 
 def timeline_page(title: str, facts: Mapping[str, str], results: Sequence[RunResult]) -> str:
-    """Return the page: a section for each result, with its drawing and what explains it.
+    """Return the page, with a section for each result.
 
-    ``facts`` are said of all of them, by name: the kernel, the accelerator.
+    ``facts`` are of all results: the kernel, the accelerator.
     """
     return render(
         "timeline_page.html.j2",
@@ -55,9 +53,9 @@ def timeline_page(title: str, facts: Mapping[str, str], results: Sequence[RunRes
 
 
 def timeline_svg(result: RunResult, *, ident: str = "t0", alone: bool = False) -> Markup | None:
-    """Return the drawing, to be put into a page or into a file; None when nothing was recorded.
+    """Return the drawing, for a page or for a file; None when nothing was recorded.
 
-    ``ident`` tells the drawings of one page apart. ``alone``: no two tasks share a row.
+    ``ident`` is unique among the drawings of a page. ``alone``: no two tasks share a row.
     """
     drawing = lay_out(result, alone=alone)
     if drawing is None:
@@ -73,28 +71,23 @@ def timeline_svg(result: RunResult, *, ident: str = "t0", alone: bool = False) -
 
 
 def holders(result: RunResult) -> tuple[Holder, ...]:
-    """Return who held the transitions up and where, those in a patched function first."""
+    """Return the tasks that held transitions, those that slept in a patched function first."""
     found: dict[tuple[int, str, str], list[float]] = {}
     for attempt in result.attempts or ():
         for task in attempt.held:
             where = f"in {task.function}()" if task.function else task.why
             found.setdefault((task.tid, task.comm, where), []).append(attempt.at_s)
     listed = [
-        Holder(
-            tid=tid,
-            comm=comm,
-            where=where,
-            first_s=times[0],
-            last_s=times[-1],
-            attempts=len(times),
-        )
+        Holder(tid=tid, comm=comm, where=where, times_s=tuple(times))
         for (tid, comm, where), times in found.items()
     ]
-    return tuple(sorted(listed, key=lambda each: (not each.where.startswith("in "), each.first_s)))
+    return tuple(
+        sorted(listed, key=lambda each: (not each.where.startswith("in "), each.times_s[0]))
+    )
 
 
 def _every_task(result: RunResult, ident: str) -> Markup | None:
-    """Return the drawing with a row for each task, where the other has fewer."""
+    """Return the drawing with a row for each task; None where the other has that already."""
     short, long = lay_out(result), lay_out(result, alone=True)
     if short is None or long is None or not len(short.rows) < len(long.rows) <= _MOST_ROWS:
         return None

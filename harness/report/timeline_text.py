@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Draws in the terminal which task was in which patch state when.
+"""Draws in the terminal which task had which patch state when.
 
-Told by characters, not by colours: it reads the same in a log. One row for each task; kernel
-threads that switched alike share a row.
+The characters show it, not only their colours, so that a log can be read, too. There is a row for
+each task; kernel threads that switched at the same times share a row.
 """
 
 from __future__ import annotations
@@ -14,6 +14,13 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from harness.report.timeline_layout import (
+    drawn_time,
+    has_moved,
+    round_step,
+    was_in_transition,
+)
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -22,8 +29,6 @@ if TYPE_CHECKING:
 _LABEL = 25
 _ROWS = 40
 _TICK_EVERY = 12
-_MARGIN = 0.06
-_LEAST_MARGIN_S = 0.02
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -37,11 +42,11 @@ class Strokes:
     absent: str
 
     def meaning(self) -> str:
-        """Return in words what the characters stand for, with /proc/PID/patch_state's numbers."""
+        """Return the legend: each character and the number in /proc/PID/patch_state."""
         return f"{self.unpatched} unpatched (0)  {self.patched} patched (1)  {self.idle} none (-1)"
 
     def of(self, state: int | None) -> str:
-        """Return the character of a patch state; None is a task that does not exist."""
+        """Return the character of a patch state; None: the task does not exist."""
         match state:
             case 0:
                 return self.unpatched
@@ -80,15 +85,15 @@ def draw_timeline(
     width: int = 80,
     strokes: Strokes = UNICODE,
 ) -> list[Text]:
-    """Return the lines of the picture, none wider than ``width`` (80 or what the terminal has).
+    """Return the lines of the drawing, none of them wider than ``width``.
 
-    A column shows the last state in its stretch of time, so each change is one column exact.
+    A column has the last state in its part of the time.
     """
-    times = [change.at_s for task in tasks for change in task.changes]
-    times += [mark.at_s for mark in marks]
-    if not times:
+    marked = [mark.at_s for mark in marks]
+    drawn = drawn_time(tasks, marked, ended=len(marked) > 1)
+    if drawn is None:
         return [Text("nothing was recorded")]
-    scale = _make_scale(times, marks, columns=max(width, 60) - _LABEL - 1)
+    scale = _Scale(start_s=drawn[0], end_s=drawn[1], columns=max(width, 60) - _LABEL - 1)
     lines = [_axis_line(scale), *_mark_lines(marks, scale)]
     lines += [_styled(label, cells) for label, cells in _rows(tasks, scale, strokes)]
     lines.append(Text(f"{'':{_LABEL}} {strokes.meaning()}"))
@@ -96,21 +101,8 @@ def draw_timeline(
     return lines
 
 
-def _make_scale(times: Sequence[float], marks: Sequence[Mark], *, columns: int) -> _Scale:
-    """Return the stretch of time worth drawing: all marks, and a little before and after them."""
-    start_s, end_s = min(times), max(times)
-    if marks:
-        first_s, last_s = min(mark.at_s for mark in marks), max(mark.at_s for mark in marks)
-        margin_s = max(_MARGIN * (last_s - first_s), _LEAST_MARGIN_S)
-        start_s = max(start_s, first_s - margin_s)
-        # What has not ended is drawn to the end of the recording.
-        settled = len(marks) > 1
-        end_s = min(end_s, last_s + margin_s) if settled else end_s
-    return _Scale(start_s=start_s, end_s=max(end_s, start_s + _LEAST_MARGIN_S), columns=columns)
-
-
 def can_draw(encoding: str | None) -> Strokes:
-    """Return the strokes that a stream of that encoding can carry."""
+    """Return the characters that a stream of that encoding can show."""
     try:
         (UNICODE.unpatched + UNICODE.patched + UNICODE.idle).encode(encoding or "ascii")
     except (UnicodeEncodeError, LookupError):
@@ -121,35 +113,33 @@ def can_draw(encoding: str | None) -> Strokes:
 def _rows(
     tasks: Sequence[TaskHistory], scale: _Scale, strokes: Strokes
 ) -> Iterator[tuple[str, str]]:
-    """Yield label and cells: user tasks by thread id, then kernel threads, alike ones together."""
-    moved = sorted((task for task in tasks if _changed_side(task)), key=lambda task: task.tid)
+    """Yield label and cells: user tasks by thread id, then groups of kernel threads."""
+    moved = sorted((task for task in tasks if has_moved(task)), key=lambda task: task.tid)
     user = [task for task in moved if not task.kthread]
-    shown = user if len(user) <= _ROWS else _most_telling(user, scale, strokes)
+    shown = user if len(user) <= _ROWS else _longest_in_transition(user, scale, strokes)
     for task in shown:
         yield f"{task.tid:>5} {task.comm}", _cells(task, scale, strokes)
     if len(shown) < len(user):
         yield f"{'':>5} ({len(user) - len(shown)} more tasks)", ""
-    crowds: list[tuple[str, list[TaskHistory]]] = []
+    groups: list[tuple[str, list[TaskHistory]]] = []
     for task in (task for task in moved if task.kthread):
         cells = _cells(task, scale, strokes)
-        crowd = next((crowd for known, crowd in crowds if _alike(known, cells)), None)
-        if crowd is None:
-            crowds.append((cells, [task]))
+        group = next((group for known, group in groups if _alike(known, cells)), None)
+        if group is None:
+            groups.append((cells, [task]))
         else:
-            crowd.append(task)
-    for cells, crowd in sorted(crowds, key=lambda each: -len(each[1])):
-        one = len(crowd) == 1
-        yield (
-            f"{crowd[0].tid:>5} [{crowd[0].comm}]" if one else f"{len(crowd):>5} kernel threads",
-            cells,
-        )
-    passing = sum(not _changed_side(task) and _in_transition(task) for task in tasks)
+            group.append(task)
+    for cells, group in sorted(groups, key=lambda each: -len(each[1])):
+        first = group[0]
+        label = f"{first.tid:>5} [{first.comm}]"
+        yield label if len(group) == 1 else f"{len(group):>5} kernel threads", cells
+    passing = sum(not has_moved(task) and was_in_transition(task) for task in tasks)
     if passing:
-        yield f"{passing:>5} others came, went", ""
+        yield f"{passing:>5} did not switch", ""
 
 
 def _alike(first: str, second: str) -> bool:
-    """Tell whether two rows have the same states in turn, each change a column apart at most."""
+    """Return whether two rows have the same states, with changes at most one column apart."""
     runs = [list(itertools.groupby(row)) for row in (first, second)]
     if [key for key, _ in runs[0]] != [key for key, _ in runs[1]]:
         return False
@@ -161,24 +151,10 @@ def _edges(row: str) -> list[int]:
     return [i for i in range(1, len(row)) if row[i] != row[i - 1]]
 
 
-def _changed_side(task: TaskHistory) -> bool:
-    """Tell whether the task was seen to go into a transition, through it or out of it.
-
-    What is born on one side and dies there does not move.
-    """
-    states = {change.state for change in task.changes} - {None}
-    return len(states) > 1
-
-
-def _in_transition(task: TaskHistory) -> bool:
-    """Tell whether the task was in a transition at all; others only ran between two of them."""
-    return any(change.state in (0, 1) for change in task.changes)
-
-
-def _most_telling(
+def _longest_in_transition(
     user: Sequence[TaskHistory], scale: _Scale, strokes: Strokes
 ) -> list[TaskHistory]:
-    """Return the tasks that were longest in a transition, as many as are worth reading."""
+    """Return the tasks that were longest in a transition, at most 40."""
 
     def busy(task: TaskHistory) -> int:
         cells = _cells(task, scale, strokes)
@@ -214,10 +190,9 @@ def _styled(label: str, cells: str) -> Text:
 
 
 def _axis_line(scale: _Scale) -> Text:
-    """Return round times where they belong, in seconds since recording began."""
+    """Return the axis with round times, in seconds since the start of the recording."""
     line = [" "] * scale.columns
-    step_s = _round_step((scale.end_s - scale.start_s) * _TICK_EVERY / scale.columns)
-    digits = max(0, -math.floor(math.log10(step_s)))
+    step_s, digits = round_step((scale.end_s - scale.start_s) * _TICK_EVERY / scale.columns)
     tick = math.ceil(scale.start_s / step_s)
     while tick * step_s <= scale.end_s:
         text = f"|{tick * step_s:.{digits}f}"
@@ -228,13 +203,8 @@ def _axis_line(scale: _Scale) -> Text:
     return Text(f"{'seconds':>{_LABEL}} {''.join(line).rstrip()}")
 
 
-def _round_step(least_s: float) -> float:
-    power = 10.0 ** math.floor(math.log10(least_s))
-    return next(step * power for step in (1, 2, 5, 10) if step * power >= least_s * 0.999)
-
-
 def _mark_lines(marks: Sequence[Mark], scale: _Scale) -> list[Text]:
-    """Return the letters of the marks, each in its column; crowded ones go to another line."""
+    """Return lines with the letter of each mark in its column."""
     lines: list[list[str]] = []
     for letter, mark in zip(_LETTERS, sorted(marks, key=lambda mark: mark.at_s), strict=False):
         column = scale.column(mark.at_s)

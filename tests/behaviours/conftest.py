@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the behaviour tests share: what each kernel is known for, and where to look in a guest."""
+"""Fixtures of the behaviour tests: expected failures, and what user space sees of a patch."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ TRACING = "/sys/kernel/tracing"
 
 @pytest.fixture(autouse=True)
 def known_failure(request: pytest.FixtureRequest) -> None:
-    """Expect, strictly, that a test fails where the table of rules says so of its kernel.
+    """Mark a test as a strict expected failure where the table of rules says so of its kernel.
 
-    A test with a mark of its own is left alone: it knows better how it fails.
+    A test that has such a mark of its own is left as it is.
     """
     node = request.node
     if "kernel" not in request.fixturenames or node.get_closest_marker("xfail"):
@@ -34,48 +34,48 @@ def known_failure(request: pytest.FixtureRequest) -> None:
     for rule in load_table().rule:
         known = rule.expected(kernel.version, kernel.config.enabled) if rule.id in names else None
         if known is not None and known.outcome is Expected.EXPECTED_FAILURE:
-            # The kernel's fault, and no other: a failure of the harness stays one.
+            # Only the kernel's fault is expected: a failure of the harness is still one.
             raises = (AssertionError, KernelVerdict)
             node.add_marker(pytest.mark.xfail(strict=True, raises=raises, reason=known.why))
 
 
 class Guestview:
-    """What user space sees of functions that the sample modules patch."""
+    """What user space sees of the functions that the sample modules patch."""
 
     def __init__(self, guest: Machine) -> None:
         self._guest = guest
 
     def cmdline(self) -> str:
-        """Return the module whose body of cmdline_proc_show() answers, or "original"."""
+        """Return the module whose body of cmdline_proc_show() runs, or "original"."""
         text = self._guest.read(CMDLINE)
         name, separator, _ = text.partition(": this has been live patched")
         return name if separator else "original"
 
     def target(self, name: str) -> str:
-        """Return whose body of klp_target_f() or klp_target_g() answers, or "original"."""
+        """Return the module whose body of klp_target_f() or _g() runs, or "original"."""
         text = self._guest.read(f"/sys/kernel/klp_target/{name}").strip()
         return text.removeprefix(f"{name} ")
 
     def enabled_functions(self) -> str:
-        """Return the functions that ftrace has hooks on (kernel/trace/ftrace.c)."""
+        """Return the list of functions that ftrace has hooked (kernel/trace/ftrace.c)."""
         return self._guest.read(f"{TRACING}/enabled_functions")
 
     def traceable(self, function: str) -> bool:
-        """Return whether ftrace can hook a function of vmlinux, so that it can be patched."""
+        """Return whether ftrace can hook a function, so that it can be patched."""
         ran = self._guest.run(["grep", "-qxF", function, f"{TRACING}/available_filter_functions"])
         return ran.code == 0
 
     def has_function(self, name: str) -> bool:
         """Return whether the kernel has a function of that name.
 
-        Tells which features a kernel has, by another way than by the files that a test looks at.
+        It shows which features a kernel has without the files that a test checks.
         """
         return self._guest.run(["grep", "-qE", f" [tT] {name}$", "/proc/kallsyms"]).code == 0
 
     def shows_patched(self, target: PatchObject, *, patched: bool) -> bool:
         """Return whether an object's attribute ``patched`` has that value.
 
-        On a kernel that has no such attribute (before bb26cfd9, 6.1), whether it is not there.
+        On a kernel without that attribute (before bb26cfd9, 6.1), whether it does not exist.
         """
         return target.patched is (patched if self.has_function("patched_show") else None)
 
@@ -106,11 +106,11 @@ class Store:
             self._guest.write(self.path("add"), str(duration_ms))
 
     def items(self) -> list[int]:
-        """Return the durations in ms, as the function that may be patched tells them."""
+        """Return the durations in ms, as the function that may be patched returns them."""
         return self._numbers("items")
 
     def stored(self) -> list[int]:
-        """Return what the items hold: seconds in the old format."""
+        """Return the values in the items themselves: seconds in the old format."""
         return self._numbers("stored")
 
     def _numbers(self, name: str) -> list[int]:
@@ -119,6 +119,6 @@ class Store:
 
 @pytest.fixture
 def store(guest: Machine, livepatch: Livepatch, gate: Gates) -> Store:
-    """A list of durations whose format patches change; ``gate`` is what its sum waits for."""
+    """A list of durations whose format the patches change; its sum waits for gate 0."""
     livepatch.load_target("klp_target_store")
     return Store(guest)

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A scripted double of a guest, for unit tests of what speaks to the Guest protocol.
+"""A scripted guest, which implements the Guest protocol for unit tests of live patching.
 
-A small model of the files, tasks, modules and the kernel log that the livepatch layer looks at.
-Time does not pass: whoever waits makes the next step of the script happen, and a wait whose
-condition does not hold when the script has ended has come to its deadline. ``fail`` makes any
-call fail at any step.
+It models the files, tasks, modules and the kernel log that live patching reads. Time does not
+pass: each wait runs the next steps of the script, and reaches its deadline when the script has
+ended before the condition holds. ``fail`` makes any call fail at any step.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ LIVEPATCH = "/sys/kernel/livepatch"
 
 @dataclass(kw_only=True)
 class ScriptedTask:
-    """A thread of the scripted guest; a test changes it as it likes."""
+    """A thread of the scripted guest, which a test may change."""
 
     tid: int
     comm: str = "sleeper"
@@ -49,7 +48,7 @@ class ScriptedTask:
     patch_state: int | None = -1
     stack: str = ""
 
-    def wire(self) -> Task:
+    def sampled(self) -> Task:
         return Task(
             tid=self.tid,
             pid=self.pid or self.tid,
@@ -64,7 +63,7 @@ class ScriptedTask:
 
 @dataclass(kw_only=True)
 class ScriptedProcess:
-    """A program of the scripted guest: what it says, and how it ends once that was read."""
+    """A program of the scripted guest: the lines that it prints, and its exit code after them."""
 
     pid: int
     says: deque[str] = field(default_factory=deque)
@@ -75,7 +74,7 @@ class ScriptedProcess:
         if self.says:
             return self.says.popleft()
         if self.code is None:
-            raise TimeoutError("the scripted program says nothing more")
+            raise TimeoutError("the scripted program prints nothing more")
         raise EOFError
 
     def lines(self, deadline: Deadline) -> Iterator[str]:
@@ -119,11 +118,11 @@ class ScriptedGuest:
     # -- the script ---------------------------------------------------------------------------
 
     def later(self, *steps: Callable[[], object]) -> None:
-        """Add steps that happen one by one while somebody waits."""
+        """Add steps of the script, which waits run one by one."""
         self._script.extend(steps)
 
     def fail(self, call: str, error: BaseException, *, after: int = 0) -> None:
-        """Make the first call whose text begins so fail, after so many that do not."""
+        """Make a call whose text begins so fail, after so many that succeed."""
         self._failures.append((call, error, after))
 
     def say(self, *texts: str) -> None:
@@ -159,7 +158,7 @@ class ScriptedGuest:
         self.on_write[f"{root}/force"] = lambda text: self._write_force(name, text)
 
     def complete(self, name: str) -> None:
-        """End a patch's transition; a disabled patch goes on to leave sysfs step by step."""
+        """End a patch's transition; a disabled patch is removed from sysfs in later steps."""
         root = f"{LIVEPATCH}/{name}"
         self.files[f"{root}/transition"] = "0\n"
         for task in self.scripted_tasks:
@@ -268,11 +267,15 @@ class ScriptedGuest:
 
         if self._wait(lambda: not behind()):
             return Stragglers(errno=0)
-        return Stragglers(errno=errno.ETIMEDOUT, stragglers=tuple(task.wire() for task in behind()))
+        return Stragglers(
+            errno=errno.ETIMEDOUT, stragglers=tuple(task.sampled() for task in behind())
+        )
 
     def tasks(self) -> TaskSample:
         self._called("tasks")
-        return TaskSample(monotonic_us=1, tasks=tuple(task.wire() for task in self.scripted_tasks))
+        return TaskSample(
+            monotonic_us=1, tasks=tuple(task.sampled() for task in self.scripted_tasks)
+        )
 
     def stack(self, tid: int) -> str:
         self._called(f"stack {tid}")
@@ -355,7 +358,7 @@ class ScriptedGuest:
         raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH), f"/proc/{tid}")
 
 
-# A gate patch, and the stacks of a task that it has to wait for.
+# A patch of the gates, and stacks of a task that holds its transition.
 GATE = {"klp_target_gate": ["klp_gate_wait,1", "klp_gate_wait_second,1"]}
 GATE_ROOT = f"{LIVEPATCH}/klp_test_gate"
 IN_OLD = """\
@@ -372,7 +375,7 @@ IN_NEW = """\
 
 
 def guest_with_gate() -> ScriptedGuest:
-    """Return a guest in which klp_test_gate can be loaded, and does not get past one task."""
+    """Return a guest in which klp_test_gate can be loaded, and a task holds its transition."""
     guest = ScriptedGuest()
     guest.scripted_tasks = [
         ScriptedTask(tid=1, comm="init"),

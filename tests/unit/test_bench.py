@@ -72,15 +72,18 @@ MISSED = Figure(id="b", what="two", value=3, unit="s", budget=Budget(bound=Bound
     ],
 )
 def test_a_budget_is_an_upper_or_a_lower_bound(bound: Bound, value: float, holds: bool) -> None:
+    """A budget holds at its bound and on the right side of it."""
     assert Budget(bound=bound, value=2.0).holds(value) is holds
 
 
 def test_a_side_is_the_median_of_its_runs() -> None:
+    """One slow run does not change the value of a side."""
     assert side("restored", "s", [0.3, 9.0, 0.2]).value == 0.3
     assert side("restored", "s", [0.3, 9.0, 0.2]).runs == (0.3, 9.0, 0.2)
 
 
 def test_a_ratio_is_the_first_side_by_the_second_and_tells_both() -> None:
+    """The line of a ratio has both sides and the budget."""
     figure = ratio(
         "guest-start",
         "start of a guest",
@@ -96,17 +99,20 @@ def test_a_ratio_is_the_first_side_by_the_second_and_tells_both() -> None:
 
 
 def test_a_missed_budget_cannot_be_overlooked() -> None:
+    """The line of a missed budget has it in capitals."""
     assert MISSED.met is False
     assert MISSED.describe() == "two: 3 s - budget at most 2 s: MISSED"
 
 
 def test_a_figure_without_a_budget_is_only_reported() -> None:
+    """Without a budget nothing is met or missed."""
     figure = Figure(id="clone-memory", what="memory of a clone", value=45.94, unit="MiB")
     assert figure.met is None
     assert figure.describe() == "memory of a clone: 45.9 MiB"
 
 
 def test_a_large_figure_keeps_its_digits() -> None:
+    """Rounding to three digits stops at 100."""
     assert Figure(id="x", what="build", value=312.6, unit="s").describe() == "build: 313 s"
 
 
@@ -116,11 +122,13 @@ def test_a_rate_counts_only_while_all_work() -> None:
 
 
 def test_the_rate_of_one_worker_leaves_out_its_first_cycle() -> None:
+    """The first cycle of a worker and its time do not count."""
     assert rate_while_all_work([[10.0, 12.0, 14.0]]) == 0.5
 
 
 @pytest.mark.parametrize("ends_s", [[[1.0]], [[1.0, 2.0], [3.0, 4.0]]])
 def test_there_is_no_rate_without_a_time_when_all_work(ends_s: list[list[float]]) -> None:
+    """Workers that were never busy at the same time have no common rate."""
     with pytest.raises(HarnessError, match="did not all work at the same time"):
         rate_while_all_work(ends_s)
 
@@ -131,6 +139,7 @@ def test_pages_that_a_clone_only_read_are_not_its_own() -> None:
 
 
 def test_a_kernel_that_does_not_tell_the_memory_is_an_error() -> None:
+    """A smaps_rollup without the line is an error, not zero."""
     with pytest.raises(HarnessError, match="Anonymous"):
         own_mib("Rss: 1 kB\n")
 
@@ -145,10 +154,12 @@ def test_a_kernel_that_does_not_tell_the_memory_is_an_error() -> None:
     ],
 )
 def test_how_far_pytest_is(line: str, percent: int | None) -> None:
+    """The percentage is read from pytest's rows of dots only."""
     assert percent_done(line) == percent
 
 
 def test_the_last_stage_has_its_own_clock() -> None:
+    """The time of the build is counted from the start of its own stage."""
     now = iter([0.0, 10.0, 25.0, 60.0])
     stages = Stages(SILENT, clock=lambda: next(now))
     stages.stage("downloading")
@@ -242,6 +253,7 @@ def bench(*words: str) -> tuple[int, str]:
 
 
 def test_everything_is_measured_and_met_budgets_end_with_0(measured: dict[str, Any]) -> None:
+    """All figures are measured by default; exit code 0 when all budgets are met."""
     code, said = bench()
     assert code == 0
     assert MET.describe() in said
@@ -250,11 +262,13 @@ def test_everything_is_measured_and_met_budgets_end_with_0(measured: dict[str, A
 
 @pytest.mark.parametrize("words", [(), ("--quick",)])
 def test_a_missed_budget_ends_with_1(measured: dict[str, Any], words: tuple[str, ...]) -> None:
+    """One missed budget is exit code 1."""
     measured["start"] = [MET, MISSED]
     assert bench(*words)[0] == 1
 
 
 def test_quick_says_what_it_leaves_out(measured: dict[str, Any]) -> None:
+    """--quick measures the short figures and names the others."""
     _, said = bench("--quick")
     assert measured["asked"] == ["start", "overlap"]
     assert "left out by --quick: upstream-cases, mutant-build, cold-build, suite" in said
@@ -263,23 +277,29 @@ def test_quick_says_what_it_leaves_out(measured: dict[str, Any]) -> None:
 def test_a_kernel_without_mutants_is_told(
     measured: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A kernel without mutants has no such figure, unless that is asked for by name."""
     monkeypatch.setattr(command, "mutants_to_build", lambda _: ())
-    assert "mutant-build is left out: there is none" in bench()[1]
+    assert "mutant-build is left out: there is no mutant" in bench()[1]
     assert "mutant" not in measured["asked"]
     bench("mutant-build")
     assert "mutant" in measured["asked"]
 
 
 def test_figures_are_measured_by_name(measured: dict[str, Any]) -> None:
+    """Only the named figures are measured."""
     assert bench("suite", "guest-start")[0] == 0
     assert measured["asked"] == ["start", "suite"]
 
 
 @pytest.mark.parametrize(
     ("words", "told"),
-    [(("speed",), "nothing is measured as speed"), (("suite", "--quick"), "so does a figure's")],
+    [
+        (("speed",), "there is no figure speed"),
+        (("suite", "--quick"), "cannot be used with the name"),
+    ],
 )
 def test_a_choice_that_is_none(measured: dict[str, Any], words: tuple[str, ...], told: str) -> None:
+    """An unknown figure, and a figure with --quick, are refused at once."""
     code, said = bench(*words)
     assert (code, "asked" in measured) == (2, False)
     assert told in said
@@ -291,6 +311,7 @@ def test_a_choice_that_is_none(measured: dict[str, Any], words: tuple[str, ...],
 def test_a_measurement_that_fails_does_not_hide_the_others(
     measured: dict[str, Any], error: Exception, code: int
 ) -> None:
+    """The other figures are measured; the exit code is the error's."""
     measured |= {"start": error, "suite": [MISSED]}
     ended, said = bench()
     assert ended == code
@@ -301,6 +322,7 @@ def test_a_measurement_that_fails_does_not_hide_the_others(
 def test_json_has_value_unit_budget_and_both_sides(
     measured: dict[str, Any], tmp_path: Path
 ) -> None:
+    """The JSON report has everything that the line of a figure has."""
     first, second = side("8 guests", "cycles/s", [1.4]), side("1 guest", "cycles/s", [0.3])
     budget = Budget(bound=Bound.AT_LEAST, value=4.5)
     measured["overlap"] = [ratio("guest-overlap", "cycles", first, second, budget)]
@@ -344,6 +366,7 @@ def test_unknown_selftests_are_no_figure(tmp_path: Path) -> None:
 def test_the_peer_without_udev_is_told_before_anything_is_installed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """A missing udev is reported before the download."""
     monkeypatch.setattr(peers, "program", lambda name: lambda: None)
     with pytest.raises(MissingTool, match="need udev") as caught:
         peers.virtme_ng(None, "6.1", None, runs=1, progress=SILENT)  # type: ignore[arg-type]

@@ -61,13 +61,13 @@ def test_what_is_no_callback(text: str) -> None:
 
 
 def test_an_unknown_phase_is_an_error() -> None:
-    """A module that says something new is not overlooked."""
+    """A phase that the harness does not know is an error."""
     with pytest.raises(ValueError, match="pre_frobnicate"):
         read_callbacks(records("klp_x: callback pre_frobnicate vmlinux -"))
 
 
 def test_equal_but_for_the_time() -> None:
-    """A test compares what happened, not when."""
+    """Events are compared without their times."""
     one = event("a", "pre_patch", "vmlinux", "-")
     assert one == CallbackEvent(
         patch="a", phase=CallbackPhase.PRE_PATCH, object="vmlinux", state="-", us=7
@@ -83,7 +83,7 @@ def guest() -> ScriptedGuest:
 
 
 def test_since_the_mark(guest: ScriptedGuest) -> None:
-    """The log begins when it is made, and anew at each mark; nothing is told twice or lost."""
+    """All records since the mark are returned, and no others."""
     log = KernelLog(guest)
     assert log.texts() == []
     guest.say("one")
@@ -114,7 +114,7 @@ def test_wait_for(guest: ScriptedGuest) -> None:
 
 
 def test_wait_for_what_does_not_come(guest: ScriptedGuest) -> None:
-    """The error tells what was logged instead."""
+    """The error has what was logged instead."""
     log = KernelLog(guest)
     with pytest.raises(TimeoutError, match="nothing was logged"):
         log.wait_for("complete", Deadline.after(0))

@@ -84,6 +84,6 @@ def test_any_split_gives_the_same(data: st.DataObject) -> None:
 def test_there_are_cases_of_every_category() -> None:
     """Each kind of splat has a log, and so do logs that only look like one."""
     found = {line.partition(":")[0] for path in CASES for line in read_case(path)[0]}
-    missing = {str(rule.category) for rule in default_policy().deny} - found
+    missing = {str(rule.category) for rule in default_policy().rules} - found
     assert not missing
     assert sum(path.stem.startswith("none-") for path in CASES) >= 5

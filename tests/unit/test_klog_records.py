@@ -43,7 +43,7 @@ def test_line(raw: str, expected: list[LogLine]) -> None:
     assert parse_line(raw) == expected
 
 
-def test_a_line_is_whole_before_it_is_told() -> None:
+def test_a_line_is_returned_when_it_is_whole() -> None:
     """The reader waits for a line's end, and finish() gives what had none."""
     reader = ConsoleReader()
     assert reader.feed("[    1.000000] one\n[    2.0") == [LogLine(text="one", us=1_000_000)]

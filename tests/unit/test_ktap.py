@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""KTAP: what kernel CI reads of a run, by the rules of the kernel's ktap.rst."""
+"""Reports as KTAP obey the rules of the kernel's ktap.rst."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Who blocks a transition, and all patches together, against a scripted guest."""
+"""Tasks that hold a transition, and the list of patches, in a scripted guest."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def patch(livepatch: Livepatch) -> Patch:
 
 
 def test_blocker_in_the_old_body(patch: Patch, guest: ScriptedGuest) -> None:
-    """A task that sleeps in the original function is told with that function."""
+    """A task that sleeps in the original function is reported with that function."""
     sleeper = Tasks(guest).get(36)
     assert patch.blockers() == [Blocker(sleeper, in_function="klp_gate_wait")]
     assert patch.blockers() != [Blocker(sleeper, in_function="klp_gate_wait_second")]
@@ -53,7 +53,7 @@ def test_blocker_in_the_old_body(patch: Patch, guest: ScriptedGuest) -> None:
 
 
 def test_blocker_in_the_new_body(patch: Patch, guest: ScriptedGuest) -> None:
-    """While a patch goes, a function of its module counts: its names are not in sysfs."""
+    """While a patch is disabled every function of its module counts: sysfs lacks their names."""
     guest.complete("klp_test_gate")
     patch.disable(wait=False)
     guest.scripted_tasks[1].patch_state = 1
@@ -77,7 +77,7 @@ def test_a_function_of_that_name_elsewhere(patch: Patch, guest: ScriptedGuest) -
 
 
 def test_a_function_of_the_kernel(patch: Patch, guest: ScriptedGuest) -> None:
-    """A function without a module is vmlinux's; the innermost patched one is told."""
+    """A function without a module is vmlinux's; the innermost patched one is reported."""
     guest.files[f"{GATE_ROOT}/vmlinux/cmdline_proc_show,1/"] = ""
     guest.scripted_tasks[1].stack = (
         "[<0>] schedule+0x1/0x2\n[<0>] cmdline_proc_show+0x1/0x2\n"
@@ -89,7 +89,7 @@ def test_a_function_of_the_kernel(patch: Patch, guest: ScriptedGuest) -> None:
 
 
 def test_who_is_no_blocker(patch: Patch, guest: ScriptedGuest) -> None:
-    """Switched tasks, and any task when no transition runs, block nothing."""
+    """Switched tasks, and any task when no transition runs, are no blockers."""
     guest.scripted_tasks[0].patch_state = None
     guest.scripted_tasks[1].patch_state = 1
     assert patch.blockers() == []
@@ -105,7 +105,7 @@ def test_who_is_no_blocker(patch: Patch, guest: ScriptedGuest) -> None:
 def test_a_blocker_that_switches_or_exits_while_looked_at(
     patch: Patch, guest: ScriptedGuest
 ) -> None:
-    """A stack read after the switch says nothing; a task that has gone blocks nothing."""
+    """A task that switches or exits while its stack is read is no blocker."""
     guest.fail("stack 36", ProcessLookupError())
     assert patch.blockers() == []
     real = guest.stack
@@ -138,7 +138,7 @@ def test_patches_and_the_one_in_transition(livepatch: Livepatch, guest: Scripted
 
 
 def test_handles_of_what_may_not_be_there(livepatch: Livepatch, guest: ScriptedGuest) -> None:
-    """A patch and a module can be asked about before they exist."""
+    """Handles of a patch and a module work before these exist."""
     patch, module = livepatch.patch("klp_other"), livepatch.module("klp_other")
     assert not patch.exists
     assert not module.loaded
@@ -148,16 +148,15 @@ def test_handles_of_what_may_not_be_there(livepatch: Livepatch, guest: ScriptedG
     assert module.loaded
     assert module.refcount == 1
     assert module.parameter("mode") == "warn"
-    assert (repr(patch), repr(module)) == ("<patch klp_other>", "<module klp_other>")
 
 
 def test_a_transition_that_ends_while_described(livepatch: Livepatch, guest: ScriptedGuest) -> None:
-    """A patch that goes, or whose tasks have all switched, is described as that."""
+    """A patch that is gone by then, or whose tasks have all switched, is described so."""
     livepatch.load("klp_test_gate")
     guest.scripted_tasks[1].patch_state = 1
-    assert livepatch.describe_transition() == "klp_test_gate is being enabled\nno task blocks it"
+    assert livepatch.describe_transition() == "klp_test_gate is being enabled\nno task holds it"
     guest.fail(f"read {GATE_ROOT}/enabled", OSError(errno.ENODEV, "No such device"))
-    assert livepatch.describe_transition() == "klp_test_gate has just gone"
+    assert livepatch.describe_transition() == "klp_test_gate is just gone"
 
 
 def test_many_blockers_are_counted(patch: Patch, guest: ScriptedGuest) -> None:

@@ -107,7 +107,7 @@ def test_enter_returns_a_task_that_sleeps_there(gates: Gates, guest: GateGuest) 
     assert Tasks(guest).get(sleeper.tid) == sleeper
 
 
-def test_a_thread_is_told_by_its_own_id(gates: Gates) -> None:
+def test_a_thread_has_its_own_id(gates: Gates) -> None:
     """The task in the gate is the thread, not its leader."""
     sleeper = gates.enter(2, how=How.THREAD)
     assert sleeper.tid == sleeper.pid + 1
@@ -115,7 +115,7 @@ def test_a_thread_is_told_by_its_own_id(gates: Gates) -> None:
 
 
 def test_release(gates: Gates, guest: GateGuest) -> None:
-    """release() opens the gate and tells which body the call ran through."""
+    """release() opens the gate and returns which body the call ran."""
     sleeper = gates.enter(1)
     guest.body = "patched"
     left = sleeper.release()
@@ -124,7 +124,7 @@ def test_release(gates: Gates, guest: GateGuest) -> None:
 
 
 def test_open_and_leave(gates: Gates) -> None:
-    """Opening all gates lets everyone go."""
+    """Opening all gates wakes all sleepers."""
     first, second = gates.enter(0), gates.enter(4)
     gates.open()
     assert first.leave().gate == 0
@@ -157,7 +157,7 @@ def test_ids_that_begin_alike(gates: Gates, guest: GateGuest) -> None:
 
 
 def test_a_task_that_does_not_get_there(gates: Gates, guest: GateGuest) -> None:
-    """The error tells where the task is instead."""
+    """The error has the stack of the task."""
     real = guest.programs["klp-gate"]
 
     def astray(args: tuple[str, ...]) -> ScriptedProcess:
@@ -168,7 +168,7 @@ def test_a_task_that_does_not_get_there(gates: Gates, guest: GateGuest) -> None:
         return process
 
     guest.programs["klp-gate"] = astray
-    with pytest.raises(HarnessError, match="did not come to sleep in gate 0") as caught:
+    with pytest.raises(HarnessError, match="did not enter gate 0") as caught:
         gates.enter()
     assert caught.value.details == ("[<0>] elsewhere+0x1/0x2",)
 
@@ -177,14 +177,14 @@ def test_a_task_that_does_not_get_there(gates: Gates, guest: GateGuest) -> None:
 def test_a_program_that_says_something_else(
     gates: Gates, guest: GateGuest, says: list[str]
 ) -> None:
-    """What is not understood is an error of the harness."""
+    """A line of another form is an error of the harness."""
     guest.programs["klp-gate"] = lambda args: ScriptedProcess(pid=5, says=deque(says))
     with pytest.raises(HarnessError, match="where 'entering' was expected"):
         gates.enter()
 
 
 def test_without_the_module(gates: Gates, guest: GateGuest) -> None:
-    """A program that ends at once is told with its code and what may be missing."""
+    """A program that ends at once is an error with its code and a hint."""
     guest.programs["klp-gate"] = lambda args: ScriptedProcess(pid=5, code=2)
     with pytest.raises(HarnessError, match="ended early, with code 2") as caught:
         gates.call()
@@ -202,7 +202,7 @@ def test_a_program_that_fails_at_its_end(gates: Gates, guest: GateGuest) -> None
 
 
 def test_no_such_gate(gates: Gates) -> None:
-    """There are eight gates; a negative number is none from the end."""
+    """There are eight gates; a negative number does not count from the end."""
     for number in (-1, 8):
         with pytest.raises(UsageError, match="no gate"):
             gates.enter(number)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,12 +15,6 @@ from benchmarks.module_mutation.results import ModuleMutantResult
 from harness.errors import HarnessError, UsageError
 from harness.report.base import CheckOutcome
 from harness.tools.verify import Check, CheckResult, Code, Verdict, VerifyRequest
-
-if TYPE_CHECKING:
-    pass
-
-
-# -- how they are judged --------------------------------------------------------------------------
 
 
 def failed(name: str, code: Code) -> Check:
@@ -141,7 +134,7 @@ def test_the_clean_module_plays_the_scenes_of_all_its_mutants(
 
 
 def test_a_listed_mutant_says_what_it_is(tmp_path: Path) -> None:
-    """A mutant that is only listed has its kind and the scenes that should notice it."""
+    """A list has the kind and the scenes of a mutant that did not run."""
     (mutant,) = batch(tmp_path, "no-replace").mutants
     result = not_run(mutant)
     assert (result.outcome, result.kind, result.scenes) == (

@@ -14,12 +14,12 @@ from elftools.elf.elffile import ELFFile
 
 from benchmarks.module_mutation.operators import OPERATORS, Mutation, choose
 from benchmarks.module_mutation.patch_file import Callback, LivepatchFile
-from benchmarks.module_mutation.relocation import LivepatchRelocation, with_livepatch_relocation
-from benchmarks.module_mutation.subjects import CHECKS, corpus_sources, read_manifest
+from benchmarks.module_mutation.subjects import CHECKS, SOURCES, read_manifest
 from benchmarks.module_mutation.substitutes import Substitutes
 from harness.errors import UsageError
 from harness.resources import Resource, resource_dir
 from harness.vm.elf.klp_structs import SYMPOS, locate_patch
+from harness.vm.elf.livepatch_relocation import LivepatchRelocation, with_livepatch_relocation
 from harness.vm.elf.module_info import ModuleInfo, read_module
 from tests.unit.compiled_modules import HEAD, compiled
 
@@ -294,14 +294,14 @@ def test_other_symbol(tmp_path: Path) -> None:
 
 
 def test_a_module_that_is_filled_at_run_time_is_refused() -> None:
-    """Without structures in the file there is nothing to mutate, and the error says so."""
+    """A module whose file does not have its klp_patch is refused by name."""
     content = (MODULES / "klp_test_symbol.ko").read_bytes()
-    with pytest.raises(UsageError, match="klp_test_symbol has no klp_patch that its file tells"):
+    with pytest.raises(UsageError, match="klp_test_symbol has no klp_patch in its file"):
         LivepatchFile(content, "klp_test_symbol")
 
 
 def test_kinds_are_chosen_by_name() -> None:
-    """Each kind is chosen once; a mistyped one is wrong usage with a suggestion."""
+    """Each named kind once; a misspelt one is refused with a hint."""
     assert choose([]) == OPERATORS
     assert [each.name for each in choose(["nop-set", "other-name", "nop-set"])] == [
         "nop-set",
@@ -313,7 +313,7 @@ def test_kinds_are_chosen_by_name() -> None:
 
 
 def test_each_kind_has_a_name_and_sentences_of_its_own() -> None:
-    """Names are unique and can be typed; sentences fit into others."""
+    """Names are unique and suit the command line."""
     assert len({each.name for each in OPERATORS}) == len(OPERATORS)
     for operator in OPERATORS:
         assert re.fullmatch(r"[a-z]+(-[a-z]+)+", operator.name)
@@ -321,8 +321,8 @@ def test_each_kind_has_a_name_and_sentences_of_its_own() -> None:
 
 
 def test_the_manifest_names_what_is_there() -> None:
-    """Every module, check and section that the manifest names exists."""
-    folders = (resource_dir(Resource.LIVEPATCH_MODULES), corpus_sources())
+    """Every module, check and relocation of the manifest exists."""
+    folders = (resource_dir(Resource.LIVEPATCH_MODULES), SOURCES)
     built = {
         name
         for folder in folders
@@ -330,7 +330,7 @@ def test_the_manifest_names_what_is_there() -> None:
     }
     for name, subject in read_manifest().items():
         assert {name, *subject.targets, *subject.replaces} <= built
-        assert (resource_dir(Resource.CORPUS) / CHECKS / subject.check).is_file()
+        assert (CHECKS / subject.check).is_file()
         if subject.relocation is not None:
             source = (resource_dir(Resource.LIVEPATCH_MODULES) / f"{name}.c").read_text()
             assert f'section("{subject.relocation.section}")' in source

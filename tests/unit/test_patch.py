@@ -82,7 +82,7 @@ def test_a_parameter_that_cannot_be_written(livepatch: Livepatch, value: str) ->
 
 
 def test_unknown_modules(livepatch: Livepatch, tmp_path: Path) -> None:
-    """A wrong name is told with the right ones, before the guest is asked."""
+    """An unknown name is refused with the known ones, before the guest is asked."""
     with pytest.raises(UsageError, match="no module klp_test_gote") as caught:
         livepatch.load("klp_test_gote")
     assert caught.value.hint is not None
@@ -101,7 +101,7 @@ def test_a_refusal_passes(livepatch: Livepatch, guest: ScriptedGuest) -> None:
 
 def test_a_module_that_is_no_livepatch(livepatch: Livepatch, guest: ScriptedGuest) -> None:
     """load() of a plain module does not give a handle to nothing."""
-    with pytest.raises(UsageError, match="made no patch"):
+    with pytest.raises(UsageError, match="has no directory"):
         livepatch.load("klp_target_gate")
 
 
@@ -134,7 +134,7 @@ def test_attributes_of_this_kernel(patch: Patch, guest: ScriptedGuest) -> None:
 def test_a_patch_that_has_gone_is_not_one_without_attributes(
     patch: Patch, guest: ScriptedGuest
 ) -> None:
-    """A missing directory is told by FileNotFoundError, never as an attribute that is None."""
+    """A missing directory is a FileNotFoundError, not an attribute that is None."""
     guest.remove(GATE_ROOT)
     assert patch.exists is False
     for attribute in ("enabled", "in_transition", "replace", "stack_order"):
@@ -175,7 +175,7 @@ def test_modes(patch: Patch) -> None:
 
 
 def test_objects_and_functions(patch: Patch, guest: ScriptedGuest) -> None:
-    """Objects have functions with their sympos, also where a name has dots or commas' kin."""
+    """Objects have functions with their sympos, also with dots in a name."""
     guest.files[f"{GATE_ROOT}/vmlinux/cmdline_proc_show.isra.0,12/"] = ""
     gate, vmlinux = patch.objects()
     assert gate.name == "klp_target_gate"
@@ -233,7 +233,7 @@ def test_deadlines(patch: Patch, guest: ScriptedGuest, name: str) -> None:
             assert min(each.remaining_s for each in guest.deadlines) > 60
 
 
-def test_enable_turns_a_disable_round(patch: Patch, guest: ScriptedGuest) -> None:
+def test_enable_reverses_a_disable(patch: Patch, guest: ScriptedGuest) -> None:
     """enable() writes 1, and raises what the kernel answers."""
     guest.complete("klp_test_gate")
     patch.disable(wait=False)
@@ -250,7 +250,7 @@ def test_a_patch_that_vanishes_has_completed(patch: Patch, guest: ScriptedGuest)
     assert not patch.exists
 
 
-def test_the_timeout_names_who_blocks(patch: Patch, guest: ScriptedGuest) -> None:
+def test_the_timeout_names_the_blockers(patch: Patch, guest: ScriptedGuest) -> None:
     """Task, state and patched function are in the error, stacks in its details."""
     with pytest.raises(TransitionTimeout) as caught:
         patch.wait_complete()
@@ -260,14 +260,14 @@ def test_the_timeout_names_who_blocks(patch: Patch, guest: ScriptedGuest) -> Non
 
 
 def test_a_timeout_without_blockers(patch: Patch, guest: ScriptedGuest) -> None:
-    """Nobody blocks, and yet it does not end: said so."""
+    """When no task holds a transition that does not end, the error says so."""
     guest.scripted_tasks[1].patch_state = 1
-    with pytest.raises(TransitionTimeout, match="no task blocks it"):
+    with pytest.raises(TransitionTimeout, match="no task holds it"):
         patch.wait_complete()
 
 
 def test_a_file_that_cannot_be_looked_at(patch: Patch, guest: ScriptedGuest) -> None:
-    """An error of the wait itself is not taken for the end of the transition."""
+    """An error of the wait is not taken for the end of the transition."""
     real = guest.poll_file
     guest.poll_file = lambda *a, **k: real(*a, **k).model_copy(  # type: ignore[method-assign]
         update={"errno": errno.EACCES}
@@ -295,7 +295,7 @@ def test_reverse(patch: Patch, guest: ScriptedGuest) -> None:
     patch.reverse()
     assert patch.enabled
     guest.complete("klp_test_gate")
-    with pytest.raises(UsageError, match="no transition"):
+    with pytest.raises(UsageError, match="not in transition"):
         patch.reverse()
     assert patch.enabled
 
@@ -321,7 +321,7 @@ def test_unload_waits_for_sysfs_and_the_reference(patch: Patch, guest: ScriptedG
 def test_unload_of_an_enabled_patch_is_the_kernels_to_refuse(
     patch: Patch, guest: ScriptedGuest
 ) -> None:
-    """Nothing is waited for that will not come."""
+    """unload() does not wait for an enabled patch: the kernel refuses at once."""
     guest.complete("klp_test_gate")
     with pytest.raises(ModuleRefused) as caught:
         patch.unload()
@@ -330,14 +330,14 @@ def test_unload_of_an_enabled_patch_is_the_kernels_to_refuse(
 
 
 def test_unload_of_a_patch_that_is_being_enabled(patch: Patch, guest: ScriptedGuest) -> None:
-    """It will not go by itself either: the kernel refuses at once."""
+    """Nor does it wait for one that is being enabled."""
     with pytest.raises(ModuleRefused):
         patch.unload()
     assert not any(call.startswith("poll ") for call in guest.calls)
 
 
 def test_unload_while_a_task_blocks(patch: Patch, guest: ScriptedGuest) -> None:
-    """A patch that does not go is a time-out that names who holds it."""
+    """unload() of a patch that a task holds is a time-out that names the task."""
     patch.reverse()
     guest.scripted_tasks[1].patch_state = 1
     guest.scripted_tasks[1].stack = IN_NEW

@@ -23,4 +23,5 @@ from harness.report.reason import reason_of
     ],
 )
 def test_the_line_that_tells_most_is_chosen(detail: str | None, line: str) -> None:
+    """A named error comes before an assertion, and that before the first line."""
     assert reason_of(detail) == line

@@ -81,7 +81,7 @@ def test_tasks_that_moved_nowhere_are_counted() -> None:
     born = [task(i, "sh", (4.0, 1), (6.0, None)) for i in range(20, 23)]
     idle = task(30, "idle", (0.0, -1), (9.0, -1))
     lines = draw([INIT, *born, idle], [])
-    assert any(line.strip() == "3 others came, went" for line in lines)
+    assert any(line.strip() == "3 did not switch" for line in lines)
     assert not any(" sh" in line or " idle" in line for line in lines)
 
 

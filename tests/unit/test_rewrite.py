@@ -34,7 +34,7 @@ def test_a_copy_that_nobody_changes_is_the_file() -> None:
 
 
 def test_sections_symbols_and_relocations_are_those_that_pyelftools_reads() -> None:
-    """The writer's own reading agrees with a library's."""
+    """pyelftools reads the same of a module."""
     copy = ElfCopy(GATE.read_bytes())
     with GATE.open("rb") as file:
         elf: Any = ELFFile(file)
@@ -55,7 +55,7 @@ def test_sections_symbols_and_relocations_are_those_that_pyelftools_reads() -> N
 
 
 def test_a_word_is_written_and_read_by_the_reader_of_modules(tmp_path: Path) -> None:
-    """A changed field is the one that a reader of modules sees."""
+    """Another reader finds the changed word and byte, and no other change."""
     with GATE.open("rb") as file:
         layout = locate_patch(ELFFile(file))
     assert layout is not None
@@ -70,7 +70,7 @@ def test_a_word_is_written_and_read_by_the_reader_of_modules(tmp_path: Path) -> 
 
 
 def test_what_is_appended_is_read_and_the_rest_stays(tmp_path: Path) -> None:
-    """A section grows at its end, and its content stays."""
+    """A section that grows keeps its content; all other sections stay."""
     copy = ElfCopy(GATE.read_bytes())
     strings = next(
         number
@@ -101,7 +101,7 @@ def test_a_signature_is_left_out(tmp_path: Path) -> None:
 
 
 def test_what_is_not_there_is_an_error() -> None:
-    """A change outside of a section is refused."""
+    """A missing section is an error, and so is a place outside of one."""
     copy = ElfCopy(GATE.read_bytes())
     with pytest.raises(ValueError, match=r"no section \.nowhere"):
         copy.section(".nowhere")

@@ -31,8 +31,8 @@ def test_states_that_occur(guest: ScriptedGuest) -> None:
     assert tasks.states(but=tasks.get(40)) == {PatchState.UNPATCHED, PatchState.PATCHED}
 
 
-def test_a_kernel_without_patch_states_is_told(guest: ScriptedGuest) -> None:
-    """No /proc/PID/patch_state is no state: it must not look like one that all tasks share."""
+def test_a_kernel_without_patch_states_is_refused(guest: ScriptedGuest) -> None:
+    """A kernel without /proc/PID/patch_state is a usage error, not a state of all tasks."""
     guest.scripted_tasks[0].patch_state = None
     with pytest.raises(UsageError, match="patch_state"):
         Tasks(guest).states()
@@ -55,7 +55,7 @@ def test_in_state(guest: ScriptedGuest) -> None:
 
 
 def test_handle(guest: ScriptedGuest) -> None:
-    """A handle asks the guest anew each time, and equals another handle of its task only."""
+    """A handle reads the guest each time, and equals another handle of its task only."""
     task = Tasks(guest).get(40)
     assert task.patch_state is PatchState.UNPATCHED
     assert task.state == "D"
@@ -108,14 +108,14 @@ def test_wait_all_but(guest: ScriptedGuest) -> None:
     ("states", "told"),
     [
         ((0, 0), None),
-        ((0, 1), r"task 41 \(sleeper\) has to hold .* UNPATCHED, and has PATCHED"),
-        ((-1, 0), r"task 40 \(sleeper\) has to hold .* UNPATCHED, and has UNDEFINED"),
+        ((0, 1), r"task 41 \(sleeper\) does not hold .* PATCHED, not UNPATCHED"),
+        ((-1, 0), r"task 40 \(sleeper\) does not hold .* UNDEFINED, not UNPATCHED"),
     ],
 )
 def test_whoever_holds_a_transition_has_the_other_state(
     states: tuple[int, int], told: str | None, guest: ScriptedGuest
 ) -> None:
-    """Else a test would pass by the transition's being slow for other reasons."""
+    """A task in held_by= that has switched is an error: else a slow transition would pass."""
     tasks = Tasks(guest)
     for task, state in zip(guest.scripted_tasks[2:], states, strict=True):
         task.patch_state = state
@@ -128,8 +128,8 @@ def test_whoever_holds_a_transition_has_the_other_state(
 
 
 def test_wait_all_names_the_stragglers(guest: ScriptedGuest) -> None:
-    """The time-out tells who did not switch, in which state, and where it sleeps."""
-    with pytest.raises(TransitionTimeout, match=r"2 tasks did not come to .* PATCHED") as caught:
+    """The time-out has each task that did not switch, its state and its stack."""
+    with pytest.raises(TransitionTimeout, match=r"2 tasks did not switch to PATCHED") as caught:
         Tasks(guest).wait_all(PatchState.PATCHED)
     assert caught.value.details[0] == "task 40 (sleeper): state D, patch state 0"
     assert caught.value.details[1] == "  [<0>] f+0x1/0x2"
@@ -137,7 +137,7 @@ def test_wait_all_names_the_stragglers(guest: ScriptedGuest) -> None:
 
 
 def test_a_straggler_that_exits_meanwhile(guest: ScriptedGuest) -> None:
-    """Describing a task that has just gone fails no report."""
+    """A task that exits while it is described is reported as that."""
     guest.fail("stack 40", ProcessLookupError())
     with pytest.raises(TransitionTimeout) as caught:
         Tasks(guest).wait_all(PatchState.PATCHED)
@@ -163,7 +163,7 @@ def test_wait_gone(guest: ScriptedGuest) -> None:
 
 
 def test_the_guests_own_errors_pass(guest: ScriptedGuest) -> None:
-    """What happens to the guest is not hidden by what was asked of it."""
+    """An error of the guest is raised as it is."""
     guest.fail("poll-tasks", TransitionTimeout("as if the guest had died"))
     with pytest.raises(TransitionTimeout, match="as if"):
         Tasks(guest).wait_all(PatchState.PATCHED)

@@ -129,7 +129,7 @@ def test_a_patch_first_seen_before_its_flip() -> None:
 
 
 def test_reversed() -> None:
-    """A transition that is turned round, twice, has three legs and keeps its identity."""
+    """A transition that is reversed twice is one transition with three legs."""
     timeline = read(
         task(1, 7, -1),
         ready(2),
@@ -151,7 +151,7 @@ def test_reversed() -> None:
 
 
 def test_reversed_to_nothing() -> None:
-    """A patching that is turned round ends with the patch gone; nothing starts again."""
+    """A reversed enable ends with the patch gone; no other transition starts."""
     timeline = read(
         ready(1), transition(10, 1), enabled(11, 1), enabled(20, 0), transition(30, None),
         enabled(31, None),
@@ -167,7 +167,7 @@ def test_one_that_does_not_end() -> None:
 
 
 def test_shorter_than_a_sample() -> None:
-    """What began and ended between two samples is told, without a length."""
+    """A transition between two samples is reported, without a length."""
     timeline = read(
         ready(1), transition(10, 0), enabled(11, 1), transition(900_000, None),
         enabled(900_001, None),
@@ -254,7 +254,7 @@ def test_two_patches_share_no_switch() -> None:
 
 
 def test_who_does_not_switch() -> None:
-    """A task born into the wanted state, one that dies, and one forked in the old one."""
+    """Of tasks that are created or exit, only one that was seen in both states has switched."""
     timeline = read(
         task(1, 7, -1),
         ready(2),
@@ -295,7 +295,7 @@ def test_a_program_that_changes_its_name() -> None:
 )
 def test_a_line_that_is_none(line: str) -> None:
     """A line that is not understood is an error that quotes it."""
-    with pytest.raises(HarnessError, match="klp-sampler said"):
+    with pytest.raises(HarnessError, match="klp-sampler printed"):
         read_timeline([json.dumps(ready(1)), line])
 
 
@@ -355,7 +355,7 @@ def test_a_recording_ends_with_its_block() -> None:
     assert process.heard == ["end of input"]
 
 
-def test_what_broke_the_block_is_told() -> None:
+def test_the_error_of_the_block_is_raised() -> None:
     """An error in the block is not replaced by one of the recording that it broke."""
     guest = ScriptedGuest()
     guest.programs["klp-sampler"] = lambda args: sampler(ready(1), code=2)

@@ -32,6 +32,7 @@ def records(*lines: tuple[float, str]) -> list[KlogRecord]:
 
 
 def test_lines_that_come_together_are_one_attempt() -> None:
+    """The lines of one attempt are grouped; others are left out."""
     found = read_attempts(
         records(
             (1.00, f"{SAYS}klp-gate:87 is sleeping on function klp_gate_wait"),
@@ -50,6 +51,7 @@ def test_lines_that_come_together_are_one_attempt() -> None:
 
 
 def test_signals_and_force_are_told_apart() -> None:
+    """Fake signals and force are found in the kernel's own lines, with their times."""
     said = records(
         (16.0, "livepatch: signaling remaining tasks"),
         (20.0, "livepatch: forcing remaining tasks to the patched state"),
@@ -63,10 +65,12 @@ def test_signals_and_force_are_told_apart() -> None:
     [(f"{SAYS}init:1 is running", True), ("livepatch: signaling remaining tasks", False)],
 )
 def test_what_was_asked_for_is_not_the_kernels_own_word(text: str, asked_for: bool) -> None:
+    """Lines of dynamic debug are recognized, to be left out of a report."""
     assert is_of_attempt(text) is asked_for
 
 
 def test_a_kernel_without_dynamic_debug_is_told() -> None:
+    """log_attempts() returns whether the kernel logs its attempts."""
     guest = ScriptedGuest()
     assert log_attempts(guest) is False
     guest.files["/sys/kernel/debug/dynamic_debug/control"] = ""
@@ -78,6 +82,7 @@ def seen(seed: int, outcome: CheckOutcome) -> RunResult:
 
 
 def test_the_first_trial_that_shows_something_is_kept() -> None:
+    """Of many trials the timeline of the first that showed the race is kept."""
     timelines = TrialTimelines()
     kinds = (CheckOutcome.NOT_SHOWN, CheckOutcome.SHOWN, CheckOutcome.NOT_SHOWN, CheckOutcome.SHOWN)
     for seed, outcome in enumerate(kinds):
@@ -86,6 +91,7 @@ def test_the_first_trial_that_shows_something_is_kept() -> None:
 
 
 def test_without_a_hit_the_last_trial_is_kept() -> None:
+    """When no trial showed the race the last timeline is kept."""
     timelines = TrialTimelines()
     for seed in range(3):
         timelines.keep(seen(seed, CheckOutcome.NOT_SHOWN))
@@ -93,6 +99,7 @@ def test_without_a_hit_the_last_trial_is_kept() -> None:
 
 
 def test_reproducers_are_recorded_when_asked() -> None:
+    """Recording changes copies of the reproducers, not the catalogue."""
     races = TrialTimelines().of(CATALOGUE)
     assert [race.name for race in races] == [race.name for race in CATALOGUE]
     assert all(race.told for race in races)

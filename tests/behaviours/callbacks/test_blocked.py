@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Callbacks around a transition that is blocked and released, and of two patches."""
+"""Callbacks of a transition that a sleeper holds, and of two patches."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _seen(kernel_log: KernelLog) -> list[tuple[CallbackPhase, str]]:
 def test_blocked_and_released(
     livepatch: Livepatch, tasks: Tasks, gate: Gates, kernel_log: KernelLog
 ) -> None:
-    """Post-callbacks wait for the released transition, in the order of the objects, both ways."""
+    """Post-callbacks run when the transition ends, in the order of the objects, both ways."""
     sleeper = gate.enter()
     kernel_log.mark()
     patch = livepatch.load("klp_test_gate_callbacks")
@@ -53,7 +53,7 @@ def test_blocked_and_released(
 
 @pytest.mark.behaviour("CB-11")
 def test_two_patches(livepatch: Livepatch, kernel_log: KernelLog) -> None:
-    """Two patches: each runs its own callbacks when its own transition goes, and only then."""
+    """With two patches, the callbacks of each run in its own transitions, and only then."""
     first = livepatch.load("klp_test_callbacks_a", wait=True)
     second = livepatch.load("klp_test_callbacks_b", wait=True)
     second.disable()

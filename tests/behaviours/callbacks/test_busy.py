@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Callbacks of a patch whose transition is blocked."""
+"""Callbacks of a transition that a busy target holds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TARGET = "klp_target_mod"
 
 @pytest.mark.behaviour("CB-09")
 def test_busy_target_and_reverse(livepatch: Livepatch, tasks: Tasks, kernel_log: KernelLog) -> None:
-    """No post_patch while a busy target blocks; on reverse post_unpatch runs, no pre_unpatch."""
+    """post_patch waits for a busy target; on a reverse post_unpatch runs, and no pre_unpatch."""
     livepatch.load_target(TARGET, busy=1)
     patch = livepatch.load(PATCH)
     (thread,) = tasks.find("klp_target_busy")

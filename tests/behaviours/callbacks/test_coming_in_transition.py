@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Callbacks for a target that comes while its patch is in transition."""
+"""Callbacks for a target that is loaded while its patch is in transition."""
 
 from __future__ import annotations
 

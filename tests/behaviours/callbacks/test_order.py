@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""When callbacks run, and in which order (93862e38, Documentation/livepatch/callbacks.rst)."""
+"""The order of callbacks (93862e38, Documentation/livepatch/callbacks.rst)."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_target_unloaded_before_the_patch(livepatch: Livepatch, kernel_log: Kern
 
 @pytest.mark.behaviour("CB-04")
 def test_target_never_loaded(livepatch: Livepatch, kernel_log: KernelLog) -> None:
-    """Without its target only the callbacks for vmlinux run."""
+    """When the target is not loaded only the callbacks for vmlinux run."""
     patch = livepatch.load(PATCH, wait=True)
     patch.disable()
     patch.wait_gone()
@@ -110,7 +110,7 @@ def test_target_never_loaded(livepatch: Livepatch, kernel_log: KernelLog) -> Non
 
 
 def _inside(kernel_log: KernelLog, start: str, before: CallbackPhase, after: CallbackPhase) -> None:
-    """Assert that the transition starts after the pre-callbacks and ends around the post ones."""
+    """Assert that the transition starts after the pre-callbacks, ends after the post-callbacks."""
     texts = kernel_log.texts()
     started = next(n for n, text in enumerate(texts) if start in text)
     ended = next(n for n, text in enumerate(texts) if text.endswith("patching complete"))

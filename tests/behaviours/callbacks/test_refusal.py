@@ -61,7 +61,7 @@ def test_refusal_of_a_coming_target(
 def test_second_object_fails(livepatch: Livepatch, kernel_log: KernelLog, view: Guestview) -> None:
     """The second object fails after the first was patched: only the first's post_unpatch runs.
 
-    The first object's function has gone to ftrace by then; it is taken back, and its original runs.
+    ftrace has hooked the first object's function by then; the hook is removed again.
     """
     livepatch.load_target(TARGET)
     before = view.enabled_functions()

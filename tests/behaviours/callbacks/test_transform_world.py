@@ -22,10 +22,10 @@ PATCH = "klp_test_transform_world"
 def test_all_data_there_and_back(
     livepatch: Livepatch, tasks: Tasks, gate: Gates, store: Store
 ) -> None:
-    """All data are in the old format until no task is in an old body, and in the new one then.
+    """All data have the old format until no task is in an old body, and the new one then.
 
-    A sleeper in an old body reads the data after all other tasks have switched. On the way back
-    they are converted before a task can be in an old body again.
+    A sleeper in an old body reads the data after all other tasks have switched. On disable they are
+    converted before a task can be in an old body again.
     """
     guest = livepatch.guest
     store.add(1500, 2750)
@@ -61,7 +61,7 @@ def test_all_data_there_and_back(
 def test_nothing_to_undo_after_a_reversal(
     livepatch: Livepatch, tasks: Tasks, gate: Gates, store: Store
 ) -> None:
-    """An enabling that is turned round has converted nothing, and converts nothing back."""
+    """A reversed enable has converted nothing, and converts nothing back."""
     guest = livepatch.guest
     store.add(1500)
     gate.close(0)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""``force`` ends a blocked transition, at a price (c99a2be7)."""
+"""``force`` ends a transition that a task holds, at a price (c99a2be7)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from harness.livepatch.tasks import PatchState, Tasks
 def test_force_ends_a_blocked_transition(
     livepatch: Livepatch, tasks: Tasks, gate: Gates, kernel_log: KernelLog
 ) -> None:
-    """Writing 1 to ``force`` ends a blocked transition; the kernel warns of it in the log."""
+    """Writing 1 to ``force`` ends a held transition; the kernel logs a warning."""
     sleeper = gate.enter()
     patch = livepatch.load("klp_test_gate")
     tasks.wait_all(PatchState.PATCHED, held_by=sleeper)
@@ -34,7 +34,7 @@ def test_force_ends_a_blocked_transition(
 
 @pytest.mark.behaviour("FC-02")
 def test_forced_disable_pins_the_module(livepatch: Livepatch, tasks: Tasks, gate: Gates) -> None:
-    """After a forced disable the module stays: somebody may still be in its new body."""
+    """After a forced disable the module stays: a task may still be in its new body."""
     patch = livepatch.load("klp_test_gate", wait=True)
     sleeper = gate.enter()
     patch.disable(wait=False)
@@ -53,14 +53,14 @@ def test_forced_disable_pins_the_module(livepatch: Livepatch, tasks: Tasks, gate
 @pytest.mark.behaviour("FC-06")
 @pytest.mark.parametrize("text", ["1", "garbage", "2 3"])
 def test_force_without_transition_is_refused(livepatch: Livepatch, text: str) -> None:
-    """``force`` on a patch that is not in transition, and garbage: EINVAL."""
+    """Writing anything to ``force`` of a patch that is not in transition is EINVAL."""
     patch = livepatch.load("klp_test_cmdline_a", wait=True)
     _refused(patch, text)
 
 
 @pytest.mark.behaviour("FC-06")
 def test_force_takes_only_one(livepatch: Livepatch, tasks: Tasks, gate: Gates) -> None:
-    """In a transition: garbage is EINVAL, 0 is accepted and does nothing, reading is refused."""
+    """During a transition garbage is EINVAL, 0 is accepted and does nothing, a read fails."""
     sleeper = gate.enter()
     patch = livepatch.load("klp_test_gate")
     tasks.wait_all(PatchState.PATCHED, held_by=sleeper)

@@ -58,7 +58,7 @@ def test_patch_after_a_forced_one(livepatch: Livepatch, tasks: Tasks, gate: Gate
 def _force_enable(
     livepatch: Livepatch, tasks: Tasks, gate: Gates, *, replace: bool = False
 ) -> tuple[Patch, GateTask]:
-    """Load the gate's patch against a sleeper and force it; return it and the sleeper."""
+    """Load a patch that a sleeper holds, and force it; return the patch and the sleeper."""
     sleeper = gate.enter()
     patch = livepatch.load("klp_test_gate", replace=replace)
     tasks.wait_all(PatchState.PATCHED, held_by=sleeper)

@@ -35,7 +35,7 @@ def test_force_waits_for_the_lock(
     """``force`` waits for the lock while a post_patch callback sleeps, and then forces nothing."""
     deadline = Deadline.after(120)
     gate.close(CALLBACK_GATE)
-    # The callback may run in the loading task: this test has to go on meanwhile.
+    # The callback may run in the task that loads, so that must not be this test.
     loading = guest.spawn("/sbin/insmod", guest.upload(sample_modules[PATCH]))
     waiting = "/proc/klp_gate_waiting"
     assert poll(guest, waiting, Op.CONTAINS, f"{CALLBACK_GATE} ", deadline=deadline)

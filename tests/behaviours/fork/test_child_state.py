@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Which patch state a forked child starts with (klp_copy_process(), kernel/livepatch)."""
+"""The patch state of a forked child (klp_copy_process(), kernel/livepatch/transition.c)."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def test_child_while_post_patch_runs(
     waiting = "/proc/klp_gate_waiting"
     assert poll(guest, waiting, Op.CONTAINS, f"{POST_GATE} ", deadline=guest.scaled(30))
     patch = livepatch.patch(NAME)
-    assert patch.in_transition, "post_patch has been left"
+    assert patch.in_transition, "post_patch has returned"
     child = guest.spawn("sleep", "1000")
     assert tasks.get(child.pid).patch_state is PatchState.UNDEFINED
-    assert patch.in_transition, "post_patch has been left"
+    assert patch.in_transition, "post_patch has returned"
     assert gate.waiting(POST_GATE)
     gate.open(POST_GATE)
     patch.wait_complete()
@@ -55,14 +55,12 @@ def test_child_inherits_state_zero(
     """A child forked during a transition by a parent in state 0 is in state 0 as well.
 
     The parent sleeps in the old body of gate 0 inside clone3(), and the child in that of gate 1
-    before it reaches user mode: neither can switch until its gate opens. Gate 0 is late in
-    clone3(): a parent that is still to sleep there may be switched by a cond_resched() on its way,
-    from 6.12 on (e3ff7c60).
+    before it reaches user mode: neither can switch until its gate opens. The parent has to sleep
+    before the transition starts: since 6.12 a cond_resched() in clone3() may switch it (e3ff7c60).
     """
     parent = Forker(guest).clone3(pidfd=gate[0], child_tid=gate[1])
     patch = livepatch.load("klp_test_gate")
     tasks.wait_all(PatchState.PATCHED, held_by=parent)
-    assert parent.patch_state is PatchState.UNPATCHED
     gate.open(0)
     child = parent.child()
     assert child.patch_state is PatchState.UNPATCHED

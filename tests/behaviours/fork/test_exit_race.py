@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A thread in a patched function after exit_notify(), when no list of tasks has it any more."""
+"""A thread in a patched function after exit_notify(), when it is in no list of tasks."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 def test_module_stays_for_an_ending_thread(
     guest: Machine, sample_modules: Mapping[str, Path]
 ) -> None:
-    """The module of a patch stays until a thread that ends inside its text is out.
+    """The module of a patch stays until a thread that exits inside its text has left that.
 
-    On kernels before 6.9 that can be preempted it does, by accident: before a patch's hook goes,
-    ftrace waits for tasks-RCU, and that for all tasks between exit_tasks_rcu_start() and
+    On preemptible kernels before 6.9 it does by accident: ftrace waits for tasks-RCU before it
+    removes the hook of a patch, and that waits for all tasks between exit_tasks_rcu_start() and
     exit_tasks_rcu_stop() (kernel/rcu/tasks.h).
     """
     perform(exit_use_after_free, guest, modules=sample_modules)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The fork race (747f7a29): flag and patch state of a child are copied at different moments.
+"""The fork race (747f7a29): flag and patch state of a child are copied at different times.
 
-The steps are those of harness/tools/race/reproducers/fork.py, which klp-harness race runs as well.
+The steps are in harness/tools/race/reproducers/fork.py, which `klp-harness race` runs, too.
 """
 
 from __future__ import annotations
@@ -48,5 +48,5 @@ def test_no_stale_flag_after_a_reverse(guest: Machine, sample_modules: Mapping[s
 @pytest.mark.slow
 @pytest.mark.behaviour("FO-07")
 def test_storm_of_forks(guest: Machine, sample_modules: Mapping[str, Path]) -> None:
-    """Forks all the time across enabling, reversing and disabling: no warning, no task is lost."""
+    """Forks without a pause during enable, reverse and disable: no warning, no task is left."""
     perform(storm_fork, guest, modules=sample_modules, seed=1)

@@ -23,7 +23,7 @@ FUNCTION = "cmdline_proc_show"
 
 @pytest.mark.behaviour("FT-01")
 def test_ftrace_switched_off(guest: Machine, livepatch: Livepatch, view: Guestview) -> None:
-    """With ftrace_enabled=0 a patch is EBUSY; while one is there, ftrace cannot be switched off."""
+    """With ftrace_enabled=0 a load is EBUSY; with a patch, ftrace cannot be switched off."""
     guest.write(ENABLED, "0\n")
     with pytest.raises(ModuleRefused) as refused:
         livepatch.load(PATCH)
@@ -43,10 +43,10 @@ def test_ftrace_switched_off(guest: Machine, livepatch: Livepatch, view: Guestvi
 def test_tracing_a_patched_function(
     guest: Machine, livepatch: Livepatch, view: Guestview, tracer: str
 ) -> None:
-    """A patched function can be traced and a traced one patched; both work, both ways round.
+    """A patched function can be traced and a traced one patched: trace and patch both work.
 
-    The graph tracer sees patched functions since it hooks them by ftrace (ftrace_graph_func(),
-    0c0593b4). Before, it does not, and the patch works all the same.
+    The graph tracer traces patched functions since it uses ftrace_graph_func() (0c0593b4). Before,
+    it does not, and the patch works.
     """
     has_hook = guest.run(["grep", "-qw", "ftrace_graph_func", "/proc/kallsyms"]).ok
     is_traced = has_hook or tracer == "function"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Livepatches beside kprobes of the same function (kernel/kprobes.c, kernel/trace/ftrace.c).
 
-A kprobe with a post_handler takes FTRACE_OPS_FL_IPMODIFY, and a livepatch has it (0bc11ed5).
+A kprobe with a post_handler needs FTRACE_OPS_FL_IPMODIFY, and so does a livepatch (0bc11ed5).
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def _refusal(livepatch: Livepatch) -> int | None:
 
 @pytest.mark.behaviour("FT-03")
 def test_probe_with_post_handler_comes_first(livepatch: Livepatch, view: Guestview) -> None:
-    """With a kprobe that has a post_handler the patch is EBUSY; it loads when that is gone."""
+    """Beside a kprobe with a post_handler the load is EBUSY; it loads when that is unloaded."""
     probe = livepatch.load_target(KPROBE, symbol=FUNCTION, post=True)
     with pytest.raises(ModuleRefused) as refused:
         livepatch.load(PATCH)
@@ -89,10 +89,10 @@ def test_probe_without_post_handler(
 
 @pytest.mark.behaviour("FT-04")
 def test_probe_with_post_handler_comes_second(livepatch: Livepatch, view: Guestview) -> None:
-    """A kprobe with a post_handler on a patched function does not get in the patch's way.
+    """A kprobe with a post_handler on a patched function does not disturb the patch.
 
-    Either register_kprobe() fails with EBUSY, or it succeeds without the probe being armed: then no
-    handler runs. __register_kprobe() (kernel/kprobes.c) of 7.2 drops the error of arm_kprobe().
+    register_kprobe() fails with EBUSY, or it succeeds and the probe is not armed: then no handler
+    runs. __register_kprobe() (kernel/kprobes.c) of 7.2 drops the error of arm_kprobe().
     """
     patch = livepatch.load(PATCH, wait=True)
     refusal = _refusal(livepatch)
@@ -116,10 +116,10 @@ def test_probe_with_post_handler_comes_second(livepatch: Livepatch, view: Guestv
 def test_toggled_during_transitions(
     guest: Machine, livepatch: Livepatch, tasks: Tasks, gate: Gates
 ) -> None:
-    """Tracers and kprobes that come and go during transitions do not undo a patch.
+    """Tracers and kprobes that are set and removed during transitions do not undo a patch.
 
-    A sleeper holds the transition open, in either direction, while they come and go. All on the
-    patched function: so its ftrace hook is shared.
+    A sleeper holds the transition, in either direction, meanwhile. All of them are on the patched
+    function, so they share its ftrace hook.
     """
     function = "klp_gate_wait"
     guest.write(f"{TRACING}/set_ftrace_filter", function)
@@ -161,5 +161,5 @@ def test_toggled_during_transitions(
 @pytest.mark.needs("CONFIG_DYNAMIC_DEBUG")
 @pytest.mark.behaviour("FT-06")
 def test_woken_under_a_kretprobe(guest: Machine, sample_modules: Mapping[str, Path]) -> None:
-    """The kernel warns of nothing: the task that was woken under a kretprobe is looked at later."""
+    """The kernel does not warn of a task that was woken under a kretprobe a moment ago."""
     perform(kretprobe_woken, guest, modules=sample_modules)

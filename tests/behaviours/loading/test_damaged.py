@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Livepatches taint the kernel; files that are no module of this kernel do not get in."""
+"""Livepatches taint the kernel; files that are no module of this kernel are refused."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PATCH = "klp_test_cmdline_a"
 
 @pytest.mark.behaviour("LD-07")
 def test_livepatch_taints(livepatch: Livepatch) -> None:
-    """A livepatch sets the taint K, and it stays; an ordinary module does not set it."""
+    """A livepatch sets the taint K, which stays; an ordinary module does not set it."""
     livepatch.load_target("klp_target_mod")
     assert not _taint(livepatch) & TAINT_LIVEPATCH
     patch = livepatch.load(PATCH, wait=True)
@@ -35,7 +35,7 @@ def test_livepatch_taints(livepatch: Livepatch) -> None:
 
 
 def _wrong_vermagic(module: bytes) -> bytes:
-    # Not the release: with CONFIG_MODVERSIONS the kernel skips that (same_magic()).
+    # Not the release: with CONFIG_MODVERSIONS the kernel ignores that (same_magic()).
     start = module.index(b"vermagic=")
     end = module.index(b"\0", start)
     magic = module[start:end].replace(b"mod_unload", b"mod_nuload")
@@ -60,7 +60,7 @@ def test_damaged_file_is_refused(
     tmp_path: Path,
     damage: Callable[[bytes], bytes],
 ) -> None:
-    """A wrong vermagic, a truncated file, no ELF: ENOEXEC, and nothing of it remains."""
+    """A wrong vermagic, a truncated file, no ELF: ENOEXEC, and nothing remains."""
     damaged = tmp_path / f"{PATCH}.ko"
     damaged.write_bytes(damage(sample_modules[PATCH].read_bytes()))
     with pytest.raises(ModuleRefused) as refused:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A patch that is disabled while somebody still holds its kobject."""
+"""A patch that is disabled while there is a reference to its kobject."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ PARAMETER = f"/sys/module/{HELD}/parameters/held"
 def test_module_stays_while_its_kobject_is_held(
     guest: Machine, livepatch: Livepatch, kernel_log: KernelLog
 ) -> None:
-    """The module of a disabled patch stays until the last user of its kobject is done (3ec24776).
+    """The module of a disabled patch stays until the last reference to its kobject is dropped.
 
-    klp_free_patch_finish() waits for the release before it puts the module: what the kobject lies
-    in is the module's memory.
+    klp_free_patch_finish() waits for the release before it puts the module, since the kobject is in
+    the module's memory (3ec24776).
     """
     patch = livepatch.load(HELD, wait=True)
     module = livepatch.module(HELD)
     guest.write(PARAMETER, "1")
     patch.disable(wait=False)
     kernel_log.wait_for(f"'{HELD}': unpatching complete")
-    # Its work to free was queued before; each of these waits for all CPUs' work queues in turn.
+    # The work that frees it was queued before; each of these waits for all CPUs' workqueues.
     other = livepatch.load("klp_test_cmdline_a", wait=True)
     other.disable()
     assert module.refcount == 1

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Modules that must say what they are: livepatches, and no module called vmlinux."""
+"""Livepatches must be marked as such, and no module may have the name vmlinux."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PLAIN = "klp_target_notrace"
 def test_module_not_marked_as_livepatch(
     livepatch: Livepatch, view: Guestview, kernel_log: KernelLog
 ) -> None:
-    """A module that enables a patch without MODULE_INFO(livepatch): EINVAL, and it is gone."""
+    """A module that enables a patch without MODULE_INFO(livepatch) is refused with EINVAL."""
     with pytest.raises(ModuleRefused) as refused:
         livepatch.load("klp_test_notlivepatch")
     assert refused.value.errno == errno.EINVAL
@@ -41,7 +41,7 @@ def test_module_not_marked_as_livepatch(
 def test_module_called_vmlinux(
     livepatch: Livepatch, sample_modules: Mapping[str, Path], tmp_path: Path, view: Guestview
 ) -> None:
-    """A module called vmlinux is EINVAL: patches name the kernel itself so (kernel/livepatch)."""
+    """A module named vmlinux is EINVAL: in patches that names the kernel (kernel/livepatch)."""
     impostor = tmp_path / "vmlinux.ko"
     impostor.write_bytes(_renamed(sample_modules[PLAIN], PLAIN, "vmlinux"))
     guest = livepatch.guest
@@ -54,7 +54,7 @@ def test_module_called_vmlinux(
 
 
 def _renamed(module: Path, old: str, new: str) -> bytes:
-    """Return a module with another name in its struct module, which is what the kernel reads."""
+    """Return a module with another name in its struct module, which the kernel reads."""
     with module.open("rb") as file:
         section = ELFFile(file).get_section_by_name(NAME_SECTION)
         assert section is not None

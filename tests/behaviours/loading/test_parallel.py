@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Many patches that are loaded and unloaded at once."""
+"""Patches that are loaded and unloaded in parallel."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ PATCHES = (*(f"klp_test_cmdline_{letter}" for letter in "abcd"), "klp_test_callb
 ROUNDS, LOADS = 10, 2
 END_S = 60
 
-# Arguments: file, name, rounds, loads. Waits for a line, so that all begin together. Makes so many
-# rounds, and goes on until so many of them have loaded. A line for each: "loaded" with "enabled" as
-# sysfs had it, or why it was refused. A transition of another patch refuses the load, and delays
-# the disable (EBUSY).
+# Arguments: file, name, rounds, loads. Waits for a line, so that all begin together. Makes at least
+# so many rounds, until so many loads have succeeded. Prints a line for each: "loaded" and "enabled"
+# in sysfs, or the reason of the refusal. While another patch is in transition, the load is refused
+# and the disable is delayed (EBUSY).
 _CYCLE = """
 patch=/sys/kernel/livepatch/$2
 round=0
@@ -57,10 +57,10 @@ def test_parallel_loads(
     tasks: Tasks,
     kernel_log: KernelLog,
 ) -> None:
-    """Fifty parallel loads and unloads, at least: each ends loaded, or refused with EBUSY.
+    """Of fifty or more parallel loads each succeeds, or is refused with EBUSY.
 
-    No patch is shut out: each gets in at least twice. Whatever was loaded has been enabled, and has
-    gone by a transition of its own.
+    Each patch is loaded at least twice. What was loaded was enabled, and was disabled by a
+    transition of its own.
     """
     guest = livepatch.guest
     deadline = scaled(guest, END_S)
@@ -80,7 +80,7 @@ def test_parallel_loads(
         assert set(outcomes) <= {"loaded 1", "refused Device or resource busy"}
         loaded = outcomes.count("loaded 1")
         assert loaded >= LOADS
-        # Not "patching complete": the disable mostly comes first, and turns that round.
+        # Not "patching complete": mostly the disable comes before, and reverses the enable.
         assert len(kernel_log.matching(f"'{name}': unpatching complete$")) == loaded
     assert livepatch.patches() == []
     assert not view.modules() & set(PATCHES)

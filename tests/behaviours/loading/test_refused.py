@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the kernel refuses to load or to remove, with which errno, and what remains of it."""
+"""Loads and unloads that the kernel refuses, the errno, and that nothing remains."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_symbol_that_cannot_be_found(
 def test_sympos_picks_one_of_two(
     guest: Machine, livepatch: Livepatch, sympos: int, texts: tuple[str, str]
 ) -> None:
-    """The right sympos picks the right one of two functions of the same name (b2b018ef)."""
+    """sympos selects one of two functions of the same name (b2b018ef)."""
     livepatch.load_target(TWINS)
     livepatch.load(SYMBOL, wait=True, object=TWINS, function="klp_twin", sympos=sympos)
     seen = tuple(guest.read(f"/sys/kernel/klp_twins/{name}") for name in ("first", "second"))
@@ -65,7 +65,7 @@ def test_sympos_picks_one_of_two(
 def test_function_that_cannot_be_traced(
     guest: Machine, livepatch: Livepatch, view: Guestview, kernel_log: KernelLog
 ) -> None:
-    """An untraceable function: EINVAL, said in the log; those patched before are rolled back."""
+    """An untraceable function: EINVAL, with a line in the log; what was patched is undone."""
     livepatch.load_target("klp_target_notrace")
     with pytest.raises(ModuleRefused) as refused:
         livepatch.load(
@@ -87,7 +87,7 @@ def test_function_that_cannot_be_traced(
 def test_load_during_a_transition(
     livepatch: Livepatch, tasks: Tasks, gate: Gates, view: Guestview
 ) -> None:
-    """Loading a patch while another one is in transition: EBUSY; it loads afterwards."""
+    """Loading a patch while another one is in transition is EBUSY; afterwards it loads."""
     sleeper = gate.enter()
     blocked = livepatch.load("klp_test_gate")
     tasks.wait_all(PatchState.PATCHED, held_by=sleeper)
@@ -104,7 +104,7 @@ def test_load_during_a_transition(
 
 @pytest.mark.behaviour("LD-05")
 def test_enabled_patch_is_not_removed(livepatch: Livepatch, view: Guestview) -> None:
-    """rmmod of an enabled patch: EBUSY; its refcount is 1 while enabled, 0 after (3ec24776)."""
+    """rmmod of an enabled patch is EBUSY; its refcount is 1 while enabled, then 0 (3ec24776)."""
     patch = livepatch.load("klp_test_cmdline_a", wait=True)
     module = livepatch.module(patch.name)
     assert module.refcount == 1

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The kernel's place in the table LEAVE x SWITCH, found by experiment (harness/tools/classify)."""
+"""The kernel's consistency model in the table LEAVE x SWITCH (harness/tools/classify)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def laboratory(guest: Machine, sample_modules: Mapping[str, Path]) -> Laboratory
 
 @pytest.mark.behaviour("CM-01")
 def test_threads_switch_one_by_one_out_of_the_patched_set(laboratory: Laboratory) -> None:
-    """A task inside a patched function gets only old ones, while another gets only new ones.
+    """A task inside a patched function runs old bodies only, while another runs new ones only.
 
     Not LEAVE_FUNCTION, not SWITCH_FUNCTION and not SWITCH_KERNEL.
     """
@@ -36,19 +36,19 @@ def test_threads_switch_one_by_one_out_of_the_patched_set(laboratory: Laboratory
 
 @pytest.mark.behaviour("CM-01")
 def test_a_task_need_not_leave_the_kernel(laboratory: Laboratory) -> None:
-    """A task asleep in a system call outside the patched set gets new ones: not LEAVE_KERNEL."""
+    """A task asleep in a system call outside the patched set runs new ones: not LEAVE_KERNEL."""
     assert laboratory.beside().all(Body.NEW)
 
 
 @pytest.mark.behaviour("CM-01")
 def test_no_function_switches_before_the_others(laboratory: Laboratory) -> None:
-    """Before its last object is patched nobody gets any of a patch: not SWITCH_FUNCTION."""
+    """No task runs a new body before the last object is patched: not SWITCH_FUNCTION."""
     assert laboratory.between().all(Body.OLD)
 
 
 @pytest.mark.behaviour("CM-01")
 def test_forced_tasks_are_as_in_the_null_model(laboratory: Laboratory) -> None:
-    """A task forced inside an old function gets new ones: LEAVE_FUNCTION, SWITCH_FUNCTION."""
+    """A task that is forced in an old function runs new ones: LEAVE_FUNCTION, SWITCH_FUNCTION."""
     seen = laboratory.inside(force=True)
     assert seen.forced
     assert seen.inside.bodies == (Body.OLD, Body.NEW)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A patch with ``replace`` takes the place of all others (e1452b60)."""
+"""Atomic replace: a patch with ``replace`` replaces all others (e1452b60)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @pytest.mark.behaviour("RP-01")
 def test_replaced_patch_vanishes(livepatch: Livepatch, view: Guestview) -> None:
-    """The replaced patch leaves sysfs, its module becomes removable, its behaviour is gone."""
+    """The replaced patch leaves sysfs, its bodies do not run, and its module can be unloaded."""
     old = livepatch.load("klp_test_cmdline_a", wait=True)
     assert view.cmdline() == old.name
     new = livepatch.load("klp_test_cmdline_b", wait=True, replace=True)
@@ -33,7 +33,7 @@ def test_replaced_patch_vanishes(livepatch: Livepatch, view: Guestview) -> None:
 
 @pytest.mark.behaviour("RP-02")
 def test_function_of_the_old_patch_only(livepatch: Livepatch, view: Guestview) -> None:
-    """A function that only the old patch had runs its original, and leaves enabled_functions."""
+    """The original of a function that only the old patch had runs, and its hook is removed."""
     livepatch.load_target("klp_target_mod")
     old = livepatch.load("klp_test_target_fg", wait=True)
     assert (view.target("f"), view.target("g")) == (old.name, old.name)

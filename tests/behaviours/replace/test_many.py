@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Replacing often, replacing many, and stacking on top of a replacing patch."""
+"""Several atomic replaces, replacing several patches, and a patch on top of a replace."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ A, B, C, D = (f"klp_test_cmdline_{letter}" for letter in "abcd")
 
 @pytest.mark.behaviour("RP-09")
 def test_five_replacing_patches(livepatch: Livepatch, view: Guestview) -> None:
-    """Five replacing patches in a row: each takes over; rmmod of the active one is refused."""
+    """Of five atomic replaces in a row each replaces the one before; its rmmod is refused."""
     previous = None
     for name in (A, B, C, D, A):
         patch = livepatch.load(name, wait=True, replace=True)
@@ -36,7 +36,7 @@ def test_five_replacing_patches(livepatch: Livepatch, view: Guestview) -> None:
 @pytest.mark.slow
 @pytest.mark.behaviour("RP-10")
 def test_many_replaced_at_once(livepatch: Livepatch, view: Guestview) -> None:
-    """One replacing patch takes the place of all: they leave sysfs and become removable."""
+    """One atomic replace replaces several patches: each can be unloaded."""
     livepatch.load_target("klp_target_mod")
     old = [livepatch.load(name, wait=True) for name in (A, B, C, "klp_test_target_fg")]
     new = livepatch.load(D, wait=True, replace=True)
@@ -48,7 +48,7 @@ def test_many_replaced_at_once(livepatch: Livepatch, view: Guestview) -> None:
 
 @pytest.mark.behaviour("RP-12")
 def test_patch_on_top_of_a_replacing_one(livepatch: Livepatch, view: Guestview) -> None:
-    """A patch that replaces nothing stacks on a replacing one; disabling it restores that one."""
+    """A patch without ``replace`` goes on top of an atomic replace; a disable restores that."""
     below = livepatch.load(A, wait=True, replace=True)
     above = livepatch.load(B, wait=True)
     assert view.cmdline() == B

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Replacing again and again, while tasks fork and call: nothing may be left behind."""
+"""Atomic replaces again and again, while tasks fork and call: nothing leaks."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
     from harness.vm.kernel.kernel import Kernel
     from tests.behaviours.conftest import Guestview
 
-# A replacement waits about a second for the kernel's retry: four guests do their part of the 100.
+# A replace takes about a second, until the kernel's next try: four guests share the 100.
 GUESTS = 4
 CYCLES = 26
 WARM_UP = 2
-# Two patches that have no function in common: each replaces the other's by nops.
+# Two patches without a common function: each has nops for the other's functions.
 NAMES = ("klp_test_cmdline_a", "klp_test_target_fg")
-# Often enough for each replacement to meet many, and no more: to wake up is what costs, emulated.
+# Several for each replace, and no more: in an emulated guest each wake-up is expensive.
 FORK_US = "50000"
 CALL_US = "200000"
 CALLED = ("/proc/cmdline", "/sys/kernel/klp_target/pair")
 COUNT = "echo 3 >/proc/sys/vm/drop_caches && cat /proc/slabinfo"
-# KASAN keeps what was freed for a while, counted as used; a cache that is shrunk gives it back
+# KASAN keeps freed objects for a while, counted as used, until the cache is shrunk
 # (mm/kasan/quarantine.c, kasan_cache_shrink()).
 SHRINK = "for cache in /sys/kernel/slab/*/shrink; do echo 1 >$cache; done && "
 
@@ -45,11 +45,11 @@ SHRINK = "for cache in /sys/kernel/slab/*/shrink; do echo 1 >$cache; done && "
 def test_nothing_leaks(
     guest: Machine, kernel: Kernel, livepatch: Livepatch, view: Guestview, first: int
 ) -> None:
-    """Replacements under forks and system calls leave no module, directory or object behind.
+    """Atomic replaces under forks and system calls leave no module, directory or object.
 
-    Objects are counted in each slab cache, before and after, without the load. A cache that has
-    grown by an object for every second replacement leaks. With checks on (slub_debug=F) the counts
-    are exact: no CPU keeps a slab whose free objects count as used (mm/slub.c).
+    The objects of each slab cache are counted before and after the load. A cache that has grown by
+    an object for every second replace leaks. With slub_debug=F the counts are exact: no CPU keeps a
+    slab whose free objects count as used (mm/slub.c).
     """
     counting = (SHRINK if kernel.config.enabled("KASAN") else "") + COUNT
     livepatch.load_target("klp_target_mod")
@@ -72,7 +72,7 @@ def test_nothing_leaks(
     grown: dict[str, int] = {}
 
     def settled() -> bool:
-        """Whether what is freed later, by RCU and workqueues, has been freed."""
+        """Return whether RCU and workqueues have freed everything."""
         grown.clear()
         grown.update(
             (name, count - objects.get(name, 0))
@@ -81,7 +81,7 @@ def test_nothing_leaks(
         )
         return not grown
 
-    assert wait_until(settled, guest.scaled(10), interval_s=0.5), f"objects that stay: {grown}"
+    assert wait_until(settled, guest.scaled(10), interval_s=0.5), f"not freed: {grown}"
 
 
 def _replaced(livepatch: Livepatch, old: Patch) -> Patch:
@@ -93,10 +93,10 @@ def _replaced(livepatch: Livepatch, old: Patch) -> Patch:
 
 
 def _places(guest: Machine, view: Guestview) -> tuple[set[str], list[list[str]], str]:
-    """Return the modules, the directories of modules and patches, and what ftrace has hooks on."""
+    """Return the modules, the directories of modules and patches, the hooked functions."""
     folders = ("/sys/module", "/sys/kernel/livepatch")
     names = [[entry.name for entry in guest.list_dir(folder)] for folder in folders]
-    # A trampoline is made anew each time, wherever there is room.
+    # Without addresses: each hook gets a new trampoline.
     return view.modules(), names, re.sub("0x[0-9a-f]+", "0x", view.enabled_functions())
 
 

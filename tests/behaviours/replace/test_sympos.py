@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Replacing a patch that names the same function by another sympos."""
+"""An atomic replace of a patch that names the same function with another sympos."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def test_sympos_zero_and_one_are_the_same(
     old: tuple[str, dict[str, Any]],
     new: tuple[str, dict[str, Any]],
 ) -> None:
-    """Old and new name one function with sympos 0 and 1: it is the same, so no nop stands in.
+    """sympos 0 and 1 name the same function, so that the new patch needs no nop (139560e8).
 
-    A sleeper in a function that only another old patch had holds the replace (139560e8).
+    A sleeper in a function that only another old patch had holds the transition.
     """
     livepatch.load_target(TARGET)
     gates = livepatch.load("klp_test_gate", wait=True)

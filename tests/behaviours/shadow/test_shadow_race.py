@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Shadow variables under threads, and what remains of them (kernel/livepatch/shadow.c)."""
+"""Shadow variables used by several threads, and leaks of them (kernel/livepatch/shadow.c)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from harness.livepatch.waiting import TRANSITION_S, scaled
 
 SHADOW = "klp_test_shadow"
 RACE = "klp_test_shadow_race"
-# klp_test_shadow allocates so many of its large variables in each of four ways.
+# klp_test_shadow allocates CHURN of its large variables in each of four ways.
 LARGE_SLAB, CHURN = "kmalloc-8k", 200
 REFUSED = ("ctor-refuses-alloc", "ctor-refuses-get-or-alloc", "get-after-refusal")
 FREED = ("free", "get-after-free", "free-again", "free-all", "get-after-free-all", "free-all-last")
@@ -22,9 +22,9 @@ FREED = ("free", "get-after-free", "free-again", "free-all", "get-after-free-all
 
 @pytest.mark.behaviour("SV-02")
 def test_refusing_constructor_and_destructor(livepatch: Livepatch, kernel_log: KernelLog) -> None:
-    """A failed constructor leaves nothing; the destructor runs on free and free_all, once each.
+    """A failed constructor leaves nothing; free and free_all run the destructor once each.
 
-    The second load finds no variable that the first one left.
+    The module is loaded twice: the second load finds no variable of the first.
     """
     for _ in range(2):
         kernel_log.mark()
@@ -37,10 +37,10 @@ def test_refusing_constructor_and_destructor(livepatch: Livepatch, kernel_log: K
 
 @pytest.mark.behaviour("SV-02")
 def test_nothing_leaks(livepatch: Livepatch) -> None:
-    """What was allocated is freed: after constructors that refuse, by free and by free_all.
+    """Variables are freed: after constructors that fail, by free and by free_all.
 
-    Objects of the slab are counted, since a variable that leaks can not be looked up. RCU frees
-    them, some time later.
+    The objects of the slab cache are counted, since a leaked variable cannot be looked up. RCU
+    frees them some time later.
     """
     guest = livepatch.guest
 
@@ -61,7 +61,7 @@ def test_nothing_leaks(livepatch: Livepatch) -> None:
 
 @pytest.mark.behaviour("SV-03")
 def test_racing_get_or_alloc(livepatch: Livepatch, kernel_log: KernelLog) -> None:
-    """Threads that race for a variable: one constructor call, and all get the same data."""
+    """When threads race for a variable its constructor runs once, and all get the same data."""
     livepatch.load_target(RACE)
     (done,) = kernel_log.matching(": race rounds=")
     said = {key: int(value) for key, value in re.findall(r"(\w+)=(\d+)", done.text)}

@@ -16,10 +16,10 @@ STEPS = 25
 @pytest.mark.behaviour("SV-01")
 @pytest.mark.expect_splat("Duplicate shadow variable")
 def test_every_operation(livepatch: Livepatch, kernel_log: KernelLog) -> None:
-    """get, alloc, get_or_alloc, free, free_all with several ids and several objects.
+    """get, alloc, get_or_alloc, free and free_all work with several ids and several objects.
 
-    The module checks each step itself. Allocating a variable twice is one of them, for which the
-    kernel warns by design (klp_shadow_alloc()).
+    The module checks each step itself. One of them allocates a variable twice, of which the kernel
+    warns by design (klp_shadow_alloc()).
     """
     livepatch.load_target("klp_test_shadow")
     failed = [record.text for record in kernel_log.matching(r"shadow \S+ FAILED")]

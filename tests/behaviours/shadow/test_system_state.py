@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""System states that cumulative patches hand on (Documentation/livepatch/system-state.rst)."""
+"""System states of cumulative patches (Documentation/livepatch/system-state.rst)."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_state_goes_from_patch_to_patch(livepatch: Livepatch, kernel_log: Kernel
 
 @pytest.mark.behaviour("KS-02")
 def test_older_version_is_refused(livepatch: Livepatch, kernel_log: KernelLog) -> None:
-    """A cumulative patch with an older version of a state is EINVAL, and the state stays."""
+    """A cumulative patch with an older version of a state is EINVAL; the state is unchanged."""
     livepatch.load(TWO, wait=True)
     kernel_log.mark()
     with pytest.raises(ModuleRefused) as refused:
@@ -47,7 +47,7 @@ def test_older_version_is_refused(livepatch: Livepatch, kernel_log: KernelLog) -
 
 @pytest.mark.behaviour("KS-02")
 def test_cumulative_patch_without_the_state(livepatch: Livepatch) -> None:
-    """A cumulative patch that lacks the state is EINVAL; one that replaces nothing is allowed."""
+    """A cumulative patch that lacks the state is EINVAL; one without ``replace`` is loaded."""
     livepatch.load(ONE, wait=True)
     with pytest.raises(ModuleRefused) as refused:
         livepatch.load("klp_test_cmdline_a", replace=True)
@@ -60,7 +60,7 @@ def test_cumulative_patch_without_the_state(livepatch: Livepatch) -> None:
 def test_replaced_patch_is_there_for_post_patch(
     livepatch: Livepatch, kernel_log: KernelLog
 ) -> None:
-    """post_patch of the new patch still finds the state of the replaced one (7e35e4eb)."""
+    """post_patch of the new patch finds the state of the replaced one (7e35e4eb)."""
     old = livepatch.load(ONE, wait=True)
     kernel_log.mark()
     livepatch.load(TWO, wait=True)

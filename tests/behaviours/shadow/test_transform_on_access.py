@@ -29,10 +29,10 @@ def _counts(patch: Patch) -> tuple[int, int]:
 
 @pytest.mark.behaviour("SV-05")
 def test_converted_when_used(livepatch: Livepatch, tasks: Tasks, gate: Gates, store: Store) -> None:
-    """New bodies handle old and new data, and convert none before the transition's end.
+    """New bodies handle old and new data, and convert none before the end of the transition.
 
-    post_patch flips the switch. An item is converted when it is next used, and back when the patch
-    is disabled, if it was converted.
+    post_patch switches conversion on. An item is converted when it is next used, and converted back
+    when the patch is disabled.
     """
     guest = livepatch.guest
     store.add(1500)
@@ -63,7 +63,7 @@ def test_converted_when_used(livepatch: Livepatch, tasks: Tasks, gate: Gates, st
 
 @pytest.mark.behaviour("SV-05")
 def test_items_that_go_take_their_shadow_along(livepatch: Livepatch, store: Store) -> None:
-    """What was converted and then removed is not there to be converted back."""
+    """An item that was converted and then removed is not converted back."""
     patch = livepatch.load(ONE, wait=True)
     store.add(1500, 2500)
     assert _counts(patch) == (2, 0)
@@ -76,10 +76,10 @@ def test_items_that_go_take_their_shadow_along(livepatch: Livepatch, store: Stor
 
 @pytest.mark.behaviour("SV-04")
 def test_shadow_data_survive_a_replace(livepatch: Livepatch, store: Store) -> None:
-    """What a replaced patch kept in shadow variables is there for the patch that replaced it.
+    """The shadow variables of a replaced patch are there for the patch that replaced it.
 
-    The second patch converts nothing: each millisecond that it tells comes from the first one,
-    whose module is gone by then. Disabling it converts back what the first one converted.
+    The second patch converts nothing: its milliseconds are those of the first one, whose module is
+    unloaded by then. Disabling it converts back what the first one converted.
     """
     first = livepatch.load(ONE, wait=True)
     store.add(1500, 2750)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The fake signal: what the kernel sends to those that hold a transition up for long."""
+"""The fake signal, which the kernel sends to tasks that hold a transition for long."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ UNINTERRUPTIBLE = 0
 def test_interruptible_sleeper_is_signalled(
     livepatch: Livepatch, tasks: Tasks, gate: Gates, kernel_log: KernelLog
 ) -> None:
-    """After about 15 retries the sleeper leaves f and switches; its call restarts, unnoticed.
+    """After about 15 tries the sleeper leaves the function and switches; its call restarts.
 
-    The program sees no signal: its read(2) goes on in the new body and ends with its text.
+    The program sees no signal: its read(2) continues in the new body and returns its text.
     """
     sleeper = gate.enter(INTERRUPTIBLE)
     patch = livepatch.load("klp_test_gate")
@@ -39,7 +39,7 @@ def test_interruptible_sleeper_is_signalled(
 def test_each_transition_counts_its_own_rounds(
     livepatch: Livepatch, gate: Gates, kernel_log: KernelLog
 ) -> None:
-    """The sleeper that the enable had signalled is signalled by the disable as well."""
+    """A sleeper that was signalled by the enable is signalled by the disable, too."""
     sleeper = gate.enter(INTERRUPTIBLE)
     patch = livepatch.load("klp_test_gate", wait=True)
     assert kernel_log.matching("signaling remaining tasks")
@@ -52,7 +52,7 @@ def test_each_transition_counts_its_own_rounds(
 
 @pytest.mark.behaviour("SG-04")
 def test_no_signal_attribute(livepatch: Livepatch) -> None:
-    """The old attribute ``signal`` is gone from sysfs (0b3d5279)."""
+    """There is no attribute ``signal`` in sysfs any more (0b3d5279)."""
     patch = livepatch.load("klp_test_cmdline_a", wait=True)
     assert not patch.has("signal")
     assert patch.has("force")

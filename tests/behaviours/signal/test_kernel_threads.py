@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The fake signal for kernel threads: they are woken, again and again."""
+"""The fake signal for kernel threads, which are woken instead, repeatedly."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SIGNALLING = "signaling remaining tasks"
 @pytest.mark.slow
 @pytest.mark.behaviour("SG-03")
 def test_kernel_thread_is_woken(livepatch: Livepatch, tasks: Tasks, kernel_log: KernelLog) -> None:
-    """Kernel threads are woken too: one that sleeps interruptibly in f leaves it and switches."""
+    """A kernel thread that sleeps interruptibly in a function is woken, leaves it and switches."""
     _blocked_by_naps(livepatch, tasks, naps=1)
     livepatch.patch("klp_test_symbol").wait_complete()
     assert _said(kernel_log) == [SIGNALLING, "nap 1 ended"]
@@ -30,7 +30,7 @@ def test_kernel_thread_is_woken(livepatch: Livepatch, tasks: Tasks, kernel_log: 
 def test_kernel_thread_that_needs_two_wake_ups(
     livepatch: Livepatch, tasks: Tasks, kernel_log: KernelLog
 ) -> None:
-    """It is repeated: a kernel thread that needs two wake-ups gets both (cba82dea)."""
+    """A kernel thread that has to be woken twice is woken twice (cba82dea)."""
     _blocked_by_naps(livepatch, tasks, naps=2)
     deadline = Deadline.after(90 * livepatch.guest.time_scale)
     livepatch.patch("klp_test_symbol").wait_complete(deadline)

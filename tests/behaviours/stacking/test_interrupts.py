@@ -27,9 +27,9 @@ ROUNDS = 3
 LOWER, UPPER = "klp_test_gate", "klp_test_gate_callbacks"
 FIRST_CPU = "1"  # a mask, as taskset(1) takes it
 
-# Arguments: the sleeper, and the patch's directory. Keeps the second CPU busy, lets the sleeper go,
-# and says what comes first: the transition "ended", or some kernel thread "waits" for that CPU. All
-# of it in the guest: with a busy CPU its network may stand still.
+# Arguments: the sleeper, and the patch's directory. Keeps the second CPU busy, opens the sleeper's
+# gate, and prints what is first: the transition "ended", or a kernel thread "waits" for that CPU.
+# All of it in the guest, whose network may stop with a busy CPU.
 _HELD = """
 spin=/sys/kernel/klp_ticks/spin
 taskset -p 1 $1 >/dev/null
@@ -52,10 +52,10 @@ echo "$said"
 @pytest.mark.slow
 @pytest.mark.behaviour("ST-03")
 def test_toggled_under_interrupts_and_idle(livepatch: Livepatch, view: Guestview) -> None:
-    """A function that interrupts call, and one of idle CPUs, are patched again and again.
+    """A function of interrupts and one of idle CPUs are patched again and again.
 
-    RCU does not watch an idle CPU in its idle routine. Kernels that have made these noinstr (6.3)
-    have none that can be patched; there the interrupts alone are asserted.
+    RCU does not watch an idle CPU in its idle routine. Since 6.3 these are noinstr and cannot be
+    patched; there the test has the interrupts only.
     """
     guest = livepatch.guest
     livepatch.load_target(TARGET)
@@ -87,16 +87,16 @@ def test_end_waits_for_every_cpu(
     gate: Gates,
     enabling: bool,
 ) -> None:
-    """A transition does not end before every CPU has left what it does with preemption off.
+    """A transition does not end before every CPU has left its code with preemption off.
 
-    It may be between its look at the list of a function's patches and the call, where RCU need not
-    watch it. A second patch of the function keeps ftrace's hook, which would wait as well.
+    There it may have read the list of a function's patches and not called a body yet, and RCU need
+    not watch it. Another patch of the function keeps ftrace's hook, whose removal would wait, too.
     """
     livepatch.load_target(TARGET, ticking=False)
     livepatch.load(LOWER, wait=True)
     upper = None if enabling else livepatch.load(UPPER, wait=True)
     sleeper = gate.enter()
-    # The retries of the transition go on where they were started: not on the busy CPU.
+    # The kernel goes on with its tries on the CPU of the first: not on the busy one.
     if upper is None:
         upper = livepatch.patch(UPPER)
         change = f"insmod {guest.upload(sample_modules[UPPER])}"

@@ -18,9 +18,9 @@ A, B, C = (f"klp_test_cmdline_{letter}" for letter in "abc")
 
 @pytest.mark.behaviour("ST-04")
 def test_stack_order(livepatch: Livepatch, view: Guestview) -> None:
-    """``stack_order`` counts from 1, and closes up when the patch in the middle is disabled.
+    """``stack_order`` counts from 1, without a gap after the patch in the middle is disabled.
 
-    A kernel without the function behind it has no such attribute on any patch.
+    A kernel without the function that shows it has the attribute on no patch.
     """
     patches = [livepatch.load(name, wait=True) for name in (A, B, C)]
     if not view.has_function(f"{ATTRIBUTE}_show"):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A task that has not switched gets the previous patch's body (kernel/livepatch/patch.c)."""
+"""A task that has not switched runs the previous patch's body (kernel/livepatch/patch.c)."""
 
 from __future__ import annotations
 

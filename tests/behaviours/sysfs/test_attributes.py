@@ -24,9 +24,9 @@ NEWER = {"replace": 0o444, "stack_order": 0o444}
 @pytest.mark.slow
 @pytest.mark.behaviour("SY-01")
 def test_modes_and_values(livepatch: Livepatch, view: Guestview) -> None:
-    """Every attribute that this kernel has has its documented mode and value.
+    """Every attribute has its documented mode and value.
 
-    It has an attribute when it has the function that shows it.
+    A kernel has an attribute when it has the function that shows it.
     """
     patch = livepatch.load("klp_test_cmdline_a", wait=True)
     modes = patch.modes()
@@ -46,7 +46,7 @@ def test_modes_and_values(livepatch: Livepatch, view: Guestview) -> None:
 
 @pytest.mark.behaviour("SY-02")
 def test_patched_follows_the_target(livepatch: Livepatch, view: Guestview) -> None:
-    """An object's ``patched`` follows its target module's load and unload."""
+    """An object's ``patched`` is 1 while its target module is loaded."""
     patch = livepatch.load("klp_test_target_fg", wait=True)
     target = patch.object(TARGET)
     if not view.has_function("patched_show"):
@@ -62,7 +62,7 @@ def test_patched_follows_the_target(livepatch: Livepatch, view: Guestview) -> No
 @pytest.mark.behaviour("SY-04")
 @pytest.mark.parametrize("text", ["garbage", "2 3", "1"])
 def test_rejected_writes_to_enabled(livepatch: Livepatch, view: Guestview, text: str) -> None:
-    """Garbage, and the value that it has already, are EINVAL; nothing changes."""
+    """Writing garbage or the present value to ``enabled`` is EINVAL and changes nothing."""
     patch = livepatch.load("klp_test_cmdline_a", wait=True)
     _refused(patch, text, errno.EINVAL)
     assert (patch.enabled, patch.in_transition) == (True, False)
@@ -105,7 +105,7 @@ def test_disable_during_another_transition(livepatch: Livepatch, tasks: Tasks, g
 
 @pytest.mark.behaviour("SY-05")
 def test_directory_goes_after_disable(livepatch: Livepatch, view: Guestview) -> None:
-    """After a disable the directory goes and the module can be removed (958ef1e3, 3ec24776)."""
+    """After a disable the directory is removed, and the module can be (958ef1e3, 3ec24776)."""
     patch = livepatch.load("klp_test_cmdline_a", wait=True)
     patch.disable()
     patch.wait_gone()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Attributes that are read and written from many tasks while their patch goes."""
+"""Attributes that many tasks read and write while their patch is disabled."""
 
 from __future__ import annotations
 
@@ -21,10 +21,9 @@ READERS = 2
 AT_LEAST = 10
 END_S = 60
 
-# Arguments: the patch's directory, and how many rounds to make. Says "ready", and begins when it is
-# told to. Says the number of rounds that it has made, and waits until it is told to go on: then it
-# ends the transition, with all the others, and goes on until the patch is gone. Its last line is
-# the number of all its rounds.
+# Arguments: the patch's directory, a number of rounds. Prints "ready" and waits for a line, makes
+# its rounds, prints their number and waits for another line. Then it forces the transition, as all
+# others do, and goes on until the patch is gone. Its last line is the number of all its rounds.
 _WRITER = """
 rounds=0
 hammer() {
@@ -58,8 +57,8 @@ echo $rounds
 def test_hammered_while_it_is_disabled(livepatch: Livepatch, gate: Gates, view: Guestview) -> None:
     """Eight writers of enabled and force, and readers of all attributes: none hangs, no splat.
 
-    They all begin together. A sleeper in the new body holds the transition until each writer has
-    had its turns; then all of them force it, together.
+    A sleeper in the new body holds the transition until each writer has made its rounds; then all
+    of them force it at once.
     """
     guest = livepatch.guest
     patch = livepatch.load(PATCH, wait=True)
@@ -86,6 +85,6 @@ def test_hammered_while_it_is_disabled(livepatch: Livepatch, gate: Gates, view: 
     assert sleeper.release().body is Body.PATCHED
     assert gate.call().body is Body.ORIGINAL
     assert livepatch.patches() == []
-    # Not unload(): force has pinned the module, which is as it should be (FC-02).
+    # Not unload(): force has pinned the module (FC-02).
     livepatch.load("klp_test_cmdline_b", wait=True)
     assert view.cmdline() == "klp_test_cmdline_b"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Target modules that come, go and come again while their patch stays."""
+"""Target modules that are loaded, unloaded and loaded again while their patch is enabled."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TARGET = "klp_target_mod"
 def test_patched_before_its_init(
     livepatch: Livepatch, view: Guestview, kernel_log: KernelLog
 ) -> None:
-    """A target loaded after the patch is patched before its init: new from the first call."""
+    """A target that is loaded after the patch is patched before its init runs."""
     livepatch.load(PATCH, wait=True)
     livepatch.load_target(TARGET)
     (record,) = kernel_log.matching("init sees: ")

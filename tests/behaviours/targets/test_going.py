@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A patch that comes while its target goes."""
+"""A patch that is loaded while its target is unloaded."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ WAITING = "/proc/klp_gate_waiting"
 def test_patch_loaded_while_the_target_goes(
     livepatch: Livepatch, gate: Gates, view: Guestview, kernel_log: KernelLog, late: bool
 ) -> None:
-    """A patch loaded after the target's exit loads with ``patched`` 0; in its exit, it patches.
+    """A patch that is loaded during its target's exit patches it; after the exit it does not.
 
-    Functions of a going module may be called until its exit has returned, so they are patched
-    until then and not after (8cb2c2dc, klp_find_object_module()). A target that comes again is.
+    Functions of a going module may be called until its exit has returned, so they are patched until
+    then (8cb2c2dc, klp_find_object_module()). When the target is loaded again it is patched.
     """
     guest = livepatch.guest
     livepatch.load_target(TARGET, late=late)

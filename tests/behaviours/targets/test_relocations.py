@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A target whose patch has livepatch relocations (.klp.rela.) comes again."""
+"""A target whose patch has livepatch relocations (.klp.rela.) is loaded again."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from benchmarks.module_mutation.relocation import LivepatchRelocation, with_livepatch_relocation
 from harness.errors import ModuleRefused
 from harness.livepatch.kernel_log import KernelLog
 from harness.livepatch.patch import Livepatch
+from harness.vm.elf.livepatch_relocation import LivepatchRelocation, with_livepatch_relocation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,10 +40,10 @@ def test_relocated_target_comes_again(
     section: str,
     symbol: str,
 ) -> None:
-    """A kernel that clears relocations when the target goes (0c05e7bd) relocates them again.
+    """A kernel that clears relocations when the target is unloaded (0c05e7bd) applies them again.
 
-    One that does not finds the old value in their place, and refuses the target with ENOEXEC until
-    the patch is gone.
+    Another kernel finds the old values in their places, and refuses the target with ENOEXEC until
+    the patch is unloaded.
     """
     module = tmp_path / f"{PATCH}.ko"
     relocation = LivepatchRelocation(

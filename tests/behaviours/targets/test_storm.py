@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A target that comes and goes all the time while its patch is enabled, reversed and disabled."""
+"""A target is loaded and unloaded without a pause while its patch is enabled and disabled."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ ROUNDS = 2
 CYCLES = 3
 OLD, NEW = "f original g original", f"f {PATCH} g {PATCH}"
 
-# Argument: the target's file. A line for each cycle: what one read of both functions gave. The
-# number on its input is how many cycles to make; it ends with its input.
+# Argument: the target's file. Each line of input is a number of cycles. Prints a line for each
+# cycle: what one read of both functions returned.
 _STORM = """
 while read cycles; do
     while [ $cycles -gt 0 ]; do
@@ -46,11 +46,11 @@ def test_target_in_a_storm(
     gate: Gates,
     view: Guestview,
 ) -> None:
-    """Each load and unload of the target succeeds, whatever its patch does at that time.
+    """Each load and unload of the target succeeds, whatever state its patch has.
 
-    The target comes and goes while the patch is enabled and disabled, and while its transition is
-    held open and turned round: a sleeper in the body of a patch that this one replaces holds it.
-    Both functions are always patched together.
+    The target is loaded and unloaded while the patch is enabled and disabled, and while its
+    transition is held and reversed. A sleeper in the body of a patch that this one replaces holds
+    it. Both functions are always patched together.
     """
     guest = livepatch.guest
     storm = guest.spawn("sh", "-c", _STORM, "storm", guest.upload(sample_modules[TARGET]))
@@ -64,7 +64,7 @@ def test_target_in_a_storm(
         storm.write_line(str(CYCLES))
         assert cycles() == {OLD}
         sleeper = gate.enter()
-        # Without a stop: the target comes and goes while each of these begins and ends.
+        # The target is loaded and unloaded while each of these starts and ends.
         storm.write_line(str(2 * CYCLES))
         patch = livepatch.load(PATCH, replace=True)
         tasks.wait_all(PatchState.PATCHED, held_by=sleeper)

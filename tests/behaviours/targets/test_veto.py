@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A patch that vetoes a coming target, beside another patch of it."""
+"""A patch whose pre_patch refuses a coming target, and another patch of it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ VETO = "klp_test_callbacks_a"
 
 @pytest.mark.behaviour("MO-03")
 def test_second_patch_vetoes(livepatch: Livepatch, view: Guestview, kernel_log: KernelLog) -> None:
-    """The second patch vetoes the coming module: the first is rolled back; a retry loads."""
+    """The second patch refuses the coming module: the first is rolled back; a retry loads."""
     first = livepatch.load("klp_test_target_fg", wait=True)
     livepatch.load(VETO, wait=True, pre_patch_ret_target=-errno.ENODEV)
     kernel_log.mark()
@@ -44,10 +44,10 @@ def test_second_patch_vetoes(livepatch: Livepatch, view: Guestview, kernel_log: 
 def test_veto_during_a_blocked_transition(
     livepatch: Livepatch, tasks: Tasks, gate: Gates, kernel_log: KernelLog
 ) -> None:
-    """A veto while the transition is blocked, then its end: no callback on the refused module.
+    """No callback runs for a module that was refused during a transition, when that ends.
 
-    The kernel must forget the module that it refused (4ff96fb5): its memory is gone. A sleeper in
-    the body of a patch that is being replaced holds the transition of the one that vetoes.
+    The kernel must forget the module that was refused, whose memory is freed (4ff96fb5). A sleeper
+    in the body of a patch that is being replaced holds the transition.
     """
     livepatch.load("klp_test_gate", wait=True)
     sleeper = gate.enter()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Tasks that never sleep, and a guest that has no memory left."""
+"""Transitions with tasks that never sleep, and with hardly any free memory."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ LEFT_MIB = 10
 def test_loop_inside_the_function(
     guest: Machine, livepatch: Livepatch, tasks: Tasks, kernel_log: KernelLog
 ) -> None:
-    """A kernel thread that loops in cond_resched() inside a patched function holds it up.
+    """A kernel thread that loops in cond_resched() in a patched function holds the transition.
 
-    Running or not, it is in the function, until it leaves that.
+    Whether it runs or not, it is in the function until it leaves the loop.
     """
     guest.write(DYNAMIC_DEBUG, "file kernel/livepatch/transition.c +p\n")
     livepatch.load_target(LOOP, inside=1)
@@ -49,7 +49,7 @@ def test_loop_inside_the_function(
     deadline = Deadline.after(30 * guest.time_scale)
     assert wait_until(
         lambda: len(kernel_log.matching(looked)) >= LOOKS, deadline, interval_s=0.5
-    ), "the thread was not looked at again"
+    ), "the kernel has not tried again to switch the thread"
     assert thread.patch_state is PatchState.UNPATCHED
     assert patch.in_transition
     assert not kernel_log.matching("switched (by|off)")
@@ -62,11 +62,11 @@ def test_loop_inside_the_function(
 def test_loop_outside_the_function(
     guest: Machine, kernel: Kernel, livepatch: Livepatch, tasks: Tasks, kernel_log: KernelLog
 ) -> None:
-    """One that loops outside of it is switched by its own cond_resched() only from 6.12 on.
+    """A kernel thread that loops outside of it is switched by its own cond_resched() since 6.12.
 
-    e3ff7c60 made cond_resched() do so. Before, and where cond_resched() does nothing any more
-    (PREEMPT_LAZY), such a thread is switched when it is found off its CPU, and not while it runs.
-    That can happen on any kernel, so one that can do better has some transitions to show it in.
+    So e3ff7c60 made it. Before, and where cond_resched() does nothing any more (PREEMPT_LAZY), such
+    a thread is switched by a try that finds it off its CPU. That can happen on any kernel, so there
+    are several transitions in which cond_resched() may switch it.
     """
     symbols = guest.run(["grep", "-c", "-w", "__klp_sched_try_switch", "/proc/kallsyms"])
     by_itself = symbols.ok and not kernel.config.enabled("PREEMPT_LAZY")
@@ -92,7 +92,7 @@ def test_loop_outside_the_function(
 def test_system_call_under_load(guest: Machine, livepatch: Livepatch, tasks: Tasks) -> None:
     """A system call is patched while a process on each CPU makes it without a pause.
 
-    All of them end up in the new body, and back in the old one after a disable.
+    All of them run the new body then, and the old one after a disable.
     """
     hammers = [guest.spawn("klp-syscall", "hammer") for _ in range(CPUS)]
     for body in range(4):
@@ -110,13 +110,13 @@ def test_system_call_under_load(guest: Machine, livepatch: Livepatch, tasks: Tas
     for hammer in hammers:
         hammer.close_stdin()
         (last,) = [json.loads(line) for line in hammer.lines(guest.scaled(10))]
-        assert last["calls"] > 0, "it changed its mind"
+        assert last["calls"] > 0, "its last line has no number of calls"
 
 
 @pytest.mark.smp(CPUS)
 @pytest.mark.behaviour("TR-21")
 def test_all_cpus_busy(guest: Machine, livepatch: Livepatch, tasks: Tasks) -> None:
-    """Tasks that keep all CPUs busy do not stop a transition: one on each CPU, then more."""
+    """Tasks that keep all CPUs busy do not hold a transition: one on each CPU, then more."""
     pinned = [guest.spawn("taskset", f"{1 << cpu:x}", "sh", "-c", SPIN) for cpu in range(CPUS)]
     patch = livepatch.load(PATCH, wait=True)
     assert tasks.states() == {PatchState.UNDEFINED}
@@ -131,7 +131,7 @@ def test_all_cpus_busy(guest: Machine, livepatch: Livepatch, tasks: Tasks) -> No
 def test_nearly_out_of_memory(
     guest: Machine, livepatch: Livepatch, tasks: Tasks, sample_modules: Mapping[str, Path]
 ) -> None:
-    """A guest that has hardly any memory left completes a transition, and takes it back."""
+    """With hardly any free memory a patch is enabled and disabled."""
     guest.upload(sample_modules[PATCH])
     made = guest.run(["sh", "-c", "mkdir /fill && mount -t tmpfs -o size=100% none /fill"])
     assert made.ok, made.stderr

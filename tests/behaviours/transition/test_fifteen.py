@@ -25,7 +25,7 @@ NAMES = [f"klp_test_cmdline_{letter}" for letter in string.ascii_lowercase[:15]]
 def test_fifteen_patches_of_one_function(
     livepatch: Livepatch, sample_modules: Mapping[str, Path], tmp_path: Path, view: Guestview
 ) -> None:
-    """Fifteen patches of the same function in a row: the newest body runs after each."""
+    """Of fifteen patches of one function the body of the newest runs, after each load."""
     for name in NAMES:
         livepatch.load(_named(sample_modules[BUILT], name, tmp_path), wait=True)
         assert view.cmdline() == name
@@ -37,7 +37,7 @@ def test_fifteen_patches_of_one_function(
 
 
 def _named(module: Path, name: str, folder: Path) -> Path:
-    """Return the module under another name of the same length, which its new body prints too."""
+    """Return the module with another name of the same length, also in what its body prints."""
     assert len(name) == len(BUILT)
     renamed = folder / f"{name}.ko"
     renamed.write_bytes(module.read_bytes().replace(BUILT.encode(), name.encode()))

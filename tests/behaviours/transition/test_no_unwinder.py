@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A kernel that cannot tell what is on the stack of a sleeping task (67059d65)."""
+"""A kernel without reliable stack traces (67059d65)."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ NO_MODEL = "doesn't have support for the livepatch consistency model"
 def test_switching_at_the_exit_alone(
     guest: Machine, livepatch: Livepatch, tasks: Tasks, gate: Gates, kernel_log: KernelLog
 ) -> None:
-    """The kernel says so. User tasks switch when they leave it, kernel threads hold it up.
+    """The kernel logs it. User tasks switch at the kernel's exit, kernel threads do not switch.
 
-    So does who sleeps in the kernel, in whatever function; the fake signal after 15 retries makes
-    those leave that can. Only force ends the transition.
+    Tasks that sleep in the kernel, in any function, do not switch either, until the fake signal
+    after 15 tries makes those leave that can. Only force ends the transition.
     """
     sleeper = gate.enter(PLAIN)
     idle = tasks.get(guest.spawn("sleep", "10000").pid)

