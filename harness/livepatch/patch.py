@@ -166,9 +166,13 @@ class Patch(Directory):
         """
         deadline = deadline or scaled(self._guest, TRANSITION_S)
         waited_s = deadline.remaining_s
-        # A file that has gone differs too.
-        if not poll(self._guest, f"{self.path}/transition", Op.DIFFERS, "1", deadline=deadline):
+        if not self.completes(deadline):
             raise self.overdue(waited_s)
+
+    def completes(self, deadline: Deadline) -> bool:
+        """Wait as ``wait_complete`` does; False when the deadline came first."""
+        # A file that has gone differs too.
+        return poll(self._guest, f"{self.path}/transition", Op.DIFFERS, "1", deadline=deadline)
 
     def wait_gone(self, deadline: Deadline | None = None) -> None:
         """Wait until it has left sysfs, after a disable or a replacement.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Loads: what else the guest does while a patch comes and goes."""
+"""Loads: what else the guest does while a patch is loaded and unloaded."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _CALLERS = 2
 CHURNED = ("klp_target_twins", "klp_target_notrace")
 
 _HOG = "echo ready; while :; do :; done"
-# Takes most of what is free, writes it, and gives it back: the kernel has to reclaim meanwhile.
+# Fills most of the free memory, and frees it: the kernel has to reclaim meanwhile.
 _PRESSURE = """
 echo ready
 free=$(awk '/^MemAvailable:/ { print int($2 / 1024 * 7 / 10) }' /proc/meminfo)
@@ -34,7 +34,7 @@ while :; do
     rm -f /dev/shm/pressure
 done
 """
-# Argument: the module's file and its name.
+# Arguments: the module's file and its name.
 _CHURN = """
 echo ready
 while :; do
@@ -52,7 +52,7 @@ class Load:
         self._running: list[tuple[LoadProfile, SpawnedProcess]] = []
 
     def start(self, profile: LoadProfile, program: str, *words: str) -> None:
-        """Start a program that says a line when it has begun; raises TimeoutError."""
+        """Start a program that prints a line when it has begun; raises TimeoutError."""
         process = self._machine.spawn(program, *words)
         process.next_line(self._machine.scaled(_READY_S))
         self._running.append((profile, process))
@@ -62,12 +62,12 @@ class Load:
         self.start(profile, "sh", "-c", script, "load", *words)
 
     def check(self) -> None:
-        """Raise HarnessError when a program has ended: then there was less load than is said."""
+        """Raise HarnessError when a program has ended: the load was less than the result claims."""
         for profile, process in self._running:
             ended = process.output.exit
             if ended is not None:
                 raise HarnessError(
-                    f"the load {profile} ended by itself, with code {ended.code}",
+                    f"the load {profile} has ended, with code {ended.code}",
                     details=tuple(process.output.stderr[-5:]),
                 )
 
@@ -86,17 +86,17 @@ def under_load(
     *,
     samples: Mapping[str, Path],
     files: Sequence[str] = (),
-    taken: Sequence[str] = (),
+    used: Sequence[str] = (),
 ) -> Iterator[Load]:
     """Run these loads while the body does.
 
-    ``files`` are read all the time by the load of system calls; ``taken`` are modules that may not
-    come and go.
+    ``files`` are read all the time by the load of system calls; ``used`` are modules that no load
+    may unload.
     """
     load = Load(machine)
     try:
         for profile in profiles:
-            _start(load, profile, machine, samples, files, taken)
+            _start(load, profile, machine, samples, files, used)
         yield load
     finally:
         load.stop()
@@ -108,7 +108,7 @@ def _start(
     machine: Machine,
     samples: Mapping[str, Path],
     files: Sequence[str],
-    taken: Sequence[str],
+    used: Sequence[str],
 ) -> None:
     match profile:
         case LoadProfile.FORKS:
@@ -123,5 +123,5 @@ def _start(
         case LoadProfile.MEMORY:
             load.shell(profile, _PRESSURE)
         case LoadProfile.MODULES:
-            name = next(each for each in CHURNED if each not in taken)
+            name = next(each for each in CHURNED if each not in used)
             load.shell(profile, _CHURN, machine.upload(samples[name]), name)
