@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.tools.verify import CheckResult, verify_patch
+from harness.tools.verify import CheckOutcome, verify_patch
 from tests.corpus.cases import Entry, Judgement, Scope, read_corpus
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def judge(
     )
     said = [f"{check.id} [{check.code}]: {check.detail}" for check in verdict.failed]
     if entry.verdict is Judgement.GOOD:
-        assert verdict.outcome is not CheckResult.FAILED, said
+        assert verdict.outcome is not CheckOutcome.FAILED, said
         return
-    assert verdict.outcome is CheckResult.FAILED
+    assert verdict.outcome is CheckOutcome.FAILED
     assert verdict.codes & entry.codes, said

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.errors import UsageError
-from harness.tools.verify import CheckResult, Code, VerifyRequest, verify_patch
+from harness.tools.verify import CheckOutcome, Code, VerifyRequest, verify_patch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,8 +55,8 @@ def test_a_script_that_hangs_with_the_patch_is_the_patchs_fault(
         request, kernel=template.kernel, session=template.session, samples=sample_modules
     )
     assert verdict.codes == {Code.CHECK_HUNG}
-    assert verdict.check("redirected").outcome is CheckResult.PASSED
-    assert verdict.check("disable").outcome is CheckResult.NOT_RUN
+    assert verdict.check("redirected").outcome is CheckOutcome.PASSED
+    assert verdict.check("disable").outcome is CheckOutcome.NOT_RUN
 
 
 TESTS = """
@@ -87,8 +87,8 @@ def test_a_test_file_reaches_the_guest(
         request, kernel=template.kernel, session=template.session, samples=sample_modules
     )
     assert [check.id for check in verdict.failed] == ["check-after"]
-    assert verdict.check("check-before").outcome is CheckResult.PASSED
-    assert verdict.check("check-during").outcome is CheckResult.PASSED
+    assert verdict.check("check-before").outcome is CheckOutcome.PASSED
+    assert verdict.check("check-during").outcome is CheckOutcome.PASSED
     assert verdict.check("check-after").detail == (
         "behaves.py after failed: test_the_command_line: after: False"
     )

@@ -365,8 +365,8 @@ _ADVICE = {
     Code.PANIC: "console.log has what was printed before",
     Code.LOAD_REFUSED: "the kernel log says why",
     Code.UNLOAD_REFUSED: "something still uses the module",
-    Code.REPLACED_LEAVES: "the callbacks of a replaced patch are not called: the patch that replaces "
-    "it has to undo what it did, or its own exit function has to",
+    Code.REPLACED_LEAVES: "the callbacks of a replaced patch are not called: the replacing "
+    "patch has to undo what it did, or its own exit function has to",
 }
 # What a patch that is replaced may leave to the one that replaces it.
 _SOFT = frozenset({Code.LEFT_BEHIND, Code.SPLAT, Code.PANIC, Code.CHECK_FAILED, Code.HANG})
