@@ -14,7 +14,7 @@ from benchmarks.module_mutation.substitutes import Substitutes
 from harness.errors import HarnessError, UsageError
 from harness.report.base import CheckOutcome
 from harness.threads import run_jobs
-from harness.tools.verify import CheckOutcome, Code, verify_patch
+from harness.tools.verify import Code, verify_patch
 from harness.tools.verify.case import read_case
 
 if TYPE_CHECKING:

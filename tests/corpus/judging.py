@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""How a module of the corpus is judged, and which of them an option asks for."""
+"""How a module of the corpus is judged, and which modules an option selects."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ GUESTS = 2
 
 
 def ask_for(metafunc: pytest.Metafunc, *, debug: bool) -> None:
-    """Make a test of each entry that the option asks for."""
+    """Make a test of each entry that the option selects."""
     scope = Scope(metafunc.config.getoption("--corpus", default=Scope.SAMPLE.value))
     metafunc.parametrize("scope", [scope], ids=[""])
     metafunc.parametrize(
@@ -43,7 +43,7 @@ def judge(
     modules: Mapping[str, Path],
     scratch: Path,
 ) -> None:
-    """Verify a module, and compare the verdict with what the corpus says of it."""
+    """Verify a module, and compare the verdict with the entry of the corpus."""
     verdict = verify_patch(
         entry.request(name, modules, scope, scratch),
         kernel=template.kernel,
@@ -51,9 +51,9 @@ def judge(
         samples=modules,
         guests=GUESTS,
     )
-    said = [f"{check.id} [{check.code}]: {check.detail}" for check in verdict.failed]
+    failed = [f"{check.id} [{check.code}]: {check.detail}" for check in verdict.failed]
     if entry.verdict is Judgement.GOOD:
-        assert verdict.outcome is not CheckOutcome.FAILED, said
+        assert verdict.outcome is not CheckOutcome.FAILED, failed
         return
     assert verdict.outcome is CheckOutcome.FAILED
-    assert verdict.codes & entry.codes, said
+    assert verdict.codes & entry.codes, failed

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""verify tells safe livepatches from others: the corpus, module by module."""
+"""verify separates safe livepatches from unsafe ones: the corpus, module by module."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """One for each entry."""
+    """Make a test of each entry."""
     ask_for(metafunc, debug=False)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""verify in guests: whose fault a check script is. tests/corpus judges patches."""
+"""verify in guests: how check scripts and test files run. Patches are judged in tests/corpus."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def script(tmp_path: Path, text: str) -> Path:
     return path
 
 
-def test_a_script_that_does_not_hold_before_the_patch_is_the_users_fault(
+def test_a_script_that_hangs_before_the_patch(
     template: KernelTemplate, sample_modules: Mapping[str, Path], tmp_path: Path
 ) -> None:
-    """One that hangs before the patch is loaded: a usage error in a sentence, and no verdict."""
+    """A script that hangs before the patch is loaded is a usage error, and no verdict."""
     request = VerifyRequest(
         module=sample_modules[PATCH],
         check=script(tmp_path, "exec sleep 1000"),
@@ -41,10 +41,10 @@ def test_a_script_that_does_not_hold_before_the_patch_is_the_users_fault(
         )
 
 
-def test_a_script_that_hangs_with_the_patch_is_the_patchs_fault(
+def test_a_script_that_hangs_with_the_patch(
     template: KernelTemplate, sample_modules: Mapping[str, Path], tmp_path: Path
 ) -> None:
-    """The same once the patch is there: a check of the patch that failed."""
+    """A script that hangs once the patch is loaded is a failed check of the patch."""
     request = VerifyRequest(
         module=sample_modules[PATCH],
         check=script(tmp_path, '[ "$1" = before ] || exec sleep 1000'),
@@ -79,7 +79,7 @@ def test_the_patch_is_there(livepatch, tasks, moment, tmp_path):
 def test_a_test_file_reaches_the_guest(
     template: KernelTemplate, sample_modules: Mapping[str, Path], tmp_path: Path
 ) -> None:
-    """Its tests run on the host, before, during and after; one that fails tells in its words."""
+    """Its tests run on the host, before, during and after; a failure is shown in its words."""
     path = tmp_path / "behaves.py"
     path.write_text(TESTS)
     request = VerifyRequest(module=sample_modules[PATCH], check=path, scenes=("idle",))

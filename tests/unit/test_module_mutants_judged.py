@@ -15,7 +15,7 @@ from benchmarks.module_mutation.operators import Mutation, choose
 from benchmarks.module_mutation.results import ModuleMutantResult
 from harness.errors import HarnessError, UsageError
 from harness.report.base import CheckOutcome
-from harness.tools.verify import Check, CheckOutcome, Code, Verdict, VerifyRequest
+from harness.tools.verify import Check, Code, Verdict, VerifyRequest
 
 if TYPE_CHECKING:
     pass
