@@ -166,13 +166,9 @@ class Patch(Directory):
         """
         deadline = deadline or scaled(self._guest, TRANSITION_S)
         waited_s = deadline.remaining_s
-        if not self.completes(deadline):
-            raise self.overdue(waited_s)
-
-    def completes(self, deadline: Deadline) -> bool:
-        """Wait as ``wait_complete`` does; False when the deadline came first."""
         # A file that has gone differs too.
-        return poll(self._guest, f"{self.path}/transition", Op.DIFFERS, "1", deadline=deadline)
+        if not poll(self._guest, f"{self.path}/transition", Op.DIFFERS, "1", deadline=deadline):
+            raise self.overdue(waited_s)
 
     def wait_gone(self, deadline: Deadline | None = None) -> None:
         """Wait until it has left sysfs, after a disable or a replacement.
@@ -224,6 +220,10 @@ class Patch(Directory):
             f"{self.name} did not end its transition within {waited_s:.0f} s: {why}",
             details=tuple(line for blocker in blockers for line in blocker.describe()),
         )
+
+    def completes(self, deadline: Deadline) -> bool:
+        """Wait as ``wait_complete`` does; return False when the deadline came first."""
+        return poll(self._guest, f"{self.path}/transition", Op.DIFFERS, "1", deadline=deadline)
 
 
 class Livepatch:

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import threading
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,8 +24,9 @@ from harness.errors import (
 )
 from harness.report.base import CheckOutcome
 from harness.tools.verify.runner import SceneRunner
-from harness.tools.verify.scene import Failed, SceneEnded, SceneResult, SceneSpec, code_of
-from harness.tools.verify.script import CheckRun, expect_before
+from harness.tools.verify.scene import SceneResult, SceneSpec
+from harness.tools.verify.script import CheckRun, When
+from harness.tools.verify.step import Failed, SceneEnded, code_of
 from harness.tools.verify.verdict import Verdict, failed, not_run, passed, warned
 from harness.vm.kernel.codes import Code
 from tests.unit.verify_doubles import Guest, case, scene
@@ -171,6 +174,14 @@ def test_a_slow_transition(seconds: float, code: Code) -> None:
 # -- the check script
 
 
+def checked(code: int | None) -> Scene:
+    """Return a scene whose check script ends with that code, or hangs."""
+    made = scene()
+    made.case.request = replace(made.case.request, check=Path("check.sh"))  # type: ignore[misc]
+    made.script = SimpleNamespace(run=lambda _: CheckRun(code=code))  # type: ignore[assignment]
+    return made
+
+
 @pytest.mark.parametrize(
     ("code", "words"),
     [(1, "fails before the patch is loaded"), (None, "hangs before the patch is loaded")],
@@ -178,8 +189,18 @@ def test_a_slow_transition(seconds: float, code: Code) -> None:
 def test_a_script_that_fails_before_the_patch(code: int | None, words: str) -> None:
     """It is the user's error, since it shows nothing of the patch."""
     with pytest.raises(UsageError, match=words):
-        expect_before(CheckRun(code=code), Path("check.sh"), timeout_s=20)
-    expect_before(CheckRun(code=0), Path("check.sh"), timeout_s=20)
+        checked(code).check(When.BEFORE)
+    checked(0).check(When.BEFORE)
+
+
+@pytest.mark.parametrize(
+    ("code", "found"), [(1, Code.CHECK_FAILED), (None, Code.CHECK_HUNG), (-9, Code.CHECK_FAILED)]
+)
+def test_a_script_that_fails_with_the_patch(code: int | None, found: Code) -> None:
+    """It is a failure of the patch."""
+    with pytest.raises(Failed) as raised:
+        checked(code).check(When.DURING)
+    assert raised.value.code is found
 
 
 # -- the runner

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from harness.errors import HarnessError, ModuleRefused, UsageError
-from harness.tools.verify.scene import Failed
 from harness.tools.verify.scenes import guest_state
 from harness.tools.verify.scenes.cycles import when_to_count
 from harness.tools.verify.scenes.expect import expect_redirected, expect_restored
@@ -21,6 +20,7 @@ from harness.tools.verify.scenes.reverse_force import try_reverse
 from harness.tools.verify.scenes.sysctls import changed_settings, read_settings
 from harness.tools.verify.scenes.target_order import CannotUnload, load_target, unload_target
 from harness.tools.verify.scenes.tracing import trace_only
+from harness.tools.verify.step import Failed
 from harness.vm.kernel.codes import Code
 from tests.unit.verify_doubles import TARGET, Guest, scene
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING
@@ -49,25 +48,20 @@ class Case:
         return any(target.name in self.info.depends for target in self.plan.targets)
 
 
-def reader() -> Callable[[Path], ModuleInfo]:
-    """Return a ``read_module()`` that reads each file once; the files must not change."""
-    return functools.cache(read_module)
-
-
 def read_case(
     request: VerifyRequest,
     kernel: Kernel,
     samples: Mapping[str, Path],
     *,
-    read: Callable[[Path], ModuleInfo] | None = None,
+    read: Callable[[Path], ModuleInfo] = read_module,
 ) -> Case:
     """Return the case of a request.
 
     A target that is not given is taken from the samples when they have one of that name. ``read``
-    is a `reader` that other requests share. Raises UsageError for a file that is missing or no
-    kernel module, for names that collide, and for a test file that pytest cannot collect.
+    is for requests that share files, so that each is read once. Raises UsageError for a file that
+    is missing or no kernel module, for names that collide, and for a test file that pytest cannot
+    collect.
     """
-    read = read or reader()
     info = read(request.module)
     given = tuple(Target(name=module_name(path), path=path) for path in request.targets)
     known = {name: path for name, path in samples.items() if path != request.module}

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,13 +20,14 @@ from harness.deadline import Deadline
 from harness.errors import HarnessError, UsageError
 from harness.report.base import CheckOutcome
 from harness.tools.verify.api import guests_at_a_time, verify_case
-from harness.tools.verify.case import check_together, read_case, reader
+from harness.tools.verify.case import check_together, read_case
 from harness.tools.verify.from_diff.obtain import obtain_from_patch
 from harness.tools.verify.page import verify_page
 from harness.tools.verify.request import LoadProfile, VerifyRequest
 from harness.tools.verify.results import VerdictFacts, VerifyResult, facts_of, results_of
 from harness.tools.verify.terminal import print_verdict
 from harness.tools.verify.verdict import Check, Verdict, not_run
+from harness.vm.elf.module_info import read_module
 from harness.vm.guest import runs
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ class _Asked:
 
     def cases(self, finder: ModuleFinder, kernel: Kernel, terminal: Terminal) -> list[Case]:
         """Build or find all files for a kernel, and read them; raises UsageError."""
-        read = reader()
+        read = cache(read_module)
         patches, beside = _find(finder, self.modules, read)
         patches += [_built_from(diff, kernel, terminal) for diff in self.sources]
         check_together([read(path) for path in patches])

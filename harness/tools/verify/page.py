@@ -35,7 +35,7 @@ def verify_page(
         verdicts=verdicts,
         checks=checks,
         counts={name: Counter(r.outcome.value for r in found) for name, found in checks.items()},
-        findings=FINDINGS,
+        news=FINDINGS,
         drawings={
             v.module: [
                 (run.id.partition("/")[2], timeline_svg(run, ident=f"t{number}"))

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from harness.errors import HarnessError, KernelVerdict, LostConnection, LostGuest, UsageError
 from harness.log import LOGGER
 from harness.threads import run_jobs
-from harness.tools.verify.scene import Scene, SceneEnded, SceneResult, code_of
+from harness.tools.verify.scene import Scene, SceneResult
+from harness.tools.verify.step import SceneEnded, code_of
 from harness.tools.verify.verdict import failed
 
 if TYPE_CHECKING:

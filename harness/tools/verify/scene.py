@@ -15,12 +15,9 @@ from typing import TYPE_CHECKING
 from harness.deadline import Deadline
 from harness.errors import (
     GuestPanic,
-    GuestReset,
     HarnessError,
     KernelSplat,
     KernelVerdict,
-    ModuleRefused,
-    TransitionTimeout,
     UsageError,
     errno_text,
 )
@@ -29,7 +26,8 @@ from harness.livepatch.patch import Livepatch
 from harness.report.base import CheckOutcome
 from harness.tools.verify.check_tests import SUFFIX, CheckTests
 from harness.tools.verify.script import CheckScript, When
-from harness.tools.verify.verdict import Check, failed, not_run, passed, warned
+from harness.tools.verify.step import ADVICE, Failed, SceneEnded, Step, code_of
+from harness.tools.verify.verdict import Check, failed, not_run
 from harness.vm.kernel.codes import Code
 
 if TYPE_CHECKING:
@@ -100,50 +98,6 @@ class SceneResult:
         return tuple(not_run(name, why) for name in self.spec.checks if name not in reached)
 
 
-class SceneEnded(Exception):
-    """A step has failed and is noted, so its scene ends."""
-
-
-class Failed(Exception):
-    """A step found something wrong; ``lines`` are worth reading in full."""
-
-    def __init__(
-        self, code: Code, detail: str, *, advice: str | None = None, lines: tuple[str, ...] = ()
-    ) -> None:
-        super().__init__(detail)
-        self.code = code
-        self.detail = detail
-        self.advice = advice
-        self.lines = lines
-
-
-class Step:
-    """A check while it runs: it passes unless its body says otherwise."""
-
-    def __init__(self, name: str) -> None:
-        self.check = passed(name)
-
-    def passed(self, detail: str) -> None:
-        """Say what is as it should be."""
-        self.check = passed(self.check.id, detail)
-
-    def warn(
-        self, code: Code, detail: str, advice: str | None = None, lines: tuple[str, ...] = ()
-    ) -> None:
-        """Make it a warning."""
-        self.check = warned(self.check.id, code, detail, advice, lines)
-
-    def fail(
-        self, code: Code, detail: str, advice: str | None = None, lines: tuple[str, ...] = ()
-    ) -> None:
-        """Make it a failure."""
-        self.check = failed(self.check.id, code, detail, advice, lines)
-
-    def skip(self, why: str) -> None:
-        """Say why it could not be run."""
-        self.check = not_run(self.check.id, why)
-
-
 class Scene:
     """A guest with the patch's files, for the steps of one scene.
 
@@ -166,7 +120,6 @@ class Scene:
         self.livepatch = Livepatch(machine)
         self._stop = stop
         request = case.request
-        self.check_timeout_s = request.check_timeout_s * machine.time_scale
         self.script = (
             check_in(machine, request.check, timeout_s=request.check_timeout_s)
             if request.check is not None
@@ -188,18 +141,16 @@ class Scene:
         try:
             yield step
         except Failed as found:
-            step.fail(found.code, found.detail, found.advice, found.lines)
+            step.check = failed(name, found.code, found.detail, found.advice, found.lines)
         except KernelVerdict as error:
-            step.fail(
-                code_of(error),
-                error.message,
-                error.hint or _ADVICE.get(code_of(error)),
-                error.details,
-            )
+            code = code_of(error)
+            advice = error.hint or ADVICE.get(code)
+            step.check = failed(name, code, error.message, advice, error.details)
             if isinstance(error, KernelSplat | GuestPanic):
                 self.result.splat = self.result.splat or error.message
         except TimeoutError as error:
-            step.fail(
+            step.check = failed(
+                name,
                 Code.STUCK,
                 f"the guest still runs, and this did not end: {error}",
                 "the stacks show where it waits: look for a lock that is taken twice",
@@ -208,10 +159,11 @@ class Scene:
         except OSError as error:
             where = f" of {error.filename}" if error.filename else ""
             text = errno_text(error.errno or 0)
-            step.fail(Code.WRITE_REFUSED, f"the kernel refused an access{where}: {text}")
+            detail = f"the kernel refused an access{where}: {text}"
+            step.check = failed(name, Code.WRITE_REFUSED, detail)
         has_failed = step.check.outcome is CheckOutcome.FAILED
         if has_failed and soft is not None and step.check.code in _SOFT:
-            step.warn(soft, step.check.detail, _ADVICE[soft], step.check.lines)
+            step.warn(soft, step.check.detail, ADVICE[soft], step.check.lines)
             self.result.splat = None
         self._note(step.check, time.monotonic() - start_s)
         if has_failed:
@@ -330,21 +282,34 @@ class Scene:
         self.machine.check_splats()
 
     def check(self, when: When) -> None:
-        """Run the user's check, when there is one; raises Failed."""
+        """Run the user's check, when there is one; raises Failed.
+
+        Raises UsageError for one that does not pass before the patch is loaded, as it then says
+        nothing about the patch.
+        """
         path = self.case.request.check
         if self.script is None or path is None:
             return
         run = self.script.run(when)
         if run.ok:
             return
+        ending = run.describe(self.case.request.check_timeout_s * self.machine.time_scale)
+        if when is When.BEFORE:
+            raise UsageError(
+                f"the check {path.name} {'hangs' if run.code is None else 'fails'} before the "
+                f"patch is loaded: {ending}",
+                hint="called with the argument before, it has to end with 0 on the unpatched "
+                "kernel; a test file has to pass there",
+                details=run.lines,
+            )
         raise Failed(
             Code.CHECK_HUNG if run.code is None else Code.CHECK_FAILED,
-            f"{path.name} {when} {run.describe(self.check_timeout_s)}",
-            advice="the patch does not do what the script expects of it"
+            f"{path.name} {when} {ending}",
+            "the patch does not do what the script expects of it"
             if when is When.DURING
             else "the old behaviour is not back: look at what the callbacks leave behind",
             # The last one is in the sentence already.
-            lines=run.lines if len(run.lines) > 1 else (),
+            run.lines if len(run.lines) > 1 else (),
         )
 
     def note_duration(self, step: Step, seconds: float, what: str) -> None:
@@ -358,16 +323,6 @@ class Scene:
             )
 
 
-_ADVICE = {
-    Code.TRANSITION_TIMEOUT: "a task stays in a patched function: patch a caller further out, or "
-    "make sure that the task wakes up",
-    Code.SPLAT: "the trace names the function; console.log has all of it",
-    Code.PANIC: "console.log has what was printed before",
-    Code.LOAD_REFUSED: "the kernel log says why",
-    Code.UNLOAD_REFUSED: "something still uses the module",
-    Code.REPLACED_LEAVES: "the callbacks of a replaced patch are not called: the replacing "
-    "patch has to undo what it did, or its own exit function has to",
-}
 # What a patch that is replaced may leave to the one that replaces it.
 _SOFT = frozenset({Code.LEFT_BEHIND, Code.SPLAT, Code.PANIC, Code.CHECK_FAILED, Code.HANG})
 
@@ -376,18 +331,3 @@ def check_in(machine: Machine, path: Path, *, timeout_s: float) -> CheckScript |
     """Return the user's check for a guest: a script that runs there, or a test file."""
     kind = CheckTests if path.suffix == SUFFIX else CheckScript
     return kind(machine, path, timeout_s=timeout_s)
-
-
-def code_of(error: KernelVerdict) -> Code:
-    """Return the code of a failure of the kernel."""
-    match error:
-        case ModuleRefused():
-            return Code.LOAD_REFUSED if error.action == "load" else Code.UNLOAD_REFUSED
-        case TransitionTimeout():
-            return Code.TRANSITION_TIMEOUT
-        case KernelSplat():
-            return Code.SPLAT
-        case GuestPanic() | GuestReset():
-            return Code.PANIC
-        case _:
-            return Code.HANG

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from harness.errors import UsageError
@@ -68,7 +69,7 @@ def _scenes(case: Case) -> Iterator[SceneSpec]:
     for profiles in _loads(case):
         yield SceneSpec(
             name=f"load-{'+'.join(profiles)}",
-            run=load.under(*profiles),
+            run=partial(load.run_under, profiles=profiles),
             checks=(load.load_name(profiles),),
         )
     yield SceneSpec(
@@ -90,11 +91,11 @@ def _scenes(case: Case) -> Iterator[SceneSpec]:
         name = old.name
         yield SceneSpec(
             name=f"upgrade-{name}",
-            run=replace.upgrade_from(old),
+            run=partial(replace.upgrade, old=old),
             checks=(f"upgrade:{name}", f"downgrade:{name}", f"after-downgrade:{name}"),
         )
         yield SceneSpec(
-            name=f"stacked-{name}", run=replace.stacked(old), checks=(f"stacked:{name}",)
+            name=f"stacked-{name}", run=partial(replace.stack, old=old), checks=(f"stacked:{name}",)
         )
     yield SceneSpec(name="replaced", run=replace.replaced, checks=("replaced",))
     yield SceneSpec(name="tracing", run=tracing.with_others, checks=("with-tracer", "with-kprobe"))

@@ -90,18 +90,3 @@ class CheckScript:
                 f"the guest cannot run {self._path.name}: {error.strerror}",
                 hint="it has sh, bash and busybox, and runs static programs",
             ) from error
-
-
-def expect_before(run: CheckRun, path: Path, *, timeout_s: float) -> None:
-    """Raise UsageError when the check does not pass before the patch is loaded.
-
-    Then it says nothing about the patch.
-    """
-    if not run.ok:
-        what = "hangs" if run.code is None else "fails"
-        raise UsageError(
-            f"the check {path.name} {what} before the patch is loaded: {run.describe(timeout_s)}",
-            hint="called with the argument before, it has to end with 0 on the unpatched kernel; "
-            "a test file has to pass there",
-            details=run.lines,
-        )

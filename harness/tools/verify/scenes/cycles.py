@@ -11,10 +11,10 @@ import re
 from typing import TYPE_CHECKING
 
 from harness.deadline import Deadline
-from harness.tools.verify.scene import Failed
 from harness.tools.verify.scenes.expect import left_behind
 from harness.tools.verify.scenes.guest_state import read_hooks, read_state
 from harness.tools.verify.scenes.leaks import Count, find_growth, read_slabinfo
+from harness.tools.verify.step import Failed
 from harness.vm.kernel.codes import Code
 
 if TYPE_CHECKING:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.tools.verify.scene import Failed
 from harness.tools.verify.scenes.guest_state import (
     functions_of,
     read_hooks,
@@ -13,6 +12,7 @@ from harness.tools.verify.scenes.guest_state import (
     under_other_names,
 )
 from harness.tools.verify.script import When
+from harness.tools.verify.step import Failed
 from harness.vm.kernel.codes import Code
 
 if TYPE_CHECKING:

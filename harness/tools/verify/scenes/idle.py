@@ -7,7 +7,6 @@ import re
 from typing import TYPE_CHECKING
 
 from harness.livepatch.blockers import parse_stack, patched_function_on
-from harness.tools.verify.scene import Failed
 from harness.tools.verify.scenes.expect import (
     expect_patched,
     expect_redirected,
@@ -17,7 +16,8 @@ from harness.tools.verify.scenes.expect import (
 from harness.tools.verify.scenes.guest_state import read_state
 from harness.tools.verify.scenes.sysctls import changed_settings, read_settings
 from harness.tools.verify.scenes.timeline import recorded
-from harness.tools.verify.script import When, expect_before
+from harness.tools.verify.script import When
+from harness.tools.verify.step import Failed
 from harness.vm.kernel.codes import Code
 
 if TYPE_CHECKING:
@@ -43,10 +43,7 @@ def load_and_unload(scene: Scene) -> None:
         scene.wait_gone(patch)
         expect_restored(scene, before)
         step.passed("no function is redirected any more")
-    if scene.script is not None:
-        with scene.step("check-after") as step:
-            scene.check(When.AFTER)
-            step.passed("the old behaviour is back")
+    _check(scene, "check-after", When.AFTER, "the old behaviour is back")
     with scene.step("unload") as step:
         scene.unload(patch)
         scene.expect_no_splat()
@@ -72,12 +69,7 @@ def _prepare(scene: Scene) -> None:
         scene.load_targets()
         names = ", ".join(target.name for target in scene.case.plan.targets)
         step.passed(f"{names} loaded first" if names else "there is none")
-    path = scene.case.request.check
-    if scene.script is not None and path is not None:
-        with scene.step("check-before") as step:
-            run = scene.script.run(When.BEFORE)
-            expect_before(run, path, timeout_s=scene.check_timeout_s)
-            step.passed("the old behaviour is as the script expects")
+    _check(scene, "check-before", When.BEFORE, "the old behaviour is as the script expects")
     with scene.step("on-stack") as step:
         step.passed("no task has a patched function on its stack")
         if holders := _tasks_in_functions(scene):
@@ -100,15 +92,19 @@ def _enable_and_disable(scene: Scene) -> Patch:
         with scene.step("redirected") as step:
             step.passed(expect_redirected(scene, patch))
             scene.expect_no_splat()
-        if scene.script is not None:
-            with scene.step("check-during") as step:
-                scene.check(When.DURING)
-                step.passed("the new behaviour is as the script expects")
+        _check(scene, "check-during", When.DURING, "the new behaviour is as the script expects")
         scene.hold(_HOLD_S)
         with scene.step("disable") as step:
             mark("disabled")
             scene.note_duration(step, scene.disable(patch), "all tasks were switched back")
     return patch
+
+
+def _check(scene: Scene, name: str, when: When, detail: str) -> None:
+    if scene.script is not None:
+        with scene.step(name) as step:
+            scene.check(when)
+            step.passed(detail)
 
 
 def _expect_nothing_left(scene: Scene, before: GuestState, settings: Mapping[str, str]) -> None:

@@ -9,11 +9,11 @@ from harness.deadline import Deadline
 from harness.tools.verify.request import LoadProfile
 from harness.tools.verify.scenes.expect import expect_redirected, expect_unpatched
 from harness.tools.verify.scenes.guest_state import read_state
-from harness.tools.verify.scenes.load_profiles import under_load
+from harness.tools.verify.scenes.load_profiles import Load
 from harness.tools.verify.script import When
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from harness.tools.verify.scene import Scene
     from harness.vm.guest.machine import Machine
@@ -41,21 +41,18 @@ def load_name(profiles: Sequence[LoadProfile]) -> str:
     return f"under-{'+'.join(profiles)}"
 
 
-def under(*profiles: LoadProfile) -> Callable[[Scene], None]:
-    """Return the scene under these loads at once."""
-
-    def run(scene: Scene) -> None:
-        files = (*_FILES, *_files_of_targets(scene)) if LoadProfile.SYSCALLS in profiles else ()
-        scene.load_targets()
-        before = read_state(scene.machine)
-        used = [target.name for target in scene.case.plan.targets]
-        with (
-            scene.step(load_name(profiles)) as step,
-            under_load(
-                scene.machine, profiles, samples=scene.case.samples, files=files, used=used
-            ) as load,
-        ):
-            within_s = scene.within_s * _MORE_TIME
+def run_under(scene: Scene, profiles: Sequence[LoadProfile]) -> None:
+    """Load and unload the patch under these loads at once."""
+    files = (*_FILES, *_files_of_targets(scene)) if LoadProfile.SYSCALLS in profiles else ()
+    scene.load_targets()
+    before = read_state(scene.machine)
+    used = [target.name for target in scene.case.plan.targets]
+    load = Load(scene.machine, samples=scene.case.samples, files=files, used=used)
+    within_s = scene.within_s * _MORE_TIME
+    with scene.step(load_name(profiles)) as step:
+        try:
+            for profile in profiles:
+                load.start(profile)
             patch = scene.load()
             enabled_s = scene.wait_complete(patch, within_s)
             expect_redirected(scene, patch)
@@ -64,11 +61,10 @@ def under(*profiles: LoadProfile) -> Callable[[Scene], None]:
             patch.disable(wait=False)
             disabled_s = scene.wait_complete(patch, within_s)
             scene.unload(patch)
+        finally:
             load.stop()
-            expect_unpatched(scene, before)
-            step.passed(f"patched in {enabled_s:.1f} s, unpatched in {disabled_s:.1f} s")
-
-    return run
+        expect_unpatched(scene, before)
+        step.passed(f"patched in {enabled_s:.1f} s, unpatched in {disabled_s:.1f} s")
 
 
 def _work(scene: Scene) -> None:

@@ -10,7 +10,7 @@ from harness.errors import HarnessError
 from harness.tools.verify.request import LoadProfile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from harness.vm.guest.machine import Machine
@@ -45,21 +45,46 @@ done
 
 
 class Load:
-    """Programs that run in a guest until the load ends."""
+    """Programs that run in a guest until the load ends, with the profiles that are started.
 
-    def __init__(self, machine: Machine) -> None:
+    ``samples`` are modules by name, ``files`` are read all the time by the load of system calls,
+    ``used`` are the names of modules that no load may unload.
+    """
+
+    def __init__(
+        self,
+        machine: Machine,
+        *,
+        samples: Mapping[str, Path],
+        files: Sequence[str],
+        used: Sequence[str],
+    ) -> None:
         self._machine = machine
+        self._samples = samples
+        self._files = files
+        self._used = used
         self._running: list[tuple[LoadProfile, SpawnedProcess]] = []
 
-    def start(self, profile: LoadProfile, program: str, *words: str) -> None:
-        """Start a program that prints a line when it has begun; raises TimeoutError."""
-        process = self._machine.spawn(program, *words)
-        process.next_line(self._machine.scaled(_READY_S))
-        self._running.append((profile, process))
-
-    def shell(self, profile: LoadProfile, script: str, *words: str) -> None:
-        """Start a shell script in the same way."""
-        self.start(profile, "sh", "-c", script, "load", *words)
+    def start(self, profile: LoadProfile) -> None:
+        """Start the programs of a profile; raises TimeoutError when one does not begin."""
+        programs: list[tuple[str, ...]]
+        match profile:
+            case LoadProfile.FORKS:
+                programs = [("klp-storm",)] * _FORK_STORMS
+            case LoadProfile.SYSCALLS:
+                programs = [("klp-calls", *self._files)] * _CALLERS
+            case LoadProfile.CPU:
+                programs = [_shell(_HOG)] * _HOGS
+            case LoadProfile.MEMORY:
+                programs = [_shell(_PRESSURE)]
+            case LoadProfile.MODULES:
+                name = next(each for each in CHURNED if each not in self._used)
+                programs = [_shell(_CHURN, self._machine.upload(self._samples[name]), name)]
+        for program, *words in programs:
+            process = self._machine.spawn(program, *words)
+            # Each prints a line when it has begun.
+            process.next_line(self._machine.scaled(_READY_S))
+            self._running.append((profile, process))
 
     def check(self) -> None:
         """Raise HarnessError when a program has ended: the load was less than the result claims."""
@@ -79,49 +104,5 @@ class Load:
         self._running.clear()
 
 
-@contextlib.contextmanager
-def under_load(
-    machine: Machine,
-    profiles: Sequence[LoadProfile],
-    *,
-    samples: Mapping[str, Path],
-    files: Sequence[str] = (),
-    used: Sequence[str] = (),
-) -> Iterator[Load]:
-    """Run these loads while the body does.
-
-    ``files`` are read all the time by the load of system calls; ``used`` are modules that no load
-    may unload.
-    """
-    load = Load(machine)
-    try:
-        for profile in profiles:
-            _start(load, profile, machine, samples, files, used)
-        yield load
-    finally:
-        load.stop()
-
-
-def _start(
-    load: Load,
-    profile: LoadProfile,
-    machine: Machine,
-    samples: Mapping[str, Path],
-    files: Sequence[str],
-    used: Sequence[str],
-) -> None:
-    match profile:
-        case LoadProfile.FORKS:
-            for _ in range(_FORK_STORMS):
-                load.start(profile, "klp-storm")
-        case LoadProfile.SYSCALLS:
-            for _ in range(_CALLERS):
-                load.start(profile, "klp-calls", *files)
-        case LoadProfile.CPU:
-            for _ in range(_HOGS):
-                load.shell(profile, _HOG)
-        case LoadProfile.MEMORY:
-            load.shell(profile, _PRESSURE)
-        case LoadProfile.MODULES:
-            name = next(each for each in CHURNED if each not in used)
-            load.shell(profile, _CHURN, machine.upload(samples[name]), name)
+def _shell(script: str, *words: str) -> tuple[str, ...]:
+    return ("sh", "-c", script, "load", *words)

@@ -6,7 +6,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.errors import ModuleRefused
-from harness.tools.verify.scene import Failed
 from harness.tools.verify.scenes.expect import (
     expect_patched,
     expect_redirected,
@@ -14,14 +13,14 @@ from harness.tools.verify.scenes.expect import (
     left_behind,
 )
 from harness.tools.verify.scenes.guest_state import read_state
+from harness.tools.verify.step import Failed
 from harness.vm.kernel.codes import Code
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from harness.livepatch.patch import Patch
     from harness.observe.load_plan import Plan
-    from harness.tools.verify.scene import Scene, Step
+    from harness.tools.verify.scene import Scene
+    from harness.tools.verify.step import Step
 
 # Samples that replace all other patches when loaded with replace=1.
 CUMULATIVE = "klp_test_cmdline_a"
@@ -29,42 +28,38 @@ OTHER_CUMULATIVE = "klp_test_cmdline_b"
 _AFTERMATH_S = 3.0
 
 
-def upgrade_from(old: Plan) -> Callable[[Scene], None]:
-    """Return the scene that upgrades from that older version to the patch, and back."""
-
-    def run(scene: Scene) -> None:
-        scene.load_targets()
-        before = read_state(scene.machine)
-        with scene.step(f"upgrade:{old.name}") as step:
-            older = scene.enable(old)
-            patch = _load_over(scene, scene.case.plan, old.name, Code.UPGRADE_REFUSED)
-            scene.wait_complete(patch)
-            expect_patched(scene, patch)
-            replaced = not _is_enabled(older)
-            if replaced:
-                scene.unload(older)
-            scene.expect_no_splat()
-            step.passed(f"{old.name} is replaced" if replaced else f"stacked on {old.name}")
-        with scene.step(f"downgrade:{old.name}") as step:
-            if replaced:
-                step.passed(_downgrade_by_replacing(scene, patch, old))
-            else:
-                scene.remove(patch)
-                expect_redirected(scene, older)
-                step.passed(f"{patch.name} is unloaded, and {older.name} is in effect again")
-            scene.expect_no_splat()
-        with scene.step(f"after-downgrade:{old.name}") as step:
-            for each in (patch, older):
-                if _is_enabled(each):
-                    scene.disable(each)
-                if each.module.loaded:
-                    scene.unload(each)
-            expect_unpatched(scene, before)
-            scene.hold(_AFTERMATH_S)
-            scene.expect_no_splat()
-            step.passed("both are unloaded, and the old behaviour is back")
-
-    return run
+def upgrade(scene: Scene, old: Plan) -> None:
+    """Upgrade from that older version to the patch, and back."""
+    scene.load_targets()
+    before = read_state(scene.machine)
+    with scene.step(f"upgrade:{old.name}") as step:
+        older = scene.enable(old)
+        patch = _load_over(scene, scene.case.plan, old.name, Code.UPGRADE_REFUSED)
+        scene.wait_complete(patch)
+        expect_patched(scene, patch)
+        replaced = not _is_enabled(older)
+        if replaced:
+            scene.unload(older)
+        scene.expect_no_splat()
+        step.passed(f"{old.name} is replaced" if replaced else f"stacked on {old.name}")
+    with scene.step(f"downgrade:{old.name}") as step:
+        if replaced:
+            step.passed(_downgrade_by_replacing(scene, patch, old))
+        else:
+            scene.remove(patch)
+            expect_redirected(scene, older)
+            step.passed(f"{patch.name} is unloaded, and {older.name} is in effect again")
+        scene.expect_no_splat()
+    with scene.step(f"after-downgrade:{old.name}") as step:
+        for each in (patch, older):
+            if _is_enabled(each):
+                scene.disable(each)
+            if each.module.loaded:
+                scene.unload(each)
+        expect_unpatched(scene, before)
+        scene.hold(_AFTERMATH_S)
+        scene.expect_no_splat()
+        step.passed("both are unloaded, and the old behaviour is back")
 
 
 def _downgrade_by_replacing(scene: Scene, patch: Patch, old: Plan) -> str:
@@ -115,24 +110,20 @@ def replaced(scene: Scene) -> None:
         step.passed("a cumulative patch replaces it, and nothing of it is left")
 
 
-def stacked(old: Plan) -> Callable[[Scene], None]:
-    """Return the scene that stacks the older version on the patch."""
-
-    def run(scene: Scene) -> None:
-        scene.load_targets()
-        before = read_state(scene.machine)
-        with scene.step(f"stacked:{old.name}") as step:
-            patch = scene.enable()
-            older = _stack(scene, patch, old, step)
-            if older is None:
-                return
-            scene.remove(older)
-            expect_patched(scene, patch)
-            scene.remove(patch)
-            expect_unpatched(scene, before)
-            step.passed(f"{old.name} was stacked on it and unloaded, and it stays in effect")
-
-    return run
+def stack(scene: Scene, old: Plan) -> None:
+    """Stack the older version on the patch, and unload it again."""
+    scene.load_targets()
+    before = read_state(scene.machine)
+    with scene.step(f"stacked:{old.name}") as step:
+        patch = scene.enable()
+        older = _stack(scene, patch, old, step)
+        if older is None:
+            return
+        scene.remove(older)
+        expect_patched(scene, patch)
+        scene.remove(patch)
+        expect_unpatched(scene, before)
+        step.passed(f"{old.name} was stacked on it and unloaded, and it stays in effect")
 
 
 def _stack(scene: Scene, patch: Patch, old: Plan, step: Step) -> Patch | None:

@@ -7,16 +7,17 @@ import errno
 from typing import TYPE_CHECKING
 
 from harness.errors import ModuleRefused, TransitionTimeout, UsageError
-from harness.tools.verify.scene import Failed
 from harness.tools.verify.scenes.expect import expect_patched, expect_redirected, expect_unpatched
 from harness.tools.verify.scenes.guest_state import read_state
 from harness.tools.verify.scenes.timeline import recorded
+from harness.tools.verify.step import Failed
 from harness.vm.kernel.codes import Code
 
 if TYPE_CHECKING:
     from harness.livepatch.patch import Patch
-    from harness.tools.verify.scene import Scene, Step
+    from harness.tools.verify.scene import Scene
     from harness.tools.verify.scenes.guest_state import GuestState
+    from harness.tools.verify.step import Step
 
 # With two CPUs the kernel tries again after a second only, which leaves time to write a file.
 _TRIES = 3

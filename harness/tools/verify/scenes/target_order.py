@@ -6,9 +6,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.errors import ModuleRefused
-from harness.tools.verify.scene import Failed
 from harness.tools.verify.scenes.expect import expect_patched, expect_redirected, expect_unpatched
 from harness.tools.verify.scenes.guest_state import read_state
+from harness.tools.verify.step import Failed
 from harness.vm.kernel.codes import Code
 
 if TYPE_CHECKING:
