@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One module to verify on a kernel. ``older`` are plans of the versions that it comes after.
+    """One module to verify on a kernel. ``older`` are plans of the versions before it.
 
     ``samples`` are the modules of the harness itself, by name: some scenes load one of them.
     """

@@ -53,7 +53,7 @@ def check_file(
     """Return the checks of a livepatch's file.
 
     ``targets`` are the modules that it patches, ``absent`` the names of those that are not given,
-    ``older`` the patches that it comes after. Raises UsageError for a module that is no livepatch,
+    ``older`` the versions before it. Raises UsageError for what is no livepatch,
     is built for another kernel, or needs a module that is not given.
     """
     problems = find_problems(info, kernel, targets=targets, expect_livepatch=True)

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from harness.livepatch.patch import Patch
     from harness.observe.load_plan import Plan
     from harness.tools.verify.scene import Scene
-    from harness.tools.verify.step import Step
 
 # Samples that replace all other patches when loaded with replace=1.
 CUMULATIVE = "klp_test_cmdline_a"
@@ -34,8 +33,10 @@ def upgrade(scene: Scene, old: Plan) -> None:
     before = read_state(scene.machine)
     with scene.step(f"upgrade:{old.name}") as step:
         older = scene.enable(old)
-        patch = _load_over(scene, scene.case.plan, old.name, Code.UPGRADE_REFUSED)
-        scene.wait_complete(patch)
+        try:
+            patch = scene.enable()
+        except ModuleRefused as error:
+            raise _refused(Code.UPGRADE_REFUSED, scene.case.name, old.name, error) from error
         expect_patched(scene, patch)
         replaced = not _is_enabled(older)
         if replaced:
@@ -64,14 +65,10 @@ def upgrade(scene: Scene, old: Plan) -> None:
 
 def _downgrade_by_replacing(scene: Scene, patch: Patch, old: Plan) -> str:
     """Load the older version again, over the newer one, which it replaces if it is cumulative."""
-    try:
-        older = scene.load(old)
-    except ModuleRefused as error:
-        if _has_newer_states(scene, old):
-            scene.remove(patch)
-            return f"refused, since it lacks the states of {patch.name}: disable that first"
-        raise _refused(Code.DOWNGRADE_REFUSED, old.name, patch.name, error) from error
-    scene.wait_complete(older)
+    older = _enable_over(scene, old)
+    if older is None:
+        scene.remove(patch)
+        return f"refused, since it lacks the states of {patch.name}: disable that first"
     if _is_enabled(patch):
         scene.remove(older, patch)
         return f"{old.name} does not replace: it was stacked, and both were unloaded in order"
@@ -116,8 +113,14 @@ def stack(scene: Scene, old: Plan) -> None:
     before = read_state(scene.machine)
     with scene.step(f"stacked:{old.name}") as step:
         patch = scene.enable()
-        older = _stack(scene, patch, old, step)
+        older = _enable_over(scene, old)
         if older is None:
+            step.skip(f"{old.name} lacks its system states, so it cannot be stacked on it")
+            return
+        if not _is_enabled(patch):
+            step.skip(f"{old.name} replaces all others, so it cannot be stacked")
+            scene.remove(older)
+            scene.unload(patch)
             return
         scene.remove(older)
         expect_patched(scene, patch)
@@ -126,29 +129,14 @@ def stack(scene: Scene, old: Plan) -> None:
         step.passed(f"{old.name} was stacked on it and unloaded, and it stays in effect")
 
 
-def _stack(scene: Scene, patch: Patch, old: Plan, step: Step) -> Patch | None:
-    """Load the older version on the patch; None when one of them does not stack."""
+def _enable_over(scene: Scene, old: Plan) -> Patch | None:
+    """Load the older version over the patch; None when the kernel refuses it for its states."""
     try:
-        older = scene.load(old)
+        return scene.enable(old)
     except ModuleRefused as error:
-        if not _has_newer_states(scene, old):
-            raise _refused(Code.DOWNGRADE_REFUSED, old.name, patch.name, error) from error
-        step.skip(f"{old.name} lacks its system states, so it cannot be stacked on it")
-        return None
-    scene.wait_complete(older)
-    if _is_enabled(patch):
-        return older
-    step.skip(f"{old.name} replaces all others, so it cannot be stacked")
-    scene.remove(older)
-    scene.unload(patch)
-    return None
-
-
-def _load_over(scene: Scene, plan: Plan, under: str, code: Code) -> Patch:
-    try:
-        return scene.load(plan)
-    except ModuleRefused as error:
-        raise _refused(code, plan.name, under, error) from error
+        if _has_newer_states(scene, old):
+            return None
+        raise _refused(Code.DOWNGRADE_REFUSED, old.name, scene.case.name, error) from error
 
 
 def _refused(code: Code, name: str, under: str, error: ModuleRefused) -> Failed:
