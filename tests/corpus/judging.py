@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from harness.pytest_plugin.fixtures import KernelTemplate
+    from harness.vm.guest.session import Session
+    from harness.vm.kernel.kernel import Kernel
 
 # The tests themselves overlap.
 GUESTS = 2
@@ -39,15 +40,16 @@ def judge(
     entry: Entry,
     scope: Scope,
     *,
-    template: KernelTemplate,
+    kernel: Kernel,
+    session: Session,
     modules: Mapping[str, Path],
     scratch: Path,
 ) -> None:
     """Verify a module, and compare the verdict with the entry of the corpus."""
     verdict = verify_patch(
         entry.request(name, modules, scope, scratch),
-        kernel=template.kernel,
-        session=template.session,
+        kernel=kernel,
+        session=session,
         samples=modules,
         guests=GUESTS,
     )

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from harness.pytest_plugin.fixtures import BuildModule, KernelTemplate
+    from harness.pytest_plugin.fixtures import BuildModule
+    from harness.vm.guest.session import Session
+    from harness.vm.kernel.kernel import Kernel
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -27,11 +29,20 @@ def test_what_only_a_debug_kernel_shows(
     name: str,
     entry: Entry,
     scope: Scope,
-    template: KernelTemplate,
+    kernel: Kernel,
+    klp_session: Session,
     build_module: BuildModule,
     sample_modules: Mapping[str, Path],
     tmp_path: Path,
 ) -> None:
     """A fault that only lockdep or KASAN reports fails the patch on a kernel that has them."""
     modules = {**sample_modules, **build_module(MODULES)}
-    judge(name, entry, scope, template=template, modules=modules, scratch=tmp_path)
+    judge(
+        name,
+        entry,
+        scope,
+        kernel=kernel,
+        session=klp_session,
+        modules=modules,
+        scratch=tmp_path,
+    )
