@@ -52,9 +52,9 @@ def verify(
     module: Annotated[
         tuple[str, ...],
         typer.Argument(
-            metavar="[MODULE]...",
+            metavar="MODULE",
             help="A .ko file, the name of a sample, or a folder of sources.",
-            show_default="",
+            show_default=False,
         ),
     ] = (),
     source: Annotated[
