@@ -150,12 +150,13 @@ class DiffJob(ABC):
             diff.write_bytes(self.diff.content)
             try:
                 self.run_tool(place, folder, diff, ready=was_ready)
-            except (CommandTimeout, NoSpace):
-                raise  # it was killed, and has not cleaned up
-            except KlpError:
-                self._keep_ready(ready, tree)
+            except KlpError as error:
+                # One that was killed has not cleaned up.
+                if not isinstance(error, CommandTimeout | NoSpace) and self.is_ready(tree):
+                    ready.touch()
                 raise
-            self._keep_ready(ready, tree)
+            if self.is_ready(tree):
+                ready.touch()
             diff.unlink()
         shutil.move(self.log_path, folder / "build.log")
 
@@ -236,10 +237,6 @@ class DiffJob(ABC):
         shutil.copyfile(self.kernel.build_dir / ".config", tree / ".config")
         self.prepare(place, tree)
         return tree
-
-    def _keep_ready(self, ready: Path, tree: Path) -> None:
-        if self.is_ready(tree):
-            ready.touch()
 
 
 def _own_patches(kernel: Kernel) -> list[Path]:
