@@ -14,7 +14,7 @@ from benchmarks.module_mutation.substitutes import Substitutes
 from harness.errors import HarnessError, UsageError
 from harness.report.base import CheckOutcome
 from harness.threads import run_jobs
-from harness.tools.verify import CheckResult, Code, verify_patch
+from harness.tools.verify import Code, verify_patch
 from harness.tools.verify.case import read_case
 
 if TYPE_CHECKING:
@@ -253,7 +253,7 @@ def _verify(request: VerifyRequest, place: Place) -> Verdict:
 
 
 def _warned(verdict: Verdict) -> list[Check]:
-    return [check for check in verdict.checks if check.outcome is CheckResult.WARNED]
+    return [check for check in verdict.checks if check.outcome is CheckOutcome.WARNED]
 
 
 def _notice(check: Check) -> Notice:

@@ -216,6 +216,10 @@ class Patch(Directory):
             details=tuple(line for blocker in blockers for line in blocker.describe()),
         )
 
+    def completes(self, deadline: Deadline) -> bool:
+        """Wait as ``wait_complete`` does; return False when the deadline came first."""
+        return poll(self._guest, f"{self.path}/transition", Op.DIFFERS, "1", deadline=deadline)
+
 
 class Livepatch:
     """Live patching in one guest. ``modules`` are the files of the modules known by name."""

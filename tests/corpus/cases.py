@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The corpus: livepatches that are safe and livepatches that are not, and what tells."""
+"""The corpus: livepatches that are safe, livepatches that are not, and the codes that show it."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Entry(BaseModel):
         self, name: str, modules: Mapping[str, Path], scope: Scope, scratch: Path
     ) -> VerifyRequest:
         """Return what to verify. ``modules`` are the corpus and the samples, by name."""
-        # What the file alone tells needs a scene all the same.
+        # A check of the file needs a scene all the same.
         scenes = () if scope is Scope.ALL else ("idle" if self.scene == "host" else self.scene,)
         return VerifyRequest(
             module=self._module(name, modules, scratch),

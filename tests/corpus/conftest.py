@@ -20,12 +20,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         choices=[scope.value for scope in Scope],
         default=Scope.SAMPLE.value,
         help="how much of the corpus of patch modules to verify: a sample of it, each module in "
-        "the scene that shows what it is, or all of it in the whole battery",
+        "the scene that shows what it is, or all of it in all scenes",
     )
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave out the tests on a debug kernel, which a sample has none of."""
+    """Leave out the tests on a debug kernel: the sample has none."""
     scope = config.getoption("--corpus", default=Scope.SAMPLE.value)
     is_debug = collection_path.name == "test_corpus_debug.py"
     return True if is_debug and scope == Scope.SAMPLE.value else None

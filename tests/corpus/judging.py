@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""How a module of the corpus is judged, and which of them an option asks for."""
+"""How a module of the corpus is judged, and which modules an option selects."""
 
 from __future__ import annotations
 
@@ -7,21 +7,22 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.tools.verify import CheckResult, verify_patch
+from harness.tools.verify import CheckOutcome, verify_patch
 from tests.corpus.cases import Entry, Judgement, Scope, read_corpus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from harness.pytest_plugin.fixtures import KernelTemplate
+    from harness.vm.guest.session import Session
+    from harness.vm.kernel.kernel import Kernel
 
 # The tests themselves overlap.
 GUESTS = 2
 
 
 def ask_for(metafunc: pytest.Metafunc, *, debug: bool) -> None:
-    """Make a test of each entry that the option asks for."""
+    """Make a test of each entry that the option selects."""
     scope = Scope(metafunc.config.getoption("--corpus", default=Scope.SAMPLE.value))
     metafunc.parametrize("scope", [scope], ids=[""])
     metafunc.parametrize(
@@ -39,21 +40,22 @@ def judge(
     entry: Entry,
     scope: Scope,
     *,
-    template: KernelTemplate,
+    kernel: Kernel,
+    session: Session,
     modules: Mapping[str, Path],
     scratch: Path,
 ) -> None:
-    """Verify a module, and compare the verdict with what the corpus says of it."""
+    """Verify a module, and compare the verdict with the entry of the corpus."""
     verdict = verify_patch(
         entry.request(name, modules, scope, scratch),
-        kernel=template.kernel,
-        session=template.session,
+        kernel=kernel,
+        session=session,
         samples=modules,
         guests=GUESTS,
     )
-    said = [f"{check.id} [{check.code}]: {check.detail}" for check in verdict.failed]
+    failed = [f"{check.id} [{check.code}]: {check.detail}" for check in verdict.failed]
     if entry.verdict is Judgement.GOOD:
-        assert verdict.outcome is not CheckResult.FAILED, said
+        assert verdict.outcome is not CheckOutcome.FAILED, failed
         return
-    assert verdict.outcome is CheckResult.FAILED
-    assert verdict.codes & entry.codes, said
+    assert verdict.outcome is CheckOutcome.FAILED
+    assert verdict.codes & entry.codes, failed

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""verify tells safe livepatches from others: the corpus, module by module."""
+"""verify separates safe livepatches from unsafe ones: the corpus, module by module."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from harness.pytest_plugin.fixtures import BuildModule, KernelTemplate
+    from harness.pytest_plugin.fixtures import BuildModule
+    from harness.vm.guest.session import Session
+    from harness.vm.kernel.kernel import Kernel
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """One for each entry."""
+    """Make a test of each entry."""
     ask_for(metafunc, debug=False)
 
 
@@ -26,11 +28,20 @@ def test_safe_patches_pass_and_others_fail(
     name: str,
     entry: Entry,
     scope: Scope,
-    template: KernelTemplate,
+    kernel: Kernel,
+    klp_session: Session,
     build_module: BuildModule,
     sample_modules: Mapping[str, Path],
     tmp_path: Path,
 ) -> None:
     """A safe livepatch has no failed check; any other has one, for the reason that is known."""
     modules = {**sample_modules, **build_module(MODULES)}
-    judge(name, entry, scope, template=template, modules=modules, scratch=tmp_path)
+    judge(
+        name,
+        entry,
+        scope,
+        kernel=kernel,
+        session=klp_session,
+        modules=modules,
+        scratch=tmp_path,
+    )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What only a kernel that checks itself can tell of a livepatch; no part of the sample."""
+"""Livepatches whose fault only a debug kernel shows; none is in the sample."""
 
 from __future__ import annotations
 
@@ -14,24 +14,35 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from harness.pytest_plugin.fixtures import BuildModule, KernelTemplate
+    from harness.pytest_plugin.fixtures import BuildModule
+    from harness.vm.guest.session import Session
+    from harness.vm.kernel.kernel import Kernel
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """One for each entry."""
+    """Make a test of each entry."""
     ask_for(metafunc, debug=True)
 
 
 @pytest.mark.kernel_config("debug")
-def test_a_debug_kernel_tells(
+def test_what_only_a_debug_kernel_shows(
     name: str,
     entry: Entry,
     scope: Scope,
-    template: KernelTemplate,
+    kernel: Kernel,
+    klp_session: Session,
     build_module: BuildModule,
     sample_modules: Mapping[str, Path],
     tmp_path: Path,
 ) -> None:
-    """What only a kernel with lockdep and KASAN sees is seen there."""
+    """A fault that only lockdep or KASAN reports fails the patch on a kernel that has them."""
     modules = {**sample_modules, **build_module(MODULES)}
-    judge(name, entry, scope, template=template, modules=modules, scratch=tmp_path)
+    judge(
+        name,
+        entry,
+        scope,
+        kernel=kernel,
+        session=klp_session,
+        modules=modules,
+        scratch=tmp_path,
+    )

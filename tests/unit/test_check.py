@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What does not suit a kernel is told in a sentence before a guest sees it."""
+"""A module that does not suit a kernel is refused on the host, with a sentence that says why."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from harness.vm.elf.klp_structs import PatchContents, PatchedFunction
 from harness.vm.elf.module_info import KlpSymbol, ModuleInfo, read_module
 from harness.vm.elf.vmlinux import read_vmlinux
 from harness.vm.host.process import run
-from harness.vm.kernel.check import Code, check_module, expected_vermagic, find_problems
+from harness.vm.kernel.check import check_module, expected_vermagic, find_problems
+from harness.vm.kernel.codes import Code
 from harness.vm.kernel.config import KernelConfig
 from harness.vm.kernel.kernel import Kernel
 
@@ -90,7 +91,7 @@ def codes(info: ModuleInfo, kernel: Kernel, *targets: ModuleInfo) -> list[Code]:
 
 
 def test_the_image(vmlinux: Path) -> None:
-    """Symbols by name and address, which of them ftrace can redirect, and the vermagic."""
+    """An image has symbols by name and address, call sites of ftrace, and the vermagic."""
     image = read_vmlinux(vmlinux)
     assert image.vermagic == VERMAGIC.strip()
     first, second = image.named("twin")
@@ -104,12 +105,12 @@ def test_the_image(vmlinux: Path) -> None:
 
 
 def test_a_module_that_suits(info: ModuleInfo, kernel: Kernel) -> None:
-    """No problem, no exception."""
+    """A livepatch that suits the kernel has no problem."""
     assert find_problems(info, kernel, expect_livepatch=True) == ()
     check_module(info, kernel, expect_livepatch=True)
 
 
-def test_all_samples_suit_each_other(kernel: Kernel) -> None:
+def test_a_patch_of_a_module(kernel: Kernel) -> None:
     """A patch of a module is judged by that module's own symbols."""
     gate = read_module(MODULES / "klp_target_gate.ko")
     patch = read_module(MODULES / "klp_test_gate.ko")
@@ -117,7 +118,7 @@ def test_all_samples_suit_each_other(kernel: Kernel) -> None:
 
 
 @pytest.mark.parametrize(
-    ("vermagic", "said"),
+    ("vermagic", "words"),
     [
         ("6.1.191 SMP mod_unload", "built for another kernel: 6.1.191, not 6.1.192"),
         ("6.1.192 SMP preempt mod_unload", "configured differently"),
@@ -126,16 +127,16 @@ def test_all_samples_suit_each_other(kernel: Kernel) -> None:
     ],
 )
 def test_a_module_of_another_kernel(
-    info: ModuleInfo, kernel: Kernel, vermagic: str, said: str
+    info: ModuleInfo, kernel: Kernel, vermagic: str, words: str
 ) -> None:
-    """That alone is told: all else would follow from it."""
+    """That is its only problem: any other would follow from it."""
     wrong = patching(replace(info, vermagic=vermagic), "nothing")
     (problem,) = find_problems(wrong, kernel)
     assert problem.code is Code.OTHER_KERNEL
-    assert said in problem.sentence
+    assert words in problem.sentence
 
 
-def test_what_is_expected_without_a_string_in_the_image(kernel: Kernel, tmp_path: Path) -> None:
+def test_vermagic_of_an_image_without_the_string(kernel: Kernel, tmp_path: Path) -> None:
     """The parts of vermagic follow from the configuration (include/linux/vermagic.h)."""
     (tmp_path / "a.c").write_text("int x;")
     run(["gcc", "-c", "a.c", "-o", "vmlinux"], deadline=Deadline.after(30), cwd=tmp_path)
@@ -146,7 +147,7 @@ def test_what_is_expected_without_a_string_in_the_image(kernel: Kernel, tmp_path
 
 
 def test_not_a_livepatch(info: ModuleInfo, kernel: Kernel) -> None:
-    """It is a problem only where a livepatch is expected."""
+    """An ordinary module is a problem only where a livepatch is expected."""
     plain = replace(info, is_livepatch=False, patch=None)
     assert find_problems(plain, kernel) == ()
     (problem,) = find_problems(plain, kernel, expect_livepatch=True)
@@ -170,7 +171,7 @@ def test_not_a_livepatch(info: ModuleInfo, kernel: Kernel) -> None:
 def test_functions_of_vmlinux(
     info: ModuleInfo, kernel: Kernel, name: str, sympos: int, expected: Code, words: str
 ) -> None:
-    """Missing, ambiguous, out of range, not traceable: each with what to do."""
+    """Each problem with a patched function has a code, and a hint that says what to do."""
     (problem,) = find_problems(patching(info, name, sympos), kernel)
     assert problem.code is expected
     assert problem.hint is not None
@@ -180,13 +181,13 @@ def test_functions_of_vmlinux(
 
 @pytest.mark.parametrize("sympos", [0, 1])
 def test_sympos_names_the_right_one(info: ModuleInfo, kernel: Kernel, sympos: int) -> None:
-    """A unique name may say 1 or nothing; of twins the first is by address."""
+    """A unique name takes sympos 0 or 1; two of one name are counted by address."""
     assert codes(patching(info, "cmdline_proc_show", sympos), kernel) == []
     assert codes(patching(info, "twin", 1), kernel) == []
 
 
 def test_functions_of_a_module(info: ModuleInfo, kernel: Kernel) -> None:
-    """The same rules for a target module, if it is given; one that comes later is not judged."""
+    """The same rules hold for a target module that is given; one that is not is not judged."""
     twins = read_module(MODULES / "klp_target_twins.ko")
     notrace = read_module(MODULES / "klp_target_notrace.ko")
     cases = {
@@ -204,7 +205,7 @@ def test_functions_of_a_module(info: ModuleInfo, kernel: Kernel) -> None:
 
 
 def test_a_dependency_that_is_not_given(kernel: Kernel) -> None:
-    """Its name, and nothing about the symbols that it would have brought."""
+    """The missing module is the only problem, not the symbols that it would export."""
     patch = read_module(MODULES / "klp_test_gate.ko")
     (problem,) = find_problems(patch, kernel)
     assert problem.code is Code.MISSING_DEPENDENCY
@@ -212,7 +213,7 @@ def test_a_dependency_that_is_not_given(kernel: Kernel) -> None:
 
 
 def test_symbols_that_nobody_exports(info: ModuleInfo, kernel: Kernel) -> None:
-    """Neither the kernel nor a module given has it."""
+    """A symbol that neither the kernel nor a given module exports is a problem."""
     wrong = replace(info, undefined=(*info.undefined, "not_exported"))
     (problem,) = find_problems(wrong, kernel)
     assert problem.code is Code.UNRESOLVED_SYMBOL
@@ -220,14 +221,14 @@ def test_symbols_that_nobody_exports(info: ModuleInfo, kernel: Kernel) -> None:
 
 
 def test_a_livepatch_relocation_to_nothing(info: ModuleInfo, kernel: Kernel) -> None:
-    """A .klp.sym symbol is looked up in vmlinux as the kernel would."""
+    """A .klp.sym symbol is looked up in vmlinux as the kernel does."""
     good = KlpSymbol(object="vmlinux", name="some_data", sympos=0)
     assert codes(replace(info, klp_symbols=(good,)), kernel) == []
     bad = KlpSymbol(object="vmlinux", name="nothing", sympos=0)
     assert codes(replace(info, klp_symbols=(bad,)), kernel) == [Code.UNRESOLVED_SYMBOL]
 
 
-def test_wrong_modules_are_wrong_usage(info: ModuleInfo, kernel: Kernel) -> None:
+def test_check_module(info: ModuleInfo, kernel: Kernel) -> None:
     """The first problem is the message, the others are its details, the exit code is 2."""
     function = PatchedFunction(object="vmlinux", name="untraced", sympos=0)
     other = PatchedFunction(object="vmlinux", name="twin", sympos=0)
@@ -240,7 +241,7 @@ def test_wrong_modules_are_wrong_usage(info: ModuleInfo, kernel: Kernel) -> None
 
 
 def test_an_image_that_cannot_be_read(kernel: Kernel, tmp_path: Path) -> None:
-    """That is the harness's trouble, not the module's."""
+    """It is a failure of the harness, and not of the module."""
     (tmp_path / "vmlinux").write_bytes(b"\x7fELFnothing")
     with pytest.raises(HarnessError, match="no readable kernel image"):
         read_vmlinux(tmp_path / "vmlinux")
@@ -252,16 +253,16 @@ def test_an_image_that_cannot_be_read(kernel: Kernel, tmp_path: Path) -> None:
     ("symbols", "slowness"),
     [((), 1.0), (("KASAN",), 7.0), (("PROVE_LOCKING",), 3.0), (("KASAN", "PROVE_LOCKING"), 7.0)],
 )
-def test_a_kernel_that_checks_itself_is_given_more_time(
+def test_a_debug_kernel_has_more_time(
     symbols: tuple[str, ...], slowness: float, kernel: Kernel
 ) -> None:
-    """What costs most decides."""
+    """The most expensive of its checks decides how much."""
     config = KernelConfig({f"CONFIG_{symbol}": "y" for symbol in symbols})
     assert replace(kernel, config=config).slowness == slowness
 
 
-def test_interrupts_are_not_routed_by_acpi_where_that_is_too_slow(kernel: Kernel) -> None:
-    """A kernel that does not read the MP table would be left with one CPU."""
+def test_boot_arguments_of_a_slow_kernel(kernel: Kernel) -> None:
+    """Interrupts are not routed by ACPI, unless the kernel would have one CPU without it."""
     slow = {"CONFIG_KASAN": "y"}
     able = {"CONFIG_X86_MPPARSE": "y"}
     assert replace(kernel, config=KernelConfig(slow | able)).boot_args == ("pci=noacpi",)

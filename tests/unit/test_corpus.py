@@ -12,7 +12,8 @@ LINE = re.compile(r"^obj-m \+= (\w+)\.o$", re.MULTILINE)
 LEAST = 12
 
 
-def test_each_patch_module_has_its_verdict() -> None:
+def test_each_patch_module_has_an_entry() -> None:
+    """Sources, Kbuild and corpus.toml list the same patch modules."""
     listed = set(LINE.findall((MODULES / "Kbuild").read_text()))
     sources = {path.stem for path in MODULES.glob("*.c") if not path.name.endswith(".inc.c")}
     entries = read_corpus()
@@ -21,20 +22,23 @@ def test_each_patch_module_has_its_verdict() -> None:
     assert judged == {name for name in sources if name.startswith(("good_", "bad_"))}
 
 
-def test_the_verdict_is_that_of_the_name_and_bad_ones_have_a_reason() -> None:
+def test_verdicts() -> None:
+    """A module's verdict is that of its name, and each bad one has the codes that are to blame."""
     for name, entry in read_corpus().items():
         assert name.startswith(entry.verdict.value)
         assert bool(entry.codes) is (entry.verdict is Judgement.BAD), name
 
 
-def test_there_are_enough_of_both_and_some_of_both_in_the_sample() -> None:
+def test_the_sample() -> None:
+    """There are enough good and bad modules, and some of each kind in the sample."""
     entries = read_corpus().values()
     for judgement in Judgement:
         assert sum(entry.verdict is judgement for entry in entries) >= LEAST
         assert any(entry.sample and entry.verdict is judgement for entry in entries)
 
 
-def test_what_entries_name_is_there() -> None:
+def test_files_of_entries() -> None:
+    """The targets, older patches and scripts that an entry names exist."""
     sources = {path.stem for path in MODULES.glob("*.c") if not path.name.endswith(".inc.c")}
     for name, entry in read_corpus().items():
         own = {module for module in (*entry.targets, *entry.replaces) if "klp_" not in module}
@@ -43,6 +47,7 @@ def test_what_entries_name_is_there() -> None:
 
 
 def test_each_check_script_is_used() -> None:
+    """No script is left over."""
     used = {entry.check for entry in read_corpus().values()}
     used |= {entry.check for entry in read_manifest().values()}
     assert {path.name for path in CHECKS.iterdir()} <= used

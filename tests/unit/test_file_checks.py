@@ -1,22 +1,26 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""verify's checks of a file: each is shown with a file that it passes and one that it does not."""
+"""verify's checks of a file: each with a file that passes it and one that does not."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
 from harness.errors import UsageError
-from harness.tools.verify import file_checks as host
-from harness.tools.verify.risky import risky_functions
-from harness.tools.verify.verdict import CheckResult, Code
+from harness.report.base import CheckOutcome
+from harness.tools.verify import file_checks
 from harness.vm.elf.klp_structs import PatchContents, PatchedFunction, SystemState
 from harness.vm.elf.module_info import KlpSymbol, ModuleInfo
 from harness.vm.elf.vmlinux import KernelSymbol, Vmlinux
-from harness.vm.kernel.check import Code as Found
 from harness.vm.kernel.check import Problem
+from harness.vm.kernel.codes import Code
+
+if TYPE_CHECKING:
+    from harness.tools.verify.verdict import Check
 
 IMAGE = Vmlinux(
     {
@@ -57,113 +61,169 @@ def patch(*names: str, owner: str = "vmlinux", **more: object) -> PatchContents:
     return replace(contents, **more)  # type: ignore[arg-type]
 
 
+class CheckOf(Protocol):
+    """Returns one check of a module's file."""
+
+    def __call__(
+        self,
+        name: str,
+        info: ModuleInfo,
+        *,
+        problems: tuple[Problem, ...] = (),
+        options: tuple[str, ...] = (),
+        unused: tuple[str, ...] = (),
+        **others: Any,
+    ) -> Check: ...
+
+
+@pytest.fixture
+def check_of(monkeypatch: pytest.MonkeyPatch) -> CheckOf:
+    """Check files for a kernel with that image and options, with what else was found in them."""
+
+    def check(
+        name: str,
+        info: ModuleInfo,
+        *,
+        problems: tuple[Problem, ...] = (),
+        options: tuple[str, ...] = (),
+        unused: tuple[str, ...] = (),
+        **others: Any,
+    ) -> Check:
+        monkeypatch.setattr(file_checks, "find_problems", lambda *_, **__: problems)
+        monkeypatch.setattr(file_checks, "read_vmlinux", lambda _: IMAGE)
+        monkeypatch.setattr(file_checks, "unused_functions", lambda _: unused)
+        config = SimpleNamespace(enabled=lambda option: option in options)
+        kernel: Any = SimpleNamespace(version="6.1", vmlinux=Path("vmlinux"), config=config)
+        return next(
+            each for each in file_checks.check_file(info, kernel, **others) if each.id == name
+        )
+
+    return check
+
+
+PASSED, WARNED, FAILED = CheckOutcome.PASSED, CheckOutcome.WARNED, CheckOutcome.FAILED
+
+
 @pytest.mark.parametrize(
     ("licence", "outcome"),
     [
-        ("GPL", CheckResult.PASSED),
-        ("Dual MIT/GPL", CheckResult.PASSED),
-        ("Proprietary", CheckResult.FAILED),
-        ("GPLv2", CheckResult.FAILED),
-        ("", CheckResult.FAILED),
+        ("GPL", PASSED),
+        ("Dual MIT/GPL", PASSED),
+        ("Proprietary", FAILED),
+        ("GPLv2", FAILED),
+        ("", FAILED),
     ],
 )
-def test_the_licence_is_one_that_the_kernel_takes(licence: str, outcome: CheckResult) -> None:
-    assert host._licence(module(licence=licence)).outcome is outcome
+def test_licence(check_of: CheckOf, licence: str, outcome: CheckOutcome) -> None:
+    """A licence passes that license_is_gpl_compatible() accepts, letter by letter."""
+    assert check_of("licence", module(licence=licence)).outcome is outcome
 
 
 @pytest.mark.parametrize(
     ("options", "signed", "outcome"),
     [
-        ((), False, CheckResult.PASSED),
-        (("MODULE_SIG",), False, CheckResult.WARNED),
-        (("MODULE_SIG", "MODULE_SIG_FORCE"), False, CheckResult.FAILED),
-        (("MODULE_SIG", "MODULE_SIG_FORCE"), True, CheckResult.PASSED),
+        ((), False, PASSED),
+        (("MODULE_SIG",), False, WARNED),
+        (("MODULE_SIG", "MODULE_SIG_FORCE"), False, FAILED),
+        (("MODULE_SIG", "MODULE_SIG_FORCE"), True, PASSED),
     ],
 )
-def test_the_signature_is_what_the_kernel_wants(
-    options: tuple[str, ...], signed: bool, outcome: CheckResult
+def test_signature(
+    check_of: CheckOf, options: tuple[str, ...], signed: bool, outcome: CheckOutcome
 ) -> None:
-    class Config:
-        @staticmethod
-        def enabled(name: str) -> bool:
-            return name in options
-
-    class Kernel:
-        config = Config()
-
-    found = host._signature(module(signed=signed), Kernel())  # type: ignore[arg-type]
-    assert found.outcome is outcome
-
-
-def symbols(*wanted: tuple[str, str, int]) -> ModuleInfo:
-    found = tuple(KlpSymbol(object=owner, name=name, sympos=pos) for owner, name, pos in wanted)
-    return module(klp_symbols=found)
+    """A missing signature is judged as this kernel's configuration judges it."""
+    assert check_of("signature", module(signed=signed), options=options).outcome is outcome
 
 
 @pytest.mark.parametrize(
     ("symbol", "outcome"),
     [
-        (("vmlinux", "f", 0), CheckResult.PASSED),
-        (("vmlinux", "twin", 2), CheckResult.PASSED),
-        (("vmlinux", "none", 0), CheckResult.FAILED),
-        (("vmlinux", "twin", 0), CheckResult.FAILED),
-        (("vmlinux", "twin", 3), CheckResult.FAILED),
-        (("driver", "g", 1), CheckResult.PASSED),
-        (("driver", "h", 0), CheckResult.FAILED),
-        (("absent", "h", 0), CheckResult.PASSED),
+        (("vmlinux", "f", 0), PASSED),
+        (("vmlinux", "twin", 2), PASSED),
+        (("vmlinux", "none", 0), FAILED),
+        (("vmlinux", "twin", 0), FAILED),
+        (("vmlinux", "twin", 3), FAILED),
+        (("driver", "g", 1), PASSED),
+        (("driver", "h", 0), FAILED),
+        (("absent", "h", 0), PASSED),
     ],
 )
-def test_each_relocation_has_one_symbol(symbol: tuple[str, str, int], outcome: CheckResult) -> None:
-    target = module("driver", symbols={"g": (True,)})
-    found = host._relocations(symbols(symbol), IMAGE, [target])
-    assert found.outcome is outcome
-    if outcome is CheckResult.FAILED:
-        assert found.code is Code.RELOCATION
+def test_relocations(
+    check_of: CheckOf, symbol: tuple[str, str, int], outcome: CheckOutcome
+) -> None:
+    """Each livepatch relocation has to name one symbol of an object that is known."""
+    owner, name, sympos = symbol
+    info = module(klp_symbols=(KlpSymbol(object=owner, name=name, sympos=sympos),))
+    found = check_of("relocations", info, targets=[module("driver", symbols={"g": (True,)})])
+    assert (found.outcome, found.code) == (
+        outcome,
+        Code.RELOCATION if outcome is FAILED else Code.OK,
+    )
 
 
-def test_a_function_of_init_is_gone() -> None:
+def test_init_functions(check_of: CheckOf) -> None:
+    """A patch of an __init function fails, of vmlinux and of a module."""
     target = module("driver", init_functions=frozenset({"probe"}))
-    for info in (module(patch=patch("start")), module(patch=patch("probe", owner="driver"))):
-        found = host._functions(info, (), IMAGE, [target])
-        assert (found.outcome, found.code) == (CheckResult.FAILED, Code.INIT_FUNCTION)
-    assert host._functions(module(), (), IMAGE, [target]).outcome is CheckResult.PASSED
+    for contents in (patch("start"), patch("probe", owner="driver")):
+        found = check_of("functions", module(patch=contents), targets=[target])
+        assert (found.outcome, found.code) == (FAILED, Code.INIT_FUNCTION)
+    assert check_of("functions", module(), targets=[target]).outcome is PASSED
 
 
-def test_a_list_that_does_not_end_where_it_should_fails() -> None:
-    info = module(patch=patch("f", list_faults=("g() behind the end", "m behind the end")))
-    found = host._functions(info, (), IMAGE, ())
-    assert (found.outcome, found.code) == (CheckResult.FAILED, Code.LIST_END)
-    assert found.detail.startswith("g() behind the end: ")
-    assert found.lines == ("m behind the end",)
+def test_functions_that_the_file_does_not_name(check_of: CheckOf) -> None:
+    """A module that fills its structures when it is loaded is not judged by its file."""
+    for name in ("functions", "states"):
+        assert check_of(name, module(patch=None)).outcome is CheckOutcome.NOT_RUN
 
 
-def test_a_function_that_nothing_leads_to_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    path = Path(__file__).parent / "data/modules/klp_test_gate.ko"
-    assert host._bodies(module(path=path)).outcome is CheckResult.PASSED
-    monkeypatch.setattr(host, "unused_functions", lambda _: tuple("abcdefgh"))
-    found = host._bodies(module())
-    assert (found.outcome, found.code) == (CheckResult.WARNED, Code.UNUSED_BODY)
-    assert found.detail.startswith("nothing leads to a(), b(), c(), d(), e(), f() and 2 more: ")
-    assert found.lines[-1] == "h()"
+def test_list_ends(check_of: CheckOf) -> None:
+    """An entry behind the empty one that ends its list is never read by the kernel: it fails."""
+    faults = ("an entry stands behind the end", "another does")
+    found = check_of("functions", module(patch=patch("f", list_faults=faults)))
+    assert (found.outcome, found.code, found.lines) == (FAILED, Code.LIST_END, faults[1:])
 
 
-def test_what_the_kernel_would_refuse_fails_with_its_own_code() -> None:
-    problem = Problem(code=Found.AMBIGUOUS, sentence="two of them", hint="choose")
-    found = host._functions(module(), (problem,), IMAGE, ())
-    assert (found.code, found.detail, found.advice) == (Code.AMBIGUOUS, "two of them", "choose")
-    assert host._symbols((problem,)).outcome is CheckResult.PASSED
+def test_unused_functions(check_of: CheckOf) -> None:
+    """A function that nothing in the module uses is a warning; a long list is given in full."""
+    assert check_of("bodies", module()).outcome is PASSED
+    found = check_of("bodies", module(), unused=tuple("abcdefgh"))
+    assert (found.outcome, found.code) == (WARNED, Code.UNUSED_BODY)
+    assert found.lines == tuple(f"{name}()" for name in "abcdefgh")
 
 
-def test_every_problem_of_a_file_has_a_place() -> None:
-    assert set(host._PLACES) | set(host._NOT_ASKED) == set(Found)
+@pytest.mark.parametrize(
+    ("code", "name"),
+    [
+        (Code.UNRESOLVED_SYMBOL, "symbols"),
+        (Code.NO_SUCH_FUNCTION, "functions"),
+        (Code.AMBIGUOUS, "functions"),
+        (Code.SYMPOS_OUT_OF_RANGE, "functions"),
+        (Code.NOT_TRACEABLE, "functions"),
+    ],
+)
+def test_what_the_kernel_would_refuse(check_of: CheckOf, code: Code, name: str) -> None:
+    """A problem with the kernel fails the check it belongs to, with its own code and hint."""
+    problem = Problem(code=code, sentence="two of them", hint="choose")
+    found = check_of(name, module(), problems=(problem,))
+    assert (found.code, found.detail, found.advice) == (code, "two of them", "choose")
+    other = "functions" if name == "symbols" else "symbols"
+    assert check_of(other, module(), problems=(problem,)).outcome is PASSED
 
 
-def test_functions_that_sleepers_stand_in_are_a_warning_with_a_reason() -> None:
-    found = host._risk(module(patch=patch("f", "schedule")))
-    assert (found.outcome, found.code) == (CheckResult.WARNED, Code.ALWAYS_ON_STACK)
-    assert found.lines == (f"schedule(): {risky_functions()['schedule']}",)
-    of_module = module(patch=patch("schedule", owner="driver"))
-    assert host._risk(of_module).outcome is CheckResult.PASSED
+@pytest.mark.parametrize("code", [Code.OTHER_KERNEL, Code.NOT_A_LIVEPATCH, Code.MISSING_DEPENDENCY])
+def test_what_is_not_judged(check_of: CheckOf, code: Code) -> None:
+    """What is no livepatch of this kernel, or lacks a module, is the user's error."""
+    problem = Problem(code=code, sentence="not that", hint="give another")
+    with pytest.raises(UsageError, match="not that"):
+        check_of("file", module(), problems=(problem,))
+
+
+def test_functions_on_every_stack(check_of: CheckOf) -> None:
+    """A patch of such a function of vmlinux is a warning that says why; of a module it is none."""
+    found = check_of("stacks", module(patch=patch("f", "schedule")))
+    assert (found.outcome, found.code) == (WARNED, Code.ALWAYS_ON_STACK)
+    assert [line for line in found.lines if "schedule(): every sleeping task" in line]
+    assert check_of("stacks", module(patch=patch("schedule", owner="driver"))).outcome is PASSED
 
 
 def states(*each: tuple[int, int]) -> tuple[SystemState, ...]:
@@ -173,35 +233,30 @@ def states(*each: tuple[int, int]) -> tuple[SystemState, ...]:
 @pytest.mark.parametrize(
     ("mine", "replaces", "outcome", "code"),
     [
-        (((1, 2),), True, CheckResult.PASSED, Code.OK),
-        (((1, 3),), True, CheckResult.PASSED, Code.OK),
-        (((1, 1),), True, CheckResult.FAILED, Code.STATE_VERSION),
-        (((1, 1),), False, CheckResult.FAILED, Code.STATE_VERSION),
-        ((), True, CheckResult.FAILED, Code.STATE_VERSION),
-        ((), False, CheckResult.WARNED, Code.NOT_CUMULATIVE),
+        (((1, 2),), True, PASSED, Code.OK),
+        (((1, 3),), True, PASSED, Code.OK),
+        (((1, 1),), True, FAILED, Code.STATE_VERSION),
+        (((1, 1),), False, FAILED, Code.STATE_VERSION),
+        ((), True, FAILED, Code.STATE_VERSION),
+        ((), False, WARNED, Code.NOT_CUMULATIVE),
     ],
 )
-def test_states_of_older_patches_are_carried_on(
-    mine: tuple[tuple[int, int], ...], replaces: bool, outcome: CheckResult, code: Code
+def test_system_states(
+    check_of: CheckOf,
+    mine: tuple[tuple[int, int], ...],
+    replaces: bool,
+    outcome: CheckOutcome,
+    code: Code,
 ) -> None:
     """klp_is_state_compatible(): a lower version is refused, a missing one if it replaces."""
     old = module("klp_old", patch=patch("f", states=states((1, 2))))
     new = module(patch=patch("f", states=states(*mine), replace=replaces))
-    found = host._states(new, [old])
+    found = check_of("states", new, older=[old])
     assert (found.outcome, found.code) == (outcome, code)
 
 
-def test_a_target_that_is_not_given_is_a_warning() -> None:
-    found = host._targets(module(patch=patch("g", owner="driver")), ["driver"])
-    assert (found.outcome, found.code) == (CheckResult.WARNED, Code.TARGET_MISSING)
-    assert host._targets(module(), ()).outcome is CheckResult.PASSED
-
-
-@pytest.mark.parametrize("code", [Found.OTHER_KERNEL, Found.NOT_A_LIVEPATCH])
-def test_what_is_no_patch_of_this_kernel_is_not_judged(
-    monkeypatch: pytest.MonkeyPatch, code: Found
-) -> None:
-    problem = Problem(code=code, sentence="not that", hint="give another")
-    monkeypatch.setattr(host, "find_problems", lambda *_, **__: (problem,))
-    with pytest.raises(UsageError, match="not that"):
-        host.host_checks(module(), object())  # type: ignore[arg-type]
+def test_targets(check_of: CheckOf) -> None:
+    """A target that is not given is a warning, since its part of the patch is not tested."""
+    found = check_of("targets", module(patch=patch("g", owner="driver")), absent=["driver"])
+    assert (found.outcome, found.code) == (WARNED, Code.TARGET_MISSING)
+    assert check_of("targets", module()).outcome is PASSED

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A livepatch made of a diff: what klp-build is given, kept and blamed for, with a stand-in."""
+"""A livepatch made of a diff by klp-build, with a stand-in for it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.deadline import Deadline
 from harness.errors import (
     CommandTimeout,
     HarnessError,
@@ -18,21 +17,18 @@ from harness.errors import (
     PatchDoesNotApply,
     UsageError,
 )
-from harness.tools.verify.from_diff import diff_tree as difftree
-from harness.tools.verify.from_diff import obtain as frompatch
-from harness.tools.verify.from_diff.klp_build import failure, stage
-from harness.tools.verify.from_diff.obtain import SCRIPT, obtain_from_patch
+from harness.tools.verify.from_diff import diff_tree
+from harness.tools.verify.from_diff.klp_build import SCRIPT, KlpBuildJob, failure, stage
 from harness.vm.kernel.config import KernelConfig
 from harness.vm.kernel.inventory import prune_kernels
-from harness.vm.kernel.kernel import BUILD, Kernel
-from harness.vm.kernel.workspace import KLP_BUILD as TREES
+from harness.vm.kernel.workspace import KLP_BUILD
+from tests.unit.diffs import SOURCE, Make, make_kernel
 
 if TYPE_CHECKING:
     from harness.vm.host.cache import Store
     from harness.vm.kernel.progress import Progress
 
-SOURCE = "kernel/uptime.c"
-# Tells each run in klp-tmp/runs; its first build is there when it has not been cut short.
+# Notes each run in klp-tmp/runs; its first build is complete when it was not killed before.
 STAND_IN = """
 set -e
 [ -f .config ]
@@ -56,109 +52,70 @@ cat "$diff" kernel/uptime.c >"$out"
 """
 
 
-@pytest.fixture(autouse=True)
-def _host_has_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frompatch, "_NEEDS", ())
-    monkeypatch.setattr(difftree, "_ROOM_BYTES", 0)
-
-
 @pytest.fixture
-def kernel(tmp_path: Path) -> Kernel:
-    """A kernel whose tree has a stand-in for klp-build."""
-    tree = tmp_path / "entry/linux"
-    build = tree / BUILD
-    (tree / SCRIPT).parent.mkdir(parents=True)
-    (tree / SCRIPT).write_text(STAND_IN)
-    (tree / "Makefile").touch()
-    (tree / SOURCE).parent.mkdir()
-    (tree / SOURCE).write_text("int up;\n")
-    build.mkdir()
-    (build / ".config").write_text("CONFIG_KLP_BUILD=y\n")
-    return Kernel(
-        spec="newest",
-        version="7.2.13",
-        digest="d1",
-        config_digest="c1",
-        compiler="gcc",
-        source="sources",
-        image=build / "bzImage",
-        vmlinux=None,
-        config=KernelConfig.read(build / ".config"),
-        build_dir=build,
-        cc="gcc",
-        module_digest="d1",
-    )
+def make(tmp_path: Path, store: Store, recorder: Progress, monkeypatch: pytest.MonkeyPatch) -> Make:
+    """For a kernel whose tree has a stand-in for klp-build, on a host that has all it needs."""
+    monkeypatch.setattr(KlpBuildJob, "needs", ())
+    monkeypatch.setattr(diff_tree, "_ROOM_BYTES", 0)
+    kernel = make_kernel(tmp_path, config="CONFIG_KLP_BUILD=y\n")
+    script = kernel.build_dir.parent / SCRIPT
+    script.parent.mkdir(parents=True)
+    script.write_text(STAND_IN)
+    return Make(tmp_path, kernel, store, recorder, trees=KLP_BUILD)
 
 
-class Make:
-    """Makes a livepatch of a diff that says ``word``."""
-
-    def __init__(self, folder: Path, kernel: Kernel, store: Store, progress: Progress) -> None:
-        self.folder, self.kernel, self.store, self.progress = folder, kernel, store, progress
-
-    def __call__(self, word: str, *, before: str = "int up;", seconds: float = 30.0) -> Path:
-        diff = self.folder / "fix-up.patch"
-        diff.write_text(f"--- a/{SOURCE}\n+++ b/{SOURCE}\n@@ -1 +1 @@\n-{before}\n+int {word};\n")
-        return obtain_from_patch(
-            diff,
-            self.kernel,
-            store=self.store,
-            deadline=Deadline.after(seconds),
-            progress=self.progress,
-        )
-
-    def runs(self) -> list[str]:
-        tree = self.store.root / TREES / self.kernel.digest / "linux"
-        return (tree / "klp-tmp/runs").read_text().splitlines()
-
-
-@pytest.fixture
-def make(tmp_path: Path, kernel: Kernel, store: Store, recorder: Progress) -> Make:
-    return Make(tmp_path, kernel, store, recorder)
+def runs(make: Make) -> list[str]:
+    return (make.place / "linux/klp-tmp/runs").read_text().splitlines()
 
 
 def test_the_module_is_made_once_and_named_after_the_diff(make: Make) -> None:
+    """The module is kept in the cache, with the log of its build."""
     module = make("fixed")
     assert module.name == "livepatch-fix-up.ko"
     assert "+int fixed;" in module.read_text()
     assert make("fixed") == module
-    assert len(make.runs()) == 1
+    assert len(runs(make)) == 1
     assert (module.parent / "build.log").is_file()
 
 
 def test_the_next_diff_needs_the_second_build_alone(make: Make) -> None:
+    """The build of the kernel without a diff is used for each diff."""
     first = make("fixed")
     assert make("fixed_better") != first
-    one, other = make.runs()
+    one, other = runs(make)
     assert "--short-circuit" not in one
     assert "--short-circuit=2" in other
 
 
-def test_a_refusal_is_said_in_its_own_words_and_costs_no_second_build(make: Make) -> None:
+def test_a_refused_diff(make: Make) -> None:
+    """A refused diff leaves a tree that the next one can use."""
     with pytest.raises(UsageError, match=r"no livepatch of fix-up\.patch: no changes detected"):
         make("SAME")
     make("fixed")
-    assert "--short-circuit=2" in make.runs()[1]
+    assert "--short-circuit=2" in runs(make)[1]
 
 
-def test_after_one_that_was_killed_the_tree_is_made_anew(make: Make) -> None:
+def test_after_one_that_was_killed_the_tree_is_made_again(make: Make) -> None:
+    """A killed tool may have left the diff applied."""
     with pytest.raises(CommandTimeout):
         make("HANGS", seconds=3.0)
     make("fixed")
-    assert len(make.runs()) == 1
-    assert "--short-circuit" not in make.runs()[0]
+    assert len(runs(make)) == 1
+    assert "--short-circuit" not in runs(make)[0]
 
 
-def test_a_diff_that_does_not_fit_is_refused_before_anything_is_built(make: Make) -> None:
+def test_a_diff_that_does_not_apply(make: Make) -> None:
+    """It is refused at once, and no tree is made."""
     with pytest.raises(PatchDoesNotApply):
         make("fixed", before="int down;")
-    assert not (make.store.root / TREES / "d1/linux").exists()
+    assert not (make.place / "linux").exists()
 
 
 def test_the_sources_of_the_kernel_are_not_changed(make: Make) -> None:
+    """The tool works on a copy that shares no file with them."""
     make("fixed")
     tree = make.kernel.build_dir.parent
-    copy = make.store.root / TREES / "d1/linux"
+    copy = make.place / "linux"
     assert (copy / SOURCE).stat().st_ino != (tree / SOURCE).stat().st_ino
     assert not (tree / "klp-tmp").exists()
 
@@ -175,6 +132,7 @@ def test_a_patched_kernel_is_patched_there_too(make: Make) -> None:
 
 
 def test_a_kernel_without_sources_and_one_that_is_not_configured_for_it(make: Make) -> None:
+    """Neither can have a livepatch made of a diff, which the user is told."""
     config = make.kernel.build_dir / ".config"
     config.write_text("")
     configured = replace(make.kernel, config=KernelConfig.read(config))
@@ -187,20 +145,23 @@ def test_a_kernel_without_sources_and_one_that_is_not_configured_for_it(make: Ma
 
 
 def test_what_the_host_lacks_is_named(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frompatch, "_NEEDS", (("recountdiff", lambda: None, "patchutils"),))
+    """The error names the package to install."""
+    needs = (("recountdiff", lambda: None, "patchutils"),)
+    monkeypatch.setattr(KlpBuildJob, "needs", needs)
     with pytest.raises(MissingTool) as caught:
         make("fixed")
     assert "apt-get install patchutils" in str(caught.value)
 
 
-def test_the_tree_goes_with_its_kernel(make: Make) -> None:
+def test_the_tree_is_pruned_with_its_kernel(make: Make) -> None:
+    """When a kernel is pruned from the cache, so is its tree."""
     make("fixed")
     prune_kernels(make.store)
-    assert not (make.store.root / TREES / "d1").exists()
+    assert not make.place.exists()
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "shown"),
     [
         ("Building original kernel", "building original kernel"),
         ("Building patch module: /c/x.ko", "building patch module"),
@@ -209,8 +170,9 @@ def test_the_tree_goes_with_its_kernel(make: Make) -> None:
         ("fs/proc/uptime.c:9: error: x", None),
     ],
 )
-def test_stages(line: str, told: str | None) -> None:
-    assert stage(line) == told
+def test_stages(line: str, shown: str | None) -> None:
+    """Lines that say what the tool begins with are shown as progress; errors are not."""
+    assert stage(line) == shown
 
 
 @pytest.mark.parametrize(
@@ -245,9 +207,8 @@ def test_stages(line: str, told: str | None) -> None:
         (["Killed"], UsageError, "did not say why"),
     ],
 )
-def test_a_failure_is_told_by_whose_fault_it_is(
-    lines: list[str], kind: type[Exception], sentence: str
-) -> None:
+def test_kinds_of_failures(lines: list[str], kind: type[Exception], sentence: str) -> None:
+    """The kind of an error says whether the diff, the kernel or the host is to blame."""
     error = failure("fix.patch", "K", lines, Path("log"))
     assert type(error) is kind
     assert sentence in str(error)

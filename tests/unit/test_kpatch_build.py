@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A livepatch made of a diff by kpatch-build: what it is given and blamed for, with a stand-in."""
+"""A livepatch made of a diff by kpatch-build, with a stand-in for it; and where that is found."""
 
 from __future__ import annotations
 
@@ -20,24 +20,21 @@ from harness.errors import (
     PatchDoesNotApply,
     UsageError,
 )
-from harness.tools.verify.from_diff import diff_tree as difftree
-from harness.tools.verify.from_diff import kpatch_build as kpatch
-from harness.tools.verify.from_diff import kpatch_tools as kpatchtools
+from harness.tools.verify.from_diff import diff_tree, kpatch_build, kpatch_tools
+from harness.tools.verify.from_diff.kpatch_build import KpatchJob
 from harness.tools.verify.from_diff.kpatch_tools import Kpatch, failure, obtain_kpatch, stage
-from harness.tools.verify.from_diff.obtain import obtain_from_patch
 from harness.vm.host.process import run
 from harness.vm.kernel.config import KernelConfig
 from harness.vm.kernel.debian import DebianArchive
 from harness.vm.kernel.inventory import prune_kernels
-from harness.vm.kernel.kernel import BUILD, Kernel
-from harness.vm.kernel.workspace import KPATCH_BUILD as TREES
+from harness.vm.kernel.workspace import KPATCH_BUILD
+from tests.unit.diffs import Make, make_kernel
 
 if TYPE_CHECKING:
     from harness.vm.host.cache import Store
     from harness.vm.kernel.progress import Progress
 
-SOURCE = "kernel/uptime.c"
-# Makes a module of what it was given; "runs" beside the tree tells each run.
+# Makes a module of what it is given; each run is a line of "runs" beside the tree.
 STAND_IN = """#!/bin/bash
 for word; do
     case "$word" in
@@ -74,78 +71,32 @@ modules_prepare:
 
 
 @pytest.fixture
-def kernel(tmp_path: Path) -> Kernel:
-    """A kernel without klp-build, whose sources have the type that is asked for."""
-    tree = tmp_path / "entry/linux"
-    build = tree / BUILD
-    (tree / "kernel").mkdir(parents=True)
-    (tree / "lib").mkdir()
+def make(tmp_path: Path, store: Store, recorder: Progress, monkeypatch: pytest.MonkeyPatch) -> Make:
+    """For a kernel without klp-build, whose sources have a type that kpatch-build asks for."""
+    config = "CONFIG_DEBUG_KERNEL=y\nCONFIG_DEBUG_INFO_NONE=y\n"
+    kernel = make_kernel(tmp_path, config=config)
+    tree, build = kernel.build_dir.parent, kernel.build_dir
     (tree / "Makefile").write_text(MAKEFILE)
-    (tree / SOURCE).write_text("int up;\n")
+    (tree / "lib").mkdir()
     (tree / "lib/bug.c").write_text("struct bug_entry { int a[3]; } bug;\n")
-    (build / "lib").mkdir(parents=True)
+    (build / "lib").mkdir()
     (build / "lib/bug.o").touch()
     (build / "Module.symvers").touch()
-    (build / ".config").write_text("CONFIG_DEBUG_KERNEL=y\nCONFIG_DEBUG_INFO_NONE=y\n")
     (tmp_path / "main.c").write_text("int main(void) { return 0; }\n")
     run(["gcc", "-o", build / "vmlinux", tmp_path / "main.c"], deadline=Deadline.after(60))
-    return Kernel(
-        spec="6.1",
-        version="6.1.192",
-        digest="d1",
-        config_digest="c1",
-        compiler="gcc",
-        source="sources",
-        image=build / "bzImage",
-        vmlinux=build / "vmlinux",
-        config=KernelConfig.read(build / ".config"),
-        build_dir=build,
-        cc="gcc",
-        module_digest="d1",
-    )
-
-
-class Make:
-    """Makes a livepatch of a diff that says ``word``."""
-
-    def __init__(self, folder: Path, kernel: Kernel, store: Store, progress: Progress) -> None:
-        self.folder, self.kernel, self.store, self.progress = folder, kernel, store, progress
-
-    def __call__(self, word: str, *, source: str = SOURCE, seconds: float = 60.0) -> Path:
-        diff = self.folder / "fix-up.patch"
-        diff.write_text(f"--- a/{source}\n+++ b/{source}\n@@ -1 +1 @@\n-int up;\n+int {word};\n")
-        return obtain_from_patch(
-            diff,
-            self.kernel,
-            store=self.store,
-            deadline=Deadline.after(seconds),
-            progress=self.progress,
-        )
-
-    @property
-    def place(self) -> Path:
-        return self.store.root / TREES / "d1"
-
-    def runs(self) -> list[str]:
-        return (self.place / "runs").read_text().splitlines()
-
-
-@pytest.fixture
-def make(
-    tmp_path: Path,
-    kernel: Kernel,
-    store: Store,
-    recorder: Progress,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Make:
     script = tmp_path / "kpatch-build"
     script.write_text(STAND_IN)
     script.chmod(0o755)
-    monkeypatch.setattr(kpatch, "_NEEDS", ())
-    monkeypatch.setattr(difftree, "_ROOM_BYTES", 0)
+    monkeypatch.setattr(KpatchJob, "needs", ())
+    monkeypatch.setattr(diff_tree, "_ROOM_BYTES", 0)
     found = Kpatch(script=script, version="0.9")
-    monkeypatch.setattr(kpatch, "obtain_kpatch", lambda *_, **__: found)
-    return Make(tmp_path, kernel, store, recorder)
+    monkeypatch.setattr(kpatch_build, "obtain_kpatch", lambda *_, **__: found)
+    kernel = replace(kernel, vmlinux=build / "vmlinux")
+    return Make(tmp_path, kernel, store, recorder, trees=KPATCH_BUILD)
+
+
+def runs(make: Make) -> list[str]:
+    return (make.place / "runs").read_text().splitlines()
 
 
 def test_the_module_is_made_once_with_the_types_that_vmlinux_lacks(make: Make) -> None:
@@ -155,33 +106,35 @@ def test_the_module_is_made_once_with_the_types_that_vmlinux_lacks(make: Make) -
     assert "+int fixed;" in module.read_text()
     assert "bug_entry" in module.read_text()
     assert make("fixed") == module
-    assert len(make.runs()) == 1
+    assert len(runs(make)) == 1
     assert not (make.place / "state").exists()
     assert (module.parent / "build.log").is_file()
 
 
 def test_the_next_diff_has_the_tree_as_it_is(make: Make) -> None:
+    """The tree is prepared once for a kernel."""
     make("fixed")
     make("fixed_better")
-    assert len(make.runs()) == 2
+    assert len(runs(make)) == 2
     assert (make.place / "made").read_text().splitlines() == ["modules_prepare"]
 
 
 def test_only_the_folders_of_c_files_are_built(make: Make) -> None:
     """Of anything else, or with modules, the whole kernel is."""
     make("fixed")
-    assert "--target=modules_prepare --target=kernel/ " in make.runs()[0]
+    assert "--target=modules_prepare --target=kernel/ " in runs(make)[0]
     header = make.kernel.build_dir.parent / "kernel/up.h"
     shutil.copyfile(header.with_name("uptime.c"), header)
     shutil.copyfile(header, make.place / "linux/kernel/up.h")
     make("fixed", source="kernel/up.h")
-    assert "--target" not in make.runs()[1]
+    assert "--target" not in runs(make)[1]
     (make.kernel.build_dir / "lib/some.ko").touch()
     make("fixed_again")
-    assert "--target" not in make.runs()[2]
+    assert "--target" not in runs(make)[2]
 
 
 def test_the_configuration_differs_in_debug_information_alone(make: Make) -> None:
+    """Debug information changes no code; a tree that differs in more is refused."""
     make("fixed")
     config = KernelConfig.read(make.place / "linux/.config")
     assert config.enabled("DEBUG_INFO")
@@ -193,14 +146,16 @@ def test_the_configuration_differs_in_debug_information_alone(make: Make) -> Non
     assert "CONFIG_OTHER" in caught.value.details
 
 
-def test_a_kernel_with_debug_information_tells_its_types_itself(make: Make) -> None:
+def test_a_kernel_with_debug_information(make: Make) -> None:
+    """Its own vmlinux has the types, so nothing is added."""
     config = make.kernel.build_dir / ".config"
     config.write_text("CONFIG_DEBUG_KERNEL=y\nCONFIG_DEBUG_INFO=y\n")
     make.kernel = replace(make.kernel, config=KernelConfig.read(config))
     assert "bug_entry" not in make("fixed").read_text()
 
 
-def test_a_refusal_is_said_in_its_own_words_and_costs_no_new_tree(make: Make) -> None:
+def test_a_refused_diff(make: Make) -> None:
+    """A refused diff leaves the tree ready; what the compiler says of one is shown."""
     with pytest.raises(UsageError, match=r"no livepatch of fix-up\.patch: no functional changes"):
         make("SAME")
     assert (make.place / "ready").exists()
@@ -209,7 +164,8 @@ def test_a_refusal_is_said_in_its_own_words_and_costs_no_new_tree(make: Make) ->
     assert "unknown type name 'WRONG'" in str(caught.value)
 
 
-def test_after_one_that_was_killed_the_tree_is_made_anew(make: Make) -> None:
+def test_after_one_that_was_killed_the_tree_is_made_again(make: Make) -> None:
+    """A killed tool may have left the diff applied."""
     with pytest.raises(CommandTimeout):
         make("HANGS", seconds=8.0)
     assert not (make.place / "ready").exists()
@@ -217,29 +173,31 @@ def test_after_one_that_was_killed_the_tree_is_made_anew(make: Make) -> None:
     assert (make.place / "made").read_text().splitlines() == ["modules_prepare"] * 2
 
 
-def test_after_one_that_was_interrupted_the_tree_is_made_anew(
+def test_after_one_that_was_interrupted_the_tree_is_made_again(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It was killed with us, and may have left the diff applied."""
+    """The tool was killed with the harness, and may have left the diff applied."""
 
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
     make("fixed")
     with monkeypatch.context() as patched:
-        patched.setattr(kpatch, "failure", interrupted)
+        patched.setattr(kpatch_build, "failure", interrupted)
         with pytest.raises(KeyboardInterrupt):
             make("SAME")
     assert not (make.place / "ready").exists()
 
 
-def test_a_diff_that_does_not_fit_is_refused_before_anything_is_built(make: Make) -> None:
+def test_a_diff_that_does_not_apply(make: Make) -> None:
+    """It is refused at once, and no tree is made."""
     with pytest.raises(PatchDoesNotApply):
         make("fixed", source="kernel/none.c")
     assert not (make.place / "linux").exists()
 
 
-def test_the_tree_goes_with_its_kernel(make: Make) -> None:
+def test_the_tree_is_pruned_with_its_kernel(make: Make) -> None:
+    """When a kernel is pruned from the cache, so is its tree."""
     make("fixed")
     prune_kernels(make.store)
     assert not make.place.exists()
@@ -250,7 +208,7 @@ def test_the_tree_goes_with_its_kernel(make: Make) -> None:
 
 @pytest.fixture
 def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Debian's archive with a small kpatch; tells what was fetched."""
+    """Debian's archive with a small kpatch; the list has what was fetched."""
     sources = tmp_path / "kpatch-0.9/kpatch-build"
     sources.mkdir(parents=True)
     (sources / "kpatch-build").write_text("#!/bin/bash\nVERSION=0.9.11\n")
@@ -267,12 +225,13 @@ def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return tarball
 
     monkeypatch.setattr(DebianArchive, "download_source", download)
-    monkeypatch.setattr(kpatchtools, "header", lambda _: lambda: "gelf.h")
-    monkeypatch.setattr(kpatchtools, "program", lambda _: lambda: None)
+    monkeypatch.setattr(kpatch_tools, "header", lambda _: lambda: "gelf.h")
+    monkeypatch.setattr(kpatch_tools, "program", lambda _: lambda: None)
     return fetched
 
 
 def test_it_is_fetched_and_built_once(archive: list[str], store: Store, recorder: Progress) -> None:
+    """Where none is installed, Debian's is built and kept in the cache."""
     found = [obtain_kpatch(store, deadline=Deadline.after(60), progress=recorder) for _ in "ab"]
     assert found[0] == found[1]
     assert found[0].version == "0.9.11"
@@ -280,11 +239,12 @@ def test_it_is_fetched_and_built_once(archive: list[str], store: Store, recorder
     assert archive == ["kpatch"]
 
 
-def test_what_is_installed_is_taken(
+def test_an_installed_tool(
     archive: list[str], store: Store, recorder: Progress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kpatchtools, "program", lambda _: lambda: "/usr/bin/kpatch-build")
-    monkeypatch.setattr(kpatchtools, "program_version", lambda _: "0.9.10")
+    """An installed kpatch-build is used, and nothing is fetched."""
+    monkeypatch.setattr(kpatch_tools, "program", lambda _: lambda: "/usr/bin/kpatch-build")
+    monkeypatch.setattr(kpatch_tools, "program_version", lambda _: "0.9.10")
     found = obtain_kpatch(store, deadline=Deadline.after(60), progress=recorder)
     assert found == Kpatch(script=Path("/usr/bin/kpatch-build"), version="0.9.10")
     assert archive == []
@@ -293,7 +253,8 @@ def test_what_is_installed_is_taken(
 def test_what_it_cannot_be_built_without_is_named(
     archive: list[str], store: Store, recorder: Progress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kpatchtools, "header", lambda _: lambda: None)
+    """The error names the package to install."""
+    monkeypatch.setattr(kpatch_tools, "header", lambda _: lambda: None)
     with pytest.raises(MissingTool, match=r"gelf\.h") as caught:
         obtain_kpatch(store, deadline=Deadline.after(60), progress=recorder)
     assert "libelf-dev" in str(caught.value)
@@ -302,13 +263,14 @@ def test_what_it_cannot_be_built_without_is_named(
 def test_sources_without_it_are_refused(
     archive: list[str], store: Store, recorder: Progress, tmp_path: Path
 ) -> None:
+    """A source package without the tool is a failed download."""
     (tmp_path / "kpatch-0.9/kpatch-build/kpatch-build").unlink()
     with pytest.raises(DownloadFailed, match="have no kpatch-build"):
         obtain_kpatch(store, deadline=Deadline.after(60), progress=recorder)
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "shown"),
     [
         ("Building original source", "building original source"),
         ("Building patch module: livepatch-fix.ko", "building patch module: livepatch-fix.ko"),
@@ -316,8 +278,9 @@ def test_sources_without_it_are_refused(
         ("fs/proc/cmdline.o: changed function: f", None),
     ],
 )
-def test_stages(line: str, told: str | None) -> None:
-    assert stage(line) == told
+def test_stages(line: str, shown: str | None) -> None:
+    """Lines that say what the tool begins with are shown as progress; errors are not."""
+    assert stage(line) == shown
 
 
 @pytest.mark.parametrize(
@@ -342,9 +305,8 @@ def test_stages(line: str, told: str | None) -> None:
         (["Killed"], UsageError, "did not say why"),
     ],
 )
-def test_a_failure_is_told_by_whose_fault_it_is(
-    lines: list[str], kind: type[Exception], sentence: str
-) -> None:
+def test_kinds_of_failures(lines: list[str], kind: type[Exception], sentence: str) -> None:
+    """The kind of an error says whether the diff, the kernel or the host is to blame."""
     error = failure("fix.patch", "K", lines, ["a.c:1: error: x"], Path("log"))
     assert type(error) is kind
     assert sentence in str(error)

@@ -14,16 +14,16 @@ from benchmarks.module_mutation.operators import Mutation, choose
 from benchmarks.module_mutation.results import ModuleMutantResult
 from harness.errors import HarnessError, UsageError
 from harness.report.base import CheckOutcome
-from harness.tools.verify import Check, CheckResult, Code, Verdict, VerifyRequest
+from harness.tools.verify import Check, Code, Verdict, VerifyRequest
 
 
 def failed(name: str, code: Code) -> Check:
-    return Check(id=name, outcome=CheckResult.FAILED, code=code, detail="it says why")
+    return Check(id=name, outcome=CheckOutcome.FAILED, code=code, detail="it says why")
 
 
-PASSED = Check(id="load", outcome=CheckResult.PASSED)
-WARNING = Check(id="targets", outcome=CheckResult.WARNED, code=Code.TARGET_MISSING)
-OTHER_WARNING = Check(id="states", outcome=CheckResult.WARNED, code=Code.NOT_CUMULATIVE)
+PASSED = Check(id="load", outcome=CheckOutcome.PASSED)
+WARNING = Check(id="targets", outcome=CheckOutcome.WARNED, code=Code.TARGET_MISSING)
+OTHER_WARNING = Check(id="states", outcome=CheckOutcome.WARNED, code=Code.NOT_CUMULATIVE)
 
 
 def batch(tmp_path: Path, *kinds: str) -> Batch:

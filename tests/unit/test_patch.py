@@ -279,6 +279,13 @@ def test_a_file_that_cannot_be_looked_at(patch: Patch, guest: ScriptedGuest) -> 
 # -- disable, reverse, force, unload ----------------------------------------------------------
 
 
+def test_completes(patch: Patch, guest: ScriptedGuest) -> None:
+    """A transition that has not ended by the deadline is no error; who waits decides."""
+    assert not patch.completes(Deadline.after(0.05))
+    guest.complete(patch.name)
+    assert patch.completes(Deadline.after(5))
+
+
 def test_disable_waits(patch: Patch, guest: ScriptedGuest) -> None:
     """disable() returns when the transition has ended."""
     guest.complete("klp_test_gate")

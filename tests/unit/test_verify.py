@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""verify without a guest: leaks, looks, verdicts, scenes, the battery."""
+"""verify without a guest: verdicts, the steps of a scene, the runner of scenes."""
 
 from __future__ import annotations
 
 import threading
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,131 +22,47 @@ from harness.errors import (
     TransitionTimeout,
     UsageError,
 )
-from harness.tools.verify.battery import Battery, Plot, not_reached
-from harness.tools.verify.request import VerifyRequest
-from harness.tools.verify.scene import Failed, Notes, Scene, SceneEnded, code_of
-from harness.tools.verify.scenes.cycles import _when_to_count
-from harness.tools.verify.scenes.guest_state import Look, parse_hooks
-from harness.tools.verify.scenes.leaks import Count, find_growth, read_slabinfo
-from harness.tools.verify.script import Said, expect_before
-from harness.tools.verify.verdict import Check, CheckResult, Code, Verdict
+from harness.report.base import CheckOutcome
+from harness.tools.verify.runner import SceneRunner
+from harness.tools.verify.scene import SceneResult, SceneSpec
+from harness.tools.verify.script import CheckRun, When
+from harness.tools.verify.step import Failed, SceneEnded, code_of
+from harness.tools.verify.verdict import Verdict, failed, not_run, passed, warned
+from harness.vm.kernel.codes import Code
+from tests.unit.verify_doubles import Guest, case, scene
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# -- leaks
+    from harness.tools.verify.scene import Scene
+    from harness.tools.verify.verdict import Check
 
-
-def counts(*values: int, name: str = "kmalloc-64", kind: str = "objects") -> list[Count]:
-    return [
-        Count(
-            cycles=5 + 10 * number,
-            objects={name: value} if kind == "objects" else {},
-            things={name: value} if kind == "things" else {},
-        )
-        for number, value in enumerate(values)
-    ]
-
-
-def test_one_object_in_each_cycle_is_a_leak() -> None:
-    (growth,) = find_growth(counts(100, 110, 120, 130, 140))
-    assert str(growth) == "kmalloc-64: 100 to 140, 1.0 in each cycle"
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        (100, 140, 140, 140, 140),  # a step, once
-        (100, 103, 106, 109, 112),  # less than one for each cycle
-        (100, 130, 90, 140, 150),  # up and down
-        (100, 100, 100, 100, 100),
-    ],
-)
-def test_steps_and_noise_are_no_leak(values: tuple[int, ...]) -> None:
-    assert find_growth(counts(*values)) == ()
-
-
-def test_a_thread_in_each_cycle_is_a_leak() -> None:
-    assert find_growth(counts(50, 60, 70, name="kernel threads", kind="things"))
-
-
-def test_two_counts_say_nothing() -> None:
-    assert find_growth(counts(100, 200)) == ()
-
-
-def test_slabinfo_is_read() -> None:
-    text = (
-        "slabinfo - version: 2.1\n# name <active_objs> <num_objs> ...\n"
-        "kmalloc-64 128 192 64 64 1 : tunables 0 0 0 : slabdata 3 3 0\n"
-    )
-    assert read_slabinfo(text) == {"kmalloc-64": 128}
-
-
-def test_counts_lie_evenly_and_the_last_is_at_the_end() -> None:
-    assert sorted(_when_to_count(50)) == [5, 8, 11, 16, 27, 38, 50]
-    assert sorted(_when_to_count(12)) == [4, 6, 8, 10, 12]
-    assert max(_when_to_count(7)) == 7
-
-
-# -- looks
-
-
-def test_hooks_that_lead_elsewhere_are_told_from_others() -> None:
-    """Flags and modules as kernel/trace/ftrace.c, t_show(), prints them."""
-    lines = [
-        "cmdline_proc_show (1) R I     \ttramp: 0xffffffffc0203000 (klp_ftrace_handler+0x0/0x1a0)",
-        "klp_target_f [klp_target_mod] (1) R I \ttramp: 0xffffffffc0203000 (IRQ I)",
-        "schedule (1)           \ttramp: 0xffffffffc0201000 (function_trace_call+0x0/0x1)",
-        "version_proc_show (2) R   D \tdirect I",
-    ]
-    assert parse_hooks(lines) == {"vmlinux:cmdline_proc_show", "klp_target_mod:klp_target_f"}
-
-
-def seen(**changes: frozenset[str]) -> Look:
-    nothing: frozenset[str] = frozenset()
-    fields = dict.fromkeys(("modules", "hooks", "threads", "entries", "patches"), nothing)
-    return Look(**{**fields, **changes})
-
-
-def test_what_is_left_is_named() -> None:
-    before = seen(threads=frozenset({"kthreadd"}))
-    after = seen(threads=frozenset({"kthreadd", "leaked"}), entries=frozenset({"/proc/leaked"}))
-    assert after.beyond(before) == ("kernel thread leaked is left", "entry /proc/leaked is left")
-    assert before.beyond(after)[0] == "kernel thread leaked has gone"
-    assert before.beyond(before) == ()
-
+PASSED, WARNED, FAILED = CheckOutcome.PASSED, CheckOutcome.WARNED, CheckOutcome.FAILED
 
 # -- verdicts
 
-
-def check(outcome: CheckResult, name: str = "load", code: Code = Code.OK) -> Check:
-    return Check(id=name, outcome=outcome, code=code)
+LEAK = failed("leaks", Code.LEAK, "grows")
+WARNING = warned("stacks", Code.ALWAYS_ON_STACK, "it sleeps there")
 
 
 @pytest.mark.parametrize(
-    ("outcomes", "verdict"),
+    ("checks", "outcome"),
     [
-        ((CheckResult.PASSED, CheckResult.NOT_RUN), CheckResult.PASSED),
-        ((CheckResult.PASSED, CheckResult.WARNED), CheckResult.WARNED),
-        ((CheckResult.WARNED, CheckResult.FAILED, CheckResult.PASSED), CheckResult.FAILED),
+        ((passed("load"), not_run("force", "too late")), PASSED),
+        ((passed("load"), WARNING), WARNED),
+        ((WARNING, LEAK, passed("load")), FAILED),
     ],
 )
-def test_the_worst_check_is_the_verdict(
-    outcomes: tuple[CheckResult, ...], verdict: CheckResult
-) -> None:
-    assert Verdict(module="m", checks=tuple(map(check, outcomes))).outcome is verdict
+def test_verdict(checks: tuple[Check, ...], outcome: CheckOutcome) -> None:
+    """The worst check is the verdict; one that was not run does not count."""
+    assert Verdict(module="m", checks=checks).outcome is outcome
 
 
-def test_codes_are_those_of_what_failed() -> None:
-    verdict = Verdict(
-        module="m",
-        checks=(
-            check(CheckResult.FAILED, "leaks", Code.LEAK),
-            check(CheckResult.WARNED, "stacks", Code.ALWAYS_ON_STACK),
-        ),
-    )
+def test_codes_of_a_verdict() -> None:
+    """The codes of a verdict are those of failed checks, and of no warning."""
+    verdict = Verdict(module="m", checks=(LEAK, WARNING))
     assert verdict.codes == {Code.LEAK}
-    assert verdict.check("leaks").code is Code.LEAK
+    assert verdict.check("stacks") is WARNING
     with pytest.raises(KeyError):
         verdict.check("none")
 
@@ -160,48 +78,22 @@ def test_codes_are_those_of_what_failed() -> None:
         (GuestHang("hang"), Code.HANG),
     ],
 )
-def test_each_way_to_fail_has_a_code(error: Any, code: Code) -> None:
+def test_codes_of_errors(error: Any, code: Code) -> None:
+    """Each failure of the kernel has a code."""
     assert code_of(error) is code
 
 
-# -- scenes
+# -- steps
 
 
-class Quiet:
-    """A guest that nothing is asked of."""
-
-    folder = Path("guest")
-    time_scale = 2.0
-
-    def tasks(self) -> Any:
-        raise LostGuest("not asked for")
-
-
-class Asked:
-    """A case of which only the name and the request are looked at."""
-
-    name = "klp_fix"
-    request = VerifyRequest(module=Path("klp_fix.ko"))
-
-
-def scene(notes: Notes, stop: threading.Event | None = None) -> Scene:
-    return Scene(
-        "idle",
-        Quiet(),  # type: ignore[arg-type]
-        Asked(),  # type: ignore[arg-type]
-        notes,
-        stop=stop or threading.Event(),
-        another_guest=lambda: nullcontext(Quiet()),  # type: ignore[arg-type]
-    )
-
-
-def test_a_step_is_a_check() -> None:
-    notes = Notes()
-    with scene(notes).step("load") as step:
-        step.detail = "taken"
-    (made,) = notes.checks
-    assert (made.id, made.outcome, made.detail) == ("load", CheckResult.PASSED, "taken")
-    assert made.evidence == ()
+def test_a_step_that_passes() -> None:
+    """A step is a check with what the body says of it, and without evidence when it passes."""
+    made = scene()
+    with made.step("load") as step:
+        step.passed("accepted")
+    (check,) = made.result.checks
+    assert (check.id, check.outcome, check.detail) == ("load", PASSED, "accepted")
+    assert check.evidence == ()
 
 
 @pytest.mark.parametrize(
@@ -212,80 +104,129 @@ def test_a_step_is_a_check() -> None:
         (OSError(16, "Device or resource busy", "enabled"), Code.WRITE_REFUSED),
     ],
 )
-def test_a_step_that_fails_ends_its_scene(error: Exception, code: Code) -> None:
-    notes = Notes()
-    with pytest.raises(SceneEnded), scene(notes).step("load"):
+def test_a_step_that_fails(error: Exception, code: Code) -> None:
+    """A failed step ends its scene, and names the folder with the guest's logs."""
+    made = scene()
+    with pytest.raises(SceneEnded), made.step("load"):
         raise error
-    (made,) = notes.checks
-    assert (made.outcome, made.code) == (CheckResult.FAILED, code)
-    assert made.evidence == (Path("guest"),)
+    (check,) = made.result.checks
+    assert (check.outcome, check.code) == (FAILED, code)
+    assert check.evidence == (Path("guest"),)
 
 
-def test_a_splat_is_noted_for_all() -> None:
-    notes = Notes()
-    with pytest.raises(SceneEnded), scene(notes).step("load"):
+def test_a_splat() -> None:
+    """A splat is kept for the check of all guests."""
+    made = scene()
+    with pytest.raises(SceneEnded), made.step("load"):
         raise KernelSplat("the kernel complained: WARNING")
-    assert notes.splat == "the kernel complained: WARNING"
+    assert made.result.splat == "the kernel complained: WARNING"
 
 
-def test_a_failure_of_the_harness_is_no_verdict() -> None:
-    notes = Notes()
-    with pytest.raises(LostGuest), scene(notes).step("load"):
+def test_a_lost_guest() -> None:
+    """A failure of the harness is no check of the patch."""
+    made = scene()
+    with pytest.raises(LostGuest), made.step("load"):
         raise LostGuest("QEMU was killed")
-    assert notes.checks == []
+    assert made.result.checks == []
 
 
-def test_a_battery_that_ends_starts_no_step() -> None:
+def test_a_scene_that_is_stopped() -> None:
+    """No step begins once the scene is stopped."""
     stop = threading.Event()
     stop.set()
-    notes = Notes()
-    with pytest.raises(SceneEnded), scene(notes, stop).step("load"):
+    made = scene(stop=stop)
+    with pytest.raises(SceneEnded), made.step("load"):
         pytest.fail("the step began")
-    assert notes.checks == []
+    assert made.result.checks == []
+
+
+@pytest.mark.parametrize(
+    "error", [KernelSplat("WARNING"), GuestPanic("oops"), Failed(Code.LEFT_BEHIND, "a thread")]
+)
+def test_what_a_replaced_patch_leaves(error: Exception) -> None:
+    """What the replacing patch has to undo is a warning, and no splat of this patch."""
+    made = scene()
+    with pytest.raises(SceneEnded), made.step("replaced", soft=Code.REPLACED_LEAVES):
+        raise error
+    (check,) = made.result.checks
+    assert (check.outcome, check.code) == (WARNED, Code.REPLACED_LEAVES)
+    assert made.result.splat is None
+
+
+def test_a_patch_that_cannot_be_replaced() -> None:
+    """It fails: that is nothing another patch could undo."""
+    made = scene()
+    with pytest.raises(SceneEnded), made.step("replaced", soft=Code.REPLACED_LEAVES):
+        raise Failed(Code.NOT_REPLACED, "no patch can replace it")
+    (check,) = made.result.checks
+    assert (check.outcome, check.code) == (FAILED, Code.NOT_REPLACED)
+
+
+@pytest.mark.parametrize(("seconds", "code"), [(2.0, Code.OK), (16.0, Code.SLOW_TRANSITION)])
+def test_a_slow_transition(seconds: float, code: Code) -> None:
+    """A transition that took the kernel's fake signal is a warning."""
+    made = scene()
+    with made.step("transition") as step:
+        made.note_duration(step, seconds, "all tasks were switched")
+    assert made.result.checks[0].code is code
 
 
 # -- the check script
+
+
+def checked(code: int | None) -> Scene:
+    """Return a scene whose check script ends with that code, or hangs."""
+    made = scene()
+    made.case.request = replace(made.case.request, check=Path("check.sh"))  # type: ignore[misc]
+    made.script = SimpleNamespace(run=lambda _: CheckRun(code=code))  # type: ignore[assignment]
+    return made
 
 
 @pytest.mark.parametrize(
     ("code", "words"),
     [(1, "fails before the patch is loaded"), (None, "hangs before the patch is loaded")],
 )
-def test_a_script_that_does_not_hold_before_is_the_users(code: int | None, words: str) -> None:
+def test_a_script_that_fails_before_the_patch(code: int | None, words: str) -> None:
+    """It is the user's error, since it shows nothing of the patch."""
     with pytest.raises(UsageError, match=words):
-        expect_before(Said(code=code), Path("check.sh"), timeout_s=20)
-    expect_before(Said(code=0), Path("check.sh"), timeout_s=20)
+        checked(code).check(When.BEFORE)
+    checked(0).check(When.BEFORE)
 
 
-# -- the battery
+@pytest.mark.parametrize(
+    ("code", "found"), [(1, Code.CHECK_FAILED), (None, Code.CHECK_HUNG), (-9, Code.CHECK_FAILED)]
+)
+def test_a_script_that_fails_with_the_patch(code: int | None, found: Code) -> None:
+    """It is a failure of the patch."""
+    with pytest.raises(Failed) as raised:
+        checked(code).check(When.DURING)
+    assert raised.value.code is found
+
+
+# -- the runner
 
 
 class Guests:
-    """A session whose guests are nothing; some are lost at first."""
+    """A session whose first guests are lost."""
 
-    def __init__(self, lost: int = 0) -> None:
+    def __init__(self, lost: int) -> None:
         self.lost = lost
 
     def guest(self, kernel: object, *, name: str, cpus: int) -> Any:
         if self.lost:
             self.lost -= 1
             raise LostGuest("QEMU was killed")
-        return nullcontext(Quiet())
+        return nullcontext(Guest())
 
 
-def play(*plots: Plot, lost: int = 0, guests: int = 1) -> dict[str, Any]:
-    battery = Battery(
-        Asked(),  # type: ignore[arg-type]
-        Guests(lost),  # type: ignore[arg-type]
-        object(),  # type: ignore[arg-type]
-        plots,
-        guests=guests,
-    )
-    return {played.plot.name: played for played in battery.play()}
+def run(*specs: SceneSpec, lost: int = 0) -> dict[str, SceneResult]:
+    """Run scenes one after the other; return their results by name."""
+    runner = SceneRunner(case(), Guests(lost), guests=1)  # type: ignore[arg-type]
+    return {result.spec.name: result for result in runner.run(specs)}
 
 
-def plot(name: str, body: Callable[[Scene], None], **more: Any) -> Plot:
-    return Plot(name=name, body=body, checks=(f"{name}-1", f"{name}-2"), **more)
+def spec(name: str, body: Callable[[Scene], None], **more: Any) -> SceneSpec:
+    return SceneSpec(name=name, run=body, checks=(f"{name}-1", f"{name}-2"), **more)
 
 
 def passes(name: str) -> Callable[[Scene], None]:
@@ -305,41 +246,54 @@ def fails(name: str) -> Callable[[Scene], None]:
     return body
 
 
-def test_what_a_failure_kept_from_running_is_told() -> None:
-    played = play(plot("a", fails("a")))["a"]
-    (left,) = not_reached(played)
-    assert (left.id, left.outcome, left.detail) == ("a-2", CheckResult.NOT_RUN, "a-1 failed")
+def raises(error: Exception) -> Callable[[Scene], None]:
+    def body(scene: Scene) -> None:
+        raise error
+
+    return body
 
 
-def test_the_first_scene_decides_on_the_others_but_not_on_all() -> None:
-    played = play(
-        plot("a", fails("a"), first=True),
-        plot("b", passes("b")),
-        plot("c", passes("c"), always=True),
+def test_checks_that_were_not_reached() -> None:
+    """They are reported as not run, because of the check that failed."""
+    (left,) = run(spec("a", fails("a")))["a"].not_reached()
+    assert (left.id, left.outcome, left.detail) == ("a-2", CheckOutcome.NOT_RUN, "a-1 failed")
+
+
+def test_the_first_scene_fails() -> None:
+    """The other scenes are stopped, but for one that is always run."""
+    results = run(
+        spec("a", fails("a"), first=True),
+        spec("b", passes("b")),
+        spec("c", passes("c"), always=True),
     )
-    assert len(not_reached(played["b"])) == 2
-    assert not_reached(played["c"]) == ()
+    assert len(results["b"].not_reached()) == 2
+    assert results["c"].not_reached() == ()
 
 
 def test_a_lost_guest_is_tried_again_once() -> None:
-    assert play(plot("a", passes("a")), lost=1)["a"].error is None
-    assert isinstance(play(plot("a", passes("a")), lost=2)["a"].error, HarnessError)
+    """A guest that QEMU lost says nothing about the patch."""
+    assert run(spec("a", passes("a")), lost=1)["a"].error is None
+    assert isinstance(run(spec("a", passes("a")), lost=2)["a"].error, HarnessError)
 
 
-def test_what_the_user_got_wrong_ends_everything() -> None:
-    def body(scene: Scene) -> None:
-        raise UsageError("the check fails before")
-
-    played = play(
-        plot("a", body, first=True), plot("b", passes("b")), plot("c", passes("c"), always=True)
+def test_a_usage_error_stops_all_scenes() -> None:
+    """Also one that is always run: nothing can be verified."""
+    results = run(
+        spec("a", raises(UsageError("the check fails before")), first=True),
+        spec("b", passes("b")),
+        spec("c", passes("c"), always=True),
     )
-    assert isinstance(played["a"].error, UsageError)
-    assert len(not_reached(played["c"])) == 2
+    assert isinstance(results["a"].error, UsageError)
+    assert len(results["c"].not_reached()) == 2
 
 
-def test_a_bug_is_not_swallowed() -> None:
-    def body(scene: Scene) -> None:
-        raise ZeroDivisionError
+def test_a_guest_that_dies_between_two_steps() -> None:
+    """It fails the scene under the scene's own name."""
+    (check,) = run(spec("a", raises(GuestPanic("oops"))))["a"].checks
+    assert (check.id, check.outcome, check.code) == ("a", FAILED, Code.PANIC)
 
+
+def test_a_bug_of_the_harness() -> None:
+    """An error that nobody foresaw is raised."""
     with pytest.raises(ZeroDivisionError):
-        play(plot("a", body))
+        run(spec("a", raises(ZeroDivisionError())))

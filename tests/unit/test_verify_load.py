@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""verify's load of system calls, on the host: what it makes, and that it ends."""
+"""verify's loads, without a guest: system calls, and modules that are loaded and unloaded."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_it_makes_calls_until_its_input_ends(calls: Path) -> None:
+    """It goes on until the harness lets go of it, and removes its files."""
     with spawn([calls, "/proc/self/stat", "/no/such/file"], stdin=PIPE, stdout=PIPE) as child:
         assert child.stdin is not None
         assert child.stdout is not None
@@ -40,8 +41,8 @@ def test_it_makes_calls_until_its_input_ends(calls: Path) -> None:
     assert not folder.exists()
 
 
-def test_modules_that_come_and_go_are_samples() -> None:
-    """Two of them: a patch of the one is verified with the other."""
+def test_modules_that_are_loaded_and_unloaded() -> None:
+    """They are samples, and two: a patch of the one is verified with the other."""
     sources = {path.stem for path in (ROOT / "livepatch-modules").glob("*.c")}
     sources |= {
         line.split("-y")[0].strip()

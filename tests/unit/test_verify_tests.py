@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A check that is a pytest file: a real pytest runs it, and what it came to is told apart."""
+"""A check that is a pytest file: a real pytest runs it; each way to end has its own result."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 from harness.deadline import Deadline, wait_until
 from harness.errors import GuestPanic, LostConnection, UsageError
 from harness.tools.verify import case, check_tests
+from harness.tools.verify.check_plugin import started_file
 from harness.tools.verify.check_tests import CheckTests, collect
 from harness.tools.verify.request import VerifyRequest
 from harness.tools.verify.scene import check_in
@@ -29,12 +30,12 @@ MODULES = Path(__file__).parent / "data/modules"
 
 
 class Guest:
-    """A guest that is nowhere, and that dies when it is told to."""
+    """A guest that does not exist, and that dies when ``fate`` is set."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.fate: Exception | None = None
-        self.patience: Path | None = None  # it ends when that is there
+        self.patience: Path | None = None  # waits end when that file exists
         self.hypervisor: Any = SimpleNamespace(settle=self._settle)
 
     def scaled(self, seconds: float) -> Deadline:
@@ -71,21 +72,21 @@ def check(guest: Guest, text: str) -> CheckTests:
     return CheckTests(guest, path, timeout_s=120.0)  # type: ignore[arg-type]
 
 
-def test_the_moment_is_told(guest: Guest) -> None:
-    """The same file, run anew for each."""
+def test_the_moment(guest: Guest) -> None:
+    """The file is run for each moment, which its tests know; each run has a log."""
     made = check(guest, "def test_it(moment):\n    assert moment != 'during', f'{moment} is new'\n")
     assert made.run(When.BEFORE).ok
-    said = made.run(When.DURING)
-    assert not said.ok
-    assert said.describe(60) == "failed: test_it: during is new"
+    run = made.run(When.DURING)
+    assert not run.ok
+    assert run.describe(60) == "failed: test_it: during is new"
     assert made.run(When.AFTER).ok
     logs = sorted(path.name for path in guest.folder.glob("*.log"))
     assert logs == ["check-1-before.log", "check-2-during.log", "check-3-after.log"]
 
 
 def test_each_failure_is_a_line(guest: Guest) -> None:
-    """A test, a fixture, and a name that is no fixture."""
-    said = check(
+    """A failure of a test, of a fixture, and an unknown fixture are a line each."""
+    run = check(
         guest,
         """
 import pytest
@@ -99,14 +100,15 @@ def test_three(no_such_fixture): pass
 def test_four(): pass
 """,
     ).run(When.BEFORE)
-    assert said.code == 1
-    assert said.lines[0] == "test_one: assert (1 + 1) == 3"
-    assert said.lines[1] == "test_two: OSError: no such thing"
-    assert "fixture 'no_such_fixture' not found" in said.lines[2]
-    assert len(said.lines) == 3
+    assert run.code == 1
+    assert run.lines[0] == "test_one: assert (1 + 1) == 3"
+    assert run.lines[1] == "test_two: OSError: no such thing"
+    assert "fixture 'no_such_fixture' not found" in run.lines[2]
+    assert len(run.lines) == 3
 
 
 def test_one_that_hangs_is_killed_with_all_that_it_started(guest: Guest) -> None:
+    """A hanging check leaves no process behind."""
     made = check(
         guest,
         """
@@ -119,31 +121,28 @@ def test_it():
 """,
     )
     guest.patience = guest.folder.parent / "began"
-    said = made.run(When.DURING)
-    assert said.code is None
+    run = made.run(When.DURING)
+    assert run.code is None
     _expect_gone(guest)
 
 
-def test_the_start_of_pytest_is_not_the_checks_time(guest: Guest) -> None:
-    """Nor is its end: a busy host is no fault of the patch."""
+def test_the_timeout_begins_with_the_first_test(guest: Guest) -> None:
+    """The time that pytest takes to start on a busy host is no fault of the patch."""
     made = check(guest, "def test_it():\n    pass\n")
-    waits: list[str] = []
-    wait = guest.wait
+    report = guest.folder / "check-1.json"
+    started: list[bool] = []
 
     def scaled(seconds: float) -> Deadline:
-        waits.append("tests")
+        started.append(started_file(report).exists())
         return Deadline.after(seconds)
 
-    def noted(condition: Callable[[], bool], deadline: Deadline) -> bool:
-        waits.append("wait")
-        return wait(condition, deadline)
-
-    guest.scaled, guest.wait = scaled, noted  # type: ignore[method-assign]
+    guest.scaled = scaled  # type: ignore[method-assign]
     assert made.run(When.BEFORE).ok
-    assert waits == ["wait", "tests", "wait", "wait"]
+    assert started == [True]
 
 
 def test_what_a_test_leaves_running_ends_with_it(guest: Guest) -> None:
+    """A process that a test started does not outlive the check."""
     made = check(
         guest,
         """
@@ -171,7 +170,7 @@ def _expect_gone(guest: Guest) -> None:
 
 
 def test_the_guests_death_ends_it(guest: Guest) -> None:
-    """And is what is told, not the check."""
+    """The guest's fate is raised, and not a failure of the check."""
     made = check(guest, "import time\ndef test_it():\n    time.sleep(1000)\n")
     guest.fate = GuestPanic("oops")
     started = time.monotonic()
@@ -181,18 +180,21 @@ def test_the_guests_death_ends_it(guest: Guest) -> None:
 
 
 def test_a_guest_that_cannot_be_reached_is_no_verdict(guest: Guest) -> None:
+    """It is a failure of the harness, which is tried again."""
     made = check(guest, "def test_it(guest):\n    pass\n")
     with pytest.raises(LostConnection, match=r"behaves\.py did not reach the guest: "):
         made.run(When.DURING)
 
 
-def test_one_that_dies_is_told_by_its_signal(guest: Guest) -> None:
-    said = check(guest, "import os\ndef test_it():\n    os.kill(os.getpid(), 9)\n").run(When.DURING)
-    assert said.code == -9
-    assert said.describe(60).startswith("was killed by signal 9")
+def test_one_that_is_killed(guest: Guest) -> None:
+    """The signal that ended pytest is named."""
+    run = check(guest, "import os\ndef test_it():\n    os.kill(os.getpid(), 9)\n").run(When.DURING)
+    assert run.code == -9
+    assert run.describe(60).startswith("was killed by signal 9")
 
 
 def test_an_address_is_written_once_and_for_the_user_alone(tmp_path: Path) -> None:
+    """It names a key, so no other user may read it."""
     path = tmp_path / "address"
     ADDRESS.write(path)
     assert path.stat().st_mode & 0o777 == 0o600
@@ -210,10 +212,8 @@ def test_an_address_is_written_once_and_for_the_user_alone(tmp_path: Path) -> No
     ],
     ids=["import", "syntax", "none", "exit"],
 )
-def test_a_file_that_pytest_does_not_take_is_the_users_fault(
-    tmp_path: Path, text: str, why: str
-) -> None:
-    """It is said before a guest starts."""
+def test_a_file_that_pytest_cannot_collect(tmp_path: Path, text: str, why: str) -> None:
+    """It is a usage error with pytest's reason, before a guest starts."""
     path = behaves(tmp_path, text)
     with pytest.raises(UsageError) as refused:
         collect(path)
@@ -221,7 +221,7 @@ def test_a_file_that_pytest_does_not_take_is_the_users_fault(
 
 
 def test_a_test_file_is_read_with_the_case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And a script is not."""
+    """A test file is collected before a guest starts; a script is not."""
     read: list[Path] = []
     monkeypatch.setattr(case, "collect", read.append)
     tests = behaves(tmp_path, "")
@@ -233,7 +233,8 @@ def test_a_test_file_is_read_with_the_case(tmp_path: Path, monkeypatch: pytest.M
     assert read == [tests]
 
 
-def test_a_file_that_ends_pytest_in_the_middle_is_the_users_fault(guest: Guest) -> None:
+def test_a_file_that_ends_pytest_in_the_middle(guest: Guest) -> None:
+    """It is a usage error: not all of its tests were run."""
     made = check(guest, "import pytest\ndef test_it():\n    pytest.exit('enough')\n")
     with pytest.raises(UsageError, match="pytest was interrupted"):
         made.run(When.DURING)
@@ -242,22 +243,22 @@ def test_a_file_that_ends_pytest_in_the_middle_is_the_users_fault(guest: Guest) 
 def test_the_settings_of_a_suite_around_it_are_left_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Options of its pytest.ini, of the environment, and our other plugin's fixtures."""
+    """Its pytest.ini, PYTEST_ADDOPTS, and the plugin for its own guests have no effect."""
     (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = --no-such-option\n")
     (tmp_path / "conftest.py").write_text('pytest_plugins = ["harness.pytest_plugin"]\n')
     monkeypatch.setenv("PYTEST_ADDOPTS", "--no-such-option")
     collect(behaves(tmp_path, "def test_it(guest, moment):\n    pass\n"))
 
 
-def test_a_file_that_takes_for_ever_is_the_users_fault(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_takes_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that pytest cannot collect in time is a usage error."""
     monkeypatch.setattr(check_tests, "_COLLECT_S", 3.0)
     with pytest.raises(UsageError, match="pytest had not read it after 3 s"):
         collect(behaves(tmp_path, "import time\ntime.sleep(1000)\n"))
 
 
-def test_what_runs_where_is_told_by_the_name(guest: Guest) -> None:
+def test_what_runs_where(guest: Guest) -> None:
+    """A name that ends in .py is a test file; any other is a script for the guest."""
     machine: Any = guest
     assert isinstance(check_in(machine, Path("a.py"), timeout_s=1), CheckTests)
     for name in ("a.sh", "a", "a.py.sh"):
@@ -265,7 +266,7 @@ def test_what_runs_where_is_told_by_the_name(guest: Guest) -> None:
 
 
 def test_it_dies_with_who_started_it(guest: Guest) -> None:
-    """prctl(2), PR_GET_PDEATHSIG: it is killed when the thread that started it ends."""
+    """It is killed when the thread that started it ends (prctl(2), PR_GET_PDEATHSIG)."""
     text = """
 import ctypes
 def test_it():

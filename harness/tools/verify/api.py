@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""verify_patch(): the whole battery for one module, as a function."""
+"""verify_patch(): all checks of one livepatch, as a function."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING
 from harness.deadline import Deadline
 from harness.errors import UsageError
 from harness.log import LOGGER
+from harness.report.base import CheckOutcome
 from harness.resources import Resource, resource_dir
-from harness.tools.verify.battery import Battery, not_reached
 from harness.tools.verify.case import read_case
-from harness.tools.verify.file_checks import host_checks
-from harness.tools.verify.scene_list import plots_for
-from harness.tools.verify.verdict import Check, CheckResult, Code, Verdict
-from harness.vm.elf.module_info import read_module
+from harness.tools.verify.file_checks import check_file
+from harness.tools.verify.runner import SceneRunner
+from harness.tools.verify.scene_list import scenes_for
+from harness.tools.verify.verdict import Check, Verdict, failed, passed
 from harness.vm.guest import runs
 from harness.vm.kernel.build import DEFAULT_SPEC, KernelRequest, obtain_kernel
+from harness.vm.kernel.codes import Code
 from harness.vm.kernel.module import obtain_modules
 from harness.vm.kernel.progress import LineProgress
 
@@ -25,16 +26,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from harness.errors import HarnessError
-    from harness.report.run_results import RunResult
-    from harness.tools.verify.battery import Played
+    from harness.tools.verify.case import Case
     from harness.tools.verify.request import VerifyRequest
+    from harness.tools.verify.scene import SceneResult
     from harness.vm.guest.session import Session
     from harness.vm.host.accel import AccelChoice
     from harness.vm.kernel.kernel import Kernel
 
 MOST_GUESTS = 6
-_PROBE_S = 60.0
 _KERNEL_S = 3600.0
 _MODULES_S = 600.0
 
@@ -53,96 +52,76 @@ def verify_patch(
     ``kernel`` is one that is built, or a spec as ``--kernel`` takes it. ``session`` starts the
     guests; without one, a run is made for this call, whose logs stay when a check did not pass.
     ``on_check`` is called with each check when it is known. Raises UsageError for what cannot be
-    verified (no livepatch, another kernel's, a check script that does not hold before the patch),
-    and HarnessError when harness or host failed and nothing else did.
+    verified (no livepatch, one for another kernel, a check script that fails before the patch is
+    loaded), and HarnessError when harness or host failed and no check did.
     """
     made = _kernel(kernel) if isinstance(kernel, str) else kernel
-    known = _samples(made) if samples is None else samples
+    case = read_case(request, made, _samples(made) if samples is None else samples)
     if session is not None:
-        return _verify(request, made, session, known, guests or MOST_GUESTS, on_check)
+        return verify_case(case, session, guests=guests or MOST_GUESTS, on_check=on_check)
     choice = runs.accelerator()
     count = guests or guests_at_a_time(choice)
-    passed = False
-    with runs.open_session(choice, name="verify", guests=count, keep=lambda: not passed) as own:
-        verdict = _verify(request, made, own, known, count, on_check)
-        passed = verdict.outcome is CheckResult.PASSED
+    has_passed = False
+    with runs.open_session(choice, name="verify", guests=count, keep=lambda: not has_passed) as own:
+        verdict = verify_case(case, own, guests=count, on_check=on_check)
+        has_passed = verdict.outcome is CheckOutcome.PASSED
     return verdict
 
 
 def guests_at_a_time(choice: AccelChoice) -> int:
-    """Return how many guests a battery has at a time on this host."""
+    """Return how many scenes are run at a time on this host."""
     return min(runs.guests_at_a_time(choice), MOST_GUESTS)
 
 
-def _verify(
-    request: VerifyRequest,
-    kernel: Kernel,
-    session: Session,
-    samples: Mapping[str, Path],
-    guests: int,
-    on_check: Callable[[Check], None],
+def verify_case(
+    case: Case, session: Session, *, guests: int, on_check: Callable[[Check], None]
 ) -> Verdict:
+    """Verify a livepatch whose files have been read; else as `verify_patch`."""
     start_s = time.monotonic()
-    case = read_case(request, kernel, samples)
+    older = [plan.info for plan in case.older if plan.info is not None]
+    absent = case.plan.absent
     checks = list(
-        host_checks(
-            case.info,
-            kernel,
-            targets=case.targets,
-            absent=case.plan.absent,
-            older=[read_module(plan.path) for plan in case.older],
-        )
+        check_file(case.info, case.kernel, targets=case.targets, absent=absent, older=older)
     )
     for check in checks:
         on_check(check)
-    runs: list[RunResult] = []
-    troubles: list[HarnessError] = []
-    refused = any(check.outcome is CheckResult.FAILED for check in checks)
-    # What the kernel will not take is shown once, and not in every scene.
-    plots = plots_for(case)[:1] if refused else plots_for(case)
-    places = {plot.name: number for number, plot in enumerate(plots)}
-    played: list[Played] = []
-    for each in Battery(case, session, kernel, plots, guests=guests).play():
-        played.append(each)
-        for check in each.notes.checks:
+    specs = scenes_for(case)
+    if any(check.outcome is CheckOutcome.FAILED for check in checks):
+        # One scene shows that the kernel refuses the patch.
+        specs = specs[:1]
+    results: dict[str, SceneResult] = {}
+    for result in SceneRunner(case, session, guests=guests).run(specs):
+        results[result.spec.name] = result
+        for check in result.checks:
             on_check(check)
-    for each in sorted(played, key=lambda one: places[one.plot.name]):
-        checks += (*each.notes.checks, *not_reached(each))
-        runs += each.notes.runs
-        if isinstance(each.error, UsageError):
-            raise each.error
-        if each.error is not None:
-            troubles.append(each.error)
-    checks.append(_no_splat(played))
+    in_order = [results[spec.name] for spec in specs]
+    errors = [result.error for result in in_order if result.error is not None]
+    for error in errors:
+        if isinstance(error, UsageError):
+            raise error
+    for result in in_order:
+        checks += (*result.checks, *result.not_reached())
+    checks.append(_no_splat(in_order))
     on_check(checks[-1])
     verdict = Verdict(
         module=case.name,
         checks=tuple(checks),
-        runs=tuple(runs),
+        runs=tuple(run for result in in_order for run in result.runs),
         seconds=time.monotonic() - start_s,
-        trouble=tuple(troubles),
     )
-    if troubles and verdict.outcome is not CheckResult.FAILED:
-        raise troubles[0]
+    if errors and not verdict.failed:
+        raise errors[0]
     return verdict
 
 
-def _no_splat(played: Sequence[Played]) -> Check:
-    found = [(each.plot.name, each.notes.splat) for each in played if each.notes.splat]
-    if not found:
-        return Check(
-            id="no-splat",
-            outcome=CheckResult.PASSED,
-            detail=f"the kernel complained in none of {sum(bool(p.notes.checks) for p in played)} "
-            "guests",
-        )
-    return Check(
-        id="no-splat",
-        outcome=CheckResult.FAILED,
-        code=Code.SPLAT,
-        detail=f"in {', '.join(name for name, _ in found)}: {found[0][1]}",
-        lines=tuple(f"{name}: {splat}" for name, splat in found),
-    )
+def _no_splat(results: Sequence[SceneResult]) -> Check:
+    splats = {each.spec.name: each.splat for each in results if each.splat}
+    if splats:
+        first = next(iter(splats.values()))
+        lines = tuple(f"{name}: {splat}" for name, splat in splats.items())
+        return failed("no-splat", Code.SPLAT, f"in {', '.join(splats)}: {first}", lines=lines)
+    guests = sum(bool(each.checks) for each in results)
+    return passed("no-splat", f"the kernel reported no bug in any of {guests} guests")
 
 
 def _kernel(spec: str) -> Kernel:

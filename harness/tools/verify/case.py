@@ -1,32 +1,32 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""One module to verify, with all that its scenes need to know of it."""
+"""A request whose files have been read: all that its checks need to know of them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 from harness.errors import UsageError
+from harness.livepatch.modules import module_name
 from harness.observe.load_plan import Plan, Target, plan_module
 from harness.tools.verify.check_tests import SUFFIX, collect
 from harness.vm.elf.module_info import read_module
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from harness.tools.verify.request import VerifyRequest
     from harness.vm.elf.module_info import ModuleInfo
     from harness.vm.kernel.kernel import Kernel
 
-VMLINUX = "vmlinux"
-
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A request whose files have been read. ``older`` are plans of the versions it comes after.
+    """One module to verify on a kernel. ``older`` are plans of the versions before it.
 
-    ``samples`` are the modules of the harness itself, by name: some scenes need one beside.
+    ``samples`` are the modules of the harness itself, by name: some scenes load one of them.
     """
 
     request: VerifyRequest
@@ -48,34 +48,42 @@ class Case:
         return any(target.name in self.info.depends for target in self.plan.targets)
 
 
-def read_case(request: VerifyRequest, kernel: Kernel, samples: Mapping[str, Path]) -> Case:
+def read_case(
+    request: VerifyRequest,
+    kernel: Kernel,
+    samples: Mapping[str, Path],
+    *,
+    read: Callable[[Path], ModuleInfo] = read_module,
+) -> Case:
     """Return the case of a request.
 
-    A target that is not given is taken from the samples when they have one of that name. Raises
-    UsageError for a file that is missing or no kernel module, for names that collide, and for a
-    test file that pytest does not take.
+    A target that is not given is taken from the samples when they have one of that name. ``read``
+    is for requests that share files, so that each is read once. Raises UsageError for a file that
+    is missing or no kernel module, for names that collide, and for a test file that pytest cannot
+    collect.
     """
-    info = read_module(request.module)
+    info = read(request.module)
     given = tuple(Target(name=module_name(path), path=path) for path in request.targets)
     known = {name: path for name, path in samples.items() if path != request.module}
     params = [f"{name}={value}" for name, value in request.params.items()]
     name = module_name(request.module)
     plan = plan_module(name, request.module, info, given=given, known=known, params=params)
-    targets = tuple(read_module(target.path) for target in plan.targets)
+    targets = tuple(read(target.path) for target in plan.targets)
     older = []
     for path in request.replaces:
-        old = read_module(path)
+        old = read(path)
         if not old.is_livepatch:
             raise UsageError(
                 f"--replaces {path.name} is not a livepatch",
                 hint="a module that is patched is given with --target",
             )
         older.append(plan_module(module_name(path), path, old, given=given, known=known))
-    _check_names(name, request, [plan.name for plan in older])
-    if request.check is not None and not request.check.is_file():
-        raise UsageError(f"there is no check script {request.check}")
-    if request.check is not None and request.check.suffix == SUFFIX:
-        collect(request.check)
+    _check_names(name, request)
+    if request.check is not None:
+        if not request.check.is_file():
+            raise UsageError(f"there is no check script {request.check}")
+        if request.check.suffix == SUFFIX:
+            collect(request.check)
     return Case(
         request=request,
         info=info,
@@ -88,41 +96,34 @@ def read_case(request: VerifyRequest, kernel: Kernel, samples: Mapping[str, Path
 
 
 def check_together(patches: Sequence[ModuleInfo]) -> None:
-    """Raise UsageError when patches that are named together cannot be meant together.
+    """Raise UsageError for patches that cannot be meant together.
 
-    That is two of one name, or two that patch the same function and neither of which replaces the
-    other: whichever comes later hides the other (Documentation/livepatch/livepatch.rst, stacking).
+    That is two of one name, or two that patch the same function without one replacing the other:
+    the one that is loaded later hides the other (Documentation/livepatch/livepatch.rst).
     """
-    for number, one in enumerate(patches):
-        for other in patches[number + 1 :]:
-            if one.name == other.name:
-                raise UsageError(f"{one.name} is named twice: modules of one name conflict")
-            mine, theirs = one.patch, other.patch
-            if mine is None or theirs is None or mine.replace or theirs.replace:
-                continue
-            both = {(each.object, each.name, each.sympos) for each in mine.functions} & {
-                (each.object, each.name, each.sympos) for each in theirs.functions
-            }
-            for owner, name, _ in sorted(both):
-                raise UsageError(
-                    f"{one.name} and {other.name} conflict: both patch {name}() of {owner}, and "
-                    "neither replaces the other",
-                    hint="verify each alone, or name the older with --replaces",
-                )
-
-
-def module_name(path: Path) -> str:
-    """Return the name by which the kernel knows a module file."""
-    return path.name.removesuffix(".ko").replace("-", "_")
-
-
-def _check_names(name: str, request: VerifyRequest, older: list[str]) -> None:
-    for other, role in (
-        *((module_name(path), "--target") for path in request.targets),
-        *((each, "--replaces") for each in older),
-    ):
-        if other == name:
+    for one, other in combinations(patches, 2):
+        if one.name == other.name:
+            raise UsageError(f"{one.name} is named twice: modules of one name conflict")
+        mine, theirs = one.patch, other.patch
+        if mine is None or theirs is None or mine.replace or theirs.replace:
+            continue
+        keys = [
+            {(each.object, each.name, each.sympos) for each in patch.functions}
+            for patch in (mine, theirs)
+        ]
+        for owner, name, _ in sorted(keys[0] & keys[1]):
             raise UsageError(
-                f"{name} and the module of {role} conflict: the kernel loads one module of a name",
+                f"{one.name} and {other.name} conflict: both patch {name}() of {owner}, and "
+                "neither replaces the other",
+                hint="verify each alone, or name the older with --replaces",
+            )
+
+
+def _check_names(name: str, request: VerifyRequest) -> None:
+    for paths, option in ((request.targets, "--target"), (request.replaces, "--replaces")):
+        if any(module_name(path) == name for path in paths):
+            raise UsageError(
+                f"{name} and the module of {option} conflict: the kernel loads one module of a "
+                "name",
                 hint="build one of them under another name",
             )

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The pytest plugin of a check that is a test file: fixtures for the guest, and what came of it.
+"""The pytest plugin of a check that is a test file: fixtures for the guest, a report of failures.
 
-A process of its own loads it (``-p``); see check_tests.py beside it.
+check_tests.py loads it into a pytest process of its own (``-p``).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from harness.errors import HarnessError
 from harness.livepatch.patch import Livepatch
 from harness.livepatch.tasks import Tasks
+from harness.tools.verify.script import When
 from harness.vm.guest.address import Address
 from harness.vm.guest.attached import attached
 
@@ -23,49 +24,42 @@ if TYPE_CHECKING:
 
     from harness.vm.guest.machine import Machine
 
-MOMENTS = ("before", "during", "after")
 _MOST_CHARACTERS = 300
 
 
-class Failure(BaseModel):
-    """A test that failed. ``by_harness``: the guest was not reached, which says nothing of it."""
+class TestFailure(BaseModel):
+    """A test that failed. ``by_harness``: the guest could not be reached, so it shows nothing."""
+
+    __test__ = False
 
     test: str
     text: str
     by_harness: bool = False
 
 
-class Told(BaseModel):
-    """What the other process is told: ``failures`` of tests, ``errors`` that came before any."""
+class CheckReport(BaseModel):
+    """What the pytest process found: ``failures`` of tests, ``errors`` of collecting them."""
 
-    failures: list[Failure] = []
+    failures: list[TestFailure] = []
     errors: list[str] = []
 
 
-_TOLD = pytest.StashKey[Told]()
+def started_file(report: Path) -> Path:
+    """Return the file that exists once tests run; ``report`` exists when they have ended."""
+    return report.with_suffix(".started")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Take what the other process hands over."""
+    """Add the options that check_tests.py gives."""
     group = parser.getgroup("klp-harness")
     group.addoption("--klp-guest", type=Path, help="file with the guest's address")
-    group.addoption("--klp-moment", choices=MOMENTS, help="where it is")
-    group.addoption("--klp-told", type=Path, required=True, help="file for what came of it")
+    group.addoption("--klp-moment", choices=[*When], help="before, during or after the patch")
+    group.addoption("--klp-report", type=Path, required=True, help="file for the failures")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Begin with nothing told."""
-    config.stash[_TOLD] = Told()
-
-
-def begun_beside(told: Path) -> Path:
-    """Return the file that is there once tests run; ``told`` comes when they have."""
-    return told.with_suffix(".begun")
-
-
-def pytest_runtestloop(session: pytest.Session) -> None:
-    """Say that the tests begin."""
-    begun_beside(session.config.getoption("klp_told")).touch()
+    """Record what fails in this session."""
+    config.pluginmanager.register(_Recorder(config.getoption("klp_report")))
 
 
 @pytest.fixture(scope="session")
@@ -77,7 +71,7 @@ def guest(pytestconfig: pytest.Config) -> Iterator[Machine]:
 
 @pytest.fixture(scope="session")
 def moment(pytestconfig: pytest.Config) -> str:
-    """Where in the patch's life the kernel is: ``before``, ``during`` or ``after``."""
+    """``before``, ``during`` or ``after``: whether the patch is loaded."""
     return str(pytestconfig.getoption("klp_moment"))
 
 
@@ -93,47 +87,46 @@ def tasks(guest: Machine) -> Tasks:
     return Tasks(guest)
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Note each failure in a line."""
-    report = yield
-    if report.failed:
-        error = call.excinfo.value if call.excinfo is not None else None
-        item.config.stash[_TOLD].failures.append(
-            Failure(
-                test=item.name,
-                text=_first_line(report.longrepr),
-                by_harness=isinstance(error, HarnessError),
+class _Recorder:
+    """Hooks that write what failed to a file at the session's end."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._report = CheckReport()
+
+    def pytest_runtestloop(self) -> None:
+        started_file(self._path).touch()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        report = yield
+        if report.failed:
+            error = call.excinfo.value if call.excinfo is not None else None
+            self._report.failures.append(
+                TestFailure(
+                    test=item.name,
+                    text=_first_line(report.longrepr),
+                    by_harness=isinstance(error, HarnessError),
+                )
             )
-        )
-    return report
+        return report
 
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.failed:
+            self._report.errors.append(_first_line(report.longrepr))
 
-def pytest_collectreport(report: pytest.CollectReport) -> None:
-    """Note what could not be collected."""
-    if report.failed:
-        _ERRORS.append(_first_line(report.longrepr))
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Tell the other process."""
-    told = session.config.stash[_TOLD]
-    told.errors += _ERRORS
-    file: Path = session.config.getoption("klp_told")
-    aside = file.with_suffix(".new")
-    aside.write_text(told.model_dump_json())
-    aside.rename(file)
-
-
-# pytest gives that hook neither config nor session.
-_ERRORS: list[str] = []
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self) -> None:
+        # It appears whole: check_tests.py waits for it.
+        new = self._path.with_suffix(".new")
+        new.write_text(self._report.model_dump_json())
+        new.rename(self._path)
 
 
 def _first_line(shown: Any) -> str:
-    """Return the short text of what pytest shows of a failure."""
+    """Return in a line why a test or a collection failed; ``shown`` is pytest's longrepr."""
     crash = getattr(shown, "reprcrash", None)
     if crash is not None:
         text = str(crash.message)

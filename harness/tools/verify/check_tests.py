@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The user's check as a pytest file: it runs on the host, in a process of its own, and its tests
-reach the guest by the fixtures of harness/tools/verify/check_plugin.py.
+"""The user's check as a pytest file: run on the host in a process of its own.
+
+Its tests reach the guest by the fixtures of check_plugin.py.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ import pytest
 
 from harness.deadline import Deadline
 from harness.errors import CommandTimeout, HarnessError, LostConnection, UsageError
-from harness.tools.verify.check_plugin import Told, begun_beside
-from harness.tools.verify.script import Said, When
+from harness.tools.verify.check_plugin import CheckReport, started_file
+from harness.tools.verify.script import CheckRun, When
 from harness.vm.guest.attached import address_of
 from harness.vm.host.process import STDOUT, run, spawn
 
@@ -30,20 +31,20 @@ _PLUGIN = "harness.tools.verify.check_plugin"
 # The plugin for tests that start guests of their own has fixtures of the same names.
 _OTHER_PLUGINS = ("klp_harness", "harness.pytest_plugin")
 _COLLECT_S = 60.0
-# How long pytest may take to come to its first test, and to end after its last.
+# How long pytest may take to reach its first test, and to end after its last.
 _HOST_S = 120.0
 _LAST_LINES = 12
 _WITHOUT_REAPING = os.WEXITED | os.WNOHANG | os.WNOWAIT
 _ENDINGS = {
     int(pytest.ExitCode.NO_TESTS_COLLECTED): "it has no test",
-    int(pytest.ExitCode.USAGE_ERROR): "pytest was not started as it wants",
+    int(pytest.ExitCode.USAGE_ERROR): "pytest was started with wrong options",
     int(pytest.ExitCode.INTERRUPTED): "pytest was interrupted",
 }
 _PASSED, _FAILED = pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED
 
 
 class CheckTests:
-    """A test file for one guest. It is run anew for each moment."""
+    """A test file for one guest. Each run is a new pytest process."""
 
     def __init__(self, machine: Machine, path: Path, *, timeout_s: float) -> None:
         self._machine = machine
@@ -51,7 +52,7 @@ class CheckTests:
         self._timeout_s = timeout_s
         self._runs = 0
 
-    def run(self, when: When) -> Said:
+    def run(self, when: When) -> CheckRun:
         """Run all its tests to their end.
 
         Raises UsageError when pytest ends without having run them, the guest's fate when it dies,
@@ -62,67 +63,61 @@ class CheckTests:
         address = folder / "check-guest.json"
         if not address.exists():
             address_of(self._machine).write(address)
-        told = folder / f"check-{self._runs}.json"
+        report = folder / f"check-{self._runs}.json"
         log = folder / f"check-{self._runs}-{when}.log"
-        options = (f"--klp-guest={address}", f"--klp-moment={when}", f"--klp-told={told}")
+        options = (f"--klp-guest={address}", f"--klp-moment={when}", f"--klp-report={report}")
         with (
             log.open("wb") as output,
             spawn(
-                _command(self._path, *options),
-                stdout=output,
-                stderr=STDOUT,
-                env=_environment(),
+                _command(self._path, *options), stdout=output, stderr=STDOUT, env=_environment()
             ) as child,
         ):
-            in_time = self._wait(child.pid, told)
+            in_time = self._wait(child.pid, report)
         if not in_time:
-            return Said(code=None, lines=_tail(log))
-        return self._said(child.returncode, told, log)
+            return CheckRun(code=None, lines=_tail(log))
+        return self._result(child.returncode, report, log)
 
-    def _wait(self, pid: int, told: Path) -> bool:
-        """Wait for pytest's end; its start and its end are the host's, and not the check's."""
+    def _wait(self, pid: int, report: Path) -> bool:
+        """Wait for pytest's end; False when it hangs. Only its tests have the check's timeout."""
 
         def ended() -> bool:
-            # It is not reaped here: what it left running is in its group, which ends with it.
+            # Reaping it is left to spawn(), which ends what it has left running in its group.
             return os.waitid(os.P_PID, pid, _WITHOUT_REAPING) is not None
 
-        def comes(file: Path, deadline: Deadline) -> bool:
+        def appears(file: Path, deadline: Deadline) -> bool:
             return self._machine.wait(lambda: ended() or file.exists(), deadline)
 
         return (
-            comes(begun_beside(told), Deadline.after(_HOST_S))
-            and comes(told, self._machine.scaled(self._timeout_s))
+            appears(started_file(report), Deadline.after(_HOST_S))
+            and appears(report, self._machine.scaled(self._timeout_s))
             and self._machine.wait(ended, Deadline.after(_HOST_S))
         )
 
-    def _said(self, code: int, told: Path, log: Path) -> Said:
+    def _result(self, code: int, report: Path, log: Path) -> CheckRun:
         if code < 0:
-            return Said(code=code, lines=_tail(log))
+            return CheckRun(code=code, lines=_tail(log))
         if code not in (_PASSED, _FAILED):
-            raise _refused(self._path, code, _read(told), _tail(log))
-        failures = _read(told).failures
+            raise _refused(self._path, code, _read(report), _tail(log))
+        failures = _read(report).failures
         lost = [failure for failure in failures if failure.by_harness]
         if lost:
-            # What the patch did to the guest is the better reason.
+            # If the guest has died, that is the reason, and it is raised here.
             self._machine.hypervisor.settle()
             raise LostConnection(
                 f"the check {self._path.name} did not reach the guest: {lost[0].text}",
                 artefacts=self._machine.folder,
             )
         lines = tuple(f"{failure.test}: {failure.text}" for failure in failures)
-        return Said(code=code, lines=lines, how="failed")
+        return CheckRun(code=code, lines=lines, ending="failed")
 
 
 def collect(path: Path) -> None:
-    """Have pytest collect a check, without a guest.
-
-    Raises UsageError when that fails, or finds no test.
-    """
+    """Have pytest collect a check, without a guest. Raises UsageError when it finds no test."""
     with tempfile.TemporaryDirectory() as folder:
-        told = Path(folder) / "told.json"
+        report = Path(folder) / "report.json"
         try:
             finished = run(
-                _command(path, "--collect-only", f"--klp-told={told}"),
+                _command(path, "--collect-only", f"--klp-report={report}"),
                 deadline=Deadline.after(_COLLECT_S),
                 env=_environment(),
                 check=False,
@@ -131,17 +126,17 @@ def collect(path: Path) -> None:
             raise UsageError(
                 f"the check {path.name} cannot be used: pytest had not read it after "
                 f"{_COLLECT_S:.0f} s",
-                hint="what takes time belongs into a test, or a fixture",
+                hint="move what takes time into a test or a fixture",
             ) from error
         if finished.returncode != _PASSED:
             lines = (finished.stdout + finished.stderr).splitlines()[-_LAST_LINES:]
-            raise _refused(path, finished.returncode, _read(told), lines)
+            raise _refused(path, finished.returncode, _read(report), lines)
 
 
-def _refused(path: Path, code: int, told: Told, lines: Sequence[str]) -> UsageError:
+def _refused(path: Path, code: int, report: CheckReport, lines: Sequence[str]) -> UsageError:
     why = _ENDINGS.get(code, f"pytest ended with exit code {code}")
     return UsageError(
-        f"the check {path.name} cannot be used: {told.errors[0] if told.errors else why}",
+        f"the check {path.name} cannot be used: {report.errors[0] if report.errors else why}",
         hint=f"a check that ends in {SUFFIX} is a pytest file: docs/verify.md has one",
         details=tuple(lines),
     )
@@ -151,25 +146,25 @@ def _command(path: Path, *options: str) -> list[str]:
     without = [word for name in _OTHER_PLUGINS for word in ("-p", f"no:{name}")]
     return [
         *(sys.executable, "-m", "pytest", *without, "-p", _PLUGIN, *options),
-        # The options of the user's own suite are for that.
+        # The addopts of the user's own suite are not meant for this.
         *("-o", "addopts=", "-p", "no:cacheprovider"),
         *("-q", "--tb=short", "--color=no", str(path.absolute())),
     ]
 
 
 def _environment() -> dict[str, str]:
-    """Return our environment without what a pytest around us has put there."""
+    """Return the environment without what a pytest around this process has put there."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     return {**kept, "LC_ALL": "C.UTF-8"}
 
 
-def _read(told: Path) -> Told:
+def _read(report: Path) -> CheckReport:
     try:
-        return Told.model_validate_json(told.read_bytes())
+        return CheckReport.model_validate_json(report.read_bytes())
     except FileNotFoundError:
-        return Told()
+        return CheckReport()
     except ValueError as error:
-        raise HarnessError(f"what a check came to cannot be read: {error}") from error
+        raise HarnessError(f"the report of a check cannot be read: {error}") from error
 
 
 def _tail(log: Path) -> tuple[str, ...]:

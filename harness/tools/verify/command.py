@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""klp-harness verify: the regression battery for a patch module."""
+"""klp-harness verify: is a livepatch safe to load, to run under load, to upgrade, to unload?"""
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from harness.cli.exits import guarded
-from harness.cli.invocation import Invocation, check_writable
+from harness.cli.invocation import Invocation, check_writable, write_file
 from harness.cli.modules import ModuleFinder
 from harness.cli.options import Accel, AccelAsked, KernelOptions, ResultFiles
 from harness.cli.pages import HtmlPage
@@ -19,27 +19,24 @@ from harness.cli.prepare import prepare_accel, prepare_kernel
 from harness.deadline import Deadline
 from harness.errors import HarnessError, UsageError
 from harness.report.base import CheckOutcome
-from harness.tools.verify import (
-    Check,
-    Code,
-    LoadProfile,
-    Verdict,
-    VerifyRequest,
-    check_together,
-    guests_at_a_time,
-    verify_patch,
-)
+from harness.tools.verify.api import guests_at_a_time, verify_case
+from harness.tools.verify.case import check_together, read_case
 from harness.tools.verify.from_diff.obtain import obtain_from_patch
-from harness.tools.verify.results import VerifyResult
+from harness.tools.verify.page import verify_page
+from harness.tools.verify.request import LoadProfile, VerifyRequest
+from harness.tools.verify.results import VerdictFacts, VerifyResult, facts_of, results_of
 from harness.tools.verify.terminal import print_verdict
-from harness.tools.verify.verdict_page import VerdictPage, facts_of, line_of, results_of
+from harness.tools.verify.verdict import Check, Verdict, not_run
 from harness.vm.elf.module_info import read_module
 from harness.vm.guest import runs
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
+    from harness.report.run_results import RunResult
     from harness.report.terminal import Terminal
+    from harness.tools.verify.case import Case
+    from harness.vm.elf.module_info import ModuleInfo
     from harness.vm.guest.session import Session
     from harness.vm.host.accel import AccelChoice
     from harness.vm.kernel.kernel import Kernel
@@ -55,9 +52,9 @@ def verify(
     module: Annotated[
         tuple[str, ...],
         typer.Argument(
-            metavar="[MODULE]...",
+            metavar="MODULE",
             help="A .ko file, the name of a sample, or a folder of sources.",
-            show_default="",
+            show_default=False,
         ),
     ] = (),
     source: Annotated[
@@ -70,7 +67,7 @@ def verify(
     ] = (),
     replaces: Annotated[
         tuple[str, ...],
-        typer.Option(metavar="OLD.ko", help="Older patch that this one comes after. Repeatable."),
+        typer.Option(metavar="OLD.ko", help="Older patch to upgrade from. Repeatable."),
     ] = (),
     target: Annotated[
         tuple[str, ...],
@@ -90,26 +87,24 @@ def verify(
     ] = None,
     check_timeout: Annotated[
         float, typer.Option(min=1, metavar="SECONDS", help="How long the script may run.")
-    ] = 20.0,
+    ] = VerifyRequest.check_timeout_s,
     load: Annotated[
         tuple[LoadProfile, ...],
-        typer.Option(
-            help="Load that the patch comes and goes under. Repeatable; default: all of them."
-        ),
+        typer.Option(help="Load to verify the patch under. Repeatable; default: all of them."),
     ] = (),
     scene: Annotated[
         tuple[str, ...],
-        typer.Option(metavar="NAME", help="Play this scene only: idle, cycles... Repeatable."),
+        typer.Option(metavar="NAME", help="Run this scene only: idle, cycles... Repeatable."),
     ] = (),
     within: Annotated[
         float,
         typer.Option(
             min=1, metavar="SECONDS", help="How long a transition may take on quick hardware."
         ),
-    ] = 30.0,
+    ] = VerifyRequest.within_s,
     cycles: Annotated[
         int, typer.Option(min=1, metavar="N", help="How often it is loaded and unloaded.")
-    ] = 50,
+    ] = VerifyRequest.cycles,
     thorough: Annotated[
         bool, typer.Option("--thorough", help="Longer, and on a kernel with lockdep and KASAN.")
     ] = False,
@@ -119,17 +114,17 @@ def verify(
     files: ResultFiles,
     accel: Accel = AccelAsked.AUTO,
 ) -> int:
-    """Verify livepatches: is each safe to load, to run under load, to upgrade, to take back?"""
+    """Verify livepatches: is each safe to load, to run under load, to upgrade, to unload?"""
     check_writable(html_file)
     if not module and not source:
         raise UsageError("nothing to verify", hint="name a module, or a diff with --source")
-    wanted = _Wanted(
+    asked = _Asked(
         modules=module,
         sources=source,
         targets=target,
         replaces=replaces,
-        template=VerifyRequest(
-            module=Path(),
+        request=partial(
+            VerifyRequest,
             params=_params(param),
             check=check,
             load=load,
@@ -142,64 +137,110 @@ def verify(
     )
     with Invocation("verify", files) as invocation:
         choice = prepare_accel(invocation, accel)
-        page = VerdictPage(invocation, choice.describe(), html_file)
+        report = _Report(invocation, html_file)
         made = prepare_kernel(invocation, kernel)
-        _verify_on(invocation, choice, made, wanted, page)
-        if thorough:
+        _verify_on(invocation, choice, made, asked, report)
+        if thorough and (built := asked.built_files()):
+            report.add_no_debug(built[0])
+        elif thorough:
             debug = replace(kernel, fragments=(*kernel.fragments, _DEBUG))
-            _verify_again(invocation, choice, debug, wanted, page)
+            made = prepare_kernel(invocation, debug)
+            _verify_on(invocation, choice, made, asked, report, debug=True)
     return invocation.exit_code
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Wanted:
-    """What was asked for, before it is built for a kernel."""
+class _Asked:
+    """The command line: names of modules, and a request that lacks its files."""
 
     modules: tuple[str, ...]
     sources: tuple[Path, ...]
     targets: tuple[str, ...]
     replaces: tuple[str, ...]
-    template: VerifyRequest
-    """What is the same for each module; its ``module`` means nothing."""
+    request: partial[VerifyRequest]
 
-    def requests(
-        self, finder: ModuleFinder, kernel: Kernel, terminal: Terminal
-    ) -> list[VerifyRequest]:
-        patches, beside = _find(finder, self.modules)
+    def cases(self, finder: ModuleFinder, kernel: Kernel, terminal: Terminal) -> list[Case]:
+        """Build or find all files for a kernel, and read them; raises UsageError."""
+        read = cache(read_module)
+        patches, beside = _find(finder, self.modules, read)
         patches += [_built_from(diff, kernel, terminal) for diff in self.sources]
-        check_together([read_module(path) for path in patches])
-        return [
-            replace(
-                self.template,
-                module=path,
-                targets=(*_files(finder, self.targets), *beside),
-                replaces=_files(finder, self.replaces),
-            )
-            for path in patches
+        check_together([read(path) for path in patches])
+        targets = (*_files(finder, self.targets), *beside)
+        replaces = _files(finder, self.replaces)
+        requests = [
+            self.request(module=path, targets=targets, replaces=replaces) for path in patches
         ]
+        return [read_case(each, kernel, finder.samples, read=read) for each in requests]
 
-    def files(self) -> list[str]:
+    def built_files(self) -> list[Path]:
         """Return what is named as a built file, which suits one kernel only."""
-        return [
-            name
-            for name in (*self.modules, *self.targets, *self.replaces)
-            if Path(name).expanduser().is_file()
-        ]
+        names = (*self.modules, *self.targets, *self.replaces)
+        return [path for name in names if (path := Path(name).expanduser()).is_file()]
+
+
+class _Report:
+    """What the command writes: results, verdicts, timelines; and the page, after each module."""
+
+    def __init__(self, invocation: Invocation, page: Path | None) -> None:
+        self.verdicts: list[VerdictFacts] = []
+        self._runs: list[RunResult] = []
+        self._invocation = invocation
+        self._page = page
+        invocation.more |= {"verdicts": self.verdicts, "runs": self._runs}
+
+    @property
+    def keep_logs(self) -> bool:
+        """Whether a verdict makes the guests' logs worth keeping."""
+        return any(facts.outcome != CheckOutcome.PASSED for facts in self.verdicts)
+
+    def add(self, verdict: Verdict, path: Path) -> None:
+        """Report a verdict on the module in that file."""
+        results, facts = results_of(verdict), facts_of(verdict, path)
+        self.verdicts.append(facts)
+        self._runs += verdict.runs
+        self._invocation.results += results
+        print_verdict(self._invocation.terminal, facts, results)
+        self._write_page()
+
+    def add_no_debug(self, built: Path) -> None:
+        """Report that a module cannot be verified on the debug kernel, because of a built file."""
+        why = (
+            f"{built.name} is built for the other kernel: give the folder of its sources "
+            "to have it verified with lockdep and KASAN too"
+        )
+        for facts in self.verdicts:
+            checks = (not_run("debug-kernel", why),)
+            self._invocation.results += results_of(Verdict(module=facts.module, checks=checks))
+        self._invocation.terminal.note(why)
+        self._write_page()
+
+    def _write_page(self) -> None:
+        if self._page is None:
+            return
+        results = [each for each in self._invocation.results if isinstance(each, VerifyResult)]
+        facts = self._invocation.facts
+        text = verify_page(
+            self.verdicts,
+            results,
+            self._runs,
+            kernel=facts["kernel"],
+            accelerator=facts["accelerator"],
+        )
+        write_file(self._page, text)
 
 
 def _verify_on(
     invocation: Invocation,
     choice: AccelChoice,
     kernel: Kernel,
-    wanted: _Wanted,
-    page: VerdictPage,
+    asked: _Asked,
+    report: _Report,
     *,
-    on: str = "",
+    debug: bool = False,
 ) -> None:
-    """Verify all modules on one kernel; ``on`` tells it from another in the report."""
+    """Verify all modules on one kernel."""
     terminal = invocation.terminal
-    finder = ModuleFinder(terminal, kernel)
-    requests = wanted.requests(finder, kernel, terminal)
+    cases = asked.cases(ModuleFinder(terminal, kernel), kernel, terminal)
     terminal.print(f"kernel       {kernel.describe()}", f"accelerator  {choice.describe()}")
     guests = guests_at_a_time(choice)
     with runs.open_session(
@@ -207,106 +248,66 @@ def _verify_on(
         cpus=_CPUS,
         name="verify",
         # Deadlines are scaled by it: a kernel that checks itself is several times slower.
-        guests=guests * _DEBUG_SLOWER if on else guests,
-        keep=lambda: page.keep,
+        guests=guests * _DEBUG_SLOWER if debug else guests,
+        keep=lambda: report.keep_logs,
     ) as session:
-        for request in requests:
-            verdict = _verify_one(invocation, request, kernel, session, finder.samples, guests)
-            verdict = dataclasses.replace(verdict, module=verdict.module + on)
-            results = results_of(verdict)
-            facts = facts_of(verdict, request.module)
-            page.verdicts.append(facts)
-            page.runs += [
-                run.model_copy(update={"id": run.id.replace("/", f"{on}/", 1)})
-                for run in verdict.runs
-            ]
-            invocation.results += results
-            print_verdict(terminal, facts, results)
-            page.write()
+        for case in cases:
+            verdict = _verify_one(invocation, case, session, guests)
+            report.add(_on_debug(verdict) if debug else verdict, case.request.module)
 
 
-def _verify_one(
-    invocation: Invocation,
-    request: VerifyRequest,
-    kernel: Kernel,
-    session: Session,
-    samples: Mapping[str, Path],
-    guests: int,
-) -> Verdict:
+def _verify_one(invocation: Invocation, case: Case, session: Session, guests: int) -> Verdict:
     """Verify one module with progress; when harness or host fail, what was found is reported."""
     known: list[Check] = []
     with invocation.terminal.progress() as progress:
 
         def note(check: Check) -> None:
             known.append(check)
-            progress.stage(line_of(check))
+            found = f" [{check.code}] {check.detail}"
+            is_failed = check.outcome is CheckOutcome.FAILED
+            progress.stage(f"{check.id}: {check.outcome.value}{found if is_failed else ''}")
 
-        progress.stage(f"{request.module.stem}: {guests} guests at a time")
+        progress.stage(f"{case.name}: {guests} guests at a time")
         try:
-            return verify_patch(
-                request,
-                kernel=kernel,
-                session=session,
-                samples=samples,
-                guests=guests,
-                on_check=note,
-            )
+            return verify_case(case, session, guests=guests, on_check=note)
         except HarnessError:
-            found = Verdict(module=request.module.stem, checks=tuple(known))
-            invocation.results += results_of(found)
+            invocation.results += results_of(Verdict(module=case.name, checks=tuple(known)))
             raise
 
 
-def _verify_again(
-    invocation: Invocation,
-    choice: AccelChoice,
-    asked: KernelOptions,
-    wanted: _Wanted,
-    page: VerdictPage,
-) -> None:
-    """Verify on a kernel with lockdep and KASAN what can be built for it."""
-    files = wanted.files()
-    if files:
-        why = (
-            f"{Path(files[0]).name} is built for the other kernel: give the folder of its sources "
-            "to have it verified with lockdep and KASAN too"
-        )
-        for facts in list(page.verdicts):
-            invocation.results.append(
-                VerifyResult(
-                    id="debug-kernel",
-                    outcome=CheckOutcome.NOT_RUN,
-                    seconds=0.0,
-                    module=facts.module,
-                    code=Code.NOT_RUN.value,
-                    detail=why,
-                )
-            )
-        invocation.terminal.note(why)
-        page.write()
-        return
-    kernel = prepare_kernel(invocation, asked)
-    _verify_on(invocation, choice, kernel, wanted, page, on=f" ({_DEBUG})")
+def _on_debug(verdict: Verdict) -> Verdict:
+    """Return a verdict whose names differ from those on the kernel itself."""
+    named = f" ({_DEBUG})"
+    return replace(
+        verdict,
+        module=verdict.module + named,
+        runs=tuple(
+            run.model_copy(update={"id": run.id.replace("/", f"{named}/", 1)})
+            for run in verdict.runs
+        ),
+    )
 
 
-def _find(finder: ModuleFinder, named: Sequence[str]) -> tuple[list[Path], list[Path]]:
+def _find(
+    finder: ModuleFinder, named: Sequence[str], read: Callable[[Path], ModuleInfo]
+) -> tuple[list[Path], list[Path]]:
     """Return the patches to verify, and the modules of folders that they patch."""
     patches: list[Path] = []
     beside: list[Path] = []
     for text in named:
         found = [each.path for each in finder.find(text)]
         if Path(text).expanduser().is_dir():
-            marked = [path for path in found if read_module(path).is_livepatch]
-            if not marked:
+            livepatches = [path for path in found if read(path).is_livepatch]
+            if not livepatches:
                 raise UsageError(f"no module built from {text} is a livepatch")
-            beside += [path for path in found if path not in marked]
-            found = marked
+            beside += [path for path in found if path not in livepatches]
+            found = livepatches
         patches += found
     return patches, beside
 
 
 def _built_from(diff: Path, kernel: Kernel, terminal: Terminal) -> Path:
-    """Return the module that the kernel's own tool makes of a diff."""
+    """Return the module that klp-build or kpatch-build makes of a diff."""
     with terminal.progress() as progress:
         progress.stage(f"a livepatch of {diff.name} for {kernel.version}")
         return obtain_from_patch(
@@ -318,13 +319,13 @@ def _built_from(diff: Path, kernel: Kernel, terminal: Terminal) -> Path:
         )
 
 
-def _files(finder: ModuleFinder, named: Sequence[str] | None) -> tuple[Path, ...]:
-    return tuple(each.path for text in named or () for each in finder.find(text))
+def _files(finder: ModuleFinder, named: Sequence[str]) -> tuple[Path, ...]:
+    return tuple(each.path for text in named for each in finder.find(text))
 
 
-def _params(texts: Sequence[str] | None) -> dict[str, str]:
+def _params(texts: Sequence[str]) -> dict[str, str]:
     params = {}
-    for text in texts or ():
+    for text in texts:
         name, equals, value = text.partition("=")
         if not name or not equals:
             raise UsageError(f"--param {text!r} is not of the form name=value")

@@ -1,21 +1,23 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a livepatch's file tells, judged against the kernel before a guest sees it."""
+"""The checks of a livepatch's file against the kernel, before a guest loads it."""
 
 from __future__ import annotations
 
+import tomllib
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import UsageError
-from harness.tools.verify.risky import risky_functions
 from harness.tools.verify.unused_functions import unused_functions
-from harness.tools.verify.verdict import Check, CheckResult, Code
+from harness.tools.verify.verdict import failed, not_run, passed, warned
 from harness.vm.elf.vmlinux import read_vmlinux
-from harness.vm.kernel.check import Code as Found
 from harness.vm.kernel.check import find_problems
+from harness.vm.kernel.codes import Code
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Mapping, Sequence
 
+    from harness.tools.verify.verdict import Check
     from harness.vm.elf.klp_structs import PatchedFunction
     from harness.vm.elf.module_info import ModuleInfo
     from harness.vm.elf.vmlinux import Vmlinux
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from harness.vm.kernel.kernel import Kernel
 
 VMLINUX = "vmlinux"
-# What license_is_gpl_compatible() takes (include/linux/license.h).
+# What license_is_gpl_compatible() accepts (include/linux/license.h).
 _GPL = frozenset(
     {
         "GPL",
@@ -34,18 +36,13 @@ _GPL = frozenset(
         "Dual MPL/GPL",
     }
 )
-# Not a patch that fails, but something else than a patch of this kernel.
-_NOT_ASKED = (Found.OTHER_KERNEL, Found.NOT_A_LIVEPATCH, Found.MISSING_DEPENDENCY)
-_PLACES = {
-    Found.UNRESOLVED_SYMBOL: ("symbols", Code.UNRESOLVED_SYMBOL),
-    Found.NO_SUCH_FUNCTION: ("functions", Code.NO_SUCH_FUNCTION),
-    Found.AMBIGUOUS: ("functions", Code.AMBIGUOUS),
-    Found.SYMPOS_OUT_OF_RANGE: ("functions", Code.SYMPOS_OUT_OF_RANGE),
-    Found.NOT_TRACEABLE: ("functions", Code.NOT_TRACEABLE),
-}
+# Such a module is no livepatch of this kernel, so that there is nothing to judge.
+_NOT_JUDGED = (Code.OTHER_KERNEL, Code.NOT_A_LIVEPATCH, Code.MISSING_DEPENDENCY)
+_ON_ALL_STACKS = Path(__file__).with_name("risky.toml")
+_MOST_NAMES = 6
 
 
-def host_checks(
+def check_file(
     info: ModuleInfo,
     kernel: Kernel,
     *,
@@ -53,74 +50,69 @@ def host_checks(
     absent: Sequence[str] = (),
     older: Sequence[ModuleInfo] = (),
 ) -> tuple[Check, ...]:
-    """Return what the file comes to, check by check.
+    """Return the checks of a livepatch's file.
 
-    Raises UsageError for what is no livepatch, is built for another kernel, or needs a module that
-    is not given: then there is nothing to judge.
+    ``targets`` are the modules that it patches, ``absent`` the names of those that are not given,
+    ``older`` the versions before it. Raises UsageError for what is no livepatch,
+    is built for another kernel, or needs a module that is not given.
     """
     problems = find_problems(info, kernel, targets=targets, expect_livepatch=True)
     for problem in problems:
-        if problem.code in _NOT_ASKED:
+        if problem.code in _NOT_JUDGED:
             raise UsageError(problem.sentence, hint=problem.hint)
     image = read_vmlinux(kernel.vmlinux) if kernel.vmlinux is not None else None
+    symbols = [each for each in problems if each.code is Code.UNRESOLVED_SYMBOL]
+    functions = [each for each in problems if each not in symbols]
     return (
-        Check(
-            id="file",
-            outcome=CheckResult.PASSED,
-            detail=f"a livepatch for {kernel.version}, vermagic '{info.vermagic}'",
-        ),
+        passed("file", f"a livepatch for {kernel.version}, vermagic '{info.vermagic}'"),
         _licence(info),
         _signature(info, kernel),
-        _symbols(problems),
+        _refused("symbols", symbols) or passed("symbols", "all symbols that it uses are exported"),
         _relocations(info, image, targets),
-        _functions(info, problems, image, targets),
+        _refused("functions", functions) or _functions(info, image, targets),
         _bodies(info),
-        _risk(info),
+        _stacks(info),
         _targets(info, absent),
         _states(info, older),
     )
 
 
+def _refused(name: str, problems: Sequence[Problem]) -> Check | None:
+    """Return the failed check of what the kernel would refuse; None without a problem."""
+    if not problems:
+        return None
+    first, *others = problems
+    lines = tuple(other.sentence for other in others)
+    return failed(name, first.code, first.sentence, first.hint, lines)
+
+
 def _licence(info: ModuleInfo) -> Check:
     if info.licence in _GPL:
-        return Check(id="licence", outcome=CheckResult.PASSED, detail=info.licence)
-    return Check(
-        id="licence",
-        outcome=CheckResult.FAILED,
-        code=Code.LICENCE,
-        detail=f"its licence is '{info.licence or 'not said'}', which the kernel does not take as "
-        "GPL: klp_enable_patch() is for GPL modules only",
-        advice='say MODULE_LICENSE("GPL"), if that is so',
+        return passed("licence", info.licence)
+    named = f"'{info.licence}'" if info.licence else "missing"
+    return failed(
+        "licence",
+        Code.LICENCE,
+        f"its licence is {named}, which the kernel does not accept as GPL-compatible: only such "
+        "modules may call klp_enable_patch()",
+        'add MODULE_LICENSE("GPL"), if that is its licence',
     )
 
 
 def _signature(info: ModuleInfo, kernel: Kernel) -> Check:
-    wanted = kernel.config.enabled("MODULE_SIG")
-    if info.signed or not wanted:
-        what = "signed" if info.signed else "not signed, and this kernel does not look"
-        return Check(id="signature", outcome=CheckResult.PASSED, detail=what)
-    forced = kernel.config.enabled("MODULE_SIG_FORCE")
-    return Check(
-        id="signature",
-        outcome=CheckResult.FAILED if forced else CheckResult.WARNED,
-        code=Code.UNSIGNED,
-        detail="not signed: this kernel "
-        + ("refuses that" if forced else "takes it and is tainted by it (E)"),
-        advice="sign it with scripts/sign-file of the kernel's tree",
-    )
-
-
-def _symbols(problems: Sequence[Problem]) -> Check:
-    found = _first(problems, "symbols")
-    if found is not None:
-        return found
-    return Check(
-        id="symbols", outcome=CheckResult.PASSED, detail="all symbols that it uses are exported"
-    )
+    if info.signed:
+        return passed("signature", "signed")
+    if not kernel.config.enabled("MODULE_SIG"):
+        return passed("signature", "not signed, and this kernel does not verify signatures")
+    advice = "sign it with scripts/sign-file of the kernel's tree"
+    if kernel.config.enabled("MODULE_SIG_FORCE"):
+        return failed("signature", Code.UNSIGNED, "not signed: this kernel refuses it", advice)
+    detail = "not signed: this kernel loads it and is tainted by it (E)"
+    return warned("signature", Code.UNSIGNED, detail, advice)
 
 
 def _relocations(info: ModuleInfo, image: Vmlinux | None, targets: Sequence[ModuleInfo]) -> Check:
-    """Judge the symbols that the livepatch core resolves (module-elf-format.rst)."""
+    """Check the symbols that the livepatch core resolves (module-elf-format.rst)."""
     known = {target.name: target.symbols for target in targets}
     later: list[str] = []
     for symbol in info.klp_symbols:
@@ -139,92 +131,53 @@ def _relocations(info: ModuleInfo, image: Vmlinux | None, targets: Sequence[Modu
         elif symbol.sympos > count:
             wrong = f"{symbol.object} has {count} of {symbol.name}, not {symbol.sympos}"
         if wrong:
-            return Check(
-                id="relocations",
-                outcome=CheckResult.FAILED,
-                code=Code.RELOCATION,
-                detail=f"a livepatch relocation cannot be resolved: {wrong}",
-                advice="build the patch again, from the sources of this kernel",
+            return failed(
+                "relocations",
+                Code.RELOCATION,
+                f"a livepatch relocation cannot be resolved: {wrong}",
+                "build the patch again, from the sources of this kernel",
             )
     count = len(info.klp_symbols)
     detail = f"{count} livepatch relocations resolve" if count else "no livepatch relocations"
     if later:
-        detail = f"{count - len(later)} of {count} livepatch relocations resolve, the others when "
-        detail += f"their object is at hand ({', '.join(later[:3])})"
-    return Check(id="relocations", outcome=CheckResult.PASSED, detail=detail)
-
-
-def _functions(
-    info: ModuleInfo,
-    problems: Sequence[Problem],
-    image: Vmlinux | None,
-    targets: Sequence[ModuleInfo],
-) -> Check:
-    found = _first(problems, "functions")
-    if found is not None:
-        return found
-    if info.patch is None:
-        return Check(
-            id="functions",
-            outcome=CheckResult.NOT_RUN,
-            code=Code.NOT_RUN,
-            detail="the file does not name the functions: the module fills its list when it runs",
+        detail = (
+            f"{count - len(later)} of {count} livepatch relocations resolve; the object of the "
+            f"others is not known here ({', '.join(later[:3])})"
         )
+    return passed("relocations", detail)
+
+
+def _functions(info: ModuleInfo, image: Vmlinux | None, targets: Sequence[ModuleInfo]) -> Check:
+    if info.patch is None:
+        why = "the file does not name the functions: the module fills in its list when it is loaded"
+        return not_run("functions", why)
     if info.patch.list_faults:
         first, *others = info.patch.list_faults
-        return Check(
-            id="functions",
-            outcome=CheckResult.FAILED,
-            code=Code.LIST_END,
-            detail=f"{first}: the kernel reads a list up to its first empty entry",
-            advice="end each list with one empty entry, and put nothing behind it",
-            lines=tuple(others),
+        return failed(
+            "functions",
+            Code.LIST_END,
+            f"{first}: the kernel reads a list up to its first empty entry",
+            "end each list with one empty entry, and put nothing after it",
+            tuple(others),
         )
     init = {target.name: target.init_functions for target in targets}
     for function in info.patch.functions:
-        gone = (
+        is_init = (
             _is_init(image, function)
             if function.object == VMLINUX
             else function.name in init.get(function.object, ())
         )
-        if gone:
-            return Check(
-                id="functions",
-                outcome=CheckResult.FAILED,
-                code=Code.INIT_FUNCTION,
-                detail=f"it patches {function.name}() of {function.object}, which is __init: "
-                "it has run and is gone before the patch comes",
-                advice="patch what init left behind, for example by a callback",
+        if is_init:
+            return failed(
+                "functions",
+                Code.INIT_FUNCTION,
+                f"it patches {function.name}() of {function.object}, which is __init: it has run, "
+                "and its memory is freed, before the patch is loaded",
+                "change what init has set up, for example in a callback",
             )
-    names = ", ".join(f"{each.object}:{each.name}" for each in info.patch.functions[:6])
-    count = len(info.patch.functions)
-    more = f" and {count - 6} more" if count > 6 else ""
-    return Check(
-        id="functions",
-        outcome=CheckResult.PASSED,
-        detail=f"patches {names}{more}" if count else "patches no function: callbacks only",
-    )
-
-
-def _bodies(info: ModuleInfo) -> Check:
-    """Judge whether all code of the patch can be come to."""
-    unused = unused_functions(info.path)
-    if not unused:
-        return Check(
-            id="bodies",
-            outcome=CheckResult.PASSED,
-            detail="something leads to each function of the module",
-        )
-    names = ", ".join(f"{name}()" for name in unused[:6])
-    more = f" and {len(unused) - 6} more" if len(unused) > 6 else ""
-    return Check(
-        id="bodies",
-        outcome=CheckResult.WARNED,
-        code=Code.UNUSED_BODY,
-        detail=f"nothing leads to {names}{more}: no entry of the patch, no pointer, no call",
-        advice="name it in a klp_func, and that list in a klp_object, or leave it out",
-        lines=tuple(f"{name}()" for name in unused) if len(unused) > 6 else (),
-    )
+    names = [f"{each.object}:{each.name}" for each in info.patch.functions]
+    detail = f"patches {_listed(names)}" if names else "patches no function: callbacks only"
+    return passed("functions", detail)
 
 
 def _is_init(image: Vmlinux | None, function: PatchedFunction) -> bool:
@@ -238,51 +191,58 @@ def _is_init(image: Vmlinux | None, function: PatchedFunction) -> bool:
     return bounds[0][0].address <= chosen.address < bounds[1][0].address
 
 
-def _risk(info: ModuleInfo) -> Check:
-    risky = risky_functions()
+def _bodies(info: ModuleInfo) -> Check:
+    """Check that something in the module leads to each of its functions."""
+    names = [f"{name}()" for name in unused_functions(info.path)]
+    if not names:
+        return passed("bodies", "each function of the module is used")
+    return warned(
+        "bodies",
+        Code.UNUSED_BODY,
+        f"nothing uses {_listed(names)}: no entry of the patch, no pointer, no call",
+        "name it in a klp_func, and that list in a klp_object, or leave it out",
+        tuple(names) if len(names) > _MOST_NAMES else (),
+    )
+
+
+def _stacks(info: ModuleInfo) -> Check:
+    reasons = _functions_on_all_stacks()
     lines = tuple(
-        f"{function.name}(): {risky[function.name]}"
+        f"{function.name}(): {reasons[function.name]}"
         for function in (info.patch.functions if info.patch is not None else ())
-        if function.object == VMLINUX and function.name in risky
+        if function.object == VMLINUX and function.name in reasons
     )
     if not lines:
-        return Check(
-            id="stacks", outcome=CheckResult.PASSED, detail="none is known to be on every stack"
-        )
-    return Check(
-        id="stacks",
-        outcome=CheckResult.WARNED,
-        code=Code.ALWAYS_ON_STACK,
-        detail=lines[0],
-        advice="patch a function further out, which tasks enter and leave",
-        lines=lines,
-    )
+        return passed("stacks", "patches no function that is known to be on every stack")
+    advice = "patch a caller further out, which tasks enter and leave"
+    return warned("stacks", Code.ALWAYS_ON_STACK, lines[0], advice, lines)
+
+
+def _functions_on_all_stacks() -> Mapping[str, str]:
+    """Return the functions of vmlinux that tasks do not leave, each with the reason."""
+    groups = tomllib.loads(_ON_ALL_STACKS.read_text(encoding="utf-8"))["group"]
+    return {name: group["why"] for group in groups for name in group["functions"]}
 
 
 def _targets(info: ModuleInfo, absent: Sequence[str]) -> Check:
     names = info.patch.objects if info.patch is not None else ()
-    if not absent:
-        what = ", ".join(name for name in names if name != VMLINUX)
-        detail = f"patches modules that are given: {what}" if what else "patches no module"
-        return Check(id="targets", outcome=CheckResult.PASSED, detail=detail)
-    return Check(
-        id="targets",
-        outcome=CheckResult.WARNED,
-        code=Code.TARGET_MISSING,
-        detail=f"it patches {', '.join(absent)}, which is not given: that part is not tested",
-        advice=f"give --target {absent[0]}.ko",
-    )
+    if absent:
+        return warned(
+            "targets",
+            Code.TARGET_MISSING,
+            f"it patches {', '.join(absent)}, which is not given: that part is not tested",
+            f"give --target {absent[0]}.ko",
+        )
+    modules = ", ".join(name for name in names if name != VMLINUX)
+    detail = f"patches modules that are given: {modules}" if modules else "patches no module"
+    return passed("targets", detail)
 
 
 def _states(info: ModuleInfo, older: Sequence[ModuleInfo]) -> Check:
-    """Judge the replace flag and the system states (kernel/livepatch/state.c)."""
+    """Check the replace flag and the system states (kernel/livepatch/state.c)."""
     if info.patch is None:
-        return Check(
-            id="states",
-            outcome=CheckResult.NOT_RUN,
-            code=Code.NOT_RUN,
-            detail="the file does not tell them",
-        )
+        why = "the file does not name them: the module fills them in when it is loaded"
+        return not_run("states", why)
     mine = {state.id: state.version for state in info.patch.states}
     for old in older:
         for state in old.patch.states if old.patch is not None else ():
@@ -290,44 +250,26 @@ def _states(info: ModuleInfo, older: Sequence[ModuleInfo]) -> Check:
             lacking = version is None and info.patch.replace
             if lacking or (version is not None and version < state.version):
                 what = "does not have" if lacking else f"has in version {version}"
-                return Check(
-                    id="states",
-                    outcome=CheckResult.FAILED,
-                    code=Code.STATE_VERSION,
-                    detail=f"{old.name} has system state {state.id:#x} in version "
-                    f"{state.version}, which this patch {what}: the kernel refuses it",
-                    advice="carry every state of the older patch, in its version or a later one",
+                return failed(
+                    "states",
+                    Code.STATE_VERSION,
+                    f"{old.name} has system state {state.id:#x} in version {state.version}, which "
+                    f"this patch {what}: the kernel refuses it",
+                    "carry every state of the older patch, in its version or a later one",
                 )
     flag = "replaces all others" if info.patch.replace else "stacks on others"
     states = ", ".join(f"{state:#x} version {version}" for state, version in mine.items())
     detail = f"{flag}; system states: {states or 'none'}"
     if older and not info.patch.replace:
-        return Check(
-            id="states",
-            outcome=CheckResult.WARNED,
-            code=Code.NOT_CUMULATIVE,
-            detail=f"{detail}; {older[0].name} stays under it, as the file has it",
-            advice="set .replace = true for a patch that comes in the place of another",
+        return warned(
+            "states",
+            Code.NOT_CUMULATIVE,
+            f"{detail}; so {older[0].name} stays enabled under it",
+            "set .replace = true in a patch that is to replace another",
         )
-    return Check(id="states", outcome=CheckResult.PASSED, detail=detail)
+    return passed("states", detail)
 
 
-def _first(problems: Sequence[Problem], place: str) -> Check | None:
-    found = list(_at(problems, place))
-    if not found:
-        return None
-    first, *others = found
-    return Check(
-        id=place,
-        outcome=CheckResult.FAILED,
-        code=_PLACES[first.code][1],
-        detail=first.sentence,
-        advice=first.hint,
-        lines=tuple(other.sentence for other in others),
-    )
-
-
-def _at(problems: Sequence[Problem], place: str) -> Iterator[Problem]:
-    for problem in problems:
-        if problem.code in _PLACES and _PLACES[problem.code][0] == place:
-            yield problem
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return ", ".join(names[:_MOST_NAMES]) + more

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What to verify, and how hard."""
+"""What to verify, and how."""
 
 from __future__ import annotations
 
@@ -11,13 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-CYCLES = 50
-WITHIN_S = 30.0
-CHECK_TIMEOUT_S = 20.0
-
 
 class LoadProfile(StrEnum):
-    """What else the guest does while the patch comes and goes."""
+    """What else the guest does while the patch is loaded and unloaded."""
 
     FORKS = "forks"
     SYSCALLS = "syscalls"
@@ -31,13 +27,12 @@ class VerifyRequest:
     """One livepatch module to verify.
 
     ``targets`` are the modules that it patches, loaded in this order; ``replaces`` older versions
-    of the patch, each of which it has to come after. ``check`` is a script that runs in the guest
+    of the patch, after each of which it is loaded. ``check`` is a script that runs in the guest
     with the argument before, during or after, and ends with 0 when the kernel behaves as it should
     then; or a pytest file (NAME.py), whose tests run on the host. ``load``: these profiles only;
-    none given: all of them. ``scenes``: those of the names that begin so; none given: all.
+    none given: all of them. ``scenes``: only scenes whose names begin so; none given: all.
     ``within_s`` is how long a transition may take on quick hardware. ``thorough``: for longer, and
-    each load by itself too.
-    Whether the kernel has lockdep and KASAN is the kernel's matter: call for one that has.
+    each load by itself too. Lockdep and KASAN are up to the kernel.
     """
 
     module: Path
@@ -48,6 +43,6 @@ class VerifyRequest:
     load: tuple[LoadProfile, ...] = ()
     scenes: tuple[str, ...] = ()
     thorough: bool = False
-    cycles: int = CYCLES
-    within_s: float = WITHIN_S
-    check_timeout_s: float = CHECK_TIMEOUT_S
+    cycles: int = 50
+    within_s: float = 30.0
+    check_timeout_s: float = 20.0

@@ -3,10 +3,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from harness.report.base import BaseReport, Model, ResultBase
+from harness.report.base import BaseReport, CheckOutcome, Model, ResultBase
 from harness.report.run_results import RunResult
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from harness.tools.verify.verdict import Verdict
+
+FINDINGS = (CheckOutcome.FAILED, CheckOutcome.WARNED)
+"""The outcomes of checks that are shown in full."""
 
 
 class VerifyResult(ResultBase):
@@ -14,7 +22,7 @@ class VerifyResult(ResultBase):
 
     ``outcome`` is passed, warned, failed or not-run; ``code`` says for machines what was found,
     ``detail`` for people, ``advice`` what to do about it. ``lines`` are worth reading in full: a
-    trace, stacks, names. ``evidence`` are files and folders with what the guest said.
+    trace, stacks, names. ``evidence`` are files and folders with the guest's logs.
     """
 
     module: str
@@ -31,7 +39,7 @@ class VerifyResult(ResultBase):
 
 
 class VerdictFacts(Model):
-    """What one module came to: the worst of its checks. ``codes`` are those of what failed."""
+    """The verdict on one module: the worst of its checks. ``codes`` are those that failed."""
 
     module: str
     outcome: str
@@ -43,10 +51,39 @@ class VerdictFacts(Model):
 class VerifyReport(BaseReport):
     """``klp-harness verify``: one result for each check of each module.
 
-    ``verdicts`` has what each module came to, ``runs`` the timelines that were recorded.
+    ``verdicts`` has the verdict on each module, ``runs`` the timelines that were recorded.
     """
 
     command: Literal["verify"] = "verify"
     results: tuple[VerifyResult, ...] = ()
     verdicts: tuple[VerdictFacts, ...] = ()
     runs: tuple[RunResult, ...] = ()
+
+
+def results_of(verdict: Verdict) -> list[VerifyResult]:
+    """Return a verdict's checks as results."""
+    return [
+        VerifyResult(
+            id=check.id,
+            outcome=check.outcome,
+            seconds=check.seconds,
+            module=verdict.module,
+            code=check.code.value,
+            detail=check.detail,
+            advice=check.advice,
+            lines=check.lines,
+            evidence=tuple(str(path) for path in check.evidence),
+        )
+        for check in verdict.checks
+    ]
+
+
+def facts_of(verdict: Verdict, path: Path) -> VerdictFacts:
+    """Return what reports say of a verdict beside its checks; ``path`` is the module's file."""
+    return VerdictFacts(
+        module=verdict.module,
+        outcome=verdict.outcome.value,
+        path=str(path),
+        codes=tuple(sorted(verdict.codes)),
+        seconds=verdict.seconds,
+    )

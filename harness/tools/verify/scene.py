@@ -1,36 +1,34 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""One scene of the battery: a fresh guest, and steps of which each is a check.
+"""A scene: a fresh guest, and steps in it, each of which is a check.
 
-A step that fails ends its scene, because nothing after it would mean what it should. What was not
-reached is told as not run.
+A step that fails ends its scene, because what follows relies on it. The checks that were not
+reached are reported as not run.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import os
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from harness.agent_protocol import Op
 from harness.deadline import Deadline
 from harness.errors import (
-    GuestHang,
     GuestPanic,
-    GuestReset,
+    HarnessError,
     KernelSplat,
     KernelVerdict,
-    ModuleRefused,
-    TransitionTimeout,
+    UsageError,
     errno_text,
 )
 from harness.livepatch.modules import format_params
 from harness.livepatch.patch import Livepatch
+from harness.report.base import CheckOutcome
 from harness.tools.verify.check_tests import SUFFIX, CheckTests
 from harness.tools.verify.script import CheckScript, When
-from harness.tools.verify.verdict import Check, CheckResult, Code
+from harness.tools.verify.step import ADVICE, Failed, SceneEnded, Step, code_of
+from harness.tools.verify.verdict import Check, failed, not_run
+from harness.vm.kernel.codes import Code
 
 if TYPE_CHECKING:
     import threading
@@ -46,79 +44,79 @@ if TYPE_CHECKING:
 
 _SLICE_S = 2.0
 _TCG_SCALE = 2.0
-_LOAD_S = 30.0
+_LOAD_S = 15.0
 # The kernel's fake signal comes after 15 rounds of a second; a patch that needs it is slow.
 _SLOW_S = 10.0
-_DETAIL_LINES = 40
+_MOST_LINES = 40
 
 
-class SceneEnded(Exception):
-    """A step has failed and is noted; what follows in the scene makes no sense."""
+@dataclass(frozen=True, kw_only=True)
+class SceneSpec:
+    """What a scene does, and the checks that its steps are, in their order.
+
+    ``first``: when it fails, scenes that have not ended are stopped. ``always``: it is not.
+    """
+
+    name: str
+    run: Callable[[Scene], None]
+    checks: tuple[str, ...]
+    cpus: int = 2
+    first: bool = False
+    always: bool = False
 
 
-class Failed(Exception):
-    """A step found what is wrong by itself; ``lines`` are worth reading in full."""
+@dataclass(kw_only=True)
+class SceneResult:
+    """What a scene has found so far.
 
-    def __init__(
-        self, code: Code, detail: str, *, advice: str | None = None, lines: tuple[str, ...] = ()
-    ) -> None:
-        super().__init__(detail)
-        self.code = code
-        self.detail = detail
-        self.advice = advice
-        self.lines = lines
+    ``runs`` are recorded timelines, ``splat`` is what the kernel printed of a bug. ``error`` is a
+    failure of harness, host or usage.
+    """
 
-
-@dataclass
-class Step:
-    """A check while it runs; its body may say more than that it passed."""
-
-    id: str
-    detail: str = ""
-    outcome: CheckResult = CheckResult.PASSED
-    code: Code = Code.OK
-    advice: str | None = None
-    lines: tuple[str, ...] = ()
-
-    def warn(
-        self, code: Code, detail: str, advice: str | None = None, lines: tuple[str, ...] = ()
-    ) -> None:
-        """Make it a warning."""
-        self.outcome, self.code, self.detail = CheckResult.WARNED, code, detail
-        self.advice, self.lines = advice, lines
-
-    def skip(self, why: str) -> None:
-        """Say that it could not be run, and why."""
-        self.outcome, self.code, self.detail = CheckResult.NOT_RUN, Code.NOT_RUN, why
-
-
-@dataclass
-class Notes:
-    """What a scene leaves behind: its checks in order, splats, and recorded runs."""
-
+    spec: SceneSpec
     checks: list[Check] = field(default_factory=list)
     runs: list[RunResult] = field(default_factory=list)
     splat: str | None = None
+    error: HarnessError | UsageError | None = None
+
+    @property
+    def failed(self) -> Check | None:
+        """The check that failed."""
+        return next((each for each in self.checks if each.outcome is CheckOutcome.FAILED), None)
+
+    def not_reached(self) -> tuple[Check, ...]:
+        """Return the checks that were not reached, with the reason."""
+        if self.error is not None:
+            why = f"the harness failed: {self.error.message}"
+        elif self.failed is not None:
+            why = f"{self.failed.id} failed"
+        elif self.checks and self.checks[-1].outcome is CheckOutcome.NOT_RUN:
+            why = self.checks[-1].detail
+        else:
+            why = "the idle scene failed"
+        reached = {check.id for check in self.checks}
+        return tuple(not_run(name, why) for name in self.spec.checks if name not in reached)
 
 
 class Scene:
-    """A guest of its own with the case in it. ``stop`` is set when the rest of the battery ends."""
+    """A guest with the patch's files, for the steps of one scene.
+
+    ``stop`` is set when the result is not needed any more.
+    """
 
     def __init__(
         self,
-        name: str,
         machine: Machine,
         case: Case,
-        notes: Notes,
+        result: SceneResult,
         *,
         stop: threading.Event,
         another_guest: Callable[[], AbstractContextManager[Machine]],
     ) -> None:
-        self.name = name
-        self.another_guest = another_guest
         self.machine = machine
         self.case = case
-        self.notes = notes
+        self.result = result
+        self.another_guest = another_guest
         self.livepatch = Livepatch(machine)
         self._stop = stop
         request = case.request
@@ -134,66 +132,60 @@ class Scene:
     def step(self, name: str, *, soft: Code | None = None) -> Iterator[Step]:
         """Make a check of the body: it passes unless the body raises or says otherwise.
 
-        With ``soft``, what comes after the patch was loaded is a warning of that code, and counts
-        for nothing else. Raises SceneEnded when it failed, and HarnessError as it is.
+        With ``soft``, what the patch left behind is a warning of that code and no failure. Raises
+        SceneEnded when the body failed; HarnessError passes through.
         """
-        self.check_stop()
-        step = Step(id=name)
+        self._check_stop()
+        step = Step(name)
         start_s = time.monotonic()
         try:
             yield step
         except Failed as found:
-            step.outcome, step.code, step.detail = CheckResult.FAILED, found.code, found.detail
-            step.advice, step.lines = found.advice, found.lines
+            step.check = failed(name, found.code, found.detail, found.advice, found.lines)
         except KernelVerdict as error:
-            self._take(step, error)
+            code = code_of(error)
+            advice = error.hint or ADVICE.get(code)
+            step.check = failed(name, code, error.message, advice, error.details)
+            if isinstance(error, KernelSplat | GuestPanic):
+                self.result.splat = self.result.splat or error.message
         except TimeoutError as error:
-            step.outcome, step.code = CheckResult.FAILED, Code.STUCK
-            step.detail = f"the guest lives, and this did not end: {error}"
-            step.advice = "the stacks tell where it waits: look for a lock that is taken twice"
-            step.lines = self._stuck_stacks()
+            step.check = failed(
+                name,
+                Code.STUCK,
+                f"the guest still runs, and this did not end: {error}",
+                "the stacks show where it waits: look for a lock that is taken twice",
+                self._stuck_stacks(),
+            )
         except OSError as error:
-            step.outcome, step.code = CheckResult.FAILED, Code.WRITE_REFUSED
             where = f" of {error.filename}" if error.filename else ""
-            step.detail = f"the kernel refused an access{where}: {errno_text(error.errno or 0)}"
-        ended = step.outcome is CheckResult.FAILED
-        if ended and soft is not None and step.code in _SOFT:
-            step.warn(soft, step.detail, _ADVICE[soft], step.lines)
-            self.notes.splat = None
-        self._note(step, time.monotonic() - start_s)
-        if ended:
+            text = errno_text(error.errno or 0)
+            detail = f"the kernel refused an access{where}: {text}"
+            step.check = failed(name, Code.WRITE_REFUSED, detail)
+        has_failed = step.check.outcome is CheckOutcome.FAILED
+        if has_failed and soft is not None and step.check.code in _SOFT:
+            step.warn(soft, step.check.detail, ADVICE[soft], step.check.lines)
+            self.result.splat = None
+        self._note(step.check, time.monotonic() - start_s)
+        if has_failed:
             raise SceneEnded
 
-    def check_stop(self) -> None:
-        """End the scene when the battery has no use for it any more."""
-        if self._stop.is_set():
-            raise SceneEnded
-
-    def _note(self, step: Step, seconds: float) -> None:
-        self.notes.checks.append(
-            Check(
-                id=step.id,
-                outcome=step.outcome,
-                code=step.code,
-                detail=step.detail,
-                advice=step.advice,
-                lines=step.lines[:_DETAIL_LINES],
+    def _note(self, check: Check, seconds: float) -> None:
+        is_wrong = check.outcome in (CheckOutcome.FAILED, CheckOutcome.WARNED)
+        self.result.checks.append(
+            replace(
+                check,
+                lines=check.lines[:_MOST_LINES],
                 seconds=seconds,
-                evidence=(self.machine.folder,)
-                if step.outcome in (CheckResult.FAILED, CheckResult.WARNED)
-                else (),
+                evidence=(self.machine.folder,) if is_wrong else (),
             )
         )
 
-    def _take(self, step: Step, error: KernelVerdict) -> None:
-        step.outcome, step.code = CheckResult.FAILED, code_of(error)
-        step.detail, step.lines = error.message, error.details
-        step.advice = error.hint or _ADVICE.get(step.code)
-        if isinstance(error, KernelSplat | GuestPanic):
-            self.notes.splat = self.notes.splat or error.message
+    def _check_stop(self) -> None:
+        if self._stop.is_set():
+            raise SceneEnded
 
     def _stuck_stacks(self) -> tuple[str, ...]:
-        """Return who sleeps in the kernel without being killable, with their stacks."""
+        """Return the tasks that sleep uninterruptibly, with their stacks."""
         lines: list[str] = []
         with contextlib.suppress(KernelVerdict, OSError):
             for task in self.machine.tasks().tasks:
@@ -204,31 +196,26 @@ class Scene:
                         lines += [f"  {line}" for line in stack]
         return tuple(lines)
 
-    # -- what scenes do -----------------------------------------------------------------------
-
-    @property
-    def patch(self) -> Patch:
-        """The patch under test, loaded or not."""
-        return self.livepatch.patch(self.case.name)
+    # -- what steps do ------------------------------------------------------------------------
 
     def load_targets(self) -> None:
-        """Load what is patched; raises ModuleRefused."""
+        """Load the modules that the patch patches; raises ModuleRefused."""
         for target in self.case.plan.targets:
-            self.insmod(target)
+            self.load_target(target)
 
-    def insmod(self, module: Target | Plan) -> None:
-        """Load a module's file; raises ModuleRefused, and TimeoutError when it does not return."""
-        params = getattr(module, "params", None) or {}
-        self.machine.insmod(
-            self.machine.upload(module.path),
-            format_params(params),
-            deadline=self.machine.scaled(_LOAD_S / 2),
-        )
+    def load_target(self, target: Target) -> None:
+        """Load one of them; raises ModuleRefused, and TimeoutError when it does not return."""
+        self.livepatch.load_target(target.path, deadline=self.machine.scaled(_LOAD_S))
 
     def load(self, plan: Plan | None = None) -> Patch:
         """Load the patch, or another; its transition has started when this returns."""
         plan = plan or self.case.plan
-        self.insmod(plan)
+        # Not by Livepatch.load(): a parameter may have the name of one of its arguments.
+        self.machine.insmod(
+            self.machine.upload(plan.path),
+            format_params(plan.params),
+            deadline=self.machine.scaled(_LOAD_S),
+        )
         patch = self.livepatch.patch(plan.name)
         if not patch.exists:
             raise Failed(
@@ -238,32 +225,35 @@ class Scene:
             )
         return patch
 
+    def enable(self, plan: Plan | None = None) -> Patch:
+        """Load the patch, or another, and wait until its transition has ended."""
+        patch = self.load(plan)
+        self.wait_complete(patch)
+        return patch
+
     @property
     def within_s(self) -> float:
-        """How long a transition may take here, in seconds of the guest's clock."""
+        """How long a transition may take in this guest, in seconds."""
         # TCG alone is in the user's figure; guests that share the CPUs come on top.
         return self.case.request.within_s * max(1.0, self.machine.time_scale / _TCG_SCALE)
 
     def wait_complete(self, patch: Patch, within_s: float | None = None) -> float:
         """Wait until the patch is in no transition; return how long that took, in seconds.
 
-        Raises TransitionTimeout, and SceneEnded when the battery ends meanwhile.
+        Raises TransitionTimeout, and SceneEnded when the scene is stopped meanwhile.
         """
         limit_s = within_s or self.within_s
         start_s = time.monotonic()
         deadline = Deadline.after(limit_s)
-        while True:
-            self.check_stop()
-            piece = deadline.within(_SLICE_S)
-            outcome = self.machine.poll_file(
-                f"{patch.path}/transition", Op.DIFFERS, "1", deadline=piece
-            )
-            if not outcome.errno:
-                return time.monotonic() - start_s
-            if outcome.errno != errno.ETIMEDOUT:
-                raise OSError(outcome.errno, os.strerror(outcome.errno), patch.path)
+        while not patch.completes(deadline.within(_SLICE_S)):
+            self._check_stop()
             if deadline.expired:
                 raise patch.overdue(limit_s)
+        return time.monotonic() - start_s
+
+    def wait_gone(self, patch: Patch) -> None:
+        """Wait until a patch has left sysfs; raises TransitionTimeout."""
+        patch.wait_gone(Deadline.after(self.within_s))
 
     def disable(self, patch: Patch) -> float:
         """Disable the patch and wait; return how long that took, in seconds."""
@@ -272,59 +262,67 @@ class Scene:
 
     def unload(self, patch: Patch) -> None:
         """Unload a disabled patch; raises ModuleRefused and TransitionTimeout."""
-        patch.unload(self.machine.scaled(_LOAD_S / 2))
+        patch.unload(self.machine.scaled(_LOAD_S))
+
+    def remove(self, *patches: Patch) -> None:
+        """Disable and unload patches, one after the other."""
+        for patch in patches:
+            self.disable(patch)
+            self.unload(patch)
 
     def hold(self, seconds: float) -> None:
-        """Let time pass; raises the guest's fate when it dies meanwhile."""
+        """Wait for so long; raises the guest's fate when it dies meanwhile."""
         deadline = Deadline.after(seconds)
         while not deadline.expired:
-            self.check_stop()
+            self._check_stop()
             self.machine.wait(lambda: False, deadline.within(_SLICE_S))
 
-    def settle(self) -> None:
-        """Raise KernelSplat when the kernel has complained of anything."""
+    def expect_no_splat(self) -> None:
+        """Raise KernelSplat when the kernel has reported a bug or a warning."""
         self.machine.check_splats()
 
     def check(self, when: When) -> None:
-        """Run the user's script, when there is one; raises Failed."""
-        if self.script is None:
+        """Run the user's check, when there is one; raises Failed.
+
+        Raises UsageError for one that does not pass before the patch is loaded, as it then says
+        nothing about the patch.
+        """
+        path = self.case.request.check
+        if self.script is None or path is None:
             return
-        said = self.script.run(when)
-        if said.ok:
+        run = self.script.run(when)
+        if run.ok:
             return
-        timeout_s = self.case.request.check_timeout_s * self.machine.time_scale
-        assert self.case.request.check is not None
+        ending = run.describe(self.case.request.check_timeout_s * self.machine.time_scale)
+        if when is When.BEFORE:
+            raise UsageError(
+                f"the check {path.name} {'hangs' if run.code is None else 'fails'} before the "
+                f"patch is loaded: {ending}",
+                hint="called with the argument before, it has to end with 0 on the unpatched "
+                "kernel; a test file has to pass there",
+                details=run.lines,
+            )
         raise Failed(
-            Code.CHECK_HUNG if said.code is None else Code.CHECK_FAILED,
-            f"{self.case.request.check.name} {when} {said.describe(timeout_s)}",
-            advice="the patch does not do what the script says that it should"
+            Code.CHECK_HUNG if run.code is None else Code.CHECK_FAILED,
+            f"{path.name} {when} {ending}",
+            "the patch does not do what the script expects of it"
             if when is When.DURING
             else "the old behaviour is not back: look at what the callbacks leave behind",
             # The last one is in the sentence already.
-            lines=said.lines if len(said.lines) > 1 else (),
+            run.lines if len(run.lines) > 1 else (),
         )
 
-    def print_slow(self, step: Step, seconds: float, what: str) -> None:
+    def note_duration(self, step: Step, seconds: float, what: str) -> None:
         """Note how long a transition took; a slow one is a warning."""
-        step.detail = f"{what} in {seconds:.1f} s"
+        step.passed(f"{what} in {seconds:.1f} s")
         if seconds > _SLOW_S * max(1.0, self.machine.time_scale / _TCG_SCALE):
             step.warn(
                 Code.SLOW_TRANSITION,
-                f"{what} took {seconds:.0f} s: tasks slept in patched functions",
-                "expect that on busy machines; the kernel wakes them after 15 s",
+                f"{what} in {seconds:.0f} s: tasks slept in patched functions",
+                "expect that on busy machines; the kernel wakes such tasks after 15 s",
             )
 
 
-_ADVICE = {
-    Code.TRANSITION_TIMEOUT: "a task stays in a patched function: patch one further out, or see "
-    "that it wakes up",
-    Code.SPLAT: "the trace names the function; console.log has all of it",
-    Code.PANIC: "console.log has what came before",
-    Code.LOAD_REFUSED: "the kernel log says why",
-    Code.UNLOAD_REFUSED: "something still uses the module",
-    Code.REPLACED_LEAVES: "callbacks of a patch that is replaced are not called: whoever replaces "
-    "it has to undo what it did, or it has to undo that in its exit function",
-}
 # What a patch that is replaced may leave to the one that replaces it.
 _SOFT = frozenset({Code.LEFT_BEHIND, Code.SPLAT, Code.PANIC, Code.CHECK_FAILED, Code.HANG})
 
@@ -333,19 +331,3 @@ def check_in(machine: Machine, path: Path, *, timeout_s: float) -> CheckScript |
     """Return the user's check for a guest: a script that runs there, or a test file."""
     kind = CheckTests if path.suffix == SUFFIX else CheckScript
     return kind(machine, path, timeout_s=timeout_s)
-
-
-def code_of(error: KernelVerdict) -> Code:
-    """Return the code of a failure of the kernel."""
-    if isinstance(error, ModuleRefused):
-        return Code.LOAD_REFUSED if error.action == "load" else Code.UNLOAD_REFUSED
-    for kind, code in (
-        (TransitionTimeout, Code.TRANSITION_TIMEOUT),
-        (KernelSplat, Code.SPLAT),
-        (GuestPanic, Code.PANIC),
-        (GuestReset, Code.PANIC),
-        (GuestHang, Code.HANG),
-    ):
-        if isinstance(error, kind):
-            return code
-    return Code.HANG

@@ -1,25 +1,30 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Which scenes a case is played in."""
+"""The scenes of a case: what is run, in which order, and the checks that each makes."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from harness.errors import UsageError
-from harness.tools.verify.battery import Plot
 from harness.tools.verify.request import LoadProfile
-from harness.tools.verify.scenes import cycles, idle, tracing
-from harness.tools.verify.scenes import load as loaded
-from harness.tools.verify.scenes import replace as replacing
-from harness.tools.verify.scenes import reverse_force as turning
-from harness.tools.verify.scenes import target_order as orders
+from harness.tools.verify.scene import SceneSpec
+from harness.tools.verify.scenes import (
+    cycles,
+    idle,
+    load,
+    replace,
+    reverse_force,
+    target_order,
+    tracing,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from harness.tools.verify.case import Case
 
-# Which loads share a guest in a plain run.
+# Which loads share a guest unless each is to be run by itself too.
 _TOGETHER = (
     (LoadProfile.FORKS, LoadProfile.MODULES),
     (LoadProfile.SYSCALLS,),
@@ -27,75 +32,73 @@ _TOGETHER = (
 )
 
 
-def plots_for(case: Case) -> tuple[Plot, ...]:
-    """Return the scenes in the order in which reports show them; the first ones begin first.
+def scenes_for(case: Case) -> tuple[SceneSpec, ...]:
+    """Return the scenes in the order in which they start and in which reports show them.
 
     Raises UsageError when one is asked for that this case does not have.
     """
-    plots = tuple(_plots(case))
+    specs = tuple(_scenes(case))
     wanted = case.request.scenes
     for name in wanted:
-        if not any(plot.name.startswith(name) for plot in plots):
+        if not any(spec.name.startswith(name) for spec in specs):
             raise UsageError(
                 f"{case.name} has no scene {name}",
-                hint=f"it has {', '.join(plot.name for plot in plots)}",
+                hint=f"it has {', '.join(spec.name for spec in specs)}",
             )
-    return tuple(p for p in plots if not wanted or any(p.name.startswith(n) for n in wanted))
+    return tuple(s for s in specs if not wanted or any(s.name.startswith(n) for n in wanted))
 
 
-def _plots(case: Case) -> Iterator[Plot]:
-    script = case.request.check is not None
-    yield Plot(
+def _scenes(case: Case) -> Iterator[SceneSpec]:
+    def with_check(name: str) -> tuple[str, ...]:
+        return (name,) if case.request.check is not None else ()
+
+    yield SceneSpec(
         name="idle",
-        body=idle.come_and_go,
+        run=idle.load_and_unload,
         checks=(
-            "target-load",
-            *(["check-before"] if script else []),
-            "on-stack",
-            "load",
-            "transition",
-            "redirected",
-            *(["check-during"] if script else []),
-            "disable",
-            "restored",
-            *(["check-after"] if script else []),
-            "unload",
-            "left-behind",
-            "load-again",
-            "log",
+            *("target-load", *with_check("check-before"), "on-stack"),
+            *("load", "transition", "redirected", *with_check("check-during")),
+            *("disable", "restored", *with_check("check-after"), "unload", "left-behind"),
+            *("load-again", "log"),
         ),
         first=True,
     )
-    yield Plot(name="cycles", body=cycles.many_times, checks=("cycles", "leaks"), cpus=cycles.CPUS)
+    yield SceneSpec(
+        name="cycles", run=cycles.many_cycles, checks=("cycles", "leaks"), cpus=cycles.CPUS
+    )
     for profiles in _loads(case):
-        yield Plot(
+        yield SceneSpec(
             name=f"load-{'+'.join(profiles)}",
-            body=loaded.under(*profiles),
-            checks=(loaded.load_name(profiles),),
+            run=partial(load.run_under, profiles=profiles),
+            checks=(load.load_name(profiles),),
         )
-    yield Plot(name="reverse", body=turning.turn_round, checks=("reverse-load", "reverse-disable"))
-    yield Plot(
+    yield SceneSpec(
+        name="reverse", run=reverse_force.reverse, checks=("reverse-load", "reverse-disable")
+    )
+    yield SceneSpec(
         name="force",
-        body=turning.force,
+        run=reverse_force.force,
         checks=("force-load", "force-disable"),
         always=True,
     )
     if case.plan.targets and not case.needs_targets:
-        yield Plot(
+        yield SceneSpec(
             name="targets",
-            body=orders.targets_later,
+            run=target_order.targets_later,
             checks=("target-after", "target-reloaded", "target-gone", "target-before-reloaded"),
         )
     for old in case.older:
         name = old.name
-        yield Plot(
+        yield SceneSpec(
             name=f"upgrade-{name}",
-            body=replacing.upgrade_from(old),
+            run=partial(replace.upgrade, old=old),
             checks=(f"upgrade:{name}", f"downgrade:{name}", f"after-downgrade:{name}"),
         )
-        yield Plot(name=f"stacked-{name}", body=replacing.stacked(old), checks=(f"stacked:{name}",))
-    yield Plot(name="replaced", body=replacing.replaced, checks=("replaced",))
-    yield Plot(name="tracing", body=tracing.with_others, checks=("with-tracer", "with-kprobe"))
+        yield SceneSpec(
+            name=f"stacked-{name}", run=partial(replace.stack, old=old), checks=(f"stacked:{name}",)
+        )
+    yield SceneSpec(name="replaced", run=replace.replaced, checks=("replaced",))
+    yield SceneSpec(name="tracing", run=tracing.with_others, checks=("with-tracer", "with-kprobe"))
 
 
 def _loads(case: Case) -> Iterator[tuple[LoadProfile, ...]]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The user's check script in a guest: before the patch, with it, after it."""
+"""The user's check script in a guest: run before the patch is loaded, with it, and after it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LAST_LINES = 6
 
 
 class When(StrEnum):
-    """The argument of the script: where in the patch's life the kernel is."""
+    """The argument of the script: before the patch, while it is enabled, after it."""
 
     BEFORE = "before"
     DURING = "during"
@@ -30,15 +30,15 @@ class When(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Said:
-    """What the check came to. ``code`` is negative after a signal, None when it hangs.
+class CheckRun:
+    """How one run of the check ended. ``code`` is negative after a signal, None when it hung.
 
-    ``how`` says in words how it ended, where its exit code does not.
+    ``ending`` says in words how it ended, where its exit code does not.
     """
 
     code: int | None
     lines: tuple[str, ...] = ()
-    how: str = ""
+    ending: str = ""
 
     @property
     def ok(self) -> bool:
@@ -48,12 +48,12 @@ class Said:
     def describe(self, timeout_s: float) -> str:
         """Return in words how it ended, with its last line."""
         if self.code is None:
-            how = f"did not end within {timeout_s:.0f} s"
+            ending = f"did not end within {timeout_s:.0f} s"
         elif self.code < 0:
-            how = f"was killed by signal {-self.code}"
+            ending = f"was killed by signal {-self.code}"
         else:
-            how = self.how or f"ended with exit code {self.code}"
-        return f"{how}: {self.lines[-1]}" if self.lines else how
+            ending = self.ending or f"ended with exit code {self.code}"
+        return f"{ending}: {self.lines[-1]}" if self.lines else ending
 
 
 class CheckScript:
@@ -63,54 +63,30 @@ class CheckScript:
         self._machine = machine
         self._path = path
         self._timeout_s = timeout_s
-        self._there: str | None = None
+        self._uploaded: str | None = None
 
-    def run(self, when: When) -> Said:
+    def run(self, when: When) -> CheckRun:
         """Run it to its end. Raises UsageError when the guest cannot execute it."""
-        process = self.start(when)
-        deadline = self._machine.scaled(self._timeout_s)
+        process = self._start(when)
         try:
-            code: int | None = process.wait(deadline)
+            code: int | None = process.wait(self._machine.scaled(self._timeout_s))
         except TimeoutError:
             code = None
             with contextlib.suppress(OSError):
                 self._machine.request("signal", f"-{process.pid}", str(_SIGKILL))
-        output = process.output
-        lines = (*output.stdout, *output.stderr)
-        return Said(code=code, lines=tuple(lines)[-_LAST_LINES:])
+        lines = (*process.output.stdout, *process.output.stderr)
+        return CheckRun(code=code, lines=tuple(lines)[-_LAST_LINES:])
 
-    def start(self, when: When) -> SpawnedProcess:
-        """Start it. Raises UsageError when the guest cannot execute it."""
-        there = self.upload()
+    def _start(self, when: When) -> SpawnedProcess:
+        if self._uploaded is None:
+            self._uploaded = self._machine.upload(self._path)
+            self._machine.run(["chmod", "755", self._uploaded])
         try:
-            return self._machine.spawn(there, when.value)
+            return self._machine.spawn(self._uploaded, when.value)
         except OSError as error:
             if error.errno == errno.ENOEXEC:
-                return self._machine.spawn("sh", there, when.value)
+                return self._machine.spawn("sh", self._uploaded, when.value)
             raise UsageError(
                 f"the guest cannot run {self._path.name}: {error.strerror}",
                 hint="it has sh, bash and busybox, and runs static programs",
             ) from error
-
-    def upload(self) -> str:
-        """Copy it into the guest, executable; return its path there."""
-        if self._there is None:
-            there = self._machine.upload(self._path)
-            self._machine.run(["chmod", "755", there])
-            self._there = there
-        return self._there
-
-
-def expect_before(said: Said, path: Path, *, timeout_s: float) -> None:
-    """Raise UsageError when the script does not hold before the patch is loaded.
-
-    Then it says nothing about the patch.
-    """
-    if not said.ok:
-        what = "hangs" if said.code is None else "fails"
-        raise UsageError(
-            f"the check {path.name} {what} before the patch is loaded: {said.describe(timeout_s)}",
-            hint="called with the argument before, it has to end with 0 on the unpatched kernel; "
-            "a test file has to pass there",
-            details=said.lines,
-        )

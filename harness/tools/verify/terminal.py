@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Tells in the terminal what verifying a livepatch came to: a table, and what needs reading."""
+"""Prints the verdict on a livepatch: a table of its checks, and each finding in full."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from rich.text import Text
 
 from harness.report.base import CheckOutcome
 from harness.report.terminal import printable
+from harness.tools.verify.results import FINDINGS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +25,6 @@ _STYLES = {
     CheckOutcome.FAILED: "bold red",
     CheckOutcome.NOT_RUN: "dim",
 }
-_NEWS = (CheckOutcome.FAILED, CheckOutcome.WARNED)
 
 
 def print_verdict(terminal: Terminal, facts: VerdictFacts, results: Sequence[VerifyResult]) -> None:
@@ -43,8 +43,8 @@ def print_verdict(terminal: Terminal, facts: VerdictFacts, results: Sequence[Ver
         )
     terminal.print("", table)
     for result in results:
-        if result.outcome in _NEWS:
-            _print(terminal, result)
+        if result.outcome in FINDINGS:
+            _print_finding(terminal, result)
     count = {outcome: sum(r.outcome is outcome for r in results) for outcome in _STYLES}
     counts = ", ".join(f"{number} {outcome.value}" for outcome, number in count.items() if number)
     terminal.print("")
@@ -53,7 +53,7 @@ def print_verdict(terminal: Terminal, facts: VerdictFacts, results: Sequence[Ver
     )
 
 
-def _print(terminal: Terminal, result: VerifyResult) -> None:
+def _print_finding(terminal: Terminal, result: VerifyResult) -> None:
     terminal.print("")
     terminal.prose(
         f"{result.id} {result.outcome.value} [{result.code}]: {printable(result.detail)}",

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Which functions of a module nothing leads to.
+"""The functions of a module that nothing uses.
 
-A function is come to through a pointer in data (klp_func, callbacks, parameters, exports,
-__this_module), or by code that is come to itself. References that only describe code (call sites
-for ftrace, unwind tables, debug information) lead nowhere. What cannot be told counts as a way:
-this finds too few functions rather than too many.
+A function is used by a pointer in data (klp_func, callbacks, parameters, exports,
+__this_module), or by code that is used itself. References that only describe code (call sites for
+ftrace, unwind tables, debug information) do not count. In doubt a reference counts, so that too
+few functions are found rather than too many.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 _SHF_EXEC = 0x4
 _R_X86_64_PC32, _R_X86_64_PLT32 = 2, 4
-# What points to code and is no way to come to it. _kprobe_blacklist names whole functions, and so
-# do .ibt_endbr_seal and .discard.addressable.
+# Sections that point to code without using it. _kprobe_blacklist, .ibt_endbr_seal and
+# .discard.addressable name whole functions.
 _DESCRIBE = re.compile(
     r"__mcount_loc|__patchable_function_entries|\.(orc|debug|discard|eh_frame|sframe|stack_sizes|"
     r"llvm|BTF|static_call_sites|altinstructions|smp_locks|parainstructions|export_symbol).*|"
@@ -37,13 +37,13 @@ _DESCRIBE = re.compile(
 )
 _RELOCATIONS = re.compile(r"\.rela|\.klp\.rela\.[^.]+(?=\.)")
 _INIT_OR_EXIT = re.compile(r"\.(init|exit)\b")
-# objtool's padding before a function, and what gcc moved out of one.
+# objtool's padding before a function, and parts that gcc moved out of one.
 _PARTS = re.compile(r"__(pfx|cfi)_|.*\.cold(\.\d+)?\Z")
-# Opcodes of jmp and jcc with a distance of one byte; of call and jmp, and behind 0x0f of jcc, with
+# Opcodes of jmp and jcc with a distance of one byte; of call and jmp, and after 0x0f of jcc, with
 # one of four.
 _SHORT = frozenset((0xEB, *range(0x70, 0x80)))
 _NEAR = frozenset((0xE8, 0xE9))
-_NEAR_BEHIND_0F = frozenset(range(0x80, 0x90))
+_NEAR_AFTER_0F = frozenset(range(0x80, 0x90))
 _LEA = 0x8D
 
 
@@ -56,10 +56,10 @@ class _Function:
 
 
 def unused_functions(path: Path) -> tuple[str, ...]:
-    """Return the functions of a livepatch's text that nothing leads to, in their order.
+    """Return the functions of a livepatch that nothing uses, in the order of its sections.
 
-    ``path`` is a module file that read_module() has read. Those of init and exit sections, and
-    parts that the compiler split off, are not counted. Raises OSError when it cannot be read.
+    ``path`` is a module file that read_module() has read. Functions of init and exit sections, and
+    parts that the compiler split off, count as used. Raises OSError when it cannot be read.
     """
     with path.open("rb") as file:
         return _Module(ELFFile(file)).unused()
@@ -76,18 +76,18 @@ class _Module:
         self._orphans = self._orphan_lists(elf)
 
     def unused(self) -> tuple[str, ...]:
-        """Return what is left when all ways have been gone."""
-        ways: dict[_Function | None, set[_Function]] = {}
+        """Return the functions that are not reached from data or from init and exit code."""
+        references: dict[_Function | None, set[_Function]] = {}
         for source, target in (*self._pointers(), *self._near_calls()):
-            ways.setdefault(source, set()).add(target)
+            references.setdefault(source, set()).add(target)
         reached = {each for each in self._functions if self._is_root(each)}
-        ahead = [*reached, None]
-        while ahead:
-            for target in ways.get(ahead.pop(), ()):
+        pending = [*reached, None]
+        while pending:
+            for target in references.get(pending.pop(), ()):
                 if target not in reached:
                     reached.add(target)
-                    ahead.append(target)
-        places = {(each.section, each.start) for each in reached}  # of aliases too
+                    pending.append(target)
+        places = {(each.section, each.start) for each in reached}  # aliases share them
         return tuple(
             dict.fromkeys(
                 each.name for each in self._functions if (each.section, each.start) not in places
@@ -113,8 +113,8 @@ class _Module:
                     section=where, start=start, end=start + symbol["st_size"], name=symbol.name
                 )
 
-    def _around(self, section: int, offset: int) -> _Function | None:
-        """Return the function that has that place."""
+    def _function_at(self, section: int, offset: int) -> _Function | None:
+        """Return the function that contains that place."""
         key = _Function(section=section, start=offset + 1, end=0, name="")
         place = bisect.bisect_left(self._functions, key) - 1
         if place < 0:
@@ -123,20 +123,20 @@ class _Module:
         return found if found.section == section and found.start <= offset < found.end else None
 
     def _pointers(self) -> Iterator[tuple[_Function | None, _Function]]:
-        """Yield the ways that relocations make; None is what is always there."""
+        """Yield which function uses which by a relocation; None stands for data."""
         for source, offset, target in self._relocations():
             if any(number == source and offset in places for number, places in self._orphans):
                 continue
             function = self._starts.get(target)
             if function is not None:
-                yield self._around(source, offset), function
+                yield self._function_at(source, offset), function
 
     def _relocations(
         self, *, everywhere: bool = False
     ) -> Iterator[tuple[int, int, tuple[int, int]]]:
-        """Yield section and offset of each relocation that is a way, and where it points.
+        """Yield section and offset of each relocation that counts, and where it points.
 
-        ``everywhere``: also of those that lead out of the module.
+        ``everywhere``: also of those that point out of the module.
         """
         for section in self._sections:
             if not isinstance(section, RelocationSection):
@@ -155,10 +155,10 @@ class _Module:
                     yield source, relocation["r_offset"], (where, target)
 
     def _near_calls(self) -> Iterator[tuple[_Function | None, _Function]]:
-        """Yield the ways within a section, which the assembler resolves by itself.
+        """Yield which function uses which within a section, where there are no relocations.
 
-        The code is not disassembled: whatever looks like a call, a jump, or lea of the start of a
-        function counts, unless a relocation fills its distance.
+        The code is not disassembled: all bytes count that look like a call, a jump, or lea of the
+        start of a function, unless a relocation fills in the distance.
         """
         texts: dict[int, bytes] = {}
         filled = {(source, offset) for source, offset, _ in self._relocations(everywhere=True)}
@@ -178,7 +178,7 @@ class _Module:
                         yield function, target
 
     def _orphan_lists(self, elf: ELFFile) -> list[tuple[int, range]]:
-        """Return where arrays of klp_func lie that no object of the patch has."""
+        """Return the places of arrays of klp_func that no object of the patch points to."""
         lists = function_lists(elf)
         if not lists:
             return []
@@ -191,10 +191,10 @@ class _Module:
 
 
 def _distances(before: bytes) -> Iterator[str]:
-    """Yield the forms that a distance can have behind these two bytes, as struct names them."""
+    """Yield the formats, for struct, that a distance can have after these two bytes."""
     *_, first, last = (0, 0, *before)
     if last in _SHORT:
         yield "<b"
     relative = last & 0xC7 == 0x05  # a ModRM byte: what follows counts from the next instruction
-    if last in _NEAR or (first == 0x0F and last in _NEAR_BEHIND_0F) or (first == _LEA and relative):
+    if last in _NEAR or (first == 0x0F and last in _NEAR_AFTER_0F) or (first == _LEA and relative):
         yield "<i"

@@ -1,86 +1,30 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What verifying a livepatch came to: checks with codes, and the verdict they make. Pure."""
+"""The checks of a livepatch, each with an outcome and a code, and the verdict they make. Pure."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from enum import StrEnum
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from harness.report.base import CheckOutcome
+from harness.vm.kernel.codes import Code
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from pathlib import Path
 
-    from harness.errors import HarnessError
     from harness.report.run_results import RunResult
-
-
-class CheckResult(StrEnum):
-    """What one check came to. ``not-run``: its detail says why."""
-
-    PASSED = "passed"
-    WARNED = "warned"
-    FAILED = "failed"
-    NOT_RUN = "not-run"
-
-
-class Code(StrEnum):
-    """What a check found, for machines. ``ok`` is the code of what passed."""
-
-    OK = "ok"
-    NOT_RUN = "not-run"
-    # -- read from the file, before a guest sees it
-    LICENCE = "licence"
-    UNRESOLVED_SYMBOL = "unresolved-symbol"
-    NO_SUCH_FUNCTION = "no-such-function"
-    AMBIGUOUS = "ambiguous"
-    SYMPOS_OUT_OF_RANGE = "sympos-out-of-range"
-    NOT_TRACEABLE = "not-traceable"
-    INIT_FUNCTION = "init-function"
-    LIST_END = "list-end"
-    UNUSED_BODY = "unused-body"
-    RELOCATION = "relocation"
-    TARGET_MISSING = "target-missing"
-    ALWAYS_ON_STACK = "always-on-stack"
-    UNSIGNED = "unsigned"
-    NOT_CUMULATIVE = "not-cumulative"
-    STATE_VERSION = "state-version"
-    # -- what the kernel did
-    LOAD_REFUSED = "load-refused"
-    TARGET_REFUSED = "target-refused"
-    UPGRADE_REFUSED = "upgrade-refused"
-    DOWNGRADE_REFUSED = "downgrade-refused"
-    UNLOAD_REFUSED = "unload-refused"
-    WRITE_REFUSED = "write-refused"
-    TRANSITION_TIMEOUT = "transition-timeout"
-    SLOW_TRANSITION = "slow-transition"
-    ON_STACK = "on-stack"
-    NOT_REDIRECTED = "not-redirected"
-    NOT_RESTORED = "not-restored"
-    NOT_REPLACED = "not-replaced"
-    REPLACED_LEAVES = "replaced-leaves"
-    PINNED = "pinned"
-    LEFT_BEHIND = "left-behind"
-    LEAK = "leak"
-    # -- what the user's script said
-    CHECK_FAILED = "check-failed"
-    CHECK_HUNG = "check-hung"
-    # -- how a guest ended
-    SPLAT = "splat"
-    PANIC = "panic"
-    HANG = "hang"
-    STUCK = "stuck"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One check. ``detail`` is what was found, ``advice`` what to do about it.
+    """One check, which is passed, warned, failed, or not-run for the reason in its detail.
 
-    ``seconds`` is host time. ``evidence`` are files and folders with what the guest said.
+    ``detail`` is what was found, ``advice`` what to do about it, ``lines`` what is worth reading in
+    full. ``seconds`` is host time. ``evidence`` are files and folders with the guest's logs.
     """
 
     id: str
-    outcome: CheckResult
+    outcome: CheckOutcome
     code: Code = Code.OK
     detail: str = ""
     advice: str | None = None
@@ -89,33 +33,58 @@ class Check:
     evidence: tuple[Path, ...] = ()
 
 
+def passed(name: str, detail: str = "") -> Check:
+    """Return a check that passed."""
+    return Check(id=name, outcome=CheckOutcome.PASSED, detail=detail)
+
+
+def warned(
+    name: str, code: Code, detail: str, advice: str | None = None, lines: tuple[str, ...] = ()
+) -> Check:
+    """Return a check that found something to know before the patch is shipped."""
+    return Check(
+        id=name, outcome=CheckOutcome.WARNED, code=code, detail=detail, advice=advice, lines=lines
+    )
+
+
+def failed(
+    name: str, code: Code, detail: str, advice: str | None = None, lines: tuple[str, ...] = ()
+) -> Check:
+    """Return a check that failed."""
+    return Check(
+        id=name, outcome=CheckOutcome.FAILED, code=code, detail=detail, advice=advice, lines=lines
+    )
+
+
+def not_run(name: str, why: str) -> Check:
+    """Return a check that was not run, with the reason."""
+    return Check(id=name, outcome=CheckOutcome.NOT_RUN, code=Code.NOT_RUN, detail=why)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """All checks of one module.
-
-    ``runs`` are the recorded timelines. ``trouble`` is what harness or host got wrong on the way;
-    without it every check ran that could.
-    """
+    """All checks of one module. ``runs`` are the recorded timelines."""
 
     module: str
     checks: tuple[Check, ...]
     runs: tuple[RunResult, ...] = ()
     seconds: float = 0.0
-    trouble: tuple[HarnessError, ...] = field(default=())
 
     @property
-    def outcome(self) -> CheckResult:
+    def outcome(self) -> CheckOutcome:
         """The worst of all checks: passed, warned or failed. What was not run does not count."""
-        return worst(check.outcome for check in self.checks)
+        seen = {check.outcome for check in self.checks}
+        worst_first = (CheckOutcome.FAILED, CheckOutcome.WARNED)
+        return next((each for each in worst_first if each in seen), CheckOutcome.PASSED)
 
     @property
     def failed(self) -> tuple[Check, ...]:
         """The checks that failed."""
-        return tuple(check for check in self.checks if check.outcome is CheckResult.FAILED)
+        return tuple(check for check in self.checks if check.outcome is CheckOutcome.FAILED)
 
     @property
     def codes(self) -> frozenset[Code]:
-        """The codes of what failed."""
+        """The codes of the checks that failed."""
         return frozenset(check.code for check in self.failed)
 
     def check(self, name: str) -> Check:
@@ -124,12 +93,3 @@ class Verdict:
             if check.id == name:
                 return check
         raise KeyError(name)
-
-
-def worst(outcomes: Iterable[CheckResult]) -> CheckResult:
-    """Return failed, warned or passed, whichever is the worst among the outcomes."""
-    seen = set(outcomes)
-    for outcome in (CheckResult.FAILED, CheckResult.WARNED):
-        if outcome in seen:
-            return outcome
-    return CheckResult.PASSED

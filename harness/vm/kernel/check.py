@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from harness.errors import UsageError
 from harness.vm.elf.vmlinux import Vmlinux, read_vmlinux
+from harness.vm.kernel.codes import Code
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,19 +23,6 @@ if TYPE_CHECKING:
     from harness.vm.kernel.kernel import Kernel
 
 _CLONES = (".isra.", ".constprop.", ".part.", ".cold", ".lto_priv.")
-
-
-class Code(StrEnum):
-    """The kinds of problems, for machines."""
-
-    OTHER_KERNEL = "other-kernel"
-    NOT_A_LIVEPATCH = "not-a-livepatch"
-    MISSING_DEPENDENCY = "missing-dependency"
-    UNRESOLVED_SYMBOL = "unresolved-symbol"
-    NO_SUCH_FUNCTION = "no-such-function"
-    AMBIGUOUS = "ambiguous"
-    SYMPOS_OUT_OF_RANGE = "sympos-out-of-range"
-    NOT_TRACEABLE = "not-traceable"
 
 
 @dataclass(frozen=True, kw_only=True)

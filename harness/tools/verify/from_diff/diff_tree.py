@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A tree of its own for a tool that makes a livepatch of a diff, kept for the kernel's next diff.
+"""A source tree for a tool that makes a livepatch of a diff, kept for the kernel's next diff.
 
-It lies below ``<cache>/<kind>/<kernel>``. A file ``ready`` beside it exists while the tool has left
-it as it should: what it builds first is there, and nothing is applied to the sources. It is removed
-before the tool begins; whoever finds none, because a process was killed, begins anew.
+It is below ``<cache>/<trees>/<kernel>``. A file ``ready`` beside it exists while the tree can be
+used again: the tool's first build is there, and no diff is applied to the sources. It is removed
+before the tool starts, so that after a killed process the tree is made again.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import shutil
+import signal
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -29,10 +30,10 @@ from harness.errors import (
 from harness.vm.host.process import run
 from harness.vm.kernel.kernel import BUILD
 from harness.vm.kernel.source import TREE
-from harness.vm.kernel.toolchain import find_toolchain
+from harness.vm.kernel.toolchain import build_environment, find_toolchain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from harness.deadline import Deadline
@@ -48,16 +49,17 @@ _ROOM_BYTES = 4 << 30
 _APPLY = ("-p1", "--force", "--no-backup-if-mismatch", "--reject-file=-")
 
 Need = tuple[str, "Callable[[], str | None]", str]
-"""What a tool needs of the host: its name, a look for it, and the package that has it."""
+"""What a tool needs of the host: its name, a function that looks for it, and its package."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DiffJob(ABC):
-    """One diff for one kernel, to be made a livepatch by ``tool``."""
+    """One diff for one kernel, of which a tool makes a livepatch."""
 
     tool: ClassVar[str]
     trees: ClassVar[str]
-    """Where in the cache its trees lie."""
+    """The folder of the cache that has its trees."""
+    needs: ClassVar[Sequence[Need]]
 
     diff: PatchFile
     kernel: Kernel
@@ -66,30 +68,60 @@ class DiffJob(ABC):
     progress: Progress
 
     @property
-    @abstractmethod
     def identity(self) -> str:
-        """What of the tool decides what it makes."""
-
-    @property
-    @abstractmethod
-    def needs(self) -> Sequence[Need]:
-        """What it needs of the host."""
+        """The version of the tool, where that is not the kernel's."""
+        return ""
 
     @abstractmethod
     def run_tool(self, place: Path, folder: Path, diff: Path, *, ready: bool) -> None:
-        """Run it in the tree of ``place``, for a module in ``folder``; raises what it came to."""
+        """Make a module in ``folder``, in the tree of ``place``; raises as obtain_from_patch()."""
 
     @abstractmethod
     def is_ready(self, tree: Path) -> bool:
-        """Return whether what it builds first is in the tree."""
+        """Return whether the tool's first build is in the tree."""
 
-    @abstractmethod
-    def prepare(self, place: Path, tree: Path) -> None:
-        """Do what a new tree needs once."""
+    def prepare(self, place: Path, tree: Path) -> None:  # noqa: B027 - klp-build needs nothing
+        """Do what the tool needs once in a new tree."""
+
+    def run_logged(
+        self,
+        command: Sequence[str | Path],
+        failure: Callable[[list[str]], Exception],
+        *,
+        stage: Callable[[str], str | None] = lambda _: None,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        """Run a command with its output in the log; raises ``failure`` of its lines.
+
+        ``stage`` returns what a line says that the tool begins with.
+        """
+        lines: list[str] = []
+
+        def on_line(line: str) -> None:
+            lines.append(line)
+            begun = stage(line)
+            if begun is not None:
+                self.progress.stage(f"{self.tool}: {begun}")
+
+        try:
+            run(
+                command,
+                deadline=self.deadline,
+                cwd=cwd,
+                env={**build_environment(), **(env or {})},
+                log_path=self.log_path,
+                on_line=on_line,
+                death_signal=signal.SIGTERM,
+            )
+        except (CommandTimeout, NoSpace):
+            raise
+        except CommandFailed as error:
+            raise failure(lines) from error
 
     @property
     def key(self) -> str:
-        """The name of the module in the cache."""
+        """The key of the module in the cache."""
         made_by = "\0".join(
             (_FORMAT, self.identity + find_toolchain().identity, self.diff.name, self.diff.digest)
         )
@@ -98,7 +130,7 @@ class DiffJob(ABC):
 
     @property
     def log_path(self) -> Path:
-        """Where what it says is written while it runs."""
+        """Where its output is written while it runs."""
         return self.store.root / "logs" / f"{self.tool}-{self.key}.log"
 
     def fill(self, folder: Path) -> None:
@@ -118,12 +150,13 @@ class DiffJob(ABC):
             diff.write_bytes(self.diff.content)
             try:
                 self.run_tool(place, folder, diff, ready=was_ready)
-            except (CommandTimeout, NoSpace):
-                raise  # it was killed, and has not cleaned up after itself
-            except KlpError:
-                self._keep_ready(ready, tree)
+            except KlpError as error:
+                # One that was killed has not cleaned up.
+                if not isinstance(error, CommandTimeout | NoSpace) and self.is_ready(tree):
+                    ready.touch()
                 raise
-            self._keep_ready(ready, tree)
+            if self.is_ready(tree):
+                ready.touch()
             diff.unlink()
         shutil.move(self.log_path, folder / "build.log")
 
@@ -138,9 +171,9 @@ class DiffJob(ABC):
             )
 
     def _check_applies(self, folder: Path) -> None:
-        """Refuse in a second what the tool would refuse after a build."""
+        """Refuse at once a diff that the tool would refuse after a build."""
         if _own_patches(self.kernel):
-            return  # the sources at hand are not those of the kernel
+            return  # the sources beside a patched kernel are those of the clean one
         file = folder / self.diff.name
         file.write_bytes(self.diff.content)
         tree = self.kernel.build_dir.parent
@@ -172,14 +205,16 @@ class DiffJob(ABC):
             try:
                 lock.acquire(timeout=self.deadline.remaining_s)
             except Timeout:
-                raise HarnessError(f"another {self.tool} still runs, and time is up") from None
+                raise HarnessError(
+                    f"another {self.tool} is still running, and time is up"
+                ) from None
         try:
             yield
         finally:
             lock.release()
 
     def _tree(self, place: Path) -> Path:
-        """Return the tree to run in, made anew unless it is as the tool leaves it."""
+        """Return the tree to run in, which is made again unless it is ready."""
         tree = place / TREE
         if (place / _READY).exists():
             return tree
@@ -202,10 +237,6 @@ class DiffJob(ABC):
         shutil.copyfile(self.kernel.build_dir / ".config", tree / ".config")
         self.prepare(place, tree)
         return tree
-
-    def _keep_ready(self, ready: Path, tree: Path) -> None:
-        if self.is_ready(tree):
-            ready.touch()
 
 
 def _own_patches(kernel: Kernel) -> list[Path]:

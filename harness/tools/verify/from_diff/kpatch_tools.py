@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""kpatch-build itself: where it comes from, what it says, and why it made no livepatch.
+"""kpatch-build itself: where it is found or built, its output, and why it made no livepatch.
 
 An installed one is used. Else Debian's source package is fetched, and its tools are built and kept.
 """
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from harness.vm.kernel.progress import Progress
 
 TOOL = "kpatch-build"
-"""Where in the cache the trees lie that it runs in."""
 
 _KIND = "kpatch"
 _PACKAGE = "kpatch"
@@ -37,9 +36,9 @@ _TOOLS = "kpatch"
 _VERSION = re.compile(r"^VERSION=(\S+)$", re.MULTILINE)
 _STAGE = re.compile(r"(?:Testing|Reading|Building|Extracting)\b[^/]*")
 _ERROR = re.compile(r"^ERROR: (.+?)(?:\. Check \S+ for more details)?\.?$")
-# Its die() without a word of its own: a make of it failed.
+# What its die() prints when a make that it started has failed.
 _SILENT = "kpatch build failed"
-_NEWS = re.compile(r"Using source directory|\s*$")
+_NO_REASON = re.compile(r"Using source directory|\s*$")
 _LINES = 12
 
 
@@ -65,17 +64,14 @@ def obtain_kpatch(store: Store, *, deadline: Deadline, progress: Progress) -> Kp
     def fill(folder: Path) -> None:
         if header("gelf.h")() is None:
             raise MissingTool(
-                f"{TOOL} is not installed, and to build it needs gelf.h, which the host lacks",
+                f"{TOOL} is not installed, and building it needs gelf.h, which the host lacks",
                 hint="Debian, Ubuntu: apt-get install libelf-dev",
             )
         archive = DebianArchive(store.root / "debian")
         fetched = archive.download_source(_PACKAGE, folder, deadline=deadline, progress=progress)
         tools = folder / _TOOLS
         tools.mkdir()
-        run(
-            ["tar", "-xf", fetched, "--strip-components=1", "-C", tools],
-            deadline=deadline,
-        )
+        run(["tar", "-xf", fetched, "--strip-components=1", "-C", tools], deadline=deadline)
         fetched.unlink()
         if not (tools / TOOL / TOOL).is_file():
             raise DownloadFailed(f"the sources of {_PACKAGE} have no {TOOL}")
@@ -94,7 +90,7 @@ def obtain_kpatch(store: Store, *, deadline: Deadline, progress: Progress) -> Kp
 
 
 def stage(line: str) -> str | None:
-    """Return what kpatch-build begins with, when a line of its output tells."""
+    """Return what kpatch-build begins with, when a line of its output says so."""
     match = _STAGE.match(line)
     return match.group().strip().rstrip(":").lower() if match else None
 
@@ -102,23 +98,26 @@ def stage(line: str) -> str | None:
 def failure(
     name: str, what: str, lines: Sequence[str], built: Sequence[str], log_path: Path
 ) -> Exception:
-    """Return the error for a run that failed. ``what`` is the kernel in words, ``built`` make's.
+    """Return the error for a run that failed.
 
-    By whose fault: the diff does not fit, is nothing that a livepatch can be made of, or does not
-    compile; or the kernel itself did not.
+    ``what`` is the kernel in words, ``built`` the output of make. The error's kind
+    says why: the diff does not apply, does not compile, or cannot be made a livepatch; or the
+    kernel itself does not compile.
     """
     errors = [match[1] for line in lines if (match := _ERROR.match(line))]
-    said = errors[-1] if errors else "it did not say why"
-    if "failed to apply" in said:
+    reason = errors[-1] if errors else "it did not say why"
+    if "failed to apply" in reason:
         return PatchDoesNotApply(f"{name} does not apply to {what}", artefacts=log_path)
     begun = [begun for line in lines if (begun := stage(line))]
-    if said == _SILENT and begun and begun[-1].startswith("building"):
+    if reason == _SILENT and begun and begun[-1].startswith("building"):
         subject = what if begun[-1] == "building original source" else f"{what} with {name}"
         return build_failure(subject, list(built), log_path)
-    found = [_ERROR.sub(r"\1", line) for line in lines if not (stage(line) or _NEWS.match(line))]
+    found = [
+        _ERROR.sub(r"\1", line) for line in lines if not (stage(line) or _NO_REASON.match(line))
+    ]
     return UsageError(
-        f"{TOOL} makes no livepatch of {name}: {said}",
-        hint="not every change can be a livepatch: see what it says, and the log",
-        details=tuple(line for line in found if line != said)[-_LINES:],
+        f"{TOOL} makes no livepatch of {name}: {reason}",
+        hint="not every change can be made a livepatch: see its message and the log",
+        details=tuple(line for line in found if line != reason)[-_LINES:],
         artefacts=log_path,
     )

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The patch comes and goes many times; nothing may grow.
+"""The patch is loaded and unloaded many times; nothing may grow.
 
-One CPU: there a transition ends at once, because no other CPU is in its idle task, and so many
-cycles take as many seconds as few do with two.
+The guest has one CPU: there a transition ends at once, because no other CPU is in its idle task, so
+that many cycles take no longer than a few do with two.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ import re
 from typing import TYPE_CHECKING
 
 from harness.deadline import Deadline
-from harness.tools.verify.scene import Failed
-from harness.tools.verify.scenes.guest_state import look, read_hooks
-from harness.tools.verify.scenes.idle import left_after_a_while
+from harness.tools.verify.scenes.expect import left_behind
+from harness.tools.verify.scenes.guest_state import read_hooks, read_state
 from harness.tools.verify.scenes.leaks import Count, find_growth, read_slabinfo
-from harness.tools.verify.verdict import Code
+from harness.tools.verify.step import Failed
+from harness.vm.kernel.codes import Code
 
 if TYPE_CHECKING:
     from harness.tools.verify.scene import Scene
-    from harness.tools.verify.scenes.guest_state import Look
+    from harness.tools.verify.scenes.guest_state import GuestState
     from harness.vm.guest.machine import Machine
 
 CPUS = 1
@@ -29,7 +29,7 @@ _EARLY = (3, 6)
 _BUDGET_S = 30.0
 _THOROUGH_BUDGET_S = 900.0
 _LEAST_CYCLES = 6
-# What is on lists for later is given back first, or it would count as in use.
+# The allocators first give back what they keep for later, or it would count as in use.
 _SHRINK = """
 sync
 echo 3 >/proc/sys/vm/drop_caches
@@ -42,8 +42,8 @@ _MEMINFO = re.compile(r"^(\w+):\s+(\d+) kB$", re.MULTILINE)
 _PAGE_KIB = 4
 
 
-def many_times(scene: Scene) -> None:
-    """Load, wait, disable, wait, unload, as often as asked for; then look for what has grown."""
+def many_cycles(scene: Scene) -> None:
+    """Load and unload the patch as often as asked for; then look for what has grown."""
     scene.load_targets()
     counts: list[Count] = []
     done = 0
@@ -51,25 +51,24 @@ def many_times(scene: Scene) -> None:
         wanted = scene.case.request.cycles
         budget_s = _THOROUGH_BUDGET_S if scene.case.request.thorough else _BUDGET_S
         deadline = Deadline.after(budget_s * max(1.0, scene.machine.time_scale / 2))
-        before: Look | None = None
-        marks = _when_to_count(wanted)
+        before: GuestState | None = None
+        marks = when_to_count(wanted)
         while done < wanted and not (deadline.expired and done >= _LEAST_CYCLES):
-            _cycle(scene)
+            scene.remove(scene.enable())
             done += 1
             if done in marks or (deadline.expired and done >= _LEAST_CYCLES):
                 counts.append(_count(scene.machine, done))
             if done == min(_WARM_UP, wanted):
-                before = look(scene.machine)
-        scene.settle()
-        step.detail = f"{done} times" + (
-            f" of {wanted}: each takes long, and there was no more time" if done < wanted else ""
-        )
-        left = left_after_a_while(scene, before) if before is not None else ()
+                before = read_state(scene.machine)
+        scene.expect_no_splat()
+        cut = f" of {wanted}: each takes long, and time was up" if done < wanted else ""
+        step.passed(f"loaded and unloaded {done} times{cut}")
+        left = left_behind(scene, before) if before is not None else ()
         if left:
             raise Failed(Code.LEFT_BEHIND, f"after {done} cycles {left[0]}", lines=left)
     with scene.step("leaks") as step:
         if scene.case.kernel.config.enabled("KASAN"):
-            step.skip("this kernel's KASAN keeps what was freed: nothing can be counted")
+            step.skip("this kernel's KASAN keeps freed memory: nothing can be counted")
             return
         if len(counts) < 3:
             step.skip(f"{done} cycles are too few to tell a leak from a step")
@@ -78,24 +77,17 @@ def many_times(scene: Scene) -> None:
         if growth:
             raise Failed(
                 Code.LEAK,
-                f"something leaks from cycle to cycle: {growth[0]}",
+                f"something leaks in each cycle: {growth[0]}",
                 advice="free in post_unpatch or in the exit function what the patch allocates; "
                 "shadow variables too (klp_shadow_free_all())",
                 lines=tuple(str(each) for each in growth),
             )
         caches = len(counts[-1].objects)
-        step.detail = f"none of {caches} slab caches grows, nor do pages, modules, threads, hooks"
+        step.passed(f"none of {caches} slab caches grows, nor do pages, modules, threads, hooks")
 
 
-def _cycle(scene: Scene) -> None:
-    patch = scene.load()
-    scene.wait_complete(patch)
-    scene.disable(patch)
-    scene.unload(patch)
-
-
-def _when_to_count(wanted: int) -> frozenset[int]:
-    """Return after how many cycles to count: first when all is warm, last at the end.
+def when_to_count(wanted: int) -> frozenset[int]:
+    """Return after how many cycles to count: the first when caches are warm, the last at the end.
 
     The first counts lie close together, for a patch whose cycles take so long that few are made.
     """

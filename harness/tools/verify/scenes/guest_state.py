@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a guest looks like from outside: hooks, modules, threads, entries of sysfs."""
+"""The state of a guest: hooks, modules, kernel threads, entries of sysfs and procfs."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from harness.vm.guest.machine import Machine
 
 _HOOKS = "/sys/kernel/tracing/enabled_functions"
-# "name [module] (count) R I ..." (kernel/trace/ftrace.c, t_show()); I is an IPMODIFY hook: the
-# function's entry leads elsewhere.
+# "name [module] (count) R I ..." (kernel/trace/ftrace.c, t_show()); I is an IPMODIFY hook, which
+# redirects the function.
 _HOOK = re.compile(r"(?P<name>\S+)(?: \[(?P<module>\w+)\])? \(\d+\)(?P<flags>[^\t]*)")
 _PLACES = (
     *("/sys/kernel", "/sys/module", "/sys/class", "/sys/bus", "/sys/kernel/debug", "/sys/firmware"),
@@ -29,8 +29,8 @@ _OWN_THREAD = re.compile(r"kworker/|klp-|migration/|cpuhp/|ksoftirqd/|idle_injec
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
-    """What is there at a moment. A patch that was taken back leaves the same as before it came."""
+class GuestState:
+    """What is in a guest at one time: the same before a patch is loaded as after its unload."""
 
     modules: frozenset[str]
     hooks: frozenset[str]
@@ -38,14 +38,14 @@ class Look:
     entries: frozenset[str]
     patches: frozenset[str]
 
-    def beyond(self, before: Look) -> tuple[str, ...]:
-        """Return in words what is here and was not there before, and what has gone."""
+    def changes_since(self, before: GuestState) -> tuple[str, ...]:
+        """Return in words what is left that was not there before, and what is missing."""
         lines = []
         for field in fields(self):
             now, then = getattr(self, field.name), getattr(before, field.name)
             what = _WORDS[field.name]
             lines += [f"{what} {name} is left" for name in sorted(now - then)]
-            lines += [f"{what} {name} has gone" for name in sorted(then - now)]
+            lines += [f"{what} {name} is missing" for name in sorted(then - now)]
         return tuple(lines)
 
 
@@ -58,8 +58,8 @@ _WORDS = {
 }
 
 
-def look(machine: Machine) -> Look:
-    """Look at a guest. Raises OSError when a file that every guest has cannot be read."""
+def read_state(machine: Machine) -> GuestState:
+    """Return the state of a guest. Raises OSError when a file that each guest has is unreadable."""
     entries: set[str] = set()
     for place in _PLACES:
         try:
@@ -72,7 +72,7 @@ def look(machine: Machine) -> Look:
             if not (place in ("/proc", "/dev") and entry.name.isdigit())
         }
     sample = machine.tasks()
-    return Look(
+    return GuestState(
         modules=frozenset(
             line.split()[0] for line in machine.read("/proc/modules").splitlines() if line
         ),
@@ -86,7 +86,7 @@ def look(machine: Machine) -> Look:
 
 
 def read_hooks(machine: Machine) -> frozenset[str]:
-    """Return the functions whose entry leads elsewhere, as ``object:function``."""
+    """Return the functions that are redirected, as ``object:function``."""
     return parse_hooks(machine.read(_HOOKS).splitlines())
 
 
@@ -103,7 +103,7 @@ def parse_hooks(lines: Iterable[str]) -> frozenset[str]:
 def functions_of(patch: Patch, machine: Machine) -> frozenset[str]:
     """Return what the patch should redirect now: its functions in the objects that are loaded.
 
-    They are read from sysfs, which also knows what a module fills in when it runs.
+    They are read from sysfs, which also has those that a module fills in when it is loaded.
     """
     modules = {line.split()[0] for line in machine.read("/proc/modules").splitlines() if line}
     return frozenset(

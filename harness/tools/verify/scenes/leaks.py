@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What grows from cycle to cycle: a leak is a slope, and no single step. Pure.
 
-Slabs are counted for each cache (/proc/slabinfo) after every cache was shrunk, so that what the
-allocator keeps on its lists does not count.
+Objects are counted for each slab cache (/proc/slabinfo) after every cache was shrunk, so that what
+the allocator keeps on its lists does not count.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def read_slabinfo(text: str) -> dict[str, int]:
 def find_growth(counts: Sequence[Count]) -> tuple[Growth, ...]:
     """Return what has grown in every interval, by at least about one for each cycle.
 
-    The first count is where things have settled; with fewer than three nothing can be said.
+    The first count is the one to compare with; fewer than three show nothing.
     """
     if len(counts) < _FEW:
         return ()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The patch comes and goes while the guest has other things to do."""
+"""The patch is loaded and unloaded while the guest is under load."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING
 
 from harness.deadline import Deadline
 from harness.tools.verify.request import LoadProfile
-from harness.tools.verify.scenes.guest_state import look
-from harness.tools.verify.scenes.idle import expect_redirected, restored
-from harness.tools.verify.scenes.load_profiles import under_load
+from harness.tools.verify.scenes.expect import expect_redirected, expect_unpatched
+from harness.tools.verify.scenes.guest_state import read_state
+from harness.tools.verify.scenes.load_profiles import Load
 from harness.tools.verify.script import When
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from harness.tools.verify.scene import Scene
     from harness.vm.guest.machine import Machine
 
 _HOLD_S = 3.0
 _THOROUGH_HOLD_S = 20.0
-# How much the guest has to get done under the patch, by the CPU time that it really got.
+# How much CPU time the guest has to get while the patch is enabled.
 _WORK_S = 6.0
 _MOST_HOLD_S = 60.0
 _MORE_TIME = 2.0
@@ -41,42 +41,36 @@ def load_name(profiles: Sequence[LoadProfile]) -> str:
     return f"under-{'+'.join(profiles)}"
 
 
-def under(*profiles: LoadProfile) -> Callable[[Scene], None]:
-    """Return the scene under these loads at a time."""
-
-    def play(scene: Scene) -> None:
-        files = (*_FILES, *_files_of_targets(scene)) if LoadProfile.SYSCALLS in profiles else ()
-        scene.load_targets()
-        before = look(scene.machine)
-        taken = [target.name for target in scene.case.plan.targets]
-        with (
-            scene.step(load_name(profiles)) as step,
-            under_load(
-                scene.machine, profiles, samples=scene.case.samples, files=files, taken=taken
-            ) as load,
-        ):
-            within_s = scene.within_s * _MORE_TIME
+def run_under(scene: Scene, profiles: Sequence[LoadProfile]) -> None:
+    """Load and unload the patch under these loads at once."""
+    files = (*_FILES, *_files_of_targets(scene)) if LoadProfile.SYSCALLS in profiles else ()
+    scene.load_targets()
+    before = read_state(scene.machine)
+    used = [target.name for target in scene.case.plan.targets]
+    load = Load(scene.machine, samples=scene.case.samples, files=files, used=used)
+    within_s = scene.within_s * _MORE_TIME
+    with scene.step(load_name(profiles)) as step:
+        try:
+            for profile in profiles:
+                load.start(profile)
             patch = scene.load()
-            came_s = scene.wait_complete(patch, within_s)
+            enabled_s = scene.wait_complete(patch, within_s)
             expect_redirected(scene, patch)
             _work(scene)
             load.check()
             patch.disable(wait=False)
-            went_s = scene.wait_complete(patch, within_s)
+            disabled_s = scene.wait_complete(patch, within_s)
             scene.unload(patch)
+        finally:
             load.stop()
-            restored(scene, before)
-            scene.check(When.AFTER)
-            scene.settle()
-            step.detail = f"patched in {came_s:.1f} s, unpatched in {went_s:.1f} s"
-
-    return play
+        expect_unpatched(scene, before)
+        step.passed(f"patched in {enabled_s:.1f} s, unpatched in {disabled_s:.1f} s")
 
 
 def _work(scene: Scene) -> None:
-    """Let the load work under the patch, and ask the user's script meanwhile.
+    """Let the load run while the patch is enabled, and run the user's check meanwhile.
 
-    So much CPU time and no less: on a host that is busy, seconds alone would mean little load.
+    It lasts by CPU time too: on a busy host, seconds alone would mean little load.
     """
     least_s = _THOROUGH_HOLD_S if scene.case.request.thorough else _HOLD_S
     end = Deadline.after(_MOST_HOLD_S)
@@ -90,19 +84,19 @@ def _work(scene: Scene) -> None:
 
 
 def _files_of_targets(scene: Scene) -> tuple[str, ...]:
-    """Return the files that the targets bring and that can be read without end.
+    """Return the files that the targets create and that can be read to their end.
 
-    They are tried in a guest of their own, because a reader that sleeps in a function which the
-    patch changes would hold its transition.
+    They are read in another guest, because a reader that sleeps in a patched function would hold
+    the transition.
     """
     if not scene.case.plan.targets:
         return ()
     with scene.another_guest() as machine:
-        before = look(machine).entries
+        before = read_state(machine).entries
         for target in scene.case.plan.targets:
             machine.insmod(machine.upload(target.path))
-        came = sorted(look(machine).entries - before)
-        files = [path for place in came for path in _files_below(machine, place)]
+        created = sorted(read_state(machine).entries - before)
+        files = [path for place in created for path in _files_below(machine, place)]
         return tuple(path for path in files[:_MOST_FILES] if _can_be_read(machine, path))
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Loads: what else the guest does while a patch comes and goes."""
+"""Loads: what else the guest does while a patch is loaded and unloaded."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from harness.errors import HarnessError
 from harness.tools.verify.request import LoadProfile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from harness.vm.guest.machine import Machine
@@ -24,7 +24,7 @@ _CALLERS = 2
 CHURNED = ("klp_target_twins", "klp_target_notrace")
 
 _HOG = "echo ready; while :; do :; done"
-# Takes most of what is free, writes it, and gives it back: the kernel has to reclaim meanwhile.
+# Fills most of the free memory, and frees it: the kernel has to reclaim meanwhile.
 _PRESSURE = """
 echo ready
 free=$(awk '/^MemAvailable:/ { print int($2 / 1024 * 7 / 10) }' /proc/meminfo)
@@ -34,7 +34,7 @@ while :; do
     rm -f /dev/shm/pressure
 done
 """
-# Argument: the module's file and its name.
+# Arguments: the module's file and its name.
 _CHURN = """
 echo ready
 while :; do
@@ -45,29 +45,54 @@ done
 
 
 class Load:
-    """Programs that run in a guest until the load ends."""
+    """Programs that run in a guest until the load ends, with the profiles that are started.
 
-    def __init__(self, machine: Machine) -> None:
+    ``samples`` are modules by name, ``files`` are read all the time by the load of system calls,
+    ``used`` are the names of modules that no load may unload.
+    """
+
+    def __init__(
+        self,
+        machine: Machine,
+        *,
+        samples: Mapping[str, Path],
+        files: Sequence[str],
+        used: Sequence[str],
+    ) -> None:
         self._machine = machine
+        self._samples = samples
+        self._files = files
+        self._used = used
         self._running: list[tuple[LoadProfile, SpawnedProcess]] = []
 
-    def start(self, profile: LoadProfile, program: str, *words: str) -> None:
-        """Start a program that says a line when it has begun; raises TimeoutError."""
-        process = self._machine.spawn(program, *words)
-        process.next_line(self._machine.scaled(_READY_S))
-        self._running.append((profile, process))
-
-    def shell(self, profile: LoadProfile, script: str, *words: str) -> None:
-        """Start a shell script in the same way."""
-        self.start(profile, "sh", "-c", script, "load", *words)
+    def start(self, profile: LoadProfile) -> None:
+        """Start the programs of a profile; raises TimeoutError when one does not begin."""
+        programs: list[tuple[str, ...]]
+        match profile:
+            case LoadProfile.FORKS:
+                programs = [("klp-storm",)] * _FORK_STORMS
+            case LoadProfile.SYSCALLS:
+                programs = [("klp-calls", *self._files)] * _CALLERS
+            case LoadProfile.CPU:
+                programs = [_shell(_HOG)] * _HOGS
+            case LoadProfile.MEMORY:
+                programs = [_shell(_PRESSURE)]
+            case LoadProfile.MODULES:
+                name = next(each for each in CHURNED if each not in self._used)
+                programs = [_shell(_CHURN, self._machine.upload(self._samples[name]), name)]
+        for program, *words in programs:
+            process = self._machine.spawn(program, *words)
+            # Each prints a line when it has begun.
+            process.next_line(self._machine.scaled(_READY_S))
+            self._running.append((profile, process))
 
     def check(self) -> None:
-        """Raise HarnessError when a program has ended: then there was less load than is said."""
+        """Raise HarnessError when a program has ended: the load was less than the result claims."""
         for profile, process in self._running:
             ended = process.output.exit
             if ended is not None:
                 raise HarnessError(
-                    f"the load {profile} ended by itself, with code {ended.code}",
+                    f"the load {profile} has ended, with code {ended.code}",
                     details=tuple(process.output.stderr[-5:]),
                 )
 
@@ -79,49 +104,5 @@ class Load:
         self._running.clear()
 
 
-@contextlib.contextmanager
-def under_load(
-    machine: Machine,
-    profiles: Sequence[LoadProfile],
-    *,
-    samples: Mapping[str, Path],
-    files: Sequence[str] = (),
-    taken: Sequence[str] = (),
-) -> Iterator[Load]:
-    """Run these loads while the body does.
-
-    ``files`` are read all the time by the load of system calls; ``taken`` are modules that may not
-    come and go.
-    """
-    load = Load(machine)
-    try:
-        for profile in profiles:
-            _start(load, profile, machine, samples, files, taken)
-        yield load
-    finally:
-        load.stop()
-
-
-def _start(
-    load: Load,
-    profile: LoadProfile,
-    machine: Machine,
-    samples: Mapping[str, Path],
-    files: Sequence[str],
-    taken: Sequence[str],
-) -> None:
-    match profile:
-        case LoadProfile.FORKS:
-            for _ in range(_FORK_STORMS):
-                load.start(profile, "klp-storm")
-        case LoadProfile.SYSCALLS:
-            for _ in range(_CALLERS):
-                load.start(profile, "klp-calls", *files)
-        case LoadProfile.CPU:
-            for _ in range(_HOGS):
-                load.shell(profile, _HOG)
-        case LoadProfile.MEMORY:
-            load.shell(profile, _PRESSURE)
-        case LoadProfile.MODULES:
-            name = next(each for each in CHURNED if each not in taken)
-            load.shell(profile, _CHURN, machine.upload(samples[name]), name)
+def _shell(script: str, *words: str) -> tuple[str, ...]:
+    return ("sh", "-c", script, "load", *words)

@@ -1,99 +1,94 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A transition that is turned round half-way, and one that is forced."""
+"""A transition that is reversed before it has ended, and one that is forced."""
 
 from __future__ import annotations
 
 import errno
 from typing import TYPE_CHECKING
 
-from harness.deadline import Deadline
 from harness.errors import ModuleRefused, TransitionTimeout, UsageError
-from harness.tools.verify.scene import Failed
-from harness.tools.verify.scenes.guest_state import look
-from harness.tools.verify.scenes.idle import expect_redirected, restored
+from harness.tools.verify.scenes.expect import expect_patched, expect_redirected, expect_unpatched
+from harness.tools.verify.scenes.guest_state import read_state
 from harness.tools.verify.scenes.timeline import recorded
-from harness.tools.verify.script import When
-from harness.tools.verify.verdict import Code
+from harness.tools.verify.step import Failed
+from harness.vm.kernel.codes import Code
 
 if TYPE_CHECKING:
     from harness.livepatch.patch import Patch
-    from harness.tools.verify.scene import Scene, Step
-    from harness.tools.verify.scenes.guest_state import Look
+    from harness.tools.verify.scene import Scene
+    from harness.tools.verify.scenes.guest_state import GuestState
+    from harness.tools.verify.step import Step
 
-# With two CPUs the kernel looks again after a second only, which leaves time to write a file.
+# With two CPUs the kernel tries again after a second only, which leaves time to write a file.
 _TRIES = 3
+_TOO_LATE = f"each of {_TRIES} times the transition had ended before it could be reversed"
 
 
-def turn_round(scene: Scene) -> None:
-    """Reverse the transition that brings the patch, then the one that takes it away."""
+def reverse(scene: Scene) -> None:
+    """Reverse the transition that enables the patch, then the one that disables it."""
     scene.load_targets()
-    before = look(scene.machine)
+    before = read_state(scene.machine)
     with recorded(scene):
         with scene.step("reverse-load") as step:
-            _reverse_coming(scene, before, step)
+            _reverse_enabling(scene, before, step)
         with scene.step("reverse-disable") as step:
-            _reverse_going(scene, before, step)
+            _reverse_disabling(scene, before, step)
 
 
-def _reverse_coming(scene: Scene, before: Look, step: Step) -> None:
+def _reverse_enabling(scene: Scene, before: GuestState, step: Step) -> None:
     for _ in range(_TRIES):
         patch = scene.load()
-        if not _turned(patch):
-            _take_back(scene, patch)
+        if not try_reverse(patch):
+            _disable_and_unload(scene, patch)
             continue
         scene.wait_complete(patch)
-        patch.wait_gone(Deadline.after(scene.within_s))
-        restored(scene, before)
+        scene.wait_gone(patch)
         scene.unload(patch)
-        scene.check(When.AFTER)
-        scene.settle()
-        step.detail = "turned round while it came, it went without a trace"
+        expect_unpatched(scene, before)
+        step.passed("reversed while it was being enabled, it is disabled and leaves nothing")
         return
-    step.skip(f"its transition had ended each of {_TRIES} times before it could be turned round")
+    step.skip(_TOO_LATE)
 
 
-def _reverse_going(scene: Scene, before: Look, step: Step) -> None:
-    patch = scene.load()
-    scene.wait_complete(patch)
+def _reverse_disabling(scene: Scene, before: GuestState, step: Step) -> None:
+    patch = scene.enable()
     for _ in range(_TRIES):
         patch.disable(wait=False)
-        if not _turned(patch):
-            _take_back(scene, patch)
-            patch = scene.load()
-            scene.wait_complete(patch)
+        if not try_reverse(patch):
+            _disable_and_unload(scene, patch)
+            patch = scene.enable()
             continue
         scene.wait_complete(patch)
         if not patch.exists or not patch.enabled:
             raise Failed(
-                Code.NOT_REDIRECTED, "turned round while it went, the patch is not enabled"
+                Code.NOT_REDIRECTED,
+                "its transition was reversed while it was being disabled, and it is not enabled",
             )
-        expect_redirected(scene, patch)
-        scene.check(When.DURING)
-        _take_back(scene, patch)
-        restored(scene, before)
-        scene.check(When.AFTER)
-        scene.settle()
-        step.detail = "turned round while it went, it stayed; then it went"
+        expect_patched(scene, patch)
+        _disable_and_unload(scene, patch)
+        expect_unpatched(scene, before)
+        step.passed("reversed while it was being disabled, it stays enabled; then it is disabled")
         return
-    step.skip(f"its transition had ended each of {_TRIES} times before it could be turned round")
+    step.skip(_TOO_LATE)
 
 
-def _turned(patch: Patch) -> bool:
-    """Turn the running transition round; False when it has ended before that."""
+def try_reverse(patch: Patch) -> bool:
+    """Reverse the running transition; False when it has ended before that."""
     try:
         patch.reverse()
     except (UsageError, FileNotFoundError):
         return False
     except OSError as error:
-        # Between the look and the write it ended: the same value again, or a patch that was
-        # disabled (kernel/livepatch/core.c, enabled_store()).
+        # It ended between read and write: the same value again, or a patch that is disabled
+        # (kernel/livepatch/core.c, enabled_store()).
         if error.errno == errno.EINVAL and not (patch.exists and patch.in_transition):
             return False
         raise
     return True
 
 
-def _take_back(scene: Scene, patch: Patch) -> None:
+def _disable_and_unload(scene: Scene, patch: Patch) -> None:
+    """Disable a patch that may be disabled already, and unload it."""
     if patch.exists:
         if not patch.in_transition:
             patch.disable(wait=False)
@@ -110,24 +105,21 @@ def force(scene: Scene) -> None:
             return
         scene.wait_complete(patch)
         expect_redirected(scene, patch)
-        scene.settle()
-        step.detail = "force ends the transition that brings it"
+        scene.expect_no_splat()
+        step.passed("force ends the transition that enables it")
     with scene.step("force-disable") as step:
         patch.disable(wait=False)
         if not _force(patch, step):
             return
         scene.wait_complete(patch)
         pinned = _is_pinned(scene, patch)
-        scene.settle()
-        step.detail = "force ends the transition that takes it away; " + (
-            "the price: its module stays until the next boot"
-            if pinned
-            else "its module can be unloaded all the same"
-        )
+        scene.expect_no_splat()
+        cost = "its module stays loaded until the next boot" if pinned else "its module is unloaded"
+        step.passed(f"force ends the transition that disables it; {cost}")
 
 
 def _force(patch: Patch, step: Step) -> bool:
-    """Force a transition; False when there is none any more to force."""
+    """Force a transition; False when it has ended before that."""
     try:
         patch.force()
     except OSError:
@@ -142,10 +134,7 @@ def _is_pinned(scene: Scene, patch: Patch) -> bool:
     """Return whether a forced patch cannot be unloaded (kernel/livepatch/transition.c, forced)."""
     try:
         patch.wait_gone(scene.machine.scaled(5.0))
-    except TransitionTimeout:
-        return True
-    try:
         patch.module.unload()
-    except ModuleRefused:
+    except (TransitionTimeout, ModuleRefused):
         return True
     return False

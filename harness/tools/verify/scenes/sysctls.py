@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a kernel is set to: a patch that was taken back leaves each setting as it found it."""
+"""The settings of a kernel, which a patch leaves as they were when it is unloaded."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _READ = 'grep -rs "" /proc/sys; grep -s "" /sys/module/*/parameters/*; true'
 _ALWAYS_THERE = "/proc/sys/kernel/ostype"  # with CONFIG_PROC_SYSCTL
 _PARAMETERS = "/sys/module/"
 _LINE = re.compile(r"(/[^:]+):(.*)")
-# Counters and random numbers; what any livepatch changes (tainted); what the network learns.
+# Counters and random numbers; what any livepatch changes (tainted); what the network code adapts.
 _VARIES = re.compile(
     r"/proc/sys/(fs/[\w-]*(nr|state)|fs/(quota|binfmt_misc)/.*|kernel/(random/.*|ns_last_pid|tainted)"
     r"|kernel/(pty/nr|sched_domain/.*)|net/.*)\Z"
@@ -29,7 +29,7 @@ def read_settings(machine: Machine, *, without: Collection[str]) -> Mapping[str,
     """Return the values of /proc/sys and of what is built in, by their files' paths.
 
     A module's parameter may be a counter, so those of the modules ``without`` are left out.
-    Raises HarnessError when the guest has settings and they were not read: that is no match.
+    Raises HarnessError when the guest has settings and they could not be read.
     """
     read = machine.run(["sh", "-c", _READ])
     settings = parse_settings(read.stdout)
@@ -54,9 +54,9 @@ def _has(machine: Machine, path: str) -> bool:
 
 
 def parse_settings(text: str) -> Mapping[str, str]:
-    """Return the values that lines of ``path:value`` have, without those that vary by themselves.
+    """Return the values in lines of ``path:value``, without those that change by themselves.
 
-    A file of several lines has all of them in its value.
+    The lines of one file are joined.
     """
     values: dict[str, str] = {}
     for match in map(_LINE.match, text.splitlines()):
@@ -67,7 +67,7 @@ def parse_settings(text: str) -> Mapping[str, str]:
 
 
 def changed_settings(before: Mapping[str, str], now: Mapping[str, str]) -> tuple[str, ...]:
-    """Return in words which settings are not as they were; those that came or went are none."""
+    """Return in words which settings differ; one that is there only before or after does not."""
     return tuple(
         f"setting {path} is {now[path]!r}, and was {value!r}"
         for path, value in sorted(before.items())

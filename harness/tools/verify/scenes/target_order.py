@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The patch first and its target later, and a target that comes, goes and comes again."""
+"""The patch is loaded before its targets, and targets are reloaded under it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from harness.errors import ModuleRefused
-from harness.tools.verify.scene import Failed
-from harness.tools.verify.scenes.guest_state import look
-from harness.tools.verify.scenes.idle import expect_redirected, restored
-from harness.tools.verify.script import When
-from harness.tools.verify.verdict import Code
+from harness.tools.verify.scenes.expect import expect_patched, expect_redirected, expect_unpatched
+from harness.tools.verify.scenes.guest_state import read_state
+from harness.tools.verify.step import Failed
+from harness.vm.kernel.codes import Code
 
 if TYPE_CHECKING:
     from harness.observe.load_plan import Target
@@ -18,64 +17,88 @@ if TYPE_CHECKING:
 
 
 def targets_later(scene: Scene) -> None:
-    """Load the patch without its targets, then these; reload them; disable without them."""
-    before = look(scene.machine)
-    targets = scene.case.plan.targets
+    """Load the patch, then its targets; reload these; disable the patch without them."""
+    before = read_state(scene.machine)
     with scene.step("target-after") as step:
-        patch = scene.load()
-        scene.wait_complete(patch)
-        for target in targets:
-            _come(scene, target)
-        expect_redirected(scene, patch)
-        scene.check(When.DURING)
-        scene.settle()
-        step.detail = "a target that comes later is patched as it comes"
+        patch = scene.enable()
+        _load_all(scene)
+        expect_patched(scene, patch)
+        scene.expect_no_splat()
+        step.passed("a target that is loaded after the patch is patched when it is loaded")
     with scene.step("target-reloaded") as step:
         try:
-            for target in reversed(targets):
-                _go(scene, target)
-        except Stays as stays:
-            step.skip(str(stays))
+            _unload_all(scene)
+        except CannotUnload as error:
+            step.skip(str(error))
             return
-        for target in targets:
-            _come(scene, target)
-        expect_redirected(scene, patch)
-        scene.check(When.DURING)
-        scene.settle()
-        step.detail = "a target that goes and comes again is patched again"
+        _load_all(scene)
+        expect_patched(scene, patch)
+        scene.expect_no_splat()
+        step.passed("a target that is unloaded and loaded again is patched again")
     with scene.step("target-gone") as step:
-        for target in reversed(targets):
-            _go(scene, target)
-        scene.disable(patch)
-        scene.unload(patch)
-        for target in targets:
-            _come(scene, target)
-        restored(scene, before)
-        scene.check(When.AFTER)
-        scene.settle()
-        step.detail = "after the patch has gone, a target that comes is not patched"
+        _unload_all(scene)
+        scene.remove(patch)
+        _load_all(scene)
+        expect_unpatched(scene, before)
+        step.passed("a target that is loaded after the patch was unloaded is not patched")
     with scene.step("target-before-reloaded") as step:
-        patch = scene.load()
-        scene.wait_complete(patch)
-        for target in reversed(targets):
-            _go(scene, target)
-        for target in targets:
-            _come(scene, target)
+        patch = scene.enable()
+        _unload_all(scene)
+        _load_all(scene)
         expect_redirected(scene, patch)
-        scene.disable(patch)
-        scene.unload(patch)
-        for target in reversed(targets):
-            _go(scene, target)
-        scene.settle()
-        step.detail = "a target that was there first can be reloaded under the patch"
+        scene.remove(patch)
+        _unload_all(scene)
+        scene.expect_no_splat()
+        step.passed("a target that was loaded before the patch can be reloaded under it")
 
 
-class Stays(Exception):
+class CannotUnload(Exception):
     """A target is of a kind that cannot be unloaded, patch or no patch."""
 
 
-def _stays_anyway(scene: Scene, target: Target) -> bool:
-    """Try in another guest, where there is no patch."""
+def _load_all(scene: Scene) -> None:
+    for target in scene.case.plan.targets:
+        load_target(scene, target)
+
+
+def _unload_all(scene: Scene) -> None:
+    for target in reversed(scene.case.plan.targets):
+        unload_target(scene, target)
+
+
+def load_target(scene: Scene, target: Target) -> None:
+    """Load a target while the patch is loaded, or after it; raises Failed."""
+    try:
+        scene.load_target(target)
+    except ModuleRefused as error:
+        raise Failed(
+            Code.TARGET_REFUSED,
+            f"the kernel refuses to load {target.name}: {error.message}",
+            advice="a callback or a function of the patch fails when the target is loaded, so the "
+            "kernel refuses the target",
+            lines=error.details,
+        ) from error
+
+
+def unload_target(scene: Scene, target: Target) -> None:
+    """Unload a target under the patch; raises Failed, and CannotUnload."""
+    try:
+        scene.livepatch.module(target.name).unload()
+    except ModuleRefused as error:
+        if _stays_without_patch(scene, target):
+            raise CannotUnload(
+                f"{target.name} cannot be unloaded without the patch either"
+            ) from error
+        raise Failed(
+            Code.PINNED,
+            f"{target.name} cannot be unloaded under the patch: {error.message}",
+            advice="the patch holds a reference to what it patches",
+            lines=error.details,
+        ) from error
+
+
+def _stays_without_patch(scene: Scene, target: Target) -> bool:
+    """Try to unload it in another guest, without the patch."""
     with scene.another_guest() as machine:
         for each in scene.case.plan.targets:
             machine.insmod(machine.upload(each.path))
@@ -84,30 +107,3 @@ def _stays_anyway(scene: Scene, target: Target) -> bool:
         except ModuleRefused:
             return True
     return False
-
-
-def _come(scene: Scene, target: Target) -> None:
-    try:
-        scene.insmod(target)
-    except ModuleRefused as error:
-        raise Failed(
-            Code.TARGET_REFUSED,
-            f"{target.name} cannot be loaded any more: {error.message}",
-            advice="a callback or a function of the patch fails when its target comes; the kernel "
-            "then refuses the target",
-            lines=error.details,
-        ) from error
-
-
-def _go(scene: Scene, target: Target) -> None:
-    try:
-        scene.machine.rmmod(target.name)
-    except ModuleRefused as error:
-        if _stays_anyway(scene, target):
-            raise Stays(f"{target.name} cannot be unloaded without the patch either") from error
-        raise Failed(
-            Code.PINNED,
-            f"{target.name} cannot be unloaded under the patch: {error.message}",
-            advice="the patch holds a reference to what it patches",
-            lines=error.details,
-        ) from error

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The timeline of what a scene does, as a result that reports can draw."""
+"""The timeline of a scene, as a result that reports can draw."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from harness.observe.observation import Observation
 from harness.report.base import CheckOutcome
 from harness.report.run_results import RunResult
-from harness.tools.verify.verdict import CheckResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,9 +20,10 @@ if TYPE_CHECKING:
 def recorded(scene: Scene) -> Iterator[Callable[[str], None]]:
     """Record the scene's patch while the body runs; the body may mark moments.
 
-    What was recorded is noted also when a step in the body ends the scene.
+    The recording is kept also when a step in the body ends the scene.
     """
-    observation = Observation(scene.machine, scene.name)
+    name = scene.result.spec.name
+    observation = Observation(scene.machine, name)
     moments: list[tuple[int, str]] = []
 
     def mark(what: str) -> None:
@@ -32,16 +32,15 @@ def recorded(scene: Scene) -> Iterator[Callable[[str], None]]:
     try:
         yield mark
     finally:
-        failed = any(check.outcome is CheckResult.FAILED for check in scene.notes.checks)
         plan = scene.case.plan
         run = RunResult(
-            id=f"{scene.case.name}/{scene.name}",
-            outcome=CheckOutcome.FAILED if failed else CheckOutcome.PASSED,
+            id=f"{scene.case.name}/{name}",
+            outcome=CheckOutcome.FAILED if scene.result.failed else CheckOutcome.PASSED,
             seconds=0.0,
             module=str(plan.path),
             targets=tuple(target.name for target in plan.targets),
             absent=plan.absent,
             functions=plan.functions,
         )
-        story = observation.result_fields(patch=scene.case.name, marks=moments)
-        scene.notes.runs.append(run.model_copy(update=story))
+        fields = observation.result_fields(patch=scene.case.name, marks=moments)
+        scene.result.runs.append(run.model_copy(update=fields))

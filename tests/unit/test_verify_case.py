@@ -1,26 +1,26 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""verify without a guest: files that do not go together, and the page."""
+"""verify without a guest: files that do not go together, files read once, and the page."""
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.errors import (
-    UsageError,
-)
+from harness.errors import UsageError
 from harness.report.base import CheckOutcome
 from harness.report.run_results import Mark, RunResult, StateChange, TaskHistory
 from harness.tools.verify.case import check_together, read_case
 from harness.tools.verify.page import verify_page
 from harness.tools.verify.request import VerifyRequest
 from harness.tools.verify.results import VerdictFacts, VerifyResult
+from harness.vm.elf.module_info import read_module
 from tests.unit.test_file_checks import module, patch
 
 if TYPE_CHECKING:
-    pass
+    from harness.vm.elf.module_info import ModuleInfo
 
 
 # -- names
@@ -28,24 +28,40 @@ if TYPE_CHECKING:
 
 KERNEL: Any = object()
 MODULES = Path(__file__).parent / "data/modules"
+PATCH = MODULES / "klp_test_cmdline_a.ko"
 
 
-def test_two_modules_of_one_name_conflict(tmp_path: Path) -> None:
-    module = MODULES / "klp_test_cmdline_a.ko"
-    copy = tmp_path / module.name
-    copy.write_bytes(module.read_bytes())
+def test_two_modules_of_one_name(tmp_path: Path) -> None:
+    """The kernel loads one of them only, so they conflict."""
+    copy = tmp_path / PATCH.name
+    copy.write_bytes(PATCH.read_bytes())
     with pytest.raises(UsageError, match="conflict"):
-        read_case(VerifyRequest(module=module, replaces=(copy,)), KERNEL, {})
+        read_case(VerifyRequest(module=PATCH, replaces=(copy,)), KERNEL, {})
+
+
+def test_a_file_is_read_once() -> None:
+    """A target that two requests share is read for the first of them."""
+    files: list[Path] = []
+
+    def read(path: Path) -> ModuleInfo:
+        files.append(path)
+        return read_module(path)
+
+    once = functools.cache(read)
+    target = MODULES / "klp_target_gate.ko"
+    for _ in range(2):
+        request = VerifyRequest(module=MODULES / "klp_test_gate.ko", targets=(target,))
+        case = read_case(request, KERNEL, {}, read=once)
+        assert [each.name for each in case.targets] == ["klp_target_gate"]
+    assert sorted(files) == sorted({target, MODULES / "klp_test_gate.ko"})
 
 
 @pytest.mark.parametrize(
     ("one", "other", "replaces", "conflict"),
     [("f", "f", False, True), ("f", "g", False, False), ("f", "f", True, False)],
 )
-def test_patches_of_one_function_conflict(
-    one: str, other: str, replaces: bool, conflict: bool
-) -> None:
-    """Unless one of them replaces the other, or they are named for different functions."""
+def test_patches_of_one_function(one: str, other: str, replaces: bool, conflict: bool) -> None:
+    """Two patches of one function conflict, unless one of them replaces the other."""
     patches = [
         module("klp_one", patch=patch(one)),
         module("klp_other", patch=patch(other, replace=replaces)),
@@ -57,22 +73,23 @@ def test_patches_of_one_function_conflict(
         check_together(patches)
 
 
-def test_one_module_named_twice_conflicts() -> None:
+def test_one_module_named_twice() -> None:
+    """It conflicts with itself."""
     with pytest.raises(UsageError, match="named twice"):
         check_together([module(), module()])
 
 
-def test_a_target_in_the_place_of_an_older_patch_is_refused() -> None:
-    module = MODULES / "klp_test_cmdline_a.ko"
-    target = next(path for path in MODULES.glob("klp_target_*.ko"))
-    with pytest.raises(UsageError, match="is not a livepatch"):
-        read_case(VerifyRequest(module=module, replaces=(target,)), KERNEL, {})
-
-
-def test_a_missing_script_is_refused(tmp_path: Path) -> None:
-    module = MODULES / "klp_test_cmdline_a.ko"
-    with pytest.raises(UsageError, match="no check script"):
-        read_case(VerifyRequest(module=module, check=tmp_path / "none.sh"), KERNEL, {})
+@pytest.mark.parametrize(
+    ("files", "why"),
+    [
+        ({"replaces": (MODULES / "klp_target_gate.ko",)}, "is not a livepatch"),
+        ({"check": MODULES / "none.sh"}, "no check script"),
+    ],
+)
+def test_files_that_are_refused(files: dict[str, Any], why: str) -> None:
+    """A module as an older patch, and a script that does not exist, are usage errors."""
+    with pytest.raises(UsageError, match=why):
+        read_case(VerifyRequest(module=PATCH, **files), KERNEL, {})
 
 
 # -- the page
@@ -104,7 +121,8 @@ def recorded() -> RunResult:
     )
 
 
-def test_the_page_is_one_file_and_escapes() -> None:
+def test_the_page() -> None:
+    """The page needs no other file, escapes what a guest printed, and draws each timeline."""
     result = VerifyResult(
         id="leaks",
         outcome=CheckOutcome.FAILED,
