@@ -20,7 +20,7 @@ _MARKER = "pytest.mark.behaviour"
 _OTHER_KERNEL = "pytest.mark.kernel_config"
 
 
-def carriers_of_rules(suite: Path) -> Mapping[str, tuple[str, ...]]:
+def find_rule_tests(suite: Path) -> Mapping[str, tuple[str, ...]]:
     """Return for each rule id the tests that carry it, as ``transition/test_sleeper.py::test_x``.
 
     Raises HarnessError for a file that is no Python, or a marker whose id is not written out.
@@ -34,7 +34,7 @@ def carriers_of_rules(suite: Path) -> Mapping[str, tuple[str, ...]]:
 def on_other_kernels(suite: Path) -> frozenset[str]:
     """Return the tests, named as above, for which the kernel is built with other options.
 
-    Raises HarnessError as `carriers_of_rules` does.
+    Raises HarnessError as `find_rule_tests` does.
     """
     return frozenset(test for _, test in _all_marked(suite, _OTHER_KERNEL))
 

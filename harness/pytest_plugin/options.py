@@ -1,29 +1,27 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Options, markers, and the plan of a run that the controller hands to its xdist workers."""
+"""Options, markers, and the plan of a run that the controller passes to its xdist workers."""
 
 from __future__ import annotations
 
 import dataclasses
-import os
+import secrets
 import shutil
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.deadline import Deadline
 from harness.errors import KlpError
-from harness.resources import runs_root
+from harness.vm.guest import runs
 from harness.vm.guest.session import Fresh, GuestSettings
-from harness.vm.host.accel import AccelChoice, choose_accel
-from harness.vm.host.capacity import default_guests, measure_host, time_scale
 from harness.vm.host.process import obey_parent
 from harness.vm.kernel.build import DEFAULT_SPEC
 
-_PROBE_S = 60.0
+if TYPE_CHECKING:
+    from harness.vm.host.accel import AccelChoice
+
 _MARKERS = (
     "behaviour(id): the rule of docs/behaviours.md that this test proves",
     "smp(n): the number of CPUs this test's guest needs",
@@ -37,15 +35,24 @@ _MARKERS = (
 
 @dataclass(frozen=True, kw_only=True)
 class RunPlan:
-    """What every process of a run agrees on: its folder, and how many guests run at a time."""
+    """What every process of a run agrees on: its folder, and how many guests run at a time.
+
+    ``kernels_folder`` is this run's own, even when ``folder`` is one that the user named.
+    """
 
     folder: str
+    kernels_folder: str
     guests: int
 
     @property
     def path(self) -> Path:
         """The run's private folder, which the first guest makes."""
         return Path(self.folder)
+
+    @property
+    def kernels(self) -> Path:
+        """Where the run's processes agree on its kernels: see harness.pytest_plugin.kernels."""
+        return Path(self.kernels_folder)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +63,7 @@ class Variant:
     fragments: tuple[str, ...] = ()
 
     def __str__(self) -> str:
+        """Return the variant as it stands in a test's id."""
         return "+".join((self.spec, *(Path(name).stem for name in self.fragments)))
 
 
@@ -120,7 +128,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Hand the plan to an xdist worker."""
+    """Pass the plan to an xdist worker."""
     node.workerinput["klp_plan"] = dataclasses.asdict(plan(node.config))
 
 
@@ -128,10 +136,10 @@ def pytest_configure_node(node: Any) -> None:
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     """Let ``-n auto`` mean as many guests as this machine can overlap.
 
-    Without a usable QEMU the answer is xdist's own; a test that asks for a guest tells why.
+    Without a usable QEMU the answer is xdist's own; a test that needs a guest says why it fails.
     """
     try:
-        return default_guests(measure_host(), choose(config).accel)
+        return runs.guests_at_a_time(choose(config))
     except KlpError:
         return None
 
@@ -150,10 +158,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Remove the run's folder when it keeps nothing of interest."""
+    """Remove what the run's processes shared, and its folder when no logs are in it."""
     made = config.stash.get(PLAN, None)
     if made is None or hasattr(config, "workerinput"):
         return
+    shutil.rmtree(made.kernels, ignore_errors=True)
     guests = made.path / "guests"
     if not guests.is_dir() or not any(guests.iterdir()):
         shutil.rmtree(made.path, ignore_errors=True)
@@ -164,11 +173,13 @@ def plan(config: pytest.Config) -> RunPlan:
     known = config.stash.get(PLAN, None)
     if known is not None:
         return known
-    folder: Path = config.getoption("artefacts") or (
-        runs_root() / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-    )
+    folder: Path = (config.getoption("artefacts") or runs.folder_for("test")).resolve()
     workers = config.getoption("tx", default=None) or ()
-    made = RunPlan(folder=str(folder.resolve()), guests=max(1, len(workers)))
+    made = RunPlan(
+        folder=str(folder),
+        kernels_folder=str(folder / f"kernels-{secrets.token_hex(4)}"),
+        guests=max(1, len(workers)),
+    )
     config.stash[PLAN] = made
     return made
 
@@ -178,15 +189,14 @@ def choose(config: pytest.Config) -> AccelChoice:
 
     Raises HarnessError when the one asked for cannot be used.
     """
-    return choose_accel(config.getoption("accel"), Deadline.after(_PROBE_S))
+    return runs.accelerator(config.getoption("accel"))
 
 
 def guest_settings(config: pytest.Config) -> GuestSettings:
     """Return what all guests of this run have in common; raises HarnessError as ``choose`` does."""
-    accel = choose(config).accel
-    return GuestSettings(
-        accel=accel,
-        time_scale=time_scale(accel, guests=plan(config).guests, cores=measure_host().cores),
+    return runs.settings(
+        choose(config).accel,
+        guests=plan(config).guests,
         cpus=config.getoption("smp"),
         fresh=Fresh(config.getoption("fresh")),
     )

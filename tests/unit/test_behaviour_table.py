@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.behaviours.rule_tests import carriers_of_rules, marked
+from harness.behaviours.rule_tests import find_rule_tests, marked
 from harness.behaviours.table import Expected, Rule, load_table
 from harness.errors import HarnessError
 
@@ -37,7 +37,7 @@ def disagreements(
 
 def test_every_rule_has_a_test_and_every_test_a_rule() -> None:
     """In harness/behaviours/table.toml; a test needs no entry there, a new rule does."""
-    assert disagreements(RULES, TABLE.pending, carriers_of_rules(SUITE)) == []
+    assert disagreements(RULES, TABLE.pending, find_rule_tests(SUITE)) == []
 
 
 def test_the_document_is_made_from_the_table() -> None:
@@ -154,4 +154,4 @@ def test_markers_are_found_in_all_places() -> None:
 def test_markers_that_cannot_be_read_are_an_error(tmp_path: Path, text: str) -> None:
     (tmp_path / "test_x.py").write_text(text)
     with pytest.raises(HarnessError, match=r"test_x\.py cannot be read"):
-        carriers_of_rules(tmp_path)
+        find_rule_tests(tmp_path)

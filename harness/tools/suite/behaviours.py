@@ -13,7 +13,7 @@ from rich.text import Text
 
 from harness.behaviours.latest_results import History, on_kernel, outcome_of, seconds_of, worst
 from harness.behaviours.results import BehaviourResult
-from harness.behaviours.rule_tests import carriers_of_rules
+from harness.behaviours.rule_tests import find_rule_tests
 from harness.behaviours.table import load_table
 from harness.cli.exits import guarded
 from harness.cli.invocation import Invocation
@@ -77,7 +77,7 @@ def behaviours(
         suite = resource_dir(Resource.BEHAVIOUR_TESTS)
         known = choose_kernels(History(folder=results_root(), suite=suite).kernels(), kernel)
         invocation.known_kernels = tuple(each.kernel for each in known)
-        tests = carriers_of_rules(suite)
+        tests = find_rule_tests(suite)
         rules = _choose_rules(table, rule)
         results = [result_of(each, tests.get(each.id, ()), known) for each in rules]
         if rule:

@@ -29,7 +29,7 @@ from harness.vm.guest.session import Fresh
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from harness.tools.suite.run_suite import SuiteAsked
+    from harness.tools.suite.run_suite import SuiteOptions
 
 CANNOT_BE_TESTED = 125
 GIVE_UP = 255
@@ -51,7 +51,7 @@ def _judged(prepare: Callable[[], None], work: Callable[[], int]) -> int:
         prepare()
     except (KernelVerdict, *_NOT_THIS_REVISION) as error:
         terminal.error(error)
-        terminal.note("this revision cannot be built, configured or booted: 125 tells git so")
+        terminal.note("this revision cannot be built, configured or booted: git skips it (125)")
         return CANNOT_BE_TESTED
     except KlpError as error:
         return _give_up(terminal, error)
@@ -64,23 +64,23 @@ def _judged(prepare: Callable[[], None], work: Callable[[], int]) -> int:
         return _give_up(terminal, error)
     if code in (ExitCode.HELD, ExitCode.VERDICT):
         return code
-    terminal.note(f"no verdict on this revision: git is told to stop ({GIVE_UP})")
+    terminal.note(f"no verdict on this revision: git stops ({GIVE_UP})")
     return GIVE_UP
 
 
-def try_kernels(asked: SuiteAsked) -> None:
+def try_kernels(options: SuiteOptions) -> None:
     """Build the kernels of a run and their sample modules, and boot each once.
 
-    Raises as these do; UsageError when more than one kernel is asked for.
+    Raises as these do; UsageError when more than one kernel is given.
     """
-    if len(asked.kernels) != 1:
+    if len(options.kernels) != 1:
         raise UsageError("--bisect judges one kernel", hint="give one --kernel, the tree: .")
     with Invocation("test") as invocation:
-        choice = prepare_accel(invocation, asked.accel)
-        kernel = prepare_kernel(invocation, asked.kernels[0])
+        choice = prepare_accel(invocation, options.accel)
+        kernel = prepare_kernel(invocation, options.kernels[0])
         prepare_modules(invocation.terminal, kernel)
         with (
-            runs.open_session(choice, cpus=asked.smp, fresh=Fresh.BOOT, name="bisect") as session,
+            runs.open_session(choice, cpus=options.smp, fresh=Fresh.BOOT, name="bisect") as session,
             session.guest(kernel, name="first-boot") as machine,
         ):
             machine.check_splats()
@@ -98,5 +98,5 @@ def _stops_on_bugs() -> Iterator[None]:
 
 def _give_up(terminal: Terminal, error: KlpError) -> int:
     terminal.error(error)
-    terminal.note(f"no fault of this revision: git is told to stop ({GIVE_UP})")
+    terminal.note(f"this is no fault of the revision: git stops ({GIVE_UP})")
     return GIVE_UP

@@ -19,7 +19,7 @@ from harness.vm.host.process import run
 from harness.vm.kernel.boot_modules import boot_modules, by_name
 from harness.vm.kernel.config import KernelConfig
 from harness.vm.kernel.inventory import PACKAGES
-from harness.vm.kernel.kernel import METADATA, Kernel
+from harness.vm.kernel.kernel import METADATA, Kernel, read_metadata
 from harness.vm.kernel.packages import PackagedKernels
 from harness.vm.kernel.prebuilt import require_image
 from harness.vm.kernel.requirements import require_for_guest, require_reliable_stack
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
     from harness.deadline import Deadline
     from harness.vm.host.cache import Store
-    from harness.vm.kernel.packages import KernelPackages
     from harness.vm.kernel.progress import Progress
 
 _FORMAT = "1"
@@ -63,9 +62,9 @@ def kernel_from_package(
             run(["dpkg-deb", "-x", file, root], deadline=deadline)
         shutil.rmtree(scratch)
         make_movable(root)
-        config = KernelConfig.read(_only(root, _CONFIG, packages))
+        config = KernelConfig.read(_only(root, _CONFIG, packages.description))
         metadata = {
-            "version": _only(root, _IMAGE, packages).name.removeprefix("vmlinuz-"),
+            "version": _only(root, _IMAGE, packages.description).name.removeprefix("vmlinuz-"),
             "digest": key,
             "compiler": config.get("CC_VERSION_TEXT") or "an unknown compiler",
             "source": packages.description,
@@ -74,7 +73,7 @@ def kernel_from_package(
         (folder / METADATA).write_text(json.dumps(metadata, indent=1))
 
     entry = store.obtain(PACKAGES, key, fill, deadline=deadline)
-    return unpacked_kernel(entry / _ROOT, packages, key, spec)
+    return packaged_in(entry, spec)
 
 
 def make_movable(root: Path) -> None:
@@ -87,38 +86,42 @@ def make_movable(root: Path) -> None:
         packed.unlink()
 
 
-def unpacked_kernel(root: Path, packages: KernelPackages, key: str, spec: str) -> Kernel:
-    """Return the kernel that was unpacked there; raises KernelUnfit, HarnessError."""
-    image = _only(root, _IMAGE, packages)
-    version = image.name.removeprefix("vmlinuz-")
-    where = packages.image.name
-    config = KernelConfig.read(_only(root, _CONFIG, packages))
+def packaged_in(entry: Path, spec: str) -> Kernel:
+    """Return the packaged kernel in a cache entry.
+
+    Raises KernelUnfit when it cannot be tested, HarnessError, CacheCorrupt.
+    """
+    metadata = read_metadata(entry)
+    where, version, digest = metadata["source"], metadata["version"], metadata["digest"]
+    root = entry / _ROOT
+    config = KernelConfig.read(_only(root, _CONFIG, where))
     require_for_guest(config, where, modules=True)
     require_reliable_stack(config, where)
+    image = _only(root, _IMAGE, where)
     require_image(image)
     build_dir = root / f"usr/src/linux-headers-{version}"
     if not (build_dir / "Makefile").is_file():
-        raise HarnessError(f"{packages.description} has no headers in the usual place")
+        raise HarnessError(f"{where} has no headers in the usual place")
     modules = by_name(root.glob(f"**/lib/modules/{version}/**/*.ko"))
     return Kernel(
         spec=spec,
         version=version,
-        digest=key,
+        digest=digest,
         config_digest=config.digest(),
-        compiler=config.get("CC_VERSION_TEXT") or "an unknown compiler",
-        source=packages.description,
+        compiler=metadata["compiler"],
+        source=where,
         image=image,
         vmlinux=None,
         config=config,
         build_dir=build_dir,
         cc="gcc",
-        module_digest=key,
+        module_digest=digest,
         boot_modules=boot_modules(config, modules, where),
     )
 
 
-def _only(root: Path, pattern: str, packages: KernelPackages) -> Path:
+def _only(root: Path, pattern: str, where: str) -> Path:
     found = sorted(root.glob(pattern))
     if len(found) != 1:
-        raise HarnessError(f"{packages.description} has {len(found)} files {pattern}, not one")
+        raise HarnessError(f"{where} has {len(found)} files {pattern}, not one")
     return found[0]
