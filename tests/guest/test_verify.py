@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from harness.pytest_plugin.fixtures import KernelTemplate
+    from harness.vm.guest.session import Session
+    from harness.vm.kernel.kernel import Kernel
 
 PATCH = "klp_test_cmdline_a"
 
@@ -26,7 +27,7 @@ def script(tmp_path: Path, text: str) -> Path:
 
 
 def test_a_script_that_does_not_hold_before_the_patch_is_the_users_fault(
-    template: KernelTemplate, sample_modules: Mapping[str, Path], tmp_path: Path
+    kernel: Kernel, klp_session: Session, sample_modules: Mapping[str, Path], tmp_path: Path
 ) -> None:
     """One that hangs before the patch is loaded: a usage error in a sentence, and no verdict."""
     request = VerifyRequest(
@@ -36,13 +37,11 @@ def test_a_script_that_does_not_hold_before_the_patch_is_the_users_fault(
         scenes=("idle",),
     )
     with pytest.raises(UsageError, match=r"check\.sh hangs before the patch is loaded"):
-        verify_patch(
-            request, kernel=template.kernel, session=template.session, samples=sample_modules
-        )
+        verify_patch(request, kernel=kernel, session=klp_session, samples=sample_modules)
 
 
 def test_a_script_that_hangs_with_the_patch_is_the_patchs_fault(
-    template: KernelTemplate, sample_modules: Mapping[str, Path], tmp_path: Path
+    kernel: Kernel, klp_session: Session, sample_modules: Mapping[str, Path], tmp_path: Path
 ) -> None:
     """The same once the patch is there: a check of the patch that failed."""
     request = VerifyRequest(
@@ -51,9 +50,7 @@ def test_a_script_that_hangs_with_the_patch_is_the_patchs_fault(
         check_timeout_s=1,
         scenes=("idle",),
     )
-    verdict = verify_patch(
-        request, kernel=template.kernel, session=template.session, samples=sample_modules
-    )
+    verdict = verify_patch(request, kernel=kernel, session=klp_session, samples=sample_modules)
     assert verdict.codes == {Code.CHECK_HUNG}
     assert verdict.check("redirected").outcome is CheckResult.PASSED
     assert verdict.check("disable").outcome is CheckResult.NOT_RUN
@@ -77,15 +74,13 @@ def test_the_patch_is_there(livepatch, tasks, moment, tmp_path):
 
 
 def test_a_test_file_reaches_the_guest(
-    template: KernelTemplate, sample_modules: Mapping[str, Path], tmp_path: Path
+    kernel: Kernel, klp_session: Session, sample_modules: Mapping[str, Path], tmp_path: Path
 ) -> None:
     """Its tests run on the host, before, during and after; one that fails tells in its words."""
     path = tmp_path / "behaves.py"
     path.write_text(TESTS)
     request = VerifyRequest(module=sample_modules[PATCH], check=path, scenes=("idle",))
-    verdict = verify_patch(
-        request, kernel=template.kernel, session=template.session, samples=sample_modules
-    )
+    verdict = verify_patch(request, kernel=kernel, session=klp_session, samples=sample_modules)
     assert [check.id for check in verdict.failed] == ["check-after"]
     assert verdict.check("check-before").outcome is CheckResult.PASSED
     assert verdict.check("check-during").outcome is CheckResult.PASSED
