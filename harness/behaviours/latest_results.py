@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the tests of the rules last came to on each kernel: one file for each build of a kernel.
+"""The latest results of the rules' tests on each kernel: one file for each build of a kernel.
 
 A run of some tests changes their results and keeps those of all others. Results of a test file that
 has changed since are dropped: they were another test's.
@@ -104,7 +104,7 @@ class History:
     def of_run(
         self, results: Sequence[TestResult], kernels: Iterable[KernelFacts], *, at: str
     ) -> tuple[KernelHistory, ...]:
-        """Return what one run that ended ``at``, an ISO 8601 time, tells of each of its kernels.
+        """Return the results on each kernel of a run that ended ``at``, an ISO 8601 time.
 
         A result without a kernel, of a worker that crashed, is that of the run's only kernel. One
         of a kernel that a test wanted with more options is that of the kernel it is made from.
@@ -154,7 +154,7 @@ class History:
 
 
 def on_kernel(rule: Rule, tests: Sequence[str], known: KernelHistory) -> RuleOnKernel:
-    """Return what a rule came to on a kernel: the worst that its tests came to."""
+    """Return a rule's outcome on a kernel: the worst of its tests."""
     records = [_worst_record(test, known) for test in tests]
     worst = min(
         (record for record in records if record is not None),
@@ -188,7 +188,7 @@ def worst(outcomes: Iterable[CheckOutcome]) -> CheckOutcome:
 
 
 def outcome_of(test: str, known: KernelHistory) -> CheckOutcome:
-    """Return what one test last came to on a kernel, the worst of its parameters."""
+    """Return the latest outcome of a test on a kernel, the worst of its parameters."""
     record = _worst_record(test, known)
     return CheckOutcome.NOT_RUN if record is None else record.outcome
 

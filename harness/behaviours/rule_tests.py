@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Which tests carry which rule, read from the markers in the files of the behaviour suite.
+"""The tests of each rule, read from the markers in the files of the behaviour suite.
 
 Nothing is imported and no kernel is needed: the table with its tests can be shown anywhere.
 """
@@ -21,7 +21,7 @@ _OTHER_KERNEL = "pytest.mark.kernel_config"
 
 
 def find_rule_tests(suite: Path) -> Mapping[str, tuple[str, ...]]:
-    """Return for each rule id the tests that carry it, as ``transition/test_sleeper.py::test_x``.
+    """Return the tests of each rule by its id, as ``transition/test_sleeper.py::test_x``.
 
     Raises HarnessError for a file that is no Python, or a marker whose id is not written out.
     """

@@ -28,7 +28,7 @@ class _Imported(MutableMapping[str, Any]):
             try:
                 COMMANDS[name].register(alone, name)
             except KeyboardInterrupt as interrupt:
-                # No command is there yet to guard itself; typer takes SIGTERM for Ctrl-C.
+                # @guarded is not there yet, and typer takes SIGTERM for Ctrl-C.
                 raise typer.Exit(interrupted(interrupt)) from None
             self._made[name] = typer.main.get_group(alone).commands[name]
         return self._made[name]
@@ -63,7 +63,7 @@ class _LazyGroup(TyperGroup):
             formatter.write_dl(rows)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Find a command; one that has another name now says so."""
+        """Find a command; the old name of one is refused with its new name."""
         for name in (args[0], " ".join(args[:2])):
             if name in MOVED:
                 Terminal().error(UsageError(f"klp-harness {name} is now {MOVED[name]}"))
@@ -74,7 +74,7 @@ class _LazyGroup(TyperGroup):
 app = typer.Typer(
     name="klp-harness",
     cls=_LazyGroup,
-    help="Tests Linux kernel live patching on real kernels in QEMU.",
+    help="Tests Linux kernel live patching, and livepatches, on real kernels in QEMU.",
     epilog="Exit codes: 0 all held; 1 the kernel or patch under test failed; 2 wrong usage; "
     "3 the harness or host failed; 130 interrupted.",
     no_args_is_help=True,
@@ -85,8 +85,8 @@ app = typer.Typer(
 )
 
 
-def _print_version(asked: bool | None) -> None:
-    if asked:
+def _print_version(wanted: bool | None) -> None:
+    if wanted:
         typer.echo(f"klp-harness {__version__}")
         raise typer.Exit
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""From what a user names to .ko files: a file, a sample's name, or a folder of sources."""
+"""The modules that a user names: a .ko file, a sample's name, or a folder of sources."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class NamedModule:
 
 
 class ModuleFinder:
-    """Finds modules for one kernel; the samples are built when the first of them is asked for."""
+    """Finds modules for one kernel; the samples are built when the first is needed."""
 
     def __init__(self, terminal: Terminal, kernel: Kernel) -> None:
         self._terminal = terminal

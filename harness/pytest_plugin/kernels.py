@@ -40,14 +40,14 @@ class GivenKernels:
         self._kernels = kernels
 
     def pytest_configure(self, config: pytest.Config) -> None:
-        """Record them before a worker or a test asks."""
+        """Record them before a worker or a test needs one."""
         for request, kernel in self._kernels.items():
             with _locked(plan(config).kernels, request) as file:
                 _record(file, kernel)
 
 
 def kernel_of_run(folder: Path, request: KernelRequest, progress: Progress) -> Kernel:
-    """Return the kernel that the request named when a process of the run first asked for it.
+    """Return the kernel that the request named when a process of the run first needed it.
 
     ``folder`` is that of the run's plan. Raises what `obtain_kernel` and `open_kernel` raise.
     """

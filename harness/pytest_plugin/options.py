@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from harness.vm.host.accel import AccelChoice
 
 _MARKERS = (
-    "behaviour(id): the rule of docs/behaviours.md that this test proves",
+    "behaviour(id): the rule of docs/behaviours.md that this test checks",
     "smp(n): the number of CPUs this test's guest needs",
     "needs(feature): run only on kernels that have it, for example needs('CONFIG_KPROBES')",
     "kernel_config(*fragments): run on the kernel under test built with these on top",
     "kernel_args(*words): boot this test's guest with them on the kernel's command line",
-    "expect_splat(pattern): this test makes the kernel complain with a text that matches",
-    "slow: takes long by the kernel's own clock; started first so that others overlap it",
+    "expect_splat(pattern): this test causes a splat with a text that matches",
+    "slow: takes long by the kernel's own clock; is started first, so that others overlap it",
 )
 
 
@@ -57,13 +57,13 @@ class RunPlan:
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """A kernel as asked for, with config fragments that a test wants on top."""
+    """A kernel as ``--kernel`` names it, with the config fragments that a test adds."""
 
     spec: str
     fragments: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """Return the variant as it stands in a test's id."""
+        """Return the variant as a test's id shows it."""
         return "+".join((self.spec, *(Path(name).stem for name in self.fragments)))
 
 
@@ -145,7 +145,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run each test that needs a kernel on every kernel asked for, with its marker's fragments."""
+    """Run each test that needs a kernel on every kernel of the run, with its marker's fragments."""
     if "kernel" not in metafunc.fixturenames:
         return
     specs = metafunc.config.getoption("kernel") or [DEFAULT_SPEC]
@@ -187,7 +187,7 @@ def plan(config: pytest.Config) -> RunPlan:
 def choose(config: pytest.Config) -> AccelChoice:
     """Return the accelerator for this run's guests; probed once since the host booted.
 
-    Raises HarnessError when the one asked for cannot be used.
+    Raises HarnessError when the chosen one cannot be used.
     """
     return runs.accelerator(config.getoption("accel"))
 

@@ -78,7 +78,7 @@ def pytest_runtest_makereport(
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Name kernel and accelerator of the guests that ran, and where the logs of failures lie."""
+    """Name kernel and accelerator of the guests that ran, that ran the tests."""
     seen: Counter[tuple[str, str]] = Counter()
     for reports in terminalreporter.stats.values():
         for report in reports:

@@ -9,8 +9,9 @@ import pytest
 
 from harness.deadline import Deadline
 from harness.errors import HarnessError, MissingTool
+from harness.report.base import CheckOutcome
 from harness.tools.doctor import examine as doctor
-from harness.tools.doctor.examine import Health, examine
+from harness.tools.doctor.examine import examine
 from harness.vm.host.accel import Accel, AccelChoice
 from harness.vm.host.capacity import HostCapacity
 from harness.vm.host.tools import TOOLS, Distribution, Family, ToolState
@@ -57,27 +58,27 @@ def test_space(free: int, health: str, tmp_path: Path) -> None:
 
 
 def test_machine() -> None:
-    assert doctor.judge_machine("x86_64").outcome is Health.PASSED
-    assert doctor.judge_machine("aarch64").outcome is Health.FAILED
+    assert doctor.judge_machine("x86_64").outcome is CheckOutcome.PASSED
+    assert doctor.judge_machine("aarch64").outcome is CheckOutcome.FAILED
 
 
 def test_missing_tool_fails_and_names_the_package() -> None:
     finding = doctor.judge_tool(state("gelf.h", None), DEBIAN)
-    assert finding.outcome is Health.FAILED
+    assert finding.outcome is CheckOutcome.FAILED
     assert finding.hint == "as root: apt-get install libelf-dev"
 
 
 def test_missing_optional_tool_warns() -> None:
-    assert doctor.judge_tool(state("ccache", None), DEBIAN).outcome is Health.WARNED
+    assert doctor.judge_tool(state("ccache", None), DEBIAN).outcome is CheckOutcome.WARNED
 
 
 def test_found_tool_tells_where() -> None:
     finding = doctor.judge_tool(state("bc", "/usr/bin/bc"), DEBIAN)
-    assert (finding.outcome, finding.detail) == (Health.PASSED, "/usr/bin/bc")
+    assert (finding.outcome, finding.detail) == (CheckOutcome.PASSED, "/usr/bin/bc")
 
 
 def test_apt_without_an_archive_warns() -> None:
-    assert doctor.judge_archive("").outcome is Health.WARNED
+    assert doctor.judge_archive("").outcome is CheckOutcome.WARNED
     assert doctor.judge_archive("http://one\nhttp://one\n").detail == "1 archive known"
 
 
@@ -103,8 +104,8 @@ def fast(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("fast")
 def test_fall_back_is_a_warning_that_says_why() -> None:
     report = examine(Deadline.after(60))
-    (finding,) = [found for found in report.findings if found.id == "accelerator"]
-    assert finding.outcome is Health.WARNED
+    (finding,) = [found for found in report.results if found.id == "accelerator"]
+    assert finding.outcome is CheckOutcome.WARNED
     assert finding.detail == "tcg: KVM cannot be used: it hung"
     assert report.guests is not None
 
@@ -112,7 +113,7 @@ def test_fall_back_is_a_warning_that_says_why() -> None:
 @pytest.mark.usefixtures("fast")
 def test_every_tool_and_every_subject_is_reported_once() -> None:
     report = examine(Deadline.after(60))
-    names = [finding.id for finding in report.findings]
+    names = [finding.id for finding in report.results]
     assert len(names) == len(set(names))
     assert {"machine", "python", "memory", "disk space", "accelerator", "apt sources"} < set(names)
     asked_for = [tool for tool in TOOLS if tool.applies_to(report.distribution)]
@@ -131,4 +132,4 @@ def test_no_accelerator_is_a_finding_and_not_an_end(
     report = examine(Deadline.after(60))
     assert report.accel is None
     assert report.guests is None
-    assert not report.healthy
+    assert not report.is_ready

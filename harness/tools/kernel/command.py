@@ -51,7 +51,7 @@ def build(
     kernels: KernelsOptions,
     files: ResultFiles,
 ) -> int:
-    """Build kernels, or find them in the cache, and show where they are."""
+    """Build the kernels that tests run on, or find them in the cache; show where they are."""
     with Invocation("kernel build", files) as invocation:
         wanted = replace(kernels, specs=(*named, *kernels.specs))
         for kernel in wanted.each():
@@ -59,13 +59,13 @@ def build(
     return invocation.exit_code
 
 
-def _build(invocation: Invocation, asked: KernelOptions) -> None:
+def _build(invocation: Invocation, options: KernelOptions) -> None:
     start_s = time.monotonic()
-    kernel = prepare_kernel(invocation, asked)
+    kernel = prepare_kernel(invocation, options)
     seconds = time.monotonic() - start_s
     invocation.results.append(
         KernelResult(
-            id=asked.spec,
+            id=options.spec,
             outcome=CheckOutcome.PASSED,
             seconds=seconds,
             version=kernel.version,
@@ -100,18 +100,18 @@ def list_(files: ResultFiles) -> int:
 def prune(
     older_than: Annotated[
         float | None,
-        typer.Option(min=0, metavar="DAYS", help="Remove what was not used for so long (30)."),
+        typer.Option(min=0, metavar="DAYS", help="Remove what was not used for so many days (30)."),
     ] = None,
     everything: Annotated[
         bool, typer.Option("--all", help="Remove all kernels, except those in use.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only name the kernels that would go.")
+        bool, typer.Option("--dry-run", help="Only name the kernels that would be removed.")
     ] = False,
     *,
     files: ResultFiles,
 ) -> int:
-    """Remove kernels that were not used for long, with their sources and modules."""
+    """Free disk space: remove kernels that were not used for long, their sources and modules."""
     if everything and older_than is not None:
         raise UsageError("--all and --older-than exclude each other")
     days = 0.0 if everything else _DEFAULT_AGE_DAYS if older_than is None else older_than

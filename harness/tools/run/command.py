@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""klp-harness run: load a livepatch, watch its transitions, unload it, tell what happened."""
+"""klp-harness run: load a livepatch, watch its transitions, unload it, show what happened."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def run(
     target: Annotated[
         tuple[str, ...],
         typer.Option(
-            metavar="T.ko", help="Module to load first, for the patch to patch. Repeatable."
+            metavar="T.ko", help="Target module to load before the livepatch. Repeatable."
         ),
     ] = (),
     param: Annotated[
@@ -52,12 +52,15 @@ def run(
     check: Annotated[
         bool,
         typer.Option(
-            "--check/--no-check", help="Refuse on the host what the kernel would not take."
+            "--check/--no-check",
+            help="Refuse before any guest starts what the kernel would refuse to load.",
         ),
     ] = True,
     hold: Annotated[
         float,
-        typer.Option(min=0, metavar="SECONDS", help="How long the patch stays before it goes."),
+        typer.Option(
+            min=0, metavar="SECONDS", help="How long the patch stays enabled before it is disabled."
+        ),
     ] = 0.5,
     *,
     kernel: KernelOptions,
@@ -67,7 +70,7 @@ def run(
     html_file: HtmlTimeline = None,
     svg_file: SvgTimeline = None,
 ) -> int:
-    """Load each livepatch in a fresh guest, watch, disable, unload; show who switched when."""
+    """Try a livepatch: load it in a fresh guest, disable, unload; show when each task switched."""
     with Invocation("run", files) as invocation:
         terminal = invocation.terminal
         check_writable(html_file, svg_file)
@@ -141,7 +144,7 @@ def make_plans(
 
 
 def _read(path: Path, *, check: bool) -> ModuleInfo | None:
-    """Read a module; with ``check`` off, one that cannot be read is the kernel's to refuse."""
+    """Read a module; with ``check`` off, the kernel refuses one that cannot be read."""
     try:
         return read_module(path)
     except UsageError:

@@ -88,7 +88,7 @@ def try_kernels(options: SuiteOptions) -> None:
 
 @contextlib.contextmanager
 def _stops_on_bugs() -> Iterator[None]:
-    """Let a bug of ours end the process as a broken host does, not with a bad revision's code."""
+    """End the process after a bug of ours as after a broken host, not as for a bad revision."""
     try:
         yield
     except Exception as error:

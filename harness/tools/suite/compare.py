@@ -43,9 +43,12 @@ _SHOWN = (Change.WORSE, Change.OTHER, Change.BETTER)
 
 @guarded
 def compare(
-    first: Annotated[str, typer.Argument(metavar="A", help="The kernel to compare with.")],
+    first: Annotated[
+        str, typer.Argument(metavar="A", help="The kernel to compare with: 6.1, a source tree, ...")
+    ],
     second: Annotated[
-        str | None, typer.Argument(metavar="[B]", help="The other one; default: A with --series.")
+        str | None,
+        typer.Argument(metavar="[B]", help="The other kernel; default: A with --series."),
     ] = None,
     series: Annotated[
         tuple[Path, ...],
@@ -57,7 +60,7 @@ def compare(
     ] = (),
     select: Annotated[
         str | None,
-        typer.Option("-k", metavar="EXPR", help="Run these tests alone, as pytest selects them."),
+        typer.Option("-k", metavar="EXPR", help="Run only these tests, as pytest selects them."),
     ] = None,
     fragments: Fragments = (),
     sha256: Sha256 = None,
@@ -66,7 +69,7 @@ def compare(
     accel: Accel = AccelAsked.AUTO,
     guests: Guests = None,
 ) -> int:
-    """Run the behaviour suite on A and on B, and tell the rules that changed.
+    """Test two kernels, A and B, for the rules of live patching; show the rules that differ.
 
     Exit code 1: a rule that holds on A fails on B.
     """
@@ -88,10 +91,10 @@ def compare(
                 patches=series,
             ),
         )
-        for letter, asked in zip("AB", sides, strict=True):
-            made = prepare_kernel(invocation, asked)
+        for letter, options in zip("AB", sides, strict=True):
+            made = prepare_kernel(invocation, options)
             prepare_modules(terminal, made)
-            patched = f", with {len(asked.patches)} patch files" if asked.patches else ""
+            patched = f", with {len(options.patches)} patch files" if options.patches else ""
             terminal.print(f"{letter}            {made.describe()}{patched}")
         terminal.print(f"accelerator  {choice.describe()}", f"guests       {number} at a time")
         extra = (
@@ -111,10 +114,11 @@ def _run_suites(
 ) -> tuple[Sequence[TestResult], ...]:
     """Run the suite on each kernel as a command of its own; its logs stay when one fails."""
     folder = runs.make_folder("compare")
-    terminal.note(f"what the runs print goes to {folder}")
+    terminal.note(f"the output of the runs is in {folder}")
     environment = child_environment()
     tasks = [
-        _suite(terminal, letter, asked, extra) for letter, asked in zip("AB", sides, strict=True)
+        _suite(terminal, letter, options, extra)
+        for letter, options in zip("AB", sides, strict=True)
     ]
     done = dict(
         run_all(tasks, folder, runs=1, deadline=Deadline.after(_SUITES_S), environment=environment)
@@ -124,22 +128,22 @@ def _run_suites(
 
 
 def _suite(
-    terminal: Terminal, letter: str, asked: CleanKernel, extra: Sequence[str]
+    terminal: Terminal, letter: str, options: CleanKernel, extra: Sequence[str]
 ) -> Generator[Command, Done, tuple[str, Sequence[TestResult]]]:
     done = yield Command(
         lane=Lane.RUN,
         name=f"suite-{letter}",
-        arguments=("test", *asked.as_arguments(), *extra),
+        arguments=("test", *options.as_arguments(), *extra),
     )
     report = done.report
     results = (
         [result for result in report.results if isinstance(result, TestResult)] if report else []
     )
     if report is None or report.error is not None or not results:
-        said = report.error.message if report is not None and report.error is not None else ""
+        reason = f": {report.error.message}" if report and report.error else ""
         raise HarnessError(
-            f"the suite did not run on {letter} ({asked.spec})" + (f": {said}" if said else ""),
-            hint=f"what it printed is in {done.log}",
+            f"the suite did not run on {letter} ({options.spec}){reason}",
+            hint=f"its output is in {done.log}",
         )
     terminal.print(f"{letter}: {len(results)} tests in {done.seconds:.0f} s")
     return letter, results

@@ -17,7 +17,7 @@ from harness.cli.options import Accel, AccelAsked, Guests, KernelsOptions, Resul
 from harness.cli.pages import HtmlPage
 from harness.errors import ExitCode
 from harness.resources import Resource, resource_dir, results_root
-from harness.tools.suite.behaviours import as_expected, print_counts, print_table, result_of
+from harness.tools.suite.behaviours import print_counts, print_table, result_of
 from harness.tools.suite.matrix_page import rule_matrix_page
 from harness.tools.suite.pytest_words import PytestArguments, words_for_pytest
 from harness.tools.suite.run_suite import SuiteOptions, run_suite
@@ -72,5 +72,5 @@ def exit_code(of_tests: ExitCode, results: Iterable[BehaviourResult]) -> ExitCod
 
     A test that passes where the table expects a failure is a verdict too, and so is one that skips.
     """
-    unexpected = any(not as_expected(there) for result in results for there in result.kernels)
+    unexpected = any(not there.as_expected for result in results for there in result.kernels)
     return ExitCode.VERDICT if of_tests is ExitCode.HELD and unexpected else of_tests

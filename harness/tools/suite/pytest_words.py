@@ -122,8 +122,8 @@ def read_words(
 ) -> PytestWords:
     """Return what the words mean to pytest, run with these settings on the suite in ``folder``.
 
-    Raises UsageError for an option that nobody has, and for tests that are not there; the hint says
-    what may have been meant. ``own`` are the options of the command itself.
+    Raises UsageError for an unknown option, and for tests that do not exist; its hint names what
+    may have been meant. ``own`` are the options of the command itself.
     """
     if not words:
         return PytestWords()
