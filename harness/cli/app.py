@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableMapping
+from collections import UserDict
 from typing import Annotated, Any
 
 import typer
@@ -11,42 +11,24 @@ from typer.core import TyperGroup
 
 from harness import __version__
 from harness.cli.exits import interrupted
-from harness.cli.registry import COMMANDS, MOVED
+from harness.cli.registry import COMMANDS, MOVED, Command
 from harness.errors import ExitCode, UsageError
 from harness.report.terminal import Terminal, log_to
 
 
-class _Imported(MutableMapping[str, Any]):
+class _Imported(UserDict[str, Any]):
     """The commands by their names, each imported when it is looked up."""
 
-    def __init__(self) -> None:
-        self._made: dict[str, Any] = {}
-
     def __getitem__(self, name: str) -> Any:
-        if name not in self._made:
+        if isinstance(self.data[name], Command):
             alone = typer.Typer(add_completion=False, rich_markup_mode=None)
             try:
-                COMMANDS[name].register(alone, name)
+                self.data[name].register(alone, name)
             except KeyboardInterrupt as interrupt:
                 # @guarded is not there yet, and typer takes SIGTERM for Ctrl-C.
                 raise typer.Exit(interrupted(interrupt)) from None
-            self._made[name] = typer.main.get_group(alone).commands[name]
-        return self._made[name]
-
-    def __setitem__(self, name: str, command: Any) -> None:
-        self._made[name] = command
-
-    def __delitem__(self, name: str) -> None:
-        del self._made[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(COMMANDS)
-
-    def __len__(self) -> int:
-        return len(COMMANDS)
-
-    def __contains__(self, name: object) -> bool:
-        return name in COMMANDS
+            self.data[name] = typer.main.get_group(alone).commands[name]
+        return self.data[name]
 
 
 class _LazyGroup(TyperGroup):
@@ -54,7 +36,7 @@ class _LazyGroup(TyperGroup):
 
     def __init__(self, **attrs: Any) -> None:
         super().__init__(**attrs)
-        self.commands = _Imported()
+        self.commands = _Imported(COMMANDS)
 
     def format_commands(self, _ctx: Any, formatter: Any) -> None:
         """List the commands from the registry: none is imported to show its help in a line."""

@@ -8,8 +8,7 @@ import pytest
 from harness.behaviours.results import BehaviourResult, RuleOnKernel
 from harness.errors import ExitCode
 from harness.report.base import CheckOutcome, KernelFacts
-from harness.tools.suite.matrix import exit_code
-from harness.tools.suite.matrix_page import rule_matrix_page
+from harness.tools.suite.matrix import exit_code, rule_matrix_page
 
 SECTIONS = {"FC": "Force", "ST": "Stacking"}
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -16,17 +17,18 @@ from harness.cli.invocation import Invocation, check_writable, kernel_facts, wri
 from harness.cli.options import Accel, AccelAsked, Guests, KernelsOptions, ResultFiles, Smp
 from harness.cli.pages import HtmlPage
 from harness.errors import ExitCode
+from harness.report.html import render
 from harness.resources import Resource, resource_dir, results_root
 from harness.tools.suite.behaviours import print_counts, print_table, result_of
-from harness.tools.suite.matrix_page import rule_matrix_page
 from harness.tools.suite.pytest_words import PytestArguments, words_for_pytest
 from harness.tools.suite.run_suite import SuiteOptions, run_suite
 from harness.vm.kernel.spec import SERIES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
     from harness.behaviours.results import BehaviourResult
+    from harness.report.base import KernelFacts
 
 
 @guarded
@@ -65,6 +67,27 @@ def matrix(
             write_file(html, rule_matrix_page(results, facts, sections))
         invocation.exit_code = exit_code(ran.exit_code, results)
     return invocation.exit_code
+
+
+def rule_matrix_page(
+    results: Sequence[BehaviourResult], kernels: Sequence[KernelFacts], sections: Mapping[str, str]
+) -> str:
+    """Return the page: a row for each rule, a column for each kernel, in the order of both.
+
+    ``sections`` are the titles by the first two letters of a rule's id.
+    """
+    counts = [
+        Counter(result.kernels[number].outcome.value for result in results)
+        for number in range(len(kernels))
+    ]
+    return render(
+        "matrix_page.html.j2",
+        str(__package__),
+        results=results,
+        kernels=kernels,
+        counts=counts,
+        sections=sections,
+    )
 
 
 def exit_code(of_tests: ExitCode, results: Iterable[BehaviourResult]) -> ExitCode:
