@@ -156,21 +156,14 @@ class History:
 def on_kernel(rule: Rule, tests: Sequence[str], known: KernelHistory) -> RuleOnKernel:
     """Return a rule's outcome on a kernel: the worst of its tests."""
     records = [_worst_record(test, known) for test in tests]
-    worst = min(
-        (record for record in records if record is not None),
-        key=lambda record: _SEVERITY.index(record.outcome),
-        default=None,
-    )
-    outcome = worst.outcome if worst is not None else CheckOutcome.NOT_RUN
-    if None in records or not records:
-        outcome = min(outcome, CheckOutcome.NOT_RUN, key=_SEVERITY.index)
+    outcome = worst(record.outcome if record else CheckOutcome.NOT_RUN for record in records)
     expectation = rule.expected(known.kernel.version)
-    detail = None
+    detail: str | None
     if outcome is CheckOutcome.NOT_RUN:
         missing = records.count(None)
         detail = f"{missing} of its {len(tests)} tests did not run" if tests else "it has no test"
-    elif worst is not None:
-        detail = worst.detail
+    else:
+        detail = next(record.detail for record in records if record and record.outcome is outcome)
     return RuleOnKernel(
         version=known.kernel.version,
         digest=known.kernel.digest,

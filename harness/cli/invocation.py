@@ -161,14 +161,7 @@ def host_facts() -> HostFacts:
 
 def kernel_facts(kernel: Kernel) -> KernelFacts:
     """Return a kernel as reports show it."""
-    return KernelFacts(
-        spec=kernel.spec,
-        version=kernel.version,
-        digest=kernel.digest,
-        config_digest=kernel.config_digest,
-        compiler=kernel.compiler,
-        source=kernel.source,
-    )
+    return KernelFacts.model_validate(kernel, from_attributes=True)
 
 
 def error_facts(error: BaseException) -> ErrorFacts:

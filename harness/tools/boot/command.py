@@ -17,7 +17,7 @@ import typer
 
 from harness.cli.exits import guarded
 from harness.cli.invocation import Invocation
-from harness.cli.modules import resolve_modules
+from harness.cli.modules import ModuleFinder
 from harness.cli.options import Accel, AccelAsked, KernelOptions, Smp
 from harness.cli.prepare import prepare_accel, prepare_kernel
 from harness.errors import ExitCode, KernelSplat, LostConnection
@@ -57,15 +57,15 @@ def boot(
         terminal = invocation.terminal
         choice = prepare_accel(invocation, accel)
         made = prepare_kernel(invocation, kernel)
-        wanted = resolve_modules(terminal, made, modules)
+        finder = ModuleFinder(terminal, made)
+        files = [file for named in modules for file in finder.find(named)]
         terminal.note(f"kernel {made.describe()}, {choice.describe()}")
         with (
             runs.open_session(choice, cpus=smp, fresh=Fresh.BOOT, name="boot") as session,
             session.guest(made, name="boot") as machine,
         ):
-            for module in wanted:
-                path = machine.upload(module.path)
-                machine.run(["ln", "-sf", path, f"/root/{module.path.name}"])
+            for file in files:
+                machine.run(["ln", "-sf", machine.upload(file), f"/root/{file.name}"])
             if sys.stdin.isatty():
                 terminal.note(f"logs: {machine.folder}; `exit` or Ctrl-] ends the guest")
                 return _interactive(machine)

@@ -294,7 +294,7 @@ def _find(finder: ModuleFinder, named: Sequence[str]) -> tuple[list[Path], list[
     patches: list[Path] = []
     beside: list[Path] = []
     for text in named:
-        found = [each.path for each in finder.find(text)]
+        found = list(finder.find(text))
         if Path(text).expanduser().is_dir():
             marked = [path for path in found if read_module(path).is_livepatch]
             if not marked:
@@ -319,7 +319,7 @@ def _built_from(diff: Path, kernel: Kernel, terminal: Terminal) -> Path:
 
 
 def _files(finder: ModuleFinder, named: Sequence[str] | None) -> tuple[Path, ...]:
-    return tuple(each.path for text in named or () for each in finder.find(text))
+    return tuple(path for text in named or () for path in finder.find(text))
 
 
 def _params(texts: Sequence[str] | None) -> dict[str, str]:
