@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
     from harness.report.terminal import Terminal
+    from harness.vm.kernel.kernel import Kernel
 
 _SUITES_S = 2 * 3600.0
 _SHOWN = (Change.WORSE, Change.OTHER, Change.BETTER)
@@ -92,17 +93,16 @@ def compare(
             ),
         )
         for letter, options in zip("AB", sides, strict=True):
-            made = prepare_kernel(invocation, options)
-            prepare_modules(terminal, made)
-            patched = f", with {len(options.patches)} patch files" if options.patches else ""
-            terminal.print(f"{letter}            {made.describe()}{patched}")
+            kernel = prepare_kernel(invocation, options)
+            prepare_modules(terminal, kernel)
+            terminal.print(f"{letter}            {kernel.describe()}")
         terminal.print(f"accelerator  {choice.describe()}", f"guests       {number} at a time")
         extra = (
             f"--accel={accel.value}",
             f"--guests={number}",
             *(("-k", select) if select else ()),
         )
-        before, after = _run_suites(terminal, sides, extra)
+        before, after = _run_suites(invocation, sides, extra)
         results = compare_rules(before, after)
         invocation.results += results
         _print(terminal, results)
@@ -110,15 +110,15 @@ def compare(
 
 
 def _run_suites(
-    terminal: Terminal, sides: Sequence[CleanKernel], extra: Sequence[str]
+    invocation: Invocation, sides: Sequence[CleanKernel], extra: Sequence[str]
 ) -> tuple[Sequence[TestResult], ...]:
     """Run the suite on each kernel as a command of its own; its logs stay when one fails."""
     folder = runs.make_folder("compare")
-    terminal.note(f"the output of the runs is in {folder}")
+    invocation.terminal.note(f"the output of the runs is in {folder}")
     environment = child_environment()
     tasks = [
-        _suite(terminal, letter, options, extra)
-        for letter, options in zip("AB", sides, strict=True)
+        _suite(invocation.terminal, letter, kernel, (*options.as_arguments(), *extra))
+        for letter, kernel, options in zip("AB", invocation.kernels, sides, strict=True)
     ]
     done = dict(
         run_all(tasks, folder, runs=1, deadline=Deadline.after(_SUITES_S), environment=environment)
@@ -128,24 +128,25 @@ def _run_suites(
 
 
 def _suite(
-    terminal: Terminal, letter: str, options: CleanKernel, extra: Sequence[str]
+    terminal: Terminal, letter: str, kernel: Kernel, arguments: Sequence[str]
 ) -> Generator[Command, Done, tuple[str, Sequence[TestResult]]]:
-    done = yield Command(
-        lane=Lane.RUN,
-        name=f"suite-{letter}",
-        arguments=("test", *options.as_arguments(), *extra),
-    )
+    name = f"suite-{letter}"
+    done = yield Command(lane=Lane.RUN, name=name, arguments=("test", *arguments))
     report = done.report
-    results = (
-        [result for result in report.results if isinstance(result, TestResult)] if report else []
-    )
+    results = [each for each in report.results if isinstance(each, TestResult)] if report else []
     if report is None or report.error is not None or not results:
         reason = f": {report.error.message}" if report and report.error else ""
         raise HarnessError(
-            f"the suite did not run on {letter} ({options.spec}){reason}",
+            f"the suite did not run on {letter} ({kernel.spec}){reason}",
             hint=f"its output is in {done.log}",
         )
-    terminal.print(f"{letter}: {len(results)} tests in {done.seconds:.0f} s")
+    if report.kernel is None or report.kernel.digest != kernel.digest:
+        raise UsageError(
+            f"the sources of {letter} ({kernel.spec}) were changed before its tests ran",
+            hint="run the command again",
+        )
+    number = f"{len(results)} {'test' if len(results) == 1 else 'tests'}"
+    terminal.print(f"{letter}: {number} in {done.seconds:.0f} s")
     return letter, results
 
 
@@ -162,4 +163,4 @@ def _print(terminal: Terminal, results: Sequence[CompareResult]) -> None:
     counts = ", ".join(
         f"{sum(result.change is change for result in results)} {change.value}" for change in Change
     )
-    terminal.print(f"{len(results)} rules: {counts}")
+    terminal.print(f"{len(results)} {'rule' if len(results) == 1 else 'rules'}: {counts}")
