@@ -13,8 +13,8 @@ from harness.vm.elf.klp_structs import SYMPOS
 
 if TYPE_CHECKING:
     from benchmarks.module_mutation.patch_file import LivepatchFile, StringUse
-    from benchmarks.module_mutation.rewrite import Symbol
     from harness.vm.elf.klp_structs import FunctionPlace, ObjectPlace
+    from harness.vm.elf.rewrite import Symbol
 
 
 def swap(section: int, one: int, other: int, file: LivepatchFile) -> None:

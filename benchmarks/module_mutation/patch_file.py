@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 
 from elftools.elf.elffile import ELFFile
 
-from benchmarks.module_mutation.rewrite import R_X86_64_NONE, ElfCopy
 from harness.errors import UsageError
 from harness.vm.elf.klp_structs import locate_patch
 from harness.vm.elf.module_info import SHN_LIVEPATCH
+from harness.vm.elf.rewrite import R_X86_64_NONE, ElfCopy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from benchmarks.module_mutation.rewrite import Relocation, Symbol
     from harness.vm.elf.klp_structs import FunctionPlace, ObjectPlace
+    from harness.vm.elf.rewrite import Relocation, Symbol
 
 OLD_NAME, NEW_FUNC = 0, 8
 OBJECT_NAME, FUNCS = 0, 8

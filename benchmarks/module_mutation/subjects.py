@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from benchmarks.module_mutation.relocation import LivepatchRelocation, with_livepatch_relocation
 from harness.errors import UsageError
 from harness.resources import Resource, resource_dir
 from harness.tools.verify import VerifyRequest
+from harness.vm.elf.relocation import LivepatchRelocation, with_livepatch_relocation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

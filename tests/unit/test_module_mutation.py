@@ -14,7 +14,7 @@ from elftools.elf.elffile import ELFFile
 
 from benchmarks.module_mutation.operators import OPERATORS, Mutation, choose
 from benchmarks.module_mutation.patch_file import Callback, LivepatchFile
-from benchmarks.module_mutation.relocation import LivepatchRelocation, with_livepatch_relocation
+from harness.vm.elf.relocation import LivepatchRelocation, with_livepatch_relocation
 from benchmarks.module_mutation.subjects import CHECKS, corpus_sources, read_manifest
 from benchmarks.module_mutation.substitutes import Substitutes
 from harness.errors import UsageError

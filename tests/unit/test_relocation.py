@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.module_mutation.relocation import LivepatchRelocation, with_livepatch_relocation
 from harness.deadline import Deadline
 from harness.vm.elf.module_info import read_module
+from harness.vm.elf.relocation import LivepatchRelocation, with_livepatch_relocation
 from harness.vm.host.process import run
 
 SOURCE = """

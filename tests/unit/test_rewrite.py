@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from elftools.elf.elffile import ELFFile
 
-from benchmarks.module_mutation.rewrite import ElfCopy
 from harness.vm.elf.klp_structs import REPLACE, SYMPOS, locate_patch
 from harness.vm.elf.module_info import read_module
+from harness.vm.elf.rewrite import ElfCopy
 
 MODULES = Path(__file__).parent / "data/modules"
 GATE = MODULES / "klp_test_gate.ko"

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from benchmarks.module_mutation.relocation import LivepatchRelocation, with_livepatch_relocation
 from harness.errors import ModuleRefused
 from harness.livepatch.kernel_log import KernelLog
 from harness.livepatch.patch import Livepatch
+from harness.vm.elf.relocation import LivepatchRelocation, with_livepatch_relocation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from benchmarks.module_mutation.rewrite import ElfCopy
+from harness.vm.elf.rewrite import ElfCopy
 
 # include/uapi/linux/elf.h
 _SHF_ALLOC = 0x2
