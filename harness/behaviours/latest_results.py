@@ -111,15 +111,15 @@ class History:
         """
         known = {kernel.digest: kernel for kernel in kernels}
         only = next(iter(known)) if len(known) == 1 else None
-        specs = {kernel.spec for kernel in known.values()} if only is None else set()
         found: dict[str, dict[str, TestRecord]] = {digest: {} for digest in known}
         for result in results:
+            name, named = _without_kernel(_inside(result.id), known.values())
             digest = result.kernel_digest or only
             if digest not in found:
-                digest = _made_from(result, known.values())
+                digest = named
             made = self._record_of(result, at)
             if digest is not None and made is not None:
-                found[digest][_without_kernel(_inside(result.id), specs)] = made
+                found[digest][name] = made
         return tuple(
             KernelHistory(kernel=kernel, tests=found[digest]) for digest, kernel in known.items()
         )
@@ -212,30 +212,19 @@ def _inside(node_id: str) -> str:
     return inside if found else node_id
 
 
-def _without_kernel(name: str, specs: Iterable[str]) -> str:
-    """Return a test's name without the kernel among its parameters, on a run with several."""
-    test, bracket, params = name.partition("[")
-    if not bracket:
-        return name
-    for spec in specs:
-        text = params.removesuffix("]")
-        variant = rf"{re.escape(spec)}(\+[^+]+)*"
-        if re.fullmatch(variant, text):
-            return test
-        for pattern in (rf"^{re.escape(spec)}-", rf"-{variant}$"):
-            shorter = re.sub(pattern, "", text)
-            if shorter != text:
-                return f"{test}[{shorter}]"
-    return name
+def _without_kernel(name: str, kernels: Iterable[KernelFacts]) -> tuple[str, str | None]:
+    """Return a test's name without the kernel among its parameters, and that kernel's digest.
 
-
-def _made_from(result: TestResult, kernels: Iterable[KernelFacts]) -> str | None:
-    """Return the digest of the kernel that a test wanted with more options, by the test's id."""
-    params = result.id.partition("[")[2].removesuffix("]")
+    The parameter is the kernel's spec, and after it the options that the test adds: ``6.1+debug``.
+    """
+    test, _, params = name.removesuffix("]").partition("[")
     for kernel in kernels:
-        if re.search(rf"(^|-){re.escape(kernel.spec)}\+", params):
-            return kernel.digest
-    return None
+        pattern = rf"(?:(.+)-)?{re.escape(kernel.spec)}(?:\+[^+]+)*(?:-(.+))?"
+        match = re.fullmatch(pattern, params)
+        if match is not None:
+            others = "-".join(filter(None, match.groups()))
+            return (f"{test}[{others}]" if others else test), kernel.digest
+    return name, None
 
 
 def _digest(path: Path) -> str:

@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import pytest
+from typer.testing import CliRunner
 
 from harness.behaviours.results import BehaviourResult, RuleOnKernel
+from harness.cli.app import app
 from harness.errors import ExitCode
 from harness.report.base import CheckOutcome, KernelFacts
 from harness.tools.suite.matrix import exit_code, rule_matrix_page
+from harness.vm.kernel.spec import SERIES
 
 SECTIONS = {"FC": "Force", "ST": "Stacking"}
 
@@ -61,6 +64,13 @@ def test_the_page_has_each_rule_on_each_kernel() -> None:
     assert page.count("Force</th>") == 1
     assert page.count("Stacking</th>") == 1
     assert "://" not in page, "the page needs nothing else"
+
+
+def test_the_help_names_the_kernels_that_are_tested() -> None:
+    """Without --kernel these are all that the mirror has, and each is built."""
+    text = CliRunner().invoke(app, ["matrix", "-h"], prog_name="klp-harness").output
+    described = text.partition("Options:")[0].split("Without --kernel")[1]
+    assert [series for series in SERIES if series not in described] == []
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,8 @@ def run_tests(
 ) -> int:
     """Test whether a kernel keeps the rules of live patching: each test runs in a fresh guest.
 
-    What is not an option of this command is passed to pytest.
+    The kernel is 6.1 unless --kernel names others. What is not an option of this command is passed
+    to pytest.
     """
     options = SuiteOptions(kernels=kernels.each(), accel=accel, smp=smp, guests=guests)
 
