@@ -63,7 +63,7 @@ def run_tests(
         # pytest writes its own JUnit file, which has more than ours could.
         with Invocation("test", replace(files, junit=None)) as invocation:
             words = words_for_pytest(arguments, context)
-            folders = _folders_with_guests() if everything else None
+            folders = _folders_with_guests() if everything else []
             ran = run_suite(invocation, options, words, folders=folders, junit=files.junit)
             invocation.results += ran.results
             _print_skipped(invocation.terminal, ran.results)

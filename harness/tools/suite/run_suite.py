@@ -61,12 +61,12 @@ def run_suite(
     options: SuiteOptions,
     words: PytestWords,
     *,
-    folders: Sequence[Path] | None = None,
+    folders: Sequence[Path] = (),
     junit: str | None = None,
 ) -> SuiteRun:
     """Build the kernels, run pytest on them, and record the results.
 
-    Without paths among the words the ``folders`` are run, by default the behaviour suite.
+    Run are the paths among the words and the ``folders``; without both, the behaviour suite.
     Raises what building a kernel or its modules raises, and HarnessError without an accelerator.
     """
     terminal = invocation.terminal
@@ -80,16 +80,16 @@ def run_suite(
         kernels[wanted.request()] = kernel
         terminal.print(f"kernel       {kernel.describe()}, {len(samples)} sample modules")
     suite = resource_dir(Resource.BEHAVIOUR_TESTS)
-    paths = words.paths or tuple(map(str, folders or [suite]))
+    added = [str(folder) for folder in folders or (() if words.paths else (suite,))]
     arguments = [
         *plugin_settings(suite),
-        *left_out(words.words, paths, suite),
+        *left_out(words.words, (*words.paths, *added), suite),
         *dict.fromkeys(word for kernel in options.kernels for word in kernel.as_arguments()),
         f"--accel={options.accel.value}",
         f"--smp={options.smp}",
         *([f"--junit-xml={junit}"] if junit is not None else []),
         *words.words,
-        *(paths if not words.paths else ()),
+        *added,
     ]
     collector = Collector()
     with _bytecode_kept():
