@@ -51,8 +51,16 @@ bench: setup ## measure the budgets; each figure with the one it is compared to
 grade: setup ## break correct livepatches in their files, and see which checks of verify notice
 	@$(GRADE) grade $(ARGS)
 
+# The site's own tool is installed when it is first needed. Zensical's --strict ends the build at a broken link.
+.PHONY: docs
+docs: setup ## the documents as a site, in build/docs/site
+	@$(VENV_PYTHON) -c 'import zensical' 2>/dev/null || $(VENV_PYTHON) -m pip install --quiet \
+		--disable-pip-version-check $(addprefix --constraint ,$(wildcard constraints.txt)) --editable '.[docs]'
+	@$(VENV_PYTHON) .ci/docs_site.py
+	@exec $(VENV_PYTHON) -m zensical build --strict --clean
+
 .PHONY: check
-check: lint types unit checkpatch ## everything that needs no QEMU: ruff, mypy, unit tests, checkpatch
+check: lint types spelling shell yaml unit checkpatch ## everything that needs no QEMU: linters, mypy, unit tests, checkpatch
 
 .PHONY: lint
 lint: setup
@@ -62,6 +70,29 @@ lint: setup
 .PHONY: types
 types: setup
 	@$(VENV_PYTHON) -m mypy
+
+# Of all files that git tracks; .ci/codespell-ignore.txt has the words that are right here.
+.PHONY: spelling
+spelling: setup
+	@git ls-files -z | xargs -0 .venv/bin/codespell --
+
+.PHONY: shell
+shell: setup
+	@.venv/bin/shellcheck .ci/run $$(git ls-files '*.sh')
+
+# Without the network: the schemas come with check-jsonschema, and zizmor looks at the files alone.
+SCHEMA := .venv/bin/check-jsonschema --quiet --builtin-schema
+WORKFLOWS := .github/workflows/*.yml docs/ci-examples/github.yml
+.PHONY: yaml
+yaml: setup
+	@.venv/bin/yamllint --strict .
+	@$(SCHEMA) vendor.github-workflows $(WORKFLOWS)
+	@$(SCHEMA) custom.github-workflows-require-timeout $(WORKFLOWS)
+	@$(SCHEMA) vendor.github-issue-forms $(filter-out %/config.yml,$(wildcard .github/ISSUE_TEMPLATE/*.yml))
+	@$(SCHEMA) vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
+	@$(SCHEMA) vendor.dependabot .github/dependabot.yml
+	@$(SCHEMA) vendor.gitlab-ci --data-transform gitlab-ci docs/ci-examples/gitlab-ci.yml
+	@.venv/bin/zizmor --offline --quiet --no-progress .github docs/ci-examples/github.yml
 
 .PHONY: unit
 unit: setup
@@ -76,6 +107,15 @@ checkpatch: setup
 format: setup ## put the Python code into its one format
 	@$(VENV_PYTHON) -m ruff check --fix-only .
 	@$(VENV_PYTHON) -m ruff format .
+
+# make constraints ARGS=--upgrade takes the newest version of each package; without it, only what no longer fits.
+.PHONY: constraints
+constraints: setup
+	@$(VENV_PYTHON) -m pip install --quiet --disable-pip-version-check uv
+	@.venv/bin/uv pip compile --quiet --no-config --universal --python-version 3.11 --all-extras --no-header \
+		$(ARGS) --output-file constraints.txt pyproject.toml
+	@sed -i '1i # SPDX-License-Identifier: GPL-2.0-only\n# Made by `make constraints` (uv pip compile); CONTRIBUTING.md says when.' \
+		constraints.txt
 
 # Looks for a Python that is new enough; only where there is none at all, and where it may, it installs one.
 .PHONY: setup

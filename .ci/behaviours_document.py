@@ -18,36 +18,40 @@ _HEAD = """\
 <!-- SPDX-License-Identifier: GPL-2.0-only -->
 # The rules of live patching
 
-One row is one rule of the kernel's livepatch subsystem. Each has tests that carry its id
+Each row is one rule of the kernel's livepatch subsystem. The tests of a rule carry its id
 (`@pytest.mark.behaviour("TR-01")`), run on a fresh guest, and fail when the rule is broken.
-`klp-harness behaviours` prints this table with the tests of each rule and what they last came to on
-each kernel; `klp-harness test -k TR-01` runs them.
+`klp-harness behaviours` prints this table with the tests of each rule and their latest results on
+each kernel; `klp-harness test -k TR-01` runs them. The [glossary](glossary.md) explains the words.
 
-This file is made from `harness/behaviours/table.toml` by
-`.ci/behaviours_document.py docs/behaviours.md`. A unit test compares the two, and the
-rules with the markers of the tests.
+This file is generated from `harness/behaviours/table.toml` by
+`.ci/behaviours_document.py docs/behaviours.md`. A unit test compares the two, and the rules with
+the markers of the tests.
 
-- **source**: what the rule rests on, beyond what its section names. Hexadecimal numbers are commits
-  of the kernel.
+- **source**: on what the rule rests, beyond the source of its section. Hexadecimal numbers are
+  commits of the kernel.
 {sources}
-- **elsewhere**: the public suites that test it too: the kernel's own selftests (upstream), SUSE's,
-  kpatch's, Red Hat's; "none" where none was found to, and beside a suite, for a part of the rule.
-- **kernels**: where a kernel does not simply pass. Everywhere else
-  ({series}) the rule is expected to pass. A test finds out by a feature what a kernel
-  has, and never by its version.
+- **elsewhere**: the public suites that test the rule too: the kernel's own selftests (upstream),
+  SUSE's, kpatch's, Red Hat's. "none": these suites were searched, and none tests the rule; beside a
+  suite, none was found for a part of the rule. An empty cell: the suites were not searched for it.
+- **kernels**: the kernels on which the rule does not simply pass. The series are
+  {series}; on those that a cell does not name, and on all if it is empty, the rule
+  is expected to pass. A test finds out what a kernel has by a feature, never by its version.
 
-{rules} rules. For {alone} of them no public suite was found to have a test.
+There are {rules} rules. For {alone} of them no public test was found, for {part} more none for a
+part of the rule, and for {unsearched} the public suites were not searched.
 """
 
 
 def document(table: Table) -> str:
     """Return docs/behaviours.md."""
-    alone = sum("none" in rule.public for rule in table.rule)
+    sources = (f"    - `{name}`: {text}." for name, text in sorted(table.sources.items()))
     head = _HEAD.format(
-        sources="\n".join(f"  `{name}`: {text}." for name, text in sorted(table.sources.items())),
+        sources="\n".join(sources),
         series=", ".join(table.series),
         rules=len(table.rule),
-        alone=alone,
+        alone=sum(rule.public == ("none",) for rule in table.rule),
+        part=sum("none" in rule.public and len(rule.public) > 1 for rule in table.rule),
+        unsearched=sum(not rule.public for rule in table.rule),
     )
     parts = [head]
     for section in table.section:

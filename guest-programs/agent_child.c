@@ -1,17 +1,26 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Starts children that hold on to nothing of the agent's and of each other:
- * one that is stuck in the kernel for ever must not keep a pipe open.
+ * A child inherits no descriptors of the agent or of other children: one that is
+ * stuck in the kernel forever must not keep a pipe open.
  */
 
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
-#include "agent.h"
-#include "klp_common.h"
+#include "agent_child.h"
 
 int child_null_fd;
+
+bool child_prepare(void)
+{
+	/* The three standard descriptors are taken after this, so no pipe gets their number. */
+	do {
+		child_null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+	} while (child_null_fd >= 0 && child_null_fd <= STDERR_FILENO);
+	return child_null_fd >= 0;
+}
 
 pid_t child_fork(const int *fds, unsigned int count)
 {
@@ -37,7 +46,7 @@ pid_t child_fork(const int *fds, unsigned int count)
 	}
 	close_range(count, ~0U, 0);
 
-	/* What was ignored when the agent started would be ignored in its programs too. */
+	/* A signal that is ignored stays ignored across exec. */
 	for (i = 1; i < NSIG; i++)
 		signal(i, SIG_DFL);
 	sigemptyset(&none);
@@ -45,7 +54,6 @@ pid_t child_fork(const int *fds, unsigned int count)
 	return 0;
 }
 
-/* A child that was reaped may have left others in its group; its own number may be another's. */
 void child_kill(pid_t pid, bool reaped)
 {
 	kill(-pid, SIGKILL);

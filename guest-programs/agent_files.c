@@ -1,26 +1,26 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/*
- * Jobs on files and modules.
- */
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
-#include "agent.h"
-#include "klp_common.h"
+#include "agent_files.h"
+#include "agent_output.h"
+#include "lib_common.h"
 
 #define READ_DEFAULT	(1024 * 1024)
-#define READ_MOST	(64 * 1024 * 1024)
+#define READ_MAX	(64 * 1024 * 1024)
 #define PERMISSIONS	07777
-#define FOLDER_MODE	0755
+#define DIRECTORY_MODE	0755
 #define FILE_MODE	0644
 
-/* Append a file's content; returns a negative errno. */
+/* Appends a file's content; returns a negative errno. */
 static int read_file(const char *path, size_t most, struct text *into, bool *truncated)
 {
 	size_t want, start = into->len;
@@ -62,8 +62,8 @@ int job_read(const struct request *request, struct text *reply)
 	bool truncated;
 	int error;
 
-	if (request->argc > 1 && !parse_number(request->args[1].text, READ_MOST, &most))
-		return job_invalid(reply, "MAX_BYTES is no number up to 64 MiB");
+	if (request->argc > 1 && !parse_number(request->args[1].text, READ_MAX, &most))
+		return output_invalid(reply, "MAX_BYTES is not a number up to 64 MiB");
 	error = read_file(request->args[0].text, most, &text, &truncated);
 	if (!error) {
 		json_add_text(reply, "text", text.data, text.len);
@@ -73,7 +73,7 @@ int job_read(const struct request *request, struct text *reply)
 	return error;
 }
 
-/* Neither creates a file nor writes twice: what the kernel says to this write is the answer. */
+/* Neither creates a file nor writes twice: the reply is the kernel's result of this one write. */
 int job_write(const struct request *request, struct text *reply)
 {
 	const struct argument *text = &request->args[1];
@@ -98,14 +98,14 @@ int job_write(const struct request *request, struct text *reply)
 	return ret;
 }
 
-/* Makes the folders that @path lies in; returns a negative errno. */
-static int make_folders(char *path)
+/* Makes the directories above @path; returns a negative errno. */
+static int make_directories(char *path)
 {
 	char *slash;
 
 	for (slash = path; (slash = strchr(slash + 1, '/'));) {
 		*slash = '\0';
-		if (mkdir(path, FOLDER_MODE) < 0 && errno != EEXIST)
+		if (mkdir(path, DIRECTORY_MODE) < 0 && errno != EEXIST)
 			return -errno;
 		*slash = '/';
 	}
@@ -119,7 +119,7 @@ int job_create(const struct request *request, struct text *reply)
 	int ret;
 	int fd;
 
-	ret = make_folders(path);
+	ret = make_directories(path);
 	if (ret)
 		return ret;
 	fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOCTTY, FILE_MODE);
@@ -157,7 +157,7 @@ int job_list(const struct request *request, struct text *reply)
 	while (errno = 0, (entry = readdir(dir))) {
 		if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, ".."))
 			continue;
-		/* It may have gone since. */
+		/* It may have been removed meanwhile. */
 		if (fstatat(dirfd(dir), entry->d_name, &status, AT_SYMLINK_NOFOLLOW) < 0)
 			continue;
 		json_begin(reply, '{');
@@ -193,7 +193,7 @@ int job_stack(const struct request *request, struct text *reply)
 	int error;
 
 	if (!parse_number(request->args[0].text, INT_MAX, &tid))
-		return job_invalid(reply, "TID is no number");
+		return output_invalid(reply, "TID is not a number");
 	snprintf(path, sizeof(path), "/proc/%lld/stack", tid);
 	error = read_file(path, READ_DEFAULT, &text, &truncated);
 	if (!error)
@@ -212,14 +212,14 @@ static const char * const op_names[OPS] = {
 	[OP_PRESENT] = "present",
 };
 
-/* What a file that goes away says on the way: sysfs ENODEV, /proc ESRCH. */
+/* A file that is being removed: sysfs says ENODEV, /proc says ESRCH. */
 static bool is_absence(int error)
 {
 	return error == -ENOENT || error == -ENODEV || error == -ESRCH || error == -ENOTDIR;
 }
 
-/* Look once. Returns a negative errno when waiting is of no use; absence is none. */
-static int poll_look(const char *path, enum poll_op op, bool *present, struct text *text)
+/* Checks once. Returns a negative errno when waiting is of no use; absence is not an error. */
+static int poll_once(const char *path, enum poll_op op, bool *present, struct text *text)
 {
 	struct stat status;
 	bool truncated;
@@ -272,15 +272,15 @@ int job_poll_file(const struct request *request, struct text *reply)
 		if (!strcmp(request->args[1].text, op_names[op]))
 			break;
 	if (op == OPS)
-		return job_invalid(reply, "OP is no comparison; see guest-programs/README.md");
-	if (!parse_number(request->args[3].text, AGENT_POLL_MOST_MS, &timeout_ms))
-		return job_invalid(reply, "TIMEOUT_MS is no number up to a week");
-	if (!parse_number(request->args[4].text, AGENT_POLL_MOST_MS, &interval_ms) || !interval_ms)
-		return job_invalid(reply, "INTERVAL_MS is no number from 1 up to a week");
+		return output_invalid(reply, "OP is unknown; see guest-programs/README.md");
+	if (!parse_number(request->args[3].text, AGENT_POLL_MAX_MS, &timeout_ms))
+		return output_invalid(reply, "TIMEOUT_MS is not a number up to a week");
+	if (!parse_number(request->args[4].text, AGENT_POLL_MAX_MS, &interval_ms) || !interval_ms)
+		return output_invalid(reply, "INTERVAL_MS is not a number from 1 up to a week");
 
 	until = start + timeout_ms * 1000;
 	for (;;) {
-		error = poll_look(path, op, &present, &text);
+		error = poll_once(path, op, &present, &text);
 		if (error) {
 			text_free(&text);
 			return error;
@@ -288,8 +288,8 @@ int job_poll_file(const struct request *request, struct text *reply)
 		met = poll_met(op, &request->args[2], present, &text);
 		if (met || now_us() >= until)
 			break;
-		/* The last look is at the deadline. */
-		pause_between_looks(start, until, interval_ms * 1000);
+		/* The last check is at the deadline. */
+		poll_pause(start, until, interval_ms * 1000);
 	}
 	if (present && op != OP_PRESENT && op != OP_ABSENT)
 		json_add_text(reply, "text", text.data, text.len);

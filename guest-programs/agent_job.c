@@ -1,29 +1,26 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/*
- * Jobs: requests served by a child. The child may sleep in the kernel for ever,
- * or be killed there by an oops; the agent goes on all the same. Its reply
- * counts once the line is whole, even when the child does not come to its end.
- *
- * A child that has replied is kept for the next job, for a fork is the dearest
- * part of a small request. It waits as the agent itself does, in ppoll(), and
- * so holds no transition up that the agent would not. One is there from the
- * start, so that an agent that is saved with its guest needs no fork in a clone.
- */
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "agent.h"
-#include "klp_common.h"
+#include "agent_child.h"
+#include "agent_job.h"
+#include "agent_klog.h"
+#include "agent_output.h"
+#include "agent_watch.h"
+#include "lib_common.h"
 
-#define IDLE_MOST	2
-#define REQUEST_ROOM	(1024 * 1024)	/* of a child's pipe, where the system lets us */
+#define IDLE_MAX	2
+#define REQUEST_ROOM	(1024 * 1024)	/* of a child's pipe, if the system permits it */
+#define PREPARED_MAX	64		/* bytes of the request of job_prepare() */
 
-/* What an idle child gets, and after it the line. It is a fork: the verb is at the same address. */
-struct order {
+/* Sent to an idle child before the line. It is a fork: the verb has the same address there. */
+struct job_header {
 	const struct verb *verb;
 	size_t len;		/* without the newline */
 };
@@ -33,8 +30,8 @@ struct job {
 	long long id;
 	pid_t pid;
 	int request_fd;		/* -1 for a child that is not kept */
-	size_t room;		/* what the pipe of a waiting child takes without blocking */
-	int reply_fd;		/* -1 after its end */
+	size_t room;		/* bytes that fit into the request pipe of an idle child */
+	int reply_fd;		/* -1 after end of file */
 	int watched;
 	bool busy;
 	bool ended;
@@ -44,13 +41,7 @@ struct job {
 
 static struct job *jobs;
 
-int job_invalid(struct text *reply, const char *what)
-{
-	json_add_string(reply, "error", what);
-	return -EINVAL;
-}
-
-/* @line has @len bytes and its newline; parsing takes it apart. */
+/* @line has @len bytes and its newline; parsing changes it. */
 static void job_run(const struct verb *verb, char *line, size_t len)
 {
 	static struct request request;
@@ -60,10 +51,10 @@ static void job_run(const struct verb *verb, char *line, size_t len)
 
 	wrong = request_parse(&request, line, len);
 	if (!wrong)
-		wrong = verb_refuses(verb, &request);
+		wrong = request_check(&request, verb);
 	json_begin(&reply, '{');
 	json_add_number(&reply, "id", request.id);
-	error = wrong ? job_invalid(&reply, wrong) : verb->job(&request, &reply);
+	error = wrong ? output_invalid(&reply, wrong) : verb->job(&request, &reply);
 	output_end_reply(&reply, -error);
 	if (write_all(STDOUT_FILENO, reply.data, reply.len))
 		_exit(1);
@@ -86,36 +77,36 @@ static bool read_whole(char *data, size_t len)
 	return true;
 }
 
-/* The life of a child that is kept, after its first job. */
-static void job_serve_orders(void)
+/* What a child that is kept does after its first job. */
+static void job_serve_more(void)
 {
 	struct pollfd ready = { .fd = STDIN_FILENO, .events = POLLIN };
 	struct text line = {};
-	struct order order;
+	struct job_header header;
 
 	for (;;) {
 		if (ppoll(&ready, 1, NULL, NULL) < 0)
 			continue;
-		if (!read_whole((char *)&order, sizeof(order)))
+		if (!read_whole((char *)&header, sizeof(header)))
 			return;
-		text_reserve(&line, order.len + 1);
-		if (!read_whole(line.data, order.len + 1))
+		text_reserve(&line, header.len + 1);
+		if (!read_whole(line.data, header.len + 1))
 			return;
-		job_run(order.verb, line.data, order.len);
+		job_run(header.verb, line.data, header.len);
 		if (line.room > 2 * AGENT_READ_SIZE)
 			text_free(&line);
 	}
 }
 
-/* Returns false when there is no child to be had that waits for work. */
-static bool job_hand_over(const struct verb *verb, long long id, char *line, size_t len)
+/* Sends a request to an idle child; returns false when there is none. */
+static bool job_reuse(const struct verb *verb, long long id, char *line, size_t len)
 {
-	struct order order = { .verb = verb, .len = len };
+	struct job_header header = { .verb = verb, .len = len };
 	struct iovec parts[] = {
-		{ .iov_base = &order, .iov_len = sizeof(order) },
+		{ .iov_base = &header, .iov_len = sizeof(header) },
 		{ .iov_base = line, .iov_len = len + 1 },
 	};
-	size_t size = sizeof(order) + len + 1;
+	size_t size = sizeof(header) + len + 1;
 	struct job *job;
 
 	for (job = jobs; job; job = job->next) {
@@ -130,18 +121,18 @@ static bool job_hand_over(const struct verb *verb, long long id, char *line, siz
 	return false;
 }
 
-/* Keep it for the next job, or let it go when there are enough. */
-static void job_rest(struct job *resting)
+/* Keeps the child for the next job, or lets it exit when enough are idle. */
+static void job_idle(struct job *done)
 {
 	unsigned int idle = 0;
 	struct job *job;
 
-	resting->busy = false;
+	done->busy = false;
 	for (job = jobs; job; job = job->next)
 		idle += !job->busy && job->request_fd >= 0;
-	if (idle > IDLE_MOST) {
-		close(resting->request_fd);
-		resting->request_fd = -1;
+	if (idle > IDLE_MAX) {
+		close(done->request_fd);
+		done->request_fd = -1;
 	}
 }
 
@@ -162,7 +153,7 @@ static void job_receive(struct job *job)
 	if (job->reply.data[job->reply.len - 1] == '\n') {
 		output_whole_line(job->reply.data, job->reply.len);
 		text_free(&job->reply);
-		job_rest(job);
+		job_idle(job);
 	}
 }
 
@@ -177,8 +168,8 @@ static size_t pipe_room(int fd)
 
 static int job_fork(struct job *job, const struct verb *verb, char *line, size_t len)
 {
-	int requests[2], replies[2], fds[JOB_KLOG_FD + 1];
-	/* It has the memory of a line that is very long for as long as it lives. */
+	int requests[2], replies[2], fds[KLOG_CHILD_FD + 1];
+	/* A child that is kept would hold the memory of a very long line. */
 	bool keep = len < REQUEST_ROOM;
 	int ret = 0;
 
@@ -193,12 +184,12 @@ static int job_fork(struct job *job, const struct verb *verb, char *line, size_t
 	fds[STDIN_FILENO] = requests[0];
 	fds[STDOUT_FILENO] = replies[1];
 	fds[STDERR_FILENO] = child_null_fd;
-	fds[JOB_KLOG_FD] = klog_share();
+	fds[KLOG_CHILD_FD] = klog_share();
 	job->pid = child_fork(fds, ARRAY_SIZE(fds));
 	if (!job->pid) {
 		job_run(verb, line, len);
 		if (keep)
-			job_serve_orders();
+			job_serve_more();
 		_exit(0);
 	}
 	if (job->pid < 0)
@@ -237,20 +228,15 @@ static struct job *job_new(const struct verb *verb, long long id, char *line, si
 	return job;
 }
 
-/* @line is the request as it came, of @len bytes and its newline. */
 void job_start(const struct verb *verb, long long id, char *line, size_t len)
 {
-	if (!job_hand_over(verb, id, line, len))
+	if (!job_reuse(verb, id, line, len))
 		job_new(verb, id, line, len);
 }
 
-/*
- * Have a child that waits, and that has done the job before, so that both of us
- * have by now what a job needs of memory. What it replies is nobody's.
- */
 void job_prepare(const struct verb *verb, const char *request)
 {
-	char line[AGENT_PREPARED_MOST];
+	char line[PREPARED_MAX];
 	struct job *job;
 
 	job = job_new(verb, 0, line, snprintf(line, sizeof(line), "0 %s", request));
@@ -258,7 +244,7 @@ void job_prepare(const struct verb *verb, const char *request)
 		job_receive(job);
 	if (job)
 		job->busy = false;
-	output_forget();
+	output_discard();
 }
 
 void job_watch(void)
@@ -266,7 +252,7 @@ void job_watch(void)
 	struct job *job;
 
 	for (job = jobs; job; job = job->next)
-		job->watched = job->reply_fd < 0 ? WATCH_NONE : watch_add(job->reply_fd, POLLIN);
+		job->watched = watch_add(job->reply_fd, POLLIN);
 }
 
 static void job_finish(struct job *job)
@@ -316,7 +302,6 @@ bool job_reaped(pid_t pid, int status)
 	return false;
 }
 
-/* Returns whether there were any. */
 bool job_kill_all(void)
 {
 	bool any = false;

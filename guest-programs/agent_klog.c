@@ -1,27 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/*
- * The kernel log, record by record, from /dev/kmsg (Documentation/ABI/testing/dev-kmsg).
- *
- * That file can only be read from its first record on. So the agent keeps one
- * open that every job inherits, and a job that wants no more than what comes
- * after the last reader goes on there.
- */
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "agent.h"
-#include "klp_common.h"
+#include "agent_klog.h"
+#include "agent_output.h"
+#include "lib_common.h"
 
 #define RECORD_MOST	16384	/* above CONSOLE_EXT_LOG_MAX of every kernel */
 #define LEVEL_MASK	7
 
-/* Shared with all jobs. One that dies while it reads leaves this busy: the others do without. */
+/* Shared with all children. If one dies while it reads, this stays busy: others open the file. */
 static struct {
 	int busy;
-	long long next;		/* what is read next from the shared descriptor */
+	long long next;		/* sequence number that the shared descriptor reads next */
 } *shared;
 
 int klog_share(void)
@@ -43,7 +40,7 @@ static bool share_take(long long since)
 {
 	int free = 0;
 
-	if (!shared || fcntl(JOB_KLOG_FD, F_GETFD) < 0)
+	if (!shared || fcntl(KLOG_CHILD_FD, F_GETFD) < 0)
 		return false;
 	if (!__atomic_compare_exchange_n(&shared->busy, &free, 1, false, __ATOMIC_ACQUIRE,
 					 __ATOMIC_RELAXED))
@@ -67,7 +64,7 @@ static int hex_value(char c)
 	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-/* Undo the \xXX that the kernel writes for control characters, backslashes and all but ASCII. */
+/* Undoes the \xXX that the kernel writes for control characters, backslashes and non-ASCII. */
 static size_t unescape(char *text, size_t len)
 {
 	size_t from = 0, to = 0;
@@ -85,9 +82,9 @@ static size_t unescape(char *text, size_t len)
 }
 
 /*
- * "PREFIX,SEQUENCE,MICROSECONDS,FLAGS[,...];TEXT\n", and lines with a blank
- * before each for the device it is about. Returns the sequence number, and
- * adds the record when it is not older than @since.
+ * A record is "PREFIX,SEQUENCE,MICROSECONDS,FLAGS[,...];TEXT\n" and dictionary
+ * lines, which begin with a blank. Returns the sequence number, and adds the
+ * record to the reply when it is not older than @since.
  */
 static long long add_record(struct text *reply, char *record, size_t len, long long since)
 {
@@ -124,13 +121,13 @@ int job_klog(const struct request *request, struct text *reply)
 {
 	long long since, next = 0, seq, wanted, lost = 0;
 	static char record[RECORD_MOST];
-	int fd = JOB_KLOG_FD;
+	int fd = KLOG_CHILD_FD;
 	int ret = 0;
 	bool borrowed;
 	ssize_t len;
 
 	if (!parse_number(request->args[0].text, LLONG_MAX, &since))
-		return job_invalid(reply, "SINCE_SEQ is no number");
+		return output_invalid(reply, "SINCE_SEQ is no number");
 	borrowed = share_take(since);
 	if (borrowed) {
 		next = shared->next;
@@ -145,7 +142,7 @@ int job_klog(const struct request *request, struct text *reply)
 	json_begin(reply, '[');
 	for (;;) {
 		len = read(fd, record, sizeof(record) - 1);
-		/* Overtaken: the next read gives the oldest record there is. */
+		/* EPIPE: records were overwritten; the next read returns the oldest one. */
 		if (len < 0 && (errno == EPIPE || errno == EINTR))
 			continue;
 		if (len < 0 && errno != EAGAIN)

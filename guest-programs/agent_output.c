@@ -1,15 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/*
- * What goes to the host: JSON lines, written whole. A slow reader slows the
- * agent down; nothing is dropped.
- */
 
 #include <errno.h>
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "agent.h"
-#include "klp_common.h"
+#include "agent_output.h"
+#include "lib_common.h"
 
 #define FLUSH_AT	65536
 
@@ -17,7 +13,7 @@ static struct text output;
 
 static void output_write(const char *data, size_t len)
 {
-	/* Nobody listens any more. The children die with us, see child_fork(). */
+	/* The host has closed its end. The children die with the agent, see child_fork(). */
 	if (write_all(STDOUT_FILENO, data, len))
 		_exit(1);
 }
@@ -30,13 +26,11 @@ void output_flush(void)
 		text_free(&output);
 }
 
-/* What has not been flushed is not said. */
-void output_forget(void)
+void output_discard(void)
 {
 	output.len = 0;
 }
 
-/* Where the next line is to be put, with its newline. */
 struct text *output_line(void)
 {
 	if (output.len >= FLUSH_AT)
@@ -54,7 +48,6 @@ void output_whole_line(const char *line, size_t len)
 	output_write(line, len);
 }
 
-/* The first line: who has started an agent for later knows from it that it waits. */
 void output_ready(void)
 {
 	struct text *json = output_line();
@@ -65,7 +58,6 @@ void output_ready(void)
 	output_flush();
 }
 
-/* The host waits for this before it sends more, where the line to us loses what comes too fast. */
 void output_taken(size_t bytes)
 {
 	struct text *json = output_line();
@@ -98,4 +90,10 @@ void output_error(long long id, int error, const char *what)
 	if (what)
 		json_add_string(json, "error", what);
 	output_end_reply(json, error);
+}
+
+int output_invalid(struct text *reply, const char *what)
+{
+	json_add_string(reply, "error", what);
+	return -EINVAL;
 }

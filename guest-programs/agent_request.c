@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Reads a request line: "ID VERB ARGUMENT ...", where an argument has every
- * byte outside [A-Za-z0-9._~/-] as %XX, and an empty one is a lone "%".
+ * A request line is "ID VERB ARGUMENT ...", where an argument has every byte
+ * outside [A-Za-z0-9._~/-] as %XX, and an empty one is a lone "%".
  */
 
-#include "agent.h"
+#include <stdio.h>
+#include <string.h>
+
+#include "agent_request.h"
 
 #define ID_DIGITS	18	/* any such number fits a long long */
 
@@ -45,7 +48,7 @@ static const char *decode(struct argument *argument, char *field, size_t len)
 		*to++ = hex_digit(field[i + 1]) << 4 | hex_digit(field[i + 2]);
 		i += 3;
 	}
-	/* Where the blank was, at the latest. */
+	/* At the latest where the blank was. */
 	*to = '\0';
 	argument->len = to - field;
 	return NULL;
@@ -85,7 +88,6 @@ bool request_peek(const char *line, size_t len, long long *id, const char **verb
 	return true;
 }
 
-/* @line has @len bytes, and one more (the newline) that may be written to. */
 const char *request_parse(struct request *request, char *line, size_t len)
 {
 	const char *wrong;
@@ -121,5 +123,20 @@ const char *request_parse(struct request *request, char *line, size_t len)
 		if (wrong)
 			return wrong;
 	}
+	return NULL;
+}
+
+const char *request_check(const struct request *request, const struct verb *verb)
+{
+	static char wrong[128];
+	unsigned int i;
+
+	if (request->argc < verb->least || request->argc > verb->most) {
+		snprintf(wrong, sizeof(wrong), "wrong number of arguments: %s", verb->usage);
+		return wrong;
+	}
+	for (i = 0; i < request->argc; i++)
+		if ((int)i != verb->binary && strlen(request->args[i].text) != request->args[i].len)
+			return "a zero byte in an argument";
 	return NULL;
 }

@@ -1,19 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/*
- * Programs that the host starts, feeds and listens to.
- */
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "agent.h"
-#include "klp_common.h"
+#include "agent_child.h"
+#include "agent_output.h"
+#include "agent_spawn.h"
+#include "agent_watch.h"
+#include "lib_common.h"
 
-#define EXEC_FD		3	/* where the child says why it could not exec */
+#define EXEC_FD		3	/* where the child reports why exec failed */
 
-/* A text for the program's standard input, or the wish to close it. */
+/* Text for the program's standard input, or the request to close it. */
 struct input {
 	struct input *next;
 	long long id;
@@ -26,7 +29,7 @@ struct input {
 struct stream {
 	int fd;
 	int watched;
-	size_t looked;		/* no newline before this */
+	size_t searched;	/* no newline before this */
 	struct text text;
 };
 
@@ -34,8 +37,8 @@ struct spawned {
 	struct spawned *next;
 	long long id;
 	pid_t pid;
-	bool started;		/* it has become the program, or died on the way */
-	bool failed;		/* exec was refused, which was the reply */
+	bool started;		/* exec has succeeded, or the child died before it */
+	bool failed;		/* exec has failed, which was the reply */
 	bool ended;
 	int status;
 	int exec_fd;
@@ -73,7 +76,7 @@ static void spawn_run(const struct request *request)
 	_exit(127);
 }
 
-/* pipes: stdin, stdout, stderr, exec; of each the reading end and then the writing end. */
+/* pipes: stdin, stdout, stderr, exec; each has the reading end and then the writing end. */
 static void close_pipes(int pipes[4][2])
 {
 	unsigned int i;
@@ -92,7 +95,7 @@ static int open_pipes(int pipes[4][2])
 		if (pipe2(pipes[i], O_CLOEXEC) < 0)
 			return -errno;
 	}
-	/* A program that does not read must not block us. */
+	/* A program that does not read must not block the agent. */
 	return fcntl(pipes[0][1], F_SETFL, O_NONBLOCK) < 0 ? -errno : 0;
 }
 
@@ -137,8 +140,8 @@ void spawn_start(const struct request *request)
 	spawned_programs = new;
 }
 
-/* The end of this pipe without a word says that exec succeeded: it closed it. */
-static void spawn_settle(struct spawned *spawned)
+/* End of file without data means that exec succeeded: it closed the pipe. */
+static void spawn_exec_done(struct spawned *spawned)
 {
 	struct text *json;
 	ssize_t len;
@@ -159,8 +162,8 @@ static void spawn_settle(struct spawned *spawned)
 	output_end_reply(json, 0);
 }
 
-static void stream_say(const struct spawned *spawned, const struct stream *stream, size_t from,
-		       size_t to)
+static void stream_report(const struct spawned *spawned, const struct stream *stream, size_t from,
+			  size_t to)
 {
 	struct text *json = output_line();
 
@@ -185,30 +188,30 @@ static void stream_receive(const struct spawned *spawned, struct stream *stream)
 		return;
 	if (len <= 0) {
 		if (text->len && !spawned->failed)
-			stream_say(spawned, stream, 0, text->len);
+			stream_report(spawned, stream, 0, text->len);
 		text_free(text);
 		close_fd(&stream->fd);
 		return;
 	}
 	text->len += len;
 
-	to = stream->looked;
+	to = stream->searched;
 	while ((newline = memchr(text->data + to, '\n', text->len - to))) {
 		to = newline - text->data;
-		stream_say(spawned, stream, from, to);
+		stream_report(spawned, stream, from, to);
 		from = ++to;
 	}
 	if (text->len - from >= AGENT_EVENT_MAX) {
-		stream_say(spawned, stream, from, text->len);
+		stream_report(spawned, stream, from, text->len);
 		from = text->len;
 	}
 	text_drop(text, from);
-	stream->looked = text->len;
+	stream->searched = text->len;
 	if (!text->len)
 		text_free(text);
 }
 
-/* Write what the program takes now; what it has not read yet waits in the queue. */
+/* Writes as much as the pipe takes now; the rest stays queued. */
 static void spawn_feed(struct spawned *spawned)
 {
 	struct input *input;
@@ -248,14 +251,14 @@ static void spawn_queue(const struct request *request, const char *data, size_t 
 	long long pid;
 
 	if (!parse_number(request->args[0].text, INT_MAX, &pid)) {
-		output_error(request->id, EINVAL, "PID is no number");
+		output_error(request->id, EINVAL, "PID is not a number");
 		return;
 	}
 	for (spawned = spawned_programs; spawned; spawned = spawned->next)
 		if (spawned->pid == pid && spawned->started && !spawned->ended)
 			break;
 	if (!spawned) {
-		output_error(request->id, ESRCH, "no spawned program that runs has this pid");
+		output_error(request->id, ESRCH, "no spawned program is running with this pid");
 		return;
 	}
 	input = malloc(sizeof(*input) + len);
@@ -281,27 +284,22 @@ void spawn_close_stdin(const struct request *request)
 	spawn_queue(request, "", 0, true);
 }
 
-static int watch_fd(int fd, short events)
-{
-	return fd < 0 ? WATCH_NONE : watch_add(fd, events);
-}
-
 void spawn_watch(void)
 {
 	struct spawned *spawned;
 	struct stream *stream;
 
 	for (spawned = spawned_programs; spawned; spawned = spawned->next) {
-		spawned->exec_watched = watch_fd(spawned->exec_fd, POLLIN);
-		spawned->stdin_watched = spawned->inputs ? watch_fd(spawned->stdin_fd, POLLOUT) :
+		spawned->exec_watched = watch_add(spawned->exec_fd, POLLIN);
+		spawned->stdin_watched = spawned->inputs ? watch_add(spawned->stdin_fd, POLLOUT) :
 				   WATCH_NONE;
 		for (stream = spawned->streams; stream < spawned->streams + 2; stream++)
-			stream->watched = spawned->started ? watch_fd(stream->fd, POLLIN) :
+			stream->watched = spawned->started ? watch_add(stream->fd, POLLIN) :
 					  WATCH_NONE;
 	}
 }
 
-static void spawn_say_end(const struct spawned *spawned)
+static void spawn_report_exit(const struct spawned *spawned)
 {
 	struct text *json = output_line();
 
@@ -318,13 +316,13 @@ static void spawn_say_end(const struct spawned *spawned)
 	json_end_line(json);
 }
 
-/* Returns whether nothing more is to be expected of it. */
+/* Returns whether the program has ended and both its streams have. */
 static bool spawn_serve_one(struct spawned *spawned)
 {
 	struct stream *stream;
 
 	if (watch_result(spawned->exec_watched))
-		spawn_settle(spawned);
+		spawn_exec_done(spawned);
 	for (stream = spawned->streams; stream < spawned->streams + 2; stream++)
 		if (watch_result(stream->watched))
 			stream_receive(spawned, stream);
@@ -346,7 +344,7 @@ void spawn_serve(void)
 			continue;
 		}
 		if (!spawned->failed)
-			spawn_say_end(spawned);
+			spawn_report_exit(spawned);
 		*link = spawned->next;
 		free(spawned);
 	}
@@ -366,7 +364,6 @@ bool spawn_reaped(pid_t pid, int status)
 	return false;
 }
 
-/* Returns whether there were any. What a program that has ended left in its group dies too. */
 bool spawn_kill_all(void)
 {
 	struct spawned *spawned;

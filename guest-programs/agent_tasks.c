@@ -1,22 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/*
- * Jobs on tasks: list every thread, and wait for their patch states.
- */
 
 #include <errno.h>
+#include <limits.h>
+#include <string.h>
 #include <unistd.h>
 
-#include "agent.h"
-#include "klp_common.h"
-#include "klp_proc.h"
+#include "agent_output.h"
+#include "agent_tasks.h"
+#include "lib_common.h"
+#include "lib_proc.h"
+#include "lib_text.h"
 
-#define EXCEPT_MOST	1024
+#define EXCEPT_MAX	1024
 
 struct walk {
 	struct proc proc;
 	struct text *reply;
 	int wanted;		/* the patch state that poll-tasks waits for */
-	pid_t except[EXCEPT_MOST];
+	pid_t except[EXCEPT_MAX];
 	unsigned int excepted;
 	pid_t self;
 	pid_t straggler;
@@ -55,16 +56,16 @@ static int add_task(struct walk *walk, pid_t pid, pid_t tid, bool only_straggler
 	return 0;
 }
 
-static int visit_thread(void *context, pid_t pid, pid_t tid)
+static int list_thread(void *context, pid_t pid, pid_t tid)
 {
 	return add_task(context, pid, tid, false);
 }
 
-static int visit_process(void *context, pid_t pid)
+static int list_threads_of(void *context, pid_t pid)
 {
 	struct walk *walk = context;
 
-	return proc_each_thread(&walk->proc, pid, visit_thread, walk);
+	return proc_each_thread(&walk->proc, pid, list_thread, walk);
 }
 
 int job_tasks(const struct request *request, struct text *reply)
@@ -79,7 +80,7 @@ int job_tasks(const struct request *request, struct text *reply)
 	json_add_number(reply, "monotonic_us", now_us());
 	json_key(reply, "tasks");
 	json_begin(reply, '[');
-	ret = proc_each_process(&walk.proc, visit_process, &walk);
+	ret = proc_each_process(&walk.proc, list_threads_of, &walk);
 	json_end(reply, ']');
 	close(walk.proc.fd);
 	return ret;
@@ -95,7 +96,7 @@ static bool is_excepted(const struct walk *walk, pid_t tid)
 	return tid == walk->self;
 }
 
-/* Stops at the first thread that has another state. */
+/* Ends the iteration at the first thread in another state. */
 static int find_straggler(void *context, pid_t pid, pid_t tid)
 {
 	struct walk *walk = context;
@@ -114,7 +115,7 @@ static int find_straggler(void *context, pid_t pid, pid_t tid)
 	return 1;
 }
 
-static int find_straggler_in(void *context, pid_t pid)
+static int find_straggler_of(void *context, pid_t pid)
 {
 	struct walk *walk = context;
 
@@ -122,8 +123,8 @@ static int find_straggler_in(void *context, pid_t pid)
 }
 
 /*
- * Whether a thread has another state than the wanted one; a negative errno on
- * failure. While the last one found stays behind, no other is looked at.
+ * Returns 1 when a thread is not in the wanted state, 0, or a negative errno. The
+ * straggler that was found last is checked first: while it remains, no other is.
  */
 static int has_straggler(struct walk *walk)
 {
@@ -131,7 +132,7 @@ static int has_straggler(struct walk *walk)
 
 	if (walk->straggler)
 		ret = find_straggler(walk, 0, walk->straggler);
-	return ret ? ret : proc_each_process(&walk->proc, find_straggler_in, walk);
+	return ret ? ret : proc_each_process(&walk->proc, find_straggler_of, walk);
 }
 
 static int list_straggler(void *context, pid_t pid, pid_t tid)
@@ -139,28 +140,28 @@ static int list_straggler(void *context, pid_t pid, pid_t tid)
 	return is_excepted(context, tid) ? 0 : add_task(context, pid, tid, true);
 }
 
-static int list_stragglers_in(void *context, pid_t pid)
+static int list_stragglers_of(void *context, pid_t pid)
 {
 	struct walk *walk = context;
 
 	return proc_each_thread(&walk->proc, pid, list_straggler, walk);
 }
 
-/* A comma list of thread ids, which is taken apart. Returns false when it is none. */
+/* Parses a comma-separated list of thread ids, and changes it. Returns false when it is wrong. */
 static bool parse_except(struct walk *walk, char *list)
 {
 	char *rest = list, *item;
 	long long tid;
 
 	while (*list && (item = strsep(&rest, ","))) {
-		if (walk->excepted == EXCEPT_MOST || !parse_number(item, INT_MAX, &tid))
+		if (walk->excepted == EXCEPT_MAX || !parse_number(item, INT_MAX, &tid))
 			return false;
 		walk->except[walk->excepted++] = tid;
 	}
 	return true;
 }
 
-/* Returns 0 when all have come, 1 at the deadline, or a negative errno. */
+/* Returns 0 when all have the wanted state, 1 at the deadline, or a negative errno. */
 static int wait_for_all(struct walk *walk, long long start, long long until, long long interval_us)
 {
 	int ret;
@@ -169,12 +170,12 @@ static int wait_for_all(struct walk *walk, long long start, long long until, lon
 		ret = has_straggler(walk);
 		if (ret <= 0 || now_us() >= until)
 			return ret;
-		/* The last look is at the deadline. */
-		pause_between_looks(start, until, interval_us);
+		/* The last check is at the deadline. */
+		poll_pause(start, until, interval_us);
 	}
 }
 
-/* Adds the stragglers to the reply; those who come at the last moment count. */
+/* Adds the stragglers to the reply. Returns 0 when there are none any more, or a negative errno. */
 static int list_stragglers(struct walk *walk)
 {
 	size_t start;
@@ -183,7 +184,7 @@ static int list_stragglers(struct walk *walk)
 	json_key(walk->reply, "stragglers");
 	json_begin(walk->reply, '[');
 	start = walk->reply->len;
-	ret = proc_each_process(&walk->proc, list_stragglers_in, walk);
+	ret = proc_each_process(&walk->proc, list_stragglers_of, walk);
 	if (!ret && walk->reply->len > start)
 		ret = -ETIMEDOUT;
 	json_end(walk->reply, ']');
@@ -198,14 +199,14 @@ int job_poll_tasks(const struct request *request, struct text *reply)
 	int ret;
 
 	if (!parse_number(state + (*state == '-'), 1, &wanted))
-		return job_invalid(reply, "STATE is none of -1, 0, 1");
+		return output_invalid(reply, "STATE is none of -1, 0, 1");
 	walk.wanted = *state == '-' ? -wanted : wanted;
 	if (!parse_except(&walk, request->args[1].text))
-		return job_invalid(reply, "EXCEPT is no comma list of up to 1024 thread ids");
-	if (!parse_number(request->args[2].text, AGENT_POLL_MOST_MS, &timeout_ms))
-		return job_invalid(reply, "TIMEOUT_MS is no number up to a week");
-	if (!parse_number(request->args[3].text, AGENT_POLL_MOST_MS, &interval_ms) || !interval_ms)
-		return job_invalid(reply, "INTERVAL_MS is no number from 1 up to a week");
+		return output_invalid(reply, "EXCEPT is not a comma list of up to 1024 thread ids");
+	if (!parse_number(request->args[2].text, AGENT_POLL_MAX_MS, &timeout_ms))
+		return output_invalid(reply, "TIMEOUT_MS is not a number up to a week");
+	if (!parse_number(request->args[3].text, AGENT_POLL_MAX_MS, &interval_ms) || !interval_ms)
+		return output_invalid(reply, "INTERVAL_MS is not a number from 1 up to a week");
 
 	ret = proc_open(&walk.proc);
 	if (ret)

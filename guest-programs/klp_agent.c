@@ -1,67 +1,51 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The guest's end of the harness: reads requests on standard input and answers
- * on standard output, in lines. README.md has the protocol.
+ * The guest's side of the harness: reads requests on standard input and writes
+ * replies and events to standard output, in lines. README.md has the protocol.
  *
- * This process itself stays out of everything that a livepatch may have
- * changed: children do the work, see agent_job.c. So it answers "hello" for as
- * long as the guest lives.
+ * This process makes few system calls itself, because a livepatch may have
+ * changed any of them: children serve the requests, see agent_job.h. So it
+ * answers "hello" as long as the guest runs.
  *
  * checkpatch: ignore VOLATILE: what a signal handler sets is a volatile sig_atomic_t in C11
  */
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <malloc.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "agent.h"
-#include "klp_common.h"
+#include "agent_child.h"
+#include "agent_files.h"
+#include "agent_job.h"
+#include "agent_klog.h"
+#include "agent_output.h"
+#include "agent_request.h"
+#include "agent_spawn.h"
+#include "agent_tasks.h"
+#include "agent_watch.h"
+#include "lib_common.h"
 
 #define MMAP_THRESHOLD	(128 << 10)
 #define LAST_WAIT_MS	200
 
 static volatile sig_atomic_t asked_to_end;
 
-static bool tells_taken;
+static bool reports_taken;
 
-/* As of the start, so that "hello" is answered without a look at any file. */
+/* Read at the start, so that "hello" opens no file. */
 static struct {
 	char release[sizeof(((struct utsname *)0)->release)];
 	char boot_id[40];
 	long cpus_online;
 } facts;
-
-static struct {
-	struct pollfd *fds;
-	int count;
-	int room;
-} watch;
-
-int watch_add(int fd, short events)
-{
-	struct pollfd *fds = watch.fds;
-
-	if (watch.count == watch.room) {
-		watch.room = watch.room ? 2 * watch.room : 16;
-		fds = realloc(fds, watch.room * sizeof(*fds));
-		if (!fds)
-			_exit(1);
-		watch.fds = fds;
-	}
-	fds[watch.count] = (struct pollfd){ .fd = fd, .events = events };
-	return watch.count++;
-}
-
-/* What happened to a watched descriptor; nothing when it was not watched. */
-short watch_result(int index)
-{
-	return index == WATCH_NONE ? 0 : watch.fds[index].revents;
-}
 
 static void serve_hello(const struct request *request)
 {
@@ -77,7 +61,7 @@ static void serve_hello(const struct request *request)
 	output_end_reply(json, 0);
 }
 
-/* 0 and -1 would mean us, and everybody: what nobody means. */
+/* 0 (the agent's own process group) and -1 (every process) are refused. */
 static void serve_signal(const struct request *request)
 {
 	const char *pid_text = request->args[0].text;
@@ -85,11 +69,11 @@ static void serve_signal(const struct request *request)
 	long long pid, number;
 
 	if (!parse_number(pid_text + group, INT_MAX, &pid) || pid <= group) {
-		output_error(request->id, EINVAL, "PID is no process or -GROUP");
+		output_error(request->id, EINVAL, "PID is neither a process nor -GROUP");
 		return;
 	}
 	if (!parse_number(request->args[1].text, SIGRTMAX, &number)) {
-		output_error(request->id, EINVAL, "SIGNO is no signal number");
+		output_error(request->id, EINVAL, "SIGNO is not a signal number");
 		return;
 	}
 	output_error(request->id, kill(group ? -pid : pid, number) < 0 ? errno : 0, NULL);
@@ -117,7 +101,7 @@ static const struct verb verbs[] = {
 	{ "signal", 2, 2, -1, NULL, serve_signal, "signal PID SIGNO" },
 };
 
-/* NULL when there is no such verb; the name is not terminated. */
+/* Returns NULL when there is no such verb; @name is not terminated. */
 static const struct verb *find_verb(const char *name, size_t len)
 {
 	const struct verb *verb, *end = verbs + ARRAY_SIZE(verbs);
@@ -125,21 +109,6 @@ static const struct verb *find_verb(const char *name, size_t len)
 	for (verb = verbs; verb < end; verb++)
 		if (strlen(verb->name) == len && !memcmp(verb->name, name, len))
 			return verb;
-	return NULL;
-}
-
-const char *verb_refuses(const struct verb *verb, const struct request *request)
-{
-	static char wrong[128];
-	unsigned int i;
-
-	if (request->argc < verb->least || request->argc > verb->most) {
-		snprintf(wrong, sizeof(wrong), "wrong number of arguments: %s", verb->usage);
-		return wrong;
-	}
-	for (i = 0; i < request->argc; i++)
-		if ((int)i != verb->binary && strlen(request->args[i].text) != request->args[i].len)
-			return "a zero byte in an argument";
 	return NULL;
 }
 
@@ -153,25 +122,25 @@ static void serve_line(char *line, size_t len)
 
 	if (request_peek(line, len, &id, &name, &name_len))
 		verb = find_verb(name, name_len);
-	/* The child reads the rest. */
+	/* The child parses the rest. */
 	if (verb && verb->job) {
 		job_start(verb, id, line, len);
 		return;
 	}
 	wrong = request_parse(&request, line, len);
 	if (!wrong)
-		wrong = verb ? verb_refuses(verb, &request) : "unknown verb";
+		wrong = verb ? request_check(&request, verb) : "unknown verb";
 	if (wrong)
 		output_error(request.id, EINVAL, wrong);
 	else
 		verb->serve(&request);
 }
 
-/* What has come of requests. A line that is too long is refused by its number, and passed over. */
+/* What was read of requests. A line that is too long is refused by its number, and skipped. */
 static struct {
 	struct text text;
-	size_t looked;
-	bool passing_over;
+	size_t searched;		/* no newline before this */
+	bool skipping;
 } input;
 
 static void refuse_long_line(void)
@@ -180,7 +149,7 @@ static void refuse_long_line(void)
 
 	request_parse(&request, input.text.data, strnlen(input.text.data, 64));
 	output_error(request.id, E2BIG, "the line is longer than 8 MiB");
-	input.passing_over = true;
+	input.skipping = true;
 	text_free(&input.text);
 }
 
@@ -199,22 +168,22 @@ static bool serve_input(void)
 	if (!len)
 		return false;
 	text->len += len;
-	if (tells_taken)
+	if (reports_taken)
 		output_taken(len);
 
-	while ((newline = memchr(text->data + input.looked, '\n', text->len - input.looked))) {
-		if (!input.passing_over)
+	while ((newline = memchr(text->data + input.searched, '\n', text->len - input.searched))) {
+		if (!input.skipping)
 			serve_line(text->data + from, newline - (text->data + from));
-		input.passing_over = false;
+		input.skipping = false;
 		from = newline + 1 - text->data;
-		input.looked = from;
+		input.searched = from;
 	}
 	text_drop(text, from);
-	if (input.passing_over)
+	if (input.skipping)
 		text->len = 0;
 	if (text->len > AGENT_LINE_MAX)
 		refuse_long_line();
-	input.looked = text->len;
+	input.searched = text->len;
 	/* Every fork copies the page tables of what is kept. */
 	if (!text->len && text->room > 2 * AGENT_READ_SIZE)
 		text_free(text);
@@ -242,8 +211,8 @@ static void on_end(int signo)
 	asked_to_end = 1;
 }
 
-/* Signals are only let in while the loop waits; @waiting is the mask for that. */
-static void take_signals(sigset_t *waiting)
+/* Signals are blocked except while the loop waits; @waiting is the mask for that. */
+static void prepare_signals(sigset_t *waiting)
 {
 	const int ending[] = { SIGTERM, SIGINT, SIGHUP };
 	struct sigaction action = { .sa_handler = on_end };
@@ -265,7 +234,7 @@ static void take_signals(sigset_t *waiting)
 	signal(SIGPIPE, SIG_IGN);
 }
 
-static void learn_facts(void)
+static void read_facts(void)
 {
 	struct utsname name;
 
@@ -277,7 +246,7 @@ static void learn_facts(void)
 		facts.boot_id[strcspn(facts.boot_id, "\n")] = '\0';
 }
 
-/* Kill all that was started, and give it a moment to go: nothing may be left behind. */
+/* Kills everything that was started, and reaps what dies in time. */
 static void end_children(const sigset_t *waiting)
 {
 	long long until = now_us() + LAST_WAIT_MS * 1000, left_us;
@@ -298,18 +267,13 @@ static void end_children(const sigset_t *waiting)
 static bool serve_round(const sigset_t *waiting)
 {
 	int watched;
-	int i;
 
-	watch.count = 0;
+	watch_begin();
 	watched = watch_add(STDIN_FILENO, POLLIN);
 	job_watch();
 	spawn_watch();
-	if (ppoll(watch.fds, watch.count, NULL, waiting) < 0) {
-		if (errno != EINTR)
-			return false;
-		for (i = 0; i < watch.count; i++)
-			watch.fds[i].revents = 0;
-	}
+	if (!watch_wait(waiting))
+		return false;
 	reap();
 	job_serve();
 	spawn_serve();
@@ -323,24 +287,20 @@ int main(int argc, char *argv[])
 {
 	sigset_t waiting;
 
-	tells_taken = argc == 2 && !strcmp(argv[1], "tell-taken");
-	if (argc > 1 && !tells_taken) {
-		fprintf(stderr, "usage: klp-agent [tell-taken]\n");
+	reports_taken = argc == 2 && !strcmp(argv[1], "report-taken");
+	if (argc > 1 && !reports_taken) {
+		fprintf(stderr, "usage: klp-agent [report-taken]\n");
 		return 2;
 	}
 
-	/* The three standard descriptors are always there, so that no pipe gets their number. */
-	do {
-		child_null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
-	} while (child_null_fd >= 0 && child_null_fd <= STDERR_FILENO);
-	if (child_null_fd < 0)
+	if (!child_prepare())
 		return 1;
 
-	/* What was allocated for one big request goes back to the system. */
+	/* Memory of one large request is returned to the system. */
 	mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD);
-	take_signals(&waiting);
-	learn_facts();
-	/* Reads the kernel log to its end, where the next reader goes on. */
+	prepare_signals(&waiting);
+	read_facts();
+	/* Reads the kernel log to its end, where the next reader continues. */
 	job_prepare(find_verb("klog", strlen("klog")), "klog 999999999999999999");
 	output_ready();
 	while (serve_round(&waiting))

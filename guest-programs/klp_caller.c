@@ -1,25 +1,30 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Calls a function again and again by reading a file that calls it, and says
- * which body ran in which patch state.
+ * Calls a function repeatedly by reading a file that calls it, and reports which
+ * body ran in which patch state.
  *
  *	klp-caller PATH [INTERVAL_US]
  *
- * Says {"t_us","patch_state_before","text","patch_state_after"} when one of the
- * last three differs from the call before, and {"calls":N} at its end. When
- * both patch states are the same, the text is of that state.
+ * Prints {"t_us","patch_state_before","text","patch_state_after"} when one of
+ * the last three differs from the previous call, and {"calls":N} at its end.
+ * When both patch states are equal, the text was returned in that state.
  */
 
 #include <err.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
-#include "klp_common.h"
-#include "klp_ending.h"
-#include "klp_proc.h"
-#include "klp_text.h"
+#include "lib_common.h"
+#include "lib_proc.h"
+#include "lib_stop.h"
+#include "lib_text.h"
 
 #define INTERVAL_US	1000
-#define MOST_US		(3600 * 1000000LL)
-#define NO_STATE	(-2)	/* no value of the file */
+#define MAX_US		(3600 * 1000000LL)
+#define NO_STATE	(-2)	/* not a value of the file */
 #define USAGE_EXIT	2
 
 struct call {
@@ -32,7 +37,7 @@ struct call {
 
 static int state_fd;
 
-/* Its own state, which is settled at the latest on its way out of a system call. */
+/* The state of this task. The exit to user mode switches it at the latest. */
 static int own_state(void)
 {
 	char text[16];
@@ -85,14 +90,14 @@ static void add_state(struct text *json, const char *key, int state)
 		json_add_number(json, key, state);
 }
 
-static void say(struct text *json)
+static void print(struct text *json)
 {
 	if (write_all(STDOUT_FILENO, json->data, json->len))
 		exit(1);
 	json->len = 0;
 }
 
-static void say_call(struct text *json, const struct call *call)
+static void print_call(struct text *json, const struct call *call)
 {
 	json_begin(json, '{');
 	json_add_number(json, "t_us", now_us());
@@ -105,7 +110,7 @@ static void say_call(struct text *json, const struct call *call)
 	}
 	add_state(json, "patch_state_after", call->after);
 	json_end_line(json);
-	say(json);
+	print(json);
 }
 
 int main(int argc, char **argv)
@@ -115,10 +120,10 @@ int main(int argc, char **argv)
 	long long interval_us = INTERVAL_US, count = 0;
 	struct text json = {};
 
-	if (argc < 2 || argc > 3 || (argc == 3 && !parse_number(argv[2], MOST_US, &interval_us)))
+	if (argc < 2 || argc > 3 || (argc == 3 && !parse_number(argv[2], MAX_US, &interval_us)))
 		errx(USAGE_EXIT, "usage: klp-caller PATH [INTERVAL_US]");
 
-	ending_prepare();
+	stop_prepare();
 	state_fd = open("/proc/self/patch_state", O_RDONLY | O_CLOEXEC);
 	if (state_fd < 0 && errno != ENOENT)
 		err(1, "/proc/self/patch_state");
@@ -127,19 +132,19 @@ int main(int argc, char **argv)
 		read_text(argv[1], call);
 		call->after = own_state();
 		/* The signal may have interrupted the call. */
-		if (ending_asked)
+		if (stop_signalled())
 			break;
 		count++;
 		if (!last || !is_same(call, last)) {
-			say_call(&json, call);
+			print_call(&json, call);
 			last = call;
 			call = &calls[call == calls];
 		}
-	} while (!ending_wait(now_us() + interval_us));
+	} while (!stop_wait(now_us() + interval_us));
 
 	json_begin(&json, '{');
 	json_add_number(&json, "calls", count);
 	json_end_line(&json);
-	say(&json);
+	print(&json);
 	return 0;
 }

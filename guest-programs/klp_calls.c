@@ -4,14 +4,19 @@
  *
  *	klp-calls [FILE]...
  *
- * Each round makes every call of a list once, and reads each FILE from its
- * beginning. What the calls return is not looked at: they are a load. Says
+ * Each round makes about a hundred system calls and reads each FILE from its
+ * beginning. The calls are a load: their results are ignored. Prints
  * {"calling":PID} first and {"rounds":N} at its end, which is at SIGTERM or at
  * the end of its input.
  */
 
 #include <err.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
+#include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -32,14 +37,15 @@
 #include <sys/times.h>
 #include <sys/uio.h>
 #include <sys/utsname.h>
+#include <unistd.h>
 
-#include "klp_common.h"
-#include "klp_ending.h"
-#include "klp_text.h"
+#include "lib_common.h"
+#include "lib_stop.h"
+#include "lib_text.h"
 
 #define PAGE		4096
-#define ROUNDS		16	/* between two looks at whether to end */
-#define ASKED		16	/* cheap calls in a round, each so often */
+#define ROUNDS		16	/* between two checks whether to end */
+#define CHEAP_TIMES	16	/* how often a round makes the cheap calls */
 #define ROOM		65536	/* for a read */
 #define SHORT_NS	1000
 
@@ -48,8 +54,8 @@ static char folder[64];
 static char path[96];
 static char other_path[96];
 
-/* By number, past what libc would answer by itself. */
-static void ask(void)
+/* By number where libc or the vDSO would answer without a system call. */
+static void call_cheap(void)
 {
 	static const long plain[] = {
 		SYS_getpid, SYS_getppid, SYS_gettid, SYS_getuid, SYS_geteuid, SYS_getgid,
@@ -148,7 +154,7 @@ static void wait_shortly(void)
 	close(events);
 }
 
-static void talk(void)
+static void use_pipes_and_sockets(void)
 {
 	char letter = 'x';
 	int ends[2];
@@ -232,7 +238,7 @@ static void read_file(const char *name)
 	close(file);
 }
 
-static void say(const char *key, long long value)
+static void print(const char *key, long long value)
 {
 	struct text json = {};
 
@@ -255,23 +261,23 @@ int main(int argc, char **argv)
 	if (mkdir(folder, 0700))
 		err(1, "%s", folder);
 
-	ending_prepare();
-	say("calling", getpid());
+	stop_prepare();
+	print("calling", getpid());
 	do {
 		for (n = 0; n < ROUNDS; n++, rounds++) {
-			for (times = 0; times < ASKED; times++)
-				ask();
+			for (times = 0; times < CHEAP_TIMES; times++)
+				call_cheap();
 			use_memory();
 			use_signals();
 			wait_shortly();
-			talk();
+			use_pipes_and_sockets();
 			use_files();
 			for (file = 1; file < argc; file++)
 				read_file(argv[file]);
 		}
-	} while (!ending_wait(0));
+	} while (!stop_wait(0));
 
-	say("rounds", rounds);
+	print("rounds", rounds);
 	rmdir(folder);
 	return 0;
 }

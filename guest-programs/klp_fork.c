@@ -1,41 +1,47 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Forks once, and sleeps on the way in gates of /dev/klp_gate
+ * Forks once, and sleeps during the fork in gates of /dev/klp_gate
  * (livepatch-modules/klp_target_gate.c).
  *
  *	klp-fork [args=N] [pidfd=N] [tid=N] [spin]
  *
- * Each names a gate, in whose page something lies that the kernel touches:
+ * Each option names a gate, and places in its page what the kernel accesses:
  *
  *	args	the arguments of clone3(): the parent sleeps before anything is copied
- *	pidfd	where CLONE_PIDFD has the pidfd written: the parent sleeps between
+ *	pidfd	where CLONE_PIDFD stores the pidfd: the parent sleeps between
  *		dup_task_struct() and klp_copy_process()
- *	tid	where CLONE_CHILD_SETTID has the child's id written: the child sleeps in
+ *	tid	where CLONE_CHILD_SETTID stores the child's id: the child sleeps in
  *		schedule_tail(), before it reaches user mode
  *
  * With spin, the child reads its own patch state as soon as it is in user mode,
  * and then spins there without a system call.
  *
- * Says {"ready":PID} and waits for a line on standard input (close the gates
- * before). Says {"states":[...]} by the child when it spins, and {"forked":CHILD}
- * when the parent is back in user mode. A spinning child is let go by another line.
+ * Prints {"ready":PID} and waits for a line on standard input (close the gates
+ * before). The child prints {"states":[...]} when it spins, the parent
+ * {"forked":CHILD} when it is back in user mode. Another line ends the spinning.
  *
- * checkpatch: ignore VOLATILE: the child looks at memory that its parent writes
+ * checkpatch: ignore VOLATILE: the child reads memory that its parent writes
  */
 
 #include <err.h>
+#include <fcntl.h>
 #include <linux/sched.h>
+#include <signal.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
-#include "klp_common.h"
-#include "klp_text.h"
+#include "lib_common.h"
+#include "lib_text.h"
 
 #define GATES		8
 #define GATE_SIZE	4096	/* the page size of x86_64 */
-#define LOOKS		4
+#define STATES		4	/* how often the child reads its patch state */
 #define USAGE_EXIT	2
 
 enum use { ARGS, PIDFD, TID, USES };
@@ -45,25 +51,25 @@ static long long gates[USES] = { -1, -1, -1 };
 static bool spin;
 
 /* Shared by parent and child. */
-static volatile bool *let_go;
+static volatile bool *spin_end;
 
-static void say(struct text *json)
+static void print(struct text *json)
 {
 	json_end_line(json);
 	if (write_all(STDOUT_FILENO, json->data, json->len))
 		_exit(1);
 }
 
-static void say_pid(const char *key, pid_t pid)
+static void print_pid(const char *key, pid_t pid)
 {
 	struct text json = {};
 
 	json_begin(&json, '{');
 	json_add_number(&json, key, pid);
-	say(&json);
+	print(&json);
 }
 
-static void say_states(const int *states)
+static void print_states(const int *states)
 {
 	struct text json = {};
 	int i;
@@ -71,10 +77,10 @@ static void say_states(const int *states)
 	json_begin(&json, '{');
 	json_key(&json, "states");
 	json_begin(&json, '[');
-	for (i = 0; i < LOOKS; i++)
+	for (i = 0; i < STATES; i++)
 		json_number(&json, states[i]);
 	json_end(&json, ']');
-	say(&json);
+	print(&json);
 }
 
 static void *map_page(int fd, long long page, int flags)
@@ -108,8 +114,8 @@ static bool parse(char **argv)
 	return true;
 }
 
-/* Wait for a line; false at the end of the input. */
-static bool told(void)
+/* Waits for a line; returns false at the end of the input. */
+static bool wait_for_line(void)
 {
 	int c;
 
@@ -122,19 +128,19 @@ static bool told(void)
 /* Returns the exit code. */
 static int child(void)
 {
-	int states[LOOKS];
+	int states[STATES];
 	char text[16];
 	int i;
 
 	if (!spin)
 		return 0;
-	for (i = 0; i < LOOKS; i++) {
+	for (i = 0; i < STATES; i++) {
 		if (read_short(AT_FDCWD, "/proc/self/patch_state", text, sizeof(text)))
 			return 1;
 		states[i] = atoi(text);
 	}
-	say_states(states);
-	while (!*let_go)
+	print_states(states);
+	while (!*spin_end)
 		;
 	return 0;
 }
@@ -151,9 +157,9 @@ int main(int argc, char **argv)
 	device = open("/dev/klp_gate", O_RDWR | O_CLOEXEC);
 	if (device < 0)
 		err(1, "/dev/klp_gate");
-	let_go = map_page(-1, 0, MAP_ANONYMOUS);
+	spin_end = map_page(-1, 0, MAP_ANONYMOUS);
 
-	/* A page is filled through a mapping of its own: the one for the kernel stays untouched. */
+	/* A page is filled through another mapping, so the kernel's access still faults. */
 	if (gates[ARGS] >= 0) {
 		filled = map_page(device, gates[ARGS], 0);
 		*filled = plain;
@@ -168,18 +174,18 @@ int main(int argc, char **argv)
 		filled->child_tid = (uintptr_t)map_page(device, gates[TID], 0);
 	}
 
-	say_pid("ready", getpid());
-	if (!told())
-		errx(1, "nobody said go");
+	print_pid("ready", getpid());
+	if (!wait_for_line())
+		errx(1, "standard input ended before the fork");
 	pid = syscall(SYS_clone3, arguments, sizeof(*arguments));
 	if (pid < 0)
 		err(1, "clone3");
 	if (!pid)
 		_exit(child());
-	say_pid("forked", pid);
+	print_pid("forked", pid);
 	if (spin)
-		told();
-	*let_go = true;
+		wait_for_line();
+	*spin_end = true;
 	if (waitpid(pid, &status, 0) != pid || status)
 		errx(1, "the child failed");
 	return 0;

@@ -6,18 +6,23 @@
  *	klp-gate fault N	by the first touch of the mapped page N
  *	klp-gate thread N	by pread() in a second thread, while the first sleeps
  *
- * Says {"entering":N,"tid":T} before and {"left":N,"tid":T,"value":V,"errno":E}
+ * Prints {"entering":N,"tid":T} before and {"left":N,"tid":T,"value":V,"errno":E}
  * after; V is the line that was read, or null.
  *
  * checkpatch: ignore VOLATILE: an access to the page is the purpose
  */
 
 #include <err.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
-#include "klp_common.h"
-#include "klp_text.h"
+#include "lib_common.h"
+#include "lib_text.h"
 
 #define GATES		8
 #define GATE_SIZE	4096	/* the page size of x86_64 */
@@ -26,7 +31,7 @@
 static long long gate;
 static int device;
 
-static void say_entering(void)
+static void print_entering(void)
 {
 	struct text json = {};
 
@@ -38,7 +43,7 @@ static void say_entering(void)
 		exit(1);
 }
 
-static void say_left(const char *value, ssize_t len, int error)
+static void print_left(const char *value, ssize_t len, int error)
 {
 	struct text json = {};
 
@@ -60,12 +65,12 @@ static void enter_by_read(void)
 	char value[64];
 	ssize_t len;
 
-	say_entering();
+	print_entering();
 	len = pread(device, value, sizeof(value), gate * GATE_SIZE);
 	if (len < 0)
-		say_left(NULL, 0, errno);
+		print_left(NULL, 0, errno);
 	else
-		say_left(value, len && value[len - 1] == '\n' ? len - 1 : len, 0);
+		print_left(value, len && value[len - 1] == '\n' ? len - 1 : len, 0);
 }
 
 static void enter_by_fault(void)
@@ -75,9 +80,9 @@ static void enter_by_fault(void)
 	page = mmap(NULL, GATE_SIZE, PROT_READ, MAP_SHARED, device, gate * GATE_SIZE);
 	if (page == MAP_FAILED)
 		err(1, "mmap");
-	say_entering();
+	print_entering();
 	(void)*page;
-	say_left(NULL, 0, 0);
+	print_left(NULL, 0, 0);
 }
 
 static void *second_thread(void *unused)

@@ -1,27 +1,29 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * A thread named "klp-leaving" ends, and its process goes on.
+ * A thread named "klp-leaving" exits, and its process continues.
  *
  *	klp-leaver
  *
- * The thread says {"leaving":TID} just before it ends. klp_test_exit
- * (livepatch-modules/) lets a task of that name sleep on its way out. Ends at
+ * The thread prints {"leaving":TID} just before it exits. klp_test_exit
+ * (livepatch-modules/) has a task of that name sleep in do_exit(). Ends at
  * SIGTERM or at the end of its input.
  *
- * Before, the thread splices, so that the kernel has a pipe to free when it
- * ends: old kernels have nothing else that can be patched there.
+ * The thread splices first, so that the kernel frees a pipe when it exits: old
+ * kernels have no other function there that can be patched.
  */
 
 #include <err.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/sendfile.h>
+#include <unistd.h>
 
-#include "klp_common.h"
-#include "klp_ending.h"
-#include "klp_text.h"
+#include "lib_common.h"
+#include "lib_stop.h"
+#include "lib_text.h"
 
 #define SECOND_US	1000000
 
@@ -56,12 +58,12 @@ int main(void)
 	pthread_t thread;
 	int error;
 
-	ending_prepare();
+	stop_prepare();
 	error = pthread_create(&thread, NULL, leave, NULL);
 	if (error)
 		errx(1, "pthread_create: %s", strerror(error));
 	pthread_detach(thread);
-	while (!ending_wait(now_us() + SECOND_US))
+	while (!stop_wait(now_us() + SECOND_US))
 		;
 	return 0;
 }

@@ -1,34 +1,41 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Watches a livepatch transition from the inside: samples the patch state of
- * every thread but its own, and the "transition" and "enabled" attributes of
- * every livepatch, and says what has changed.
+ * Observes a livepatch transition from inside the guest: samples the patch state
+ * of every thread but its own, and the "transition" and "enabled" attributes of
+ * every livepatch, and prints what has changed.
  *
  *	klp-sampler INTERVAL_MS [MAX_MS]
  *
- * README.md has the lines it writes.
+ * README.md describes its output.
  */
 
 #include <err.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
-#include "klp_common.h"
-#include "klp_ending.h"
-#include "klp_proc.h"
-#include "klp_text.h"
+#include "lib_common.h"
+#include "lib_proc.h"
+#include "lib_stop.h"
+#include "lib_text.h"
 
 #define LIVEPATCH	"/sys/kernel/livepatch"
 #define BUCKETS		1024
-#define MOST_MS		(7 * 24 * 3600 * 1000LL)
+#define MAX_MS		(7 * 24 * 3600 * 1000LL)
 #define USAGE_EXIT	2
 #define ABSENT		(-1)
 
 /*
- * The file stays open: reading it again costs one system call, and it says
- * ESRCH when the thread has gone, even when another has its number by then.
+ * The file stays open: reading it again costs one system call, and fails with
+ * ESRCH once the thread has exited, even when its id has been reused.
  */
 struct thread {
-	struct thread *next;		/* of all */
+	struct thread *next;		/* of all threads */
 	struct thread *next_in_bucket;
 	pid_t tid;
 	pid_t pid;
@@ -43,7 +50,7 @@ struct patch {
 	struct patch *next;
 	char name[NAME_MAX + 1];
 	int values[ARRAY_SIZE(attributes)];
-	unsigned long long seen;	/* in this round */
+	unsigned long long seen;	/* the last round that found it */
 };
 
 static struct proc proc;
@@ -62,13 +69,13 @@ static struct thread **find_thread(pid_t tid)
 	return link;
 }
 
-/* Returns a negative errno: ESRCH when it has gone. */
+/* Returns a negative errno: ESRCH when the thread has exited. */
 static int read_state(const struct thread *thread, int *state)
 {
 	char text[16];
 	ssize_t len;
 
-	/* There were too many for one descriptor each. */
+	/* There were too many threads for one descriptor each. */
 	if (thread->fd < 0)
 		return proc_patch_state(&proc, thread->tid, state);
 	len = pread(thread->fd, text, sizeof(text) - 1, 0);
@@ -85,8 +92,8 @@ static void begin_line(void)
 	json_add_number(&output, "t_us", now_us());
 }
 
-/* Returns a negative errno. The name is read anew: exec may have changed it. */
-static int say_thread(struct thread *thread)
+/* Returns a negative errno. The name is read again: exec may have changed it. */
+static int write_thread(struct thread *thread)
 {
 	struct proc_task task;
 	int ret;
@@ -106,7 +113,7 @@ static int say_thread(struct thread *thread)
 	return 0;
 }
 
-static void say_gone(pid_t tid)
+static void report_gone(pid_t tid)
 {
 	begin_line();
 	json_add_number(&output, "gone", tid);
@@ -119,13 +126,13 @@ static void fail(int error, const char *what)
 	errx(1, "%s: %s", what, strerror(-error));
 }
 
-/* Say its new state; false when it has gone meanwhile. */
-static bool tell_thread(struct thread *thread)
+/* Reports the new state of a thread; returns false when it has exited meanwhile. */
+static bool report_thread(struct thread *thread)
 {
 	size_t start = output.len;
 	int ret;
 
-	ret = say_thread(thread);
+	ret = write_thread(thread);
 	if (!ret)
 		return true;
 	output.len = start;
@@ -158,19 +165,19 @@ static void sample_known_threads(void)
 		gone = ret;
 		if (!gone && state != thread->patch_state) {
 			thread->patch_state = state;
-			gone = !tell_thread(thread);
+			gone = !report_thread(thread);
 		}
 		if (!gone) {
 			link = &thread->next;
 			continue;
 		}
-		say_gone(thread->tid);
+		report_gone(thread->tid);
 		*link = thread->next;
 		forget_thread(thread);
 	}
 }
 
-static int visit_thread(void *context, pid_t pid, pid_t tid)
+static int add_new_thread(void *context, pid_t pid, pid_t tid)
 {
 	struct thread **link = find_thread(tid), *thread;
 	char path[PROC_PATH];
@@ -186,7 +193,7 @@ static int visit_thread(void *context, pid_t pid, pid_t tid)
 	thread->pid = pid;
 	thread->fd = openat(proc.fd, proc_path(path, tid, "patch_state"), O_RDONLY | O_CLOEXEC);
 	ret = thread->fd < 0 && errno != EMFILE ? -errno : read_state(thread, &thread->patch_state);
-	if (!ret && tell_thread(thread)) {
+	if (!ret && report_thread(thread)) {
 		*link = thread;
 		thread->next = threads;
 		threads = thread;
@@ -198,13 +205,13 @@ static int visit_thread(void *context, pid_t pid, pid_t tid)
 	return ret && !proc_is_gone(ret) ? ret : 0;
 }
 
-static int visit_process(void *context, pid_t pid)
+static int add_new_threads_of(void *context, pid_t pid)
 {
 	const struct thread *known = *find_thread(pid);
 
 	if (pid == getpid() || (known && known->kthread))
 		return 0;
-	return proc_each_thread(&proc, pid, visit_thread, context);
+	return proc_each_thread(&proc, pid, add_new_thread, context);
 }
 
 static struct patch *find_patch(const char *name)
@@ -278,7 +285,7 @@ static void sample(int livepatch_fd)
 	if (livepatch_fd >= 0)
 		sample_patches(livepatch_fd);
 	sample_known_threads();
-	ret = proc_each_process(&proc, visit_process, NULL);
+	ret = proc_each_process(&proc, add_new_threads_of, NULL);
 	if (ret < 0)
 		fail(ret, "/proc");
 }
@@ -302,16 +309,16 @@ static void raise_descriptor_limit(void)
 
 int main(int argc, char **argv)
 {
-	long long interval_ms, most_ms = MOST_MS, start = now_us(), next_us;
+	long long interval_ms, max_ms = MAX_MS, start = now_us(), next_us;
 	int livepatch_fd;
 	bool ending;
 	int ret;
 
-	if (argc < 2 || argc > 3 || !parse_number(argv[1], MOST_MS, &interval_ms) || !interval_ms ||
-	    (argc == 3 && !parse_number(argv[2], MOST_MS, &most_ms)))
+	if (argc < 2 || argc > 3 || !parse_number(argv[1], MAX_MS, &interval_ms) || !interval_ms ||
+	    (argc == 3 && !parse_number(argv[2], MAX_MS, &max_ms)))
 		errx(USAGE_EXIT, "usage: klp-sampler INTERVAL_MS [MAX_MS]");
 
-	ending_prepare();
+	stop_prepare();
 	raise_descriptor_limit();
 	ret = proc_open(&proc);
 	if (ret)
@@ -327,17 +334,17 @@ int main(int argc, char **argv)
 	json_end_line(&output);
 	flush();
 	next_us = now_us();
-	/* What happened before the end was asked for is seen: there is a sample after that. */
+	/* One more sample follows the request to end, so what happened before it is reported. */
 	do {
 		/* A sample that took longer than the interval delays the next ones. */
 		next_us += interval_ms * 1000;
 		if (next_us < now_us())
 			next_us = now_us();
-		if (next_us > start + most_ms * 1000)
-			next_us = start + most_ms * 1000;
-		ending = ending_wait(next_us);
+		if (next_us > start + max_ms * 1000)
+			next_us = start + max_ms * 1000;
+		ending = stop_wait(next_us);
 		sample(livepatch_fd);
 		flush();
-	} while (!ending && now_us() < start + most_ms * 1000);
+	} while (!ending && now_us() < start + max_ms * 1000);
 	return 0;
 }

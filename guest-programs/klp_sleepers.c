@@ -1,32 +1,36 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Has many threads sleep in one gate of /dev/klp_gate
- * (livepatch-modules/klp_target_gate.c).
+ * Has N threads enter one gate of /dev/klp_gate, where they sleep while it is
+ * closed (livepatch-modules/klp_target_gate.c).
  *
  *	klp-sleepers N GATE
  *
- * Says {"entering":N} when all of them are on their way. At the end of its
- * input it waits for them, so open the gate before, and says {"left":N}.
+ * Prints {"entering":N} when all of them have been started. At the end of its
+ * input it waits for them (open the gate before) and prints {"left":N}.
  */
 
 #include <err.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
-#include "klp_common.h"
-#include "klp_text.h"
+#include "lib_common.h"
+#include "lib_text.h"
 
 #define GATES		8
 #define GATE_SIZE	4096	/* the page size of x86_64 */
-#define MOST		10000
+#define MAX_THREADS	10000
 #define STACK_SIZE	(64 * 1024)
 #define USAGE_EXIT	2
 
 static long long gate;
 static int device;
-static pthread_barrier_t all_there;
+static pthread_barrier_t all_started;
 
-static void say(const char *key, long long value)
+static void print(const char *key, long long value)
 {
 	struct text json = {};
 
@@ -42,7 +46,7 @@ static void *sleeper(void *unused)
 {
 	char value[64];
 
-	pthread_barrier_wait(&all_there);
+	pthread_barrier_wait(&all_started);
 	if (pread(device, value, sizeof(value), gate * GATE_SIZE) < 0)
 		err(1, "/dev/klp_gate");
 	return unused;
@@ -56,10 +60,10 @@ int main(int argc, char **argv)
 	char input[64];
 	int error;
 
-	if (argc != 3 || !parse_number(argv[1], MOST, &number) || !number ||
+	if (argc != 3 || !parse_number(argv[1], MAX_THREADS, &number) || !number ||
 	    !parse_number(argv[2], GATES - 1, &gate))
 		errx(USAGE_EXIT, "usage: klp-sleepers N GATE, N up to %d, GATE up to %d",
-		     MOST, GATES - 1);
+		     MAX_THREADS, GATES - 1);
 
 	device = open("/dev/klp_gate", O_RDWR | O_CLOEXEC);
 	if (device < 0)
@@ -69,18 +73,18 @@ int main(int argc, char **argv)
 		err(1, "calloc");
 	pthread_attr_init(&attributes);
 	pthread_attr_setstacksize(&attributes, STACK_SIZE);
-	pthread_barrier_init(&all_there, NULL, number + 1);
+	pthread_barrier_init(&all_started, NULL, number + 1);
 	for (i = 0; i < number; i++) {
 		error = pthread_create(&threads[i], &attributes, sleeper, NULL);
 		if (error)
 			errx(1, "pthread_create: %s", strerror(error));
 	}
-	pthread_barrier_wait(&all_there);
-	say("entering", number);
+	pthread_barrier_wait(&all_started);
+	print("entering", number);
 	while (read(STDIN_FILENO, input, sizeof(input)) > 0)
 		;
 	for (i = 0; i < number; i++)
 		pthread_join(threads[i], NULL);
-	say("left", number);
+	print("left", number);
 	return 0;
 }

@@ -1,43 +1,47 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Gives each connection to a server that has started before it came.
+ * Listens in place of a server, and starts the server before a client connects.
  *
  *	klp-standby ADDRESS:PORT LOG SERVER [ARGUMENT]...
  *
  * SERVER serves one connection on its standard input and output, as from
- * inetd, and says something as soon as it begins. One that has begun, and waits
- * for its client, is kept whenever no connection is open. So a saved guest holds
- * a server that is ready, and none of its clones has to start one, which is most
- * of the work of a first connection under emulation.
+ * inetd, and writes something as soon as it has started. Whenever no connection
+ * is open, one started server is kept for the next client. So a saved guest has
+ * a server that is ready, and its clones need not start one, which is most of
+ * the work of a first connection under emulation.
  *
- * Says its process id and ends when it listens; a child goes on in the
- * background. That writes a line to LOG when no connection is open any more and
- * the next server is ready.
+ * Once it listens, it forks to the background: the parent prints the process id
+ * of the child and exits. The child writes a line to LOG when no connection is
+ * open any more and the next server is ready.
  */
 
 #include <arpa/inet.h>
 #include <err.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
-#include "klp_common.h"
+#include "lib_common.h"
 
-#define MOST_SESSIONS	16
+#define MAX_SESSIONS	16
 #define BACKLOG		8
 #define USAGE_EXIT	2
 #define EXEC_EXIT	127
 #define IDLE_LINE	"<6>klp-standby: no connection to %s is open\n"
 
-/* What one side has said and the other has not taken yet. */
+/* What one side has written and the other has not read yet. */
 struct flow {
 	int from;
 	int to;
-	bool ended;		/* nothing more comes */
-	bool passed_on;		/* and the other side knows */
+	bool ended;		/* end of file */
+	bool passed_on;		/* shut down for the other side too */
 	size_t begin;
 	size_t end;
 	char data[32768];
@@ -49,14 +53,14 @@ struct session {
 	struct flow down;
 };
 
-static struct session sessions[MOST_SESSIONS];
+static struct session sessions[MAX_SESSIONS];
 static const char *place;	/* ADDRESS:PORT, as it was given */
 static const char *log_path;
 static char **server_argv;
-static int spare = -1;		/* our end of the server that waits */
-static bool is_told;		/* that no connection is open */
+static int spare = -1;		/* socket of the server that waits for a client */
+static bool is_idle;		/* the log says that no connection is open */
 
-/* Returns our end of its socket. */
+/* Returns the socket to it. */
 static int start_server(void)
 {
 	int ends[2];
@@ -150,13 +154,13 @@ static void take_client(int listening)
 		return;
 	server = spare >= 0 ? spare : start_server();
 	spare = -1;
-	is_told = false;
+	is_idle = false;
 	begin_flow(&session->up, client, server);
 	begin_flow(&session->down, server, client);
 	session->is_open = true;
 }
 
-/* Moves what can be moved without waiting. */
+/* Copies as much as possible without blocking. */
 static void move(struct flow *flow)
 {
 	ssize_t done;
@@ -185,7 +189,7 @@ static void move(struct flow *flow)
 	}
 }
 
-/* Is over when the server has ended, and all that it said has been passed on. */
+/* The session ends when the server has, and all its output has been passed on. */
 static void serve(struct session *session)
 {
 	move(&session->up);
@@ -197,7 +201,7 @@ static void serve(struct session *session)
 	session->is_open = false;
 }
 
-static void tell_idle(void)
+static void log_idle(void)
 {
 	int log = open(log_path, O_WRONLY | O_APPEND | O_CLOEXEC);
 	char line[128];
@@ -212,21 +216,21 @@ static void tell_idle(void)
 
 static void keep_spare(void)
 {
-	ssize_t said;
+	ssize_t len;
 	char byte;
 
-	if (is_told || open_sessions())
+	if (is_idle || open_sessions())
 		return;
 	if (spare < 0)
 		spare = start_server();
-	said = recv(spare, &byte, 1, MSG_PEEK);
-	if (said < 0)
+	len = recv(spare, &byte, 1, MSG_PEEK);
+	if (len < 0)
 		return;
-	is_told = true;
-	if (said) {
-		tell_idle();
+	is_idle = true;
+	if (len) {
+		log_idle();
 	} else {
-		/* It is dead; the next client gets another. */
+		/* It has exited; the next client gets another. */
 		close(spare);
 		spare = -1;
 	}
@@ -242,22 +246,22 @@ static void watch(struct pollfd *polled, const struct flow *flow)
 	polled[1].events = POLLOUT;
 }
 
-/* The parent ends when its child is on its own, which says its process id. */
+/* The parent exits once the child has printed its process id and closed all it inherited. */
 static void go_to_background(void)
 {
-	int gone[2];
+	int detached[2];
 	char byte;
 	pid_t pid;
 	int null;
 
-	if (pipe2(gone, O_CLOEXEC))
+	if (pipe2(detached, O_CLOEXEC))
 		err(1, "pipe");
 	pid = fork();
 	if (pid < 0)
 		err(1, "fork");
-	close(gone[!!pid]);
+	close(detached[!!pid]);
 	if (pid) {
-		while (read(gone[0], &byte, 1) < 0 && errno == EINTR)
+		while (read(detached[0], &byte, 1) < 0 && errno == EINTR)
 			;
 		exit(0);
 	}
@@ -270,12 +274,12 @@ static void go_to_background(void)
 		dup2(null, fd);
 	if (null > STDERR_FILENO)
 		close(null);
-	close(gone[1]);
+	close(detached[1]);
 }
 
 int main(int argc, char **argv)
 {
-	struct pollfd polled[2 + MOST_SESSIONS * 4];
+	struct pollfd polled[2 + MAX_SESSIONS * 4];
 	struct sockaddr_in address = {};
 	int listening;
 
@@ -292,9 +296,9 @@ int main(int argc, char **argv)
 		keep_spare();
 		polled[0].fd = free_session() ? listening : -1;
 		polled[0].events = POLLIN;
-		polled[1].fd = is_told ? -1 : spare;
+		polled[1].fd = is_idle ? -1 : spare;
 		polled[1].events = POLLIN;
-		for (size_t i = 0; i < MOST_SESSIONS; i++) {
+		for (size_t i = 0; i < MAX_SESSIONS; i++) {
 			struct pollfd *at = &polled[2 + i * 4];
 
 			for (int j = 0; j < 4; j++)
@@ -308,7 +312,7 @@ int main(int argc, char **argv)
 			continue;
 		if (polled[0].revents)
 			take_client(listening);
-		for (size_t i = 0; i < MOST_SESSIONS; i++)
+		for (size_t i = 0; i < MAX_SESSIONS; i++)
 			if (sessions[i].is_open)
 				serve(&sessions[i]);
 	}

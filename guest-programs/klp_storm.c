@@ -1,34 +1,37 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Forks again and again, without a pause or one time in each interval.
+ * Forks repeatedly, without a pause or once in each interval.
  *
  *	klp-storm [INTERVAL_US]
  *
- * A child ends at once, but for one of every 32, which sleeps until the end; of
- * those there are 16 at most, and then the oldest ends. Says {"storming":PID}
+ * A child exits at once, except one of every 32, which sleeps; of those there
+ * are 16 at most: the oldest is killed for the next. Prints {"storming":PID}
  * first and {"forks":N,"reaped":N} at its end, which is at SIGTERM or at the end
  * of its input.
  */
 
 #include <err.h>
+#include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
-#include "klp_common.h"
-#include "klp_ending.h"
-#include "klp_text.h"
+#include "lib_common.h"
+#include "lib_stop.h"
+#include "lib_text.h"
 
 #define STAYS_ONE_IN	32
 #define STAYING		16
-#define MOST_US		(3600 * 1000000LL)
+#define MAX_US		(3600 * 1000000LL)
 #define USAGE_EXIT	2
 
 static pid_t parent;
 static pid_t staying[STAYING];
 static long long forks, reaped;
 
-static void say(const char *key, long long value, const char *key2, long long value2)
+static void print(const char *key, long long value, const char *key2, long long value2)
 {
 	struct text json = {};
 
@@ -44,7 +47,7 @@ static void say(const char *key, long long value, const char *key2, long long va
 
 static void reap(pid_t pid)
 {
-	/* The signal that asks for the end interrupts the wait, and is seen after it. */
+	/* A signal to end interrupts the wait, and is noticed after it. */
 	while (waitpid(pid, NULL, 0) != pid)
 		if (errno != EINTR)
 			err(1, "waitpid");
@@ -67,7 +70,7 @@ static void fork_once(void)
 	if (pid < 0)
 		err(1, "fork");
 	if (!pid) {
-		/* None is left behind that has our output open. */
+		/* No child outlives the parent and keeps its output open. */
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		while (stays && getppid() == parent)
 			pause();
@@ -88,17 +91,17 @@ int main(int argc, char **argv)
 	long long interval_us = 0;
 	unsigned int i;
 
-	if (argc > 2 || (argc == 2 && !parse_number(argv[1], MOST_US, &interval_us)))
+	if (argc > 2 || (argc == 2 && !parse_number(argv[1], MAX_US, &interval_us)))
 		errx(USAGE_EXIT, "usage: klp-storm [INTERVAL_US]");
-	ending_prepare();
+	stop_prepare();
 	parent = getpid();
-	say("storming", parent, NULL, 0);
+	print("storming", parent, NULL, 0);
 	do {
 		fork_once();
-	} while (!ending_wait(now_us() + interval_us));
+	} while (!stop_wait(now_us() + interval_us));
 	for (i = 0; i < STAYING; i++)
 		if (staying[i])
 			end(staying[i]);
-	say("forks", forks, "reaped", reaped);
+	print("forks", forks, "reaped", reaped);
 	return 0;
 }

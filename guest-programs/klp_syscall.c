@@ -3,29 +3,33 @@
  * Makes the system call getcpu(2), which livepatch-modules/klp_test_syscall.c
  * patches.
  *
- *	klp-syscall hammer	without end and without a pause
- *	klp-syscall gate N	once; its result is to be written into the page of
- *				gate N, where it sleeps while the gate is closed
+ *	klp-syscall hammer	repeatedly, without a pause
+ *	klp-syscall gate N	once; the kernel stores the result in the page of gate
+ *				N, and so sleeps there while the gate is closed
  *
- * hammer says {"t_us","value"} when the value differs from the call before,
- * and {"calls":N} at its end. gate says {"entering":N,"tid":T} before and
+ * hammer prints {"t_us","value"} when the value differs from the previous call,
+ * and {"calls":N} at its end. gate prints {"entering":N,"tid":T} before and
  * {"left":N,"tid":T,"value":V} after. The value is what the call returned.
  */
 
 #include <err.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <unistd.h>
 
-#include "klp_common.h"
-#include "klp_ending.h"
-#include "klp_text.h"
+#include "lib_common.h"
+#include "lib_stop.h"
+#include "lib_text.h"
 
 #define GATES		8
 #define GATE_SIZE	4096	/* the page size of x86_64 */
-#define BURST		1000	/* calls between two looks at whether to end */
+#define BURST		1000	/* calls between two checks whether to end */
 #define USAGE_EXIT	2
 
-static void say(struct text *json)
+static void print(struct text *json)
 {
 	json_end_line(json);
 	if (write_all(STDOUT_FILENO, json->data, json->len))
@@ -40,7 +44,7 @@ static void hammer(void)
 	long value, last = -1;
 	int n;
 
-	ending_prepare();
+	stop_prepare();
 	do {
 		for (n = 0; n < BURST; n++, calls++) {
 			value = syscall(SYS_getcpu, NULL, NULL, NULL);
@@ -50,13 +54,13 @@ static void hammer(void)
 			json_begin(&json, '{');
 			json_add_number(&json, "t_us", now_us());
 			json_add_number(&json, "value", value);
-			say(&json);
+			print(&json);
 		}
-	} while (!ending_wait(0));
+	} while (!stop_wait(0));
 
 	json_begin(&json, '{');
 	json_add_number(&json, "calls", calls);
-	say(&json);
+	print(&json);
 }
 
 static void call_into_gate(long long gate)
@@ -76,13 +80,13 @@ static void call_into_gate(long long gate)
 	json_begin(&json, '{');
 	json_add_number(&json, "entering", gate);
 	json_add_number(&json, "tid", gettid());
-	say(&json);
+	print(&json);
 	value = syscall(SYS_getcpu, page, NULL, NULL);
 	json_begin(&json, '{');
 	json_add_number(&json, "left", gate);
 	json_add_number(&json, "tid", gettid());
 	json_add_number(&json, "value", value);
-	say(&json);
+	print(&json);
 }
 
 int main(int argc, char **argv)

@@ -1,20 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * klp_bad_kernel - breaks the kernel in the way its parameter says.
+ * klp_bad_kernel - breaks the kernel as its parameter says. No livepatch.
+ *
+ * It shows that the harness tells these ends of a guest apart.
  *
  * Parameters:
  *	mode	panic		panic()
- *		oops		NULL dereference in the task that asked for it
+ *		oops		NULL dereference in the task that loads or triggers it
  *		warn		WARN_ON(1)
  *		hang		every CPU spins with interrupts off
  *		hang_one	this CPU spins with interrupts off
  *	at	init		while the module is loaded (default)
  *		trigger		when /sys/kernel/klp_bad/trigger is written
  *
- * Another mode or at: EINVAL, and nothing has happened. "mode NAME" is logged
- * first.
- *
- * Serves no rule of the kernel: it shows that the harness tells these ends apart.
+ * Another mode or at is refused with EINVAL. "mode NAME" is logged first.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt

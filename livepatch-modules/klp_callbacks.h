@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Callbacks that log, in the one format that the harness reads:
+ * Callbacks that log in the format that the harness parses:
  *
  *	<patch>: callback PHASE OBJECT STATE
  *
@@ -58,7 +58,7 @@ static inline void klp_log_post_unpatch(struct klp_object *obj)
 	klp_log_callback("post_unpatch", obj);
 }
 
-/* The value of klp_object.callbacks; @pre is klp_log_pre_patch or one that calls it. */
+/* Initializes klp_object.callbacks; @pre is klp_log_pre_patch or a function that calls it. */
 #define KLP_LOG_CALLBACKS(pre) {			\
 	.pre_patch = pre,				\
 	.post_patch = klp_log_post_patch,		\

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What differs between the kernels and compilers these modules are built with.
+ * Differences between the kernels and compilers that these modules are built with.
  *
- * Every difference belongs here, probed as a feature; no other file looks at a version.
+ * All of them belong here, probed as features and not by a version.
  */
 
 #ifndef KLP_COMPAT_H
@@ -12,11 +12,10 @@
 #include <linux/sched.h>
 
 /*
- * A function that is patched, or that replaces one. Besides inlining, the
- * compiler could clone it, fold it with another of the same body (ICF), or let
- * its caller count on the value it returns: then the old body would show where
- * the new one had run. gcc has one attribute against all of that, inlining
- * included.
+ * For a function that is patched, or that replaces one. The compiler could
+ * inline it, clone it, merge it with another of the same code (ICF), or have its
+ * caller assume the value that it returns: then the old value would be seen
+ * where the new function had run. noipa prevents all of that.
  */
 #if __has_attribute(__noipa__)
 # define __klp_noipa	__attribute__((__noipa__))

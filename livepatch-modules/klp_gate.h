@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What klp_target_gate offers to the new bodies of its functions.
+ * What klp_target_gate exports to other modules.
  */
 
 #ifndef KLP_GATE_H
@@ -8,7 +8,7 @@
 
 #define KLP_GATES	8
 
-/* Both return at once when gate @n is open, and otherwise when it is next opened. */
+/* Both return at once when gate @n is open, otherwise as soon as it is opened. */
 void klp_gate_sleep(unsigned int n);
 int klp_gate_sleep_interruptible(unsigned int n);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What klp_target_pair offers to the new bodies of its functions.
+ * What klp_target_pair exports to the patch of its functions.
  */
 
 #ifndef KLP_PAIR_H
@@ -13,7 +13,7 @@ enum klp_pair_pause {
 	KLP_PAIR_GATE,	/* enters gate 5 */
 };
 
-/* One call: which body of either function it met, "original" or "patched". */
+/* One call: which version of each function ran, "original" or "patched". */
 struct klp_pair {
 	enum klp_pair_pause pause;
 	const char *f;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * klp_target_gate - /dev/klp_gate: hold a task inside a function, let it go.
+ * klp_target_gate - /dev/klp_gate: holds a task inside a function until it is released.
  *
  * The device has eight gates, all open at first. A task enters gate N by
  * reading at offset N * 4096, or by touching page N of a fresh mapping. While
@@ -11,23 +11,20 @@
  *	4	klp_gate_wait_second()		uninterruptible
  *	5, 6, 7	klp_gate_wait_plain()		uninterruptible; never patch this one
  *
- * The read returns "N original\n", or "N patched\n" when the function
- * returned non-zero, as the new bodies do. A read of several pages goes through
- * that many gates in one system call, and returns a line for each. Writing lines of "close N" and
- * "open N" sets the gates; opening releases the tasks that wait at that moment,
- * even when the gate is closed again before they have run. A write with one bad
- * line changes nothing.
+ * The read returns "N original\n", or "N patched\n" when the function returned
+ * non-zero, as those of the patches do. A read of several pages enters that many
+ * gates in one system call, and returns a line for each. Lines of "close N" and
+ * "open N" written to the device set the gates. Opening releases the tasks that
+ * wait at that moment, even when the gate is closed again before they run. A
+ * write with one invalid line changes nothing.
  *
  * Each gate has one page, which every mapping shows. copy_process() reads and
- * writes user memory at known places: a page of this device put there holds a
- * fork where it is wanted, on an unmodified kernel. The task holds its mmap_lock
+ * writes user memory at known places: with a page of this device at such a place,
+ * a fork sleeps there, on an unmodified kernel. The task holds its mmap_lock
  * meanwhile, so other threads of its address space cannot mmap() or fork().
  *
  * /proc/klp_gate_waiting has a line "N TID" for each task asleep in a gate,
  * /sys/class/misc/klp_gate/open one digit per gate.
- *
- * Serves TR-01, TR-02, TR-04, TR-07 to TR-10, TR-15, TR-16, TR-25, FO-02 to
- * FO-04, SG-01, FC-01 to FC-06, CB-09, CB-10, RP-04, RP-08, ST-02, LD-04.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -62,7 +59,7 @@ struct klp_gate_waiter {
 	bool released;
 };
 
-static DEFINE_SPINLOCK(klp_gate_lock);	/* the two below, and each waiter's fields */
+static DEFINE_SPINLOCK(klp_gate_lock);	/* protects the two below and all waiters */
 static unsigned long klp_gate_open = KLP_GATE_ALL;
 static LIST_HEAD(klp_gate_waiters);
 
@@ -93,7 +90,7 @@ static void klp_gate_leave(struct klp_gate_waiter *waiter)
 }
 
 /**
- * klp_gate_sleep - sleep on a gate; no signal ends it
+ * klp_gate_sleep - sleep until a gate is open; no signal ends it
  * @n: the gate
  */
 noinline void klp_gate_sleep(unsigned int n)
@@ -108,7 +105,7 @@ noinline void klp_gate_sleep(unsigned int n)
 EXPORT_SYMBOL_GPL(klp_gate_sleep);
 
 /**
- * klp_gate_sleep_interruptible - sleep on a gate until it opens or a signal comes
+ * klp_gate_sleep_interruptible - sleep until a gate is open or a signal is pending
  * @n: the gate
  *
  * Return: 0, or -ERESTARTSYS after a signal.
@@ -127,8 +124,8 @@ noinline int klp_gate_sleep_interruptible(unsigned int n)
 EXPORT_SYMBOL_GPL(klp_gate_sleep_interruptible);
 
 /*
- * The functions of the gates. barrier() after the sleep: a call in tail
- * position becomes a jump, and the function would not be on the stack.
+ * The functions of the gates. barrier() follows the sleep because a tail call
+ * would become a jump, and the function would not be on the stack.
  */
 static __klp_noipa int klp_gate_wait(unsigned int n)
 {
@@ -184,7 +181,7 @@ static ssize_t klp_gate_read(struct file *file, char __user *buf, size_t count, 
 
 	if (*ppos < 0 || n >= KLP_GATES)
 		return -EINVAL;
-	/* The end of the text of an earlier read: "cat" stops here. */
+	/* A second read by the same reader, after the text: end of file. */
 	if (offset_in_page(*ppos))
 		return 0;
 
@@ -213,17 +210,15 @@ static int klp_gate_parse(const char *line, unsigned long *opened, unsigned long
 
 	skip = str_has_prefix(line, "open ");
 	open = skip;
-	if (!skip)
+	if (!open)
 		skip = str_has_prefix(line, "close ");
 	if (!skip)
 		return -EINVAL;
-
 	ret = kstrtouint(line + skip, 10, &n);
 	if (ret)
 		return ret;
 	if (n >= KLP_GATES)
 		return -EINVAL;
-
 	if (open) {
 		*opened |= BIT(n);
 		*closed &= ~BIT(n);
@@ -278,9 +273,9 @@ static vm_fault_t klp_gate_fault(struct vm_fault *vmf)
 	page = klp_gate_pages[vmf->pgoff];
 
 	/*
-	 * After a signal a user-mode access is made again once the signal has
-	 * been handled. The kernel's own access would fault again at once, for
-	 * ever, so that one fails with EFAULT.
+	 * After a signal, an access from user mode is repeated once the signal
+	 * has been handled. An access by the kernel would fault again at once,
+	 * forever, so it fails with EFAULT.
 	 */
 	if (klp_gate_enter(vmf->pgoff) < 0)
 		return vmf->flags & FAULT_FLAG_USER ? VM_FAULT_NOPAGE : VM_FAULT_SIGBUS;
@@ -308,14 +303,14 @@ static const struct file_operations klp_gate_fops = {
 	.mmap = klp_gate_mmap,
 };
 
-/* Not in sysfs, where a file ends after a page: thousands may sleep here. */
+/* Not in sysfs, where a file has one page at most: thousands of tasks may sleep. */
 static int klp_gate_waiting_show(struct seq_file *m, void *unused)
 {
 	struct klp_gate_waiter *waiter;
 
 	spin_lock(&klp_gate_lock);
 	list_for_each_entry(waiter, &klp_gate_waiters, list) {
-		/* On the list but still on its way to sleep, or woken: not asleep. */
+		/* Not asleep yet, or already woken. */
 		if (waiter->released || task_is_running(waiter->task))
 			continue;
 		seq_printf(m, "%u %d\n", waiter->gate, task_pid_nr(waiter->task));
@@ -391,7 +386,7 @@ err_pages:
 	return ret;
 }
 
-/* Nobody is asleep here: the open files pin the module, by .owner. */
+/* No task is asleep: a task in a gate has the file open, which pins the module. */
 static void __exit klp_target_gate_exit(void)
 {
 	misc_deregister(&klp_gate_device);

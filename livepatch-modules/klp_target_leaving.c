@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * klp_target_leaving - a module to be patched, whose going waits in gate 5.
+ * klp_target_leaving - a target module whose unload waits in gate 5.
  *
- * Close gate 5 first; the module is then going until the gate is opened. The
- * log has "exit sees: TEXT", what klp_leaving_text() returned in exit.
+ * With gate 5 closed, the module is in state GOING until the gate is opened. The
+ * log has "init sees: TEXT" and "exit sees: TEXT", what klp_leaving_text()
+ * returned there.
  *
- * Parameter: late (bool), exit does not wait itself, but starts an async
+ * Parameter: late (bool), exit does not wait itself, but schedules an async
  * function that does. The kernel waits for that after klp_module_going().
  *
  * klp_target_gate has to be loaded first.
- *
- * Serves MO-05.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -26,7 +25,7 @@
 
 static bool late;
 module_param(late, bool, 0444);
-MODULE_PARM_DESC(late, "Wait after the livepatches have left the module (default off)");
+MODULE_PARM_DESC(late, "Wait after klp_module_going() instead of in exit (default off)");
 
 static __klp_noipa const char *klp_leaving_text(void)
 {

@@ -2,17 +2,15 @@
 /*
  * klp_target_loop - a kthread that never sleeps and calls cond_resched() all the time.
  *
- * init starts the kthread "klp_target_loop" and returns when that loops. The
- * log has "switched by itself" when the patch state of the thread went from 0
- * to 1 while the thread stayed on its CPU, and "switched off the CPU" when it
- * was scheduled out meanwhile. Writing 1 to the parameter stop ends the loop; the
- * thread then sleeps until the module goes.
+ * init starts the kthread "klp_target_loop" and returns when it loops. The log has
+ * "switched by itself" when the patch state of the thread changed from 0 to 1
+ * while it stayed on its CPU, and "switched off the CPU" when it was scheduled out
+ * meanwhile. Writing 1 to the parameter stop ends the loop; the thread then sleeps
+ * until the module is unloaded.
  *
  * Parameters:
- *	inside	it loops inside klp_target_loop(), and not after it
+ *	inside	it loops inside klp_target_loop(), otherwise after it has returned
  *	stop	ends the loop
- *
- * Serves TR-18.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -25,6 +23,7 @@
 #include <linux/sched.h>
 
 #include "klp_compat.h"
+#include "klp_kthread.h"
 
 /* As in /proc/PID/patch_state. */
 #define KLP_LOOP_UNPATCHED	0
@@ -58,14 +57,14 @@ static noinline void klp_loop(void)
 		last_switches = switches;
 		state = READ_ONCE(current->patch_state);
 		switches = klp_loop_switches();
-		/* From -1 to 1 is how the way back begins. */
+		/* From -1 to 1: a transition to unpatched has started. */
 		if (last_state != KLP_LOOP_UNPATCHED || state != KLP_LOOP_PATCHED)
 			continue;
 		pr_info("switched %s\n", switches == last_switches ? "by itself" : "off the CPU");
 	}
 }
 
-/* barrier(): a call in tail position would leave no frame. */
+/* barrier(): a tail call would leave no stack frame. */
 static __klp_noipa const char *klp_target_loop(void)
 {
 	if (inside)
@@ -79,24 +78,14 @@ static int klp_loop_thread(void *unused)
 	klp_target_loop();
 	if (!inside)
 		klp_loop();
-
-	for (;;) {
-		set_current_state(TASK_IDLE);
-		if (kthread_should_stop())
-			break;
-		schedule();
-	}
-	__set_current_state(TASK_RUNNING);
+	klp_kthread_wait_for_stop();
 	return 0;
 }
 
 static int __init klp_target_loop_init(void)
 {
-	klp_loop_task = kthread_run(klp_loop_thread, NULL, "klp_target_loop");
-	if (IS_ERR(klp_loop_task))
-		return PTR_ERR(klp_loop_task);
-	wait_for_completion(&klp_loop_entered);
-	return 0;
+	return klp_kthread_start(&klp_loop_task, klp_loop_thread, "klp_target_loop",
+				 &klp_loop_entered);
 }
 
 static void __exit klp_target_loop_exit(void)

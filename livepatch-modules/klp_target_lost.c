@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * klp_target_lost - a stack on which the unwinder loses its way.
+ * klp_target_lost - a task whose stack the unwinder cannot follow.
  *
- * klp_lost_sleep() sleeps in gate 5. objtool is told to leave it alone, so it
- * has no ORC data, and what called it cannot be found by unwinding from there.
- * Reading /sys/kernel/klp_lost/inside calls it by way of klp_target_lost(),
- * reading "outside" without that.
+ * klp_lost_sleep() sleeps in gate 5. It has no ORC data, because objtool is told to
+ * ignore it, so its callers cannot be found by unwinding. Reading
+ * /sys/kernel/klp_lost/inside calls it from klp_target_lost(), reading "outside"
+ * without that.
  *
- * klp_target_gate has to be loaded first. Serves TR-19.
+ * klp_target_gate has to be loaded first.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -27,7 +27,7 @@ static struct kobject *klp_lost_kobj;
 
 static void klp_lost_sleep(void);
 
-/* The compiler is to keep the order of the two below. */
+/* The compiler must keep the order of the two functions below. */
 #define __klp_in_order	__attribute__((__no_reorder__))
 
 static __klp_noipa __klp_in_order const char *klp_target_lost(void)
@@ -38,8 +38,8 @@ static __klp_noipa __klp_in_order const char *klp_target_lost(void)
 }
 
 /*
- * It follows another function: where that ends, the unwinder's data say that
- * they know of nothing. Before the first one of a module they do not.
+ * It must follow another function: the ORC data have an entry "undefined" where
+ * that function ends, and none before the first function of a module.
  */
 static __klp_noipa __klp_in_order void klp_lost_sleep(void)
 {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * klp_target_mod - a module to be patched, which comes and goes.
+ * klp_target_mod - a target module that tests load and unload.
  *
  * /sys/kernel/klp_target/ has "f" and "g", which show what klp_target_f() and
  * klp_target_g() return, and "pair", which calls both in one read. The log has
@@ -10,12 +10,9 @@
  * Parameters:
  *	init_ret	what init returns: a negative errno makes the load fail
  *	busy		init starts a kthread "klp_target_busy" and returns when
- *			that is inside klp_target_busy(). It stays until
+ *			it is inside klp_target_busy(). It stays there until
  *			/sys/kernel/klp_target/release is written or the module
- *			goes, and then logs "busy sees: TEXT".
- *
- * Serves TR-03, TR-17, CB-01 to CB-04, CB-06 to CB-11, RP-02, RP-03, RP-05,
- * ST-01, SY-02, LD-01, LD-02, MO-01 to MO-04, MO-06.
+ *			is unloaded, and then logs "busy sees: TEXT".
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -30,6 +27,7 @@
 #include <linux/wait.h>
 
 #include "klp_compat.h"
+#include "klp_kthread.h"
 
 static int init_ret;
 module_param(init_ret, int, 0444);
@@ -73,17 +71,10 @@ static int klp_busy_thread(void *unused)
 {
 	const char *text = klp_target_busy();
 
-	/* A new body does not know of the completion. */
+	/* A new klp_target_busy() does not complete it. */
 	complete_all(&klp_busy_entered);
 	pr_info("busy sees: %s\n", text);
-
-	for (;;) {
-		set_current_state(TASK_IDLE);
-		if (kthread_should_stop())
-			break;
-		schedule();
-	}
-	__set_current_state(TASK_RUNNING);
+	klp_kthread_wait_for_stop();
 	return 0;
 }
 
@@ -134,14 +125,8 @@ static const struct attribute_group klp_target_group = {
 
 static int klp_busy_start(void)
 {
-	struct task_struct *task;
-
-	task = kthread_run(klp_busy_thread, NULL, "klp_target_busy");
-	if (IS_ERR(task))
-		return PTR_ERR(task);
-	klp_busy_task = task;
-	wait_for_completion(&klp_busy_entered);
-	return 0;
+	return klp_kthread_start(&klp_busy_task, klp_busy_thread, "klp_target_busy",
+				 &klp_busy_entered);
 }
 
 static int __init klp_target_mod_init(void)

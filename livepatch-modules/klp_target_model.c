@@ -1,18 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * klp_target_model - two functions, one calling the other, and who meets which body when.
+ * klp_target_model - two functions, one calling the other, of which a patch changes both.
  *
  * A read of a file in /sys/kernel/klp_model/ calls klp_model_outer(), which
  * calls klp_model_inner(), and shows "OUTER INNER", each "old" or "new":
  *
- *	calls	without a stop
+ *	calls	without sleeping
  *	inside	outer sleeps in gate 0 before it calls inner
- *	beside	a function that nobody patches sleeps in gate 5, and then calls
+ *	beside	a function that is not patched sleeps in gate 5, and then calls
  *		outer in the same system call
  *
  * klp_test_model patches both functions. klp_target_gate has to be loaded first.
- *
- * Serves CM-01.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -32,9 +30,9 @@
 static struct kobject *klp_model_kobj;
 
 /**
- * klp_model_inner - the function that the other one calls
+ * klp_model_inner - the function that klp_model_outer() calls
  *
- * Return: "old", or "new" from a new body.
+ * Return: "old", or "new" when it is patched.
  */
 __klp_noipa const char *klp_model_inner(void)
 {

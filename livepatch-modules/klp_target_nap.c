@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * klp_target_nap - a kthread that only wake-ups get out of a function.
+ * klp_target_nap - a kthread that leaves a function only when it is woken.
  *
- * init starts the kthread "klp_target_nap" and returns when that is inside
+ * init starts the kthread "klp_target_nap" and returns when it is inside
  * klp_target_nap(). There it sleeps interruptibly, and logs "nap N ended" each
- * time it is woken. Then it sleeps elsewhere until the module goes.
+ * time it is woken. Then it sleeps elsewhere until the module is unloaded.
  *
- * Parameter: naps, how many wake-ups it takes (default 1).
- *
- * Serves SG-02, SG-03.
+ * Parameter: naps, how many wake-ups end klp_target_nap() (default 1).
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -20,6 +18,7 @@
 #include <linux/sched.h>
 
 #include "klp_compat.h"
+#include "klp_kthread.h"
 
 static unsigned int naps = 1;
 module_param(naps, uint, 0444);
@@ -48,24 +47,14 @@ static int klp_nap_thread(void *unused)
 {
 	klp_target_nap();
 	complete(&klp_nap_entered);
-
-	for (;;) {
-		set_current_state(TASK_IDLE);
-		if (kthread_should_stop())
-			break;
-		schedule();
-	}
-	__set_current_state(TASK_RUNNING);
+	klp_kthread_wait_for_stop();
 	return 0;
 }
 
 static int __init klp_target_nap_init(void)
 {
-	klp_nap_task = kthread_run(klp_nap_thread, NULL, "klp_target_nap");
-	if (IS_ERR(klp_nap_task))
-		return PTR_ERR(klp_nap_task);
-	wait_for_completion(&klp_nap_entered);
-	return 0;
+	return klp_kthread_start(&klp_nap_task, klp_nap_thread, "klp_target_nap",
+				 &klp_nap_entered);
 }
 
 static void __exit klp_target_nap_exit(void)

@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * klp_target_notrace - a function that ftrace knows beside one it does not.
+ * klp_target_notrace - a function that ftrace can hook, and one that is notrace.
  *
  * /sys/kernel/klp_notrace/ has "traced" and "untraced", which show what
  * klp_traced() and klp_untraced() return. Only the first can be patched.
- *
- * Serves LD-02, and CB-04 as the target that is never loaded.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt

@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * klp_target_pair - two functions that one patch changes, the first calls the second.
+ * klp_target_pair - two functions that must change together: the first calls the second.
  *
- * klp_pair_f() pauses and then calls klp_pair_g(). A task is inside the first
- * all the while, so no call may meet the old body of one and the new body of
+ * klp_pair_f() pauses and then calls klp_pair_g(). The task is inside the first
+ * all that time, so no call may run the old version of one and the new version of
  * the other. /sys/kernel/klp_pair/ has "nap", "spin" and "gate", which make one
- * call with that pause (klp_pair.h) and show "f BODY g BODY".
+ * call with that pause (klp_pair.h) and show "f VERSION g VERSION".
  *
- * Kthreads "klp_pair/N" make such calls without end, with a nap. "kthreads"
- * shows how many of each kind they have made: "original N patched N mixed N". The log
- * has "mixed pair: f BODY g BODY in TID (COMM)" for whoever made the call.
+ * Kthreads "klp_pair/N" make such calls continuously, with a nap. "kthreads" shows
+ * how many of each kind they have made: "original N patched N mixed N". The log
+ * has "mixed pair: f VERSION g VERSION in TID (COMM)" for each call that mixed them.
  *
  * Parameter: kthreads, how many (default 0).
  *
- * klp_target_gate has to be loaded first. Serves TR-03.
+ * klp_target_gate has to be loaded first.
  *
  * checkpatch: ignore USLEEP_RANGE: this pause is to keep the CPU
  */
@@ -38,14 +38,14 @@
 
 static unsigned int kthreads;
 module_param(kthreads, uint, 0444);
-MODULE_PARM_DESC(kthreads, "How many kthreads call without end (default 0, at most 8)");
+MODULE_PARM_DESC(kthreads, "How many kthreads call continuously (default 0, at most 8)");
 
 static struct kobject *klp_pair_kobj;
 static struct task_struct *klp_pair_tasks[KLP_PAIR_THREADS];
 static atomic_t klp_pair_original, klp_pair_patched, klp_pair_mixed;
 
 /**
- * klp_pair_pause - spend some time inside klp_pair_f()
+ * klp_pair_pause - pause inside klp_pair_f()
  * @pair: the call
  */
 noinline void klp_pair_pause(const struct klp_pair *pair)
@@ -65,7 +65,7 @@ noinline void klp_pair_pause(const struct klp_pair *pair)
 EXPORT_SYMBOL_GPL(klp_pair_pause);
 
 /**
- * klp_pair_g - the second function
+ * klp_pair_g - the function that klp_pair_f() calls
  * @pair: the call
  */
 __klp_noipa void klp_pair_g(struct klp_pair *pair)
@@ -74,7 +74,7 @@ __klp_noipa void klp_pair_g(struct klp_pair *pair)
 }
 EXPORT_SYMBOL_GPL(klp_pair_g);
 
-/* barrier(): a call in tail position would leave no frame. */
+/* barrier(): a tail call would leave no stack frame. */
 static __klp_noipa void klp_pair_f(struct klp_pair *pair)
 {
 	pair->f = "original";
@@ -104,7 +104,7 @@ static int klp_pair_thread(void *unused)
 			atomic_inc(&klp_pair_original);
 		else
 			atomic_inc(&klp_pair_patched);
-		/* It is to be found outside of klp_pair_f() as well: a retry a second looks. */
+		/* Long enough outside of klp_pair_f() for a retry of the transition to succeed. */
 		usleep_range(4000, 8000);
 	}
 	return 0;

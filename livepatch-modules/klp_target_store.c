@@ -1,19 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * klp_target_store - data of a format that livepatches change.
+ * klp_target_store - data whose format livepatches change.
  *
- * A list of durations. They are told in milliseconds and kept in seconds: that
- * loses the rest, and is what the patches mend. /sys/kernel/klp_store/ has
+ * A list of durations. They are written and shown in milliseconds but stored in
+ * seconds, which drops the rest: that is what the patches fix.
+ * /sys/kernel/klp_store/ has
  *
- *	add	write a duration in ms: one more item
- *	items	the durations in ms, as klp_store_get() tells them
- *	stored	what the items hold; no patch changes how this is shown
- *	sum	their sum in ms, by klp_store_sum(), which first sleeps in gate 0
- *	clear	write anything: all items go
+ *	add	write a duration in ms: adds an item
+ *	items	the durations in ms, as klp_store_get() returns them
+ *	stored	the values that the items have; no patch changes how this is shown
+ *	sum	their sum in ms, from klp_store_sum(), which first sleeps in gate 0
+ *	clear	write anything: removes all items
  *
  * klp_target_gate has to be loaded first.
- *
- * Serves CB-12, SV-04, SV-05.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt

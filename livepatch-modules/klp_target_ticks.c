@@ -1,17 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * klp_target_ticks - a function that interrupts call, and a task that keeps a CPU.
+ * klp_target_ticks - a function that interrupts call, and a task that spins on a CPU.
  *
  * A kthread has every CPU call klp_tick() every few milliseconds; all CPUs but
- * its own do so in an interrupt. Parameter: ticking=0 does without it.
+ * its own do so in an interrupt. The parameter ticking=0 turns that off.
  * /sys/kernel/klp_ticks/ has
  *
- *	original	how often the original body ran; some may go uncounted
- *	spin		write 1: the writer spins in the kernel, with preemption off,
- *			until 0 is written or KLP_SPIN_S have passed; reads 1
- *			while somebody does
- *
- * Serves ST-03.
+ *	original	how often the original function ran; some calls may be lost
+ *	spin		write 1: the writer spins in the kernel with preemption off,
+ *			until 0 is written or KLP_SPIN_S have passed; reads as 1
+ *			while a task spins
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -74,13 +72,13 @@ static ssize_t spin_show(struct kobject *kobj, struct kobj_attribute *attr, char
 
 static void klp_spin(void)
 {
-	unsigned long end = jiffies + KLP_SPIN_S * HZ;	/* another CPU counts them */
+	unsigned long end = jiffies + KLP_SPIN_S * HZ;	/* another CPU updates jiffies */
 
 	preempt_disable();
 	WRITE_ONCE(klp_spinning, true);
 	while (READ_ONCE(klp_spin_wanted) && time_before(jiffies, end)) {
 		touch_softlockup_watchdog();
-		/* Without cpu_relax(): emulated CPUs that pause in turns keep QEMU's one lock. */
+		/* No cpu_relax(): emulated CPUs that alternate in it keep QEMU's global lock. */
 		barrier();
 	}
 	WRITE_ONCE(klp_spinning, false);

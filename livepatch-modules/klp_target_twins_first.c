@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * klp_target_twins - two static functions of one name in one module.
+ * klp_target_twins - two static functions of the same name in one module.
  *
  * /sys/kernel/klp_twins/ has "first" and "second", which show what the
- * klp_twin() of each source file returns. A livepatch tells them apart by
- * sympos, the place among the symbols of that name: kallsyms keeps the order of
- * the link, which is the order of the objects in Kbuild. So the klp_twin() of
- * this file is sympos 1, that of klp_target_twins_second.c is sympos 2.
- *
- * Serves LD-01, SY-03, RP-11.
+ * klp_twin() of each source file returns. A livepatch selects one by sympos, its
+ * position among the symbols of that name: kallsyms keeps the link order, which
+ * is the order of the objects in Kbuild. So the klp_twin() of this file is
+ * sympos 1, that of klp_target_twins_second.c is sympos 2.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -72,5 +70,5 @@ static void __exit klp_target_twins_exit(void)
 
 module_init(klp_target_twins_init);
 module_exit(klp_target_twins_exit);
-MODULE_DESCRIPTION("Livepatch test target: two functions of one name");
+MODULE_DESCRIPTION("Livepatch test target: two functions of the same name");
 MODULE_LICENSE("GPL");

@@ -1,16 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * klp_test_busy - patches klp_target_busy() of klp_target_mod.
+ * klp_test_busy - patches klp_target_busy() of klp_target_mod, with callbacks.
  *
- * With klp_target_mod loaded as busy=1 a kthread sleeps in that function and
+ * With klp_target_mod loaded with busy=1, a kthread sleeps in that function and
  * blocks the transition, between the pre- and the post-callbacks of vmlinux and
- * klp_target_mod, until /sys/kernel/klp_target/release is written. The new body
- * returns at once: when the patch came before the target, nothing blocks. Logs
- * "callback ..." lines, see klp_callbacks.h. Nothing of vmlinux is patched.
+ * klp_target_mod, until /sys/kernel/klp_target/release is written. The new function
+ * returns at once: when the patch was loaded before the target, nothing blocks.
+ * Logs its callbacks, see klp_callbacks.h. No function of vmlinux is patched.
  *
- * Parameter: replace (bool), the patch replaces all the others.
- *
- * Serves CB-09, CB-10, TR-17, FC-01.
+ * Parameter: replace (bool), the patch replaces all others.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt

@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * klp_test_callbacks_a - callbacks on vmlinux and on two modules, no functions.
+ * klp_test_callbacks_a - callbacks on vmlinux and on two modules; patches no function.
  *
  * Parameters: replace, pre_patch_ret, pre_patch_ret_target. See
- * klp_callbacks_patch.h.
- *
- * Serves CB-01 to CB-08, CB-11, RP-06, LD-06, MO-03, MO-04.
+ * klp_callbacks_patch.inc.c.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
-#include "klp_callbacks_patch.h"
+#include "klp_callbacks_patch.inc.c"
 
 MODULE_INFO(livepatch, "Y");

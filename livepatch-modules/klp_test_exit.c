@@ -1,18 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * klp_test_exit - patches a function that a task runs at its very end.
+ * klp_test_exit - patches a function that an exiting task runs late.
  *
- * do_exit() calls exit_task_stack_account() after exit_notify(). A thread that
- * nobody waits for is on no list of tasks any more by then, so no transition
- * knows of it. The new body lets a task named "klp-leaving" sleep in gate 7 of
- * klp_target_gate, which has to be loaded first. It does not do what the
- * original does, the accounting.
+ * do_exit() calls exit_task_stack_account() after exit_notify(). By then a
+ * thread that nobody waits for is on no list of tasks, so no transition
+ * considers it. The new function has a task named "klp-leaving" sleep in gate 7 of
+ * klp_target_gate, which has to be loaded first. It omits the accounting of the
+ * original function.
  *
- * Older kernels, as 5.10, have no such function. function=free_pipe_info serves on
- * them: do_exit() calls it there for a task that has spliced. Until the patch
- * goes the kernel does not free pipes.
- *
- * Serves FO-06.
+ * Older kernels, such as 5.10, have no such function. For them use
+ * function=free_pipe_info: do_exit() calls it for a task that has spliced. While
+ * that is patched the kernel does not free pipes.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -32,7 +30,7 @@ static char *function = "exit_task_stack_account";
 module_param(function, charp, 0444);
 MODULE_PARM_DESC(function, "What to patch: exit_task_stack_account (default) or free_pipe_info");
 
-/* barrier(): what sleeps may not be a tail call, or this text is not returned to. */
+/* barrier(): after a tail call the task would not return to this function. */
 static __klp_noipa void klp_test_exit_late(void *unused)
 {
 	if (!strcmp(current->comm, "klp-leaving"))
@@ -72,6 +70,6 @@ static void __exit klp_test_exit_exit(void)
 
 module_init(klp_test_exit_init);
 module_exit(klp_test_exit_exit);
-MODULE_DESCRIPTION("Livepatch test: a function that runs at a task's very end");
+MODULE_DESCRIPTION("Livepatch test: a function that an exiting task runs late");
 MODULE_LICENSE("GPL");
 MODULE_INFO(livepatch, "Y");

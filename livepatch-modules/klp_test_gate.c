@@ -2,16 +2,13 @@
 /*
  * klp_test_gate - patches three functions of klp_target_gate.
  *
- * The new bodies sleep on the same gates as the old ones, so that a task can be
- * held in either, and return 1: the device says "patched".
+ * The new functions sleep in the same gates as the old ones, so a task can be held
+ * in either, and return 1: the device says "patched".
  *
- * The patch uses symbols of klp_target_gate, so that has to be loaded first
- * and stays as long as the patch does.
+ * The patch uses symbols of klp_target_gate, which has to be loaded first and
+ * cannot be unloaded before the patch.
  *
- * Parameter: replace (bool), the patch replaces all the others.
- *
- * Serves TR-01, TR-02, TR-04, TR-07 to TR-12, TR-15, TR-16, TR-25, FO-01 to
- * FO-05, SG-01, FC-01 to FC-06, RP-04, RP-08, ST-02, LD-04, LD-05.
+ * Parameter: replace (bool), the patch replaces all others.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -27,7 +24,7 @@ static bool replace;
 module_param(replace, bool, 0444);
 MODULE_PARM_DESC(replace, "Replace all other patches (default off)");
 
-/* barrier(): as in klp_target_gate, nothing that sleeps may be a tail call. */
+/* barrier(): as in klp_target_gate, the sleep must not be a tail call. */
 static __klp_noipa int klp_test_gate_wait(unsigned int n)
 {
 	klp_gate_sleep(n);

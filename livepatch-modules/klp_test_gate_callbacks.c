@@ -1,16 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * klp_test_gate_callbacks - patches klp_gate_wait() and logs its callbacks.
+ * klp_test_gate_callbacks - patches klp_gate_wait(), with callbacks.
  *
  * A task in gate 0, 1 or 2 blocks the transition between the pre- and the
- * post-callbacks of vmlinux and klp_target_gate. Logs "callback ..." lines, see
- * klp_callbacks.h. Nothing of vmlinux is patched.
+ * post-callbacks of vmlinux and klp_target_gate. Logs its callbacks, see
+ * klp_callbacks.h. No function of vmlinux is patched.
  *
- * As with klp_test_gate, klp_target_gate has to be loaded first.
+ * klp_target_gate has to be loaded first.
  *
- * Parameter: replace (bool), the patch replaces all the others.
- *
- * Serves CB-09, CB-10, FC-07.
+ * Parameter: replace (bool), the patch replaces all others.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * klp_test_held - patches cmdline_proc_show() of vmlinux and holds its kobject.
+ * klp_test_held - patches cmdline_proc_show() of vmlinux and holds its own kobject.
  *
- * Whoever works with a patch's kobject, as sysfs does, keeps the patch's memory
- * in use: its module must not go before the last of them is done.
+ * A reference to the kobject of a patch, such as sysfs takes, keeps the memory of
+ * the patch in use: its module must not be unloaded before the last reference is
+ * dropped.
  *
- * Parameter: held (bool, writable), the module holds a reference to its own
- * patch's kobject. Set it while the patch is enabled, and clear it afterwards.
- *
- * Serves LD-05, SY-05.
+ * Parameter: held (bool, writable), the module holds a reference to the kobject of
+ * its patch. Set it while the patch is enabled, and clear it afterwards.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt

@@ -2,15 +2,13 @@
 /*
  * klp_test_kprobe - a kprobe at the entry of a function. No livepatch.
  *
- * A kprobe with a post_handler claims the right to change where the function
- * goes on, as a livepatch does (FTRACE_OPS_FL_IPMODIFY): only one may have it.
+ * A kprobe with a post_handler registers its ftrace_ops with
+ * FTRACE_OPS_FL_IPMODIFY, as a livepatch does: a function can have only one such.
  *
  * Parameters:
  *	symbol			the function
  *	post			with a post_handler (default off)
  *	hits, post_hits		how often each handler ran
- *
- * Serves FT-03, FT-04, FT-05.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt

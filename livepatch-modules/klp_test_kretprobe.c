@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * klp_test_kretprobe - no livepatch: a kretprobe on a function, as long as it is loaded.
+ * klp_test_kretprobe - a kretprobe on a function while the module is loaded. No livepatch.
  *
- * A probed function returns by way of a trampoline of kretprobes: that is what
- * the stack of a task inside it has, in the place of its caller.
+ * A probed function returns through the trampoline of kretprobes: the stack of a
+ * task inside it has the trampoline in place of the caller.
  *
  * Parameter: function, the one to probe.
- *
- * Serves TR-25.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -43,5 +41,5 @@ static void __exit klp_test_kretprobe_exit(void)
 
 module_init(klp_test_kretprobe_init);
 module_exit(klp_test_kretprobe_exit);
-MODULE_DESCRIPTION("A kretprobe on a function");
+MODULE_DESCRIPTION("Livepatch test: a kretprobe beside a livepatch");
 MODULE_LICENSE("GPL");

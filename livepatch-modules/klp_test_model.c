@@ -2,14 +2,13 @@
 /*
  * klp_test_model - patches both functions of klp_target_model, then one of vmlinux.
  *
- * The new bodies say "new". /proc/cmdline, whose function is that of the second
- * object, says "new" as well. The pre_patch callback of that object sleeps in
- * gate 6: with the gate closed, the first object has been handed to ftrace, the
- * second has not, and the transition has not started.
+ * The new functions return "new". /proc/cmdline, whose function is that of the
+ * second object, shows "new" as well. The pre_patch callback of that object sleeps
+ * in gate 6: with the gate closed, the functions of the first object have been
+ * registered with ftrace, that of the second has not, and the transition has not
+ * started.
  *
  * klp_target_gate and klp_target_model have to be loaded first.
- *
- * Serves CM-01.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -30,7 +29,7 @@ static __klp_noipa const char *klp_test_model_inner(void)
 	return "new";
 }
 
-/* Calls the function by its own name: which body that is, ftrace decides. */
+/* Calls the function by its name: ftrace decides which version runs. */
 static __klp_noipa void klp_test_model_outer(struct klp_model_call *call)
 {
 	call->outer = "new";

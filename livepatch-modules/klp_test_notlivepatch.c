@@ -2,12 +2,12 @@
 /*
  * klp_test_notlivepatch - a livepatch that is not marked as one.
  *
- * The same as klp_test_cmdline_a but for MODULE_INFO(livepatch, "Y"). The kernel
- * refuses it: EINVAL.
+ * The same as klp_test_cmdline_a, but without MODULE_INFO(livepatch, "Y"). The
+ * kernel refuses it with EINVAL.
  *
- * Serves LD-03, LD-06.
+ * Parameter: replace (bool). See klp_cmdline_patch.inc.c.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
-#include "klp_cmdline_patch.h"
+#include "klp_cmdline_patch.inc.c"

@@ -2,10 +2,8 @@
 /*
  * klp_test_pair - patches klp_pair_f() and klp_pair_g() of klp_target_pair together.
  *
- * The new bodies do what the old ones do, and say "patched". They use symbols
- * of klp_target_pair, so that has to be loaded first.
- *
- * Serves TR-03.
+ * The new functions do what the old ones do, and report "patched". They use symbols
+ * of klp_target_pair, which has to be loaded first.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -22,7 +20,7 @@ static __klp_noipa void klp_test_pair_g(struct klp_pair *pair)
 	pair->g = "patched";
 }
 
-/* klp_pair_g() is called by its name: which body answers is up to the kernel. */
+/* Calls klp_pair_g() by its name: ftrace decides which version runs. */
 static __klp_noipa void klp_test_pair_f(struct klp_pair *pair)
 {
 	pair->f = "patched";

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * klp_test_post_gate - its post_patch callback sleeps on gate 5.
+ * klp_test_post_gate - its post_patch callback sleeps in gate 5; patches no function.
  *
- * With the gate closed, all tasks have switched and the end of the transition
- * is held: who completes it sleeps there, insmod itself perhaps. Nothing is patched.
+ * With the gate closed, all tasks have switched but the transition is not
+ * complete: the task that completes it sleeps there, which may be insmod itself.
+ *
  * klp_target_gate has to be loaded first.
- *
- * Serves FO-05.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -38,14 +37,14 @@ static struct klp_object klp_post_objs[] = {
 	{ }
 };
 
-static struct klp_patch klp_held_patch = {
+static struct klp_patch klp_post_gate_patch = {
 	.mod = THIS_MODULE,
 	.objs = klp_post_objs,
 };
 
 static int __init klp_test_post_gate_init(void)
 {
-	return klp_enable_patch(&klp_held_patch);
+	return klp_enable_patch(&klp_post_gate_patch);
 }
 
 static void __exit klp_test_post_gate_exit(void)

@@ -1,21 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * klp_test_relocation - a new body that calls a function of its target which is not exported.
+ * klp_test_relocation - a new function that calls a function of its target which is not exported.
  *
- * The new klp_target_f() returns what klp_target_g() returns. Where that is stands
- * in one of two sections: as a pointer, or as the distance from there, as in the
- * operand of a call. As built here neither is known, and klp_target_f() returns
- * "f unrelocated". A tool makes livepatch relocations of those of one section
- * (Documentation/livepatch/module-elf-format.rst), which the kernel resolves
- * when the target is there: it renames the section of the relocations to
+ * The new klp_target_f() returns what klp_target_g() returns. The address of that
+ * is in one of two sections: as a pointer, or as a distance, as in the operand of
+ * a call. As built here neither is set, and klp_target_f() returns
+ * "f unrelocated". A tool turns the relocations of one section into livepatch
+ * relocations (Documentation/livepatch/module-elf-format.rst), which the kernel
+ * applies when the target is loaded: it renames the section of the relocations to
  * .klp.rela.klp_target_mod.SECTION and the symbol to
  * .klp.sym.klp_target_mod.klp_target_g,0.
  *
  * checkpatch: ignore WEAK_DECLARATION: modpost wants everything else to be defined
  * checkpatch: ignore NEW_TYPEDEFS: a pointer to a function that is used often
  * checkpatch: ignore AVOID_EXTERNS: defined below, in assembly
- *
- * Serves MO-07.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -29,7 +27,7 @@
 
 typedef const char *klp_text_fn(void);
 
-/* At build time nobody has it. */
+/* Not defined when the module is built. */
 klp_text_fn klp_hidden_function __weak;
 
 static klp_text_fn *klp_hidden __section(".klp_hidden") = klp_hidden_function;
@@ -45,7 +43,7 @@ extern s32 klp_hidden_near;
 
 static __klp_noipa const char *klp_test_relocation_f(void)
 {
-	/* Modules lie in the last 2 GiB: a distance to address 0 fits, and the sum is NULL. */
+	/* Modules are in the last 2 GiB: the distance to address 0 fits, and the sum is NULL. */
 	unsigned long near = (unsigned long)&klp_hidden_near + READ_ONCE(klp_hidden_near);
 	klp_text_fn *hidden = READ_ONCE(klp_hidden) ?: (klp_text_fn *)near;
 

@@ -1,19 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * klp_test_shadow - exercises the shadow variables from its init. No livepatch.
+ * klp_test_shadow - exercises shadow variables from its init. No livepatch.
  *
  * Each step is checked here and logs "shadow STEP ok DETAIL" or "shadow STEP
  * FAILED DETAIL"; the last line is "shadow done steps=N failed=N". The module
- * loads either way and leaves no shadow variable behind.
+ * loads in either case and leaves no shadow variable behind.
  *
- * Parameter: duplicate (bool, default on): with the step alloc-duplicate, for
- * which the kernel raises a WARNING "Duplicate shadow variable" by its design.
+ * Parameter: duplicate (bool, default on): includes the step alloc-duplicate, for
+ * which the kernel by design raises a WARNING "Duplicate shadow variable".
  *
  * Parameter: churn, how often to allocate and free variables of KLP_LARGE bytes
- * after the steps, in each way: so that what is left behind shows in the count of
- * their slab's objects. "shadow churned N" says how many times one was allocated.
- *
- * Serves SV-01, SV-02.
+ * after the steps, by each function, so that a leak shows in the number of objects
+ * of their slab cache. "shadow churned N" says how often one was allocated.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -34,14 +32,14 @@ static unsigned int churn;
 module_param(churn, uint, 0444);
 MODULE_PARM_DESC(churn, "How often to allocate and free large variables (default 0)");
 
-#define KLP_LARGE	5000	/* few others are in that slab, kmalloc-8k */
+#define KLP_LARGE	5000	/* in kmalloc-8k, which few others use */
 
 #define KLP_ID_A	0x6b6c7041UL
 #define KLP_ID_B	0x6b6c7042UL
 #define KLP_OBJECTS	3
-#define KLP_CROWD	4200	/* more than shadow.c has buckets: some share one */
+#define KLP_MANY	4200	/* more than klp_shadow_hash has buckets: some share one */
 
-static char klp_crowd[KLP_CROWD];
+static char klp_many[KLP_MANY];
 static int klp_objs[KLP_OBJECTS];	/* what the variables are attached to */
 
 static unsigned int klp_steps, klp_failed;
@@ -95,7 +93,7 @@ static unsigned long *klp_get_or_alloc(int *obj, unsigned long id, unsigned long
 	return klp_shadow_get_or_alloc(obj, id, sizeof(value), GFP_KERNEL, klp_ctor, &value);
 }
 
-/* Object 0 has A and B, object 1 has A: each its own variable, with its own value. */
+/* Object 0 gets A and B, object 1 gets A: three variables with their own values. */
 static void klp_shadow_allocate(void)
 {
 	unsigned long *first, *second, *other_id;
@@ -205,28 +203,28 @@ static void klp_shadow_release(void)
 		 "destructor calls=%u expected=4", klp_dtor_calls);
 }
 
-/* Objects that share a bucket have their own variables all the same. */
-static void klp_shadow_crowd(void)
+/* Objects that share a bucket still have their own variables. */
+static void klp_shadow_many(void)
 {
 	unsigned int wrong = 0;
 	unsigned long i, *data;
 
-	for (i = 0; i < KLP_CROWD; i++) {
-		data = klp_shadow_get_or_alloc(&klp_crowd[i], KLP_ID_A, sizeof(i), GFP_KERNEL,
+	for (i = 0; i < KLP_MANY; i++) {
+		data = klp_shadow_get_or_alloc(&klp_many[i], KLP_ID_A, sizeof(i), GFP_KERNEL,
 					       klp_ctor, &i);
 		wrong += !data || *data != i;
 	}
-	for (i = 0; i < KLP_CROWD; i++) {
-		data = klp_shadow_get(&klp_crowd[i], KLP_ID_A);
+	for (i = 0; i < KLP_MANY; i++) {
+		data = klp_shadow_get(&klp_many[i], KLP_ID_A);
 		wrong += !data || *data != i;
 	}
 	klp_shadow_free_all(KLP_ID_A, NULL);
-	for (i = 0; i < KLP_CROWD; i++)
-		wrong += !!klp_shadow_get(&klp_crowd[i], KLP_ID_A);
-	klp_step("crowd", !wrong, "%u objects, wrong=%u expected=0", KLP_CROWD, wrong);
+	for (i = 0; i < KLP_MANY; i++)
+		wrong += !!klp_shadow_get(&klp_many[i], KLP_ID_A);
+	klp_step("crowd", !wrong, "%u objects, wrong=%u expected=0", KLP_MANY, wrong);
 }
 
-/* Each round allocates four times, by either function; two of the constructors refuse. */
+/* Each round allocates four times, twice by each function; two constructors fail. */
 static void klp_shadow_churn(void)
 {
 	unsigned long value = 1;
@@ -242,7 +240,7 @@ static void klp_shadow_churn(void)
 		klp_shadow_get_or_alloc(&klp_objs[1], KLP_ID_B, KLP_LARGE, GFP_KERNEL, klp_ctor,
 					&value);
 		klp_shadow_free_all(KLP_ID_B, NULL);
-		/* What is freed is freed by RCU: leave it the CPU. */
+		/* Memory is freed by RCU, which needs the CPU. */
 		cond_resched();
 	}
 	pr_info("shadow churned %u\n", 4 * churn);
@@ -254,12 +252,12 @@ static int __init klp_test_shadow_init(void)
 	klp_shadow_allocate_again();
 	klp_shadow_refuse();
 	klp_shadow_release();
-	klp_shadow_crowd();
+	klp_shadow_many();
 	pr_info("shadow done steps=%u failed=%u\n", klp_steps, klp_failed);
 	if (churn)
 		klp_shadow_churn();
 
-	/* A failed step may have left some that point into this module. */
+	/* A failed step may have left variables that point into this module. */
 	klp_shadow_free_all(KLP_ID_A, NULL);
 	klp_shadow_free_all(KLP_ID_B, NULL);
 	return 0;

@@ -2,13 +2,11 @@
 /*
  * klp_test_shadow_race - threads that race for one shadow variable. No livepatch.
  *
- * Init lets KLP_THREADS kthreads start together, each in klp_shadow_get_or_alloc()
- * of the same object and id, for a fresh object each of KLP_ROUNDS times, and
- * frees the variables by klp_shadow_free_all(). It logs "race rounds=N
- * constructors=N same=N destructors=N": how often the constructor ran, in how
- * many rounds all threads got the same data, how often the destructor ran.
- *
- * Serves SV-03.
+ * init has KLP_THREADS kthreads call klp_shadow_get_or_alloc() of the same object
+ * and id at the same time, for a new object in each of KLP_ROUNDS rounds, and frees
+ * the variables by klp_shadow_free_all(). It logs "race rounds=N constructors=N
+ * same=N destructors=N": how often the constructor ran, in how many rounds all
+ * threads got the same data, how often the destructor ran.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -22,6 +20,7 @@
 #include <linux/sched.h>
 
 #include "klp_compat.h"
+#include "klp_kthread.h"
 
 #define KLP_ID		0x6b6c7052UL
 #define KLP_THREADS	4
@@ -53,7 +52,7 @@ static int klp_race_thread(void *data)
 	unsigned int round;
 
 	for (round = 0; round < KLP_ROUNDS; round++) {
-		/* The last one to arrive lets all of them go. */
+		/* All continue when the last one has arrived. */
 		atomic_inc(&klp_arrived[round]);
 		while (atomic_read(&klp_arrived[round]) < KLP_THREADS)
 			cond_resched();
@@ -62,15 +61,7 @@ static int klp_race_thread(void *data)
 	}
 	if (atomic_dec_and_test(&klp_running))
 		complete(&klp_done);
-
-	/* Until kthread_stop(), so that the module does not go while this runs. */
-	for (;;) {
-		set_current_state(TASK_IDLE);
-		if (kthread_should_stop())
-			break;
-		schedule();
-	}
-	__set_current_state(TASK_RUNNING);
+	klp_kthread_wait_for_stop();
 	return 0;
 }
 
@@ -90,7 +81,7 @@ static int __init klp_test_shadow_race_init(void)
 	unsigned int i, same = 0;
 	int ret = 0;
 
-	/* All or none: one that is missing would be waited for without end. */
+	/* All or none: the others would wait forever for a missing one. */
 	for (i = 0; i < KLP_THREADS; i++) {
 		threads[i] = kthread_create(klp_race_thread, (void *)(unsigned long)i,
 					    "klp_race/%u", i);

@@ -1,14 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * klp_test_slow_callback - a patch whose post_patch callback sleeps in gate 6.
+ * klp_test_slow_callback - its post_patch callback sleeps in gate 6; patches no function.
  *
- * Close gate 6 first; the transition then does not end, and the lock of the
- * livepatch subsystem is held, until the gate is opened. No function is
- * patched. Logs "callback ..." lines, see klp_callbacks.h.
+ * With the gate closed, the transition does not end and klp_mutex is held until the
+ * gate is opened. Logs its callbacks, see klp_callbacks.h.
  *
  * klp_target_gate has to be loaded first.
- *
- * Serves FC-07.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt

@@ -2,15 +2,13 @@
 /*
  * klp_test_state_2 - a cumulative livepatch with version 2 of system state 1.
  *
- * Parameter: replace (bool), default on. See klp_state_patch.h.
- *
- * Serves KS-01, KS-02, RP-07.
+ * Parameter: replace (bool), default on. See klp_state_patch.inc.c.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #define KLP_STATE_VERSION	2
 
-#include "klp_state_patch.h"
+#include "klp_state_patch.inc.c"
 
 MODULE_INFO(livepatch, "Y");

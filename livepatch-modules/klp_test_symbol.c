@@ -1,23 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * klp_test_symbol - patches whatever function its parameters name.
+ * klp_test_symbol - patches the functions that its parameters name.
  *
- * The new body is meant for const char *fn(void), the prototype of the text
+ * The new function is for const char *fn(void), the prototype of the text
  * functions of klp_target_mod, klp_target_twins and klp_target_notrace; it
- * returns "klp_test_symbol". On another function it must not be called: name
- * one only where the kernel is to refuse it.
+ * returns "klp_test_symbol". It must not be called in place of another function:
+ * name one only where the kernel is expected to refuse it.
  *
  * Parameters:
  *	object			module to be patched, "" for vmlinux
- *	function, sympos	the function, and its place among those of that name
- *				(0: the only one)
- *	function2, sympos2	another one, placed before it; none when ""
- *	replace			the patch replaces all the others
+ *	function, sympos	the function, and its position among those of that
+ *				name (0: the only one)
+ *	function2, sympos2	another function, placed before it; none when ""
+ *	replace			the patch replaces all others
  *
- * An object that is not loaded, one called "vmlinux" among them, is waited for:
- * the patch loads and nothing is patched.
- *
- * Serves LD-01, LD-02, LD-06, SY-03, RP-11.
+ * An object that is not loaded, and one called "vmlinux", is waited for: the patch
+ * loads and nothing is patched.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -38,7 +36,7 @@ MODULE_PARM_DESC(function, "Function to be patched");
 
 static unsigned int sympos;
 module_param(sympos, uint, 0444);
-MODULE_PARM_DESC(sympos, "Place of the function among those of its name (default 0)");
+MODULE_PARM_DESC(sympos, "Position of the function among those of its name (default 0)");
 
 static char *function2 = "";
 module_param(function2, charp, 0444);
@@ -46,7 +44,7 @@ MODULE_PARM_DESC(function2, "Another function, patched before the first (default
 
 static unsigned int sympos2;
 module_param(sympos2, uint, 0444);
-MODULE_PARM_DESC(sympos2, "Place of function2 among those of its name (default 0)");
+MODULE_PARM_DESC(sympos2, "Position of function2 among those of its name (default 0)");
 
 static bool replace;
 module_param(replace, bool, 0444);

@@ -2,10 +2,9 @@
 /*
  * klp_test_syscall - patches the system call getcpu(2).
  *
- * The new body returns 1 and writes nothing; the old one returns 0, after it
- * has written to user memory. No C library makes this system call: the vDSO has it.
- *
- * Serves TR-20, TR-25.
+ * The new function returns 1 and writes nothing; the old one returns 0 after it
+ * has written to user memory. C libraries use the vDSO instead of this system call,
+ * so no other program is affected.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt

@@ -2,75 +2,14 @@
 /*
  * klp_test_target_fg - patches klp_target_f() and klp_target_g() of klp_target_mod.
  *
- * The new texts are "f klp_test_target_fg" and "g klp_test_target_fg". Logs the
- * callbacks of that object, see klp_callbacks.h.
- *
- * Parameter: replace (bool), the patch replaces all the others.
- *
- * Serves TR-03, RP-02, RP-03, RP-05, RP-06, ST-01, SY-02, MO-01, MO-02, MO-06.
+ * Parameter: replace (bool). See klp_target_patch.inc.c.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
-#include <linux/kernel.h>
-#include <linux/livepatch.h>
-#include <linux/module.h>
+#define KLP_PATCH_G
 
-#include "klp_callbacks.h"
-#include "klp_compat.h"
+#include "klp_target_patch.inc.c"
 
-static bool replace;
-module_param(replace, bool, 0444);
-MODULE_PARM_DESC(replace, "Replace all other patches (default off)");
-
-static __klp_noipa const char *klp_test_target_fg_f(void)
-{
-	return "f " KBUILD_MODNAME;
-}
-
-static __klp_noipa const char *klp_test_target_fg_g(void)
-{
-	return "g " KBUILD_MODNAME;
-}
-
-static struct klp_func klp_target_funcs[] = {
-	{
-		.old_name = "klp_target_f",
-		.new_func = klp_test_target_fg_f,
-	},
-	{
-		.old_name = "klp_target_g",
-		.new_func = klp_test_target_fg_g,
-	},
-	{ }
-};
-
-static struct klp_object klp_target_objs[] = {
-	{
-		.name = "klp_target_mod",
-		.funcs = klp_target_funcs,
-		.callbacks = KLP_LOG_CALLBACKS(klp_log_pre_patch),
-	},
-	{ }
-};
-
-static struct klp_patch klp_target_patch = {
-	.mod = THIS_MODULE,
-	.objs = klp_target_objs,
-};
-
-static int __init klp_test_target_fg_init(void)
-{
-	klp_target_patch.replace = replace;
-	return klp_enable_patch(&klp_target_patch);
-}
-
-static void __exit klp_test_target_fg_exit(void)
-{
-}
-
-module_init(klp_test_target_fg_init);
-module_exit(klp_test_target_fg_exit);
 MODULE_DESCRIPTION("Livepatch test: functions f and g of klp_target_mod");
-MODULE_LICENSE("GPL");
 MODULE_INFO(livepatch, "Y");

@@ -5,15 +5,13 @@
  * The objects: klp_target_ticks, whose klp_tick() interrupts call, and vmlinux
  * with the idle routines of arch/x86/kernel/process.c, which idle CPUs call
  * while RCU does not watch them (kernel/sched/idle.c, default_idle_call()).
- * They all wait for an interrupt, and so does their new body.
+ * All of these wait for an interrupt, and so does the new function.
  *
  * Parameters:
  *	idle		names of idle routines (default none). Only those that ftrace
  *			can hook: later kernels have made them noinstr
- *	ticks, idles	how often the new bodies ran; some may go uncounted
+ *	ticks, idles	how often the new functions ran; some calls may be lost
  *	unwatched	how often that of an idle routine ran with RCU not watching
- *
- * Serves ST-03.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt

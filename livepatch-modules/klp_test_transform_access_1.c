@@ -2,13 +2,11 @@
 /*
  * klp_test_transform_access_1 - changes the format of data when they are used.
  *
- * Parameters: replace, convert, converted, reverted. See klp_access_patch.h.
- *
- * Serves SV-04, SV-05.
+ * Parameters: replace, convert, converted, reverted. See klp_access_patch.inc.c.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
-#include "klp_access_patch.h"
+#include "klp_access_patch.inc.c"
 
 MODULE_INFO(livepatch, "Y");

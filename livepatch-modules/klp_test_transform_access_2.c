@@ -2,15 +2,13 @@
 /*
  * klp_test_transform_access_2 - changes the format of data when they are used.
  *
- * Parameters: replace, convert, converted, reverted. See klp_access_patch.h.
- *
  * The same as klp_test_transform_access_1 under another name, to replace it.
  *
- * Serves SV-04.
+ * Parameters: replace, convert, converted, reverted. See klp_access_patch.inc.c.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
-#include "klp_access_patch.h"
+#include "klp_access_patch.inc.c"
 
 MODULE_INFO(livepatch, "Y");

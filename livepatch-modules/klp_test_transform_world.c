@@ -2,24 +2,22 @@
 /*
  * klp_test_transform_world - changes the format of all data at once, by callbacks.
  *
- * The items of klp_target_store hold milliseconds instead of seconds. How:
+ * The items of klp_target_store get milliseconds instead of seconds:
  *
- * 1. All functions that know the format are patched, also the one that only
- *    adds up. Their new bodies handle both formats and look at one flag.
- * 2. While the transition runs some tasks are in old bodies. So the data stay
- *    in the old format, which both understand, and so do new items.
- * 3. post_patch runs when no task is in an old body any more: it converts all
- *    items and flips the flag, in one go under the lock of the data.
- * 4. pre_unpatch runs before any task can be in an old body again: it converts
- *    all of them back.
+ * 1. All functions that depend on the format are patched, also the one that only
+ *    adds up. The new functions handle both formats and read one flag.
+ * 2. While the transition runs, some tasks use old functions. So all data, and new
+ *    items too, keep the old format, which both handle.
+ * 3. post_patch runs when no task uses an old function any more: it converts all
+ *    items and sets the flag, both under the lock of the data.
+ * 4. pre_unpatch runs before any task can use an old function again: it converts
+ *    all items back.
  *
- * If the enabling is reversed, post_patch has not run, and nothing is to be
- * undone. A patch that is replaced atomically gets no pre_unpatch: the replacing
- * one takes over the format with the system state API.
+ * If enabling is reversed, post_patch has not run, and there is nothing to undo. A
+ * patch that is replaced atomically gets no pre_unpatch: the replacing one takes
+ * over the format with the system state API.
  *
  * klp_target_gate and klp_target_store have to be loaded first.
- *
- * Serves CB-12.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -32,7 +30,7 @@
 #include "klp_gate.h"
 #include "klp_store.h"
 
-static bool klp_in_ms;	/* the items' format; under klp_store_lock */
+static bool klp_in_ms;	/* the format of all items; protected by klp_store_lock */
 
 static __klp_noipa void klp_world_put(struct klp_store_item *item, unsigned long ms)
 {

@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * klp_test_two_objects - a function of vmlinux, and then one of klp_target_mod.
+ * klp_test_two_objects - patches a function of vmlinux, and then one of klp_target_mod.
  *
  * /proc/cmdline shows "klp_test_two_objects: this has been live patched", and
- * klp_target_f() returns "f klp_test_two_objects". Logs the callbacks of both,
- * see klp_callbacks.h.
+ * klp_target_f() returns "f klp_test_two_objects". Logs the callbacks of both
+ * objects, see klp_callbacks.h.
  *
  * Parameter: pre_patch_ret_target, what pre_patch of klp_target_mod returns. By
  * then the function of vmlinux is patched, and has to be unpatched again.
- *
- * Serves CB-07, LD-06.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt

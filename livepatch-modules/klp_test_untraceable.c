@@ -1,13 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * klp_test_untraceable - patches a function of klp_target_notrace that cannot
- * be patched, with callbacks.
+ * klp_test_untraceable - patches a function that ftrace cannot hook, with callbacks.
  *
- * The patch loads while its target is absent. When that comes, the kernel runs
- * pre_patch, fails to patch klp_untraced(), and has to run post_unpatch. Logs
- * "callback ..." lines, see klp_callbacks.h.
- *
- * Serves CB-08.
+ * The patch can be loaded while its target, klp_target_notrace, is not. When the
+ * target is loaded, the kernel runs pre_patch, fails to patch klp_untraced(), and
+ * must run post_unpatch. Logs its callbacks, see klp_callbacks.h.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * How the two halves of klp_target_twins reach each other's klp_twin().
+ * The second source file of klp_target_twins, for the first.
  */
 
 #ifndef KLP_TWINS_H

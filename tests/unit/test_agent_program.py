@@ -343,7 +343,7 @@ def test_requests_come_in_any_pieces(agent: Agent) -> None:
 
 def test_what_is_taken_is_told(program: Path) -> None:
     """All bytes are counted, those of half a line at once: the sender waits for that."""
-    with started(program, "tell-taken") as agent:
+    with started(program, "report-taken") as agent:
         agent.raw(b"7 hel")
         assert agent.message() == {"event": "taken", "bytes": 5}
         agent.raw(b"lo\n")

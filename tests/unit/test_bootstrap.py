@@ -114,8 +114,10 @@ class Checkout:
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.root = root
         self.calls: list[str] = []
+        self.pip_arguments: list[str] = []
         self.pip_fails = False
         (root / "pyproject.toml").write_text(PYPROJECT)
+        (root / "constraints.txt").write_text("a==1\n")
         monkeypatch.setattr(bootstrap, "run", self._run)
 
     @property
@@ -130,6 +132,7 @@ class Checkout:
             (Path(words[-1]) / "bin" / "python").symlink_to(sys.executable)
         else:
             self.calls.append("pip")
+            self.pip_arguments = words
             if self.pip_fails:
                 raise CommandFailed("pip", details=("no network",))
 
@@ -150,6 +153,16 @@ def test_first_run_makes_and_second_reuses(checkout: Checkout) -> None:
 def test_changed_dependencies_bring_it_up_to_date_in_place(checkout: Checkout) -> None:
     make_venv(checkout.root)
     (checkout.root / "pyproject.toml").write_text(PYPROJECT.replace('"a"', '"a", "b"'))
+    assert make_venv(checkout.root)
+    assert checkout.calls == ["venv", "pip", "pip"]
+
+
+def test_versions_are_those_of_the_constraints_file(checkout: Checkout) -> None:
+    """All checkouts run the same ruff, mypy and pytest; a renewed file brings other versions."""
+    make_venv(checkout.root)
+    named = checkout.pip_arguments.index("--constraint") + 1
+    assert checkout.pip_arguments[named] == "constraints.txt"
+    (checkout.root / "constraints.txt").write_text("a==2\n")
     assert make_venv(checkout.root)
     assert checkout.calls == ["venv", "pip", "pip"]
 

@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The documents name what exists: files, headings, commands, options, variables."""
+"""The documents name what exists: files, headings, images, commands, options, variables.
+
+Their links work on GitHub and on the site that ``make docs`` builds; their words are the field's.
+"""
 
 from __future__ import annotations
 
 import re
 import shlex
 import sys
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
 
 import pytest
 import typer
@@ -21,14 +26,25 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = sorted(
-    path for pattern in ("*.md", "docs/*.md", "[!.]*/README.md") for path in ROOT.glob(pattern)
+    path
+    for pattern in ("*.md", "docs/**/*.md", "[!.]*/README.md", "tests/*/README.md")
+    for path in ROOT.glob(pattern)
 )
+README_MAX_LINES = 130
 
 _FENCE = re.compile(r"^```.*?^```$", re.M | re.S)
-_LINK = re.compile(r"\[[^\]]+\]\(([^)\s]+)\)")
+_LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)[^)]*\)|\b(?:src|srcset|href)=\"([^\"]+)\"")
+_ABSOLUTE = re.compile(r"[a-z]+:|//")
 _HEADING = re.compile(r"^#+ (.+)$", re.M)
 _VARIABLE = re.compile(r"\bKLP_HARNESS_\w+")
 _MAKE = re.compile(r"\bmake ([a-z]+)(?=$|[^\w])")
+_PATH = re.compile(r"(?:harness|benchmarks|tests|docs|kernel-\w+)/[\w./-]*\w/?")
+# Expressions of our own: docs/glossary.md has the field's word, or the sentence lacks a subject.
+_PRIVATE = re.compile(
+    r"last came to|comes? to nothing|comes? and goes?|turn(?:s|ed)? (?:it |them )?round|the crew"
+    r"|workshop|\bpulse\b|\bfilms?\b|is to be seen|in the place of|goes? to pytest|needs? luck",
+    re.I,
+)
 
 
 def without_code(text: str) -> str:
@@ -42,17 +58,56 @@ def anchors(text: str) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", title).replace(" ", "-") for title in titles}
 
 
+def links_in(text: str) -> list[str]:
+    """Return what the links and images of a document lead to, but for other sites."""
+    found = (markdown or html for markdown, html in _LINK.findall(without_code(text)))
+    return [link for link in found if not _ABSOLUTE.match(link)]
+
+
 def broken_links(document: Path, text: str) -> list[str]:
-    """Return the links of a document to files and headings that do not exist."""
+    """Return the links of a document that GitHub or the site cannot follow.
+
+    They lead to a file or heading that does not exist, to a folder, which the site has no page for,
+    or out of the project.
+    """
     broken = []
-    for link in _LINK.findall(without_code(text)):
-        if "://" in link:
-            continue
+    for link in links_in(text):
         name, _, anchor = link.partition("#")
         target = (document.parent / name).resolve() if name else document
-        if not target.exists() or (anchor and anchor not in anchors(target.read_text())):
+        if (
+            not target.is_file()
+            or not target.is_relative_to(ROOT)
+            or (anchor and anchor not in anchors(target.read_text()))
+        ):
             broken.append(link)
     return broken
+
+
+def reached(start: Path) -> set[Path]:
+    """Return the documents that can be reached from one by links, and the one itself."""
+    found: set[Path] = set()
+    pending = [start]
+    while pending:
+        document = pending.pop()
+        if document in found or document.suffix != ".md" or not document.is_file():
+            continue
+        found.add(document)
+        for link in links_in(document.read_text()):
+            if not link.startswith("#"):
+                pending.append((document.parent / link.partition("#")[0]).resolve())
+    return found
+
+
+def private_words(text: str) -> list[str]:
+    """Return the expressions in a document's prose that the glossary replaces."""
+    return _PRIVATE.findall(without_code(text))
+
+
+def missing_paths(text: str) -> list[str]:
+    """Return the paths that a document has as code, and that the project does not have."""
+    named = set(re.findall(r"`([^`\n]+)`", _FENCE.sub("", text)))
+    paths = sorted(name for name in named if _PATH.fullmatch(name))
+    return [path for path in paths if not (ROOT / path).exists() and "NAME" not in path]
 
 
 def code_in(text: str) -> Iterator[str]:
@@ -105,9 +160,9 @@ def words_for_pytest(words: tuple[str, ...]) -> list[str]:
 
 @pytest.fixture(scope="module")
 def pytest_help() -> str:
-    """What pytest with our plugin says on its options."""
+    """What pytest with our plugin says on its options, and on those of the corpus."""
     return run(
-        [sys.executable, "-m", "pytest", "--help", "-p", "no:cacheprovider"],
+        [sys.executable, "-m", "pytest", "--help", "-p", "no:cacheprovider", "tests/corpus"],
         cwd=ROOT,
         deadline=Deadline.after(60),
     ).stdout
@@ -118,35 +173,82 @@ def test_links_resolve(document: Path) -> None:
     assert broken_links(document, document.read_text()) == []
 
 
+@pytest.mark.parametrize("document", DOCS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_paths_exist(document: Path) -> None:
+    """A file or folder of the project that a document names as code is there."""
+    assert missing_paths(document.read_text()) == []
+
+
+@pytest.mark.parametrize(
+    "document",
+    [path for path in DOCS if path.parent in (ROOT, ROOT / "docs") and path.stem != "CHANGELOG"],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_words_are_those_of_the_field(document: Path) -> None:
+    """No document has an expression of our own where the field has a word."""
+    assert private_words(document.read_text()) == []
+
+
 def test_every_document_is_reached_from_the_readme() -> None:
-    reached: set[Path] = set()
-    pending = [ROOT / "README.md"]
-    while pending:
-        document = pending.pop()
-        if document in reached or document.suffix != ".md" or not document.is_file():
-            continue
-        reached.add(document)
-        for link in _LINK.findall(without_code(document.read_text())):
-            if "://" not in link and not link.startswith("#"):
-                pending.append((document.parent / link.partition("#")[0]).resolve())
-    assert [str(path.relative_to(ROOT)) for path in DOCS if path not in reached] == []
+    """A reader who starts at the README can find every document."""
+    found = reached(ROOT / "README.md")
+    assert [str(path.relative_to(ROOT)) for path in DOCS if path not in found] == []
+
+
+def test_every_page_is_in_the_navigation_of_the_site() -> None:
+    """The menu of the site has every page of docs/, and no page that the site does not have."""
+    text = (ROOT / "zensical.toml").read_text()
+    assert tomllib.loads(text)["project"]["nav"]
+    named = {ROOT / path for path in re.findall(r'"([\w./-]+\.md)"', text)}
+    assert named <= reached(ROOT / "README.md")
+    assert set((ROOT / "docs").glob("*.md")) <= named
+
+
+@pytest.mark.parametrize(
+    "image", sorted((ROOT / "docs").rglob("*.svg")), ids=lambda path: path.name
+)
+def test_drawings_can_be_shown(image: Path) -> None:
+    """A browser shows nothing of a drawing that is no well-formed XML."""
+    assert ElementTree.parse(image).getroot().tag == "{http://www.w3.org/2000/svg}svg"
+
+
+def test_the_readme_is_short() -> None:
+    """It is read on one screen or two; everything else is a document of its own."""
+    assert len((ROOT / "README.md").read_text().splitlines()) <= README_MAX_LINES
+
+
+@pytest.mark.parametrize("document", DOCS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_nothing_is_installed_from_the_index(document: Path) -> None:
+    """klp-harness is not in the package index; a stranger's package of that name may be."""
+    assert not re.search(r"pip install[^`\n]*['\" ]klp-harness", document.read_text())
 
 
 @pytest.mark.parametrize(
     "words",
-    sorted({words for path in DOCS for words in commands_in(path.read_text(), "klp-harness")}),
+    sorted(
+        {
+            words
+            for path in DOCS
+            if path.stem != "CHANGELOG"  # it also names what is gone
+            for words in commands_in(path.read_text(), "klp-harness")
+        }
+    ),
     ids=" ".join,
 )
 def test_commands_exist(words: tuple[str, ...], pytest_help: str) -> None:
     """Each command that a document shows parses; what is not its own option is pytest's."""
     for option in words_for_pytest(words):
-        assert re.search(rf"^\s+(?:-\w, )?{re.escape(option)}\b", pytest_help, re.M), option
+        assert re.search(rf"^\s+(?:-[\w-]+, )*{re.escape(option)}\b", pytest_help, re.M), option
 
 
-def test_every_command_is_in_the_readme() -> None:
-    text = (ROOT / "README.md").read_text()
+def test_every_command_is_in_the_documents() -> None:
+    """In the README or in a document that is reached from it, as somebody would type it."""
+    documents = reached(ROOT / "README.md")
+    named = {
+        words[0] for path in documents for words in commands_in(path.read_text(), "klp-harness")
+    }
     group: Any = typer.main.get_command(app)
-    assert [name for name in group.commands if f"klp-harness {name}" not in text] == []
+    assert set(group.commands) - named == set()
 
 
 def test_options_of_pytest_exist(pytest_help: str) -> None:
@@ -160,7 +262,7 @@ def test_options_of_pytest_exist(pytest_help: str) -> None:
     unknown = [
         option
         for option in sorted(options)
-        if not re.search(rf"^\s+(?:-\w, )?{re.escape(option)}\b", pytest_help, re.M)
+        if not re.search(rf"^\s+(?:-[\w-]+, )*{re.escape(option)}\b", pytest_help, re.M)
     ]
     assert unknown == []
 
@@ -195,10 +297,27 @@ def test_variables_are_read_by_the_code() -> None:
         ("[a](README.md#no-such-heading)", ["README.md#no-such-heading"]),
         ("[a](README.md#requirements) [b](https://example.org/x) [c](#limits)", []),
         ("`[a](nowhere.md)`\n```\n[a](nowhere.md)\n```\n", []),
+        (
+            "![a](docs/images/nowhere.svg) ![](nowhere.png)",
+            ["docs/images/nowhere.svg", "nowhere.png"],
+        ),
+        ('<img src="nowhere.svg"> <a href="README.md">b</a>', ["nowhere.svg"]),
+        ("[a folder](docs) [out](../elsewhere.md)", ["docs", "../elsewhere.md"]),
     ],
 )
 def test_a_broken_link_is_found(text: str, broken: list[str]) -> None:
     assert broken_links(ROOT / "README.md", text) == broken
+
+
+def test_a_missing_path_is_found() -> None:
+    text = "`harness/errors.py` `harness/nowhere.py` `tests/unit/` `kernel-configs/none`"
+    assert missing_paths(text) == ["harness/nowhere.py", "kernel-configs/none"]
+
+
+def test_a_private_word_is_found() -> None:
+    assert private_words("what it last came to; `the crew`\n```\nthe crew\n```\n") == [
+        "last came to"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from harness.errors import UsageError
 from harness.resources import Resource, resource_dir
 from harness.vm.elf.klp_structs import SYMPOS, locate_patch
 from harness.vm.elf.module_info import ModuleInfo, read_module
-from tests.unit.test_elf import HEAD, compiled
+from tests.unit.test_module_info import HEAD, compiled
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,7 +12,7 @@ from benchmarks.module_mutation.patch_file import LivepatchFile
 from benchmarks.module_mutation.substitutes import Substitutes
 from harness.vm.elf.module_info import read_module
 from harness.vm.elf.unused_functions import unused_functions
-from tests.unit.test_elf import HEAD, compiled
+from tests.unit.test_module_info import HEAD, compiled
 
 MODULES = Path(__file__).parent / "data/modules"
 STRUCTS = """

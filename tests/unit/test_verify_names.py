@@ -17,7 +17,7 @@ from harness.tools.verify.case import check_together, read_case
 from harness.tools.verify.page import verify_page
 from harness.tools.verify.request import VerifyRequest
 from harness.tools.verify.results import VerdictFacts, VerifyResult
-from tests.unit.test_verify_host import module, patch
+from tests.unit.test_file_checks import module, patch
 
 if TYPE_CHECKING:
     pass

@@ -96,7 +96,7 @@ RC_WITHOUT_NETWORK = f"""{_RC_BEGINNING}\
 (
 	exec 3<>/dev/ttyS1
 	stty raw -echo clocal <&3
-	klp-agent tell-taken <&3 >&3 3>&- &
+	klp-agent report-taken <&3 >&3 3>&- &
 )
 echo "{READY_LINE}"
 """

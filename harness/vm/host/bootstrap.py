@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 _FORMAT = 1
 _STAMP = "klp-harness-stamp"
+_CONSTRAINTS = "constraints.txt"
 _LOCK_WAIT_S = 900.0
 _PIP_DEADLINE_S = 900.0
 _VENV_DEADLINE_S = 120.0
@@ -111,9 +112,10 @@ def _sudo() -> list[str] | None:
 def make_venv(root: Path, *, extras: str = "dev") -> bool:
     """Make or repair ``root``/.venv with the package installed editable; return whether it did.
 
-    It is made again from nothing when its interpreter or its place changed, or when an earlier run
-    was killed before the end. When only the project's dependencies changed, pip brings it up to
-    date in place. Raises HarnessError when pip fails.
+    Every package gets the version that ``root``/constraints.txt names. The environment is made
+    again from nothing when its interpreter or its place changed, or when an earlier run was killed
+    before the end. When only the dependencies or their versions changed, pip brings it up to date
+    in place. Raises HarnessError when pip fails.
     """
     venv = root / ".venv"
     wanted = _stamp_text(root)
@@ -152,7 +154,7 @@ def _pip_install(root: Path, venv: Path, extras: str) -> None:
     pip = [python, "-m", "pip", "install", "--disable-pip-version-check", "--quiet"]
     try:
         run(
-            [*pip, "--editable", f".[{extras}]"],
+            [*pip, "--constraint", _CONSTRAINTS, "--editable", f".[{extras}]"],
             cwd=root,
             deadline=Deadline.after(_PIP_DEADLINE_S),
         )
@@ -173,6 +175,7 @@ def _stamp_text(root: Path) -> str:
     project = tomllib.loads((root / "pyproject.toml").read_text())
     relevant = {key: project.get(key) for key in ("build-system", "project")}
     relevant["tool.hatch"] = project.get("tool", {}).get("hatch")
+    relevant["constraints"] = (root / _CONSTRAINTS).read_text()
     contents = hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()
     return f"{_FORMAT}\n{root.resolve()}\n{_base_python()} {sys.version}\n{contents}\n"
 

@@ -2,7 +2,7 @@
 """Data that are converted when they are used, in shadow variables that outlive a patch.
 
 The TRANSFORM_ON_ACCESS of models-2014. The new format of an item is its shadow variable
-(livepatch-modules/klp_access_patch.h).
+(livepatch-modules/klp_access_patch.inc.c).
 """
 
 from __future__ import annotations

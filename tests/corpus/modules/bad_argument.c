@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * bad_argument - bad: the new body follows a NULL pointer for negative
+ * bad_argument - bad: the new function dereferences NULL for negative
  * arguments.
  */
 
@@ -26,6 +26,6 @@ static struct klp_func corpus_funcs[] = {
 };
 
 #define CORPUS_OBJECT	"corpus_target"
-#include "corpus_patch.h"
+#include "corpus_patch.inc.c"
 
 MODULE_DESCRIPTION("Livepatch corpus: an oops for some arguments");

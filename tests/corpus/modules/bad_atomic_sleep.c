@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * bad_atomic_sleep - bad: post_patch may sleep while it holds a spinlock. Only a kernel
- * with DEBUG_ATOMIC_SLEEP sees it.
+ * with DEBUG_ATOMIC_SLEEP reports it.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -9,7 +9,7 @@
 #include <linux/spinlock.h>
 
 #include "corpus.h"
-#include "corpus_cmdline.h"
+#include "corpus_cmdline.inc.c"
 
 static DEFINE_SPINLOCK(corpus_lock);
 static void *corpus_table;
@@ -36,6 +36,6 @@ static struct klp_func corpus_funcs[] = {
 	.post_unpatch = corpus_post_unpatch, \
 }
 
-#include "corpus_patch.h"
+#include "corpus_patch.inc.c"
 
 MODULE_DESCRIPTION("Livepatch corpus: sleeps in atomic context");

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * bad_deadlock - bad: post_patch waits for what never comes.
+ * bad_deadlock - bad: post_patch waits for a completion that never happens.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -8,7 +8,7 @@
 #include <linux/completion.h>
 
 #include "corpus.h"
-#include "corpus_cmdline.h"
+#include "corpus_cmdline.inc.c"
 
 static DECLARE_COMPLETION(corpus_never);
 
@@ -24,6 +24,6 @@ static struct klp_func corpus_funcs[] = {
 
 #define CORPUS_CALLBACKS	{ .post_patch = corpus_post_patch }
 
-#include "corpus_patch.h"
+#include "corpus_patch.inc.c"
 
 MODULE_DESCRIPTION("Livepatch corpus: a deadlock in post_patch");

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * bad_deadlock_disable - bad: pre_unpatch takes a mutex that post_patch has not given
- * back, and the write that disables the patch never returns.
+ * bad_deadlock_disable - bad: pre_unpatch locks a mutex that post_patch has not
+ * unlocked, and the write that disables the patch never returns.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -9,7 +9,7 @@
 #include <linux/mutex.h>
 
 #include "corpus.h"
-#include "corpus_cmdline.h"
+#include "corpus_cmdline.inc.c"
 
 static DEFINE_MUTEX(corpus_mutex);
 
@@ -34,6 +34,6 @@ static struct klp_func corpus_funcs[] = {
 	.pre_unpatch = corpus_pre_unpatch, \
 }
 
-#include "corpus_patch.h"
+#include "corpus_patch.inc.c"
 
 MODULE_DESCRIPTION("Livepatch corpus: a deadlock in pre_unpatch");

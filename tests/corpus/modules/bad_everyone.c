@@ -18,6 +18,6 @@ static struct klp_func corpus_funcs[] = {
 	{ }
 };
 
-#include "corpus_patch.h"
+#include "corpus_patch.inc.c"
 
 MODULE_DESCRIPTION("Livepatch corpus: a function on many stacks");

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * bad_half_pair - bad: one half of a pair is patched, what it writes the other
- * half cannot read.
+ * bad_half_pair - bad: only one function of a pair is patched; the other cannot
+ * decode what it encodes.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -19,6 +19,6 @@ static struct klp_func corpus_funcs[] = {
 };
 
 #define CORPUS_OBJECT	"corpus_target"
-#include "corpus_patch.h"
+#include "corpus_patch.inc.c"
 
 MODULE_DESCRIPTION("Livepatch corpus: half of a pair");

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * bad_leak_sysfs - bad: each load leaves a folder in /sys/kernel.
+ * bad_leak_sysfs - bad: each load leaves a directory in /sys/kernel behind.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include "corpus.h"
-#include "corpus_cmdline.h"
+#include "corpus_cmdline.inc.c"
 
 static int corpus_pre_patch(struct klp_object *obj)
 {
@@ -23,6 +23,6 @@ static struct klp_func corpus_funcs[] = {
 
 #define CORPUS_CALLBACKS { .pre_patch = corpus_pre_patch }
 
-#include "corpus_patch.h"
+#include "corpus_patch.inc.c"
 
-MODULE_DESCRIPTION("Livepatch corpus: folders in sysfs stay");
+MODULE_DESCRIPTION("Livepatch corpus: directories in sysfs are left behind");

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * bad_load_fork - bad: what each new process does fills a table, and warns when that
- * is full: a splat under load only.
+ * bad_load_fork - bad: each fork fills an entry of a table, and a full table
+ * warns: a splat under load only.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -16,7 +16,7 @@
 
 static DECLARE_BITMAP(corpus_places, CORPUS_PLACES);
 
-/* A place for each call, and none is given back. */
+/* An entry for each call; none is freed. */
 static void corpus_count(void)
 {
 	unsigned long place = find_first_zero_bit(corpus_places, CORPUS_PLACES);
@@ -39,6 +39,6 @@ static struct klp_func corpus_funcs[] = {
 	{ }
 };
 
-#include "corpus_patch.h"
+#include "corpus_patch.inc.c"
 
 MODULE_DESCRIPTION("Livepatch corpus: a splat under a load of forks");

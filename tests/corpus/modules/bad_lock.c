@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * bad_lock - bad: post_patch takes the lock of the network's configuration, and
- * nobody gives it back.
+ * bad_lock - bad: post_patch takes rtnl_lock() and never releases it.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -9,7 +8,7 @@
 #include <linux/rtnetlink.h>
 
 #include "corpus.h"
-#include "corpus_cmdline.h"
+#include "corpus_cmdline.inc.c"
 
 static void corpus_post_patch(struct klp_object *obj)
 {
@@ -23,6 +22,6 @@ static struct klp_func corpus_funcs[] = {
 
 #define CORPUS_CALLBACKS	{ .post_patch = corpus_post_patch }
 
-#include "corpus_patch.h"
+#include "corpus_patch.inc.c"
 
-MODULE_DESCRIPTION("Livepatch corpus: a lock is held over the unload");
+MODULE_DESCRIPTION("Livepatch corpus: a lock is still held after the unload");

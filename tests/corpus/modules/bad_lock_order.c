@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * bad_lock_order - bad: post_patch takes two locks in one order, pre_unpatch in the
- * other. Only a kernel with PROVE_LOCKING sees it.
+ * other. Only a kernel with PROVE_LOCKING reports it.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -9,7 +9,7 @@
 #include <linux/mutex.h>
 
 #include "corpus.h"
-#include "corpus_cmdline.h"
+#include "corpus_cmdline.inc.c"
 
 static DEFINE_MUTEX(corpus_first);
 static DEFINE_MUTEX(corpus_second);
@@ -40,6 +40,6 @@ static struct klp_func corpus_funcs[] = {
 	.pre_unpatch = corpus_pre_unpatch, \
 }
 
-#include "corpus_patch.h"
+#include "corpus_patch.inc.c"
 
 MODULE_DESCRIPTION("Livepatch corpus: locks in two orders");

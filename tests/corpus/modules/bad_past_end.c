@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * bad_past_end - bad: post_patch writes one byte past the end of what it allocated.
- * Only a kernel with KASAN or red zones sees it.
+ * Only a kernel with KASAN or red zones reports it.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include "corpus.h"
-#include "corpus_cmdline.h"
+#include "corpus_cmdline.inc.c"
 
 #define CORPUS_SIZE	100
 
@@ -43,6 +43,6 @@ static struct klp_func corpus_funcs[] = {
 	.post_unpatch = corpus_post_unpatch, \
 }
 
-#include "corpus_patch.h"
+#include "corpus_patch.inc.c"
 
 MODULE_DESCRIPTION("Livepatch corpus: writes past the end of an object");

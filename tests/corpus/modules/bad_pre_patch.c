@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * bad_pre_patch - bad: pre_patch always refuses.
+ * bad_pre_patch - bad: pre_patch always returns an error.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include "corpus.h"
-#include "corpus_cmdline.h"
+#include "corpus_cmdline.inc.c"
 
 static int corpus_pre_patch(struct klp_object *obj)
 {
@@ -20,6 +20,6 @@ static struct klp_func corpus_funcs[] = {
 
 #define CORPUS_CALLBACKS	{ .pre_patch = corpus_pre_patch }
 
-#include "corpus_patch.h"
+#include "corpus_patch.inc.c"
 
-MODULE_DESCRIPTION("Livepatch corpus: pre_patch refuses");
+MODULE_DESCRIPTION("Livepatch corpus: pre_patch fails");

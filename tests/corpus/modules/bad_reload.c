@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * bad_reload - bad: pre_patch takes device numbers that nobody gives back. The
- * second load is refused.
+ * bad_reload - bad: pre_patch registers device numbers that are never freed.
+ * The second load fails.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -9,7 +9,7 @@
 #include <linux/fs.h>
 
 #include "corpus.h"
-#include "corpus_cmdline.h"
+#include "corpus_cmdline.inc.c"
 
 #define CORPUS_MAJOR	240
 
@@ -25,6 +25,6 @@ static struct klp_func corpus_funcs[] = {
 
 #define CORPUS_CALLBACKS	{ .pre_patch = corpus_pre_patch }
 
-#include "corpus_patch.h"
+#include "corpus_patch.inc.c"
 
 MODULE_DESCRIPTION("Livepatch corpus: a callback that fails on reload");

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * bad_replace - bad: it takes the data of old_state's state for something else, and
- * follows a NULL pointer in them. Alone it works.
+ * bad_replace - bad: it misinterprets the data of the state of old_state, and
+ * dereferences NULL there. Alone it works.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include "corpus.h"
-#include "corpus_cmdline.h"
+#include "corpus_cmdline.inc.c"
 
 #define CORPUS_STATE_ID	7
 
@@ -21,7 +21,7 @@ static struct klp_state corpus_states[] = {
 	{ }
 };
 
-/* What old_state keeps there is 64 bytes of zeroes. */
+/* The data of old_state are 64 bytes of zeroes. */
 static int corpus_pre_patch(struct klp_object *obj)
 {
 	struct klp_state *prev = klp_get_prev_state(CORPUS_STATE_ID);
@@ -41,6 +41,6 @@ static struct klp_func corpus_funcs[] = {
 #define CORPUS_REPLACE		true
 #define CORPUS_CALLBACKS	{ .pre_patch = corpus_pre_patch }
 
-#include "corpus_patch.h"
+#include "corpus_patch.inc.c"
 
 MODULE_DESCRIPTION("Livepatch corpus: breaks under replace");

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * bad_reverse - bad: post_unpatch uses what post_patch made. When the enabling is
- * turned round, post_patch has not run.
+ * bad_reverse - bad: post_unpatch uses what post_patch has allocated. When
+ * enabling is reversed, post_patch has not run.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include "corpus.h"
-#include "corpus_cmdline.h"
+#include "corpus_cmdline.inc.c"
 
 struct corpus_table {
 	void *rows;
@@ -37,6 +37,6 @@ static struct klp_func corpus_funcs[] = {
 	.post_unpatch = corpus_post_unpatch, \
 }
 
-#include "corpus_patch.h"
+#include "corpus_patch.inc.c"
 
-MODULE_DESCRIPTION("Livepatch corpus: breaks when it is turned round");
+MODULE_DESCRIPTION("Livepatch corpus: breaks when its transition is reversed");

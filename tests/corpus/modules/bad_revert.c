@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * bad_revert - bad: panic_timeout, which post_patch sets, is not set back.
+ * bad_revert - bad: panic_timeout, which post_patch sets, is not restored.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -8,7 +8,7 @@
 #include <linux/panic.h>
 
 #include "corpus.h"
-#include "corpus_cmdline.h"
+#include "corpus_cmdline.inc.c"
 
 static void corpus_post_patch(struct klp_object *obj)
 {
@@ -22,6 +22,6 @@ static struct klp_func corpus_funcs[] = {
 
 #define CORPUS_CALLBACKS	{ .post_patch = corpus_post_patch }
 
-#include "corpus_patch.h"
+#include "corpus_patch.inc.c"
 
-MODULE_DESCRIPTION("Livepatch corpus: something stays changed");
+MODULE_DESCRIPTION("Livepatch corpus: a variable is not restored");

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * bad_setting - bad: a setting stays as the patch has it.
+ * bad_setting - bad: a sysctl that it sets is not restored.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include <linux/panic.h>
 #include "corpus.h"
-#include "corpus_cmdline.h"
+#include "corpus_cmdline.inc.c"
 
 static int corpus_pre_patch(struct klp_object *obj)
 {
@@ -22,6 +22,6 @@ static struct klp_func corpus_funcs[] = {
 
 #define CORPUS_CALLBACKS { .pre_patch = corpus_pre_patch }
 
-#include "corpus_patch.h"
+#include "corpus_patch.inc.c"
 
-MODULE_DESCRIPTION("Livepatch corpus: a setting stays");
+MODULE_DESCRIPTION("Livepatch corpus: a setting is not restored");

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * bad_stays - bad: it has no exit, so its module cannot be removed.
+ * bad_stays - bad: it has no exit, so its module cannot be unloaded.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include "corpus.h"
-#include "corpus_cmdline.h"
+#include "corpus_cmdline.inc.c"
 
 static struct klp_func corpus_funcs[] = {
 	CORPUS_CMDLINE,
@@ -14,6 +14,6 @@ static struct klp_func corpus_funcs[] = {
 };
 
 #define CORPUS_STAYS
-#include "corpus_patch.h"
+#include "corpus_patch.inc.c"
 
-MODULE_DESCRIPTION("Livepatch corpus: a module that stays");
+MODULE_DESCRIPTION("Livepatch corpus: a module without an exit");

@@ -6,7 +6,7 @@
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include "corpus.h"
-#include "corpus_cmdline.h"
+#include "corpus_cmdline.inc.c"
 
 static struct klp_func corpus_funcs[] = {
 	CORPUS_CMDLINE,
@@ -14,6 +14,6 @@ static struct klp_func corpus_funcs[] = {
 	{ }
 };
 
-#include "corpus_patch.h"
+#include "corpus_patch.inc.c"
 
-MODULE_DESCRIPTION("Livepatch corpus: a function that is not there");
+MODULE_DESCRIPTION("Livepatch corpus: a function that does not exist");

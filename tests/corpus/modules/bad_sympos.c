@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * bad_sympos - bad: it names the third of two functions of one name.
+ * bad_sympos - bad: its old_sympos is 3, and there are two functions of that name.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -18,6 +18,6 @@ static struct klp_func corpus_funcs[] = {
 };
 
 #define CORPUS_OBJECT	"klp_target_twins"
-#include "corpus_patch.h"
+#include "corpus_patch.inc.c"
 
-MODULE_DESCRIPTION("Livepatch corpus: no such place of a name");
+MODULE_DESCRIPTION("Livepatch corpus: no such old_sympos");

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * bad_target_again - bad: the target may come once, and is refused when it comes
- * again.
+ * bad_target_again - bad: the target can be loaded once; its second load is
+ * refused.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -31,6 +31,6 @@ static struct klp_func corpus_funcs[] = {
 #define CORPUS_OBJECT		"corpus_target"
 #define CORPUS_CALLBACKS	{ .pre_patch = corpus_pre_patch }
 
-#include "corpus_patch.h"
+#include "corpus_patch.inc.c"
 
-MODULE_DESCRIPTION("Livepatch corpus: a target that comes again is refused");
+MODULE_DESCRIPTION("Livepatch corpus: the second load of its target is refused");

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * bad_target_late - bad: it works on a target that is there already; one that comes
- * later is refused.
+ * bad_target_late - bad: it works when the target is already loaded; loading the
+ * target afterwards is refused.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -26,6 +26,6 @@ static struct klp_func corpus_funcs[] = {
 #define CORPUS_OBJECT		"corpus_target"
 #define CORPUS_CALLBACKS	{ .pre_patch = corpus_pre_patch }
 
-#include "corpus_patch.h"
+#include "corpus_patch.inc.c"
 
-MODULE_DESCRIPTION("Livepatch corpus: a target that comes later is refused");
+MODULE_DESCRIPTION("Livepatch corpus: a target loaded after it is refused");

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * bad_target_oops - bad: a table is made when the target comes first and goes with
- * it; when the target comes again, it is not there.
+ * bad_target_oops - bad: it allocates a table when the target is first loaded and
+ * frees it when the target is unloaded; the second load of the target finds none.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -45,6 +45,6 @@ static struct klp_func corpus_funcs[] = {
 	.post_unpatch = corpus_post_unpatch, \
 }
 
-#include "corpus_patch.h"
+#include "corpus_patch.inc.c"
 
-MODULE_DESCRIPTION("Livepatch corpus: an oops when the target comes again");
+MODULE_DESCRIPTION("Livepatch corpus: an oops when its target is loaded again");

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * bad_twin - bad: it patches the first of two functions of one name, and means the
- * second.
+ * bad_twin - bad: it patches the first of two functions of the same name instead
+ * of the second.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -19,6 +19,6 @@ static struct klp_func corpus_funcs[] = {
 };
 
 #define CORPUS_OBJECT	"klp_target_twins"
-#include "corpus_patch.h"
+#include "corpus_patch.inc.c"
 
-MODULE_DESCRIPTION("Livepatch corpus: the wrong one of two");
+MODULE_DESCRIPTION("Livepatch corpus: the wrong one of two functions");

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * bad_unload_thread - bad: a kthread of its own still runs when the module is gone.
+ * bad_unload_thread - bad: a kthread of its own still runs when the module is unloaded.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -9,7 +9,7 @@
 #include <linux/kthread.h>
 
 #include "corpus.h"
-#include "corpus_cmdline.h"
+#include "corpus_cmdline.inc.c"
 
 static struct task_struct *corpus_task;
 
@@ -32,6 +32,6 @@ static struct klp_func corpus_funcs[] = {
 
 #define CORPUS_CALLBACKS	{ .post_patch = corpus_post_patch }
 
-#include "corpus_patch.h"
+#include "corpus_patch.inc.c"
 
-MODULE_DESCRIPTION("Livepatch corpus: a kthread that stays");
+MODULE_DESCRIPTION("Livepatch corpus: a kthread that is not stopped");

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * bad_unload_timer - bad: a timer of its own still runs when the module is gone.
+ * bad_unload_timer - bad: a timer of its own still runs when the module is unloaded.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -8,7 +8,7 @@
 #include <linux/timer.h>
 
 #include "corpus.h"
-#include "corpus_cmdline.h"
+#include "corpus_cmdline.inc.c"
 
 static void corpus_tick(struct timer_list *timer)
 {
@@ -29,6 +29,6 @@ static struct klp_func corpus_funcs[] = {
 
 #define CORPUS_CALLBACKS	{ .post_patch = corpus_post_patch }
 
-#include "corpus_patch.h"
+#include "corpus_patch.inc.c"
 
-MODULE_DESCRIPTION("Livepatch corpus: a timer that stays");
+MODULE_DESCRIPTION("Livepatch corpus: a timer that is not stopped");

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What the modules of the corpus share. A livepatch includes this first, says
- * what it patches, and includes corpus_patch.h last.
+ * Shared by the modules of the corpus. A livepatch includes this first, defines
+ * what it patches, and includes corpus_patch.inc.c last.
  */
 
 #ifndef CORPUS_H
@@ -12,14 +12,14 @@
 #include <linux/module.h>
 #include <linux/slab.h>
 
-/* A function that is patched, or that replaces one: neither inlined, nor cloned, nor folded. */
+/* For a function that is patched, or that replaces one: not inlined, cloned or merged. */
 #if __has_attribute(__noipa__)
 # define __corpus_noipa	__attribute__((__noipa__))
 #else
 # define __corpus_noipa	noinline
 #endif
 
-/* A task's list of robust futexes: what a task has for futexes got a struct of its own. */
+/* A task's list of robust futexes, which newer kernels have in a struct of its own. */
 #if __has_include("linux/futex_types.h")
 # define corpus_robust_list(task)	((task)->futex.robust_list)
 #else

@@ -8,4 +8,4 @@
 #define CORPUS_OUTSIDE_S	4
 #define CORPUS_STATE		TASK_IDLE
 
-#include "corpus_turns.h"
+#include "corpus_turns.inc.c"

@@ -7,4 +7,4 @@
 #define CORPUS_OUTSIDE_S	6
 #define CORPUS_STATE		TASK_INTERRUPTIBLE
 
-#include "corpus_turns.h"
+#include "corpus_turns.inc.c"

@@ -6,7 +6,7 @@
  *
  *	text	what corpus_text() returns: "original"
  *	pair	42, after corpus_encode() and corpus_decode()
- *	limit	the number written last, at most 100, as corpus_limit() gives it
+ *	limit	the number written last, limited to 100 by corpus_limit()
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -106,5 +106,5 @@ static void __exit corpus_target_exit(void)
 }
 module_exit(corpus_target_exit);
 
-MODULE_DESCRIPTION("Livepatch corpus: what most patches patch");
+MODULE_DESCRIPTION("Livepatch corpus: the target of most patches");
 MODULE_LICENSE("GPL");

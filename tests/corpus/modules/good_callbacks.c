@@ -6,7 +6,7 @@
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include "corpus.h"
-#include "corpus_cmdline.h"
+#include "corpus_cmdline.inc.c"
 
 static void *corpus_table;
 
@@ -38,6 +38,6 @@ static struct klp_func corpus_funcs[] = {
 	.post_unpatch = corpus_post_unpatch, \
 }
 
-#include "corpus_patch.h"
+#include "corpus_patch.inc.c"
 
-MODULE_DESCRIPTION("Livepatch corpus: callbacks that fit together");
+MODULE_DESCRIPTION("Livepatch corpus: callbacks that allocate and free");

@@ -8,7 +8,7 @@
 #include <linux/kprobes.h>
 
 #include "corpus.h"
-#include "corpus_cmdline.h"
+#include "corpus_cmdline.inc.c"
 
 static unsigned long corpus_hits;
 
@@ -43,6 +43,6 @@ static struct klp_func corpus_funcs[] = {
 	.post_unpatch = corpus_post_unpatch, \
 }
 
-#include "corpus_patch.h"
+#include "corpus_patch.inc.c"
 
 MODULE_DESCRIPTION("Livepatch corpus: a kprobe elsewhere");

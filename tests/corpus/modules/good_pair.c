@@ -19,6 +19,6 @@ static struct klp_func corpus_funcs[] = {
 };
 
 #define CORPUS_OBJECT	"corpus_target"
-#include "corpus_patch.h"
+#include "corpus_patch.inc.c"
 
 MODULE_DESCRIPTION("Livepatch corpus: both halves of a pair");

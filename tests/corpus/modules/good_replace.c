@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * good_replace - good: an atomic replace of old_cmdline that patches one function
- * more.
+ * good_replace - good: an atomic replace of old_cmdline that patches one more
+ * function.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include "corpus.h"
-#include "corpus_cmdline.h"
+#include "corpus_cmdline.inc.c"
 
 static __corpus_noipa int corpus_version(struct seq_file *m, void *v)
 {
@@ -22,6 +22,6 @@ static struct klp_func corpus_funcs[] = {
 };
 
 #define CORPUS_REPLACE	true
-#include "corpus_patch.h"
+#include "corpus_patch.inc.c"
 
 MODULE_DESCRIPTION("Livepatch corpus: atomic replace");

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * good_revert - good: panic_timeout is set, and set back.
+ * good_revert - good: panic_timeout is set, and restored.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -8,7 +8,7 @@
 #include <linux/panic.h>
 
 #include "corpus.h"
-#include "corpus_cmdline.h"
+#include "corpus_cmdline.inc.c"
 
 static int corpus_before;
 
@@ -33,6 +33,6 @@ static struct klp_func corpus_funcs[] = {
 	.pre_unpatch = corpus_pre_unpatch, \
 }
 
-#include "corpus_patch.h"
+#include "corpus_patch.inc.c"
 
-MODULE_DESCRIPTION("Livepatch corpus: something is changed back");
+MODULE_DESCRIPTION("Livepatch corpus: a variable is restored");

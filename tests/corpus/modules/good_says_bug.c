@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * good_says_bug - good: it only talks of a BUG.
+ * good_says_bug - good: it only logs the word BUG.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include "corpus.h"
-#include "corpus_cmdline.h"
+#include "corpus_cmdline.inc.c"
 
 static int corpus_pre_patch(struct klp_object *obj)
 {
@@ -21,6 +21,6 @@ static struct klp_func corpus_funcs[] = {
 
 #define CORPUS_CALLBACKS	{ .pre_patch = corpus_pre_patch }
 
-#include "corpus_patch.h"
+#include "corpus_patch.inc.c"
 
-MODULE_DESCRIPTION("Livepatch corpus: a BUG in a sentence");
+MODULE_DESCRIPTION("Livepatch corpus: a message with the word BUG");

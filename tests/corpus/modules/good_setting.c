@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * good_setting - good: what pre_patch sets, post_unpatch sets back.
+ * good_setting - good: post_unpatch restores the sysctl that pre_patch sets.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include <linux/panic.h>
 #include "corpus.h"
-#include "corpus_cmdline.h"
+#include "corpus_cmdline.inc.c"
 
 static int corpus_timeout;
 
@@ -33,6 +33,6 @@ static struct klp_func corpus_funcs[] = {
 	.post_unpatch = corpus_post_unpatch, \
 }
 
-#include "corpus_patch.h"
+#include "corpus_patch.inc.c"
 
-MODULE_DESCRIPTION("Livepatch corpus: a setting is set back");
+MODULE_DESCRIPTION("Livepatch corpus: a setting is restored");

@@ -33,6 +33,6 @@ static struct klp_func corpus_funcs[] = {
 #define CORPUS_OBJECT		"corpus_target"
 #define CORPUS_CALLBACKS	{ .post_unpatch = corpus_post_unpatch }
 
-#include "corpus_patch.h"
+#include "corpus_patch.inc.c"
 
 MODULE_DESCRIPTION("Livepatch corpus: shadow variables");

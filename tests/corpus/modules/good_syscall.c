@@ -20,6 +20,6 @@ static struct klp_func corpus_funcs[] = {
 	{ }
 };
 
-#include "corpus_patch.h"
+#include "corpus_patch.inc.c"
 
 MODULE_DESCRIPTION("Livepatch corpus: a busy system call");

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * good_target_late - good: its callbacks serve the target whenever it comes and goes.
+ * good_target_late - good: its callbacks work whenever the target is loaded and unloaded.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -37,6 +37,6 @@ static struct klp_func corpus_funcs[] = {
 	.post_unpatch = corpus_post_unpatch, \
 }
 
-#include "corpus_patch.h"
+#include "corpus_patch.inc.c"
 
-MODULE_DESCRIPTION("Livepatch corpus: a target that comes and goes");
+MODULE_DESCRIPTION("Livepatch corpus: a target that is loaded and unloaded");

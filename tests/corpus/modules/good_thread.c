@@ -9,7 +9,7 @@
 #include <linux/kthread.h>
 
 #include "corpus.h"
-#include "corpus_cmdline.h"
+#include "corpus_cmdline.inc.c"
 
 static struct task_struct *corpus_task;
 
@@ -42,6 +42,6 @@ static struct klp_func corpus_funcs[] = {
 	.pre_unpatch = corpus_pre_unpatch, \
 }
 
-#include "corpus_patch.h"
+#include "corpus_patch.inc.c"
 
 MODULE_DESCRIPTION("Livepatch corpus: a kthread that ends");

@@ -8,7 +8,7 @@
 #include <linux/timer.h>
 
 #include "corpus.h"
-#include "corpus_cmdline.h"
+#include "corpus_cmdline.inc.c"
 
 static void corpus_tick(struct timer_list *timer)
 {
@@ -34,6 +34,6 @@ static struct klp_func corpus_funcs[] = {
 
 #define CORPUS_CALLBACKS	{ .post_patch = corpus_post_patch }
 #define CORPUS_EXIT()		corpus_stop()
-#include "corpus_patch.h"
+#include "corpus_patch.inc.c"
 
 MODULE_DESCRIPTION("Livepatch corpus: a timer that ends");

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * good_twin - good: the second of two functions of one name is to be patched.
+ * good_twin - good: it patches the second of two functions of the same name.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -18,6 +18,6 @@ static struct klp_func corpus_funcs[] = {
 };
 
 #define CORPUS_OBJECT	"klp_target_twins"
-#include "corpus_patch.h"
+#include "corpus_patch.inc.c"
 
-MODULE_DESCRIPTION("Livepatch corpus: the right one of two");
+MODULE_DESCRIPTION("Livepatch corpus: the right one of two functions");

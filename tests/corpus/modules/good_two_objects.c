@@ -6,7 +6,7 @@
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include "corpus.h"
-#include "corpus_cmdline.h"
+#include "corpus_cmdline.inc.c"
 
 static __corpus_noipa const char *corpus_new_text(int *number)
 {
@@ -25,6 +25,6 @@ static struct klp_func corpus_target_funcs[] = {
 
 #define CORPUS_OTHER_OBJECT	{ .name = "corpus_target", .funcs = corpus_target_funcs }
 
-#include "corpus_patch.h"
+#include "corpus_patch.inc.c"
 
 MODULE_DESCRIPTION("Livepatch corpus: two objects");

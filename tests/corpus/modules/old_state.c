@@ -5,6 +5,6 @@
 
 #define CORPUS_VERSION	2
 
-#include "corpus_state.h"
+#include "corpus_state.inc.c"
 
 MODULE_DESCRIPTION("Livepatch corpus: an older patch with a state");

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The code of a cumulative livepatch with version KLP_STATE_VERSION of a system
+ * state (Documentation/livepatch/system-state.rst), whose data are passed from
+ * patch to patch.
+ *
+ * The callbacks of vmlinux log, with n for the version of this patch, p for that
+ * of the patch it replaces, and u for how many patches have used the data:
+ *
+ *	state allocated version=n		pre_patch, no patch has it
+ *	state found version=p			pre_patch, a patch has it
+ *	state set version=n users=1		post_patch, after "allocated"
+ *	state taken from=p to=n users=u		post_patch, after "found"
+ *	state restored version=n users=u	pre_unpatch
+ *	state freed version=n			post_unpatch, no patch has it any more
+ *	state kept version=p			post_unpatch, the atomic replace was reversed
+ *
+ * Parameter: replace (bool), default on.
+ */
+
+#include <linux/kernel.h>
+#include <linux/livepatch.h>
+#include <linux/module.h>
+#include <linux/slab.h>
+
+#define KLP_TEST_STATE_ID	1
+
+static bool replace = true;
+module_param(replace, bool, 0444);
+MODULE_PARM_DESC(replace, "Replace all other patches (default on)");
+
+struct klp_test_state_data {
+	unsigned int users;
+};
+
+static struct klp_patch klp_state_patch;
+
+static int klp_state_pre_patch(struct klp_object *obj)
+{
+	struct klp_state *state = klp_get_state(&klp_state_patch, KLP_TEST_STATE_ID);
+	struct klp_state *prev = klp_get_prev_state(KLP_TEST_STATE_ID);
+	struct klp_test_state_data *data;
+
+	if (prev) {
+		pr_info("state found version=%u\n", prev->version);
+		return 0;
+	}
+
+	data = kzalloc(sizeof(*data), GFP_KERNEL);
+	if (!data)
+		return -ENOMEM;
+	state->data = data;
+	pr_info("state allocated version=%u\n", state->version);
+	return 0;
+}
+
+static void klp_state_post_patch(struct klp_object *obj)
+{
+	struct klp_state *state = klp_get_state(&klp_state_patch, KLP_TEST_STATE_ID);
+	struct klp_state *prev = klp_get_prev_state(KLP_TEST_STATE_ID);
+	struct klp_test_state_data *data;
+
+	if (prev)
+		state->data = prev->data;
+	data = state->data;
+	data->users++;
+
+	if (prev)
+		pr_info("state taken from=%u to=%u users=%u\n", prev->version, state->version,
+			data->users);
+	else
+		pr_info("state set version=%u users=%u\n", state->version, data->users);
+}
+
+static void klp_state_pre_unpatch(struct klp_object *obj)
+{
+	struct klp_state *state = klp_get_state(&klp_state_patch, KLP_TEST_STATE_ID);
+	struct klp_test_state_data *data = state->data;
+
+	pr_info("state restored version=%u users=%u\n", state->version, data->users);
+}
+
+static void klp_state_post_unpatch(struct klp_object *obj)
+{
+	struct klp_state *state = klp_get_state(&klp_state_patch, KLP_TEST_STATE_ID);
+	struct klp_state *prev = klp_get_prev_state(KLP_TEST_STATE_ID);
+
+	if (prev) {
+		pr_info("state kept version=%u\n", prev->version);
+		return;
+	}
+	kfree(state->data);
+	state->data = NULL;
+	pr_info("state freed version=%u\n", state->version);
+}
+
+static struct klp_func klp_no_funcs[] = {
+	{ }
+};
+
+static struct klp_object klp_state_objs[] = {
+	{
+		.funcs = klp_no_funcs,
+		.callbacks = {
+			.pre_patch = klp_state_pre_patch,
+			.post_patch = klp_state_post_patch,
+			.pre_unpatch = klp_state_pre_unpatch,
+			.post_unpatch = klp_state_post_unpatch,
+		},
+	},
+	{ }
+};
+
+static struct klp_state klp_states[] = {
+	{
+		.id = KLP_TEST_STATE_ID,
+		.version = KLP_STATE_VERSION,
+	},
+	{ }
+};
+
+static struct klp_patch klp_state_patch = {
+	.mod = THIS_MODULE,
+	.objs = klp_state_objs,
+	.states = klp_states,
+};
+
+static int __init klp_state_init(void)
+{
+	klp_state_patch.replace = replace;
+	return klp_enable_patch(&klp_state_patch);
+}
+
+static void __exit klp_state_exit(void)
+{
+}
+
+module_init(klp_state_init);
+module_exit(klp_state_exit);
+MODULE_DESCRIPTION("Livepatch test: a system state passed from patch to patch");
+MODULE_LICENSE("GPL");
