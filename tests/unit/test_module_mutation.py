@@ -14,13 +14,13 @@ from elftools.elf.elffile import ELFFile
 
 from benchmarks.module_mutation.operators import OPERATORS, Mutation, choose
 from benchmarks.module_mutation.patch_file import Callback, LivepatchFile
-from harness.vm.elf.relocation import LivepatchRelocation, with_livepatch_relocation
 from benchmarks.module_mutation.subjects import CHECKS, corpus_sources, read_manifest
 from benchmarks.module_mutation.substitutes import Substitutes
 from harness.errors import UsageError
 from harness.resources import Resource, resource_dir
 from harness.vm.elf.klp_structs import SYMPOS, locate_patch
 from harness.vm.elf.module_info import ModuleInfo, read_module
+from harness.vm.elf.relocation import LivepatchRelocation, with_livepatch_relocation
 from tests.unit.test_module_info import HEAD, compiled
 
 if TYPE_CHECKING:
