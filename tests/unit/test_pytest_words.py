@@ -115,10 +115,20 @@ def test_the_commands_refuse_it_before_any_work(command: str) -> None:
     assert "did you mean --guests" in ran.stderr
 
 
-def test_what_an_installed_suite_cannot_do_is_said(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--lf", "--lf needs pytest's record of the last run"),
+        ("--ff", "--ff needs pytest's record of the last run"),
+        ("--lff", "neither klp-harness nor pytest has an option --lff"),
+    ],
+)
+def test_what_an_installed_suite_cannot_do_is_said(
+    option: str, message: str, tmp_path: Path
+) -> None:
     """--lf needs a record that pytest would write beside the installed package."""
-    with pytest.raises(UsageError, match="--lf needs pytest's record of the last run"):
-        read_words(["--lf"], tmp_path, settings=plugin_settings(tmp_path))
+    with pytest.raises(UsageError, match=message):
+        read_words([option], tmp_path, settings=plugin_settings(tmp_path))
 
 
 def test_an_installed_suite_has_its_configuration(tmp_path: Path) -> None:

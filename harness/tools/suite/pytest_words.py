@@ -34,7 +34,6 @@ PytestArguments = Annotated[
 _UNKNOWN = re.compile(r"unrecognized arguments: (.*)")
 _ERROR = re.compile(r"error: (.*)")
 _RULE = re.compile(r"([A-Za-z]{2})-?(\d{1,2})")
-_NO_CACHE = ("-p", "no:cacheprovider")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,8 +165,8 @@ def _refused(
         return UsageError("pytest cannot begin", details=tuple(complaint.splitlines()))
     name = unknown[1].split()[0].partition("=")[0]
     if "no:cacheprovider" in settings:
-        with_cache = [word for word in settings if word not in _NO_CACHE]
-        if _parse([*with_cache, *words])[0].config is not None:
+        with_its_record, _ = _parse([*settings, "-p", "cacheprovider", *words])
+        if with_its_record.config is not None:
             return UsageError(
                 f"{name} needs pytest's record of the last run, and an installed suite keeps none",
                 hint="work in a checkout, or choose tests with -k: `klp-harness behaviours` shows "
