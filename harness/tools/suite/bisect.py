@@ -7,7 +7,6 @@ command line and a broken host, exit codes 2 and 3 elsewhere, must not look like
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING
 
 from harness.cli.exits import EXIT_CODE
@@ -27,13 +26,13 @@ from harness.vm.guest import runs
 from harness.vm.guest.session import Fresh
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from harness.tools.suite.run_suite import SuiteOptions
 
 CANNOT_BE_TESTED = 125
 GIVE_UP = 255
-_NOT_THIS_REVISION = (KernelBuildFailed, KernelUnfit, PatchDoesNotApply)
+_NOT_THIS_REVISION = (KernelVerdict, KernelBuildFailed, KernelUnfit, PatchDoesNotApply)
 
 
 def in_bisect(prepare: Callable[[], None], work: Callable[[], int]) -> int:
@@ -41,27 +40,25 @@ def in_bisect(prepare: Callable[[], None], work: Callable[[], int]) -> int:
 
     What the kernel does wrong in ``prepare`` means that the revision cannot be tested.
     """
-    with _stops_on_bugs():
-        return _judged(prepare, work)
-
-
-def _judged(prepare: Callable[[], None], work: Callable[[], int]) -> int:
     terminal = Terminal()
+    is_prepared = False
     try:
         prepare()
-    except (KernelVerdict, *_NOT_THIS_REVISION) as error:
-        terminal.error(error)
-        terminal.note("this revision cannot be built, configured or booted: git skips it (125)")
-        return CANNOT_BE_TESTED
-    except KlpError as error:
-        return _give_up(terminal, error)
-    try:
+        is_prepared = True
         code = work()
-    except KernelVerdict as error:
-        terminal.error(error)
-        return ExitCode.VERDICT
     except KlpError as error:
-        return _give_up(terminal, error)
+        terminal.error(error)
+        if is_prepared and isinstance(error, KernelVerdict):
+            return ExitCode.VERDICT
+        if not is_prepared and isinstance(error, _NOT_THIS_REVISION):
+            terminal.note("this revision cannot be built, configured or booted: git skips it (125)")
+            return CANNOT_BE_TESTED
+        terminal.note(f"this is no fault of the revision: git stops ({GIVE_UP})")
+        return GIVE_UP
+    except Exception as error:
+        # A bug of ours ends the process as a broken host does, not with a bad revision's code.
+        setattr(error, EXIT_CODE, GIVE_UP)
+        raise
     if code in (ExitCode.HELD, ExitCode.VERDICT):
         return code
     terminal.note(f"no verdict on this revision: git stops ({GIVE_UP})")
@@ -84,19 +81,3 @@ def try_kernels(options: SuiteOptions) -> None:
             session.guest(kernel, name="first-boot") as machine,
         ):
             machine.check_splats()
-
-
-@contextlib.contextmanager
-def _stops_on_bugs() -> Iterator[None]:
-    """End the process after a bug of ours as after a broken host, not as for a bad revision."""
-    try:
-        yield
-    except Exception as error:
-        setattr(error, EXIT_CODE, GIVE_UP)
-        raise
-
-
-def _give_up(terminal: Terminal, error: KlpError) -> int:
-    terminal.error(error)
-    terminal.note(f"this is no fault of the revision: git stops ({GIVE_UP})")
-    return GIVE_UP
