@@ -36,7 +36,7 @@ class EarlyTemplate:
         """Begin when the first worker does."""
         settings = guest_settings(node.config)
         if self._thread is None and settings.fresh is Fresh.SNAPSHOT:
-            session = Session(plan(node.config).path, settings, runs.store())
+            session = Session(plan(node.config).folder, settings, runs.store())
             self._thread = threading.Thread(
                 target=self._boot, args=(session,), name="template", daemon=True
             )

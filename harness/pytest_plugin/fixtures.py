@@ -64,7 +64,7 @@ def klp_session(pytestconfig: pytest.Config) -> Iterator[Session]:
         # A worker that is killed, or whose controller is, takes its guests with it.
         die_with_parent(os.getppid())
     settings = guest_settings(pytestconfig)
-    with Session(plan(pytestconfig).path, settings, runs.store()) as session:
+    with Session(plan(pytestconfig).folder, settings, runs.store()) as session:
         yield session
 
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import secrets
 import shutil
 import sys
@@ -37,22 +36,13 @@ _MARKERS = (
 class RunPlan:
     """What every process of a run agrees on: its folder, and how many guests run at a time.
 
-    ``kernels_folder`` is this run's own, even when ``folder`` is one that the user named.
+    The first guest makes ``folder``. In ``kernels``, which is this run's own even when the user
+    named the folder, the processes agree on kernels: see harness.pytest_plugin.kernels.
     """
 
-    folder: str
-    kernels_folder: str
+    folder: Path
+    kernels: Path
     guests: int
-
-    @property
-    def path(self) -> Path:
-        """The run's private folder, which the first guest makes."""
-        return Path(self.folder)
-
-    @property
-    def kernels(self) -> Path:
-        """Where the run's processes agree on its kernels: see harness.pytest_plugin.kernels."""
-        return Path(self.kernels_folder)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,14 +112,16 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", marker)
     worker_input = getattr(config, "workerinput", None)
     if worker_input is not None and "klp_plan" in worker_input:
-        config.stash[PLAN] = RunPlan(**worker_input["klp_plan"])
+        folder, kernels, guests = worker_input["klp_plan"]
+        config.stash[PLAN] = RunPlan(folder=Path(folder), kernels=Path(kernels), guests=guests)
     obey_parent()
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     """Pass the plan to an xdist worker."""
-    node.workerinput["klp_plan"] = dataclasses.asdict(plan(node.config))
+    made = plan(node.config)
+    node.workerinput["klp_plan"] = str(made.folder), str(made.kernels), made.guests
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -163,9 +155,9 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     if made is None or hasattr(config, "workerinput"):
         return
     shutil.rmtree(made.kernels, ignore_errors=True)
-    guests = made.path / "guests"
+    guests = made.folder / "guests"
     if not guests.is_dir() or not any(guests.iterdir()):
-        shutil.rmtree(made.path, ignore_errors=True)
+        shutil.rmtree(made.folder, ignore_errors=True)
 
 
 def plan(config: pytest.Config) -> RunPlan:
@@ -175,11 +167,8 @@ def plan(config: pytest.Config) -> RunPlan:
         return known
     folder: Path = (config.getoption("artefacts") or runs.folder_for("test")).resolve()
     workers = config.getoption("tx", default=None) or ()
-    made = RunPlan(
-        folder=str(folder),
-        kernels_folder=str(folder / f"kernels-{secrets.token_hex(4)}"),
-        guests=max(1, len(workers)),
-    )
+    kernels = folder / f"kernels-{secrets.token_hex(4)}"
+    made = RunPlan(folder=folder, kernels=kernels, guests=max(1, len(workers)))
     config.stash[PLAN] = made
     return made
 

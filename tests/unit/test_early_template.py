@@ -53,7 +53,7 @@ def started(
 ) -> EarlyTemplate:
     """The plugin after the start of so many workers."""
     monkeypatch.setattr(early, "guest_settings", lambda config: settings)
-    monkeypatch.setattr(early, "plan", lambda config: SimpleNamespace(path=Path("/none")))
+    monkeypatch.setattr(early, "plan", lambda config: SimpleNamespace(folder=Path("/none")))
     monkeypatch.setattr(early, "Session", lambda *arguments: session)
     plugin = EarlyTemplate(KERNEL)
     for _ in range(workers):

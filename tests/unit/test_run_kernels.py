@@ -117,8 +117,7 @@ def test_the_controller_decides_for_its_workers(
     patch.write_text(PATCH)
     given = KernelRequest(spec=wanted.spec, fragments=wanted.fragments, patches=(patch,))
     made = obtain_kernel(given, store=Store(tmp_path / "cache"), deadline=soon, progress=recorder)
-    folder = tmp_path / "kernels"
-    plan = RunPlan(folder=str(tmp_path), kernels_folder=str(folder), guests=2)
+    plan = RunPlan(folder=tmp_path, kernels=tmp_path / "kernels", guests=2)
     config: Any = SimpleNamespace(stash=pytest.Stash())
     config.stash[PLAN] = plan
     GivenKernels({given: made}).pytest_configure(config)
