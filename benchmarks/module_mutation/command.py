@@ -215,7 +215,7 @@ class _Wanted:
 
 
 def _files(finder: ModuleFinder, names: Sequence[str]) -> tuple[Path, ...]:
-    return tuple(each.path for text in names for each in finder.find(text))
+    return tuple(path for text in names for path in finder.find(text))
 
 
 def _scratch(folder: Path | None, stack: ExitStack) -> Path:

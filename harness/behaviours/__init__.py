@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The rules of live patching: their table, the tests that prove them, and what these came to."""
+"""The rules of live patching: their table, the tests of each, and their results."""

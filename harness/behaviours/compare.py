@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What each rule came to on two kernels, and whether that is a change for the worse. Pure."""
+"""The outcome of each rule on two kernels, and whether the second is worse. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _HELD = (CheckOutcome.PASSED, CheckOutcome.WARNED)
 _BROKEN = (CheckOutcome.FAILED, CheckOutcome.EXPECTED_FAILURE)
-# pytest says so of a test that passes though its marker says that it fails (xfail, strict).
+# pytest's words for a test that passes though its marker expects a failure (xfail, strict).
 _PASSES_AFTER_ALL = "[XPASS(strict)]"
 _DETAIL_LINES = 20
 
@@ -25,10 +25,10 @@ _DETAIL_LINES = 20
 def compare_rules(
     before: Iterable[TestResult], after: Iterable[TestResult]
 ) -> tuple[CompareResult, ...]:
-    """Return one result for each rule that a test of either run carries, by the rule's id.
+    """Return one result for each rule that has a test in either run, by the rule's id.
 
     A rule is as good as the worst of its tests. It has failed here when it held before and fails
-    after; what else changed is told and fails nothing.
+    after; any other change is reported and fails nothing.
     """
     first, second = _by_rule(before), _by_rule(after)
     return tuple(

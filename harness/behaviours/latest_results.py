@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the tests of the rules last came to on each kernel: one file for each build of a kernel.
+"""The latest results of the rules' tests on each kernel: one file for each build of a kernel.
 
 A run of some tests changes their results and keeps those of all others. Results of a test file that
 has changed since are dropped: they were another test's.
@@ -104,22 +104,22 @@ class History:
     def of_run(
         self, results: Sequence[TestResult], kernels: Iterable[KernelFacts], *, at: str
     ) -> tuple[KernelHistory, ...]:
-        """Return what one run that ended ``at``, an ISO 8601 time, tells of each of its kernels.
+        """Return the results on each kernel of a run that ended ``at``, an ISO 8601 time.
 
         A result without a kernel, of a worker that crashed, is that of the run's only kernel. One
         of a kernel that a test wanted with more options is that of the kernel it is made from.
         """
         known = {kernel.digest: kernel for kernel in kernels}
         only = next(iter(known)) if len(known) == 1 else None
-        specs = {kernel.spec for kernel in known.values()} if only is None else set()
         found: dict[str, dict[str, TestRecord]] = {digest: {} for digest in known}
         for result in results:
+            name, named = _without_kernel(_inside(result.id), known.values())
             digest = result.kernel_digest or only
             if digest not in found:
-                digest = _made_from(result, known.values())
+                digest = named
             made = self._record_of(result, at)
             if digest is not None and made is not None:
-                found[digest][_without_kernel(_inside(result.id), specs)] = made
+                found[digest][name] = made
         return tuple(
             KernelHistory(kernel=kernel, tests=found[digest]) for digest, kernel in known.items()
         )
@@ -154,23 +154,16 @@ class History:
 
 
 def on_kernel(rule: Rule, tests: Sequence[str], known: KernelHistory) -> RuleOnKernel:
-    """Return what a rule came to on a kernel: the worst that its tests came to."""
+    """Return a rule's outcome on a kernel: the worst of its tests."""
     records = [_worst_record(test, known) for test in tests]
-    worst = min(
-        (record for record in records if record is not None),
-        key=lambda record: _SEVERITY.index(record.outcome),
-        default=None,
-    )
-    outcome = worst.outcome if worst is not None else CheckOutcome.NOT_RUN
-    if None in records or not records:
-        outcome = min(outcome, CheckOutcome.NOT_RUN, key=_SEVERITY.index)
+    outcome = worst(record.outcome if record else CheckOutcome.NOT_RUN for record in records)
     expectation = rule.expected(known.kernel.version)
-    detail = None
+    detail: str | None
     if outcome is CheckOutcome.NOT_RUN:
         missing = records.count(None)
         detail = f"{missing} of its {len(tests)} tests did not run" if tests else "it has no test"
-    elif worst is not None:
-        detail = worst.detail
+    else:
+        detail = next(record.detail for record in records if record and record.outcome is outcome)
     return RuleOnKernel(
         version=known.kernel.version,
         digest=known.kernel.digest,
@@ -188,7 +181,7 @@ def worst(outcomes: Iterable[CheckOutcome]) -> CheckOutcome:
 
 
 def outcome_of(test: str, known: KernelHistory) -> CheckOutcome:
-    """Return what one test last came to on a kernel, the worst of its parameters."""
+    """Return the latest outcome of a test on a kernel, the worst of its parameters."""
     record = _worst_record(test, known)
     return CheckOutcome.NOT_RUN if record is None else record.outcome
 
@@ -219,30 +212,19 @@ def _inside(node_id: str) -> str:
     return inside if found else node_id
 
 
-def _without_kernel(name: str, specs: Iterable[str]) -> str:
-    """Return a test's name without the kernel among its parameters, on a run with several."""
-    test, bracket, params = name.partition("[")
-    if not bracket:
-        return name
-    for spec in specs:
-        text = params.removesuffix("]")
-        variant = rf"{re.escape(spec)}(\+[^+]+)*"
-        if re.fullmatch(variant, text):
-            return test
-        for pattern in (rf"^{re.escape(spec)}-", rf"-{variant}$"):
-            shorter = re.sub(pattern, "", text)
-            if shorter != text:
-                return f"{test}[{shorter}]"
-    return name
+def _without_kernel(name: str, kernels: Iterable[KernelFacts]) -> tuple[str, str | None]:
+    """Return a test's name without the kernel among its parameters, and that kernel's digest.
 
-
-def _made_from(result: TestResult, kernels: Iterable[KernelFacts]) -> str | None:
-    """Return the digest of the kernel that a test wanted with more options, by the test's id."""
-    params = result.id.partition("[")[2].removesuffix("]")
+    The parameter is the kernel's spec, and after it the options that the test adds: ``6.1+debug``.
+    """
+    test, _, params = name.removesuffix("]").partition("[")
     for kernel in kernels:
-        if re.search(rf"(^|-){re.escape(kernel.spec)}\+", params):
-            return kernel.digest
-    return None
+        pattern = rf"(?:(.+)-)?{re.escape(kernel.spec)}(?:\+[^+]+)*(?:-(.+))?"
+        match = re.fullmatch(pattern, params)
+        if match is not None:
+            others = "-".join(filter(None, match.groups()))
+            return (f"{test}[{others}]" if others else test), kernel.digest
+    return name, None
 
 
 def _digest(path: Path) -> str:

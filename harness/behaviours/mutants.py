@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The kernel mutants: patches with a header that says what each breaks.
 
-The header is what stands before the diff, one ``Name: text`` a line; a text may go on in lines that
+The header is the text before the diff, one ``Name: text`` a line; a text may go on in lines that
 begin with a blank. docs/mutants.md has the names. A patch of a user's own needs no header.
 
-Where the code of a later series differs, a port lies in a folder named after the first series that
+Where the code of a later series differs, a port is in a folder named after the first series that
 it is written for, under the same name: ``6.12/no-taint.patch`` beside ``no-taint.patch``.
 """
 
@@ -39,9 +39,9 @@ class Mutant:
     """A patch that breaks a kernel.
 
     ``broken`` says what the kernel then does, ``breaks`` are ids of rules, ``kernels`` the series
-    that it is written for (empty: not said), ``always`` whether one run of the tests has to show
-    it, ``equivalent`` is the proof that nobody can see it. ``ports`` break other series in the same
-    way.
+    that it is written for (empty: unknown), ``always`` whether one run of the tests has to show
+    it, ``equivalent`` is the proof that no test can see it. ``ports`` break other series in the
+    same way.
     """
 
     name: str

@@ -9,7 +9,7 @@ from harness.report.base import CheckOutcome, Model, ResultBase
 
 
 class RuleOnKernel(Model):
-    """What a rule last came to on one kernel, which is the worst of its tests.
+    """The latest outcome of a rule on one kernel, which is the worst of its tests.
 
     ``expected`` is what the table says of that kernel, and ``detail`` the reason of a test that did
     not pass. ``at`` is when the last of its tests ended, ISO 8601.
@@ -23,11 +23,17 @@ class RuleOnKernel(Model):
     detail: str | None = None
     at: str | None = None
 
+    @property
+    def as_expected(self) -> bool:
+        """Whether the outcome is the one that the table expects; not to have run counts so."""
+        return self.outcome in (self.expected, CheckOutcome.NOT_RUN)
+
 
 class BehaviourResult(ResultBase):
-    """A rule of live patching. ``outcome`` is the worst of ``kernels``, ``tests`` carry its id.
+    """A rule of live patching. ``outcome`` is the worst of ``kernels``.
 
-    ``source`` is what it rests on, ``public`` the public suites that test it too.
+    ``tests`` are those with the rule's id as a marker, ``source`` is what it rests on, ``public``
+    are the public suites that test it too.
     """
 
     holds: str
@@ -49,7 +55,7 @@ class Change(StrEnum):
 class CompareResult(ResultBase):
     """A rule on both kernels. ``outcome`` is failed when the change is for the worse.
 
-    ``tests`` are those with different outcomes, ``detail`` what a test said on the second kernel.
+    ``tests`` are those with different outcomes, ``detail`` is why one failed on the second kernel.
     """
 
     before: CheckOutcome

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Which tests carry which rule, read from the markers in the files of the behaviour suite.
+"""The tests of each rule, read from the markers in the files of the behaviour suite.
 
 Nothing is imported and no kernel is needed: the table with its tests can be shown anywhere.
 """
@@ -20,8 +20,8 @@ _MARKER = "pytest.mark.behaviour"
 _OTHER_KERNEL = "pytest.mark.kernel_config"
 
 
-def carriers_of_rules(suite: Path) -> Mapping[str, tuple[str, ...]]:
-    """Return for each rule id the tests that carry it, as ``transition/test_sleeper.py::test_x``.
+def find_rule_tests(suite: Path) -> Mapping[str, tuple[str, ...]]:
+    """Return the tests of each rule by its id, as ``transition/test_sleeper.py::test_x``.
 
     Raises HarnessError for a file that is no Python, or a marker whose id is not written out.
     """
@@ -34,7 +34,7 @@ def carriers_of_rules(suite: Path) -> Mapping[str, tuple[str, ...]]:
 def on_other_kernels(suite: Path) -> frozenset[str]:
     """Return the tests, named as above, for which the kernel is built with other options.
 
-    Raises HarnessError as `carriers_of_rules` does.
+    Raises HarnessError as `find_rule_tests` does.
     """
     return frozenset(test for _, test in _all_marked(suite, _OTHER_KERNEL))
 

@@ -24,7 +24,7 @@ class _Model(BaseModel):
 
 
 class Expected(StrEnum):
-    """What a rule comes to on a kernel that is as it should be, or as it is known to be."""
+    """The outcome of a rule on a kernel that keeps it, or is known not to."""
 
     PASSED = "passed"
     EXPECTED_FAILURE = "expected-failure"
@@ -74,7 +74,7 @@ class Rule(_Model):
     ) -> Expectation | None:
         """Return what is known of it on a kernel release such as 6.1.192; None: it passes.
 
-        ``enabled`` tells whether the kernel has an option; by default it has our configuration.
+        ``enabled`` returns whether the kernel has an option; by default it has our configuration.
         """
         for expectation in self.expect:
             if expectation.unless is not None and enabled(expectation.unless):

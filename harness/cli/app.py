@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableMapping
+from collections import UserDict
 from typing import Annotated, Any
 
 import typer
@@ -11,42 +11,24 @@ from typer.core import TyperGroup
 
 from harness import __version__
 from harness.cli.exits import interrupted
-from harness.cli.registry import COMMANDS, MOVED
+from harness.cli.registry import COMMANDS, MOVED, Command
 from harness.errors import ExitCode, UsageError
 from harness.report.terminal import Terminal, log_to
 
 
-class _Imported(MutableMapping[str, Any]):
+class _Imported(UserDict[str, Any]):
     """The commands by their names, each imported when it is looked up."""
 
-    def __init__(self) -> None:
-        self._made: dict[str, Any] = {}
-
     def __getitem__(self, name: str) -> Any:
-        if name not in self._made:
+        if isinstance(self.data[name], Command):
             alone = typer.Typer(add_completion=False, rich_markup_mode=None)
             try:
-                COMMANDS[name].register(alone, name)
+                self.data[name].register(alone, name)
             except KeyboardInterrupt as interrupt:
-                # No command is there yet to guard itself; typer takes SIGTERM for Ctrl-C.
+                # @guarded is not there yet, and typer takes SIGTERM for Ctrl-C.
                 raise typer.Exit(interrupted(interrupt)) from None
-            self._made[name] = typer.main.get_group(alone).commands[name]
-        return self._made[name]
-
-    def __setitem__(self, name: str, command: Any) -> None:
-        self._made[name] = command
-
-    def __delitem__(self, name: str) -> None:
-        del self._made[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(COMMANDS)
-
-    def __len__(self) -> int:
-        return len(COMMANDS)
-
-    def __contains__(self, name: object) -> bool:
-        return name in COMMANDS
+            self.data[name] = typer.main.get_group(alone).commands[name]
+        return self.data[name]
 
 
 class _LazyGroup(TyperGroup):
@@ -54,7 +36,7 @@ class _LazyGroup(TyperGroup):
 
     def __init__(self, **attrs: Any) -> None:
         super().__init__(**attrs)
-        self.commands = _Imported()
+        self.commands = _Imported(COMMANDS)
 
     def format_commands(self, _ctx: Any, formatter: Any) -> None:
         """List the commands from the registry: none is imported to show its help in a line."""
@@ -63,7 +45,7 @@ class _LazyGroup(TyperGroup):
             formatter.write_dl(rows)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Find a command; one that has another name now says so."""
+        """Find a command; the old name of one is refused with its new name."""
         for name in (args[0], " ".join(args[:2])):
             if name in MOVED:
                 Terminal().error(UsageError(f"klp-harness {name} is now {MOVED[name]}"))
@@ -74,7 +56,7 @@ class _LazyGroup(TyperGroup):
 app = typer.Typer(
     name="klp-harness",
     cls=_LazyGroup,
-    help="Tests Linux kernel live patching on real kernels in QEMU.",
+    help="Tests Linux kernel live patching, and livepatches, on real kernels in QEMU.",
     epilog="Exit codes: 0 all held; 1 the kernel or patch under test failed; 2 wrong usage; "
     "3 the harness or host failed; 130 interrupted.",
     no_args_is_help=True,
@@ -85,8 +67,8 @@ app = typer.Typer(
 )
 
 
-def _print_version(asked: bool | None) -> None:
-    if asked:
+def _print_version(wanted: bool | None) -> None:
+    if wanted:
         typer.echo(f"klp-harness {__version__}")
         raise typer.Exit
 

@@ -55,8 +55,8 @@ def interrupted(interrupt: KeyboardInterrupt) -> int:
 def guarded(command: Callable[..., int]) -> Callable[..., None]:
     """Wrap a command for typer: its exit code, or that of what it raises, ends the process.
 
-    A KlpError is printed as sentences. Anything else unforeseen is our bug: it is said so in one
-    sentence, with the traceback in a file.
+    A KlpError is printed as sentences. Anything else is a bug of ours: one sentence says so
+    and names the file with the traceback.
     """
 
     grouped = with_option_groups(command)
@@ -103,16 +103,16 @@ def _end_quietly() -> NoReturn:
 
 
 def _report_bug(error: Exception) -> None:
-    told = "".join(traceback.format_exception(error))
-    said = f"this is a bug in klp-harness: {type(error).__name__}: {error}".splitlines()[0]
+    text = "".join(traceback.format_exception(error))
+    sentence = f"this is a bug in klp-harness: {type(error).__name__}: {error}".splitlines()[0]
     try:
-        where = f"the traceback is in {_write_log(told)}; please report it"
+        where = f"the traceback is in {_write_log(text)}; please report it"
     except OSError as failure:
-        where = f"its traceback cannot be written ({failure.strerror}):\n{told}"
-    Terminal().err.print(f"error: {said}\n{where}", soft_wrap=True)
+        where = f"its traceback cannot be written ({failure.strerror}):\n{text}"
+    Terminal().err.print(f"error: {sentence}\n{where}", soft_wrap=True)
 
 
-def _write_log(told: str) -> Path:
+def _write_log(text: str) -> Path:
     folder = runs_root()
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     path = folder / f"bug-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
@@ -120,5 +120,5 @@ def _write_log(told: str) -> Path:
         f"klp-harness {__version__}, Python {platform.python_version()}, {platform.platform()}\n"
         f"argv: {sys.argv!r}\n\n"
     )
-    path.write_text(header + told, encoding="utf-8")
+    path.write_text(header + text, encoding="utf-8")
     return path

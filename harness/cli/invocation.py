@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""One run of a command: its clock, its terminal, its results, and the files they go to."""
+"""One run of a command: its clock, its terminal, its results, and their files."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ _STDOUT = "-"
 
 
 class Invocation:
-    """Collects what a command finds and writes the files asked for, also when the command fails.
+    """Collects the results of a command and writes its result files, also when the command fails.
 
-    ``--json -`` keeps standard output for the JSON: all else that is printed meanwhile, pytest's
-    output too, goes to standard error.
+    ``--json -`` keeps standard output for the JSON: everything else, pytest's output too, is
+    written to standard error.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Invocation:
         self.command = command
         self.results: list[ResultBase] = []
         self.kernels: list[Kernel] = []
-        # In place of those: the kernels of a command that shows what is known, and builds none.
+        # In place of those: the kernels of a command that shows earlier results, and builds none.
         self.known_kernels: tuple[KernelFacts, ...] = ()
         self.accel: AccelChoice | None = None
         self.exit_code = ExitCode.HELD
@@ -124,14 +124,14 @@ class Invocation:
         return found
 
     def print_facts(self, **more: str) -> None:
-        """Print the kernels and the accelerator of this run, and what else there is to say."""
+        """Print the kernels and the accelerator of this run, and further facts by their names."""
         lines = [("kernel", kernel.describe()) for kernel in self.kernels]
         if self.accel is not None:
             lines.append(("accelerator", self.accel.describe()))
         self.terminal.print(*(f"{name:12} {text}" for name, text in (*lines, *more.items())))
 
     def write(self, report: BaseReport) -> None:
-        """Write the files asked for. Raises NoSpace, or UsageError when one cannot be written."""
+        """Write the result files. Raises NoSpace, or UsageError when one cannot be written."""
         if self._files.json == _STDOUT:
             self._stdout.write(to_json(report))
             self._stdout.flush()
@@ -161,14 +161,7 @@ def host_facts() -> HostFacts:
 
 def kernel_facts(kernel: Kernel) -> KernelFacts:
     """Return a kernel as reports show it."""
-    return KernelFacts(
-        spec=kernel.spec,
-        version=kernel.version,
-        digest=kernel.digest,
-        config_digest=kernel.config_digest,
-        compiler=kernel.compiler,
-        source=kernel.source,
-    )
+    return KernelFacts.model_validate(kernel, from_attributes=True)
 
 
 def error_facts(error: BaseException) -> ErrorFacts:
@@ -230,7 +223,7 @@ def check_writable(*paths: Path | None) -> None:
 
 
 def write_file(path: Path, text: str) -> None:
-    """Write a file so that nobody sees half of it. Raises NoSpace, UsageError."""
+    """Write a file so that no reader finds half of it. Raises NoSpace, UsageError."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         if path.exists() and not path.is_file():

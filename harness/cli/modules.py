@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""From what a user names to .ko files: a file, a sample's name, or a folder of sources."""
+"""The modules that a user names: a .ko file, a sample's name, or a folder of sources."""
 
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,7 @@ from harness.cli.prepare import prepare_modules
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from harness.report.terminal import Terminal
     from harness.vm.kernel.kernel import Kernel
@@ -20,16 +19,8 @@ if TYPE_CHECKING:
 _SUFFIX = ".ko"
 
 
-@dataclass(frozen=True, kw_only=True)
-class NamedModule:
-    """A module file and the name that the kernel will know it by."""
-
-    name: str
-    path: Path
-
-
 class ModuleFinder:
-    """Finds modules for one kernel; the samples are built when the first of them is asked for."""
+    """Finds modules for one kernel; the samples are built when the first is needed."""
 
     def __init__(self, terminal: Terminal, kernel: Kernel) -> None:
         self._terminal = terminal
@@ -43,17 +34,17 @@ class ModuleFinder:
             self._samples = prepare_modules(self._terminal, self._kernel)
         return self._samples
 
-    def find(self, named: str) -> tuple[NamedModule, ...]:
-        """Return the modules that one argument names; a folder may have several.
+    def find(self, named: str) -> tuple[Path, ...]:
+        """Return the files of the modules that one argument names; a folder may have several.
 
         Raises UsageError when it names none, KernelBuildFailed when a folder does not build.
         """
         path = Path(named).expanduser()
         if path.is_dir():
             built = prepare_modules(self._terminal, self._kernel, path)
-            return tuple(NamedModule(name=name, path=built[name]) for name in sorted(built))
+            return tuple(built[name] for name in sorted(built))
         if path.is_file():
-            return (NamedModule(name=module_name(path), path=path),)
+            return (path,)
         if "/" in named or named.endswith(_SUFFIX):
             raise UsageError(f"there is no file {named}")
         sample = self.samples.get(named.replace("-", "_"))
@@ -61,7 +52,7 @@ class ModuleFinder:
             raise UsageError(
                 f"{named} is neither a file nor a sample module", hint=self._hint(named)
             )
-        return (NamedModule(name=module_name(sample), path=sample),)
+        return (sample,)
 
     def _hint(self, named: str) -> str:
         near = difflib.get_close_matches(named, self.samples, n=3)
@@ -69,16 +60,3 @@ class ModuleFinder:
             return f"did you mean {' or '.join(near)}?"
         patches = sorted(name for name in self.samples if name.startswith("klp_test_"))
         return f"the samples are {', '.join(patches)}"
-
-
-def resolve_modules(
-    terminal: Terminal, kernel: Kernel, names: Sequence[str]
-) -> tuple[NamedModule, ...]:
-    """Return the modules that all arguments name, in their order; raises UsageError."""
-    finder = ModuleFinder(terminal, kernel)
-    return tuple(module for named in names for module in finder.find(named))
-
-
-def module_name(path: Path) -> str:
-    """Return the name by which the kernel knows a module file (dashes become underscores)."""
-    return path.name.removesuffix(_SUFFIX).replace("-", "_")

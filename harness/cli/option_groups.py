@@ -10,89 +10,75 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-from types import UnionType
-from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args, get_origin
 from typing import get_type_hints as hints_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator
 
-Params = ParamSpec("Params")
 Returned = TypeVar("Returned")
 
 
-def with_option_groups(command: Callable[Params, Returned]) -> Callable[..., Returned]:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Option:
+    """A parameter as typer is to see it. ``group``: the command's parameter it is a field of."""
+
+    seen: inspect.Parameter
+    group: str | None
+    is_tuple: bool
+
+
+def with_option_groups(command: Callable[..., Returned]) -> Callable[..., Returned]:
     """Return the command with the parameters that typer is to see.
 
-    A parameter or field of the type ``tuple[X, ...]`` is a list to typer. Its default is the empty
-    tuple.
+    A parameter or field of the type ``tuple[X, ...]`` is a list to typer, and a tuple here. Its
+    default, if it has one, is the empty tuple.
     """
     hints = hints_of(command, include_extras=True)
-    seen: list[inspect.Parameter] = []
-    groups: dict[str, tuple[type, tuple[str, ...]]] = {}
-    for name, parameter in inspect.signature(command).parameters.items():
-        kind = hints[name]
-        if dataclasses.is_dataclass(kind):
-            assert isinstance(kind, type)
-            fields = _parameters(kind)
-            groups[name] = (kind, tuple(field.name for field in fields))
-            seen += fields
-        else:
-            seen.append(_for_typer(name, kind, parameter.default))
+    groups: dict[str, Any] = {
+        name: kind for name, kind in hints.items() if dataclasses.is_dataclass(kind)
+    }
+    options = list(_options(command, hints, groups))
+    # Those with a default follow, as Python wants it: the order of options means nothing.
+    options.sort(key=lambda option: option.seen.default is not inspect.Parameter.empty)
 
     @functools.wraps(command)
-    def wrapper(*args: Params.args, **given: Params.kwargs) -> Returned:
-        values: dict[str, Any] = {
-            name: _as_tuple(value) if name in lists else value for name, value in given.items()
-        }
-        for group, (kind, names) in groups.items():
-            values[group] = kind(**{name: values.pop(name) for name in names if name in values})
-        return command(*args, **values)
+    def wrapper(**given: Any) -> Returned:
+        values: dict[str, Any] = {}
+        fields: dict[str, dict[str, Any]] = {name: {} for name in groups}
+        for option in options:
+            name = option.seen.name
+            if name in given:
+                value = tuple(given[name] or ()) if option.is_tuple else given[name]
+                (values if option.group is None else fields[option.group])[name] = value
+        return command(**values, **{name: groups[name](**fields[name]) for name in groups})
 
-    # Those with a default follow: the order of options means nothing.
-    seen.sort(key=lambda parameter: parameter.default is not inspect.Parameter.empty)
-    lists = {parameter.name for parameter in seen if parameter.default is None}
-    lists &= _tuples(hints, groups)
+    seen = [option.seen for option in options]
     wrapper.__signature__ = inspect.Signature(seen)  # type: ignore[attr-defined]
     wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in seen}
     return wrapper
 
 
-def _parameters(group: type) -> list[inspect.Parameter]:
-    hints = hints_of(group, include_extras=True)
-    return [
-        _for_typer(field.name, hints[field.name], field.default)
-        for field in dataclasses.fields(group)
-    ]
+def _options(
+    command: Callable[..., Any], hints: dict[str, Any], groups: dict[str, Any]
+) -> Iterator[_Option]:
+    for name, parameter in inspect.signature(command).parameters.items():
+        if name not in groups:
+            yield _option(name, hints[name], parameter.default)
+            continue
+        kinds = hints_of(groups[name], include_extras=True)
+        for field in dataclasses.fields(groups[name]):
+            missing = field.default is dataclasses.MISSING
+            default = inspect.Parameter.empty if missing else field.default
+            yield _option(field.name, kinds[field.name], default, group=name)
 
 
-def _for_typer(name: str, kind: Any, default: Any) -> inspect.Parameter:
-    if default is dataclasses.MISSING:
-        default = inspect.Parameter.empty
-    if _is_tuple(kind):
-        item = get_args(_plain(kind))[0]
-        kind = Annotated[(list[item] | None, *get_args(kind)[1:])]  # type: ignore[valid-type]
+def _option(name: str, kind: Any, default: Any, *, group: str | None = None) -> _Option:
+    plain, *details = get_args(kind) if get_origin(kind) is Annotated else (kind,)
+    is_tuple = get_origin(plain) is tuple
+    if is_tuple:
+        item = get_args(plain)[0]
+        kind = Annotated[(list[item] | None, *details)] if details else list[item] | None  # type: ignore[valid-type]
         default = None if default == () else default
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
-
-
-def _tuples(hints: Mapping[str, Any], groups: Mapping[str, tuple[type, Any]]) -> set[str]:
-    found = {name for name, kind in hints.items() if _is_tuple(kind)}
-    for group, _ in groups.values():
-        found |= {
-            name for name, kind in hints_of(group, include_extras=True).items() if _is_tuple(kind)
-        }
-    return found
-
-
-def _as_tuple(value: Any) -> tuple[Any, ...]:
-    return tuple(value or ())
-
-
-def _plain(kind: Any) -> Any:
-    return get_args(kind)[0] if get_origin(kind) is Annotated else kind
-
-
-def _is_tuple(kind: Any) -> bool:
-    plain = _plain(kind)
-    return not isinstance(plain, UnionType) and get_origin(plain) is tuple
+    seen = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+    return _Option(seen=seen, group=group, is_tuple=is_tuple)

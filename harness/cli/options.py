@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Options that several commands share: each is spelled and explained here, and nowhere else."""
+"""Options that several commands share: each is declared and explained once."""
 
 from __future__ import annotations
 

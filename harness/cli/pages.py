@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Timelines as pages and drawings, which some commands write beside their results."""
+"""Timelines as pages and drawings, which some commands can write."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def write_timelines(
     html: Path | None = None,
     svg: Path | None = None,
 ) -> None:
-    """Write what was asked for. Raises UsageError when a file cannot be written."""
+    """Write the files that are named. Raises UsageError when a file cannot be written."""
     if html is not None:
         write_file(html, timeline_page(title, facts, results))
     if svg is not None and results:

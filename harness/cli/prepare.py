@@ -28,31 +28,31 @@ _KERNEL_S = 4 * 3600.0
 _MODULES_S = 600.0
 
 
-def prepare_accel(invocation: Invocation, asked: str) -> AccelChoice:
-    """Choose the accelerator; raises HarnessError when the one asked for cannot run a guest."""
-    invocation.accel = runs.accelerator(asked)
+def prepare_accel(invocation: Invocation, name: str) -> AccelChoice:
+    """Choose the accelerator; raises HarnessError when that one cannot run a guest."""
+    invocation.accel = runs.accelerator(name)
     return invocation.accel
 
 
-def prepare_kernel(invocation: Invocation, asked: CleanKernel) -> Kernel:
+def prepare_kernel(invocation: Invocation, options: CleanKernel) -> Kernel:
     """Obtain the kernel, with progress; raises UsageError, HarnessError, KernelBuildFailed."""
-    kernel = _obtain(invocation.terminal, asked)
+    kernel = _obtain(invocation.terminal, options)
     invocation.kernels.append(kernel)
     return kernel
 
 
-def with_mutants(terminal: Terminal, asked: KernelOptions, names: Sequence[str]) -> KernelOptions:
+def with_mutants(terminal: Terminal, options: KernelOptions, names: Sequence[str]) -> KernelOptions:
     """Return the options with the patches of kernel mutants, which come before those given.
 
     Each is taken as it is written for the kernel's series, so the clean kernel is obtained first.
     Raises UsageError for a name unknown, and what `prepare_kernel` does.
     """
     if not names:
-        return asked
+        return options
     chosen = choose(load_mutants(resource_dir(Resource.KERNEL_MUTANTS)), names)
-    clean = _obtain(terminal, replace(asked, patches=()))
+    clean = _obtain(terminal, replace(options, patches=()))
     paths = tuple(mutant.path for mutant in fitted(chosen, series_of(clean.version)))
-    return replace(asked, patches=(*paths, *asked.patches))
+    return replace(options, patches=(*paths, *options.patches))
 
 
 def prepare_modules(
@@ -67,10 +67,10 @@ def prepare_modules(
         )
 
 
-def _obtain(terminal: Terminal, asked: CleanKernel) -> Kernel:
+def _obtain(terminal: Terminal, options: CleanKernel) -> Kernel:
     with terminal.progress() as progress:
         return obtain_kernel(
-            asked.request(),
+            options.request(),
             store=runs.store(),
             deadline=Deadline.after(_KERNEL_S),
             progress=progress,

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The commands of klp-harness: where each lives, and the report that it writes.
 
-A new tool is a folder below harness/tools/ and a line here. Nothing here is imported before it is
-asked for: all commands together take a second.
+A new tool is a folder below harness/tools/ and a line here. A command is imported when it is used:
+to import all of them takes a second.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ COMMANDS: Mapping[str, Command] = {
         folder="suite",
         module="matrix",
         function="matrix",
-        help="Run the behaviour suite on several kernels: rule x kernel.",
+        help="Run the behaviour suite on several kernels; print rules by kernels.",
         for_pytest=True,
     ),
     "behaviours": Command(
@@ -87,7 +87,7 @@ COMMANDS: Mapping[str, Command] = {
     "classify": Command(
         folder="classify",
         function="run_classify",
-        help="Find the consistency model of a kernel by experiment.",
+        help="Find by experiment which consistency model a kernel has.",
     ),
     "selftests": Command(
         folder="selftests",
@@ -98,15 +98,15 @@ COMMANDS: Mapping[str, Command] = {
         folder="suite",
         module="compare",
         function="compare",
-        help="Show which rules changed between two kernels.",
+        help="Run the behaviour suite on two kernels; show the rules that differ.",
     ),
     "race": Command(
         folder="race",
         others=("record_command",),
-        help="Show races at will, or look for them in many trials.",
+        help="Reproduce known races, or look for races in many trials.",
     ),
     "mutants": Command(
-        folder="mutants", help="Break the kernel on purpose; show which tests notice."
+        folder="mutants", help="Break the kernel on purpose; show which tests notice it."
     ),
     "run": Command(
         folder="run", function="run", help="Load a livepatch, watch its transitions, unload it."
@@ -127,7 +127,7 @@ MOVED: Mapping[str, str] = {
     "bench": '`make bench` in a checkout; options go into ARGS="..."',
     "mutants modules": '`make grade` in a checkout; options go into ARGS="..."',
 }
-"""What was a command once, and what it is now."""
+"""The old names of commands, and how each is run now."""
 
 
 def report_class(command: str) -> type[BaseReport]:

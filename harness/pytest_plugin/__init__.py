@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The pytest plugin: fixtures, options and markers for tests that need a livepatch kernel.
 
-Fixtures: ``kernel`` → ``template`` → ``guest`` (fresh for every test) → ``livepatch``; beside them
-``tasks``, ``gate``, ``kernel_log``, ``sample_modules`` and ``build_module``. docs/writing-tests.md
-shows them at work. The plugin does nothing in a run whose tests use none of them.
+Fixtures: ``kernel``, ``klp_session``, ``guest`` (fresh for every test), ``livepatch``, ``tasks``,
+``gate``, ``kernel_log``, ``sample_modules`` and ``build_module``. docs/writing-tests.md has
+examples. The plugin does nothing in a run whose tests use none of them.
 """
 
 from harness.pytest_plugin.fixtures import (

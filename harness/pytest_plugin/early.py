@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Boots the template of a run while its workers start, who would wait for it one and all."""
+"""Boots the template of a run while its workers start, each of which would wait for it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ import pytest
 from harness.errors import KlpError
 from harness.log import LOGGER
 from harness.pytest_plugin.options import guest_settings, plan
-from harness.resources import cache_root
+from harness.vm.guest import runs
 from harness.vm.guest.session import Fresh, Session
-from harness.vm.host.cache import Store
 
 if TYPE_CHECKING:
     from harness.vm.kernel.kernel import Kernel
@@ -23,8 +22,8 @@ if TYPE_CHECKING:
 class EarlyTemplate:
     """A plugin for the controller of a run with workers, on a kernel that is built.
 
-    It is nobody's verdict: where it fails, the first worker that needs a guest boots it again, and
-    its test tells why it could not.
+    It judges nothing: where the boot fails, the first worker that needs a guest boots it again, and
+    its test reports why it failed.
     """
 
     def __init__(self, kernel: Kernel) -> None:
@@ -37,14 +36,14 @@ class EarlyTemplate:
         """Begin when the first worker does."""
         settings = guest_settings(node.config)
         if self._thread is None and settings.fresh is Fresh.SNAPSHOT:
-            session = Session(plan(node.config).path, settings, Store(cache_root()))
+            session = Session(plan(node.config).folder, settings, runs.store())
             self._thread = threading.Thread(
                 target=self._boot, args=(session,), name="template", daemon=True
             )
             self._thread.start()
 
     def pytest_unconfigure(self) -> None:
-        """Let the template go; one that still boots, in a run cut short, dies with this process."""
+        """Release the template; one that still boots dies with this process."""
         if self._thread is not None and not self._thread.is_alive():
             self._open.close()
 

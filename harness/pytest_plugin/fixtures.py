@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The fixtures: stages of one life, from a kernel's source to a livepatch in a running guest."""
+"""The fixtures: from a kernel's sources to a livepatch in a running guest."""
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -16,13 +18,15 @@ from harness.livepatch.gates import Gates
 from harness.livepatch.kernel_log import KernelLog
 from harness.livepatch.patch import Livepatch
 from harness.livepatch.tasks import Tasks
+from harness.pytest_plugin.kernels import kernel_of_run
 from harness.pytest_plugin.options import Variant, choose, guest_settings, plan, say
 from harness.pytest_plugin.reporting import GUEST, LIVEPATCH, passed
-from harness.resources import Resource, cache_root, resource_dir
+from harness.report import properties
+from harness.resources import Resource, resource_dir
+from harness.vm.guest import runs
 from harness.vm.guest.session import Session
-from harness.vm.host.cache import Store
 from harness.vm.host.process import die_with_parent
-from harness.vm.kernel.build import DEFAULT_SPEC, KernelRequest, obtain_kernel
+from harness.vm.kernel.build import DEFAULT_SPEC, KernelRequest
 from harness.vm.kernel.module import obtain_modules
 from harness.vm.kernel.progress import LineProgress
 from harness.vm.kernel.spec import BuildSpec, PackageSpec, parse_spec
@@ -34,14 +38,13 @@ if TYPE_CHECKING:
     from harness.vm.guest.machine import Machine
     from harness.vm.kernel.kernel import Kernel
 
-_KERNEL_S = 3600.0
 _MODULES_S = 600.0
 GATE_MODULE = "klp_target_gate"
 
 
 @dataclass(frozen=True, kw_only=True)
 class KernelTemplate:
-    """A kernel and the run whose guests boot it."""
+    """What the deprecated fixture ``template`` returns."""
 
     kernel: Kernel
     session: Session
@@ -56,13 +59,12 @@ class BuildModule(Protocol):
 
 @pytest.fixture(scope="session")
 def klp_session(pytestconfig: pytest.Config) -> Iterator[Session]:
-    """The run: shared folder, keys and templates."""
+    """The run, which starts guests: ``klp_session.guest(kernel)`` is one more."""
     if hasattr(pytestconfig, "workerinput"):
         # A worker that is killed, or whose controller is, takes its guests with it.
         die_with_parent(os.getppid())
     settings = guest_settings(pytestconfig)
-    folder = plan(pytestconfig).path
-    with Session(folder, settings, Store(cache_root())) as session:
+    with Session(plan(pytestconfig).folder, settings, runs.store()) as session:
         yield session
 
 
@@ -84,38 +86,42 @@ def kernel(request: pytest.FixtureRequest) -> Kernel:
         fragments=("base", "livepatch", *config.getoption("kernel_config"), *variant.fragments),
         patches=tuple(config.getoption("patch")),
     )
-    return obtain_kernel(
-        wanted,
-        store=Store(cache_root()),
-        deadline=Deadline.after(_KERNEL_S),
-        progress=LineProgress(lambda text: say(config, f"klp-harness: {text}")),
-    )
+    progress = LineProgress(lambda text: say(config, f"klp-harness: {text}"))
+    return kernel_of_run(plan(config).kernels, wanted, progress)
 
 
 @pytest.fixture(scope="session")
 def template(kernel: Kernel, klp_session: Session) -> KernelTemplate:
-    """The kernel together with the run that starts guests from its snapshot."""
+    """Deprecated: the fixtures ``kernel`` and ``klp_session`` in one object."""
+    warnings.warn(
+        "the fixture template is deprecated: take kernel and klp_session, and start a guest with "
+        "klp_session.guest(kernel)",
+        DeprecationWarning,
+        stacklevel=1,
+    )
     return KernelTemplate(kernel=kernel, session=klp_session)
 
 
 @pytest.fixture
-def guest(template: KernelTemplate, request: pytest.FixtureRequest) -> Iterator[Machine]:
+def guest(
+    kernel: Kernel, klp_session: Session, request: pytest.FixtureRequest
+) -> Iterator[Machine]:
     """A fresh guest, this test's own. Marker ``smp(n)`` chooses its CPUs."""
     node = request.node
     accel = choose(request.config)
     node.user_properties += [
-        ("kernel", template.kernel.describe()),
-        ("kernel_digest", template.kernel.digest),
-        ("accelerator", f"{accel.accel} ({accel.reason})"),
-        ("config_digest", template.kernel.config_digest),
-        ("compiler", template.kernel.compiler),
+        properties.KERNEL.of(kernel.describe()),
+        properties.KERNEL_DIGEST.of(kernel.digest),
+        properties.ACCELERATOR.of(f"{accel.accel} ({accel.reason})"),
+        properties.CONFIG_DIGEST.of(kernel.config_digest),
+        properties.COMPILER.of(kernel.compiler),
     ]
     # After them: a test that is skipped says on which kernel.
-    _require_features(node, template.kernel)
+    _require_features(node, kernel)
     smp = node.get_closest_marker("smp")
     arguments = node.get_closest_marker("kernel_args")
-    with template.session.guest(
-        template.kernel,
+    with klp_session.guest(
+        kernel,
         name=node.name,
         cpus=smp.args[0] if smp else None,
         kernel_args=arguments.args if arguments else (),
@@ -132,27 +138,13 @@ def guest(template: KernelTemplate, request: pytest.FixtureRequest) -> Iterator[
 @pytest.fixture(scope="session")
 def sample_modules(kernel: Kernel) -> Mapping[str, Path]:
     """The modules of livepatch-modules/, built for the kernel under test: name to .ko file."""
-    return obtain_modules(
-        kernel,
-        resource_dir(Resource.LIVEPATCH_MODULES),
-        store=Store(cache_root()),
-        deadline=Deadline.after(_MODULES_S),
-    )
+    return _build(kernel, resource_dir(Resource.LIVEPATCH_MODULES))
 
 
 @pytest.fixture(scope="session")
 def build_module(kernel: Kernel) -> BuildModule:
     """A function that builds your own folder of module sources for the kernel under test."""
-
-    def build(source_dir: Path) -> Mapping[str, Path]:
-        return obtain_modules(
-            kernel,
-            source_dir,
-            store=Store(cache_root()),
-            deadline=Deadline.after(_MODULES_S),
-        )
-
-    return build
+    return functools.partial(_build, kernel)
 
 
 @pytest.fixture
@@ -182,6 +174,12 @@ def gate(livepatch: Livepatch, guest: Machine) -> Gates:
 def kernel_log(guest: Machine) -> KernelLog:
     """The guest's kernel log from the test's start on."""
     return KernelLog(guest)
+
+
+def _build(kernel: Kernel, source_dir: Path) -> Mapping[str, Path]:
+    return obtain_modules(
+        kernel, source_dir, store=runs.store(), deadline=Deadline.after(_MODULES_S)
+    )
 
 
 def _is_built(spec: str, sha256: str | None) -> bool:

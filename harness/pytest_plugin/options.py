@@ -1,61 +1,59 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Options, markers, and the plan of a run that the controller hands to its xdist workers."""
+"""Options, markers, and the plan of a run that the controller passes to its xdist workers."""
 
 from __future__ import annotations
 
-import dataclasses
-import os
+import secrets
 import shutil
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.deadline import Deadline
 from harness.errors import KlpError
-from harness.resources import runs_root
+from harness.vm.guest import runs
 from harness.vm.guest.session import Fresh, GuestSettings
-from harness.vm.host.accel import AccelChoice, choose_accel
-from harness.vm.host.capacity import default_guests, measure_host, time_scale
 from harness.vm.host.process import obey_parent
 from harness.vm.kernel.build import DEFAULT_SPEC
 
-_PROBE_S = 60.0
+if TYPE_CHECKING:
+    from harness.vm.host.accel import AccelChoice
+
 _MARKERS = (
-    "behaviour(id): the rule of docs/behaviours.md that this test proves",
+    "behaviour(id): the rule of docs/behaviours.md that this test checks",
     "smp(n): the number of CPUs this test's guest needs",
     "needs(feature): run only on kernels that have it, for example needs('CONFIG_KPROBES')",
     "kernel_config(*fragments): run on the kernel under test built with these on top",
     "kernel_args(*words): boot this test's guest with them on the kernel's command line",
-    "expect_splat(pattern): this test makes the kernel complain with a text that matches",
-    "slow: takes long by the kernel's own clock; started first so that others overlap it",
+    "expect_splat(pattern): this test causes a splat with a text that matches",
+    "slow: takes long by the kernel's own clock; is started first, so that others overlap it",
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunPlan:
-    """What every process of a run agrees on: its folder, and how many guests run at a time."""
+    """What every process of a run agrees on: its folder, and how many guests run at a time.
 
-    folder: str
+    The first guest makes ``folder``. In ``kernels``, which is this run's own even when the user
+    named the folder, the processes agree on kernels: see harness.pytest_plugin.kernels.
+    """
+
+    folder: Path
+    kernels: Path
     guests: int
-
-    @property
-    def path(self) -> Path:
-        """The run's private folder, which the first guest makes."""
-        return Path(self.folder)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """A kernel as asked for, with config fragments that a test wants on top."""
+    """A kernel as ``--kernel`` names it, with the config fragments that a test adds."""
 
     spec: str
     fragments: tuple[str, ...] = ()
 
     def __str__(self) -> str:
+        """Return the variant as a test's id shows it."""
         return "+".join((self.spec, *(Path(name).stem for name in self.fragments)))
 
 
@@ -114,30 +112,32 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", marker)
     worker_input = getattr(config, "workerinput", None)
     if worker_input is not None and "klp_plan" in worker_input:
-        config.stash[PLAN] = RunPlan(**worker_input["klp_plan"])
+        folder, kernels, guests = worker_input["klp_plan"]
+        config.stash[PLAN] = RunPlan(folder=Path(folder), kernels=Path(kernels), guests=guests)
     obey_parent()
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Hand the plan to an xdist worker."""
-    node.workerinput["klp_plan"] = dataclasses.asdict(plan(node.config))
+    """Pass the plan to an xdist worker."""
+    made = plan(node.config)
+    node.workerinput["klp_plan"] = str(made.folder), str(made.kernels), made.guests
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     """Let ``-n auto`` mean as many guests as this machine can overlap.
 
-    Without a usable QEMU the answer is xdist's own; a test that asks for a guest tells why.
+    Without a usable QEMU the answer is xdist's own; a test that needs a guest says why it fails.
     """
     try:
-        return default_guests(measure_host(), choose(config).accel)
+        return runs.guests_at_a_time(choose(config))
     except KlpError:
         return None
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run each test that needs a kernel on every kernel asked for, with its marker's fragments."""
+    """Run each test that needs a kernel on every kernel of the run, with its marker's fragments."""
     if "kernel" not in metafunc.fixturenames:
         return
     specs = metafunc.config.getoption("kernel") or [DEFAULT_SPEC]
@@ -150,13 +150,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Remove the run's folder when it keeps nothing of interest."""
+    """Remove what the run's processes shared, and its folder when no logs are in it."""
     made = config.stash.get(PLAN, None)
     if made is None or hasattr(config, "workerinput"):
         return
-    guests = made.path / "guests"
+    shutil.rmtree(made.kernels, ignore_errors=True)
+    guests = made.folder / "guests"
     if not guests.is_dir() or not any(guests.iterdir()):
-        shutil.rmtree(made.path, ignore_errors=True)
+        shutil.rmtree(made.folder, ignore_errors=True)
 
 
 def plan(config: pytest.Config) -> RunPlan:
@@ -164,11 +165,10 @@ def plan(config: pytest.Config) -> RunPlan:
     known = config.stash.get(PLAN, None)
     if known is not None:
         return known
-    folder: Path = config.getoption("artefacts") or (
-        runs_root() / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-    )
+    folder: Path = (config.getoption("artefacts") or runs.folder_for("test")).resolve()
     workers = config.getoption("tx", default=None) or ()
-    made = RunPlan(folder=str(folder.resolve()), guests=max(1, len(workers)))
+    kernels = folder / f"kernels-{secrets.token_hex(4)}"
+    made = RunPlan(folder=folder, kernels=kernels, guests=max(1, len(workers)))
     config.stash[PLAN] = made
     return made
 
@@ -176,17 +176,16 @@ def plan(config: pytest.Config) -> RunPlan:
 def choose(config: pytest.Config) -> AccelChoice:
     """Return the accelerator for this run's guests; probed once since the host booted.
 
-    Raises HarnessError when the one asked for cannot be used.
+    Raises HarnessError when the chosen one cannot be used.
     """
-    return choose_accel(config.getoption("accel"), Deadline.after(_PROBE_S))
+    return runs.accelerator(config.getoption("accel"))
 
 
 def guest_settings(config: pytest.Config) -> GuestSettings:
     """Return what all guests of this run have in common; raises HarnessError as ``choose`` does."""
-    accel = choose(config).accel
-    return GuestSettings(
-        accel=accel,
-        time_scale=time_scale(accel, guests=plan(config).guests, cores=measure_host().cores),
+    return runs.settings(
+        choose(config).accel,
+        guests=plan(config).guests,
         cpus=config.getoption("smp"),
         fresh=Fresh(config.getoption("fresh")),
     )

@@ -38,7 +38,7 @@ def slow_first(items: Sequence[T], is_slow: Callable[[T], bool], workers: int) -
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Order the tests of a worker; all workers come to the same order."""
+    """Order the tests of a worker; all workers get the same order."""
     worker_input = getattr(config, "workerinput", None)
     if worker_input is None:
         return

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a test's end says: splats fail it, its report carries log, blockers and artefacts."""
+"""The end of a test: a splat fails it, and its report has the log, the blockers, the artefacts."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.errors import ExitCode, KlpError
+from harness.report.properties import ACCELERATOR, FAULT, KERNEL, RULE
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 GUEST = pytest.StashKey["Machine"]()
 LIVEPATCH = pytest.StashKey["Livepatch"]()
 _PASSED = pytest.StashKey[bool]()
-_FAULT = "klp_fault"
 _LOG_LINES = 80
 # A test that failed by itself: long enough for a death that caused it to show.
 _SETTLE_S = 0.3
@@ -33,7 +33,7 @@ def passed(node: pytest.Item) -> bool:
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Let a test's reports, JUnit's too, name the rules that it proves, and -k select by them."""
     rules = [rule for marker in item.iter_markers("behaviour") for rule in marker.args]
-    item.user_properties += [("behaviour", rule) for rule in rules]
+    item.user_properties += [RULE.of(rule) for rule in rules]
     item.extra_keyword_matches.update(rules)
 
 
@@ -68,7 +68,7 @@ def pytest_runtest_makereport(
     if call.excinfo is not None and report.failed:
         error = call.excinfo.value
         fault = error.exit_code if isinstance(error, KlpError) else ExitCode.VERDICT
-        report.user_properties.append((_FAULT, int(fault)))
+        report.user_properties.append(FAULT.of(int(fault)))
         if isinstance(error, KlpError):
             report.longrepr = f"{type(error).__name__}: {error}\n\n{report.longrepr}"
     machine = item.stash.get(GUEST, None)
@@ -78,15 +78,15 @@ def pytest_runtest_makereport(
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Name kernel and accelerator of the guests that ran, and where the logs of failures lie."""
+    """Name kernel and accelerator of the guests that ran, that ran the tests."""
     seen: Counter[tuple[str, str]] = Counter()
     for reports in terminalreporter.stats.values():
         for report in reports:
-            properties = dict(getattr(report, "user_properties", ()))
-            # A test of somebody else's may record a property of the same name.
-            ours = properties.keys() >= {"kernel", "accelerator"}
-            if getattr(report, "when", None) == "call" and ours:
-                seen[properties["kernel"], properties["accelerator"]] += 1
+            properties = getattr(report, "user_properties", ())
+            kernel, accel = KERNEL.last(properties), ACCELERATOR.last(properties)
+            # A test of somebody else's may record one property of the same name.
+            if getattr(report, "when", None) == "call" and kernel and accel:
+                seen[kernel, accel] += 1
     for (kernel, accel), count in sorted(seen.items()):
         tests = "1 test" if count == 1 else f"{count} tests"
         terminalreporter.write_line(
@@ -107,4 +107,4 @@ def _blockers(livepatch: Livepatch) -> str:
     try:
         return livepatch.describe_transition()
     except (KlpError, OSError, TimeoutError) as error:
-        return f"cannot be told: {str(error).splitlines()[0]}"
+        return f"not known: {str(error).splitlines()[0]}"

@@ -23,18 +23,19 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from harness.pytest_plugin.fixtures import KernelTemplate
     from harness.vm.guest.machine import Machine
+    from harness.vm.guest.session import Session
+    from harness.vm.kernel.kernel import Kernel
 
 MODULE = "klp_test_cmdline_a"
 
 
 @pytest.mark.parametrize("fresh", list(Fresh))
 def test_both_ways_of_freshness_give_the_same(
-    template: KernelTemplate, sample_modules: Mapping[str, Path], fresh: Fresh
+    kernel: Kernel, klp_session: Session, sample_modules: Mapping[str, Path], fresh: Fresh
 ) -> None:
     """A restored guest and a booted one go through the same transition with the same result."""
-    with template.session.guest(template.kernel, name=f"fresh-{fresh}", fresh=fresh) as machine:
+    with klp_session.guest(kernel, name=f"fresh-{fresh}", fresh=fresh) as machine:
         livepatch = Livepatch(machine, modules=sample_modules)
         patch = livepatch.load(MODULE, wait=True)
         seen = [machine.read("/proc/cmdline")]
@@ -48,13 +49,12 @@ def test_both_ways_of_freshness_give_the_same(
 
 
 def test_guests_do_not_see_each_other(
-    template: KernelTemplate, sample_modules: Mapping[str, Path]
+    kernel: Kernel, klp_session: Session, sample_modules: Mapping[str, Path]
 ) -> None:
     """Two guests of one template share no memory: what one changes the other does not have."""
-    session = template.session
     with (
-        session.guest(template.kernel, name="one") as one,
-        session.guest(template.kernel, name="two") as two,
+        klp_session.guest(kernel, name="one") as one,
+        klp_session.guest(kernel, name="two") as two,
     ):
         Livepatch(one, modules=sample_modules).load(MODULE, wait=True)
         one.run(["touch", "/tmp/mark"])
@@ -62,7 +62,7 @@ def test_guests_do_not_see_each_other(
         assert MODULE not in two.read("/proc/cmdline")
         with pytest.raises(FileNotFoundError):
             two.stat("/tmp/mark")
-    with session.guest(template.kernel, name="three") as three, pytest.raises(FileNotFoundError):
+    with klp_session.guest(kernel, name="three") as three, pytest.raises(FileNotFoundError):
         three.stat("/tmp/mark")
 
 
@@ -109,9 +109,9 @@ def test_another_host_key_is_refused(guest: Machine) -> None:
         connect(port, other, events=GuestEvents(), deadline=guest.scaled(10))
 
 
-def test_files_of_a_run_are_private(guest: Machine, template: KernelTemplate) -> None:
+def test_files_of_a_run_are_private(guest: Machine, klp_session: Session) -> None:
     """Nobody but the user can look into a run's folder, where keys and consoles lie."""
-    folder = template.session.folder
+    folder = klp_session.folder
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert stat.S_IMODE((folder / "client_key").stat().st_mode) == 0o600
     assert stat.S_IMODE((folder / "initrd").stat().st_mode) == 0o600
@@ -188,10 +188,10 @@ def test_spawned_program_speaks_in_lines(guest: Machine) -> None:
         guest.spawn("klp-no-such-program")
 
 
-def test_kernel_release_is_the_kernels(guest: Machine, template: KernelTemplate) -> None:
+def test_kernel_release_is_the_kernels(guest: Machine, kernel: Kernel) -> None:
     """The guest runs the kernel that the run's header names."""
-    assert guest.run(["uname", "-r"]).stdout.strip() == template.kernel.version
-    assert re.match(r"\d+\.\d+", template.kernel.version)
+    assert guest.run(["uname", "-r"]).stdout.strip() == kernel.version
+    assert re.match(r"\d+\.\d+", kernel.version)
 
 
 def test_stall_detectors_wait_as_long_as_deadlines(guest: Machine) -> None:

@@ -16,25 +16,24 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from harness.pytest_plugin.fixtures import KernelTemplate
+    from harness.vm.guest.session import Session
+    from harness.vm.kernel.kernel import Kernel
 
 
 @pytest.mark.slow
 def test_verify_notices_a_mutant_that_loads(
-    template: KernelTemplate, sample_modules: Mapping[str, Path], tmp_path: Path
+    kernel: Kernel, klp_session: Session, sample_modules: Mapping[str, Path], tmp_path: Path
 ) -> None:
     """It loads and redirects as the clean module does; only what the function does tells."""
     (subject,) = subjects_of(["klp_test_cmdline_a"], sample_modules, tmp_path)
     batch = make_mutants(
         subject,
         choose(["nop-set"]),
-        kernel=template.kernel,
+        kernel=kernel,
         samples=sample_modules,
         folder=tmp_path,
     )
-    place = Place(
-        kernel=template.kernel, session=template.session, samples=sample_modules, guests=1
-    )
+    place = Place(kernel=kernel, session=klp_session, samples=sample_modules, guests=1)
     (result,) = judge([batch], place)
     assert result.outcome is CheckOutcome.CAUGHT, result
     assert [notice.check for notice in result.caught_by] == ["check-during"]

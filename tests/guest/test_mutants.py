@@ -16,7 +16,7 @@ from harness.behaviours.mutants import (
     series_of,
     written_for,
 )
-from harness.behaviours.rule_tests import carriers_of_rules
+from harness.behaviours.rule_tests import find_rule_tests
 from harness.deadline import Deadline
 from harness.report.base import CheckOutcome
 from harness.resources import Resource, resource_dir
@@ -57,7 +57,7 @@ def run(kernel: Kernel, tmp_path: Path, pytestconfig: pytest.Config) -> Run:
     conditions = Conditions(
         kernel=("--kernel", kernel.spec),
         suite=suite,
-        carriers=carriers_of_rules(suite),
+        carriers=find_rule_tests(suite),
         accel=pytestconfig.getoption("accel"),
         guests=1,
         rules_only=True,

@@ -26,8 +26,9 @@ from harness.vm.guest.session import Fresh
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from harness.pytest_plugin.fixtures import KernelTemplate
     from harness.vm.guest.machine import Machine
+    from harness.vm.guest.session import Session
+    from harness.vm.kernel.kernel import Kernel
     from tests.guest.conftest import BreakKernel
 
 
@@ -38,9 +39,11 @@ def _has_console_and_logs(error: KlpError, machine: Machine) -> None:
 
 
 @pytest.fixture
-def doomed(template: KernelTemplate, request: pytest.FixtureRequest) -> Iterator[Machine]:
+def doomed(
+    kernel: Kernel, klp_session: Session, request: pytest.FixtureRequest
+) -> Iterator[Machine]:
     """A guest that the test kills. Not the fixture ``guest``, whose checks would fail the test."""
-    with template.session.guest(template.kernel, name=request.node.name) as machine:
+    with klp_session.guest(kernel, name=request.node.name) as machine:
         yield machine
 
 
@@ -118,37 +121,39 @@ def test_slow_command_is_no_verdict(doomed: Machine) -> None:
     assert doomed.run(["echo", "alive"]).stdout == "alive\n"
 
 
-def test_boot_that_never_comes(template: KernelTemplate) -> None:
+def test_boot_that_never_comes(kernel: Kernel, klp_session: Session) -> None:
     """A guest that never gets its user space up is BootFailed at its deadline, with its console."""
     with pytest.raises(BootFailed, match="did not reach user space") as raised:
-        _boot(template, "rdinit=/bin/cat", boot_s=25)
+        _boot(kernel, klp_session, "rdinit=/bin/cat", boot_s=25)
     assert raised.value.details
     assert raised.value.artefacts is not None
     assert "Run /bin/cat as init" in (raised.value.artefacts / "console.log").read_text()
 
 
-def test_boot_that_panics(template: KernelTemplate) -> None:
+def test_boot_that_panics(kernel: Kernel, klp_session: Session) -> None:
     """A panic while booting is GuestPanic as soon as it happens, not a time-out."""
     with pytest.raises(GuestPanic, match="Attempted to kill init"):
-        _boot(template, "rdinit=/bin/true")
+        _boot(kernel, klp_session, "rdinit=/bin/true")
 
 
-def test_cpus_asked_for_are_cpus_seen(template: KernelTemplate) -> None:
+def test_cpus_asked_for_are_cpus_seen(kernel: Kernel, klp_session: Session) -> None:
     """A guest that brings up fewer CPUs than asked for is BootFailed and says how many."""
     with pytest.raises(BootFailed, match="asked for 2 CPUs and brought up 1"):
-        _boot(template, "maxcpus=1")
+        _boot(kernel, klp_session, "maxcpus=1")
 
 
-def _boot(template: KernelTemplate, *kernel_args: str, boot_s: float | None = None) -> None:
-    with template.session.guest(
-        template.kernel, name="boot", fresh=Fresh.BOOT, kernel_args=kernel_args, boot_s=boot_s
+def _boot(
+    kernel: Kernel, klp_session: Session, *kernel_args: str, boot_s: float | None = None
+) -> None:
+    with klp_session.guest(
+        kernel, name="boot", fresh=Fresh.BOOT, kernel_args=kernel_args, boot_s=boot_s
     ):
         pytest.fail("the guest came up")
 
 
-def test_no_qemu_outlives_its_guest(template: KernelTemplate) -> None:
+def test_no_qemu_outlives_its_guest(kernel: Kernel, klp_session: Session) -> None:
     """Leaving a guest's context ends its QEMU."""
-    with template.session.guest(template.kernel, name="short-lived") as machine:
+    with klp_session.guest(kernel, name="short-lived") as machine:
         pid = machine.hypervisor.pid
         os.kill(pid, 0)
     assert wait_until(lambda: not Path(f"/proc/{pid}").exists(), Deadline.after(5))

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from harness.pytest_plugin.fixtures import KernelTemplate
+    from harness.vm.guest.session import Session
+    from harness.vm.kernel.kernel import Kernel
 
 PATCH = "klp_test_cmdline_a"
 _REPLAY_S = 300.0
@@ -35,15 +36,15 @@ def load_unload(livepatch: Livepatch) -> None:
 
 
 def test_a_replay_prints_what_was_recorded(
-    template: KernelTemplate, sample_modules: Mapping[str, Path], tmp_path: Path
+    kernel: Kernel, klp_session: Session, sample_modules: Mapping[str, Path], tmp_path: Path
 ) -> None:
     """All bytes of the console are the same, and the livepatch's life is among them."""
-    settings = template.session.settings
+    settings = klp_session.settings
     settings = replace(settings, accel=Accel.TCG, time_scale=settings.time_scale * _SLOWER)
     file = tmp_path / "load-unload.recording"
     more = guest_files({PATCH: sample_modules[PATCH]}, tmp_path)
-    with Session(tmp_path / "run", settings, template.session.store, extra_files=more) as session:
-        made = record(load_unload, session, template.kernel, file, modules=sample_modules, seed=0)
+    with Session(tmp_path / "run", settings, klp_session.store, extra_files=more) as session:
+        made = record(load_unload, session, kernel, file, modules=sample_modules, seed=0)
     assert made.message is None
     note = read_note(file)
     with unpacked(file, note) as folder:

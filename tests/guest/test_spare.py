@@ -15,7 +15,8 @@ from harness.vm.guest.session import Session
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from harness.pytest_plugin.fixtures import KernelTemplate
+    from harness.vm.guest.session import Session
+    from harness.vm.kernel.kernel import Kernel
 
 MARK = "/tmp/mark"
 
@@ -32,17 +33,19 @@ def _qemus() -> set[int]:
     }
 
 
-def test_each_spare_guest_is_fresh(template: KernelTemplate, tmp_path: Path) -> None:
-    """The second guest was started while the first was used, and shares no state with it."""
-    store, settings = template.session.store, template.session.settings
+def test_each_guest_from_the_reserve_is_fresh(
+    kernel: Kernel, klp_session: Session, tmp_path: Path
+) -> None:
+    """The second guest was started while the first was used, and knows nothing of it."""
+    store, settings = klp_session.store, klp_session.settings
     before = _qemus()
     with Session(tmp_path / "run", settings, store) as session:
-        with session.guest(template.kernel, name="first") as guest:
+        with session.guest(kernel, name="first") as guest:
             guest.run(["touch", MARK])
             first = guest.hypervisor.pid
             assert wait_until(lambda: len(_qemus() - before) == 2, Deadline.after(30))
             waiting = _qemus() - before - {first}
-        with session.guest(template.kernel, name="second") as guest:
+        with session.guest(kernel, name="second") as guest:
             assert {guest.hypervisor.pid} == waiting
             assert not guest.run(["test", "-e", MARK]).ok
             assert guest.folder.name.startswith("second-")
@@ -51,18 +54,20 @@ def test_each_spare_guest_is_fresh(template: KernelTemplate, tmp_path: Path) -> 
     assert not list((tmp_path / "run/guests").glob("clone-*"))
 
 
-def test_a_spare_guest_that_died_is_replaced(template: KernelTemplate, tmp_path: Path) -> None:
-    """It shows in the log alone: the next guest is started as the first one was."""
-    store, settings = template.session.store, template.session.settings
+def test_a_guest_that_died_in_reserve_is_replaced(
+    kernel: Kernel, klp_session: Session, tmp_path: Path
+) -> None:
+    """Nobody notices but the log: the next guest is started as the first one was."""
+    store, settings = klp_session.store, klp_session.settings
     before = _qemus()
     with Session(tmp_path / "run", settings, store) as session:
-        with session.guest(template.kernel) as guest:
+        with session.guest(kernel) as guest:
             first = guest.hypervisor.pid
             assert wait_until(lambda: len(_qemus() - before) == 2, Deadline.after(30))
             (waiting,) = _qemus() - before - {first}
         os.kill(waiting, signal.SIGKILL)
         assert wait_until(lambda: waiting not in _qemus(), Deadline.after(10))
-        with session.guest(template.kernel) as guest:
+        with session.guest(kernel) as guest:
             assert guest.hypervisor.pid != waiting
             assert guest.run(["true"]).ok
     assert _qemus() == before

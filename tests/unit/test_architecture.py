@@ -62,6 +62,16 @@ ONE_HOME = {
     "paramiko": "harness/vm/guest/ssh.py",
     "pexpect": "harness/vm/guest/console.py",
 }
+# Who opens the cache: everything else asks harness.vm.guest.runs for it.
+OPENS_THE_CACHE = {
+    "harness/vm/guest/runs.py",
+    # Still to be moved:
+    "harness/tools/race/worker_runs.py",
+    "harness/vm/cluster/worker.py",
+    "benchmarks/builds.py",
+    "benchmarks/measure.py",
+    "benchmarks/upstream.py",
+}
 MAX_LINES = 400
 NO_SPDX = {".gitkeep", "LICENSE", "py.typed"}
 NO_COMMENTS = {".json"}
@@ -159,6 +169,15 @@ def shell_uses(text: str) -> list[int]:
     return lines
 
 
+def opens_cache(text: str) -> list[int]:
+    """Return the lines that open a cache by themselves."""
+    return [
+        node.lineno
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] == "Store"
+    ]
+
+
 def lacks_spdx(text: str) -> bool:
     """Return whether neither of the first two lines names the licence (the first may be #!)."""
     return "SPDX-License-Identifier: GPL-2.0-only" not in "\n".join(text.splitlines()[:2])
@@ -209,10 +228,12 @@ def test_no_two_files_import_each_other() -> None:
 
 
 def test_the_wheel_does_not_need_what_grades_it() -> None:
-    """benchmarks/ uses harness/, and never the other way round."""
+    """benchmarks/ uses harness/, and never the other way round; the wheel has the suite too."""
+    suite = [path for path in TRACKED if re.match(r"tests/behaviours/.*\.py\Z", path)]
+    assert len(suite) > 20
     assert [
         name
-        for name in SOURCES
+        for name in (*SOURCES, *suite)
         if any(each.split(".")[0] == "benchmarks" for each in imported(ast.parse(text_of(name))))
     ] == []
 
@@ -220,6 +241,12 @@ def test_the_wheel_does_not_need_what_grades_it() -> None:
 @pytest.mark.parametrize("name", SOURCES)
 def test_some_modules_have_one_home(name: str) -> None:
     assert away_from_home(name, text_of(name)) == []
+
+
+@pytest.mark.parametrize("name", [*SOURCES, *BENCHMARKS])
+def test_a_run_has_one_home(name: str) -> None:
+    """Which cache a run uses is decided in one place; the list of exceptions has no dead entry."""
+    assert bool(opens_cache(text_of(name))) == (name in OPENS_THE_CACHE)
 
 
 @pytest.mark.parametrize("name", SOURCES)
@@ -295,6 +322,19 @@ def test_a_module_away_from_home_is_found(path: str, text: str, wrong: list[str]
 )
 def test_a_shell_is_found(text: str, lines: list[int]) -> None:
     assert shell_uses(text) == lines
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("made = Store(cache_root())", [1]),
+        ("\nf(store=cache.Store(root))", [2]),
+        ("made = runs.store()", []),
+        ("def f(store: Store) -> None: ...", []),
+    ],
+)
+def test_a_cache_opened_elsewhere_is_found(text: str, lines: list[int]) -> None:
+    assert opens_cache(text) == lines
 
 
 def test_a_missing_licence_is_found() -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.behaviours.rule_tests import carriers_of_rules, marked
+from harness.behaviours.rule_tests import find_rule_tests, marked
 from harness.behaviours.table import Expected, Rule, load_table
 from harness.errors import HarnessError
 
@@ -37,10 +37,11 @@ def disagreements(
 
 def test_every_rule_has_a_test_and_every_test_a_rule() -> None:
     """In harness/behaviours/table.toml; a test needs no entry there, a new rule does."""
-    assert disagreements(RULES, TABLE.pending, carriers_of_rules(SUITE)) == []
+    assert disagreements(RULES, TABLE.pending, find_rule_tests(SUITE)) == []
 
 
 def test_the_document_is_made_from_the_table() -> None:
+    """docs/behaviours.md is generated, and is generated anew after each change of the table."""
     text = (ROOT / "docs" / "behaviours.md").read_text()
     document = runpy.run_path(str(ROOT / ".ci" / "behaviours_document.py"))["document"]
     assert text == document(TABLE), (
@@ -60,6 +61,7 @@ def test_the_rules_are_in_order() -> None:
 
 
 def test_what_the_rows_name_is_known() -> None:
+    """Series, mails and public suites of a row are those that the table explains."""
     series = {*TABLE.series, "all"}
     for rule in TABLE.rule:
         mails = [name for name in rule.source if not is_commit(name)]
@@ -75,6 +77,7 @@ def is_commit(name: str) -> bool:
 
 
 def test_expectations_are_found_by_series() -> None:
+    """A release of a series has what is expected of it; an option of the kernel can lift that."""
     rule = Rule.model_validate(
         {
             "id": "XX-01",
@@ -98,6 +101,7 @@ def test_expectations_are_found_by_series() -> None:
 
 
 def test_a_broken_table_is_the_installations_fault(tmp_path: Path) -> None:
+    """No user is told to change what came with the package."""
     path = tmp_path / "table.toml"
     path.write_text("series = 1")
     with pytest.raises(HarnessError, match=r"table\.toml cannot be read"):
@@ -120,6 +124,7 @@ def test_a_broken_table_is_the_installations_fault(tmp_path: Path) -> None:
 def test_a_disagreement_is_found(
     rules: list[str], pending: list[str], tests: list[str], found: list[str]
 ) -> None:
+    """The check above finds each way in which table and tests can differ."""
     assert disagreements(rules, pending, dict.fromkeys(tests)) == found
 
 
@@ -152,6 +157,7 @@ def test_markers_are_found_in_all_places() -> None:
 
 @pytest.mark.parametrize("text", ["def test(:", "@pytest.mark.behaviour(name)\ndef test_x(): pass"])
 def test_markers_that_cannot_be_read_are_an_error(tmp_path: Path, text: str) -> None:
+    """A rule without its tests is not shown as one that has none."""
     (tmp_path / "test_x.py").write_text(text)
     with pytest.raises(HarnessError, match=r"test_x\.py cannot be read"):
-        carriers_of_rules(tmp_path)
+        find_rule_tests(tmp_path)

@@ -25,7 +25,7 @@ from benchmarks.measure import (
 )
 from benchmarks.results import BenchReport
 from benchmarks.upstream import EQUIVALENTS, upstream_cases
-from harness.behaviours.rule_tests import carriers_of_rules
+from harness.behaviours.rule_tests import find_rule_tests
 from harness.behaviours.table import load_table
 from harness.errors import CommandTimeout, GuestPanic, HarnessError, MissingTool, UsageError
 from harness.resources import Resource, resource_dir
@@ -344,7 +344,7 @@ def test_json_has_value_unit_budget_and_both_sides(
 def test_every_equivalent_of_a_selftest_proves_a_rule_of_upstreams() -> None:
     """Each is a test of the suite, and of a rule that the selftests test."""
     public = {rule.id for rule in load_table().rule if "upstream" in rule.public}
-    carriers = carriers_of_rules(resource_dir(Resource.BEHAVIOUR_TESTS))
+    carriers = find_rule_tests(resource_dir(Resource.BEHAVIOUR_TESTS))
     proving = {test for rule in public for test in carriers[rule]}
     named = {test for tests in EQUIVALENTS.values() for test in tests}
     assert {test.partition("[")[0] for test in named} <= proving

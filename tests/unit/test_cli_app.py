@@ -31,6 +31,7 @@ GROUPS = {"kernel": 3, "race": 4, "mutants": 2}
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_each_command_has_its_help(name: str) -> None:
+    """No command fails to import, and -h works for each."""
     ran = CliRunner().invoke(app, [name, "-h"], prog_name="klp-harness")
     assert ran.exit_code == 0, ran.output
     assert f"Usage: klp-harness {name}" in ran.output
@@ -51,6 +52,7 @@ def test_no_command_is_forgotten() -> None:
 
 
 def test_a_command_imports_no_other() -> None:
+    """A command starts in the time of its own imports: doctor needs neither SSH nor pytest."""
     said = subprocess.run(
         [
             sys.executable,
@@ -70,6 +72,8 @@ def test_a_command_imports_no_other() -> None:
 def test_interrupted_while_it_is_imported(
     signal: type[KeyboardInterrupt], code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Ctrl-C and SIGTERM during the imports end a command in a line, without a traceback."""
+
     def interrupt(_name: str) -> None:
         raise signal
 

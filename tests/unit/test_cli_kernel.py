@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 def test_build_takes_several(
     words: list[str], specs: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Kernels are built in the order in which they are named, as arguments and by --kernel."""
     asked: list[str] = []
 
     def prepare(_invocation: Any, wanted: KernelOptions) -> Any:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""From what a user names to module files and test files."""
+"""From what a user names to module files, and to folders of tests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from harness.cli.modules import ModuleFinder
 from harness.errors import UsageError
 from harness.report.terminal import Terminal
 from harness.tools.suite import command as test
-from harness.tools.suite import run_suite as suite_of_tests
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,21 +38,19 @@ def finder(monkeypatch: pytest.MonkeyPatch) -> ModuleFinder:
 def test_sample_by_name(finder: ModuleFinder) -> None:
     """A sample is found by its name, with dashes or underscores."""
     for name in ("klp_test_gate", "klp-test-gate"):
-        (found,) = finder.find(name)
-        assert (found.name, found.path) == ("klp_test_gate", SAMPLES["klp_test_gate"])
+        assert finder.find(name) == (SAMPLES["klp_test_gate"],)
 
 
 def test_file_by_path(finder: ModuleFinder, tmp_path: Path) -> None:
-    """A file is taken as it is; the kernel knows its dashes as underscores."""
+    """A file is taken as it is."""
     path = tmp_path / "my-fix.ko"
     path.write_bytes(b"")
-    (found,) = finder.find(str(path))
-    assert (found.name, found.path) == ("my_fix", path)
+    assert finder.find(str(path)) == (path,)
 
 
 def test_folder_is_built(finder: ModuleFinder, tmp_path: Path) -> None:
     """A folder of sources gives all its modules, sorted."""
-    assert [module.name for module in finder.find(str(tmp_path))] == ["a", "b"]
+    assert finder.find(str(tmp_path)) == (tmp_path / "a.ko", tmp_path / "b.ko")
 
 
 def test_misspelt_sample_gets_a_suggestion(finder: ModuleFinder) -> None:
@@ -77,41 +74,15 @@ def test_missing_file_is_no_sample(finder: ModuleFinder, named: str) -> None:
         finder.find(named)
 
 
-def test_words_that_name_tests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The suite runs whole unless a word names a part of it; an option's value is not a path."""
-    monkeypatch.chdir(tmp_path)
-    suite = tmp_path / "suite"
-    suite.mkdir()
-    (tmp_path / "test_mine.py").write_text("")
-    for words in ([], ["-k", "gate"], ["-x", "--fresh=boot"], ["--fresh", "boot"], ["-m", "slow"]):
-        assert test._test_paths(words, suite, everything=False) == [str(suite)], words
-    for words in (["test_mine.py"], ["-x", "test_mine.py::test_a", "-k", "b"], [str(suite)]):
-        assert test._test_paths(words, suite, everything=False) == [], words
-    with pytest.raises(UsageError, match="no test file test_other"):
-        test._test_paths(["test_other.py::test_a"], suite, everything=False)
-
-
-def test_all_needs_a_checkout(tmp_path: Path) -> None:
+def test_all_runs_what_starts_guests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """--all runs all of a checkout's tests that have guests, and is refused without one."""
     suite = tmp_path / "tests" / "behaviours"
     suite.mkdir(parents=True)
+    monkeypatch.setattr(test, "resource_dir", lambda _: suite)
     with pytest.raises(UsageError, match="checkout"):
-        test._test_paths([], suite, everything=True)
+        test._folders_with_guests()
     (tmp_path / "pyproject.toml").write_text("")
-    for name in ("behaviours/fork", "guest", "unit", "__pycache__"):
-        (tmp_path / "tests" / name).mkdir(parents=True)
-    for name in ("behaviours/fork/test_fork.py", "guest/test_machine.py", "unit/test_wire.py"):
+    for name in ("behaviours/fork/test_fork.py", "guest/test_x.py", "unit/test_y.py", "empty/z"):
+        (tmp_path / "tests" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "tests" / name).touch()
-    assert test._test_paths([], suite, everything=True) == [
-        str(suite),
-        str(tmp_path / "tests" / "guest"),
-    ]
-
-
-def test_installed_suite_has_its_configuration(tmp_path: Path) -> None:
-    """Outside a checkout pytest is told what pyproject.toml would say, and writes no cache."""
-    suite = tmp_path / "tests" / "behaviours"
-    words = suite_of_tests._configuration(suite)
-    assert f"--rootdir={suite}" in words
-    assert "xfail_strict=true" in words
-    assert "no:cacheprovider" in words
+    assert test._folders_with_guests() == [suite, tmp_path / "tests" / "guest"]

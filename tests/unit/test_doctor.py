@@ -1,22 +1,35 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What doctor finds."""
+"""What doctor finds, and how it judges it."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from harness.deadline import Deadline
 from harness.errors import HarnessError, MissingTool
+from harness.report.base import CheckOutcome
 from harness.tools.doctor import examine as doctor
-from harness.tools.doctor.examine import Health, examine
+from harness.tools.doctor.examine import (
+    examine,
+    folder_size_mib,
+    free_mib,
+    judge_archive,
+    judge_machine,
+    judge_memory,
+    judge_python,
+    judge_qemu,
+    judge_space,
+    judge_tool,
+)
 from harness.vm.host.accel import Accel, AccelChoice
 from harness.vm.host.capacity import HostCapacity
 from harness.vm.host.tools import TOOLS, Distribution, Family, ToolState
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from harness.tools.doctor.results import DoctorResult
 
 DEBIAN = Distribution(name="Debian 12", family=Family.DEBIAN)
 
@@ -30,67 +43,67 @@ def state(name: str, found: str | None) -> ToolState:
 
 
 @pytest.mark.parametrize(
-    ("version", "health"),
-    [("7.2.22", "passed"), ("10.0.1", "passed"), ("7.1.9", "failed"), (None, "failed")],
+    ("judged", "outcome"),
+    [
+        (judge_qemu("7.2.22"), "passed"),
+        (judge_qemu("10.0.1"), "passed"),
+        (judge_qemu("7.1.9"), "failed"),
+        (judge_qemu(None), "failed"),
+        (judge_python((3, 11, 0)), "passed"),
+        (judge_python((4, 0, 0)), "passed"),
+        (judge_python((3, 10, 9)), "failed"),
+        (judge_memory(capacity(9000)), "passed"),
+        (judge_memory(capacity(2000)), "warned"),
+        (judge_memory(capacity(500)), "failed"),
+        (judge_space(Path("/cache"), 50_000), "passed"),
+        (judge_space(Path("/cache"), 10_000), "warned"),
+        (judge_space(Path("/cache"), 100), "failed"),
+        (judge_machine("x86_64"), "passed"),
+        (judge_machine("aarch64"), "failed"),
+    ],
 )
-def test_qemu_version(version: str | None, health: str) -> None:
-    assert doctor.judge_qemu(version).outcome == health
-
-
-@pytest.mark.parametrize(
-    ("version", "health"), [((3, 11, 0), "passed"), ((3, 10, 9), "failed"), ((4, 0, 0), "passed")]
-)
-def test_python_version(version: tuple[int, ...], health: str) -> None:
-    assert doctor.judge_python(version).outcome == health
-
-
-@pytest.mark.parametrize(("free", "health"), [(9000, "passed"), (2000, "warned"), (500, "failed")])
-def test_memory(free: int, health: str) -> None:
-    assert doctor.judge_memory(capacity(free)).outcome == health
-
-
-@pytest.mark.parametrize(
-    ("free", "health"), [(50_000, "passed"), (10_000, "warned"), (100, "failed")]
-)
-def test_space(free: int, health: str, tmp_path: Path) -> None:
-    assert doctor.judge_space(tmp_path, free).outcome == health
-
-
-def test_machine() -> None:
-    assert doctor.judge_machine("x86_64").outcome is Health.PASSED
-    assert doctor.judge_machine("aarch64").outcome is Health.FAILED
+def test_what_is_enough(judged: DoctorResult, outcome: str) -> None:
+    """Too little for a run fails, a limit that is worth knowing warns; both say what to do."""
+    assert judged.outcome == outcome
+    assert (judged.hint is None) == (outcome == "passed")
 
 
 def test_missing_tool_fails_and_names_the_package() -> None:
-    finding = doctor.judge_tool(state("gelf.h", None), DEBIAN)
-    assert finding.outcome is Health.FAILED
+    """The hint is the command that installs it on this distribution."""
+    finding = judge_tool(state("gelf.h", None), DEBIAN)
+    assert finding.outcome is CheckOutcome.FAILED
     assert finding.hint == "as root: apt-get install libelf-dev"
 
 
 def test_missing_optional_tool_warns() -> None:
-    assert doctor.judge_tool(state("ccache", None), DEBIAN).outcome is Health.WARNED
+    """A run does without it."""
+    assert judge_tool(state("ccache", None), DEBIAN).outcome is CheckOutcome.WARNED
 
 
 def test_found_tool_tells_where() -> None:
-    finding = doctor.judge_tool(state("bc", "/usr/bin/bc"), DEBIAN)
-    assert (finding.outcome, finding.detail) == (Health.PASSED, "/usr/bin/bc")
+    """Of several installations the one in use is shown."""
+    finding = judge_tool(state("bc", "/usr/bin/bc"), DEBIAN)
+    assert (finding.outcome, finding.detail) == (CheckOutcome.PASSED, "/usr/bin/bc")
 
 
 def test_apt_without_an_archive_warns() -> None:
-    assert doctor.judge_archive("").outcome is Health.WARNED
-    assert doctor.judge_archive("http://one\nhttp://one\n").detail == "1 archive known"
+    """Kernels can still be given as trees and tarballs."""
+    assert judge_archive("").outcome is CheckOutcome.WARNED
+    assert judge_archive("http://one\nhttp://one\n").detail == "1 archive known"
 
 
 def test_space_of_a_folder_not_yet_made(tmp_path: Path) -> None:
-    assert doctor.free_mib(tmp_path / "not" / "yet") > 0
+    """The cache is made by the first build; its file system is known before."""
+    assert free_mib(tmp_path / "not" / "yet") > 0
 
 
 def test_size_counts_files_below_and_not_through_links(tmp_path: Path) -> None:
+    """A link that leads up does not make the sum endless."""
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "file").write_bytes(b"x" * (3 << 20))
     (tmp_path / "loop").symlink_to(tmp_path)
-    assert doctor.folder_size_mib(tmp_path) == 3
-    assert doctor.folder_size_mib(tmp_path / "none") == 0
+    assert folder_size_mib(tmp_path) == 3
+    assert folder_size_mib(tmp_path / "none") == 0
 
 
 @pytest.fixture
@@ -102,17 +115,19 @@ def fast(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("fast")
 def test_fall_back_is_a_warning_that_says_why() -> None:
+    """TCG instead of KVM is slow, and works."""
     report = examine(Deadline.after(60))
-    (finding,) = [found for found in report.findings if found.id == "accelerator"]
-    assert finding.outcome is Health.WARNED
+    (finding,) = [found for found in report.results if found.id == "accelerator"]
+    assert finding.outcome is CheckOutcome.WARNED
     assert finding.detail == "tcg: KVM cannot be used: it hung"
     assert report.guests is not None
 
 
 @pytest.mark.usefixtures("fast")
 def test_every_tool_and_every_subject_is_reported_once() -> None:
+    """Results are told apart by their ids."""
     report = examine(Deadline.after(60))
-    names = [finding.id for finding in report.findings]
+    names = [finding.id for finding in report.results]
     assert len(names) == len(set(names))
     assert {"machine", "python", "memory", "disk space", "accelerator", "apt sources"} < set(names)
     asked_for = [tool for tool in TOOLS if tool.applies_to(report.distribution)]
@@ -124,6 +139,8 @@ def test_every_tool_and_every_subject_is_reported_once() -> None:
 def test_no_accelerator_is_a_finding_and_not_an_end(
     error: HarnessError, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """All else is still examined, and the machine is not ready."""
+
     def fail(requested: str, deadline: Deadline) -> AccelChoice:
         raise error
 
@@ -131,4 +148,4 @@ def test_no_accelerator_is_a_finding_and_not_an_end(
     report = examine(Deadline.after(60))
     assert report.accel is None
     assert report.guests is None
-    assert not report.healthy
+    assert not report.is_ready

@@ -53,7 +53,7 @@ def started(
 ) -> EarlyTemplate:
     """The plugin after the start of so many workers."""
     monkeypatch.setattr(early, "guest_settings", lambda config: settings)
-    monkeypatch.setattr(early, "plan", lambda config: SimpleNamespace(path=Path("/none")))
+    monkeypatch.setattr(early, "plan", lambda config: SimpleNamespace(folder=Path("/none")))
     monkeypatch.setattr(early, "Session", lambda *arguments: session)
     plugin = EarlyTemplate(KERNEL)
     for _ in range(workers):
@@ -68,6 +68,7 @@ def wait_for_thread() -> None:
 
 
 def test_it_lives_from_the_first_worker_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The workers' guests map its memory, which is its owner's."""
     session = FakeSession(lambda: None)
     plugin = started(monkeypatch, session)
     wait_for_thread()
@@ -78,6 +79,8 @@ def test_it_lives_from_the_first_worker_to_the_end(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_failure_is_left_to_the_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel that does not boot fails the tests that need it, and not the run."""
+
     def fail() -> None:
         raise BootFailed("it does not come up")
 
@@ -89,6 +92,7 @@ def test_a_failure_is_left_to_the_tests(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_the_end_does_not_wait_for_a_boot(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run of no guest test, or one that is interrupted, ends at once."""
     release = threading.Event()
 
     def boot() -> None:
@@ -110,6 +114,7 @@ def test_the_end_does_not_wait_for_a_boot(monkeypatch: pytest.MonkeyPatch) -> No
 def test_nothing_is_booted_that_nobody_shares(
     monkeypatch: pytest.MonkeyPatch, settings: GuestSettings, workers: int
 ) -> None:
+    """Without workers, or when each guest boots, the template would be in vain."""
     session = FakeSession(lambda: None)
     plugin = started(monkeypatch, session, settings, workers=workers)
     plugin.pytest_unconfigure()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""How many guests run at a time where the user has not said it."""
+"""How many guests run at a time where the user gives no number."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.cli.exits import Terminated
-from harness.tools.suite.run_suite import _selected, guests_for, selects
+from harness.tools.suite.run_suite import _selected, guests_for
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,23 +30,8 @@ def test_b():
     [(0, 1), (1, 1), (2, 2), (3, 3), (9, 3), (10, 4), (19, 7), (24, 8), (100, 8), (None, 8)],
 )
 def test_few_tests_have_few_workers(tests: int | None, guests: int) -> None:
+    """A worker takes as long to start as two or three tests take."""
     assert guests_for(tests, 8) == guests
-
-
-def test_what_is_a_selection(tmp_path: Path) -> None:
-    file = tmp_path / "test_it.py"
-    file.touch()
-    for words in (
-        ["-k", "TR-01"],
-        ["-kTR"],
-        ["-m", "slow"],
-        ["--lf"],
-        ["a.py::test_a"],
-        [str(file)],
-    ):
-        assert selects([*words, str(tmp_path)])
-    for words in ([], [str(tmp_path)], ["-x", "--durations=5", str(tmp_path)]):
-        assert not selects(words)
 
 
 @pytest.mark.parametrize(
@@ -55,6 +40,7 @@ def test_what_is_a_selection(tmp_path: Path) -> None:
 def test_the_tests_are_counted(
     words: list[str], number: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    """What -k leaves is counted, and nothing of it is printed."""
     # Each has a name of its own, as the modules of one process need.
     file = tmp_path / f"test_counted_{number}.py"
     file.write_text(TESTS)
@@ -63,6 +49,7 @@ def test_the_tests_are_counted(
 
 
 def test_a_file_that_cannot_be_read_is_not_counted(tmp_path: Path) -> None:
+    """The run itself then reports what is wrong with it."""
     file = tmp_path / "test_broken.py"
     file.write_text("import no_such_module\n")
     assert _selected([f"--rootdir={tmp_path}", str(file)]) is None
@@ -70,6 +57,7 @@ def test_a_file_that_cannot_be_read_is_not_counted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("signal", [KeyboardInterrupt, Terminated])
 def test_an_interrupt_is_not_lost(signal: type[BaseException], tmp_path: Path) -> None:
+    """Ctrl-C and SIGTERM during the count end the command."""
     file = tmp_path / f"test_interrupted_{signal.__name__}.py"
     file.write_text(f"from harness.cli.exits import Terminated\nraise {signal.__name__}\n")
     with pytest.raises(signal) as caught:

@@ -68,6 +68,7 @@ def outcome(history: History, *tests: str) -> CheckOutcome:
 
 
 def test_nothing_is_known_at_first(history: History) -> None:
+    """Without any run a rule was not run; it has not passed."""
     assert history.kernels() == ()
     assert result_of(RULE, [ONE], ()).outcome is CheckOutcome.NOT_RUN
 
@@ -103,12 +104,14 @@ def test_tests_of_others_are_left_out(history: History) -> None:
 def test_a_rule_is_the_worst_of_its_tests(
     history: History, first: str, second: str, of_rule: str
 ) -> None:
+    """In whatever order the tests are given; a skipped one hides nothing."""
     take(history, result(ONE, first), result(TWO, second))
     assert outcome(history, ONE, TWO) == of_rule
     assert outcome(history, TWO, ONE) == of_rule
 
 
 def test_a_test_is_the_worst_of_its_parameters(history: History) -> None:
+    """One failed parameter fails the test, whose time is that of all."""
     take(history, result(f"{ONE}[a]"), result(f"{ONE}[b]", "failed"), result(f"{ONE}[c]"))
     assert outcome(history, ONE) is CheckOutcome.FAILED
     (known,) = history.kernels()
@@ -129,6 +132,7 @@ def test_a_test_that_did_not_run_is_no_pass(history: History) -> None:
 
 
 def test_a_later_run_changes_what_it_ran(history: History) -> None:
+    """The results of other tests on that kernel stay."""
     take(history, result(ONE, "failed"), result(TWO))
     take(history, result(ONE), at="2026-11-21T11:00:00+00:00")
     assert outcome(history, ONE, TWO) is CheckOutcome.PASSED
@@ -196,6 +200,7 @@ def test_a_worker_that_crashed_has_the_runs_kernel(history: History) -> None:
 
 
 def test_what_the_table_expects_is_told(history: History) -> None:
+    """A pass where a failure is expected is shown beside what is expected."""
     rule = Rule.model_validate(
         {
             **RULE.model_dump(),
@@ -257,6 +262,7 @@ def test_a_flavour_has_its_name_above_its_column(
 
 
 def test_a_kernel_without_results_is_an_error(history: History) -> None:
+    """The hint names the kernels that have results."""
     take(history, result(ONE))
     with pytest.raises(UsageError, match=r"no test has run on a kernel 5\.10") as raised:
         choose_kernels(history.kernels(), "5.10")

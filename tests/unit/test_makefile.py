@@ -53,6 +53,7 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def test_help_is_the_default_and_names_every_target_of_its_own() -> None:
+    """`make` alone changes nothing, and lists what can be made."""
     plain = make()
     assert plain.returncode == 0
     assert plain.stdout == make("help").stdout
@@ -100,11 +101,13 @@ def test_the_command_is_makes_direct_child(checkout: Path) -> None:
 
 
 def test_a_failed_command_fails_make(checkout: Path) -> None:
+    """CI sees a failed test by make's exit code."""
     (checkout / ".venv" / "bin" / "klp-harness").write_text("#!/bin/sh\nexit 1\n")
     assert make("test", cwd=checkout).returncode == 2
 
 
 def test_a_failed_setup_starts_no_command(checkout: Path) -> None:
+    """What setup has printed is the last that a person reads."""
     (checkout / "harness" / "vm" / "host" / "bootstrap.py").write_text("raise SystemExit(2)\n")
     done = make("test", cwd=checkout)
     assert done.returncode == 2
@@ -112,12 +115,14 @@ def test_a_failed_setup_starts_no_command(checkout: Path) -> None:
 
 
 def test_parallel_make_sets_up_once(checkout: Path) -> None:
+    """-j does not make the virtual environment twice."""
     done = make("-j4", "demo", "test", "matrix", cwd=checkout)
     assert done.returncode == 0
     assert done.stdout.splitlines().count("setup") == 1
 
 
 def test_an_old_python_is_refused_in_a_sentence(checkout: Path) -> None:
+    """No traceback of an interpreter that cannot read the code."""
     old = checkout / "old-python"
     old.write_text("#!/bin/sh\n[ \"$1\" = --version ] && echo 'Python 3.9.2'; exit 1\n")
     old.chmod(0o755)
@@ -128,6 +133,7 @@ def test_an_old_python_is_refused_in_a_sentence(checkout: Path) -> None:
 
 
 def test_ci_runs_all_checks_and_all_tests() -> None:
+    """The script of CI stops at the first failure."""
     script = (ROOT / ".ci" / "run").read_text()
     assert "set -euo pipefail" in script
     assert re.search(r"^make check$", script, re.MULTILINE)

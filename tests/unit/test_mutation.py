@@ -16,7 +16,7 @@ from harness.behaviours.mutants import (
     load_mutants,
     read_mutant,
 )
-from harness.behaviours.rule_tests import carriers_of_rules, on_other_kernels
+from harness.behaviours.rule_tests import find_rule_tests, on_other_kernels
 from harness.behaviours.table import load_table
 from harness.cli.child_commands import Command, Done, Lane, run_all
 from harness.cli.registry import make_report
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 DIFF = "--- a/kernel/fork.c\n+++ b/kernel/fork.c\n@@ -1 +1 @@\n-a\n+b\n"
 CARRIERS = {"TR-01": ("t.py::one", "t.py::both"), "TR-02": ("t.py::both",), "SV-01": ("s.py::x",)}
 TABLE = load_table()
-TESTS = carriers_of_rules(resource_dir(Resource.BEHAVIOUR_TESTS))
+TESTS = find_rule_tests(resource_dir(Resource.BEHAVIOUR_TESTS))
 CATALOGUE = load_mutants(resource_dir(Resource.KERNEL_MUTANTS))
 FORMS = tuple(form for mutant in CATALOGUE for form in (mutant, *mutant.ports))
 

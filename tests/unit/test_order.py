@@ -24,6 +24,7 @@ def is_slow(item: str) -> bool:
 
 
 def test_each_worker_begins_with_a_slow_one() -> None:
+    """Of pytest-xdist's blocks each begins with one slow test; the others keep their order."""
     items = [f"quick{n}" for n in range(9)] + ["slow0", "slow1", "slow2"]
     ordered = slow_first(items, is_slow, 3)
     assert [block[0] for block in _blocks(ordered, 3)] == ["slow0", "slow1", "slow2"]
@@ -32,6 +33,7 @@ def test_each_worker_begins_with_a_slow_one() -> None:
 
 @given(st.lists(st.booleans(), max_size=60), st.integers(1, 16))
 def test_nothing_is_lost_and_slow_ones_lead_each_block(kinds: list[bool], workers: int) -> None:
+    """For any mix of tests and any number of workers."""
     items = [f"{'slow' if slow else 'quick'}{n}" for n, slow in enumerate(kinds)]
     ordered = slow_first(items, is_slow, workers)
     assert sorted(ordered) == sorted(items)

@@ -52,6 +52,7 @@ def names_in(wheel: Path) -> set[str]:
 
 
 def test_wheel_carries_all_data_beside_the_code(wheel: Path) -> None:
+    """Kernel configs, modules, guest programs, tests and mutants are in the wheel."""
     names = names_in(wheel)
     for resource in Resource:
         wanted = {f"harness/_data/{name}" for name in git_files(resource.value)}
@@ -65,11 +66,13 @@ def test_wheel_carries_every_file_of_the_package(wheel: Path) -> None:
 
 
 def test_wheel_carries_nothing_that_a_build_left_behind(wheel: Path) -> None:
+    """No object file of this machine is published."""
     left = {".o", ".ko", ".pyc", ".mod", ".cmd", ".symvers"}
     assert [name for name in names_in(wheel) if Path(name).suffix in left] == []
 
 
 def test_wheel_has_the_commands_and_the_plugin(wheel: Path) -> None:
+    """pip makes klp-harness, and pytest finds the plugin, by these entry points."""
     (entry,) = [name for name in names_in(wheel) if name.endswith("entry_points.txt")]
     with zipfile.ZipFile(wheel) as archive:
         text = archive.read(entry).decode()
@@ -78,6 +81,7 @@ def test_wheel_has_the_commands_and_the_plugin(wheel: Path) -> None:
 
 
 def test_wheel_finds_its_data_away_from_the_checkout(wheel: Path, tmp_path: Path) -> None:
+    """An installed harness does not need the checkout."""
     place = tmp_path / "site"
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(place)
@@ -90,11 +94,13 @@ def test_wheel_finds_its_data_away_from_the_checkout(wheel: Path, tmp_path: Path
 
 
 def test_version_has_one_source(wheel: Path) -> None:
+    """The wheel's version is that of harness.__version__."""
     assert "version" in PROJECT["project"]["dynamic"]
     assert wheel.name.startswith(f"klp_harness-{__version__}-")
 
 
 def test_every_dependency_has_a_lower_bound() -> None:
+    """An old installed release is upgraded, and does not fail at run time."""
     project = PROJECT["project"]
     groups = [project["dependencies"], *project["optional-dependencies"].values()]
     assert [name for group in groups for name in group if ">=" not in name] == []

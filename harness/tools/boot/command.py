@@ -17,7 +17,7 @@ import typer
 
 from harness.cli.exits import guarded
 from harness.cli.invocation import Invocation
-from harness.cli.modules import resolve_modules
+from harness.cli.modules import ModuleFinder
 from harness.cli.options import Accel, AccelAsked, KernelOptions, Smp
 from harness.cli.prepare import prepare_accel, prepare_kernel
 from harness.errors import ExitCode, KernelSplat, LostConnection
@@ -49,24 +49,23 @@ def boot(
     accel: Accel = AccelAsked.AUTO,
     smp: Smp = 2,
 ) -> int:
-    """Start a guest and give you a shell in it; `exit` or Ctrl-] ends both.
+    """Open a shell in a guest, to try things by hand; `exit` or Ctrl-] ends the guest.
 
-    When standard input is no terminal, the script on it runs instead, and a failing script is
-    exit code 1.
+    When standard input is not a terminal, it is run as a script; exit code 1 when the script fails.
     """
     with Invocation("boot") as invocation:
         terminal = invocation.terminal
         choice = prepare_accel(invocation, accel)
         made = prepare_kernel(invocation, kernel)
-        wanted = resolve_modules(terminal, made, modules)
+        finder = ModuleFinder(terminal, made)
+        files = [file for named in modules for file in finder.find(named)]
         terminal.note(f"kernel {made.describe()}, {choice.describe()}")
         with (
             runs.open_session(choice, cpus=smp, fresh=Fresh.BOOT, name="boot") as session,
             session.guest(made, name="boot") as machine,
         ):
-            for module in wanted:
-                path = machine.upload(module.path)
-                machine.run(["ln", "-sf", path, f"/root/{module.path.name}"])
+            for file in files:
+                machine.run(["ln", "-sf", machine.upload(file), f"/root/{file.name}"])
             if sys.stdin.isatty():
                 terminal.note(f"logs: {machine.folder}; `exit` or Ctrl-] ends the guest")
                 return _interactive(machine)
@@ -81,7 +80,7 @@ def _interactive(machine: Machine) -> ExitCode:
     channel = machine.shell(os.environ.get("TERM", "vt100"), size.columns, size.lines)
 
     def look() -> None:
-        # Whoever types may well make the kernel complain; only the guest's death ends the shell.
+        # A splat is the business of whoever types; only the guest's death ends the shell.
         with contextlib.suppress(KernelSplat):
             machine.hypervisor.check()
 
@@ -157,7 +156,7 @@ class _Pump:
             self._pending = self._pending[self._channel.send(self._pending) :]
 
     def _receive(self) -> bool:
-        """Pass on what has come; return whether there was anything."""
+        """Copy what there is to read; return whether there was anything."""
         moved = False
         for is_ready, receive, stream in (
             (self._channel.recv_ready, self._channel.recv, sys.stdout),
@@ -177,7 +176,7 @@ def _connected(channel: Any) -> bool:
 
 @contextlib.contextmanager
 def _raw_terminal() -> Iterator[None]:
-    """Pass every key on to the guest, and give the terminal back as it was."""
+    """Pass every key to the guest; set the terminal as it was at the end."""
     fd = sys.stdin.fileno()
     before = termios.tcgetattr(fd)
     try:
@@ -189,7 +188,7 @@ def _raw_terminal() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _window_size(channel: Any) -> Iterator[None]:
-    """Tell the guest when the window changes its size."""
+    """Set the size of the guest's terminal whenever the window's changes."""
 
     def changed(_number: int, _frame: object) -> None:
         size = shutil.get_terminal_size()

@@ -3,26 +3,31 @@
 
 from __future__ import annotations
 
+import platform
 from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from harness import __version__
 from harness.cli.exits import guarded
 from harness.cli.invocation import Invocation
 from harness.cli.options import Accel, AccelAsked, ResultFiles
 from harness.deadline import Deadline
 from harness.errors import ExitCode
 from harness.report.base import CheckOutcome
-from harness.tools.doctor.examine import Finding, Health, examine
-from harness.tools.doctor.results import DoctorResult
+from harness.resources import cache_root
+from harness.tools.doctor.examine import examine, folder_size_mib
 
 if TYPE_CHECKING:
     from harness.report.terminal import Terminal
-    from harness.tools.doctor.examine import DoctorReport
+    from harness.tools.doctor.examine import Examined
 
 _PATIENCE_S = 120.0
-_WORDS = {Health.PASSED: "ok", Health.WARNED: "note", Health.FAILED: "MISSING"}
-_STYLES = {Health.PASSED: "green", Health.WARNED: "yellow", Health.FAILED: "bold red"}
+_WORDS = {
+    CheckOutcome.PASSED: ("ok", "green"),
+    CheckOutcome.WARNED: ("note", "yellow"),
+    CheckOutcome.FAILED: ("MISSING", "bold red"),
+}
 _WORD_WIDTH = 8
 _NAME_WIDTH = 24
 
@@ -32,47 +37,39 @@ def doctor(
     files: ResultFiles,
     accel: Accel = AccelAsked.AUTO,
 ) -> int:
-    """Tell what this machine can do for the harness, and what it lacks and how to get it.
+    """Check what this machine has for the harness; say what it lacks, and how to get it.
 
-    Exit code 3 when something is in the way of a run.
+    Exit code 3 when something is missing that a run needs.
     """
     with Invocation("doctor", files) as invocation:
         invocation.terminal.note("looking at this machine; an accelerator is tried by running it")
-        report = examine(Deadline.after(_PATIENCE_S), requested_accel=accel.value)
-        invocation.accel = report.accel
-        invocation.results += [_result(finding) for finding in report.findings]
-        _print(invocation.terminal, report)
-        if not report.healthy:
+        examined = examine(Deadline.after(_PATIENCE_S), requested_accel=accel.value)
+        invocation.accel = examined.accel
+        invocation.results += examined.results
+        _print(invocation.terminal, examined)
+        if not examined.is_ready:
             invocation.exit_code = ExitCode.HARNESS
     return invocation.exit_code
 
 
-def _print(terminal: Terminal, report: DoctorReport) -> None:
+def _print(terminal: Terminal, examined: Examined) -> None:
     terminal.print(
-        f"klp-harness {report.harness} on {report.distribution.name}, kernel {report.kernel}"
+        f"klp-harness {__version__} on {examined.distribution.name}, kernel {platform.release()}"
     )
-    for finding in report.findings:
-        line = Text(f"{_WORDS[finding.outcome]:{_WORD_WIDTH}}", style=_STYLES[finding.outcome])
-        line.append(f"{finding.id:{_NAME_WIDTH}} {finding.detail}", style="default")
+    for result in examined.results:
+        word, style = _WORDS[result.outcome]
+        line = Text(f"{word:{_WORD_WIDTH}}", style=style)
+        line.append(f"{result.id:{_NAME_WIDTH}} {result.detail}", style="default")
         terminal.print(line)
-        if finding.hint is not None:
-            terminal.print(f"{'':{_WORD_WIDTH + _NAME_WIDTH}} {finding.hint}")
-    terminal.print(f"cache: {report.cache} ({report.cache_mib} MiB)")
-    if not report.healthy:
-        terminal.print("something is in the way: see the lines marked MISSING")
-    elif report.guests is not None and report.accel is not None:
-        plural = "guest" if report.guests == 1 else "guests"
+        if result.hint is not None:
+            terminal.print(f"{'':{_WORD_WIDTH + _NAME_WIDTH}} {result.hint}")
+    cache = cache_root()
+    terminal.print(f"cache: {cache} ({folder_size_mib(cache)} MiB)")
+    if not examined.is_ready:
+        terminal.print("not ready: get what the lines marked MISSING name")
+    elif examined.guests is not None and examined.accel is not None:
+        plural = "guest" if examined.guests == 1 else "guests"
         terminal.print(
-            f"ready: {report.guests} {plural} at a time with {report.accel.accel.value}; "
+            f"ready: {examined.guests} {plural} at a time with {examined.accel.accel.value}; "
             "`klp-harness demo` shows a livepatch at work"
         )
-
-
-def _result(finding: Finding) -> DoctorResult:
-    return DoctorResult(
-        id=finding.id,
-        outcome=CheckOutcome(finding.outcome.value),
-        seconds=finding.seconds,
-        detail=finding.detail,
-        hint=finding.hint,
-    )

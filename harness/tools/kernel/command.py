@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.table import Table
@@ -51,7 +51,10 @@ def build(
     kernels: KernelsOptions,
     files: ResultFiles,
 ) -> int:
-    """Build kernels, or find them in the cache, and show where they are."""
+    """Build the kernels that tests are to run on, and show where they are.
+
+    A kernel that is in the cache is not built again.
+    """
     with Invocation("kernel build", files) as invocation:
         wanted = replace(kernels, specs=(*named, *kernels.specs))
         for kernel in wanted.each():
@@ -59,13 +62,13 @@ def build(
     return invocation.exit_code
 
 
-def _build(invocation: Invocation, asked: KernelOptions) -> None:
+def _build(invocation: Invocation, options: KernelOptions) -> None:
     start_s = time.monotonic()
-    kernel = prepare_kernel(invocation, asked)
+    kernel = prepare_kernel(invocation, options)
     seconds = time.monotonic() - start_s
     invocation.results.append(
         KernelResult(
-            id=asked.spec,
+            id=options.spec,
             outcome=CheckOutcome.PASSED,
             seconds=seconds,
             version=kernel.version,
@@ -100,18 +103,21 @@ def list_(files: ResultFiles) -> int:
 def prune(
     older_than: Annotated[
         float | None,
-        typer.Option(min=0, metavar="DAYS", help="Remove what was not used for so long (30)."),
+        typer.Option(min=0, metavar="DAYS", help="Remove what was not used for so many days (30)."),
     ] = None,
     everything: Annotated[
         bool, typer.Option("--all", help="Remove all kernels, except those in use.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only name the kernels that would go.")
+        bool, typer.Option("--dry-run", help="Only name the kernels that would be removed.")
     ] = False,
     *,
     files: ResultFiles,
 ) -> int:
-    """Remove kernels that were not used for long, with their sources and modules."""
+    """Remove kernels that were not used for long, to free disk space.
+
+    Their sources and modules are removed with them; a kernel that a process uses is kept.
+    """
     if everything and older_than is not None:
         raise UsageError("--all and --older-than exclude each other")
     days = 0.0 if everything else _DEFAULT_AGE_DAYS if older_than is None else older_than
@@ -165,14 +171,9 @@ def _when(kernel: CachedKernel) -> datetime:
 
 def _table(kernels: Sequence[CachedKernel]) -> Table:
     table = Table(box=None, padding=(0, 3, 0, 0))
-    for name, justify in (
-        ("version", "left"),
-        ("digest", "left"),
-        ("built from", "left"),
-        ("MiB", "right"),
-        ("last used", "left"),
-    ):
-        table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    for name in ("version", "digest", "built from", "MiB", "last used"):
+        justify: Literal["left", "right"] = "right" if name == "MiB" else "left"
+        table.add_column(name, justify=justify, overflow="fold")
     for kernel in kernels:
         table.add_row(
             kernel.version,

@@ -21,7 +21,7 @@ from harness.behaviours.mutants import (
     series_of,
     written_for,
 )
-from harness.behaviours.rule_tests import carriers_of_rules, on_other_kernels
+from harness.behaviours.rule_tests import find_rule_tests, on_other_kernels
 from harness.behaviours.table import load_table
 from harness.cli.executors import ExecutorOptions, open_cluster, require_dask
 from harness.cli.exits import guarded
@@ -173,7 +173,7 @@ def run_chosen(
         conditions = Conditions(
             kernel=kernel.as_arguments(),
             suite=suite,
-            carriers=carriers_of_rules(suite),
+            carriers=find_rule_tests(suite),
             builds=on_other_kernels(suite),
             accel=accel.value,
             guests=-(-most // side_by_side),

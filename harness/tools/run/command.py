@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""klp-harness run: load a livepatch, watch its transitions, unload it, tell what happened."""
+"""klp-harness run: load a livepatch, watch its transitions, unload it, show what happened."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import typer
 
 from harness.cli.exits import guarded
 from harness.cli.invocation import Invocation, check_writable
-from harness.cli.modules import ModuleFinder, NamedModule, module_name
+from harness.cli.modules import ModuleFinder
 from harness.cli.options import Accel, AccelAsked, KernelOptions, ResultFiles, Smp
 from harness.cli.pages import HtmlTimeline, SvgTimeline, write_timelines
 from harness.cli.prepare import prepare_accel, prepare_kernel
 from harness.errors import UsageError
+from harness.livepatch.modules import module_name
 from harness.observe.load_plan import Plan, Target, objects_of, plan_module
 from harness.observe.watch import watch_plan
 from harness.tools.run.terminal import print_result
@@ -42,7 +43,7 @@ def run(
     target: Annotated[
         tuple[str, ...],
         typer.Option(
-            metavar="T.ko", help="Module to load first, for the patch to patch. Repeatable."
+            metavar="T.ko", help="Target module to load before the livepatch. Repeatable."
         ),
     ] = (),
     param: Annotated[
@@ -52,12 +53,15 @@ def run(
     check: Annotated[
         bool,
         typer.Option(
-            "--check/--no-check", help="Refuse on the host what the kernel would not take."
+            "--check/--no-check",
+            help="Refuse before any guest starts what the kernel would refuse to load.",
         ),
     ] = True,
     hold: Annotated[
         float,
-        typer.Option(min=0, metavar="SECONDS", help="How long the patch stays before it goes."),
+        typer.Option(
+            min=0, metavar="SECONDS", help="How long the patch stays enabled before it is disabled."
+        ),
     ] = 0.5,
     *,
     kernel: KernelOptions,
@@ -67,7 +71,7 @@ def run(
     html_file: HtmlTimeline = None,
     svg_file: SvgTimeline = None,
 ) -> int:
-    """Load each livepatch in a fresh guest, watch, disable, unload; show who switched when."""
+    """Try a livepatch: load it in a fresh guest, disable, unload; show when each task switched."""
     with Invocation("run", files) as invocation:
         terminal = invocation.terminal
         check_writable(html_file, svg_file)
@@ -112,21 +116,21 @@ def make_plans(
     for what cannot be a livepatch of this kernel, unless ``check`` is off.
     """
     given = [_target(text, finder) for text in targets]
-    patches: list[tuple[NamedModule, ModuleInfo | None]] = []
+    patches: list[tuple[Path, ModuleInfo | None]] = []
     for text in named:
         is_folder = Path(text).expanduser().is_dir()
-        found = [(module, _read(module.path, check=check)) for module in finder.find(text)]
+        found = [(path, _read(path, check=check)) for path in finder.find(text)]
         if is_folder:
-            given += [_as_target(m) for m, info in found if info and not info.is_livepatch]
-            found = [(m, info) for m, info in found if info is None or info.is_livepatch]
+            given += [_as_target(path) for path, info in found if info and not info.is_livepatch]
+            found = [each for each in found if each[1] is None or each[1].is_livepatch]
             if not found:
                 raise UsageError(f"no module built from {text} is a livepatch")
         patches += found
     plans = []
-    for module, info in patches:
+    for path, info in patches:
         plan = plan_module(
-            module.name,
-            module.path,
+            module_name(path),
+            path,
             info,
             given=given,
             # Built only when something is wanted that the user did not give.
@@ -141,7 +145,7 @@ def make_plans(
 
 
 def _read(path: Path, *, check: bool) -> ModuleInfo | None:
-    """Read a module; with ``check`` off, one that cannot be read is the kernel's to refuse."""
+    """Read a module; with ``check`` off, the kernel refuses one that cannot be read."""
     try:
         return read_module(path)
     except UsageError:
@@ -159,5 +163,5 @@ def _target(text: str, finder: ModuleFinder) -> Target:
     return _as_target(found[0])
 
 
-def _as_target(module: NamedModule) -> Target:
-    return Target(name=module_name(module.path), path=module.path)
+def _as_target(path: Path) -> Target:
+    return Target(name=module_name(path), path=path)

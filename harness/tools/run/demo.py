@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""klp-harness demo: one livepatch goes from 0 to 1 and back while you watch who holds it up."""
+"""klp-harness demo: a transition that a sleeping task blocks, and the one back."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def demo(
     html_file: HtmlTimeline = None,
     svg_file: SvgTimeline = None,
 ) -> int:
-    """Show a transition from 0 to 1 and back: who switches when, and who holds it up."""
+    """Show live patching at work: which task blocks a transition, and when each task switches."""
     with Invocation("demo", files) as invocation:
         terminal = invocation.terminal
         check_writable(html_file, svg_file)
@@ -61,7 +61,7 @@ def demo(
             result = _show(terminal, machine, plan)
         invocation.results.append(result)
         print_result(terminal, result)
-        title = f"{_PATCH}, held up by a sleeper"
+        title = f"{_PATCH}, blocked by a sleeping task"
         write_timelines([result], invocation.facts, title=title, html=html_file, svg=svg_file)
         terminal.print(_NEXT)
     return invocation.exit_code
@@ -82,7 +82,7 @@ def _show(terminal: Terminal, machine: Machine, plan: Plan) -> RunResult:
     number = len(tasks.in_state(PatchState.PATCHED))
     _step(
         terminal,
-        f"{plan.name} is loaded. {number} tasks have switched to 1. The transition waits for:",
+        f"{plan.name} is loaded. {number} tasks have switched to 1. The transition is blocked by:",
     )
     for blocker in patch.blockers():
         head, *frames = blocker.describe()
@@ -92,14 +92,15 @@ def _show(terminal: Terminal, machine: Machine, plan: Plan) -> RunResult:
     patch.wait_complete()
     _step(
         terminal,
-        f"Its gate is open. The task left through the {left.body.value} body. The kernel looks "
-        "once a second who still blocks: the transition is complete, and a new call runs the "
-        f"{gates.call(0).body.value} body.",
+        f"The gate is open. The task returned from the {left.body.value} function. The kernel "
+        "checks once a second which tasks can switch: the transition is complete, and a new call "
+        f"runs the {gates.call(0).body.value} function.",
     )
     watch.disable()
     _step(
         terminal,
-        f"Disabled, all tasks went back to 0. A call runs the {gates.call(0).body.value} body.",
+        f"The patch is disabled, all tasks are back at 0. A call runs the "
+        f"{gates.call(0).body.value} function.",
     )
     watch.unload()
     return watch.finish()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Tells in the terminal what happened to one livepatch: its timeline, callbacks, kernel log."""
+"""Prints what happened to one livepatch: its timeline, callbacks, kernel log."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LOG_LINES = 40
 
 
 def print_result(terminal: Terminal, result: RunResult) -> None:
-    """Print the whole story of one livepatch, readable at 80 columns and without colours."""
+    """Print all that was seen of one livepatch, readable at 80 columns and without colours."""
     terminal.print("")
     terminal.prose(f"{result.id}: {_patches(result)}", indent="  ")
     if result.targets:
@@ -53,7 +53,7 @@ def print_result(terminal: Terminal, result: RunResult) -> None:
 
 
 def _print_error(terminal: Terminal, error: ErrorFacts) -> None:
-    terminal.print("what the kernel says:" if error.details else "no details are known")
+    terminal.print("the kernel printed:" if error.details else "no details are known")
     for line in error.details[:_LOG_LINES]:
         terminal.print(f"  {printable(line)}")
     if error.hint is not None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""klp-harness behaviours: the rules, the tests of each, and what these last came to."""
+"""klp-harness behaviours: the rules, the tests of each, and their latest results."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.text import Text
 
 from harness.behaviours.latest_results import History, on_kernel, outcome_of, seconds_of, worst
 from harness.behaviours.results import BehaviourResult
-from harness.behaviours.rule_tests import carriers_of_rules
+from harness.behaviours.rule_tests import find_rule_tests
 from harness.behaviours.table import load_table
 from harness.cli.exits import guarded
 from harness.cli.invocation import Invocation
@@ -53,22 +53,22 @@ _DIGEST = re.compile(r"[0-9a-f]{6,}")
 def behaviours(
     rule: Annotated[
         tuple[str, ...],
-        typer.Argument(metavar="RULE", help="Only these, each with its tests: TR-01, or TR."),
+        typer.Argument(metavar="RULE", help="Only these rules, each with its tests: TR-01, or TR."),
     ] = (),
     kernel: Annotated[
         str | None,
         typer.Option(
             "--kernel",
             metavar="K",
-            help="Results on this kernel: a series or release (6.1, 6.1.192), a digest, what "
-            "--kernel of the test command was, or the name of a patch. Default: every kernel "
-            "without patches.",
+            help="Show the results on this kernel: a series or release (6.1, 6.1.192), a digest, "
+            "what --kernel of the test command was, or the name of a patch. Default: all "
+            "kernels without patches.",
         ),
     ] = None,
     *,
     files: ResultFiles,
 ) -> int:
-    """Show each rule of live patching with its tests and their last results on each kernel.
+    """Show the rules of live patching, their tests, and the latest results on each kernel.
 
     `klp-harness test` records the results; nothing is run here. Exit code 1 when a rule failed.
     """
@@ -77,7 +77,7 @@ def behaviours(
         suite = resource_dir(Resource.BEHAVIOUR_TESTS)
         known = choose_kernels(History(folder=results_root(), suite=suite).kernels(), kernel)
         invocation.known_kernels = tuple(each.kernel for each in known)
-        tests = carriers_of_rules(suite)
+        tests = find_rule_tests(suite)
         rules = _choose_rules(table, rule)
         results = [result_of(each, tests.get(each.id, ()), known) for each in rules]
         if rule:
@@ -91,7 +91,7 @@ def behaviours(
 
 
 def result_of(rule: Rule, tests: Sequence[str], known: Sequence[KernelHistory]) -> BehaviourResult:
-    """Return a rule with what it came to on each kernel; ``seconds`` are those of all its tests."""
+    """Return a rule with its outcome on each kernel; ``seconds`` are those of all its tests."""
     kernels = tuple(on_kernel(rule, tests, kernel) for kernel in known)
     return BehaviourResult(
         id=rule.id,
@@ -105,19 +105,19 @@ def result_of(rule: Rule, tests: Sequence[str], known: Sequence[KernelHistory]) 
     )
 
 
-def choose_kernels(known: Sequence[KernelHistory], asked: str | None) -> Sequence[KernelHistory]:
-    """Return the kernels asked for; with no wish all but the patched ones, which are mutants.
+def choose_kernels(known: Sequence[KernelHistory], named: str | None) -> Sequence[KernelHistory]:
+    """Return the kernels of that name; without one all but the patched ones, which are mutants.
 
     Raises UsageError when there are results of other kernels only.
     """
-    if asked is None:
+    if named is None:
         return [kernel for kernel in known if not _is_patched(kernel)]
-    found = [kernel for kernel in known if _is_asked(kernel, asked)]
+    found = [kernel for kernel in known if _is_named(kernel, named)]
     if not found:
         recorded = ", ".join(sorted({kernel.kernel.version for kernel in known})) or "none"
         raise UsageError(
-            f"no test has run on a kernel {asked}",
-            hint=f"there are results of: {recorded}; `klp-harness test --kernel {asked}` adds some",
+            f"no test has run on a kernel {named}",
+            hint=f"there are results of: {recorded}; `klp-harness test --kernel {named}` adds some",
         )
     return found
 
@@ -127,20 +127,20 @@ def _is_patched(known: KernelHistory) -> bool:
     return " + " in known.kernel.source
 
 
-def _is_asked(known: KernelHistory, asked: str) -> bool:
+def _is_named(known: KernelHistory, named: str) -> bool:
     facts = known.kernel
-    if _DIGEST.fullmatch(asked) and facts.digest.startswith(asked):
+    if _DIGEST.fullmatch(named) and facts.digest.startswith(named):
         return True
     if _is_patched(known):
-        return asked in facts.source.split(" + ")[1:]
-    return asked in (facts.spec, facts.version) or facts.version.startswith(f"{asked}.")
+        return named in facts.source.split(" + ")[1:]
+    return named in (facts.spec, facts.version) or facts.version.startswith(f"{named}.")
 
 
-def _choose_rules(table: Table, asked: Sequence[str]) -> Sequence[Rule]:
-    if not asked:
+def _choose_rules(table: Table, names: Sequence[str]) -> Sequence[Rule]:
+    if not names:
         return table.rule
     found: list[Rule] = []
-    for name in asked:
+    for name in names:
         wanted = name.upper()
         some = [rule for rule in table.rule if wanted in (rule.id, rule.section)]
         if not some:
@@ -165,12 +165,12 @@ def print_table(
     grid.add_column("tests", justify="right")
     for kernel in known:
         grid.add_column(_heading(kernel.kernel), overflow="fold")
-    told = ""
+    shown = ""
     for result in results:
         section = result.id.partition("-")[0]
-        if section != told:
+        if section != shown:
             grid.add_row("", Text(by_section[section], style="bold"))
-            told = section
+            shown = section
         grid.add_row(
             result.id,
             Text(result.holds.replace("`", "")),
@@ -189,23 +189,23 @@ def _heading(kernel: KernelFacts) -> str:
 def print_counts(
     terminal: Terminal, results: Sequence[BehaviourResult], known: Sequence[KernelHistory]
 ) -> None:
-    """Print what the rules came to on each kernel in numbers, and each that came unexpected."""
+    """Print the number of each outcome on each kernel, and each rule that was not as expected."""
     without = [result.id for result in results if not result.tests]
     terminal.print(f"{len(results)} rules, {len(results) - len(without)} with tests")
     if without:
         terminal.prose(f"without a test: {', '.join(without)}", indent="  ")
     for number, kernel in enumerate(known):
         counts = Counter(result.kernels[number].outcome for result in results)
-        said = ", ".join(f"{count} {outcome.value}" for outcome, count in counts.most_common())
-        terminal.print(f"{kernel.kernel.version} ({kernel.kernel.source}): {said}")
+        numbers = ", ".join(f"{count} {outcome.value}" for outcome, count in counts.most_common())
+        terminal.print(f"{kernel.kernel.version} ({kernel.kernel.source}): {numbers}")
         for result in results:
             there = result.kernels[number]
-            if not as_expected(there):
+            if not there.as_expected:
                 why = reason_of(there.detail)
-                said = f"{result.id} {there.outcome.value}, expected: {there.expected.value}"
-                terminal.print(f"  {said}{f'; {why}' if why else ''}")
+                difference = f"{result.id} {there.outcome.value}, expected: {there.expected.value}"
+                terminal.print(f"  {difference}{f'; {why}' if why else ''}")
     if not known:
-        terminal.print("no results: `klp-harness test` records what the tests come to")
+        terminal.print("no results: `klp-harness test` records them")
 
 
 def _print_rule(
@@ -219,9 +219,9 @@ def _print_rule(
         series = ", ".join(expectation.series)
         terminal.prose(f"  {series}: {expectation.outcome.value}, {expectation.why}", indent="    ")
     for kernel, there in zip(known, result.kernels, strict=True):
-        said = f"  {there.version} ({there.source}): {there.outcome.value}"
-        unlike = "" if as_expected(there) else f", expected: {there.expected.value}"
-        terminal.print(f"{said}{unlike}{f', {there.at}' if there.at else ''}")
+        expected = "" if there.as_expected else f", expected: {there.expected.value}"
+        at = f", {there.at}" if there.at else ""
+        terminal.print(f"  {there.version} ({there.source}): {there.outcome.value}{expected}{at}")
         for test in result.tests:
             terminal.print(f"    {outcome_of(test, kernel).value:16} {test}")
         if there.detail and there.outcome is not CheckOutcome.PASSED:
@@ -229,11 +229,6 @@ def _print_rule(
     if not known:
         for test in result.tests:
             terminal.print(f"    {test}")
-
-
-def as_expected(there: RuleOnKernel) -> bool:
-    """Return whether a rule came to what the table expects of the kernel; not run counts so."""
-    return there.outcome in (there.expected, CheckOutcome.NOT_RUN)
 
 
 def _outcome(there: RuleOnKernel) -> Text:

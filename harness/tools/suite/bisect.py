@@ -7,7 +7,6 @@ command line and a broken host, exit codes 2 and 3 elsewhere, must not look like
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING
 
 from harness.cli.exits import EXIT_CODE
@@ -27,13 +26,13 @@ from harness.vm.guest import runs
 from harness.vm.guest.session import Fresh
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
-    from harness.tools.suite.run_suite import SuiteAsked
+    from harness.tools.suite.run_suite import SuiteOptions
 
 CANNOT_BE_TESTED = 125
 GIVE_UP = 255
-_NOT_THIS_REVISION = (KernelBuildFailed, KernelUnfit, PatchDoesNotApply)
+_NOT_THIS_REVISION = (KernelVerdict, KernelBuildFailed, KernelUnfit, PatchDoesNotApply)
 
 
 def in_bisect(prepare: Callable[[], None], work: Callable[[], int]) -> int:
@@ -41,62 +40,44 @@ def in_bisect(prepare: Callable[[], None], work: Callable[[], int]) -> int:
 
     What the kernel does wrong in ``prepare`` means that the revision cannot be tested.
     """
-    with _stops_on_bugs():
-        return _judged(prepare, work)
-
-
-def _judged(prepare: Callable[[], None], work: Callable[[], int]) -> int:
     terminal = Terminal()
+    is_prepared = False
     try:
         prepare()
-    except (KernelVerdict, *_NOT_THIS_REVISION) as error:
-        terminal.error(error)
-        terminal.note("this revision cannot be built, configured or booted: 125 tells git so")
-        return CANNOT_BE_TESTED
-    except KlpError as error:
-        return _give_up(terminal, error)
-    try:
+        is_prepared = True
         code = work()
-    except KernelVerdict as error:
-        terminal.error(error)
-        return ExitCode.VERDICT
     except KlpError as error:
-        return _give_up(terminal, error)
+        terminal.error(error)
+        if is_prepared and isinstance(error, KernelVerdict):
+            return ExitCode.VERDICT
+        if not is_prepared and isinstance(error, _NOT_THIS_REVISION):
+            terminal.note("this revision cannot be built, configured or booted: git skips it (125)")
+            return CANNOT_BE_TESTED
+        terminal.note(f"this is no fault of the revision: git stops ({GIVE_UP})")
+        return GIVE_UP
+    except Exception as error:
+        # A bug of ours ends the process as a broken host does, not with a bad revision's code.
+        setattr(error, EXIT_CODE, GIVE_UP)
+        raise
     if code in (ExitCode.HELD, ExitCode.VERDICT):
         return code
-    terminal.note(f"no verdict on this revision: git is told to stop ({GIVE_UP})")
+    terminal.note(f"no verdict on this revision: git stops ({GIVE_UP})")
     return GIVE_UP
 
 
-def try_kernels(asked: SuiteAsked) -> None:
+def try_kernels(options: SuiteOptions) -> None:
     """Build the kernels of a run and their sample modules, and boot each once.
 
-    Raises as these do; UsageError when more than one kernel is asked for.
+    Raises as these do; UsageError when more than one kernel is given.
     """
-    if len(asked.kernels) != 1:
+    if len(options.kernels) != 1:
         raise UsageError("--bisect judges one kernel", hint="give one --kernel, the tree: .")
     with Invocation("test") as invocation:
-        choice = prepare_accel(invocation, asked.accel)
-        kernel = prepare_kernel(invocation, asked.kernels[0])
+        choice = prepare_accel(invocation, options.accel)
+        kernel = prepare_kernel(invocation, options.kernels[0])
         prepare_modules(invocation.terminal, kernel)
         with (
-            runs.open_session(choice, cpus=asked.smp, fresh=Fresh.BOOT, name="bisect") as session,
+            runs.open_session(choice, cpus=options.smp, fresh=Fresh.BOOT, name="bisect") as session,
             session.guest(kernel, name="first-boot") as machine,
         ):
             machine.check_splats()
-
-
-@contextlib.contextmanager
-def _stops_on_bugs() -> Iterator[None]:
-    """Let a bug of ours end the process as a broken host does, not with a bad revision's code."""
-    try:
-        yield
-    except Exception as error:
-        setattr(error, EXIT_CODE, GIVE_UP)
-        raise
-
-
-def _give_up(terminal: Terminal, error: KlpError) -> int:
-    terminal.error(error)
-    terminal.note(f"no fault of this revision: git is told to stop ({GIVE_UP})")
-    return GIVE_UP

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
     from harness.report.terminal import Terminal
+    from harness.vm.kernel.kernel import Kernel
 
 _SUITES_S = 2 * 3600.0
 _SHOWN = (Change.WORSE, Change.OTHER, Change.BETTER)
@@ -43,9 +44,12 @@ _SHOWN = (Change.WORSE, Change.OTHER, Change.BETTER)
 
 @guarded
 def compare(
-    first: Annotated[str, typer.Argument(metavar="A", help="The kernel to compare with.")],
+    first: Annotated[
+        str, typer.Argument(metavar="A", help="The kernel to compare with: 6.1, a source tree, ...")
+    ],
     second: Annotated[
-        str | None, typer.Argument(metavar="[B]", help="The other one; default: A with --series.")
+        str | None,
+        typer.Argument(metavar="[B]", help="The other kernel; default: A with --series."),
     ] = None,
     series: Annotated[
         tuple[Path, ...],
@@ -57,7 +61,7 @@ def compare(
     ] = (),
     select: Annotated[
         str | None,
-        typer.Option("-k", metavar="EXPR", help="Run these tests alone, as pytest selects them."),
+        typer.Option("-k", metavar="EXPR", help="Run only these tests, as pytest selects them."),
     ] = None,
     fragments: Fragments = (),
     sha256: Sha256 = None,
@@ -66,7 +70,7 @@ def compare(
     accel: Accel = AccelAsked.AUTO,
     guests: Guests = None,
 ) -> int:
-    """Run the behaviour suite on A and on B, and tell the rules that changed.
+    """Test two kernels, A and B, for the rules of live patching; show the rules that differ.
 
     Exit code 1: a rule that holds on A fails on B.
     """
@@ -88,18 +92,17 @@ def compare(
                 patches=series,
             ),
         )
-        for letter, asked in zip("AB", sides, strict=True):
-            made = prepare_kernel(invocation, asked)
-            prepare_modules(terminal, made)
-            patched = f", with {len(asked.patches)} patch files" if asked.patches else ""
-            terminal.print(f"{letter}            {made.describe()}{patched}")
+        for letter, options in zip("AB", sides, strict=True):
+            kernel = prepare_kernel(invocation, options)
+            prepare_modules(terminal, kernel)
+            terminal.print(f"{letter}            {kernel.describe()}")
         terminal.print(f"accelerator  {choice.describe()}", f"guests       {number} at a time")
         extra = (
             f"--accel={accel.value}",
             f"--guests={number}",
             *(("-k", select) if select else ()),
         )
-        before, after = _run_suites(terminal, sides, extra)
+        before, after = _run_suites(invocation, sides, extra)
         results = compare_rules(before, after)
         invocation.results += results
         _print(terminal, results)
@@ -107,14 +110,15 @@ def compare(
 
 
 def _run_suites(
-    terminal: Terminal, sides: Sequence[CleanKernel], extra: Sequence[str]
+    invocation: Invocation, sides: Sequence[CleanKernel], extra: Sequence[str]
 ) -> tuple[Sequence[TestResult], ...]:
     """Run the suite on each kernel as a command of its own; its logs stay when one fails."""
     folder = runs.make_folder("compare")
-    terminal.note(f"what the runs print goes to {folder}")
+    invocation.terminal.note(f"the output of the runs is in {folder}")
     environment = child_environment()
     tasks = [
-        _suite(terminal, letter, asked, extra) for letter, asked in zip("AB", sides, strict=True)
+        _suite(invocation.terminal, letter, kernel, (*options.as_arguments(), *extra))
+        for letter, kernel, options in zip("AB", invocation.kernels, sides, strict=True)
     ]
     done = dict(
         run_all(tasks, folder, runs=1, deadline=Deadline.after(_SUITES_S), environment=environment)
@@ -124,24 +128,25 @@ def _run_suites(
 
 
 def _suite(
-    terminal: Terminal, letter: str, asked: CleanKernel, extra: Sequence[str]
+    terminal: Terminal, letter: str, kernel: Kernel, arguments: Sequence[str]
 ) -> Generator[Command, Done, tuple[str, Sequence[TestResult]]]:
-    done = yield Command(
-        lane=Lane.RUN,
-        name=f"suite-{letter}",
-        arguments=("test", *asked.as_arguments(), *extra),
-    )
+    name = f"suite-{letter}"
+    done = yield Command(lane=Lane.RUN, name=name, arguments=("test", *arguments))
     report = done.report
-    results = (
-        [result for result in report.results if isinstance(result, TestResult)] if report else []
-    )
+    results = [each for each in report.results if isinstance(each, TestResult)] if report else []
     if report is None or report.error is not None or not results:
-        said = report.error.message if report is not None and report.error is not None else ""
+        reason = f": {report.error.message}" if report and report.error else ""
         raise HarnessError(
-            f"the suite did not run on {letter} ({asked.spec})" + (f": {said}" if said else ""),
-            hint=f"what it printed is in {done.log}",
+            f"the suite did not run on {letter} ({kernel.spec}){reason}",
+            hint=f"its output is in {done.log}",
         )
-    terminal.print(f"{letter}: {len(results)} tests in {done.seconds:.0f} s")
+    if report.kernel is None or report.kernel.digest != kernel.digest:
+        raise UsageError(
+            f"the sources of {letter} ({kernel.spec}) were changed before its tests ran",
+            hint="run the command again",
+        )
+    number = f"{len(results)} {'test' if len(results) == 1 else 'tests'}"
+    terminal.print(f"{letter}: {number} in {done.seconds:.0f} s")
     return letter, results
 
 
@@ -158,4 +163,4 @@ def _print(terminal: Terminal, results: Sequence[CompareResult]) -> None:
     counts = ", ".join(
         f"{sum(result.change is change for result in results)} {change.value}" for change in Change
     )
-    terminal.print(f"{len(results)} rules: {counts}")
+    terminal.print(f"{len(results)} {'rule' if len(results) == 1 else 'rules'}: {counts}")

@@ -3,37 +3,38 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
 from harness.behaviours.latest_results import History
-from harness.behaviours.rule_tests import carriers_of_rules
+from harness.behaviours.rule_tests import find_rule_tests
 from harness.behaviours.table import load_table
 from harness.cli.exits import guarded
 from harness.cli.invocation import Invocation, check_writable, kernel_facts, write_file
 from harness.cli.options import Accel, AccelAsked, Guests, KernelsOptions, ResultFiles, Smp
 from harness.cli.pages import HtmlPage
 from harness.errors import ExitCode
+from harness.report.html import render
 from harness.resources import Resource, resource_dir, results_root
-from harness.tools.suite.behaviours import as_expected, print_counts, print_table, result_of
-from harness.tools.suite.matrix_page import rule_matrix_page
-from harness.tools.suite.run_suite import SuiteAsked, run_suite
+from harness.tools.suite.behaviours import print_counts, print_table, result_of
+from harness.tools.suite.pytest_words import PytestArguments, words_for_pytest
+from harness.tools.suite.run_suite import SuiteOptions, run_suite
 from harness.vm.kernel.spec import SERIES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
     from harness.behaviours.results import BehaviourResult
+    from harness.report.base import KernelFacts
 
 
 @guarded
 def matrix(
-    arguments: Annotated[
-        tuple[str, ...],
-        typer.Argument(metavar="PYTEST_ARG", help="Handed to pytest: -k, -x, --fresh=boot."),
-    ] = (),
+    context: typer.Context,
+    arguments: PytestArguments = (),
     *,
     kernels: KernelsOptions,
     files: ResultFiles,
@@ -42,20 +43,21 @@ def matrix(
     guests: Guests = None,
     html: HtmlPage = None,
 ) -> int:
-    """Run the behaviour suite on several kernels, by default all series; print rule x kernel.
+    """Test several kernels for the rules of live patching; print a table of rules and kernels.
 
-    Exit code 1 when a rule comes to something else than the table expects of a kernel.
+    Without --kernel these are 5.10, 6.1, 6.12 and the newest that the mirror has. Exit code 1 when
+    a rule has another outcome on a kernel than the table expects.
     """
     with Invocation("matrix", files) as invocation:
         check_writable(html)
         folder = resource_dir(Resource.BEHAVIOUR_TESTS)
-        asked = SuiteAsked(kernels=kernels.each(SERIES), accel=accel, smp=smp, guests=guests)
-        ran = run_suite(invocation, asked, [*arguments, str(folder)])
+        options = SuiteOptions(kernels=kernels.each(SERIES), accel=accel, smp=smp, guests=guests)
+        ran = run_suite(invocation, options, words_for_pytest(arguments, context))
         facts = [kernel_facts(made) for made in invocation.kernels]
         history = History(folder=results_root(), suite=folder)
         now = datetime.now(UTC).isoformat(timespec="seconds")
         known = history.of_run(ran.results, facts, at=now)
-        table, tests = load_table(), carriers_of_rules(folder)
+        table, tests = load_table(), find_rule_tests(folder)
         results = [result_of(rule, tests.get(rule.id, ()), known) for rule in table.rule]
         invocation.results += results
         print_table(invocation.terminal, table, results, known)
@@ -67,10 +69,31 @@ def matrix(
     return invocation.exit_code
 
 
-def exit_code(of_tests: ExitCode, results: Iterable[BehaviourResult]) -> ExitCode:
-    """Return what the run ends with.
+def rule_matrix_page(
+    results: Sequence[BehaviourResult], kernels: Sequence[KernelFacts], sections: Mapping[str, str]
+) -> str:
+    """Return the page: a row for each rule, a column for each kernel, in the order of both.
 
-    That a test passes where the table has a failure is news too, and so is one that skips.
+    ``sections`` are the titles by the first two letters of a rule's id.
     """
-    unlike = any(not as_expected(there) for result in results for there in result.kernels)
-    return ExitCode.VERDICT if of_tests is ExitCode.HELD and unlike else of_tests
+    counts = [
+        Counter(result.kernels[number].outcome.value for result in results)
+        for number in range(len(kernels))
+    ]
+    return render(
+        "matrix_page.html.j2",
+        str(__package__),
+        results=results,
+        kernels=kernels,
+        counts=counts,
+        sections=sections,
+    )
+
+
+def exit_code(of_tests: ExitCode, results: Iterable[BehaviourResult]) -> ExitCode:
+    """Return the exit code of the run.
+
+    A test that passes where the table expects a failure is a verdict too, and so is one that skips.
+    """
+    unexpected = any(not there.as_expected for result in results for there in result.kernels)
+    return ExitCode.VERDICT if of_tests is ExitCode.HELD and unexpected else of_tests

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Listens to pytest: what each test came to, and whose fault a failure is."""
+"""Listens to pytest: the outcome of each test, and whose fault a failure is."""
 
 from __future__ import annotations
 
@@ -11,15 +11,12 @@ import pytest
 
 from harness.errors import ExitCode
 from harness.report.base import CheckOutcome
+from harness.report.properties import FAULT, KERNEL, KERNEL_DIGEST, RULE
 from harness.report.suite_results import TestResult
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# Set by harness.pytest_plugin.reporting; named here again because that plugin must not be imported
-# before pytest has installed its assertion rewriting.
-_FAULT = "klp_fault"
-_RULE = "behaviour"
 _CRASHED = "???"
 
 
@@ -84,7 +81,7 @@ class Collector(Interruptions):
         if report.failed:
             self._collection_errors[report.nodeid] = report.longreprtext
 
-    # -- what came of it
+    # -- the results
 
     def results(self) -> Sequence[TestResult]:
         """Return the results, in the order in which the tests ended."""
@@ -93,9 +90,9 @@ class Collector(Interruptions):
                 id=nodeid,
                 outcome=test.outcome,
                 seconds=test.seconds,
-                rules=tuple(sorted({str(v) for name, v in test.properties if name == _RULE})),
-                kernel=_property(test, "kernel"),
-                kernel_digest=_property(test, "kernel_digest"),
+                rules=tuple(sorted(set(RULE.values(test.properties)))),
+                kernel=KERNEL.last(test.properties),
+                kernel_digest=KERNEL_DIGEST.last(test.properties),
                 detail=test.detail,
             )
             for nodeid, test in self._tests.items()
@@ -131,10 +128,6 @@ class Collector(Interruptions):
                 return ExitCode.HARNESS
 
 
-def _property(test: _Test, wanted: str) -> str | None:
-    return next((str(value) for name, value in test.properties if name == wanted), None)
-
-
 # The first line under pytest-xdist: it names the worker.
 _WORKER = re.compile(r"\A\[gw\d+\] .*\n\s*")
 _WORST = (CheckOutcome.FAILED, CheckOutcome.ERROR)
@@ -153,8 +146,7 @@ def _outcome(report: pytest.TestReport) -> CheckOutcome:
 
 def _fault(report: pytest.TestReport) -> int:
     """Return whose fault a failure is, as an exit code; a failed assertion is a verdict."""
-    faults = [int(str(v)) for name, v in report.user_properties if name == _FAULT]
-    return faults[-1] if faults else ExitCode.VERDICT
+    return FAULT.last(report.user_properties) or ExitCode.VERDICT
 
 
 def _detail(report: pytest.TestReport) -> str:

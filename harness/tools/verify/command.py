@@ -295,7 +295,7 @@ def _find(
     patches: list[Path] = []
     beside: list[Path] = []
     for text in named:
-        found = [each.path for each in finder.find(text)]
+        found = list(finder.find(text))
         if Path(text).expanduser().is_dir():
             livepatches = [path for path in found if read(path).is_livepatch]
             if not livepatches:
@@ -320,7 +320,7 @@ def _built_from(diff: Path, kernel: Kernel, terminal: Terminal) -> Path:
 
 
 def _files(finder: ModuleFinder, named: Sequence[str]) -> tuple[Path, ...]:
-    return tuple(each.path for text in named for each in finder.find(text))
+    return tuple(path for text in named for path in finder.find(text))
 
 
 def _params(texts: Sequence[str]) -> dict[str, str]:

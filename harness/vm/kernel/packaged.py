@@ -18,7 +18,7 @@ from harness.errors import HarnessError
 from harness.vm.host.process import run
 from harness.vm.kernel.config import KernelConfig
 from harness.vm.kernel.inventory import PACKAGES
-from harness.vm.kernel.kernel import METADATA
+from harness.vm.kernel.kernel import METADATA, Kernel, read_metadata
 from harness.vm.kernel.packages import PackagedKernels
 from harness.vm.kernel.prebuilt import finished_kernel
 
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
     from harness.deadline import Deadline
     from harness.vm.host.cache import Store
-    from harness.vm.kernel.kernel import Kernel
-    from harness.vm.kernel.packages import KernelPackages
     from harness.vm.kernel.progress import Progress
 
 _FORMAT = "1"
@@ -62,9 +60,9 @@ def kernel_from_package(
             run(["dpkg-deb", "-x", file, root], deadline=deadline)
         shutil.rmtree(scratch)
         _make_movable(root)
-        config = KernelConfig.read(_only(root, _CONFIG, packages))
+        config = KernelConfig.read(_only(root, _CONFIG, packages.description))
         metadata = {
-            "version": _only(root, _IMAGE, packages).name.removeprefix("vmlinuz-"),
+            "version": _only(root, _IMAGE, packages.description).name.removeprefix("vmlinuz-"),
             "digest": key,
             "compiler": config.get("CC_VERSION_TEXT") or "an unknown compiler",
             "source": packages.description,
@@ -73,7 +71,7 @@ def kernel_from_package(
         (folder / METADATA).write_text(json.dumps(metadata, indent=1))
 
     entry = store.obtain(PACKAGES, key, fill, deadline=deadline)
-    return _unpacked_kernel(entry / _ROOT, packages, key, spec)
+    return packaged_in(entry, spec)
 
 
 def _make_movable(root: Path) -> None:
@@ -86,29 +84,33 @@ def _make_movable(root: Path) -> None:
         packed.unlink()
 
 
-def _unpacked_kernel(root: Path, packages: KernelPackages, key: str, spec: str) -> Kernel:
-    """Return the kernel that was unpacked there; raises KernelUnfit, HarnessError."""
-    image = _only(root, _IMAGE, packages)
-    version = image.name.removeprefix("vmlinuz-")
+def packaged_in(entry: Path, spec: str) -> Kernel:
+    """Return the packaged kernel in a cache entry.
+
+    Raises KernelUnfit when it cannot be tested, HarnessError, CacheCorrupt.
+    """
+    metadata = read_metadata(entry)
+    where, version, digest = metadata["source"], metadata["version"], metadata["digest"]
+    root = entry / _ROOT
     build_dir = root / f"usr/src/linux-headers-{version}"
     if not (build_dir / "Makefile").is_file():
-        raise HarnessError(f"{packages.description} has no headers in the usual place")
+        raise HarnessError(f"{where} has no headers in the usual place")
     return finished_kernel(
-        KernelConfig.read(_only(root, _CONFIG, packages)),
+        KernelConfig.read(_only(root, _CONFIG, where)),
         spec=spec,
-        where=packages.image.name,
+        where=where,
         version=version,
-        digest=key,
-        source=packages.description,
-        image=image,
+        digest=digest,
+        source=where,
+        image=_only(root, _IMAGE, where),
         vmlinux=None,
         build_dir=build_dir,
         modules=root.glob(f"**/lib/modules/{version}/**/*.ko"),
     )
 
 
-def _only(root: Path, pattern: str, packages: KernelPackages) -> Path:
+def _only(root: Path, pattern: str, where: str) -> Path:
     found = sorted(root.glob(pattern))
     if len(found) != 1:
-        raise HarnessError(f"{packages.description} has {len(found)} files {pattern}, not one")
+        raise HarnessError(f"{where} has {len(found)} files {pattern}, not one")
     return found[0]

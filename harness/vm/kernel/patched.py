@@ -74,12 +74,17 @@ def obtain_patched(
         deadline=deadline,
         on_wait=lambda: progress.stage(f"waiting for another build of {job.description}"),
     )
+    return patched_in(entry, base)
+
+
+def patched_in(entry: Path, base: Kernel) -> Kernel:
+    """Return the patched kernel in a cache entry; raises CacheCorrupt as `kernel_in` does."""
     if (entry / TREE).is_dir():
         return kernel_in(entry, base.spec)
     metadata = read_metadata(entry)
     return replace(
         base,
-        digest=job.key,
+        digest=metadata["digest"],
         source=metadata["source"],
         image=entry / "bzImage",
         vmlinux=entry / "vmlinux",
