@@ -20,7 +20,7 @@ from harness.errors import UsageError
 from harness.report.base import CheckOutcome
 from harness.report.terminal import printable
 from harness.tools.race.catalogue import find_races, known_of
-from harness.tools.race.command import KernelMutants, app, result_of
+from harness.tools.race.command import KernelMutants, app
 from harness.tools.race.recording import (
     REPLAYED,
     guest_files,
@@ -30,14 +30,14 @@ from harness.tools.race.recording import (
     require_same_qemu,
 )
 from harness.tools.race.recording_file import read_note, unpacked
-from harness.tools.race.results import RaceHit
+from harness.tools.race.results import RaceHit, RaceResult
+from harness.tools.race.trial_results import result_of
 from harness.vm.guest import runs
 from harness.vm.guest.session import Fresh
 
 if TYPE_CHECKING:
     from harness.report.terminal import Terminal
     from harness.tools.race.recording_file import RecordingNote
-from harness.tools.race.results import RaceResult
 
 # Instructions are counted, so a guest is slower than translation alone makes it: deadlines are
 # those of so many guests at a time.

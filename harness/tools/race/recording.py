@@ -33,7 +33,7 @@ from harness.tools.race.recording_file import (
     pack,
     qemu_version,
 )
-from harness.tools.race.reproducer import perform
+from harness.tools.race.reproducer import run_steps
 from harness.vm.guest.initramfs import MODULE_DIR, RC_PLACE, RC_WITHOUT_NETWORK
 from harness.vm.guest.qemu import GuestShape, Recording, RecordMode, replay_argv
 from harness.vm.host.accel import Accel
@@ -219,7 +219,7 @@ def _trial(
     """Make the trial; return how the kernel failed. A guest that hangs is killed, not recorded."""
     machine.has_files(_places(modules))
     try:
-        perform(race, machine, modules=modules, seed=seed)
+        run_steps(race, machine, modules=modules, seed=seed)
     except GuestHang:
         raise
     except KernelVerdict as error:

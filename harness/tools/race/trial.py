@@ -1,88 +1,66 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""One trial in a guest of its own."""
+"""Trials: each in a guest of its own, in this process or on a worker of a cluster."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
-import threading
 import time
-from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.errors import HarnessError, KernelVerdict, RaceShown
+from harness.errors import HarnessError, KernelVerdict
 from harness.tools.race.campaign import Trial
-from harness.tools.race.reproducer import perform
+from harness.tools.race.reproducer import run_steps
+from harness.vm.guest import runs
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
+    from harness.tools.race.campaign import TryOne
     from harness.tools.race.reproducer import Reproducer
-    from harness.vm.guest.machine import Machine
+    from harness.vm.cluster.client import Cluster
     from harness.vm.guest.session import Session
-    from harness.vm.kernel.kernel import Bootable
+    from harness.vm.host.accel import AccelChoice
+    from harness.vm.kernel.kernel import Bootable, Kernel
 
 NOTE = "trial.json"
 
 
-class Trials:
-    """Makes trials on one kernel. Safe to use from several threads."""
+class GuestTrials:
+    """Makes trials in guests of this process. Several threads may use it at once."""
 
     def __init__(self, session: Session, kernel: Bootable, modules: Mapping[str, Path]) -> None:
         self._session = session
         self._kernel = kernel
         self._modules = modules
-        self._lock = threading.Lock()
-        self._templates: set[int] = set()
 
     def __call__(self, race: Reproducer, seed: int) -> Trial:
-        """Return what came of one trial; the guest's logs stay unless it was quiet."""
+        """Make one trial; the guest's logs stay unless the kernel held."""
         start_s = time.monotonic()
-        shown: RaceShown | None = None
-        failed: KernelVerdict | None = None
-        broken: HarnessError | None = None
         folder: Path | None = None
+        ended_by: KernelVerdict | HarnessError | None = None
+        name = f"{race.name}-{seed}"
         try:
-            with ExitStack() as stack:
-                machine = self._start(race, seed, stack)
+            with self._session.guest(self._kernel, name=name, cpus=race.cpus) as machine:
                 folder = machine.folder
-                perform(race, machine, modules=self._modules, seed=seed)
-        except RaceShown as error:
-            shown = error
-        except KernelVerdict as error:
-            failed = error
-        except HarnessError as error:
-            broken = error
+                run_steps(race, machine, modules=self._modules, seed=seed)
+        except (KernelVerdict, HarnessError) as error:
+            ended_by = error
         except TimeoutError as error:
-            broken = HarnessError(f"{race.name} did not get as far as it should: {error}")
-            broken.artefacts = folder
-        trial = Trial(
-            race=race,
-            seed=seed,
-            seconds=time.monotonic() - start_s,
-            shown=shown,
-            failed=failed,
-            error=broken,
-        )
+            ended_by = HarnessError(
+                f"{race.name} did not get as far as it should: {error}", artefacts=folder
+            )
+        trial = Trial(race=race, seed=seed, seconds=time.monotonic() - start_s, ended_by=ended_by)
         if folder is not None:
             self._keep(trial, folder)
         return trial
 
-    def _start(self, race: Reproducer, seed: int, stack: ExitStack) -> Machine:
-        name = f"{race.name}-{seed}"
-        guest = self._session.guest(self._kernel, name=name, cpus=race.cpus)
-        # The first guest makes the template that all others come from.
-        with self._lock:
-            if race.cpus not in self._templates:
-                machine = stack.enter_context(guest)
-                self._templates.add(race.cpus)
-                return machine
-        return stack.enter_context(guest)
-
     def _keep(self, trial: Trial, folder: Path) -> None:
-        said = trial.shown or trial.failed or trial.error
-        if said is None:
+        error = trial.ended_by
+        if error is None:
             shutil.rmtree(folder)
             return
         note = {
@@ -90,8 +68,54 @@ class Trials:
             "seed": trial.seed,
             "kernel": self._kernel.describe(),
             "digest": self._kernel.digest,
-            "outcome": type(said).__name__,
-            "message": said.message,
-            "details": said.details,
+            "outcome": type(error).__name__,
+            "message": error.message,
+            "details": error.details,
         }
         (folder / NOTE).write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialMaker:
+    """What makes trials, and how many at a time it can."""
+
+    try_one: TryOne
+    guests: int
+
+
+@contextlib.contextmanager
+def open_trials(
+    cluster: Cluster | None,
+    choice: AccelChoice,
+    *,
+    accel: str,
+    kernel: Kernel,
+    modules: Mapping[str, Path],
+    guests: int | None,
+    most: int | None,
+    keep: Callable[[], bool],
+) -> Iterator[TrialMaker]:
+    """Prepare to make trials, ``guests`` at a time and ``most`` in all, where those are given.
+
+    Logs stay when ``keep`` says so at the end; those of guests here also when something is raised.
+    """
+    if cluster is None:
+        here = _at_most(guests or runs.guests_at_a_time(choice), most)
+        with runs.open_session(choice, name="race", guests=here, keep=keep) as session:
+            yield TrialMaker(try_one=GuestTrials(session, kernel, modules), guests=here)
+        return
+    from harness.tools.race.on_cluster import RemoteTrials
+
+    folder = runs.make_folder("race")
+    trials = RemoteTrials(cluster, kernel, modules, store=runs.store(), accel=accel, folder=folder)
+    try:
+        there = _at_most(sum(cluster.threads().values()), guests)
+        yield TrialMaker(try_one=trials, guests=_at_most(there, most))
+    finally:
+        trials.close()
+        if not keep():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _at_most(count: int, limit: int | None) -> int:
+    return count if limit is None else min(count, limit)

@@ -13,7 +13,7 @@ SKIP_CODE = 4
 
 
 class Verdict(StrEnum):
-    """What a script says of a case."""
+    """What a script reports of a case."""
 
     PASSED = "passed"
     FAILED = "failed"
@@ -25,7 +25,7 @@ _ENDS = {"ok": Verdict.PASSED, "not ok": Verdict.FAILED}
 
 @dataclass(kw_only=True)
 class Case:
-    """A case as its script tells of it; ``verdict`` is None while it runs."""
+    """A case as its script reports it; ``verdict`` is None while it runs."""
 
     name: str
     verdict: Verdict | None = None
@@ -34,11 +34,10 @@ class Case:
 
 
 class ScriptOutput:
-    """Takes the lines of one script, each with its time, and tells the cases apart.
+    """Takes the lines of one script, each with its time, and finds the cases in them.
 
-    ``planned`` are the cases that the script announces. One that was not reached is neither passed
-    nor failed by itself: it is failed with those words when the script fails, and skipped when the
-    script skips.
+    ``planned`` are the cases that the script announces. A case that was not reached fails, and says
+    so, when the script fails; it is skipped when the script skips.
     """
 
     def __init__(self, planned: tuple[str, ...], start_s: float) -> None:
@@ -51,7 +50,7 @@ class ScriptOutput:
         """Return the case that this line ends, if any."""
         match = _TEST.match(line)
         if match is None:
-            # Something was printed between the case's name and its end: a shell tells of children
+            # Something was printed between the case's name and its end: a shell reports children
             # that a signal ended.
             if line in _ENDS and self._cases and self._cases[-1].verdict is None:
                 self._cases[-1].verdict = _ENDS[line]
@@ -74,7 +73,7 @@ class ScriptOutput:
         why = [*errors, *(() if end is Verdict.PASSED else (f"the script ended with {code}",))]
         for case in self._cases:
             if case.verdict is None:
-                # It ended without "ok": where nothing went wrong, nothing was said to be right.
+                # It never printed "ok", so it has not passed even where the script ended well.
                 case.verdict = Verdict.FAILED if end is Verdict.PASSED else end
                 case.detail += why
             elif case.verdict is Verdict.FAILED:

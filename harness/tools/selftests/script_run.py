@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Runs selftest scripts in guests and tells what became of each of their cases."""
+"""Runs selftest scripts in guests, and returns the outcome of each of their cases."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def run_script(
 ) -> ScriptRun:
     """Run a script in that guest to its end.
 
-    What the kernel does under it, a panic or a splat, fails the case that ran, and so does a script
-    that does not end. Raises HarnessError for what is not the kernel's doing.
+    A panic or a splat fails the case that ran, and so does a script that does not end. Raises
+    HarnessError for failures that are not the kernel's.
     """
     start_s = time.monotonic()
     output = ScriptOutput(script.cases, start_s)
@@ -52,7 +52,7 @@ def run_script(
         cases = output.finish(code)
     except TimeoutError:
         cases = output.finish(
-            1, (f"the script did not end within {_SCRIPT_S:.0f} s of quick time",)
+            1, (f"the script did not end within {_SCRIPT_S:.0f} s (more on a slow host)",)
         )
     except KernelVerdict as error:
         cases = output.finish(code or 1, (error.message, *error.details))

@@ -11,7 +11,7 @@ import typer
 
 from harness.behaviours.compare import compare_rules
 from harness.behaviours.results import Change, CompareResult
-from harness.cli.child_commands import Command, Done, Lane, run_all
+from harness.cli.child_commands import ChildCommands, Command, Lane
 from harness.cli.exits import guarded
 from harness.cli.invocation import Invocation
 from harness.cli.options import (
@@ -30,10 +30,9 @@ from harness.errors import HarnessError, UsageError
 from harness.report.reason import reason_of
 from harness.report.suite_results import TestResult
 from harness.vm.guest import runs
-from harness.vm.host.process import child_environment
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Sequence
 
     from harness.report.terminal import Terminal
 
@@ -112,24 +111,28 @@ def _run_suites(
     """Run the suite on each kernel as a command of its own; its logs stay when one fails."""
     folder = runs.make_folder("compare")
     terminal.note(f"what the runs print goes to {folder}")
-    environment = child_environment()
-    tasks = [
-        _suite(terminal, letter, asked, extra) for letter, asked in zip("AB", sides, strict=True)
-    ]
-    done = dict(
-        run_all(tasks, folder, runs=1, deadline=Deadline.after(_SUITES_S), environment=environment)
-    )
+    with ChildCommands(folder, runs=1, deadline=Deadline.after(_SUITES_S)) as commands:
+        results = tuple(
+            _suite(terminal, letter, asked, extra, commands)
+            for letter, asked in zip("AB", sides, strict=True)
+        )
     shutil.rmtree(folder, ignore_errors=True)
-    return tuple(done[letter] for letter in "AB")
+    return results
 
 
 def _suite(
-    terminal: Terminal, letter: str, asked: CleanKernel, extra: Sequence[str]
-) -> Generator[Command, Done, tuple[str, Sequence[TestResult]]]:
-    done = yield Command(
-        lane=Lane.RUN,
-        name=f"suite-{letter}",
-        arguments=("test", *asked.as_arguments(), *extra),
+    terminal: Terminal,
+    letter: str,
+    asked: CleanKernel,
+    extra: Sequence[str],
+    commands: ChildCommands,
+) -> Sequence[TestResult]:
+    done = commands.run(
+        Command(
+            lane=Lane.RUN,
+            name=f"suite-{letter}",
+            arguments=("test", *asked.as_arguments(), *extra),
+        )
     )
     report = done.report
     results = (
@@ -142,7 +145,7 @@ def _suite(
             hint=f"what it printed is in {done.log}",
         )
     terminal.print(f"{letter}: {len(results)} tests in {done.seconds:.0f} s")
-    return letter, results
+    return results
 
 
 def _print(terminal: Terminal, results: Sequence[CompareResult]) -> None:

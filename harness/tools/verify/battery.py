@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
 from dataclasses import dataclass
@@ -61,9 +60,7 @@ class Battery:
         self._case = case
         self._session = session
         self._kernel = kernel
-        self._waiting: queue.SimpleQueue[Plot] = queue.SimpleQueue()
-        for plot in plots:
-            self._waiting.put(plot)
+        self._plots = plots
         self._workers = min(guests, len(plots))
         self._stop = threading.Event()
         self._never = threading.Event()
@@ -71,17 +68,11 @@ class Battery:
     def play(self) -> Iterator[Played]:
         """Yield each scene when it has ended; raises what is no failure of anybody foreseen."""
         try:
-            yield from run_jobs(self._workers, "scenes", self._next_plot, self._play)
+            yield from run_jobs(self._plots, self._play, at_a_time=self._workers, name="scenes")
         except BaseException:
             self._stop.set()
             self._never.set()
             raise
-
-    def _next_plot(self) -> Plot | None:
-        try:
-            return self._waiting.get_nowait()
-        except queue.Empty:
-            return None
 
     def _play(self, plot: Plot) -> Played:
         error: HarnessError | UsageError | None = None

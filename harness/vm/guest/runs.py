@@ -80,12 +80,14 @@ def open_session(
     cpus: int = 2,
     fresh: Fresh = Fresh.SNAPSHOT,
     more: Mapping[str, Path] = MappingProxyType({}),
+    base: Path | None = None,
     keep: Callable[[], bool] = lambda: False,
 ) -> Iterator[Session]:
     """Open a run of so many guests at a time, in a folder of its own.
 
-    ``more`` are files that its guests have. The folder is removed when all went well. After a
-    failure, or when ``keep`` says so at the end, the guests' logs stay, and nothing else.
+    ``more`` are files that its guests have, ``base`` is as in `Session`. The folder is removed when
+    all went well. After a failure, or when ``keep`` says so at the end, the guests' logs stay, and
+    nothing else.
     """
     folder = folder_for(name)
     try:
@@ -94,6 +96,7 @@ def open_session(
             settings(choice.accel, guests=guests, cpus=cpus, fresh=fresh),
             store(),
             more=more,
+            base=base,
         ) as session:
             yield session
     except BaseException:

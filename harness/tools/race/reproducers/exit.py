@@ -45,9 +45,9 @@ def exit_use_after_free(context: TrialContext, gates: Gates) -> None:
         gates.open(GATE)
         patch.unload()
         return
-    splat = context.fate(scaled(guest, QUICK_S), after=lambda: gates.open(GATE))
-    said = f"{PATCH} was unloaded while thread {tid}, which is ending, slept in its text"
+    splat = context.verdict_after(lambda: gates.open(GATE), scaled(guest, QUICK_S))
+    what = f"{PATCH} was unloaded while thread {tid}, which is ending, slept in its text"
     if splat is None:
-        raise RaceShown(f"{said}; nothing has come of it yet")
+        raise RaceShown(f"{what}; the kernel has not failed of it yet")
     lines = (*text.names("\n".join(splat.details)), *splat.details)
-    raise RaceShown(f"{said}: {splat.message}", details=lines, artefacts=splat.artefacts)
+    raise RaceShown(f"{what}: {splat.message}", details=lines, artefacts=splat.artefacts)
