@@ -11,7 +11,6 @@ import pytest
 
 from harness.behaviours.mutants import read_mutant
 from harness.cli.child_commands import Lane
-from harness.deadline import Deadline
 from harness.report.base import CheckOutcome
 from harness.report.terminal import Terminal
 from harness.tools.mutants.conditions import Conditions
@@ -26,7 +25,7 @@ from harness.tools.mutants.selftests_verdict import (
 )
 from harness.tools.mutants.terminal import print_result, print_summary
 from harness.tools.selftests.results import SelftestResult
-from tests.unit.test_mutation import Player, done, patch_file, report, result_of
+from tests.unit.test_mutation import Commands, done, patch_file, report, result_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,30 +75,29 @@ def conditions(tmp_path: Path) -> Conditions:
 @pytest.mark.parametrize("outcome", ["failed", "passed"])
 def test_the_selftests_come_last(outcome: str, conditions: Conditions, tmp_path: Path) -> None:
     """On each mutant that was judged, caught or not; they stop at the first failure."""
-    player = Player(judge(read_mutant(patch_file(tmp_path, "Breaks: TR-01")), conditions))
-    player.answer(done(tmp_path))
     tested = (result_of("t.py::one", outcome, "TR-01", detail="assert 0"),)
-    player.answer(done(tmp_path, 0, report("test", tested)))
-    assert player.lane is Lane.RUN
-    assert player.asked.startswith(f"selftests --kernel 6.1 --patch {tmp_path / 'm.patch'} ")
-    assert player.asked.endswith("--guests 3 --stop")
-    player.answer(done(tmp_path, 1, selftest_report(BROKE)))
-    assert player.result is not None
-    assert player.result.upstream is not None
-    assert player.result.upstream.failed == ("test-b/y",)
-    assert player.result.outcome == {"failed": "caught", "passed": "survived"}[outcome]
+    run = Commands(
+        done(tmp_path),
+        done(tmp_path, 0, report("test", tested)),
+        done(tmp_path, 1, selftest_report(BROKE)),
+    )
+    mutant = read_mutant(patch_file(tmp_path, "Breaks: TR-01"))
+    result = judge(mutant, conditions, run)
+    assert run.commands[2].lane is Lane.RUN
+    assert run.asked[2].startswith(f"selftests --kernel 6.1 --patch {mutant.path} ")
+    assert run.asked[2].endswith("--guests 3 --stop")
+    assert result.upstream is not None
+    assert result.upstream.failed == ("test-b/y",)
+    assert result.outcome == {"failed": "caught", "passed": "survived"}[outcome]
 
 
 def test_no_selftests_on_what_is_no_mutant(conditions: Conditions, tmp_path: Path) -> None:
     """What does not build, or gave our tests no result, says nothing of them either."""
-    player = Player(judge(read_mutant(patch_file(tmp_path)), conditions))
-    player.answer(done(tmp_path, 2, report("kernel build", error="KernelBuildFailed")))
-    assert player.result is not None
-    assert player.result.upstream is None
-    silent = Player(judge(read_mutant(patch_file(tmp_path)), conditions))
-    silent.answer(done(tmp_path)).answer(done(tmp_path, 3))
-    assert silent.result is not None
-    assert (silent.result.outcome, silent.result.upstream) == (CheckOutcome.ERROR, None)
+    mutant = read_mutant(patch_file(tmp_path))
+    broken = done(tmp_path, 2, report("kernel build", error="KernelBuildFailed"))
+    assert judge(mutant, conditions, Commands(broken)).upstream is None
+    silent = judge(mutant, conditions, Commands(done(tmp_path), done(tmp_path, 3)))
+    assert (silent.outcome, silent.upstream) == (CheckOutcome.ERROR, None)
 
 
 def test_all_scripts_run_where_all_is_asked_for(conditions: Conditions) -> None:
@@ -185,24 +183,11 @@ def test_the_clean_kernel_is_asked(
     kept: tuple[str, ...],
     conditions: Conditions,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """By the scripts that failed on some mutant. A run that ended early proves nothing."""
-
-    def answer(tasks: list[object], *_: object, **__: object) -> list[object]:
-        player = Player(tasks[0])  # type: ignore[arg-type]
-        assert player.asked.endswith(" test-a test-b")
-        player.answer(done(tmp_path, 0, clean))
-        return [player.result]
-
-    monkeypatch.setattr("harness.tools.mutants.selftests_verdict.run_all", answer)
-    [result] = without_broken_selftests(
-        [mutant_result("test-a/x", "test-b/y")],
-        conditions,
-        tmp_path,
-        deadline=Deadline.after(1.0),
-        environment={},
-    )
+    run = Commands(done(tmp_path, 0, clean))
+    [result] = without_broken_selftests([mutant_result("test-a/x", "test-b/y")], conditions, run)
+    assert run.asked[0].endswith(" test-a test-b")
     assert result.upstream is not None
     assert result.upstream.failed == kept
 

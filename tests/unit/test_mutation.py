@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,23 +16,20 @@ from harness.behaviours.mutants import (
 )
 from harness.behaviours.rule_tests import carriers_of_rules, on_other_kernels
 from harness.behaviours.table import load_table
-from harness.cli.child_commands import Command, Done, Lane, run_all
+from harness.cli.child_commands import Command, Done, Lane
 from harness.cli.registry import make_report
-from harness.deadline import Deadline
-from harness.errors import HarnessError
-from harness.report.base import CheckOutcome
+from harness.report.base import CheckOutcome, KernelFacts
 from harness.report.junit import to_junit
 from harness.report.suite_results import TestResult
 from harness.resources import Resource, resource_dir
 from harness.tools.mutants.conditions import Conditions
-from harness.tools.mutants.mutant_trial import judge
+from harness.tools.mutants.mutant_trial import judge, judge_if_same
 from harness.tools.mutants.page import matrix_page
 from harness.tools.mutants.results import Catch, MutantResult
 from harness.tools.mutants.which_tests import by_rule, catches, may_not_boot, plan_tests
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-
+    from harness.behaviours.mutants import Mutant
     from harness.report.base import BaseReport
 
 DIFF = "--- a/kernel/fork.c\n+++ b/kernel/fork.c\n@@ -1 +1 @@\n-a\n+b\n"
@@ -163,86 +158,82 @@ def done(tmp_path: Path, code: int = 0, made: BaseReport | None = None) -> Done:
     return Done(code=code, report=made, seconds=2.0, log=log)
 
 
-class Player:
-    """Answers the commands of one mutant, one after the other."""
+class Commands:
+    """Answers the commands of one mutant in turn; ``asked`` has them as lines of words."""
 
-    def __init__(self, task: Generator[Command, Done, MutantResult]) -> None:
-        self.task = task
-        self.command: Command | None = next(task)
-        self.result: MutantResult | None = None
+    def __init__(self, *answers: Done) -> None:
+        self.answers = list(answers)
+        self.commands: list[Command] = []
 
-    def answer(self, answer: Done) -> Player:
-        try:
-            self.command = self.task.send(answer)
-        except StopIteration as stop:
-            self.command, self.result = None, stop.value
-        return self
+    def __call__(self, command: Command) -> Done:
+        self.commands.append(command)
+        return self.answers.pop(0)
 
     @property
-    def lane(self) -> Lane:
-        assert self.command is not None
-        return self.command.lane
-
-    @property
-    def asked(self) -> str:
-        assert self.command is not None
-        return " ".join(self.command.arguments)
+    def asked(self) -> list[str]:
+        return [" ".join(command.arguments) for command in self.commands]
 
 
 @pytest.fixture
-def player(tmp_path: Path, conditions: Conditions) -> Player:
-    """A mutant of TR-02 whose build was asked for."""
-    return Player(judge(read_mutant(patch_file(tmp_path, "Breaks: TR-02")), conditions))
+def mutant(tmp_path: Path) -> Mutant:
+    """A mutant that breaks TR-02."""
+    return read_mutant(patch_file(tmp_path, "Breaks: TR-02"))
 
 
-def test_a_mutant_that_is_caught(player: Player, tmp_path: Path) -> None:
+def test_a_mutant_that_is_caught(mutant: Mutant, conditions: Conditions, tmp_path: Path) -> None:
     """Build, then the tests of its rules until one fails; no more are run."""
-    assert player.lane is Lane.BUILD
-    assert player.asked.startswith("kernel build --kernel 6.1 --kernel-config x.config --patch ")
-    player.answer(done(tmp_path))
-    assert player.lane.value == "run"
-    assert player.asked.startswith("test --kernel 6.1 --kernel-config x.config --patch ")
-    assert "--guests 1 -x " in player.asked
-    assert player.asked.endswith(" /suite/t.py::both")
     failed = result_of("t.py::both", "failed", "TR-02")
-    player.answer(done(tmp_path, 1, report("test", (failed,))))
-    assert player.result is not None
-    assert player.result.outcome is CheckOutcome.CAUGHT
-    assert [catch.test for catch in player.result.caught_by] == ["t.py::both"]
-    assert (player.result.build_s, player.result.seconds) == (2.0, 2.0)
+    run = Commands(done(tmp_path), done(tmp_path, 1, report("test", (failed,))))
+    result = judge(mutant, conditions, run)
+    build, test = run.asked
+    assert [command.lane for command in run.commands] == [Lane.BUILD, Lane.RUN]
+    assert build == f"kernel build --kernel 6.1 --kernel-config x.config --patch {mutant.path}"
+    assert test.startswith(f"test --kernel 6.1 --kernel-config x.config --patch {mutant.path} ")
+    assert "--guests 1 -x " in test
+    assert test.endswith(" /suite/t.py::both")
+    assert result.outcome is CheckOutcome.CAUGHT
+    assert [catch.test for catch in result.caught_by] == ["t.py::both"]
+    assert (result.build_s, result.seconds) == (2.0, 2.0)
 
 
-def test_a_mutant_that_survives(player: Player, tmp_path: Path) -> None:
+def test_a_mutant_that_survives(mutant: Mutant, conditions: Conditions, tmp_path: Path) -> None:
     """Not before all tests have run."""
-    player.answer(done(tmp_path))
-    player.answer(done(tmp_path, 0, report("test", (result_of("t.py::both", "passed", "TR-02"),))))
-    assert player.asked.endswith("/suite/t.py::one /suite/s.py::x")
-    player.answer(done(tmp_path, 0, report("test", (result_of("s.py::x", "passed", "SV-01"),))))
-    assert player.result is not None
-    assert player.result.outcome is CheckOutcome.SURVIVED
-    assert player.result.is_news
-    assert player.result.tests == 2
+    run = Commands(
+        done(tmp_path),
+        done(tmp_path, 0, report("test", (result_of("t.py::both", "passed", "TR-02"),))),
+        done(tmp_path, 0, report("test", (result_of("s.py::x", "passed", "SV-01"),))),
+    )
+    result = judge(mutant, conditions, run)
+    assert run.asked[2].endswith("/suite/t.py::one /suite/s.py::x")
+    assert result.outcome is CheckOutcome.SURVIVED
+    assert result.is_news
+    assert result.tests == 2
 
 
-def test_a_mutant_is_judged_without_tests(conditions: Conditions, tmp_path: Path) -> None:
-    """Those that mean nothing on this kernel are not asked again."""
-    without = replace(conditions, without=frozenset({"t.py::both"}))
-    player = Player(judge(read_mutant(patch_file(tmp_path, "Breaks: TR-02")), without))
-    player.answer(done(tmp_path))
-    assert "t.py::one" in player.asked
-    assert "t.py::both" not in player.asked
+def test_a_mutant_is_judged_without_tests(
+    mutant: Mutant, conditions: Conditions, tmp_path: Path
+) -> None:
+    """Tests that fail on the clean kernel do not run again, and the first run's logs stay."""
+    run = Commands(done(tmp_path), done(tmp_path, 3))
+    judge(mutant, replace(conditions, without=frozenset({"t.py::both"})), run)
+    assert "t.py::one" in run.asked[1]
+    assert "t.py::both" not in run.asked[1]
+    again = Commands(done(tmp_path), done(tmp_path, 3))
+    judge(mutant, conditions, again)
+    names = [command.name for command in (*run.commands, *again.commands)]
+    assert len(set(names)) == len(names)
 
 
 def test_the_broken_rules_alone(conditions: Conditions, tmp_path: Path) -> None:
     """A rule without a test lets its mutant survive; one that names no rule gets every test."""
     alone = replace(conditions, rules_only=True)
-    no_test = Player(judge(read_mutant(patch_file(tmp_path, "Breaks: ZZ-01")), alone))
-    no_test.answer(done(tmp_path))
-    assert no_test.result is not None
-    assert (no_test.result.outcome, no_test.result.tests) == (CheckOutcome.SURVIVED, 0)
-    assert "no test is about the rules" in (no_test.result.detail or "")
-    no_rule = Player(judge(read_mutant(patch_file(tmp_path)), alone)).answer(done(tmp_path))
-    assert "/suite/t.py::one" in no_rule.asked
+    no_test = read_mutant(patch_file(tmp_path, "Breaks: ZZ-01"))
+    result = judge(no_test, alone, Commands(done(tmp_path)))
+    assert (result.outcome, result.tests) == (CheckOutcome.SURVIVED, 0)
+    assert "have no test" in (result.detail or "")
+    run = Commands(done(tmp_path), done(tmp_path, 3))
+    judge(read_mutant(patch_file(tmp_path)), alone, run)
+    assert "/suite/t.py::one" in run.asked[1]
 
 
 @pytest.mark.parametrize(
@@ -253,100 +244,64 @@ def test_the_broken_rules_alone(conditions: Conditions, tmp_path: Path) -> None:
         ("NoSpace", "error"),
     ],
 )
-def test_a_build_that_ends(kind: str, outcome: str, player: Player, tmp_path: Path) -> None:
-    """The patch's fault is told from the host's; nothing is tested."""
-    player.answer(done(tmp_path, 2, report("kernel build", error=kind)))
-    assert player.result is not None
-    assert player.result.outcome == outcome
-    assert f"it is {kind}" in (player.result.detail or "")
+def test_a_build_that_ends(
+    kind: str, outcome: str, mutant: Mutant, conditions: Conditions, tmp_path: Path
+) -> None:
+    """A fault of the patch is not an error of the host; nothing is tested after either."""
+    run = Commands(done(tmp_path, 2, report("kernel build", error=kind)))
+    result = judge(mutant, conditions, run)
+    assert result.outcome == outcome
+    assert f"it is {kind}" in (result.detail or "")
 
 
-def test_a_kernel_that_does_not_boot(player: Player, tmp_path: Path) -> None:
-    """What looks so is tried once more without any test."""
-    player.answer(done(tmp_path))
-    failed = result_of("t.py::both", "failed", "TR-02", detail="GuestPanic: at boot\n\nlong")
-    player.answer(done(tmp_path, 1, report("test", (failed,))))
-    assert player.asked.startswith("boot --kernel 6.1")
-    assert player.command is not None
-    assert not player.command.reports
-    player.answer(done(tmp_path, 1))
-    assert player.result is not None
-    assert player.result.outcome is CheckOutcome.DOES_NOT_BOOT
-    assert player.result.detail == "GuestPanic: at boot"
+@pytest.mark.parametrize(
+    ("boots", "outcome", "detail"),
+    [(False, "does-not-boot", "GuestPanic: oops"), (True, "caught", None)],
+)
+def test_a_kernel_that_panics(
+    boots: bool,
+    outcome: str,
+    detail: str | None,
+    mutant: Mutant,
+    conditions: Conditions,
+    tmp_path: Path,
+) -> None:
+    """It is booted once more without any test: when it comes up, the test has caught it."""
+    failed = result_of("t.py::both", "failed", "TR-02", detail="GuestPanic: oops\n\nlong")
+    run = Commands(
+        done(tmp_path),
+        done(tmp_path, 1, report("test", (failed,))),
+        done(tmp_path, 0 if boots else 1),
+    )
+    result = judge(mutant, conditions, run)
+    assert run.asked[2].startswith("boot --kernel 6.1")
+    assert not run.commands[2].reports
+    assert (result.outcome, result.detail) == (outcome, detail)
 
 
-def test_a_kernel_that_panics_in_the_test(player: Player, tmp_path: Path) -> None:
-    """It boots, so the test has caught it."""
-    player.answer(done(tmp_path))
-    failed = result_of("t.py::both", "failed", "TR-02", detail="GuestPanic: in the test")
-    player.answer(done(tmp_path, 1, report("test", (failed,)))).answer(done(tmp_path))
-    assert player.result is not None
-    assert player.result.outcome is CheckOutcome.CAUGHT
-
-
-def test_a_run_that_says_nothing(player: Player, tmp_path: Path) -> None:
+def test_a_run_without_a_report(mutant: Mutant, conditions: Conditions, tmp_path: Path) -> None:
     """Neither caught nor survived: an error, with what was printed last."""
-    player.answer(done(tmp_path)).answer(done(tmp_path, 3))
-    assert player.result is not None
-    assert player.result.outcome is CheckOutcome.ERROR
-    assert player.result.detail == "first\nlast line"
+    result = judge(mutant, conditions, Commands(done(tmp_path), done(tmp_path, 3)))
+    assert result.outcome is CheckOutcome.ERROR
+    assert result.detail == "first\nlast line"
 
 
-# -- many at a time
-
-
-def test_builds_and_runs_overlap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One build and one run at a time, each kind in its order."""
-    script = tmp_path / "command"
-    script.write_text(
-        "#!/bin/sh\necho start $3 >> order\nwhile ! test -e go-$3; do sleep 0.02; done\n"
+@pytest.mark.parametrize(
+    ("code", "detail"), [(0, "its sources or the compiler differ"), (3, "last")]
+)
+def test_another_clean_kernel_judges_nothing(
+    code: int, detail: str, mutant: Mutant, conditions: Conditions, tmp_path: Path
+) -> None:
+    """On a worker: a mutant of a kernel that was not asked for would say nothing of the tests."""
+    kernel = KernelFacts(
+        spec="6.1", version="6.1.9", digest="f" * 64, config_digest="c", compiler="gcc", source="s"
     )
-    script.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(script))
-    monkeypatch.chdir(tmp_path)
-
-    def task(name: str) -> Generator[Command, Done, str]:
-        yield Command(lane=Lane.BUILD, name=f"{name}.build", arguments=(f"build-{name}",))
-        ended = yield Command(lane=Lane.RUN, name=f"{name}.run", arguments=(f"run-{name}",))
-        return f"{name} {ended.code}"
-
-    for word in ("build-a", "build-b", "run-a", "run-b"):
-        (tmp_path / f"go-{word}").touch()
-    results = run_all(
-        [task("a"), task("b")],
-        tmp_path,
-        runs=1,
-        deadline=Deadline.after(30),
-        environment=dict(os.environ),
-    )
-    assert list(results) == ["a 0", "b 0"]
-    order = (tmp_path / "order").read_text().split()[1::2]
-    assert order.index("build-a") < order.index("build-b")
-    assert order.index("run-a") < order.index("run-b")
-
-
-def test_children_end_with_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A deadline, as an interrupt does, leaves no child behind."""
-    script = tmp_path / "command"
-    script.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\nexec sleep 1000\n")
-    script.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(script))
-
-    def task() -> Generator[Command, Done, None]:
-        yield Command(lane=Lane.RUN, name="x", arguments=())
-
-    with pytest.raises(HarnessError, match="time for these runs is up"):
-        list(
-            run_all(
-                [task()],
-                tmp_path,
-                runs=1,
-                deadline=Deadline.after(2),
-                environment=dict(os.environ),
-            )
-        )
-    pid = int((tmp_path / "pid").read_text())
-    assert not Path(f"/proc/{pid}").exists()
+    built = report("kernel build").model_copy(update={"kernels": (kernel,)})
+    run = Commands(done(tmp_path, code, built))
+    result = judge_if_same(mutant, conditions, run, clean="0" * 64)
+    assert result.outcome is CheckOutcome.ERROR
+    assert detail in (result.detail or "")
+    assert run.asked == ["kernel build --kernel 6.1 --kernel-config x.config"]
 
 
 # -- reports
