@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The oracle of the fuzzer, the sequences that it makes, and how they are shortened."""
+"""The fuzzer's model, the sequences that it makes, and how they are shortened."""
 
 from __future__ import annotations
 
@@ -269,7 +269,7 @@ def test_without_a_hit_nothing_is_shortened() -> None:
     [
         (["fork", "--steps", "load a"], "--steps is for the fuzzer alone"),
         (["fuzz", "--steps", "jump"], "'jump' is no step"),
-        (["fuzz", "--steps", "leave; reverse"], "no step of 'leave; reverse' means anything"),
+        (["fuzz", "--steps", "leave; reverse"], "no step of 'leave; reverse' has a meaning"),
     ],
 )
 def test_steps_that_cannot_be_taken_are_wrong_usage(words: list[str], said: str) -> None:

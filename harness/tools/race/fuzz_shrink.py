@@ -28,7 +28,7 @@ def given_steps(races: Sequence[Reproducer], text: str) -> tuple[Reproducer, ...
         raise UsageError("--steps is for the fuzzer alone", hint="klp-harness race run fuzz")
     steps = meaningful(parse_steps(text))
     if not steps:
-        raise UsageError(f"no step of {text!r} means anything where it stands")
+        raise UsageError(f"no step of {text!r} has a meaning at its place")
     return tuple(with_steps(race, steps) for race in races)
 
 
@@ -41,7 +41,7 @@ def shorten_hits(
 ) -> Mapping[int, str]:
     """Return, by its seed, the shortest sequence for the fuzzer's first hit; a guest for each try.
 
-    ``given`` are the steps of all trials, in place of those of the seeds.
+    ``given`` are the steps of all trials, where they are not those of the seeds.
     """
     for trials in found:
         if is_fuzzer(trials.race) and trials.hits:

@@ -2,9 +2,9 @@
 """The exit race: a thread in a patched function, after it left all lists of tasks.
 
 release_task() (kernel/exit.c), which exit_notify() calls for a thread that nobody waits for, takes
-the thread off the lists. What do_exit() still calls then can be patched, and a transition does not
-see who is inside. That is exit_task_stack_account(); where a kernel has none, as 5.10, it is
-free_pipe_info(), which it calls there for a task that has spliced.
+the thread off the lists. The functions that do_exit() calls afterwards can be patched, and a
+transition does not see that a thread is inside. One is exit_task_stack_account(); a kernel without
+it, as 5.10, calls free_pipe_info() there for a task that has spliced.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FUNCTION, OLDER_FUNCTION = "exit_task_stack_account", "free_pipe_info"
 
 @reproducer("exit-use-after-free", rule="FO-06")
 def exit_use_after_free(context: TrialContext, gates: Gates) -> None:
-    """A thread sleeps in a patch's text after exit_notify(), and the module goes from under it."""
+    """A thread sleeps in a patch's text after exit_notify(), and the module is unloaded."""
     guest = context.guest
     known = guest.run(["grep", "-qwF", FUNCTION, "/proc/kallsyms"]).ok
     patch = context.livepatch.load(PATCH, wait=True, function=FUNCTION if known else OLDER_FUNCTION)
@@ -41,7 +41,7 @@ def exit_use_after_free(context: TrialContext, gates: Gates) -> None:
     try:
         patch.unload(scaled(guest, QUICK_S))
     except (TransitionTimeout, ModuleRefused):
-        # The kernel keeps the module as long as somebody is in it.
+        # The kernel keeps the module as long as a task is in it.
         gates.open(GATE)
         patch.unload()
         return
