@@ -148,7 +148,7 @@ def test_a_hit_says_how_to_see_it_again() -> None:
         seed=42, seconds=3.0, message="it is there", details=tuple("abcdefghijklmnop"), logs="/x"
     )
     print_hit(Terminal(stdout=stream, stderr=stream), "a-race", hit)
-    assert "again with --seed 42" in stream.getvalue()
+    assert "repeat it with --seed 42" in stream.getvalue()
     assert "(4 more lines)" in stream.getvalue()
     assert "logs: /x" in stream.getvalue()
 

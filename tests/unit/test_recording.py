@@ -147,7 +147,7 @@ def test_the_same_console_is_success(file: Path, tmp_path: Path) -> None:
         ExitCode.HELD,
         ["replay 1 of 2", "replay 2 of 2"],
     )
-    assert f"{len(CONSOLE)} bytes on the console, all as recorded" in said
+    assert f"{len(CONSOLE)} bytes on the console, as recorded" in said
     assert (tmp_path / "console").read_bytes() == CONSOLE
 
 
@@ -207,7 +207,7 @@ def test_what_a_recording_shows_is_its_exit_code(
 @pytest.mark.parametrize(
     ("says", "ends", "told"),
     [
-        (CONSOLE.replace(b"ready", b"reaDy"), "0", "parts from it in line 2"),
+        (CONSOLE.replace(b"ready", b"reaDy"), "0", "differs from line 2 on"),
         (CONSOLE[:-1], "0", f"{len(CONSOLE) - 1} bytes instead of {len(CONSOLE)}"),
         (CONSOLE + b"more\n", "0", f"{len(CONSOLE) + 5} bytes instead of {len(CONSOLE)}"),
         (CONSOLE, "1", "QEMU ended the replay with code 1"),
@@ -246,7 +246,7 @@ def test_without_vmlinux_there_is_nothing_for_gdb(tmp_path: Path) -> None:
 def test_another_qemu_is_refused(file: Path) -> None:
     code, said = run_replay(with_note(file, qemu="QEMU emulator version 9.0.0"))
     assert code == ExitCode.USAGE
-    assert f"was recorded by QEMU emulator version 9.0.0, and here is {QEMU}" in said
+    assert f"was recorded by QEMU emulator version 9.0.0, and this machine has {QEMU}" in said
 
 
 @pytest.mark.parametrize("changes", [{"memory_mib": 512}, {"kernel_args": ["pci=noacpi"]}])
@@ -303,7 +303,7 @@ def test_flipped_bytes_are_damage(file: Path) -> None:
 def test_a_note_of_another_kind_is_no_recording(file: Path, fields: dict[str, object]) -> None:
     code, said = run_replay(with_note(file, **fields))
     assert code == ExitCode.USAGE
-    assert "is no recording that this klp-harness can read" in said
+    assert "is not a recording that this klp-harness can read" in said
 
 
 @pytest.mark.parametrize("data", [b"", b"PK\x03\x04", b"text"], ids=["empty", "torn", "text"])
@@ -312,7 +312,7 @@ def test_another_file_is_no_recording(tmp_path: Path, data: bytes) -> None:
     other.write_bytes(data)
     code, said = run_replay(other)
     assert code == ExitCode.USAGE
-    assert "is no recording" in said
+    assert "is not a recording" in said
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ _NO_TEST = "the rules that it breaks have no test, and no other test was to run"
 
 
 def not_run(mutant: Mutant) -> MutantResult:
-    """Return what is known of a mutant before anything is done with it."""
+    """Return the result of a mutant that has not been built or tested."""
     return MutantResult(
         id=mutant.name,
         outcome=CheckOutcome.NOT_RUN,
@@ -76,8 +76,8 @@ def judge_if_same(
         return _error(not_run(mutant), done, 0.0)
     if kernels[0].digest != clean:
         detail = (
-            f"the clean kernel here is {kernels[0].version}, {kernels[0].digest[:12]}, and the one "
-            f"asked for is {clean[:12]}: its sources or the compiler differ"
+            f"the clean kernel here is {kernels[0].version}, {kernels[0].digest[:12]}, and not "
+            f"{clean[:12]}: the sources or the compiler differ"
         )
         return _error(not_run(mutant), done, 0.0).model_copy(update={"detail": detail})
     return judge(mutant, conditions, run)

@@ -35,7 +35,7 @@ def run_selftests(
     """Return the command that runs selftest scripts, all without ``scripts``.
 
     On a mutant, given as the options ``patch``, it stops at the first script that fails, unless
-    everything is asked for.
+    ``everything`` is to run.
     """
     stop = ("--stop",) if patch and not conditions.everything else ()
     return Command(
@@ -56,8 +56,8 @@ def run_selftests(
 def judge_upstream(done: Done) -> UpstreamResult:
     """Return the outcome of a run of the selftests on a mutant.
 
-    A kernel that dies under a script fails its case. What ends the run itself says nothing of the
-    scripts: the harness or the host failed, or a guest did not start although the mutant boots.
+    A kernel that dies under a script fails its case. An error that ends the run itself is no result
+    of the scripts: the harness or the host failed, or a guest did not start.
     """
     report = done.report if isinstance(done.report, SelftestReport) else None
     results = report.results if report is not None else ()

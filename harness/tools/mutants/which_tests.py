@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Which tests are run on a mutant, in which order, and what their results say. Pure."""
+"""Which tests run on a mutant, in which order, and what their results mean. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from harness.report.suite_results import TestResult
 
 _PREFIX = "tests/behaviours/"
-# What a kernel that does not boot makes of the first test; a kernel that fails later may too.
+# How the first test fails on a kernel that does not boot; a kernel that fails later may do so, too.
 _NO_GUEST = re.compile(r"(?:BootFailed|GuestPanic|GuestReset|GuestHang|KernelSplat):")
 
 
@@ -36,7 +36,7 @@ class TestPlan:
     last: tuple[str, ...] = ()
 
     def phases(self, *, rules_only: bool = False) -> tuple[tuple[str, ...], ...]:
-        """Return what is run one after the other, until a test notices."""
+        """Return the tests of each run; the runs follow each other until a test notices."""
         parts = (
             (self.first, self.late)
             if rules_only
@@ -66,8 +66,8 @@ def plan_tests(
     named = dict.fromkeys(test for rule in broken for test in carriers.get(rule, ()))
     first = [test for test in named if test not in builds] or list(named)
     sections = {rule.partition("-")[0] for rule in broken}
-    by_nearness = sorted(carriers, key=lambda rule: (rule.partition("-")[0] not in sections, rule))
-    others = dict.fromkeys(test for rule in by_nearness for test in carriers[rule])
+    by_section = sorted(carriers, key=lambda rule: (rule.partition("-")[0] not in sections, rule))
+    others = dict.fromkeys(test for rule in by_section for test in carriers[rule])
     left = [test for test in others if test not in first]
     return TestPlan(
         first=tuple(first),
@@ -80,7 +80,7 @@ def plan_tests(
 def catches(results: Iterable[TestResult], breaks: Iterable[str]) -> tuple[Catch, ...]:
     """Return the tests that failed; those of the rules that are broken come first.
 
-    A test that the harness or host failed says nothing of the kernel, and is left out.
+    A test that the harness or the host failed is no result about the kernel, and is left out.
     """
     broken = set(breaks)
     found = [
@@ -98,7 +98,7 @@ def catches(results: Iterable[TestResult], breaks: Iterable[str]) -> tuple[Catch
 
 
 def by_rule(results: Iterable[TestResult]) -> dict[str, CheckOutcome]:
-    """Return what each rule came to: failed when one of its tests did."""
+    """Return the outcome of each rule: failed when one of its tests did."""
     found: dict[str, CheckOutcome] = {}
     for result in results:
         for rule in result.rules:

@@ -48,7 +48,7 @@ class Trial:
 
     @property
     def error(self) -> HarnessError | None:
-        """A failure of the harness or the host, which says nothing of the kernel."""
+        """A failure of the harness or the host, which is no result about the kernel."""
         return self.ended_by if isinstance(self.ended_by, HarnessError) else None
 
 
@@ -103,7 +103,7 @@ class Campaign:
         self._lock = threading.Lock()
 
     def run(self, try_one: TryOne, *, guests: int) -> Iterator[Trial]:
-        """Make so many trials at a time, and yield each when it ends; raises what is no trial."""
+        """Make so many trials at a time; yield each when it ends. Raises what ``try_one`` raises."""
         start_s = time.monotonic()
 
         def make(job: tuple[Reproducer, int]) -> Trial:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""klp-harness race: show a race at will, or look for it in many trials."""
+"""klp-harness race: show races, or look for them in many trials."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from harness.tools.race.trial import TrialMaker
     from harness.vm.kernel.kernel import Kernel
 
-app = typer.Typer(help="Show races at will, or look for them.", no_args_is_help=True)
+app = typer.Typer(help="Show races, or look for them in many trials.", no_args_is_help=True)
 
 _SEEDS = 1 << 31
 
@@ -44,13 +44,13 @@ KernelMutants = Annotated[
     typer.Option(
         "--mutant",
         metavar="NAME",
-        help="Break the kernel by a mutant that `klp-harness mutants list` names. Repeatable.",
+        help="Break the kernel with a mutant of `klp-harness mutants list`. Repeatable.",
     ),
 ]
 Names = Annotated[
     tuple[str, ...],
     typer.Argument(
-        metavar="[NAME]...", help="Reproducers, or groups of them; default: all.", show_default=""
+        metavar="[NAME]...", help="Reproducers or groups of them; default: all.", show_default=""
     ),
 ]
 
@@ -58,7 +58,7 @@ Names = Annotated[
 @app.command("list")
 @guarded
 def list_races(names: Names = (), *, files: ResultFiles) -> int:
-    """List the reproducers: the rule that each is about, and what is known of it."""
+    """List the reproducers: the rule that each concerns, and what is known about it."""
     with Invocation("race list", files) as invocation:
         for race in find_races(names):
             result = result_of(race, CheckOutcome.NOT_RUN, known=known_of(race))
@@ -79,28 +79,39 @@ def run_races(
     accel: Accel = AccelAsked.AUTO,
     guests: Guests = None,
     trials: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Trials of each; default 1.")
+        int | None, typer.Option(min=1, metavar="N", help="Trials of each reproducer; default: 1.")
     ] = None,
     seconds: Annotated[
         float | None,
-        typer.Option(min=1, metavar="S", help="Go on for so long, or for --trials if given."),
+        typer.Option(
+            min=1, metavar="S", help="Stop after S seconds, or after --trials if that is earlier."
+        ),
     ] = None,
     seed: Annotated[
         int | None,
         typer.Option(
-            min=0, metavar="N", help="Seed of the first trial; the next has the next number."
+            min=0,
+            metavar="N",
+            help="Seed of the first trial; each further trial has the next number.",
         ),
     ] = None,
     go_on: Annotated[
-        bool, typer.Option("--go-on", help="Go on after a race was shown; else it is enough.")
+        bool,
+        typer.Option(
+            "--go-on", help="Go on after a race was shown; by default that ends its trials."
+        ),
     ] = False,
     excuse_expected: Annotated[
         bool,
-        typer.Option("--excuse-expected", help="A race that is known of the kernel fails nothing."),
+        typer.Option(
+            "--excuse-expected", help="Do not fail for a race that the kernel is known to have."
+        ),
     ] = False,
     steps: Annotated[
         str | None,
-        typer.Option("--steps", metavar="TEXT", help="Steps for the fuzzer, not those of a seed."),
+        typer.Option(
+            "--steps", metavar="TEXT", help="Steps for the fuzzer, in place of random ones."
+        ),
     ] = None,
     html_file: HtmlTimeline = None,
 ) -> int:
@@ -177,7 +188,10 @@ def _check_travels(html_file: Path | None, steps: str | None) -> None:
 def _possible(
     invocation: Invocation, races: Sequence[Reproducer], kernel: Kernel, *, named: bool
 ) -> tuple[Reproducer, ...]:
-    """Return the races that this kernel can be tried for; raises UsageError for one by name."""
+    """Return the races that this kernel can have.
+
+    Others are not applicable; raises UsageError for one that the user named.
+    """
     possible = []
     for race in races:
         try:

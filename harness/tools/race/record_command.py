@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""klp-harness race record and race replay: a trial that anyone can run again, and debug."""
+"""klp-harness race record and race replay: a trial that anyone can run again and debug."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from harness.report.terminal import Terminal
     from harness.tools.race.recording_file import RecordingNote
 
-# Instructions are counted, so a guest is slower than translation alone makes it: deadlines are
-# those of so many guests at a time.
+# QEMU counts instructions, which makes a guest slower than translation alone does: its deadlines
+# are those of a machine with so many guests.
 _AS_SLOW_AS = 16
 _REPLAY_FACTOR = 20.0
 _REPLAY_LEAST_S = 300.0
@@ -67,7 +67,7 @@ def record_race(
         terminal = invocation.terminal
         (race, *more) = find_races([name])
         if more:
-            raise UsageError(f"{name} names {1 + len(more)} reproducers, and one is recorded")
+            raise UsageError(f"{name} names {1 + len(more)} reproducers; give the name of one")
         require_one_cpu(race)
         file = out if out is not None else Path(f"{race.name}.recording")
         check_writable(file)
@@ -105,14 +105,13 @@ def record_race(
 @guarded
 def replay_race(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="What `race record` made.", show_default=False)
+        Path,
+        typer.Argument(metavar="FILE", help="A file that `race record` wrote.", show_default=False),
     ],
     gdb: Annotated[
-        bool, typer.Option("--gdb", help="Wait for gdb, and print the line that starts it.")
+        bool, typer.Option("--gdb", help="Wait for gdb, and print the command that starts it.")
     ] = False,
-    times: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Replay it so many times, one by one.")
-    ] = 1,
+    times: Annotated[int, typer.Option(min=1, metavar="N", help="Replay it N times in turn.")] = 1,
     console: Annotated[
         Path | None,
         typer.Option("--console", metavar="FILE", help="Write the console to this file."),
@@ -122,7 +121,7 @@ def replay_race(
 ) -> int:
     """Replay a recording, and compare its console with the recorded one, byte by byte.
 
-    Exit 0: all the same, whatever the recording shows.
+    Exit 0: both are the same, whatever the recording shows.
     """
     with Invocation("race replay", files) as invocation:
         terminal = invocation.terminal
@@ -143,7 +142,7 @@ def replay_race(
                 )
                 terminal.print(
                     f"replay {number} of {times}: {time.monotonic() - began_s:.0f} s, "
-                    f"{size} bytes on the console, all as recorded"
+                    f"{size} bytes on the console, as recorded"
                 )
             if console is not None:
                 _copy_console(folder, console)
@@ -198,11 +197,11 @@ def _with_trial(result: RaceResult, note: RecordingNote, file: Path) -> RaceResu
 
 
 def _print_gdb(terminal: Terminal, line: str) -> None:
-    terminal.note("the guest waits for gdb; in another terminal, type")
+    terminal.note("the guest waits for gdb; run this in another terminal:")
     terminal.note(line)
 
 
 def _print(terminal: Terminal, note: RecordingNote) -> None:
-    """Print what the recorded trial came to."""
-    said = note.message if note.message is not None else "the race was not shown"
-    terminal.prose(f"{note.reproducer}: {printable(said)}", indent="  ")
+    """Print the outcome of the recorded trial."""
+    outcome = note.message if note.message is not None else "the race was not shown"
+    terminal.prose(f"{note.reproducer}: {printable(outcome)}", indent="  ")

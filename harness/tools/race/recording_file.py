@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A recording as one file: a zip archive with all that a replay needs, and a note of what it is."""
+"""A recording as one file: a zip archive with all that a replay needs, and a note about it."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ _ASK_S = 60.0
 
 
 class RecordingNote(BaseModel):
-    """What a recording is of. ``files`` are the archive's other members with their SHA-256 digests.
+    """The facts of a recording. ``files`` are the other members with their SHA-256 digests.
 
     ``kernel`` describes it, ``digest`` names it. ``qemu`` is the first line of QEMU's --version,
-    ``argv`` the command line of a replay without the places of files, ``kernel_args`` what this
-    kernel cannot boot without. ``message`` is what the trial showed (``shown``), or how else the
-    kernel failed, with ``details``; None: nothing.
+    ``argv`` the command line of a replay with a placeholder for the folder, ``kernel_args`` the
+    words that this kernel needs to boot. ``message`` is what the trial showed (``shown``), or how
+    else the kernel failed, with ``details``; None: the kernel held.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -68,12 +68,12 @@ class RecordingNote(BaseModel):
 
 def qemu_version() -> str:
     """Return the first line of QEMU's --version: only that version can replay what it recorded."""
-    said = run([QEMU, "--version"], deadline=Deadline.after(_ASK_S)).stdout
-    return said.splitlines()[0]
+    text = run([QEMU, "--version"], deadline=Deadline.after(_ASK_S)).stdout
+    return text.splitlines()[0]
 
 
 def pack(target: Path, note: RecordingNote, members: Mapping[Member, Path]) -> None:
-    """Write a recording, all of it or nothing. Raises NoSpace, or UsageError for its place."""
+    """Write a recording, whole or not at all. Raises NoSpace, UsageError."""
     aside = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         with zipfile.ZipFile(
@@ -92,7 +92,7 @@ def pack(target: Path, note: RecordingNote, members: Mapping[Member, Path]) -> N
 
 
 def read_note(file: Path) -> RecordingNote:
-    """Return what a recording is of. Raises UsageError for a file that is none, or lacks a part."""
+    """Return the note of a recording. Raises UsageError for another or a damaged file."""
     try:
         with zipfile.ZipFile(file) as archive:
             note = RecordingNote.model_validate(json.loads(archive.read(NOTE)))
@@ -101,7 +101,7 @@ def read_note(file: Path) -> RecordingNote:
         raise UsageError(f"cannot read {file}: {error.strerror}") from error
     except (KeyError, ValueError, ValidationError, zipfile.BadZipFile, zlib.error) as error:
         raise UsageError(
-            f"{file} is no recording that this klp-harness can read",
+            f"{file} is not a recording that this klp-harness can read",
             hint="`klp-harness race record NAME -o FILE` makes one",
         ) from error
     if missing:
@@ -111,7 +111,7 @@ def read_note(file: Path) -> RecordingNote:
 
 @contextlib.contextmanager
 def unpacked(file: Path, note: RecordingNote) -> Iterator[Path]:
-    """Unpack a recording into a folder, which goes at the end.
+    """Unpack a recording into a folder, which is removed at the end.
 
     Raises UsageError for a member that is not as it was recorded, NoSpace, HarnessError.
     """

@@ -98,7 +98,7 @@ def reproducer(
         if unknown:
             raise TypeError(f"{name} takes {', '.join(unknown)}, which no TrialContext has")
         if not steps.__doc__:
-            raise TypeError(f"{name} does not say in a docstring what it shows")
+            raise TypeError(f"{name} has no docstring, which says what it shows")
         return Reproducer(
             name=name,
             title=steps.__doc__.strip().splitlines()[0],
@@ -143,7 +143,7 @@ def run_steps(
 
 @contextmanager
 def _recorded(race: Reproducer, machine: Machine, *, seed: int) -> Iterator[None]:
-    """Record while the body runs, where that is wanted, and hand over what was seen at its end."""
+    """Record while the body runs, where that is wanted, and hand over the recording at its end."""
     if race.on_recorded is None:
         yield
         return

@@ -97,7 +97,7 @@ def open_trials(
 ) -> Iterator[TrialMaker]:
     """Prepare to make trials, ``guests`` at a time and ``most`` in all, where those are given.
 
-    Logs stay when ``keep`` says so at the end; those of guests here also when something is raised.
+    Logs stay when ``keep`` returns True at the end; those of guests here also after an error.
     """
     if cluster is None:
         here = _at_most(guests or runs.guests_at_a_time(choice), most)
