@@ -20,9 +20,9 @@ from harness.report.base import CheckOutcome
 from harness.tools.race.campaign import Campaign, Extent
 from harness.tools.race.catalogue import find_races, known_of
 from harness.tools.race.fuzz_shrink import given_steps, shorten_hits, with_shortest
+from harness.tools.race.open_trials import open_trials
 from harness.tools.race.terminal import print_hit, print_race, print_reproducer
 from harness.tools.race.timelines import TrialTimelines
-from harness.tools.race.trial import open_trials
 from harness.tools.race.trial_results import hit_of, judge, result_of
 from harness.vm.guest import runs
 
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from harness.report.terminal import Terminal
+    from harness.tools.race.open_trials import TrialMaker
     from harness.tools.race.reproducer import Reproducer
-    from harness.tools.race.trial import TrialMaker
     from harness.vm.kernel.kernel import Kernel
 
 app = typer.Typer(help="Show races, or look for them in many trials.", no_args_is_help=True)
