@@ -103,7 +103,7 @@ class Campaign:
         self._lock = threading.Lock()
 
     def run(self, try_one: TryOne, *, guests: int) -> Iterator[Trial]:
-        """Make so many trials at a time; yield each when it ends. Raises what ``try_one`` raises."""
+        """Make so many trials at a time; yield each when it ends. Raises what ``try_one`` does."""
         start_s = time.monotonic()
 
         def make(job: tuple[Reproducer, int]) -> Trial:

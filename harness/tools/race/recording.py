@@ -14,13 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.deadline import Deadline, wait_until
-from harness.errors import (
-    GuestHang,
-    HarnessError,
-    KernelVerdict,
-    RaceShown,
-    UsageError,
-)
+from harness.errors import GuestHang, HarnessError, KernelVerdict, RaceShown, UsageError
 from harness.tools.race.recording_file import (
     CONSOLE,
     IMAGE,
@@ -29,11 +23,11 @@ from harness.tools.race.recording_file import (
     VMLINUX,
     Member,
     RecordingNote,
-    digest_of,
     pack,
     qemu_version,
 )
 from harness.tools.race.reproducer import run_steps
+from harness.vm.cluster.artefacts import digest_of
 from harness.vm.guest.initramfs import MODULE_DIR, RC_PLACE, RC_WITHOUT_NETWORK
 from harness.vm.guest.qemu import GuestShape, Recording, RecordMode, replay_argv
 from harness.vm.host.accel import Accel

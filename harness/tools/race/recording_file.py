@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import json
 import os
 import tempfile
@@ -18,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from harness.deadline import Deadline
 from harness.errors import HarnessError, NoSpace, UsageError
+from harness.vm.cluster.artefacts import digest_of
 from harness.vm.guest.qemu import QEMU
 from harness.vm.host.process import run
 
@@ -35,7 +35,6 @@ _KERNEL = (IMAGE, VMLINUX)
 _NEEDED = (INPUTS, INITRD, IMAGE, CONSOLE)
 _FORMAT = 1
 _QUICK = 1
-_BLOCK = 1 << 20
 _ASK_S = 60.0
 
 
@@ -120,7 +119,7 @@ def unpacked(file: Path, note: RecordingNote) -> Iterator[Path]:
         try:
             with zipfile.ZipFile(file) as archive:
                 for member, digest in note.files.items():
-                    if _extract(archive, member, folder / member) != digest:
+                    if digest_of(Path(archive.extract(member, folder))) != digest:
                         raise _not_as_recorded(file, note, member)
         except (KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise UsageError(f"{file} is damaged: {error}") from error
@@ -128,21 +127,6 @@ def unpacked(file: Path, note: RecordingNote) -> Iterator[Path]:
             kind = NoSpace if error.errno == errno.ENOSPC else HarnessError
             raise kind(f"{file} cannot be unpacked in {folder}: {error.strerror}") from error
         yield folder
-
-
-def digest_of(path: Path) -> str:
-    """Return the SHA-256 digest of a file."""
-    with path.open("rb") as data:
-        return hashlib.file_digest(data, "sha256").hexdigest()
-
-
-def _extract(archive: zipfile.ZipFile, member: str, target: Path) -> str:
-    digest = hashlib.sha256()
-    with archive.open(member) as data, target.open("wb") as out:
-        while block := data.read(_BLOCK):
-            digest.update(block)
-            out.write(block)
-    return digest.hexdigest()
 
 
 def _not_as_recorded(file: Path, note: RecordingNote, member: str) -> UsageError:
