@@ -98,7 +98,7 @@ def test_a_mutant_of_the_catalogue(run: Run, kernel: Kernel) -> None:
 
 @pytest.mark.slow
 def test_a_kernel_that_does_not_boot(run: Run, tmp_path: Path) -> None:
-    """It is neither caught nor a survivor, and the panic is told."""
+    """A kernel that panics at boot is neither caught nor a survivor, and the panic is shown."""
     patch = tmp_path / "panics.patch"
     # It names a rule, so that one test alone has to find no guest.
     patch.write_text(f"Breaks: LD-05\n\n{_PANICS}")

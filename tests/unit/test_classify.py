@@ -46,6 +46,7 @@ def seen(inside: str, free: str, beside: str, between: str) -> Seen:
 
 @pytest.mark.parametrize("cell", KERNELS, ids=lambda cell: f"{cell[0]}-{cell[1]}")
 def test_each_kind_of_kernel_is_found(cell: tuple[Leave, Switch]) -> None:
+    """Every row of Pavlik\'s table has observations of its own."""
     found = find_cell(seen(*KERNELS[cell]))
     assert (found.leave, found.switch) == cell
 
@@ -74,6 +75,7 @@ def test_force_makes_the_null_model_of_any_kernel(cell: tuple[Leave, Switch]) ->
 
 
 def test_a_contradiction_is_a_verdict() -> None:
+    """Observations that no model explains are a failure of the kernel."""
     with pytest.raises(KernelVerdict, match="no model of the table"):
         find_cell(seen(MIXED, NEW, OLD, UNTOUCHED))
 

@@ -215,7 +215,7 @@ def test_the_busiest_machine_counts() -> None:
 
 
 def test_content_is_known_by_its_digest(tmp_path: Path) -> None:
-    """What came is kept when it is what was asked for, and found again while it is whole."""
+    """Content is kept only under its own digest, and not used when it is damaged."""
     store = Store(tmp_path / "cache")
     content = tmp_path / "file"
     content.write_bytes(b"kernel")
@@ -285,7 +285,7 @@ def _open_files() -> int:
 
 
 def test_a_worker_opens_each_file_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is asked for them with each job, and has a thousand descriptors."""
+    """Each job looks up its files, and that must not use up a worker's descriptors."""
     monkeypatch.setenv("KLP_HARNESS_CACHE", str(tmp_path / "cache"))
     content = b"a module"
     digest = hashlib.sha256(content).hexdigest()

@@ -165,9 +165,9 @@ def test_a_transition_lasts_only_while_somebody_blocks_it(seed: int) -> None:
 
 def test_held_transitions_are_often_reversed() -> None:
     """The steps that races are made of come often enough to be worth a campaign."""
-    said = [str(step) for seed in range(200) for step in steps_of(seed)]
+    steps = [str(step) for seed in range(200) for step in steps_of(seed)]
     for verb in ("reverse", "force", "leave", "untarget", "fork", "exit", "storm"):
-        assert said.count(verb) >= 20, verb
+        assert steps.count(verb) >= 20, verb
 
 
 def test_a_failure_is_shortened_to_its_cause() -> None:
@@ -265,15 +265,15 @@ def test_without_a_hit_nothing_is_shortened() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["fork", "--steps", "load a"], "--steps is for the fuzzer alone"),
         (["fuzz", "--steps", "jump"], "'jump' is no step"),
         (["fuzz", "--steps", "leave; reverse"], "no step of 'leave; reverse' has a meaning"),
     ],
 )
-def test_steps_that_cannot_be_taken_are_wrong_usage(words: list[str], said: str) -> None:
+def test_steps_that_cannot_be_taken_are_wrong_usage(words: list[str], message: str) -> None:
     """--steps is refused for other reproducers and for steps without effect."""
     done = CliRunner().invoke(app, ["race", "run", *words])
     assert done.exit_code == ExitCode.USAGE
-    assert said in " ".join(done.output.split())
+    assert message in " ".join(done.output.split())

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def test_a_test_that_fails_on_the_clean_kernel_catches_nothing() -> None:
-    """Without it the mutant has survived; with another one it is still caught."""
+    """Without such a test a mutant has survived, unless another test caught it."""
     result = MutantResult(
         id="m",
         outcome=CheckOutcome.CAUGHT,
@@ -60,13 +60,13 @@ class CleanKernel:
         self.folder = folder
         self.fail = set(fail)
         self.second = {name: list(results) for name, results in second.items()}
-        self.asked: list[set[str]] = []
+        self.ran: list[set[str]] = []
         self.judged: list[tuple[list[str], set[str]]] = []
 
     def __call__(self, command: Command) -> Done:
         tests = {word for word in command.arguments if "::" in word}
         names = {test.removeprefix("/suite/") for test in tests}
-        self.asked.append(names)
+        self.ran.append(names)
         results = tuple(
             result_of(name, "failed" if name in self.fail else "passed") for name in sorted(names)
         )
@@ -80,7 +80,7 @@ class CleanKernel:
 def test_a_mutant_whose_tests_all_fail_on_the_clean_kernel_is_judged_again(
     conditions: Conditions, tmp_path: Path
 ) -> None:
-    """By the tests that had not run yet; who notices then has to pass on the clean kernel too."""
+    """It is judged by the tests that had not run, and these run on the clean kernel as well."""
     clean = CleanKernel(
         tmp_path,
         ["t::bad", "t::worse"],
@@ -88,7 +88,7 @@ def test_a_mutant_whose_tests_all_fail_on_the_clean_kernel_is_judged_again(
     )
     found = (caught("m", "t::bad"), caught("s", "t::bad"), caught("o", "t::good", "t::bad"))
     m, s, other = without_false_alarms(found, conditions, clean, again=clean.again)
-    assert clean.asked == [{"t::bad", "t::good"}, {"t::worse"}]
+    assert clean.ran == [{"t::bad", "t::good"}, {"t::worse"}]
     assert clean.judged == [
         (["m", "s"], {"t::bad"}),
         (["m"], {"t::bad", "t::worse"}),
@@ -105,7 +105,7 @@ def test_a_mutant_whose_tests_all_fail_on_the_clean_kernel_is_judged_again(
 def test_where_every_test_has_run_nothing_is_left_to_try(
     conditions: Conditions, tmp_path: Path
 ) -> None:
-    """With --all the first run has said it."""
+    """With --all every test has run, so the mutant is not judged again."""
     clean = CleanKernel(tmp_path, ["t::bad"], {})
     [m] = without_false_alarms(
         [caught("m", "t::bad")], replace(conditions, everything=True), clean, again=clean.again
@@ -116,8 +116,8 @@ def test_where_every_test_has_run_nothing_is_left_to_try(
 def test_without_any_catch_the_clean_kernel_is_not_run(
     conditions: Conditions, tmp_path: Path
 ) -> None:
-    """There is nothing to compare."""
+    """No guest starts on the clean kernel when no test failed on a mutant."""
     clean = CleanKernel(tmp_path, [], {})
     found = [caught("m")]
     assert without_false_alarms(found, conditions, clean, again=clean.again) == found
-    assert clean.asked == []
+    assert clean.ran == []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the kernel's own selftests make of a mutant, and how it is told."""
+"""The outcome of the kernel's own selftests on a mutant, and how it is shown."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def conditions(tmp_path: Path) -> Conditions:
 
 @pytest.mark.parametrize("outcome", ["failed", "passed"])
 def test_the_selftests_come_last(outcome: str, conditions: Conditions, tmp_path: Path) -> None:
-    """On each mutant that was judged, caught or not; they stop at the first failure."""
+    """They run on each mutant that was judged, caught or not, until the first failure."""
     tested = (result_of("t.py::one", outcome, "TR-01", detail="assert 0"),)
     run = Commands(
         done(tmp_path),
@@ -84,15 +84,15 @@ def test_the_selftests_come_last(outcome: str, conditions: Conditions, tmp_path:
     mutant = read_mutant(patch_file(tmp_path, "Breaks: TR-01"))
     result = judge(mutant, conditions, run)
     assert run.commands[2].lane is Lane.RUN
-    assert run.asked[2].startswith(f"selftests --kernel 6.1 --patch {mutant.path} ")
-    assert run.asked[2].endswith("--guests 3 --stop")
+    assert run.lines[2].startswith(f"selftests --kernel 6.1 --patch {mutant.path} ")
+    assert run.lines[2].endswith("--guests 3 --stop")
     assert result.upstream is not None
     assert result.upstream.failed == ("test-b/y",)
     assert result.outcome == {"failed": "caught", "passed": "survived"}[outcome]
 
 
 def test_no_selftests_on_what_is_no_mutant(conditions: Conditions, tmp_path: Path) -> None:
-    """What does not build, or gave our tests no result, says nothing of them either."""
+    """They do not run on a patch that does not build, or whose tests gave no result."""
     mutant = read_mutant(patch_file(tmp_path))
     broken = done(tmp_path, 2, report("kernel build", error="KernelBuildFailed"))
     assert judge(mutant, conditions, Commands(broken)).upstream is None
@@ -101,7 +101,7 @@ def test_no_selftests_on_what_is_no_mutant(conditions: Conditions, tmp_path: Pat
 
 
 def test_all_scripts_run_where_all_is_asked_for(conditions: Conditions) -> None:
-    """And on the clean kernel, which has to pass all those that failed on a mutant."""
+    """With --all, and on the clean kernel, no script is left out after a failure."""
     patch = ("--patch", "m.patch")
     everything = replace(conditions, everything=True)
     assert "--stop" in run_selftests(conditions, name="m", patch=patch).arguments
@@ -129,14 +129,14 @@ def test_what_the_selftests_came_to(
     detail: str | None,
     tmp_path: Path,
 ) -> None:
-    """A guest that did not come up says nothing, nor does a host that fails, nor silence."""
+    """Failed cases catch a mutant; a run that ended without one is an error, not a survivor."""
     upstream = judge_upstream(done(tmp_path, 1, selftest_report(results, fault)))
     assert (upstream.outcome, upstream.detail) == (outcome, detail)
     assert upstream.scripts == sum(one.outcome is not CheckOutcome.NOT_RUN for one in results)
 
 
 def test_selftests_without_a_report(tmp_path: Path) -> None:
-    """What ended without one is an error, with its last words."""
+    """A run without a report is an error with its last lines."""
     upstream = judge_upstream(done(tmp_path, 3))
     assert (upstream.outcome, upstream.detail) == (CheckOutcome.ERROR, "first\nlast line")
 
@@ -154,7 +154,7 @@ def mutant_result(*failed: str) -> MutantResult:
 
 
 def test_a_script_that_fails_on_the_clean_kernel_catches_nothing() -> None:
-    """Neither do its other cases; a script that passes there counts, with its end."""
+    """A script that fails there catches nothing with any of its cases; one that passes does."""
     both = mutant_result("test-a/x", "test-b/end")
     assert amended_upstream(both, {"test-a", "test-b"}) is both
     one = amended_upstream(both, {"test-b"}).upstream
@@ -178,22 +178,22 @@ def test_a_script_that_fails_on_the_clean_kernel_catches_nothing() -> None:
         (None, ()),
     ],
 )
-def test_the_clean_kernel_is_asked(
+def test_selftests_that_fail_on_the_clean_kernel_do_not_count(
     clean: BaseReport | None,
     kept: tuple[str, ...],
     conditions: Conditions,
     tmp_path: Path,
 ) -> None:
-    """By the scripts that failed on some mutant. A run that ended early proves nothing."""
+    """The scripts that failed on a mutant run on the clean kernel; an early end proves nothing."""
     run = Commands(done(tmp_path, 0, clean))
     [result] = without_broken_selftests([mutant_result("test-a/x", "test-b/y")], conditions, run)
-    assert run.asked[0].endswith(" test-a test-b")
+    assert run.lines[0].endswith(" test-a test-b")
     assert result.upstream is not None
     assert result.upstream.failed == kept
 
 
-def told(*results: MutantResult) -> str:
-    """What the terminal says of them, and of all."""
+def printed(*results: MutantResult) -> str:
+    """What the terminal shows of them, and of all."""
     stream = io.StringIO()
     terminal = Terminal(stdout=stream, stderr=stream)
     for result in results:
@@ -202,17 +202,17 @@ def told(*results: MutantResult) -> str:
     return " ".join(stream.getvalue().split())
 
 
-def test_the_comparison_is_told() -> None:
-    """With each mutant, and as a figure; not a word of it where they did not run."""
-    said = told(mutant_result("test-b/y"), mutant_result())
-    assert "the kernel's own selftests: caught, 0 s test-b/y" in said
-    assert said.endswith("2 mutants: 2 caught the kernel's own selftests: 1 of 2 caught")
+def test_the_comparison_is_printed() -> None:
+    """The selftests' outcome is printed for each mutant and in total, and only where they ran."""
+    text = printed(mutant_result("test-b/y"), mutant_result())
+    assert "the kernel's own selftests: caught, 0 s test-b/y" in text
+    assert text.endswith("2 mutants: 2 caught the kernel's own selftests: 1 of 2 caught")
     alone = mutant_result().model_copy(update={"upstream": None})
-    assert "selftests" not in told(alone)
+    assert "selftests" not in printed(alone)
 
 
 def test_the_page_has_a_column() -> None:
-    """It is there when they ran on some mutant; what they did not run on is told."""
+    """The page has a column for the selftests if they ran, with "not run" where they did not."""
     alone = mutant_result().model_copy(update={"upstream": None})
     page = matrix_page([mutant_result("test-b/y"), mutant_result(), alone], "6.1")
     assert "<th>selftests</th>" in page

@@ -60,7 +60,7 @@ def result_of(name: str, outcome: str, *rules: str, detail: str | None = None) -
 
 
 def test_the_tests_of_the_broken_rules_come_first() -> None:
-    """Then those of the same sections; each once."""
+    """The tests of the broken rules run first, then those of the same sections, each once."""
     plan = plan_tests(["TR-02"], CARRIERS)
     assert plan.first == ("t.py::both",)
     assert plan.rest == ("t.py::one", "s.py::x")
@@ -69,7 +69,7 @@ def test_the_tests_of_the_broken_rules_come_first() -> None:
 
 
 def test_what_builds_the_mutant_once_more_is_run_when_no_other_test_noticed() -> None:
-    """Such a build takes minutes; but where no other test is of the rule, it is the first."""
+    """A test that needs another build runs last, unless no other test has the rule."""
     plan = plan_tests(["TR-02", "TR-01"], CARRIERS, builds={"t.py::both", "s.py::x"})
     assert plan.phases() == (("t.py::one",), ("t.py::both", "s.py::x"))
     assert plan.phases(rules_only=True) == (("t.py::one",), ("t.py::both",))
@@ -78,21 +78,21 @@ def test_what_builds_the_mutant_once_more_is_run_when_no_other_test_noticed() ->
 
 
 def test_tests_that_are_left_out() -> None:
-    """Wherever they would have run."""
+    """A test that is left out runs in no phase."""
     left = plan_tests(["TR-02", "TR-01"], CARRIERS, without={"t.py::both", "s.py::x"})
     assert left.phases() == (("t.py::one",),)
     assert plan_tests(["TR-02"], CARRIERS, without={"t.py::both"}).phases(rules_only=True) == ()
 
 
 def test_the_suite_says_which_tests_are_on_other_kernels() -> None:
-    """Those with the marker of the plugin; each is a test of a rule."""
+    """Tests with the marker of the plugin are found, and each is a test of a rule."""
     found = on_other_kernels(resource_dir(Resource.BEHAVIOUR_TESTS))
     assert "transition/test_no_unwinder.py::test_switching_at_the_exit_alone" in found
     assert found < {test for tests in TESTS.values() for test in tests}
 
 
 def test_who_caught_it() -> None:
-    """Failed tests alone; those of the broken rules first, with the line that tells most."""
+    """Only failed tests are catches; those of the broken rules come first, with their reason."""
     found = catches(
         [
             result_of("s.py::x", "failed", "SV-01", detail="KernelSplat: WARNING\n\nlong"),
@@ -109,13 +109,13 @@ def test_who_caught_it() -> None:
 
 
 def test_what_a_rule_came_to() -> None:
-    """Failed when one of its tests failed, in whatever order."""
+    """A rule has failed when one of its tests has, in whatever order they ran."""
     results = [result_of("a", "failed", "TR-01"), result_of("b", "passed", "TR-01", "TR-02")]
     assert by_rule(results) == {"TR-01": "failed", "TR-02": "passed"}
 
 
 def test_a_kernel_that_may_not_boot() -> None:
-    """All tests failed, each as it does without a guest."""
+    """A kernel may not boot only if every test failed as it does without a guest."""
     panic = result_of("a", "failed", detail="GuestPanic: oops")
     assert may_not_boot([panic, result_of("b", "failed", detail="BootFailed: x")])
     assert not may_not_boot([panic, result_of("b", "passed")])
@@ -159,7 +159,7 @@ def done(tmp_path: Path, code: int = 0, made: BaseReport | None = None) -> Done:
 
 
 class Commands:
-    """Answers the commands of one mutant in turn; ``asked`` has them as lines of words."""
+    """Answers the commands of one mutant in turn; ``lines`` has them as they would be typed."""
 
     def __init__(self, *answers: Done) -> None:
         self.answers = list(answers)
@@ -170,7 +170,7 @@ class Commands:
         return self.answers.pop(0)
 
     @property
-    def asked(self) -> list[str]:
+    def lines(self) -> list[str]:
         return [" ".join(command.arguments) for command in self.commands]
 
 
@@ -181,11 +181,11 @@ def mutant(tmp_path: Path) -> Mutant:
 
 
 def test_a_mutant_that_is_caught(mutant: Mutant, conditions: Conditions, tmp_path: Path) -> None:
-    """Build, then the tests of its rules until one fails; no more are run."""
+    """A mutant is built, and the tests of its rules run until one fails."""
     failed = result_of("t.py::both", "failed", "TR-02")
     run = Commands(done(tmp_path), done(tmp_path, 1, report("test", (failed,))))
     result = judge(mutant, conditions, run)
-    build, test = run.asked
+    build, test = run.lines
     assert [command.lane for command in run.commands] == [Lane.BUILD, Lane.RUN]
     assert build == f"kernel build --kernel 6.1 --kernel-config x.config --patch {mutant.path}"
     assert test.startswith(f"test --kernel 6.1 --kernel-config x.config --patch {mutant.path} ")
@@ -197,14 +197,14 @@ def test_a_mutant_that_is_caught(mutant: Mutant, conditions: Conditions, tmp_pat
 
 
 def test_a_mutant_that_survives(mutant: Mutant, conditions: Conditions, tmp_path: Path) -> None:
-    """Not before all tests have run."""
+    """A mutant has survived only after all tests have run."""
     run = Commands(
         done(tmp_path),
         done(tmp_path, 0, report("test", (result_of("t.py::both", "passed", "TR-02"),))),
         done(tmp_path, 0, report("test", (result_of("s.py::x", "passed", "SV-01"),))),
     )
     result = judge(mutant, conditions, run)
-    assert run.asked[2].endswith("/suite/t.py::one /suite/s.py::x")
+    assert run.lines[2].endswith("/suite/t.py::one /suite/s.py::x")
     assert result.outcome is CheckOutcome.SURVIVED
     assert result.is_news
     assert result.tests == 2
@@ -216,8 +216,8 @@ def test_a_mutant_is_judged_without_tests(
     """Tests that fail on the clean kernel do not run again, and the first run's logs stay."""
     run = Commands(done(tmp_path), done(tmp_path, 3))
     judge(mutant, replace(conditions, without=frozenset({"t.py::both"})), run)
-    assert "t.py::one" in run.asked[1]
-    assert "t.py::both" not in run.asked[1]
+    assert "t.py::one" in run.lines[1]
+    assert "t.py::both" not in run.lines[1]
     again = Commands(done(tmp_path), done(tmp_path, 3))
     judge(mutant, conditions, again)
     names = [command.name for command in (*run.commands, *again.commands)]
@@ -233,7 +233,7 @@ def test_the_broken_rules_alone(conditions: Conditions, tmp_path: Path) -> None:
     assert "have no test" in (result.detail or "")
     run = Commands(done(tmp_path), done(tmp_path, 3))
     judge(read_mutant(patch_file(tmp_path)), alone, run)
-    assert "/suite/t.py::one" in run.asked[1]
+    assert "/suite/t.py::one" in run.lines[1]
 
 
 @pytest.mark.parametrize(
@@ -274,13 +274,13 @@ def test_a_kernel_that_panics(
         done(tmp_path, 0 if boots else 1),
     )
     result = judge(mutant, conditions, run)
-    assert run.asked[2].startswith("boot --kernel 6.1")
+    assert run.lines[2].startswith("boot --kernel 6.1")
     assert not run.commands[2].reports
     assert (result.outcome, result.detail) == (outcome, detail)
 
 
 def test_a_run_without_a_report(mutant: Mutant, conditions: Conditions, tmp_path: Path) -> None:
-    """Neither caught nor survived: an error, with what was printed last."""
+    """A test run without a report is an error with its last lines: neither caught nor survived."""
     result = judge(mutant, conditions, Commands(done(tmp_path), done(tmp_path, 3)))
     assert result.outcome is CheckOutcome.ERROR
     assert result.detail == "first\nlast line"
@@ -292,7 +292,7 @@ def test_a_run_without_a_report(mutant: Mutant, conditions: Conditions, tmp_path
 def test_another_clean_kernel_judges_nothing(
     code: int, detail: str, mutant: Mutant, conditions: Conditions, tmp_path: Path
 ) -> None:
-    """On a worker: a mutant of a kernel that was not asked for would say nothing of the tests."""
+    """A worker whose clean kernel differs would judge another mutant than the one it was sent."""
     kernel = KernelFacts(
         spec="6.1", version="6.1.9", digest="f" * 64, config_digest="c", compiler="gcc", source="s"
     )
@@ -301,7 +301,7 @@ def test_another_clean_kernel_judges_nothing(
     result = judge_if_same(mutant, conditions, run, clean="0" * 64)
     assert result.outcome is CheckOutcome.ERROR
     assert detail in (result.detail or "")
-    assert run.asked == ["kernel build --kernel 6.1 --kernel-config x.config"]
+    assert run.lines == ["kernel build --kernel 6.1 --kernel-config x.config"]
 
 
 # -- reports
@@ -327,7 +327,7 @@ def results() -> tuple[MutantResult, ...]:
 
 
 def test_the_matrix_shows_survivors_first() -> None:
-    """With their diffs, as text; the equivalent one has its proof."""
+    """The page begins with survivors and their diffs; an equivalent mutant has its proof."""
     page = matrix_page(results(), "6.1 <x>")
     assert page.index("unseen survived") < page.index("<table>")
     assert "-a &lt;b&gt;" in page
@@ -341,7 +341,7 @@ def test_the_matrix_shows_survivors_first() -> None:
 
 
 def test_junit_counts_survivors_as_failures() -> None:
-    """What is no mutant at all is an error; a proven survivor is neither."""
+    """In JUnit a survivor is a failure, a broken patch an error, a proven survivor neither."""
     text = to_junit(report("mutants run", results()))
     assert text.count("<failure") == 1
     assert text.count("<error") == 1

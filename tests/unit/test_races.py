@@ -158,12 +158,12 @@ def test_a_hole_in_the_text_is_said_so() -> None:
 
 
 class ForkGuest(ScriptedGuest):
-    """A guest with the gates' files, in which klp-fork says the lines it is given."""
+    """A guest with the gates' files, in which klp-fork prints the given lines."""
 
-    def __init__(self, *said: dict[str, object]) -> None:
+    def __init__(self, *lines: dict[str, object]) -> None:
         super().__init__()
         self.files |= {"/dev/klp_gate": "", "/proc/klp_gate_waiting": "2 50\n6 51\n"}
-        self.process = ScriptedProcess(pid=50, says=deque(json.dumps(line) for line in said))
+        self.process = ScriptedProcess(pid=50, says=deque(json.dumps(line) for line in lines))
         self.words: tuple[str, ...] = ()
         self.programs["klp-fork"] = self._start
 

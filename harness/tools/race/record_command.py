@@ -16,10 +16,11 @@ from harness.cli.invocation import Invocation, check_writable
 from harness.cli.options import AccelAsked, KernelOptions, ResultFiles
 from harness.cli.prepare import prepare_accel, prepare_kernel, prepare_modules, with_mutants
 from harness.deadline import Deadline
-from harness.errors import UsageError
+from harness.errors import KernelVerdict, RaceShown, UsageError
 from harness.report.base import CheckOutcome
 from harness.report.terminal import printable
-from harness.tools.race.catalogue import find_races, known_of
+from harness.tools.race.campaign import Extent, ReproducerTrials, Trial
+from harness.tools.race.catalogue import find_races
 from harness.tools.race.command import KernelMutants, app
 from harness.tools.race.recording import (
     REPLAYED,
@@ -30,14 +31,14 @@ from harness.tools.race.recording import (
     require_same_qemu,
 )
 from harness.tools.race.recording_file import read_note, unpacked
-from harness.tools.race.results import RaceHit, RaceResult
-from harness.tools.race.trial_results import result_of
+from harness.tools.race.trial_results import judge, result_of
 from harness.vm.guest import runs
 from harness.vm.guest.session import Fresh
 
 if TYPE_CHECKING:
     from harness.report.terminal import Terminal
     from harness.tools.race.recording_file import RecordingNote
+    from harness.tools.race.reproducer import Reproducer
 
 # QEMU counts instructions, which makes a guest slower than translation alone does: its deadlines
 # are those of a machine with so many guests.
@@ -91,8 +92,9 @@ def record_race(
             with terminal.progress() as progress:
                 progress.stage(f"recording {race.name} on one CPU")
                 note = record(race, session, made, file, modules=modules, seed=seed)
-        result = result_of(race, _outcome(note), known=known_of(race, made.version))
-        invocation.results.append(_with_trial(result, note, file))
+        trials = ReproducerTrials(race, [_trial(race, note, file)])
+        result = judge(trials, made.version, Extent(seed=seed))
+        invocation.results.append(result.model_copy(update={"detail": note.message}))
         _print(terminal, note)
         terminal.print(
             f"recorded in {note.seconds:.0f} s: {file}, {file.stat().st_size / _MIB:.0f} MiB",
@@ -167,33 +169,13 @@ def _copy_console(folder: Path, target: Path) -> None:
         raise UsageError(f"cannot write {target}: {error.strerror}") from error
 
 
-def _outcome(note: RecordingNote) -> CheckOutcome:
-    if note.message is None:
-        return CheckOutcome.NOT_SHOWN
-    return CheckOutcome.SHOWN if note.shown else CheckOutcome.FAILED
-
-
-def _with_trial(result: RaceResult, note: RecordingNote, file: Path) -> RaceResult:
-    hits: tuple[RaceHit, ...] = ()
-    if note.shown:
-        assert note.message is not None
-        hit = RaceHit(
-            seed=note.seed,
-            seconds=note.seconds,
-            message=note.message,
-            details=note.details,
-            logs=str(file),
-        )
-        hits = (hit,)
-    return result.model_copy(
-        update={
-            "seconds": note.seconds,
-            "seed": note.seed,
-            "trials": 1,
-            "hits": hits,
-            "detail": note.message,
-        }
-    )
+def _trial(race: Reproducer, note: RecordingNote, file: Path) -> Trial:
+    """Return the trial that was recorded, with the recording as its log."""
+    ended_by = None
+    if note.message is not None:
+        kind = RaceShown if note.shown else KernelVerdict
+        ended_by = kind(note.message, details=note.details, artefacts=file)
+    return Trial(race=race, seed=note.seed, seconds=note.seconds, ended_by=ended_by)
 
 
 def _print_gdb(terminal: Terminal, line: str) -> None:

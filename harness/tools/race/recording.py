@@ -72,10 +72,8 @@ def record(
     """Make one trial on one CPU, write it to a file, and return the file's note.
 
     The session's guests have ``guest_files``. A failure of the kernel is recorded. Raises
-    UsageError for a race that one CPU cannot show, and HarnessError and GuestHang for a trial
-    without an end.
+    HarnessError and GuestHang for a trial without an end.
     """
-    require_one_cpu(race)
     start_s = time.monotonic()
     folder = session.folder
     inputs, console = folder / INPUTS, folder / CONSOLE

@@ -46,8 +46,8 @@ class ScriptOutput:
         self._cases: list[Case] = []
         self._loose: list[str] = []
 
-    def take(self, line: str, at_s: float) -> Case | None:
-        """Return the case that this line ends, if any."""
+    def take(self, line: str, at_s: float) -> None:
+        """Add a line that was printed at that time, in seconds."""
         match = _TEST.match(line)
         if match is None:
             # Something was printed between the case's name and its end: a shell reports children
@@ -56,7 +56,7 @@ class ScriptOutput:
                 self._cases[-1].verdict = _ENDS[line]
             else:
                 self._detail().append(line)
-            return None
+            return
         case = Case(name=match["name"], seconds=max(at_s - self._last_s, 0.0))
         self._last_s = at_s
         self._cases.append(case)
@@ -65,7 +65,6 @@ class ScriptOutput:
             case.verdict = _ENDS[rest]
         elif rest:
             case.detail.append(rest)
-        return case
 
     def finish(self, code: int, errors: tuple[str, ...] = ()) -> tuple[Case, ...]:
         """Return all cases, given the script's exit code and what else is known of its end."""

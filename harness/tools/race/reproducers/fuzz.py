@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from harness.livepatch.gates import GateTask
-    from harness.livepatch.modules import Module
     from harness.livepatch.patch import Patch
     from harness.tools.race.reproducer import Reproducer
+    from harness.tools.race.reproducers.fuzz_model import Verb
     from harness.tools.race.trial_context import TrialContext
     from harness.vm.guest.spawned import SpawnedProcess
 
@@ -97,7 +97,6 @@ class _Fuzzer:
         self._guest = context.guest
         self._sleepers: dict[int, GateTask] = {}
         self._children: list[SpawnedProcess] = []
-        self._storm: SpawnedProcess | None = None
         self._gates.open()
 
     def take(self, step: Step, done: Sequence[str]) -> None:
@@ -128,46 +127,38 @@ class _Fuzzer:
         self._unload(gone_before - set(self.model.stack))
 
     def _do(self, step: Step) -> None:
-        match step.verb:
-            case "load":
-                self._context.livepatch.load(PATCHES[step.patch].module, replace=step.replace)
-            case "disable":
-                self._patch(step.patch).disable(wait=False)
-            case "enable":
-                self._patch(step.patch).enable()
-            case "reverse":
-                self._in_transition().reverse()
-            case "force":
-                patch = self.model.transition or self.model.stack[-1]
-                self._patch(patch).force()
-            case _:
-                self._do_aside(step)
+        livepatch = self._context.livepatch
+        actions: dict[Verb, Callable[[], object]] = {
+            "load": lambda: livepatch.load(PATCHES[step.patch].module, replace=step.replace),
+            "disable": lambda: self._patch(step.patch).disable(wait=False),
+            "enable": lambda: self._patch(step.patch).enable(),
+            "reverse": lambda: self._newest().reverse(),
+            "force": lambda: self._newest().force(),
+            "enter": self._enter,
+            "leave": self._leave,
+            "target": lambda: livepatch.load_target(TARGET),
+            "untarget": lambda: livepatch.module(TARGET).unload(),
+            "fork": self._fork,
+            "exit": self._exit,
+            "storm": lambda: start_storm(self._guest),
+        }
+        actions[step.verb]()
 
-    def _do_aside(self, step: Step) -> None:
-        match step.verb:
-            case "enter":
-                gate = self.model.free_gate()
-                self._sleepers[gate] = self._gates.enter(gate)
-            case "leave":
-                self._leave(self.model.oldest_sleeper())
-            case "target":
-                self._context.livepatch.load_target(TARGET)
-            case "untarget":
-                self._target().unload()
-            case "fork":
-                self._fork()
-            case "exit":
-                child = self._children.pop(0)
-                child.signal(signal.SIGKILL)
-                child.wait(scaled(self._guest, QUICK_S))
-            case "storm":
-                self._storm = start_storm(self._guest)
+    def _enter(self) -> None:
+        gate = self.model.free_gate()
+        self._sleepers[gate] = self._gates.enter(gate)
 
-    def _leave(self, gate: int) -> None:
+    def _leave(self) -> None:
+        gate = self.model.oldest_sleeper()
         body = self._sleepers.pop(gate).release().body
         wanted = Body.ORIGINAL if self.model.sleepers[gate] == ORIGINAL else Body.PATCHED
         if body is not wanted:
             raise RaceShown(f"the sleeper left the {body} body, and had entered the {wanted} one")
+
+    def _exit(self) -> None:
+        child = self._children.pop(0)
+        child.signal(signal.SIGKILL)
+        child.wait(scaled(self._guest, QUICK_S))
 
     def _fork(self) -> None:
         child = self._guest.spawn("sleep", "1000")
@@ -198,7 +189,8 @@ class _Fuzzer:
             expect_settled(self._context.tasks)
         else:
             self._check_transition(self._patch(model.transition))
-        found = {patch.name: (patch.enabled, patch.in_transition) for patch in self._patches()}
+        patches = self._context.livepatch.patches()
+        found = {patch.name: (patch.enabled, patch.in_transition) for patch in patches}
         wanted = {
             PATCHES[name].module: (model.enabled(name), name == model.transition)
             for name in model.stack
@@ -253,18 +245,12 @@ class _Fuzzer:
         lines = self._guest.read(_HOOKS).splitlines()
         return frozenset(line.split()[0] for line in lines if line[:1].strip()) & _ALL_FUNCTIONS
 
-    def _patches(self) -> list[Patch]:
-        return self._context.livepatch.patches()
-
     def _patch(self, name: str) -> Patch:
         return self._context.livepatch.patch(PATCHES[name].module)
 
-    def _in_transition(self) -> Patch:
-        assert self.model.transition is not None
-        return self._patch(self.model.transition)
-
-    def _target(self) -> Module:
-        return self._context.livepatch.module(TARGET)
+    def _newest(self) -> Patch:
+        """Return the patch in transition; without a transition, the one loaded last."""
+        return self._patch(self.model.transition or self.model.stack[-1])
 
 
 def _errno_of(action: Callable[[], None]) -> int:
