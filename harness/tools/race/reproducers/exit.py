@@ -30,8 +30,10 @@ FUNCTION, OLDER_FUNCTION = "exit_task_stack_account", "free_pipe_info"
 def exit_use_after_free(context: TrialContext, gates: Gates) -> None:
     """A thread sleeps in a patch's text after exit_notify(), and the module is unloaded."""
     guest = context.guest
-    known = guest.run(["grep", "-qwF", FUNCTION, "/proc/kallsyms"]).ok
-    patch = context.livepatch.load(PATCH, wait=True, function=FUNCTION if known else OLDER_FUNCTION)
+    # Not over SSH, which a guest that is recorded does not have.
+    grep = guest.spawn("grep", "-qwF", FUNCTION, "/proc/kallsyms")
+    function = OLDER_FUNCTION if grep.wait(scaled(guest, QUICK_S)) else FUNCTION
+    patch = context.livepatch.load(PATCH, wait=True, function=function)
     text = ModuleText.of(guest, PATCH, context.modules[PATCH])
     gates.close(GATE)
     leaver = guest.spawn("klp-leaver")
