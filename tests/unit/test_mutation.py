@@ -61,27 +61,26 @@ def result_of(name: str, outcome: str, *rules: str, detail: str | None = None) -
 
 def test_the_tests_of_the_broken_rules_come_first() -> None:
     """The tests of the broken rules run first, then those of the same sections, each once."""
-    plan = plan_tests(["TR-02"], CARRIERS)
-    assert plan.first == ("t.py::both",)
-    assert plan.rest == ("t.py::one", "s.py::x")
-    assert plan_tests([], CARRIERS).first == ()
-    assert plan.phases() == (plan.first, plan.rest)
+    assert plan_tests(["TR-02"], CARRIERS) == (("t.py::both",), ("t.py::one", "s.py::x"))
+    assert plan_tests([], CARRIERS) == (("s.py::x", "t.py::one", "t.py::both"),)
 
 
 def test_what_builds_the_mutant_once_more_is_run_when_no_other_test_noticed() -> None:
     """A test that needs another build runs last, unless no other test has the rule."""
-    plan = plan_tests(["TR-02", "TR-01"], CARRIERS, builds={"t.py::both", "s.py::x"})
-    assert plan.phases() == (("t.py::one",), ("t.py::both", "s.py::x"))
-    assert plan.phases(rules_only=True) == (("t.py::one",), ("t.py::both",))
-    plan = plan_tests(["TR-02"], CARRIERS, builds={"t.py::both"})
-    assert plan.phases() == (("t.py::both",), ("t.py::one", "s.py::x"))
+    both, builds = ["TR-02", "TR-01"], {"t.py::both", "s.py::x"}
+    phases = plan_tests(both, CARRIERS, builds=builds)
+    assert phases == (("t.py::one",), ("t.py::both", "s.py::x"))
+    phases = plan_tests(both, CARRIERS, builds=builds, rules_only=True)
+    assert phases == (("t.py::one",), ("t.py::both",))
+    phases = plan_tests(["TR-02"], CARRIERS, builds={"t.py::both"})
+    assert phases == (("t.py::both",), ("t.py::one", "s.py::x"))
 
 
 def test_tests_that_are_left_out() -> None:
     """A test that is left out runs in no phase."""
-    left = plan_tests(["TR-02", "TR-01"], CARRIERS, without={"t.py::both", "s.py::x"})
-    assert left.phases() == (("t.py::one",),)
-    assert plan_tests(["TR-02"], CARRIERS, without={"t.py::both"}).phases(rules_only=True) == ()
+    phases = plan_tests(["TR-02", "TR-01"], CARRIERS, without={"t.py::both", "s.py::x"})
+    assert phases == (("t.py::one",),)
+    assert plan_tests(["TR-02"], CARRIERS, without={"t.py::both"}, rules_only=True) == ()
 
 
 def test_the_suite_says_which_tests_are_on_other_kernels() -> None:

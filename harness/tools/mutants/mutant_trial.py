@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 from harness.behaviours.mutants import load_mutants
@@ -126,12 +127,14 @@ def _phases(mutant: Mutant, conditions: Conditions) -> tuple[tuple[str, ...], ..
     """Return the tests of each of the runs that follow each other until one notices."""
     # A mutant that names no rules is tried with those of its neighbours first.
     rules = mutant.breaks or rules_near(mutant, load_mutants(resource_dir(Resource.KERNEL_MUTANTS)))
-    plan = plan_tests(
-        rules, conditions.carriers, builds=conditions.builds, without=conditions.without
+    phases = plan_tests(
+        rules,
+        conditions.carriers,
+        builds=conditions.builds,
+        without=conditions.without,
+        rules_only=conditions.rules_only and bool(mutant.breaks) and not conditions.everything,
     )
-    if conditions.everything:
-        return (tuple(test for phase in plan.phases() for test in phase),)
-    return plan.phases(rules_only=conditions.rules_only and bool(mutant.breaks))
+    return (tuple(itertools.chain(*phases)),) if conditions.everything else phases
 
 
 def _name(mutant: Mutant, conditions: Conditions) -> str:
