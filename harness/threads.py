@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Threads that take jobs until there are none, for whoever waits for what comes of them.
+"""Runs jobs of this process side by side, each in a thread; the caller waits for the results.
 
 Not an executor of concurrent.futures: its threads outlive an interrupt, and with them the guests
-that each has started. These end with the process, and a guest dies with its thread.
+that each has started. These threads end with the process, and a guest dies with its thread.
 """
 
 from __future__ import annotations
@@ -12,23 +12,32 @@ import threading
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
-# With a timeout, so that Ctrl-C is seen.
-_LOOK_S = 0.25
+# How often the caller's thread wakes up, so that it sees Ctrl-C.
+_WAKE_S = 0.25
 
 
 def run_jobs(
-    count: int, name: str, take: Callable[[], Job | None], do: Callable[[Job], Result]
+    jobs: Iterable[Job], do: Callable[[Job], Result], *, at_a_time: int, name: str
 ) -> Iterator[Result]:
-    """Yield what comes of each job, when it does; ``take`` returns None when there are no more.
+    """Do the jobs, so many at a time, and yield each result as soon as there is one.
 
-    Raises what one of the threads raised first; the others go on.
+    Jobs are taken in their order, each when a thread is free for it, so ``jobs`` may decide late;
+    none of them is None. When a job raises, that is raised here; then, as when the caller stops, no
+    further job begins, and those that have begun go on. ``name`` names the threads.
     """
+    waiting = iter(jobs)
+    lock = threading.Lock()
+    stopped = threading.Event()
     ended: queue.SimpleQueue[tuple[Result] | BaseException | None] = queue.SimpleQueue()
+
+    def take() -> Job | None:
+        with lock:
+            return None if stopped.is_set() else next(waiting, None)
 
     def work() -> None:
         try:
@@ -39,17 +48,20 @@ def run_jobs(
         else:
             ended.put(None)
 
-    for number in range(count):
+    for number in range(at_a_time):
         threading.Thread(target=work, name=f"{name}-{number}", daemon=True).start()
-    working = count
-    while working:
-        try:
-            said = ended.get(timeout=_LOOK_S)
-        except queue.Empty:
-            continue
-        if isinstance(said, BaseException):
-            raise said
-        if said is None:
-            working -= 1
-        else:
-            yield said[0]
+    working = at_a_time
+    try:
+        while working:
+            try:
+                found = ended.get(timeout=_WAKE_S)
+            except queue.Empty:
+                continue
+            if isinstance(found, BaseException):
+                raise found
+            if found is None:
+                working -= 1
+            else:
+                yield found[0]
+    finally:
+        stopped.set()

@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
-import queue
 import time
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from benchmarks.module_mutation.patch_file import LivepatchFile
 from benchmarks.module_mutation.results import ModuleMutantResult, Notice
@@ -26,9 +25,6 @@ if TYPE_CHECKING:
     from harness.tools.verify import Check, Verdict, VerifyRequest
     from harness.vm.guest.session import Session
     from harness.vm.kernel.kernel import Kernel
-
-Job = TypeVar("Job")
-Result = TypeVar("Result")
 
 _BY_SCRIPT = frozenset({Code.CHECK_FAILED, Code.CHECK_HUNG})
 _LOAD = "load"
@@ -169,13 +165,18 @@ def judge(
     """
     clean: dict[int, _Clean] = {}
     used = [(number, batch) for number, batch in enumerate(batches) if batch.mutants]
-    for number, found in _side_by_side(
-        used, lambda job: (job[0], _verify_clean(job[1], place)), place.guests
+    for number, found in run_jobs(
+        used,
+        lambda job: (job[0], _verify_clean(job[1], place)),
+        at_a_time=place.guests,
+        name="clean modules",
     ):
         clean[number] = found
         on_clean(batches[number].clean, found.trouble)
     jobs = [(mutant, clean[number]) for number, batch in used for mutant in batch.mutants]
-    yield from _side_by_side(jobs, lambda job: _judge(job[0], job[1], place), place.guests)
+    yield from run_jobs(
+        jobs, lambda job: _judge(*job, place), at_a_time=place.guests, name="mutants"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -258,17 +259,3 @@ def _warned(verdict: Verdict) -> list[Check]:
 
 def _notice(check: Check) -> Notice:
     return Notice(check=check.id, code=check.code.value, detail=check.detail)
-
-
-def _side_by_side(jobs: Sequence[Job], do: Callable[[Job], Result], count: int) -> Iterator[Result]:
-    waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
-    for job in jobs:
-        waiting.put(job)
-
-    def take() -> Job | None:
-        try:
-            return waiting.get_nowait()
-        except queue.Empty:
-            return None
-
-    yield from run_jobs(max(1, min(count, len(jobs))), "mutants", take, do)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Where jobs are done: in this process, on workers started here, or on somebody's cluster."""
+"""Where jobs run: in this process, on workers started here, or on an existing cluster."""
 
 from __future__ import annotations
 
@@ -26,13 +26,18 @@ class ExecutorOptions:
     workers: Annotated[
         int | None,
         typer.Option(
-            "--workers", min=1, metavar="N", help="Start so many Dask workers here, and use them."
+            "--workers",
+            min=1,
+            metavar="N",
+            help="Start N Dask workers on this machine, and use them.",
         ),
     ] = None
     cluster: Annotated[
         str | None,
         typer.Option(
-            "--cluster", metavar="ADDRESS", help="Use a Dask cluster: its scheduler's address."
+            "--cluster",
+            metavar="ADDRESS",
+            help="Use a Dask cluster, given by the address of its scheduler.",
         ),
     ] = None
 
@@ -42,7 +47,7 @@ class ExecutorOptions:
 
     @property
     def is_here(self) -> bool:
-        """Whether all is done in this process."""
+        """Whether all jobs run in this process."""
         return self.workers is None and self.cluster is None
 
 
@@ -59,10 +64,10 @@ def require_dask() -> None:
 def open_cluster(
     asked: ExecutorOptions, terminal: Terminal, *, guests: int
 ) -> Iterator[Cluster | None]:
-    """Connect to the cluster asked for, or start one here for so many guests in all.
+    """Connect to a cluster, or start one here for so many guests in all, as the options say.
 
-    None when all is done in this process. Raises UsageError without Dask, and for a cluster of
-    another version, HarnessError when there is none.
+    Yields None when all jobs run in this process. Raises UsageError without Dask, and for a cluster
+    of another version, HarnessError when there is none.
     """
     if asked.is_here:
         yield None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""From a recorded timeline to what reports show: seconds since recording began. Pure."""
+"""From a recorded timeline to the fields of reports, in seconds since recording began. Pure."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def seconds(t_us: int, timeline: Timeline) -> float:
 def task_histories(timeline: Timeline) -> tuple[TaskHistory, ...]:
     """Return every task with all its patch states; one that never dies has its last state twice.
 
-    The repetition lets a picture reach the end of the recording.
+    So a drawing reaches the end of the recording.
     """
     histories = []
     for track in timeline.tasks:
@@ -64,7 +64,7 @@ def task_histories(timeline: Timeline) -> tuple[TaskHistory, ...]:
 
 
 def phases(timeline: Timeline, patch: str | None = None) -> tuple[Phase, ...]:
-    """Return the transitions of a patch or of all, a reversed one in two, with who switched."""
+    """Return the transitions of a patch or of all, a reversed one as two, with their switches."""
     return tuple(
         _phase(timeline, transition.patch, leg, timeline.switches(transition))
         for transition in timeline.transitions(patch)

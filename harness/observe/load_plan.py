@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What to load before a livepatch, so that there is something for it to patch. Pure."""
+"""Which target modules to load before a livepatch. Pure."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Target:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """One livepatch to watch. ``absent`` are target modules of which nobody knows a file.
+    """One livepatch to watch. ``absent`` are target modules without a known file.
 
     ``info`` is None when the file cannot be read and is sent to the kernel all the same.
     """
@@ -41,7 +41,7 @@ class Plan:
 
     @property
     def functions(self) -> tuple[str, ...]:
-        """The patched functions, as ``object:function``; empty when the file does not tell."""
+        """The patched functions, as ``object:function``; empty when they are not known."""
         if self.info is None or self.info.patch is None:
             return ()
         return tuple(f"{each.object}:{each.name}" for each in self.info.patch.functions)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Records a guest's tasks and its kernel log for a while, and tells what was seen as results do."""
+"""Records a guest's tasks and its kernel log for a while, for the fields of a result."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Observation:
     """A recording that has begun. ``what`` names it in the log of the harness."""
 
     def __init__(self, guest: Guest, what: str) -> None:
-        """Begin. Raises HarnessError, and the guest's fate when it dies."""
+        """Begin. Raises HarnessError, and KernelVerdict when the guest dies."""
         self._what = what
         self._logged = log_attempts(guest)
         self._log = KernelLog(guest)
@@ -54,22 +54,22 @@ class Observation:
     ) -> dict[str, object]:
         """End it, and return the fields of a RunResult that it knows of one patch, or of all.
 
-        ``marks`` are moments of the guest's monotonic clock, in microseconds, with their words. Of
-        a guest that died it is what had come until then.
+        ``marks`` are moments of the guest's monotonic clock, in microseconds, with their labels. Of
+        a guest that died, the fields have what was recorded until then.
         """
         timeline = self._timeline()
         records = self._records()
-        told: dict[str, object] = {
+        fields: dict[str, object] = {
             "log": tuple(_log_line(record) for record in records if _is_of_kernel(record))
         }
         if timeline is None:
-            return told
+            return fields
         found = (
             *transition_marks(timeline, patch),
             *measure_marks(read_measures(records), timeline),
             *(Mark(at_s=seconds(t_us, timeline), what=what) for t_us, what in marks),
         )
-        return told | {
+        return fields | {
             "phases": phases(timeline, patch),
             "marks": tuple(sorted(found, key=lambda mark: mark.at_s)),
             "tasks": task_histories(timeline),
@@ -81,7 +81,7 @@ class Observation:
         try:
             return self._recorder.stop()
         except (KlpError, OSError):
-            LOGGER.debug("the recording of %s broke off", self._what)
+            LOGGER.debug("the recording of %s ended early", self._what)
         try:
             return self._recorder.salvage()
         except HarnessError:
@@ -96,7 +96,7 @@ class Observation:
 
 
 def _is_of_kernel(record: KlogRecord) -> bool:
-    """Whether the line is there without the harness, and was not asked for by it."""
+    """Whether the kernel logs the line also without the harness."""
     return not record.text.startswith(_OWN) and not is_of_attempt(record.text)
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def watch_plan(machine: Machine, plan: Plan, *, hold_s: float) -> RunResult:
-    """Load what the plan says, wait, disable, wait, unload; return what happened.
+    """Load the modules of a plan, wait, disable, wait, unload; return the result.
 
     The kernel's refusal, a splat, a panic or a transition without end are the result's error, with
     all that was recorded before. Raises HarnessError and UsageError.
@@ -48,7 +48,7 @@ class Watch:
         self._machine = machine
         self._plan = plan
         self._livepatch = Livepatch(machine)
-        self._film: Observation | None = None
+        self._observation: Observation | None = None
         self._marks: list[tuple[int, str]] = []
         self._start_s = time.monotonic()
 
@@ -56,7 +56,7 @@ class Watch:
         """Load the targets and start recording; raises ModuleRefused for a target."""
         for target in self._plan.targets:
             self._livepatch.load_target(target.path)
-        self._film = Observation(self._machine, self._plan.name)
+        self._observation = Observation(self._machine, self._plan.name)
 
     @property
     def patch(self) -> Patch:
@@ -83,7 +83,7 @@ class Watch:
         self._machine.rmmod(self._plan.name)
 
     def hold(self, duration_s: float) -> None:
-        """Let time pass; raises the guest's fate when it dies meanwhile."""
+        """Wait for so long; raises KernelVerdict when the guest dies meanwhile."""
         self._machine.wait(lambda: False, Deadline.after(duration_s))
 
     def disable(self) -> None:
@@ -100,7 +100,7 @@ class Watch:
         return self._result(outcome)
 
     def fail(self, error: KernelVerdict) -> RunResult:
-        """Return the result of a livepatch that the kernel did not take well."""
+        """Return the result of a livepatch with which the kernel failed."""
         facts = ErrorFacts(
             kind=type(error).__name__,
             fault="kernel",
@@ -127,7 +127,7 @@ class Watch:
             functions=self._plan.functions,
             error=error,
         )
-        if self._film is None:
+        if self._observation is None:
             return result
-        story = self._film.result_fields(patch=self._plan.name, marks=self._marks)
-        return result.model_copy(update=story)
+        seen = self._observation.result_fields(patch=self._plan.name, marks=self._marks)
+        return result.model_copy(update=seen)

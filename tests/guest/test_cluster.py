@@ -50,19 +50,19 @@ def test_a_worker_that_is_killed_costs_no_trial(
             accel=str(pytestconfig.getoption("accel")),
             folder=tmp_path / "here",
         )
-        extent = Extent(seed=3, trials=TRIALS, guests=2, go_on=True)
-        campaign = Campaign([race], extent, trials)
-        for number, _ in enumerate(campaign.run()):
+        extent = Extent(seed=3, trials=TRIALS, go_on=True)
+        campaign = Campaign([race], extent)
+        for number, _ in enumerate(campaign.run(trials, guests=2)):
             if number == 0:
                 # Each worker has a trial now, or is about to.
                 machines.kill(0)
         assert len(cluster.threads()) == 1
         trials.close()
-    tally = campaign.tallies[race.name]
-    assert sorted(trial.seed for trial in tally.trials) == [3, 4, 5]
-    assert [trial.error or trial.failed for trial in tally.trials] == [None] * TRIALS
-    assert len(tally.hits) == TRIALS
-    for hit in tally.hits:
+    found = campaign.found[race.name]
+    assert sorted(trial.seed for trial in found.trials) == [3, 4, 5]
+    assert [trial.error or trial.failed for trial in found.trials] == [None] * TRIALS
+    assert len(found.hits) == TRIALS
+    for hit in found.hits:
         assert isinstance(hit.shown, RaceShown)
         assert hit.shown.artefacts == tmp_path / "here" / "guests" / f"{race.name}-{hit.seed}"
         assert "livepatch: enabling patch" in (hit.shown.artefacts / "console.log").read_text()

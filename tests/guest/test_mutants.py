@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -17,13 +17,13 @@ from harness.behaviours.mutants import (
     written_for,
 )
 from harness.behaviours.rule_tests import find_rule_tests
+from harness.cli.child_commands import ChildCommands
 from harness.deadline import Deadline
 from harness.report.base import CheckOutcome
 from harness.resources import Resource, resource_dir
 from harness.tools.mutants.campaign import run_mutants, without_false_alarms
 from harness.tools.mutants.conditions import Conditions
 from harness.tools.mutants.sample import sample, seed_from
-from harness.vm.host.process import child_environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -64,18 +64,14 @@ def run(kernel: Kernel, tmp_path: Path, pytestconfig: pytest.Config) -> Run:
     )
 
     def judged(mutant: Mutant) -> MutantResult:
-        with_what: dict[str, Any] = {
-            "deadline": Deadline.after(_RUN_S),
-            "environment": child_environment(),
-        }
-        found = list(run_mutants([mutant], conditions, tmp_path, **with_what))
+        with ChildCommands(tmp_path, runs=1, deadline=Deadline.after(_RUN_S)) as commands:
+            found = list(run_mutants([mutant], conditions, commands.run))
 
-        def again(_: object, without: frozenset[str]) -> Iterator[MutantResult]:
-            return run_mutants(
-                [mutant], replace(conditions, without=without), tmp_path, **with_what
-            )
+            def again(_: object, without: frozenset[str]) -> Iterator[MutantResult]:
+                changed = replace(conditions, without=without)
+                return run_mutants([mutant], changed, commands.run)
 
-        [result] = without_false_alarms(found, conditions, tmp_path, again=again, **with_what)
+            [result] = without_false_alarms(found, conditions, commands.run, again=again)
         return result
 
     return judged
@@ -102,7 +98,7 @@ def test_a_mutant_of_the_catalogue(run: Run, kernel: Kernel) -> None:
 
 @pytest.mark.slow
 def test_a_kernel_that_does_not_boot(run: Run, tmp_path: Path) -> None:
-    """It is neither caught nor a survivor, and the panic is told."""
+    """A kernel that panics at boot is neither caught nor a survivor, and the panic is shown."""
     patch = tmp_path / "panics.patch"
     # It names a rule, so that one test alone has to find no guest.
     patch.write_text(f"Breaks: LD-05\n\n{_PANICS}")

@@ -38,14 +38,14 @@ class Machines:
         self._stack = stack
         self.workers: list[Process[bytes]] = []
         self.caches: list[Path] = []
-        said = self._start("scheduler", "dask_scheduler", "--port", "0", "--no-dashboard")
-        self.address = self._find(said, r"Scheduler at:\s+(tcp://\S+)")
+        log = self._start("scheduler", "dask_scheduler", "--port", "0", "--no-dashboard")
+        self.address = self._find(log, r"Scheduler at:\s+(tcp://\S+)")
 
     def add_worker(self, *options: str) -> None:
         """Start a worker that does one job at a time."""
         name = f"worker{len(self.workers)}"
         cache = self._folder / name
-        said = self._start(
+        log = self._start(
             name,
             "dask_worker",
             self.address,
@@ -53,7 +53,7 @@ class Machines:
             *options,
             more={"KLP_HARNESS_CACHE": str(cache)},
         )
-        self._find(said, r"(Registered to)")
+        self._find(log, r"(Registered to)")
         self.caches.append(cache)
 
     def kill(self, number: int) -> int:
@@ -65,36 +65,36 @@ class Machines:
     def _start(
         self, name: str, program: str, *words: str, more: dict[str, str] | None = None
     ) -> Path:
-        said = self._folder / f"{name}.log"
-        with said.open("wb") as log:
+        log = self._folder / f"{name}.log"
+        with log.open("wb") as output:
             process = self._stack.enter_context(
                 spawn(
                     [
                         *(sys.executable, "-m", f"distributed.cli.{program}"),
                         *(*words, "--host", "127.0.0.1"),
                     ],
-                    stdout=log,
-                    stderr=log,
+                    stdout=output,
+                    stderr=output,
                     cwd=self._folder,
                     env={**self._environment, **(more or {})},
                 )
             )
         if program == "dask_worker":
             self.workers.append(process)
-        return said
+        return log
 
     @staticmethod
-    def _find(said: Path, pattern: str) -> str:
+    def _find(log: Path, pattern: str) -> str:
         wait_until(
-            lambda: re.search(pattern, said.read_text()) is not None, Deadline.after(PATIENCE_S)
+            lambda: re.search(pattern, log.read_text()) is not None, Deadline.after(PATIENCE_S)
         )
-        found = re.search(pattern, said.read_text())
-        assert found is not None, said.read_text()
+        found = re.search(pattern, log.read_text())
+        assert found is not None, log.read_text()
         return found[1]
 
 
 class Waits:
-    """A job that says that it has begun, and ends when it may: seen through files."""
+    """A job that leaves a file when it begins, and ends when there is a file named go."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -111,14 +111,12 @@ class Waits:
 
 
 def shows_odd(order: Any) -> TrialAnswer:
-    """Show the race in trials with an odd seed, with a log; fail when told to."""
+    """Show the race in trials with an odd seed, with a log; as a worker answers."""
     shown = RaceShown("it is there", artefacts=Path("/somewhere/else")) if order.seed % 2 else None
     return TrialAnswer(
         seconds=0.5,
         host="there",
-        shown=shown,
-        failed=None,
-        error=None,
+        ended_by=shown,
         files=(("console.log", b"x"), ("trial.json", b'{"seed": 1}')) if shown else (),
     )
 

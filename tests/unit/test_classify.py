@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The place in the table LEAVE x SWITCH: made-up kernels of each kind are told apart."""
+"""The place in the table LEAVE x SWITCH: made-up kernels of each kind are text apart."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from harness.errors import KernelVerdict
 from harness.report.base import CheckOutcome
 from harness.tools.classify.classify import KERNEL, experiments
-from harness.tools.classify.command import tell
+from harness.tools.classify.command import result_lines
 from harness.tools.classify.model import Calls, Seen, find_cell, find_forced
 from harness.tools.classify.results import ClassifyResult, Leave, Switch
 
@@ -46,12 +46,13 @@ def seen(inside: str, free: str, beside: str, between: str) -> Seen:
 
 @pytest.mark.parametrize("cell", KERNELS, ids=lambda cell: f"{cell[0]}-{cell[1]}")
 def test_each_kind_of_kernel_is_found(cell: tuple[Leave, Switch]) -> None:
+    """Every row of Pavlik\'s table has observations of its own."""
     found = find_cell(seen(*KERNELS[cell]))
     assert (found.leave, found.switch) == cell
 
 
 def test_each_experiment_is_needed() -> None:
-    """Without any one of the four, two kinds of kernel could not be told apart."""
+    """Without any one of the four, two kinds of kernel could not be text apart."""
     shown = [*KERNELS.values(), UNCHECKED]
     for number in range(4):
         rest = [kernel[:number] + kernel[number + 1 :] for kernel in shown]
@@ -74,12 +75,13 @@ def test_force_makes_the_null_model_of_any_kernel(cell: tuple[Leave, Switch]) ->
 
 
 def test_a_contradiction_is_a_verdict() -> None:
+    """Observations that no model explains are a failure of the kernel."""
     with pytest.raises(KernelVerdict, match="no model of the table"):
         find_cell(seen(MIXED, NEW, OLD, UNTOUCHED))
 
 
 @pytest.mark.parametrize("cell", KERNELS, ids=lambda cell: f"{cell[0]}-{cell[1]}")
-def test_it_is_told_how_the_place_is_known(cell: tuple[Leave, Switch]) -> None:
+def test_the_evidence_is_printed(cell: tuple[Leave, Switch]) -> None:
     """No experiment claims to have excluded the place that was found; both halves are argued."""
     leave, switch = cell
     result = ClassifyResult(
@@ -90,8 +92,8 @@ def test_it_is_told_how_the_place_is_known(cell: tuple[Leave, Switch]) -> None:
         switch=switch,
         experiments=experiments(seen(*KERNELS[cell])),
     )
-    told = "\n".join(tell(result))
-    assert f"{leave}, {switch}" in told
-    assert f"not {leave}" not in told
+    text = "\n".join(result_lines(result))
+    assert f"{leave}, {switch}" in text
+    assert f"not {leave}" not in text
     if switch is not Switch.FUNCTION:
-        assert f"not {switch}" not in told
+        assert f"not {switch}" not in text

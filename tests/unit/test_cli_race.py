@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What klp-harness race tells of trials, and which exit code they give; no guest is needed."""
+"""What klp-harness race prints of trials, and their exit codes; no guest is needed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import io
 import json
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -20,37 +20,33 @@ from harness.cli.options import KernelOptions, ResultFiles
 from harness.errors import ExitCode, GuestHang, HarnessError, RaceShown
 from harness.report.base import CheckOutcome
 from harness.report.terminal import Terminal
-from harness.tools.race import command as command
-from harness.tools.race.campaign import Extent, Tally, Trial
+from harness.tools.race.campaign import Extent, ReproducerTrials, Trial
 from harness.tools.race.catalogue import find_races
 from harness.tools.race.results import RaceHit, RaceResult
 from harness.tools.race.terminal import print_hit, print_race
+from harness.tools.race.trial_results import judge
 
 if TYPE_CHECKING:
-    from harness.errors import KlpError
-    from harness.vm.kernel.kernel import Kernel
+    from harness.errors import KernelVerdict
 
 EXTENT = Extent(seed=5)
 
 
-class KnownKernel:
-    version = "6.1.192"
-
-
-def judged(name: str, error: KlpError | None, *, excuse_expected: bool = False) -> RaceResult:
+def judged(
+    name: str, error: KernelVerdict | HarnessError | None, *, excuse_expected: bool = False
+) -> RaceResult:
     """The result of one trial that ended with that error."""
     (race,) = find_races([name])
-    kinds: dict[str, object] = {}
-    if isinstance(error, RaceShown):
-        kinds["shown"] = error
-    elif isinstance(error, HarnessError):
-        kinds["error"] = error
-    elif error is not None:
-        kinds["failed"] = error
-    tally = Tally(race)
-    tally.trials.append(Trial(race=race, seed=5, seconds=2.0, **kinds))  # type: ignore[arg-type]
-    kernel = cast("Kernel", KnownKernel())
-    return command._judge(tally, kernel, EXTENT, excuse_expected=excuse_expected)
+    trial = Trial(race=race, seed=5, seconds=2.0, ended_by=error)
+    found = ReproducerTrials(race, [trial])
+    return judge(found, "6.1.192", EXTENT, excuse_expected=excuse_expected)
+
+
+def failures_and_exit_code(result: RaceResult, junit: Path) -> tuple[int, ExitCode]:
+    """How many failures the JUnit file has, and the exit code of the command."""
+    with Invocation("race run", ResultFiles(junit=str(junit))) as invocation:
+        invocation.results.append(result)
+    return len(ET.parse(junit).getroot().findall(".//failure")), invocation.exit_code
 
 
 @pytest.mark.parametrize(
@@ -64,18 +60,18 @@ def judged(name: str, error: KlpError | None, *, excuse_expected: bool = False) 
         ("exit-use-after-free", None, CheckOutcome.NOT_SHOWN, ExitCode.HELD),
     ],
 )
-def test_what_a_trial_comes_to(
-    name: str, error: KlpError | None, outcome: CheckOutcome, code: ExitCode, tmp_path: Path
+def test_the_outcome_of_a_trial(
+    name: str,
+    error: KernelVerdict | HarnessError | None,
+    outcome: CheckOutcome,
+    code: ExitCode,
+    tmp_path: Path,
 ) -> None:
     """A race that is shown, expected or not, and any other failure of the kernel is exit 1."""
     result = judged(name, error)
     assert result.outcome is outcome
-    junit = tmp_path / "race.xml"
-    with Invocation("race run", ResultFiles(junit=str(junit))) as invocation:
-        invocation.results.append(result)
-    assert invocation.exit_code is code
-    failures = ET.parse(junit).getroot().findall(".//failure")
-    assert len(failures) == (code is ExitCode.VERDICT)
+    expected = (int(code is ExitCode.VERDICT), code)
+    assert failures_and_exit_code(result, tmp_path / "race.xml") == expected
 
 
 @pytest.mark.parametrize(
@@ -83,14 +79,11 @@ def test_what_a_trial_comes_to(
     [("exit-use-after-free", ExitCode.HELD), ("fork-stale-forward", ExitCode.VERDICT)],
 )
 def test_only_an_expected_race_can_be_excused(name: str, code: ExitCode, tmp_path: Path) -> None:
+    """--excuse-expected lets a race pass that is known of the kernel, and no other."""
     result = judged(name, RaceShown("x"), excuse_expected=True)
     assert result.excused is result.expected is (code is ExitCode.HELD)
-    junit = tmp_path / "race.xml"
-    with Invocation("race run", ResultFiles(junit=str(junit))) as invocation:
-        invocation.results.append(result)
-    assert invocation.exit_code is code
-    failures = ET.parse(junit).getroot().findall(".//failure")
-    assert len(failures) == (code is ExitCode.VERDICT)
+    expected = (int(code is ExitCode.VERDICT), code)
+    assert failures_and_exit_code(result, tmp_path / "race.xml") == expected
 
 
 @pytest.mark.parametrize(("version", "folder"), [("6.1.192", "kernel-mutants"), ("6.12.1", "6.12")])
@@ -110,51 +103,58 @@ def test_a_mutant_is_found_by_its_name(
 
 
 def test_an_unknown_mutant_is_wrong_usage() -> None:
+    """A misspelt mutant is refused before anything is built."""
     done = CliRunner().invoke(app, ["race", "run", "fork", "--mutant", "fork-race"])
     assert done.exit_code == ExitCode.USAGE
     assert "there is no kernel mutant fork-race" in done.output
 
 
-def told(result: RaceResult) -> str:
+def printed(result: RaceResult) -> str:
     stream = io.StringIO()
     print_race(Terminal(stdout=stream, stderr=stream), result)
     return " ".join(stream.getvalue().split())
 
 
-def test_an_expected_race_is_told_with_what_is_known() -> None:
-    words = told(judged("exit-use-after-free", RaceShown("x")))
+def test_an_expected_race_is_printed_with_what_is_known() -> None:
+    """The line says that the race is expected, and why."""
+    words = printed(judged("exit-use-after-free", RaceShown("x")))
     assert "shown in 1 of 1 trial; expected: use after free" in words
 
 
 def test_a_race_that_is_news_names_its_rule() -> None:
-    words = told(judged("fork-stale-forward", RaceShown("x")))
+    """The line of an unexpected race names the rule that the kernel breaks."""
+    words = printed(judged("fork-stale-forward", RaceShown("x")))
     assert "this kernel breaks FO-03" in words
 
 
-def test_an_expected_race_that_stays_away_is_worth_a_word() -> None:
-    assert "although expected" in told(judged("exit-use-after-free", None))
+def test_an_expected_race_that_is_not_shown_is_reported() -> None:
+    """A kernel that no longer has a known race does not go unnoticed."""
+    assert "although expected" in printed(judged("exit-use-after-free", None))
 
 
 def test_many_trials_come_with_their_confidence() -> None:
+    """The rate of many trials is printed with its confidence interval."""
     result = judged("fork-stale-forward", None).model_copy(
         update={"trials": 20, "low": 0.0, "high": 0.161}
     )
-    assert "not shown in 20 trials" in told(result)
-    assert "95 % confidence: 0 % to 16 %" in told(result)
+    assert "not shown in 20 trials" in printed(result)
+    assert "95 % confidence: 0 % to 16 %" in printed(result)
 
 
 def test_a_hit_says_how_to_see_it_again() -> None:
+    """A hit has its seed, its logs, and the first lines of the splat."""
     stream = io.StringIO()
     hit = RaceHit(
         seed=42, seconds=3.0, message="it is there", details=tuple("abcdefghijklmnop"), logs="/x"
     )
     print_hit(Terminal(stdout=stream, stderr=stream), "a-race", hit)
-    assert "again with --seed 42" in stream.getvalue()
+    assert "repeat it with --seed 42" in stream.getvalue()
     assert "(4 more lines)" in stream.getvalue()
     assert "logs: /x" in stream.getvalue()
 
 
 def test_the_list_as_json() -> None:
+    """Scripts find rule and known facts of a reproducer in the JSON report."""
     done = CliRunner().invoke(app, ["race", "list", "--json", "-", "exit"])
     assert done.exit_code == 0
     (result,) = json.loads(done.stdout)["results"]
@@ -165,6 +165,7 @@ def test_the_list_as_json() -> None:
 
 
 def test_an_unknown_name_is_wrong_usage() -> None:
+    """A misspelt reproducer gives exit code 2."""
     done = CliRunner().invoke(app, ["race", "list", "nothing"])
     assert done.exit_code == ExitCode.USAGE
 

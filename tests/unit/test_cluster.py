@@ -101,7 +101,8 @@ def test_workers_that_are_started_here(monkeypatch: pytest.MonkeyPatch) -> None:
         socket.create_connection((host, int(port)), timeout=5).close()
 
 
-def test_what_fails_there_is_told_here(there: Machines) -> None:
+def test_an_error_on_a_worker_is_raised_here(there: Machines) -> None:
+    """A job's error on a worker arrives as one sentence that names the worker."""
     with connected(there.address) as cluster:
         assert cluster.call(square, 7, {}).result == 49
         with pytest.raises(HarnessError, match=r"the worker tcp://.* failed: .*is not there"):
@@ -122,6 +123,7 @@ def test_another_version_is_refused(there: Machines, monkeypatch: pytest.MonkeyP
 def test_a_worker_of_another_version_that_comes_later(
     there: Machines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A worker that joins later is checked with its first job."""
     with connected(there.address) as cluster:
         other = replace(own_identity(), distributed="1.0")
         monkeypatch.setattr(client, "own_identity", lambda: other)
@@ -136,7 +138,7 @@ def test_a_job_that_kills_its_workers_is_given_up(tmp_path: Path) -> None:
         machines.add_worker()
         with (
             connected(machines.address) as cluster,
-            pytest.raises(HarnessError, match="1 workers in turn were lost with it"),
+            pytest.raises(HarnessError, match="it lost 1 workers in turn"),
         ):
             cluster.call(kills_its_worker, 1, {})
 
@@ -144,6 +146,7 @@ def test_a_job_that_kills_its_workers_is_given_up(tmp_path: Path) -> None:
 def test_a_cluster_without_workers_does_not_wait_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A scheduler without workers is an error after a while."""
     monkeypatch.setattr(client, "_NO_WORKER_S", 1.0)
     with ExitStack() as stack:
         machines = Machines(tmp_path, stack)
@@ -155,6 +158,7 @@ def test_a_cluster_without_workers_does_not_wait_for_ever(
 
 
 def test_nothing_listens_there() -> None:
+    """A wrong port gives exit code 3 and the address, and no hang."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     done = CliRunner().invoke(app, ["race", "run", "fork", "--cluster", f"tcp://127.0.0.1:{port}"])
@@ -164,11 +168,13 @@ def test_nothing_listens_there() -> None:
 
 @pytest.mark.parametrize("address", ["", "here", "http://x:1", "tcp://x", "tcp://x:port"])
 def test_what_is_no_address(address: str) -> None:
-    with pytest.raises(UsageError, match="is no address of a cluster"), connected(address):
+    """A malformed address is wrong usage, not a connection error."""
+    with pytest.raises(UsageError, match="is not the address of a cluster"), connected(address):
         pass
 
 
 def test_one_place_at_a_time() -> None:
+    """--workers and --cluster exclude each other."""
     with pytest.raises(UsageError, match="give one of them"):
         ExecutorOptions(workers=2, cluster="tcp://x:1")
 
@@ -183,12 +189,14 @@ def test_one_place_at_a_time() -> None:
     ],
 )
 def test_differences_have_words(field: str, value: str, words: str) -> None:
+    """Each part that differs between two machines is named with both versions."""
     mine = Identity(harness="0.1", code="0" * 64, python="3.11", distributed="2024.5")
     assert mine.difference(mine) is None
     assert words in (mine.difference(replace(mine, **{field: value})) or "")
 
 
 def test_the_digest_of_the_code_sees_code_alone(tmp_path: Path) -> None:
+    """Data files and installed copies do not make two machines differ; sources do."""
     (tmp_path / "_data").mkdir()
     (tmp_path / "a.py").write_text("x = 1\n")
     before = digest_of_code(tmp_path)
@@ -200,19 +208,20 @@ def test_the_digest_of_the_code_sees_code_alone(tmp_path: Path) -> None:
 
 
 def test_the_busiest_machine_counts() -> None:
+    """Workers on one host share its CPUs, so their jobs are added up."""
     threads = {"tcp://10.0.0.1:1": 2, "tcp://10.0.0.1:2": 3, "tcp://10.0.0.2:1": 4}
     assert most_on_one_host(threads) == 5
     assert most_on_one_host({}) == 1
 
 
 def test_content_is_known_by_its_digest(tmp_path: Path) -> None:
-    """What came is kept when it is what was asked for, and found again while it is whole."""
+    """Content is kept only under its own digest, and not used when it is damaged."""
     store = Store(tmp_path / "cache")
     content = tmp_path / "file"
     content.write_bytes(b"kernel")
     digest = artefacts.digest_of(content)
     assert artefacts.lacking(store, [digest, digest]) == (digest,)
-    with pytest.raises(CacheCorrupt, match="was asked for"):
+    with pytest.raises(CacheCorrupt, match="was expected"):
         artefacts.receive(store, digest, b"colonel")
     assert artefacts.lacking(store, [digest]) == (digest,)
     artefacts.receive(store, digest, b"kernel")
@@ -257,9 +266,9 @@ def test_hits_bring_their_logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         accel="tcg",
         folder=tmp_path / "run",
     )
-    campaign = Campaign([FIRST], Extent(seed=0, trials=4, guests=2, go_on=True), trials)
-    assert sorted(trial.seed for trial in campaign.run()) == [0, 1, 2, 3]
-    hits = campaign.tallies[FIRST.name].hits
+    campaign = Campaign([FIRST], Extent(seed=0, trials=4, go_on=True))
+    assert sorted(trial.seed for trial in campaign.run(trials, guests=2)) == [0, 1, 2, 3]
+    hits = campaign.found[FIRST.name].hits
     assert sorted(hit.seed for hit in hits) == [1, 3]
     for hit in hits:
         assert hit.shown is not None
@@ -276,7 +285,7 @@ def _open_files() -> int:
 
 
 def test_a_worker_opens_each_file_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is asked for them with each job, and has a thousand descriptors."""
+    """Each job looks up its files, and that must not use up a worker's descriptors."""
     monkeypatch.setenv("KLP_HARNESS_CACHE", str(tmp_path / "cache"))
     content = b"a module"
     digest = hashlib.sha256(content).hexdigest()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The oracle of the fuzzer, the sequences that it makes, and how they are shortened."""
+"""The fuzzer's model, the sequences that it makes, and how they are shortened."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from harness.cli.app import app
 from harness.errors import ExitCode, RaceShown, UsageError
 from harness.report.base import CheckOutcome
 from harness.report.terminal import Terminal
-from harness.tools.race.campaign import Tally, Trial
+from harness.tools.race.campaign import ReproducerTrials, Trial
 from harness.tools.race.fuzz_shrink import shorten_hits, with_shortest
 from harness.tools.race.reproducer import Reproducer
 from harness.tools.race.reproducers.fuzz import fuzz_schedule, is_fuzzer, steps_of, with_steps
@@ -66,6 +66,7 @@ def after(text: str) -> Model:
     ],
 )
 def test_who_blocks(steps: str, transition: str | None, blockers: set[int]) -> None:
+    """The model knows which sleepers hold a transition, in either direction."""
     model = after(steps)
     assert (model.transition, set(model.blockers())) == (transition, blockers)
 
@@ -87,6 +88,7 @@ def test_who_blocks(steps: str, transition: str | None, blockers: set[int]) -> N
     ],
 )
 def test_whose_body_runs(steps: str, function: str, body: str) -> None:
+    """The model knows which patch's function a switched task calls."""
     assert after(steps).body_of(function) == body
 
 
@@ -106,11 +108,13 @@ def test_whose_body_runs(steps: str, function: str, body: str) -> None:
     ],
 )
 def test_what_is_refused(steps: str, step: str, refusal: int) -> None:
+    """The model knows which steps the kernel refuses, and with which errno."""
     (parsed,) = parse_steps(step)
     assert after(steps).refusal(parsed) == refusal
 
 
 def test_replaced_patches_go_and_forced_ones_stay_loaded() -> None:
+    """Replacing removes patches; a forced transition keeps their modules."""
     model = after("load gate; load a; enter; load b replace")
     assert model.stack == ["gate", "a", "b"]
     model = after("load gate; load a; enter; load b replace; leave")
@@ -121,6 +125,7 @@ def test_replaced_patches_go_and_forced_ones_stay_loaded() -> None:
 
 
 def test_hooks_follow_the_target() -> None:
+    """ftrace has hooks in a target's functions only while the target is loaded."""
     assert after("load fg").hooked() == set()
     assert after("load fg; target").hooked() == {"klp_target_f", "klp_target_g"}
     assert after("load fg; target; untarget").hooked() == set()
@@ -129,6 +134,7 @@ def test_hooks_follow_the_target() -> None:
 
 @pytest.mark.parametrize("text", ["jump", "load", "load x", "reverse a", "disable a replace"])
 def test_what_is_no_step_is_wrong_usage(text: str) -> None:
+    """--steps with a word that is no step is refused."""
     with pytest.raises(UsageError, match="no step"):
         parse_steps(f"load a; {text}")
 
@@ -146,6 +152,7 @@ def test_a_sequence_is_the_same_for_a_seed_and_reads_back(seed: int) -> None:
 @given(st.integers(min_value=0, max_value=1 << 31))
 @settings(max_examples=200, deadline=None)
 def test_a_transition_lasts_only_while_somebody_blocks_it(seed: int) -> None:
+    """In every sequence, a transition without a blocker has ended after the step."""
     model = Model()
     for step in steps_of(seed):
         if not model.refusal(step):
@@ -156,11 +163,11 @@ def test_a_transition_lasts_only_while_somebody_blocks_it(seed: int) -> None:
         assert model.transition is None or model.transition in model.stack
 
 
-def test_held_transitions_are_turned_round_often() -> None:
+def test_held_transitions_are_often_reversed() -> None:
     """The steps that races are made of come often enough to be worth a campaign."""
-    said = [str(step) for seed in range(200) for step in steps_of(seed)]
+    steps = [str(step) for seed in range(200) for step in steps_of(seed)]
     for verb in ("reverse", "force", "leave", "untarget", "fork", "exit", "storm"):
-        assert said.count(verb) >= 20, verb
+        assert steps.count(verb) >= 20, verb
 
 
 def test_a_failure_is_shortened_to_its_cause() -> None:
@@ -178,6 +185,7 @@ def test_a_failure_is_shortened_to_its_cause() -> None:
 
 
 def test_shortening_ends_when_it_has_asked_enough() -> None:
+    """Shortening makes no more trials than its limit."""
     asked = 0
 
     def fails(_: tuple[Step, ...]) -> bool:
@@ -190,14 +198,16 @@ def test_shortening_ends_when_it_has_asked_enough() -> None:
 
 
 def test_what_cannot_be_shortened_stays() -> None:
+    """A sequence of which every step is needed is returned as it is."""
     steps = parse_steps("enter; load gate")
     assert shrink(steps, lambda tried: tried == steps, most=50) == steps
 
 
 def test_the_fuzzer_can_be_given_its_steps() -> None:
+    """The fuzzer with given steps is still the fuzzer, and takes those."""
     race = with_steps(fuzz_schedule, parse_steps("load a"))
     assert is_fuzzer(race)
-    assert race.asks == ("context",)
+    assert race.parameters == ("context",)
     assert race.steps is not fuzz_schedule.steps
 
 
@@ -205,10 +215,10 @@ def test_the_fuzzer_can_be_given_its_steps() -> None:
 
 
 def tried(race: Reproducer, seed: int, *, shown: bool) -> Trial:
-    return Trial(race=race, seed=seed, seconds=1.0, shown=RaceShown("x") if shown else None)
+    return Trial(race=race, seed=seed, seconds=1.0, ended_by=RaceShown("x") if shown else None)
 
 
-def test_the_first_hit_is_shortened_and_told() -> None:
+def test_the_first_hit_is_shortened_and_printed() -> None:
     """Each try is a trial with the seed of the hit and steps of its own."""
     seeds: list[int] = []
 
@@ -218,15 +228,15 @@ def test_the_first_hit_is_shortened_and_told() -> None:
         steps = cast("functools.partial[None]", race.steps).keywords["steps"]
         return tried(race, seed, shown=Step("reverse") in steps)
 
-    tally = Tally(fuzz_schedule)
-    tally.trials += [
+    found = ReproducerTrials(fuzz_schedule)
+    found.trials += [
         tried(fuzz_schedule, 7, shown=False),
         tried(fuzz_schedule, 8, shown=True),
     ]
     stream = io.StringIO()
     terminal = Terminal(stdout=stream, stderr=stream)
     text = "enter; load gate; fork; reverse; leave"
-    shortest = shorten_hits(terminal, [tally], try_one, given=text)
+    shortest = shorten_hits(terminal, [found], try_one, given=text)
     assert shortest == {8: "enter; load gate; reverse"}
     assert set(seeds) == {8}
     hits = (RaceHit(seed=8, seconds=1.0, message="x"), RaceHit(seed=9, seconds=1.0, message="x"))
@@ -240,28 +250,30 @@ def test_the_first_hit_is_shortened_and_told() -> None:
         trials=2,
         first_hit_s=1.0,
     )
-    told = with_shortest(result, shortest)
-    assert [hit.steps for hit in told.hits] == ["enter; load gate; reverse", None]
-    print_race(terminal, told)
+    shown = with_shortest(result, shortest)
+    assert [hit.steps for hit in shown.hits] == ["enter; load gate; reverse", None]
+    print_race(terminal, shown)
     assert "--steps 'enter; load gate; reverse'" in stream.getvalue()
 
 
 def test_without_a_hit_nothing_is_shortened() -> None:
-    tally = Tally(fuzz_schedule)
-    tally.trials.append(tried(fuzz_schedule, 7, shown=False))
+    """No guest is started for a campaign that found nothing."""
+    found = ReproducerTrials(fuzz_schedule)
+    found.trials.append(tried(fuzz_schedule, 7, shown=False))
     terminal = Terminal(stdout=io.StringIO(), stderr=io.StringIO())
-    assert shorten_hits(terminal, [tally], lambda *_: pytest.fail("a trial")) == {}
+    assert shorten_hits(terminal, [found], lambda *_: pytest.fail("a trial")) == {}
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["fork", "--steps", "load a"], "--steps is for the fuzzer alone"),
         (["fuzz", "--steps", "jump"], "'jump' is no step"),
-        (["fuzz", "--steps", "leave; reverse"], "no step of 'leave; reverse' means anything"),
+        (["fuzz", "--steps", "leave; reverse"], "no step of 'leave; reverse' has a meaning"),
     ],
 )
-def test_steps_that_cannot_be_taken_are_wrong_usage(words: list[str], said: str) -> None:
+def test_steps_that_cannot_be_taken_are_wrong_usage(words: list[str], message: str) -> None:
+    """--steps is refused for other reproducers and for steps without effect."""
     done = CliRunner().invoke(app, ["race", "run", *words])
     assert done.exit_code == ExitCode.USAGE
-    assert said in " ".join(done.output.split())
+    assert message in " ".join(done.output.split())

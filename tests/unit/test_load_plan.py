@@ -22,7 +22,7 @@ def info(
     relocations: tuple[str, ...] = (),
     symbols: tuple[str, ...] = (),
     parameters: tuple[str, ...] = (),
-    tells: bool = True,
+    readable: bool = True,
 ) -> ModuleInfo:
     return ModuleInfo(
         path=PATCH,
@@ -37,7 +37,7 @@ def info(
             objects=objects,
             functions=tuple(PatchedFunction(object=name, name="f", sympos=0) for name in objects),
         )
-        if tells
+        if readable
         else None,
         undefined=(),
         exported=(),
@@ -56,7 +56,7 @@ def test_every_object_is_found_once() -> None:
 
 
 def test_samples_are_targets_and_strangers_are_named() -> None:
-    """A target that nobody has a file of is told, and does not stop the plan."""
+    """A target without a known file is listed as absent, and does not stop the plan."""
     plan = plan_module("klp_test", PATCH, info("klp_target_mod", "ext4"), known=KNOWN)
     assert [target.name for target in plan.targets] == ["klp_target_mod"]
     assert plan.absent == ("ext4",)
@@ -81,7 +81,7 @@ def test_given_target_comes_first_and_replaces_the_sample() -> None:
 
 def test_file_that_does_not_tell_its_functions() -> None:
     """A patch that fills its structures at run time has no known functions, and still a plan."""
-    plan = plan_module("klp_test", PATCH, info(depends=("dep",), tells=False), known=KNOWN)
+    plan = plan_module("klp_test", PATCH, info(depends=("dep",), readable=False), known=KNOWN)
     assert (plan.functions, [target.name for target in plan.targets]) == ((), ["dep"])
 
 

@@ -45,7 +45,7 @@ def test_a_mutant_of_the_catalogue_says_what_it_breaks(mutant: Mutant) -> None:
 
 
 def test_a_rule_that_there_is_not(tmp_path: Path) -> None:
-    """It is told before anything is built, with those that are spelt alike."""
+    """A misspelt rule is refused before anything is built, with a similar one as a hint."""
     mutant = read_mutant(patch_file(tmp_path, "Breaks: TR-01 TR-20"))
     check_rules([mutant], ["TR-01", "TR-20"])
     with pytest.raises(UsageError, match="no such rule") as raised:
@@ -58,22 +58,22 @@ def test_a_rule_that_there_is_not(tmp_path: Path) -> None:
 
 
 def test_names_carry_the_commit_that_they_undo() -> None:
-    """A name that ends in a commit says the same as the header."""
+    """A commit at the end of a name is the commit in the header."""
     for mutant in CATALOGUE:
         named = re.search(r"-([0-9a-f]{8})$", mutant.name)
         assert mutant.commit == (named[1] if named else mutant.commit)
 
 
 def test_a_port_breaks_the_same() -> None:
-    """The code differs, and the rule does not: what a port says of it is what the first says."""
+    """A port has other code, and the same description, commit and visibility."""
     for mutant in CATALOGUE:
         for port in mutant.ports:
-            said = (port.broken, port.commit, port.always)
-            assert said == (mutant.broken, mutant.commit, mutant.always), port.path
+            message = (port.broken, port.commit, port.always)
+            assert message == (mutant.broken, mutant.commit, mutant.always), port.path
 
 
 def test_a_header(tmp_path: Path) -> None:
-    """All fields, one that goes on in the next line, and what is no field."""
+    """All fields are read, also one with two lines, and unknown fields are ignored."""
     mutant = read_mutant(
         patch_file(
             tmp_path,
@@ -91,28 +91,28 @@ def test_a_header(tmp_path: Path) -> None:
 
 
 def test_a_patch_of_a_users_own_needs_no_header(tmp_path: Path) -> None:
-    """Then nothing is known of it."""
+    """A patch without a header is a mutant of no known rule."""
     mutant = read_mutant(patch_file(tmp_path))
     assert (mutant.broken, mutant.breaks, mutant.kernels, mutant.always) == ("", (), (), True)
 
 
 @pytest.mark.parametrize(
-    ("header", "said"),
+    ("header", "message"),
     [
         ("Breaks: TR-1", "no rule's id"),
         ("Commit: yesterday", "no commit's number"),
         ("Shows: now and then", "always or sometimes"),
     ],
 )
-def test_a_header_that_is_wrong(header: str, said: str, tmp_path: Path) -> None:
-    """The file and the field are named."""
-    with pytest.raises(UsageError, match=said) as caught:
+def test_a_header_that_is_wrong(header: str, message: str, tmp_path: Path) -> None:
+    """A malformed field is refused with the name of the file."""
+    with pytest.raises(UsageError, match=message) as caught:
         read_mutant(patch_file(tmp_path, header))
     assert "m.patch" in caught.value.message
 
 
 def test_choosing(tmp_path: Path) -> None:
-    """By name, in the order asked for; a name that is unknown gets a hint."""
+    """Mutants are chosen by name, in the given order, each once; an unknown name gets a hint."""
     for name in ("no-check.patch", "no-sync.patch"):
         patch_file(tmp_path, name=name)
     known = load_mutants(tmp_path)
@@ -124,7 +124,7 @@ def test_choosing(tmp_path: Path) -> None:
 
 
 def test_what_is_written_for_a_series(tmp_path: Path) -> None:
-    """A mutant that does not say is for every kernel."""
+    """A mutant without series is for every kernel."""
     one = read_mutant(patch_file(tmp_path, "Kernels: 6.1"))
     every = read_mutant(patch_file(tmp_path))
     assert written_for([one, every], "6.1") == (one, every)
@@ -133,7 +133,7 @@ def test_what_is_written_for_a_series(tmp_path: Path) -> None:
 
 
 def test_ports(tmp_path: Path) -> None:
-    """The one for a series stands in for the first; what has no port stays as it is."""
+    """A port for a series replaces the mutant there; one without a port is unchanged."""
     patch_file(tmp_path, "Kernels: 6.1")
     patch_file(tmp_path, "Kernels: 6.1", name="old.patch")
     for inner, kernels, name in (
@@ -157,19 +157,19 @@ def test_ports(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kernels", "said"), [("6.1 6.12", "written for 6.1 too"), ("7.2", "does not name 6.12")]
+    ("kernels", "message"), [("6.1 6.12", "written for 6.1 too"), ("7.2", "does not name 6.12")]
 )
-def test_a_port_that_is_wrong(kernels: str, said: str, tmp_path: Path) -> None:
-    """Two files for one series would leave it open which is meant."""
+def test_a_port_that_is_wrong(kernels: str, message: str, tmp_path: Path) -> None:
+    """Two files for one series are refused, and a port in the wrong folder."""
     patch_file(tmp_path, "Kernels: 6.1")
     (tmp_path / "6.12").mkdir()
     patch_file(tmp_path / "6.12", f"Kernels: {kernels}")
-    with pytest.raises(UsageError, match=said):
+    with pytest.raises(UsageError, match=message):
         load_mutants(tmp_path)
 
 
 def test_a_folder_without_mutants(tmp_path: Path) -> None:
-    """It is named; a file in it that is no patch is told as such."""
+    """A folder without patches is refused, and so is a file that is no patch."""
     with pytest.raises(UsageError, match="no patches"):
         load_mutants(tmp_path)
     (tmp_path / "x.patch").write_text("hello")
@@ -192,7 +192,7 @@ def test_seeds_that_follow_each_other_take_all(count: int, tmp_path: Path) -> No
 
 
 def test_the_seed_of_the_environment() -> None:
-    """There may be none; what is no number is not taken for one."""
+    """The seed may be missing; anything but a number is refused."""
     assert seed_from({}) is None
     assert seed_from({SEED_VARIABLE: "0"}) == 0
     assert seed_from({SEED_VARIABLE: "123"}) == 123
@@ -202,7 +202,7 @@ def test_the_seed_of_the_environment() -> None:
 
 
 def test_a_seed_without_a_sample_is_wrong_usage() -> None:
-    """It would choose nothing."""
+    """--seed alone would have no effect, and is refused."""
     ended = CliRunner().invoke(app, ["mutants", "run", "--seed", "1"])
     assert ended.exit_code == ExitCode.USAGE
     assert "--sample" in ended.output

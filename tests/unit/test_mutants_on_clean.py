@@ -4,28 +4,24 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
-
-import pytest
+from typing import TYPE_CHECKING
 
 from harness.cli.child_commands import Command, Done
-from harness.deadline import Deadline
 from harness.report.base import CheckOutcome
-from harness.tools.mutants import campaign
-from harness.tools.mutants.campaign import amended
+from harness.tools.mutants.campaign import amended, without_false_alarms
 from harness.tools.mutants.results import Catch, MutantResult
 from tests.unit.test_mutation import conditions as conditions
 from tests.unit.test_mutation import done, report, result_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from harness.tools.mutants.conditions import Conditions
 
 
 def test_a_test_that_fails_on_the_clean_kernel_catches_nothing() -> None:
-    """Without it the mutant has survived; with another one it is still caught."""
+    """Without such a test a mutant has survived, unless another test caught it."""
     result = MutantResult(
         id="m",
         outcome=CheckOutcome.CAUGHT,
@@ -58,63 +54,41 @@ def caught(name: str, *tests: str) -> MutantResult:
 class CleanKernel:
     """Answers which tests fail without any mutant, and judges mutants again."""
 
-    def __init__(self, fail: Iterable[str], second: Mapping[str, Sequence[MutantResult]]) -> None:
+    def __init__(
+        self, folder: Path, fail: Iterable[str], second: Mapping[str, Sequence[MutantResult]]
+    ) -> None:
+        self.folder = folder
         self.fail = set(fail)
         self.second = {name: list(results) for name, results in second.items()}
-        self.asked: list[set[str]] = []
+        self.ran: list[set[str]] = []
         self.judged: list[tuple[list[str], set[str]]] = []
 
-    def run(self, tasks: list[Generator[Command, Done, Any]], folder: Path, **_: object) -> Any:
-        [task] = tasks
-        tests = {word for word in next(task).arguments if "::" in word}
+    def __call__(self, command: Command) -> Done:
+        tests = {word for word in command.arguments if "::" in word}
         names = {test.removeprefix("/suite/") for test in tests}
-        self.asked.append(names)
+        self.ran.append(names)
         results = tuple(
             result_of(name, "failed" if name in self.fail else "passed") for name in sorted(names)
         )
-        with pytest.raises(StopIteration) as stop:
-            task.send(done(folder, 0, report("test", results)))
-        return [stop.value.value]
+        return done(self.folder, 0, report("test", results))
 
     def again(self, unsure: Sequence[MutantResult], without: frozenset[str]) -> list[MutantResult]:
         self.judged.append(([result.id for result in unsure], set(without)))
         return [self.second[result.id].pop(0) for result in unsure]
 
 
-@pytest.fixture
-def sift(
-    conditions: Conditions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., list[MutantResult]]:
-    """Compare with a clean kernel."""
-
-    def sifted(
-        clean: CleanKernel, *results: MutantResult, everything: bool = False
-    ) -> list[MutantResult]:
-        monkeypatch.setattr(campaign, "run_all", clean.run)
-        return campaign.without_false_alarms(
-            results,
-            replace(conditions, everything=everything),
-            tmp_path,
-            again=clean.again,
-            deadline=Deadline.after(1),
-            environment={},
-        )
-
-    return sifted
-
-
 def test_a_mutant_whose_tests_all_fail_on_the_clean_kernel_is_judged_again(
-    sift: Callable[..., list[MutantResult]],
+    conditions: Conditions, tmp_path: Path
 ) -> None:
-    """By the tests that had not run yet; who notices then has to pass on the clean kernel too."""
+    """It is judged by the tests that had not run, and these run on the clean kernel as well."""
     clean = CleanKernel(
+        tmp_path,
         ["t::bad", "t::worse"],
         {"m": [caught("m", "t::worse"), caught("m", "t::good")], "s": [caught("s")]},
     )
-    m, s, other = sift(
-        clean, caught("m", "t::bad"), caught("s", "t::bad"), caught("o", "t::good", "t::bad")
-    )
-    assert clean.asked == [{"t::bad", "t::good"}, {"t::worse"}]
+    found = (caught("m", "t::bad"), caught("s", "t::bad"), caught("o", "t::good", "t::bad"))
+    m, s, other = without_false_alarms(found, conditions, clean, again=clean.again)
+    assert clean.ran == [{"t::bad", "t::good"}, {"t::worse"}]
     assert clean.judged == [
         (["m", "s"], {"t::bad"}),
         (["m"], {"t::bad", "t::worse"}),
@@ -129,18 +103,21 @@ def test_a_mutant_whose_tests_all_fail_on_the_clean_kernel_is_judged_again(
 
 
 def test_where_every_test_has_run_nothing_is_left_to_try(
-    sift: Callable[..., list[MutantResult]],
+    conditions: Conditions, tmp_path: Path
 ) -> None:
-    """With --all the first run has said it."""
-    clean = CleanKernel(["t::bad"], {})
-    [m] = sift(clean, caught("m", "t::bad"), everything=True)
+    """With --all every test has run, so the mutant is not judged again."""
+    clean = CleanKernel(tmp_path, ["t::bad"], {})
+    [m] = without_false_alarms(
+        [caught("m", "t::bad")], replace(conditions, everything=True), clean, again=clean.again
+    )
     assert (m.outcome, clean.judged) == (CheckOutcome.SURVIVED, [])
 
 
 def test_without_any_catch_the_clean_kernel_is_not_run(
-    sift: Callable[..., list[MutantResult]],
+    conditions: Conditions, tmp_path: Path
 ) -> None:
-    """There is nothing to compare."""
-    clean = CleanKernel([], {})
-    assert sift(clean, caught("m")) == [caught("m")]
-    assert clean.asked == []
+    """No guest starts on the clean kernel when no test failed on a mutant."""
+    clean = CleanKernel(tmp_path, [], {})
+    found = [caught("m")]
+    assert without_false_alarms(found, conditions, clean, again=clean.again) == found
+    assert clean.ran == []

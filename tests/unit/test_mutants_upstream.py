@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the kernel's own selftests make of a mutant, and how it is told."""
+"""The outcome of the kernel's own selftests on a mutant, and how it is shown."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import pytest
 
 from harness.behaviours.mutants import read_mutant
 from harness.cli.child_commands import Lane
-from harness.deadline import Deadline
 from harness.report.base import CheckOutcome
 from harness.report.terminal import Terminal
 from harness.tools.mutants.conditions import Conditions
@@ -26,7 +25,7 @@ from harness.tools.mutants.selftests_verdict import (
 )
 from harness.tools.mutants.terminal import print_result, print_summary
 from harness.tools.selftests.results import SelftestResult
-from tests.unit.test_mutation import Player, done, patch_file, report, result_of
+from tests.unit.test_mutation import Commands, done, patch_file, report, result_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,35 +74,34 @@ def conditions(tmp_path: Path) -> Conditions:
 
 @pytest.mark.parametrize("outcome", ["failed", "passed"])
 def test_the_selftests_come_last(outcome: str, conditions: Conditions, tmp_path: Path) -> None:
-    """On each mutant that was judged, caught or not; they stop at the first failure."""
-    player = Player(judge(read_mutant(patch_file(tmp_path, "Breaks: TR-01")), conditions))
-    player.answer(done(tmp_path))
+    """They run on each mutant that was judged, caught or not, until the first failure."""
     tested = (result_of("t.py::one", outcome, "TR-01", detail="assert 0"),)
-    player.answer(done(tmp_path, 0, report("test", tested)))
-    assert player.lane is Lane.RUN
-    assert player.asked.startswith(f"selftests --kernel 6.1 --patch {tmp_path / 'm.patch'} ")
-    assert player.asked.endswith("--guests 3 --stop")
-    player.answer(done(tmp_path, 1, selftest_report(BROKE)))
-    assert player.result is not None
-    assert player.result.upstream is not None
-    assert player.result.upstream.failed == ("test-b/y",)
-    assert player.result.outcome == {"failed": "caught", "passed": "survived"}[outcome]
+    run = Commands(
+        done(tmp_path),
+        done(tmp_path, 0, report("test", tested)),
+        done(tmp_path, 1, selftest_report(BROKE)),
+    )
+    mutant = read_mutant(patch_file(tmp_path, "Breaks: TR-01"))
+    result = judge(mutant, conditions, run)
+    assert run.commands[2].lane is Lane.RUN
+    assert run.lines[2].startswith(f"selftests --kernel 6.1 --patch {mutant.path} ")
+    assert run.lines[2].endswith("--guests 3 --stop")
+    assert result.upstream is not None
+    assert result.upstream.failed == ("test-b/y",)
+    assert result.outcome == {"failed": "caught", "passed": "survived"}[outcome]
 
 
 def test_no_selftests_on_what_is_no_mutant(conditions: Conditions, tmp_path: Path) -> None:
-    """What does not build, or gave our tests no result, says nothing of them either."""
-    player = Player(judge(read_mutant(patch_file(tmp_path)), conditions))
-    player.answer(done(tmp_path, 2, report("kernel build", error="KernelBuildFailed")))
-    assert player.result is not None
-    assert player.result.upstream is None
-    silent = Player(judge(read_mutant(patch_file(tmp_path)), conditions))
-    silent.answer(done(tmp_path)).answer(done(tmp_path, 3))
-    assert silent.result is not None
-    assert (silent.result.outcome, silent.result.upstream) == (CheckOutcome.ERROR, None)
+    """They do not run on a patch that does not build, or whose tests gave no result."""
+    mutant = read_mutant(patch_file(tmp_path))
+    broken = done(tmp_path, 2, report("kernel build", error="KernelBuildFailed"))
+    assert judge(mutant, conditions, Commands(broken)).upstream is None
+    silent = judge(mutant, conditions, Commands(done(tmp_path), done(tmp_path, 3)))
+    assert (silent.outcome, silent.upstream) == (CheckOutcome.ERROR, None)
 
 
 def test_all_scripts_run_where_all_is_asked_for(conditions: Conditions) -> None:
-    """And on the clean kernel, which has to pass all those that failed on a mutant."""
+    """With --all, and on the clean kernel, no script is left out after a failure."""
     patch = ("--patch", "m.patch")
     everything = replace(conditions, everything=True)
     assert "--stop" in run_selftests(conditions, name="m", patch=patch).arguments
@@ -131,14 +129,14 @@ def test_what_the_selftests_came_to(
     detail: str | None,
     tmp_path: Path,
 ) -> None:
-    """A guest that did not come up says nothing, nor does a host that fails, nor silence."""
+    """Failed cases catch a mutant; a run that ended without one is an error, not a survivor."""
     upstream = judge_upstream(done(tmp_path, 1, selftest_report(results, fault)))
     assert (upstream.outcome, upstream.detail) == (outcome, detail)
     assert upstream.scripts == sum(one.outcome is not CheckOutcome.NOT_RUN for one in results)
 
 
 def test_selftests_without_a_report(tmp_path: Path) -> None:
-    """What ended without one is an error, with its last words."""
+    """A run without a report is an error with its last lines."""
     upstream = judge_upstream(done(tmp_path, 3))
     assert (upstream.outcome, upstream.detail) == (CheckOutcome.ERROR, "first\nlast line")
 
@@ -156,7 +154,7 @@ def mutant_result(*failed: str) -> MutantResult:
 
 
 def test_a_script_that_fails_on_the_clean_kernel_catches_nothing() -> None:
-    """Neither do its other cases; a script that passes there counts, with its end."""
+    """A script that fails there catches nothing with any of its cases; one that passes does."""
     both = mutant_result("test-a/x", "test-b/end")
     assert amended_upstream(both, {"test-a", "test-b"}) is both
     one = amended_upstream(both, {"test-b"}).upstream
@@ -180,35 +178,22 @@ def test_a_script_that_fails_on_the_clean_kernel_catches_nothing() -> None:
         (None, ()),
     ],
 )
-def test_the_clean_kernel_is_asked(
+def test_selftests_that_fail_on_the_clean_kernel_do_not_count(
     clean: BaseReport | None,
     kept: tuple[str, ...],
     conditions: Conditions,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """By the scripts that failed on some mutant. A run that ended early proves nothing."""
-
-    def answer(tasks: list[object], *_: object, **__: object) -> list[object]:
-        player = Player(tasks[0])  # type: ignore[arg-type]
-        assert player.asked.endswith(" test-a test-b")
-        player.answer(done(tmp_path, 0, clean))
-        return [player.result]
-
-    monkeypatch.setattr("harness.tools.mutants.selftests_verdict.run_all", answer)
-    [result] = without_broken_selftests(
-        [mutant_result("test-a/x", "test-b/y")],
-        conditions,
-        tmp_path,
-        deadline=Deadline.after(1.0),
-        environment={},
-    )
+    """The scripts that failed on a mutant run on the clean kernel; an early end proves nothing."""
+    run = Commands(done(tmp_path, 0, clean))
+    [result] = without_broken_selftests([mutant_result("test-a/x", "test-b/y")], conditions, run)
+    assert run.lines[0].endswith(" test-a test-b")
     assert result.upstream is not None
     assert result.upstream.failed == kept
 
 
-def told(*results: MutantResult) -> str:
-    """What the terminal says of them, and of all."""
+def printed(*results: MutantResult) -> str:
+    """What the terminal shows of them, and of all."""
     stream = io.StringIO()
     terminal = Terminal(stdout=stream, stderr=stream)
     for result in results:
@@ -217,17 +202,17 @@ def told(*results: MutantResult) -> str:
     return " ".join(stream.getvalue().split())
 
 
-def test_the_comparison_is_told() -> None:
-    """With each mutant, and as a figure; not a word of it where they did not run."""
-    said = told(mutant_result("test-b/y"), mutant_result())
-    assert "the kernel's own selftests: caught, 0 s test-b/y" in said
-    assert said.endswith("2 mutants: 2 caught the kernel's own selftests: 1 of 2 caught")
+def test_the_comparison_is_printed() -> None:
+    """The selftests' outcome is printed for each mutant and in total, and only where they ran."""
+    text = printed(mutant_result("test-b/y"), mutant_result())
+    assert "the kernel's own selftests: caught, 0 s test-b/y" in text
+    assert text.endswith("2 mutants: 2 caught the kernel's own selftests: 1 of 2 caught")
     alone = mutant_result().model_copy(update={"upstream": None})
-    assert "selftests" not in told(alone)
+    assert "selftests" not in printed(alone)
 
 
 def test_the_page_has_a_column() -> None:
-    """It is there when they ran on some mutant; what they did not run on is told."""
+    """The page has a column for the selftests if they ran, with "not run" where they did not."""
     alone = mutant_result().model_copy(update={"upstream": None})
     page = matrix_page([mutant_result("test-b/y"), mutant_result(), alone], "6.1")
     assert "<th>selftests</th>" in page

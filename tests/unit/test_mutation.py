@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,23 +16,20 @@ from harness.behaviours.mutants import (
 )
 from harness.behaviours.rule_tests import find_rule_tests, on_other_kernels
 from harness.behaviours.table import load_table
-from harness.cli.child_commands import Command, Done, Lane, run_all
+from harness.cli.child_commands import Command, Done, Lane
 from harness.cli.registry import make_report
-from harness.deadline import Deadline
-from harness.errors import HarnessError
-from harness.report.base import CheckOutcome
+from harness.report.base import CheckOutcome, KernelFacts
 from harness.report.junit import to_junit
 from harness.report.suite_results import TestResult
 from harness.resources import Resource, resource_dir
 from harness.tools.mutants.conditions import Conditions
-from harness.tools.mutants.mutant_trial import judge
+from harness.tools.mutants.mutant_trial import judge, judge_if_same
 from harness.tools.mutants.page import matrix_page
 from harness.tools.mutants.results import Catch, MutantResult
 from harness.tools.mutants.which_tests import by_rule, catches, may_not_boot, plan_tests
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-
+    from harness.behaviours.mutants import Mutant
     from harness.report.base import BaseReport
 
 DIFF = "--- a/kernel/fork.c\n+++ b/kernel/fork.c\n@@ -1 +1 @@\n-a\n+b\n"
@@ -65,39 +60,38 @@ def result_of(name: str, outcome: str, *rules: str, detail: str | None = None) -
 
 
 def test_the_tests_of_the_broken_rules_come_first() -> None:
-    """Then those of the same sections; each once."""
-    plan = plan_tests(["TR-02"], CARRIERS)
-    assert plan.first == ("t.py::both",)
-    assert plan.rest == ("t.py::one", "s.py::x")
-    assert plan_tests([], CARRIERS).first == ()
-    assert plan.phases() == (plan.first, plan.rest)
+    """The tests of the broken rules run first, then those of the same sections, each once."""
+    assert plan_tests(["TR-02"], CARRIERS) == (("t.py::both",), ("t.py::one", "s.py::x"))
+    assert plan_tests([], CARRIERS) == (("s.py::x", "t.py::one", "t.py::both"),)
 
 
 def test_what_builds_the_mutant_once_more_is_run_when_no_other_test_noticed() -> None:
-    """Such a build takes minutes; but where no other test is of the rule, it is the first."""
-    plan = plan_tests(["TR-02", "TR-01"], CARRIERS, builds={"t.py::both", "s.py::x"})
-    assert plan.phases() == (("t.py::one",), ("t.py::both", "s.py::x"))
-    assert plan.phases(rules_only=True) == (("t.py::one",), ("t.py::both",))
-    plan = plan_tests(["TR-02"], CARRIERS, builds={"t.py::both"})
-    assert plan.phases() == (("t.py::both",), ("t.py::one", "s.py::x"))
+    """A test that needs another build runs last, unless no other test has the rule."""
+    both, builds = ["TR-02", "TR-01"], {"t.py::both", "s.py::x"}
+    phases = plan_tests(both, CARRIERS, builds=builds)
+    assert phases == (("t.py::one",), ("t.py::both", "s.py::x"))
+    phases = plan_tests(both, CARRIERS, builds=builds, rules_only=True)
+    assert phases == (("t.py::one",), ("t.py::both",))
+    phases = plan_tests(["TR-02"], CARRIERS, builds={"t.py::both"})
+    assert phases == (("t.py::both",), ("t.py::one", "s.py::x"))
 
 
 def test_tests_that_are_left_out() -> None:
-    """Wherever they would have run."""
-    left = plan_tests(["TR-02", "TR-01"], CARRIERS, without={"t.py::both", "s.py::x"})
-    assert left.phases() == (("t.py::one",),)
-    assert plan_tests(["TR-02"], CARRIERS, without={"t.py::both"}).phases(rules_only=True) == ()
+    """A test that is left out runs in no phase."""
+    phases = plan_tests(["TR-02", "TR-01"], CARRIERS, without={"t.py::both", "s.py::x"})
+    assert phases == (("t.py::one",),)
+    assert plan_tests(["TR-02"], CARRIERS, without={"t.py::both"}, rules_only=True) == ()
 
 
 def test_the_suite_says_which_tests_are_on_other_kernels() -> None:
-    """Those with the marker of the plugin; each is a test of a rule."""
+    """Tests with the marker of the plugin are found, and each is a test of a rule."""
     found = on_other_kernels(resource_dir(Resource.BEHAVIOUR_TESTS))
     assert "transition/test_no_unwinder.py::test_switching_at_the_exit_alone" in found
     assert found < {test for tests in TESTS.values() for test in tests}
 
 
 def test_who_caught_it() -> None:
-    """Failed tests alone; those of the broken rules first, with the line that tells most."""
+    """Only failed tests are catches; those of the broken rules come first, with their reason."""
     found = catches(
         [
             result_of("s.py::x", "failed", "SV-01", detail="KernelSplat: WARNING\n\nlong"),
@@ -114,13 +108,13 @@ def test_who_caught_it() -> None:
 
 
 def test_what_a_rule_came_to() -> None:
-    """Failed when one of its tests failed, in whatever order."""
+    """A rule has failed when one of its tests has, in whatever order they ran."""
     results = [result_of("a", "failed", "TR-01"), result_of("b", "passed", "TR-01", "TR-02")]
     assert by_rule(results) == {"TR-01": "failed", "TR-02": "passed"}
 
 
 def test_a_kernel_that_may_not_boot() -> None:
-    """All tests failed, each as it does without a guest."""
+    """A kernel may not boot only if every test failed as it does without a guest."""
     panic = result_of("a", "failed", detail="GuestPanic: oops")
     assert may_not_boot([panic, result_of("b", "failed", detail="BootFailed: x")])
     assert not may_not_boot([panic, result_of("b", "passed")])
@@ -163,86 +157,82 @@ def done(tmp_path: Path, code: int = 0, made: BaseReport | None = None) -> Done:
     return Done(code=code, report=made, seconds=2.0, log=log)
 
 
-class Player:
-    """Answers the commands of one mutant, one after the other."""
+class Commands:
+    """Answers the commands of one mutant in turn; ``lines`` has them as they would be typed."""
 
-    def __init__(self, task: Generator[Command, Done, MutantResult]) -> None:
-        self.task = task
-        self.command: Command | None = next(task)
-        self.result: MutantResult | None = None
+    def __init__(self, *answers: Done) -> None:
+        self.answers = list(answers)
+        self.commands: list[Command] = []
 
-    def answer(self, answer: Done) -> Player:
-        try:
-            self.command = self.task.send(answer)
-        except StopIteration as stop:
-            self.command, self.result = None, stop.value
-        return self
+    def __call__(self, command: Command) -> Done:
+        self.commands.append(command)
+        return self.answers.pop(0)
 
     @property
-    def lane(self) -> Lane:
-        assert self.command is not None
-        return self.command.lane
-
-    @property
-    def asked(self) -> str:
-        assert self.command is not None
-        return " ".join(self.command.arguments)
+    def lines(self) -> list[str]:
+        return [" ".join(command.arguments) for command in self.commands]
 
 
 @pytest.fixture
-def player(tmp_path: Path, conditions: Conditions) -> Player:
-    """A mutant of TR-02 whose build was asked for."""
-    return Player(judge(read_mutant(patch_file(tmp_path, "Breaks: TR-02")), conditions))
+def mutant(tmp_path: Path) -> Mutant:
+    """A mutant that breaks TR-02."""
+    return read_mutant(patch_file(tmp_path, "Breaks: TR-02"))
 
 
-def test_a_mutant_that_is_caught(player: Player, tmp_path: Path) -> None:
-    """Build, then the tests of its rules until one fails; no more are run."""
-    assert player.lane is Lane.BUILD
-    assert player.asked.startswith("kernel build --kernel 6.1 --kernel-config x.config --patch ")
-    player.answer(done(tmp_path))
-    assert player.lane.value == "run"
-    assert player.asked.startswith("test --kernel 6.1 --kernel-config x.config --patch ")
-    assert "--guests 1 -x " in player.asked
-    assert player.asked.endswith(" /suite/t.py::both")
+def test_a_mutant_that_is_caught(mutant: Mutant, conditions: Conditions, tmp_path: Path) -> None:
+    """A mutant is built, and the tests of its rules run until one fails."""
     failed = result_of("t.py::both", "failed", "TR-02")
-    player.answer(done(tmp_path, 1, report("test", (failed,))))
-    assert player.result is not None
-    assert player.result.outcome is CheckOutcome.CAUGHT
-    assert [catch.test for catch in player.result.caught_by] == ["t.py::both"]
-    assert (player.result.build_s, player.result.seconds) == (2.0, 2.0)
+    run = Commands(done(tmp_path), done(tmp_path, 1, report("test", (failed,))))
+    result = judge(mutant, conditions, run)
+    build, test = run.lines
+    assert [command.lane for command in run.commands] == [Lane.BUILD, Lane.RUN]
+    assert build == f"kernel build --kernel 6.1 --kernel-config x.config --patch {mutant.path}"
+    assert test.startswith(f"test --kernel 6.1 --kernel-config x.config --patch {mutant.path} ")
+    assert "--guests 1 -x " in test
+    assert test.endswith(" /suite/t.py::both")
+    assert result.outcome is CheckOutcome.CAUGHT
+    assert [catch.test for catch in result.caught_by] == ["t.py::both"]
+    assert (result.build_s, result.seconds) == (2.0, 2.0)
 
 
-def test_a_mutant_that_survives(player: Player, tmp_path: Path) -> None:
-    """Not before all tests have run."""
-    player.answer(done(tmp_path))
-    player.answer(done(tmp_path, 0, report("test", (result_of("t.py::both", "passed", "TR-02"),))))
-    assert player.asked.endswith("/suite/t.py::one /suite/s.py::x")
-    player.answer(done(tmp_path, 0, report("test", (result_of("s.py::x", "passed", "SV-01"),))))
-    assert player.result is not None
-    assert player.result.outcome is CheckOutcome.SURVIVED
-    assert player.result.is_news
-    assert player.result.tests == 2
+def test_a_mutant_that_survives(mutant: Mutant, conditions: Conditions, tmp_path: Path) -> None:
+    """A mutant has survived only after all tests have run."""
+    run = Commands(
+        done(tmp_path),
+        done(tmp_path, 0, report("test", (result_of("t.py::both", "passed", "TR-02"),))),
+        done(tmp_path, 0, report("test", (result_of("s.py::x", "passed", "SV-01"),))),
+    )
+    result = judge(mutant, conditions, run)
+    assert run.lines[2].endswith("/suite/t.py::one /suite/s.py::x")
+    assert result.outcome is CheckOutcome.SURVIVED
+    assert result.is_news
+    assert result.tests == 2
 
 
-def test_a_mutant_is_judged_without_tests(conditions: Conditions, tmp_path: Path) -> None:
-    """Those that mean nothing on this kernel are not asked again."""
-    without = replace(conditions, without=frozenset({"t.py::both"}))
-    player = Player(judge(read_mutant(patch_file(tmp_path, "Breaks: TR-02")), without))
-    player.answer(done(tmp_path))
-    assert "t.py::one" in player.asked
-    assert "t.py::both" not in player.asked
+def test_a_mutant_is_judged_without_tests(
+    mutant: Mutant, conditions: Conditions, tmp_path: Path
+) -> None:
+    """Tests that fail on the clean kernel do not run again, and the first run's logs stay."""
+    run = Commands(done(tmp_path), done(tmp_path, 3))
+    judge(mutant, replace(conditions, without=frozenset({"t.py::both"})), run)
+    assert "t.py::one" in run.lines[1]
+    assert "t.py::both" not in run.lines[1]
+    again = Commands(done(tmp_path), done(tmp_path, 3))
+    judge(mutant, conditions, again)
+    names = [command.name for command in (*run.commands, *again.commands)]
+    assert len(set(names)) == len(names)
 
 
 def test_the_broken_rules_alone(conditions: Conditions, tmp_path: Path) -> None:
     """A rule without a test lets its mutant survive; one that names no rule gets every test."""
     alone = replace(conditions, rules_only=True)
-    no_test = Player(judge(read_mutant(patch_file(tmp_path, "Breaks: ZZ-01")), alone))
-    no_test.answer(done(tmp_path))
-    assert no_test.result is not None
-    assert (no_test.result.outcome, no_test.result.tests) == (CheckOutcome.SURVIVED, 0)
-    assert "no test is about the rules" in (no_test.result.detail or "")
-    no_rule = Player(judge(read_mutant(patch_file(tmp_path)), alone)).answer(done(tmp_path))
-    assert "/suite/t.py::one" in no_rule.asked
+    no_test = read_mutant(patch_file(tmp_path, "Breaks: ZZ-01"))
+    result = judge(no_test, alone, Commands(done(tmp_path)))
+    assert (result.outcome, result.tests) == (CheckOutcome.SURVIVED, 0)
+    assert "have no test" in (result.detail or "")
+    run = Commands(done(tmp_path), done(tmp_path, 3))
+    judge(read_mutant(patch_file(tmp_path)), alone, run)
+    assert "/suite/t.py::one" in run.lines[1]
 
 
 @pytest.mark.parametrize(
@@ -253,100 +243,64 @@ def test_the_broken_rules_alone(conditions: Conditions, tmp_path: Path) -> None:
         ("NoSpace", "error"),
     ],
 )
-def test_a_build_that_ends(kind: str, outcome: str, player: Player, tmp_path: Path) -> None:
-    """The patch's fault is told from the host's; nothing is tested."""
-    player.answer(done(tmp_path, 2, report("kernel build", error=kind)))
-    assert player.result is not None
-    assert player.result.outcome == outcome
-    assert f"it is {kind}" in (player.result.detail or "")
+def test_a_build_that_ends(
+    kind: str, outcome: str, mutant: Mutant, conditions: Conditions, tmp_path: Path
+) -> None:
+    """A fault of the patch is not an error of the host; nothing is tested after either."""
+    run = Commands(done(tmp_path, 2, report("kernel build", error=kind)))
+    result = judge(mutant, conditions, run)
+    assert result.outcome == outcome
+    assert f"it is {kind}" in (result.detail or "")
 
 
-def test_a_kernel_that_does_not_boot(player: Player, tmp_path: Path) -> None:
-    """What looks so is tried once more without any test."""
-    player.answer(done(tmp_path))
-    failed = result_of("t.py::both", "failed", "TR-02", detail="GuestPanic: at boot\n\nlong")
-    player.answer(done(tmp_path, 1, report("test", (failed,))))
-    assert player.asked.startswith("boot --kernel 6.1")
-    assert player.command is not None
-    assert not player.command.reports
-    player.answer(done(tmp_path, 1))
-    assert player.result is not None
-    assert player.result.outcome is CheckOutcome.DOES_NOT_BOOT
-    assert player.result.detail == "GuestPanic: at boot"
-
-
-def test_a_kernel_that_panics_in_the_test(player: Player, tmp_path: Path) -> None:
-    """It boots, so the test has caught it."""
-    player.answer(done(tmp_path))
-    failed = result_of("t.py::both", "failed", "TR-02", detail="GuestPanic: in the test")
-    player.answer(done(tmp_path, 1, report("test", (failed,)))).answer(done(tmp_path))
-    assert player.result is not None
-    assert player.result.outcome is CheckOutcome.CAUGHT
-
-
-def test_a_run_that_says_nothing(player: Player, tmp_path: Path) -> None:
-    """Neither caught nor survived: an error, with what was printed last."""
-    player.answer(done(tmp_path)).answer(done(tmp_path, 3))
-    assert player.result is not None
-    assert player.result.outcome is CheckOutcome.ERROR
-    assert player.result.detail == "first\nlast line"
-
-
-# -- many at a time
-
-
-def test_builds_and_runs_overlap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One build and one run at a time, each kind in its order."""
-    script = tmp_path / "command"
-    script.write_text(
-        "#!/bin/sh\necho start $3 >> order\nwhile ! test -e go-$3; do sleep 0.02; done\n"
+@pytest.mark.parametrize(
+    ("boots", "outcome", "detail"),
+    [(False, "does-not-boot", "GuestPanic: oops"), (True, "caught", None)],
+)
+def test_a_kernel_that_panics(
+    boots: bool,
+    outcome: str,
+    detail: str | None,
+    mutant: Mutant,
+    conditions: Conditions,
+    tmp_path: Path,
+) -> None:
+    """It is booted once more without any test: when it comes up, the test has caught it."""
+    failed = result_of("t.py::both", "failed", "TR-02", detail="GuestPanic: oops\n\nlong")
+    run = Commands(
+        done(tmp_path),
+        done(tmp_path, 1, report("test", (failed,))),
+        done(tmp_path, 0 if boots else 1),
     )
-    script.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(script))
-    monkeypatch.chdir(tmp_path)
+    result = judge(mutant, conditions, run)
+    assert run.lines[2].startswith("boot --kernel 6.1")
+    assert not run.commands[2].reports
+    assert (result.outcome, result.detail) == (outcome, detail)
 
-    def task(name: str) -> Generator[Command, Done, str]:
-        yield Command(lane=Lane.BUILD, name=f"{name}.build", arguments=(f"build-{name}",))
-        ended = yield Command(lane=Lane.RUN, name=f"{name}.run", arguments=(f"run-{name}",))
-        return f"{name} {ended.code}"
 
-    for word in ("build-a", "build-b", "run-a", "run-b"):
-        (tmp_path / f"go-{word}").touch()
-    results = run_all(
-        [task("a"), task("b")],
-        tmp_path,
-        runs=1,
-        deadline=Deadline.after(30),
-        environment=dict(os.environ),
+def test_a_run_without_a_report(mutant: Mutant, conditions: Conditions, tmp_path: Path) -> None:
+    """A test run without a report is an error with its last lines: neither caught nor survived."""
+    result = judge(mutant, conditions, Commands(done(tmp_path), done(tmp_path, 3)))
+    assert result.outcome is CheckOutcome.ERROR
+    assert result.detail == "first\nlast line"
+
+
+@pytest.mark.parametrize(
+    ("code", "detail"), [(0, "the sources or the compiler differ"), (3, "last")]
+)
+def test_another_clean_kernel_judges_nothing(
+    code: int, detail: str, mutant: Mutant, conditions: Conditions, tmp_path: Path
+) -> None:
+    """A worker whose clean kernel differs would judge another mutant than the one it was sent."""
+    kernel = KernelFacts(
+        spec="6.1", version="6.1.9", digest="f" * 64, config_digest="c", compiler="gcc", source="s"
     )
-    assert list(results) == ["a 0", "b 0"]
-    order = (tmp_path / "order").read_text().split()[1::2]
-    assert order.index("build-a") < order.index("build-b")
-    assert order.index("run-a") < order.index("run-b")
-
-
-def test_children_end_with_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A deadline, as an interrupt does, leaves no child behind."""
-    script = tmp_path / "command"
-    script.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\nexec sleep 1000\n")
-    script.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(script))
-
-    def task() -> Generator[Command, Done, None]:
-        yield Command(lane=Lane.RUN, name="x", arguments=())
-
-    with pytest.raises(HarnessError, match="time for these runs is up"):
-        list(
-            run_all(
-                [task()],
-                tmp_path,
-                runs=1,
-                deadline=Deadline.after(2),
-                environment=dict(os.environ),
-            )
-        )
-    pid = int((tmp_path / "pid").read_text())
-    assert not Path(f"/proc/{pid}").exists()
+    built = report("kernel build").model_copy(update={"kernels": (kernel,)})
+    run = Commands(done(tmp_path, code, built))
+    result = judge_if_same(mutant, conditions, run, clean="0" * 64)
+    assert result.outcome is CheckOutcome.ERROR
+    assert detail in (result.detail or "")
+    assert run.lines == ["kernel build --kernel 6.1 --kernel-config x.config"]
 
 
 # -- reports
@@ -372,7 +326,7 @@ def results() -> tuple[MutantResult, ...]:
 
 
 def test_the_matrix_shows_survivors_first() -> None:
-    """With their diffs, as text; the equivalent one has its proof."""
+    """The page begins with survivors and their diffs; an equivalent mutant has its proof."""
     page = matrix_page(results(), "6.1 <x>")
     assert page.index("unseen survived") < page.index("<table")
     assert "-a &lt;b&gt;" in page
@@ -386,7 +340,7 @@ def test_the_matrix_shows_survivors_first() -> None:
 
 
 def test_junit_counts_survivors_as_failures() -> None:
-    """What is no mutant at all is an error; a proven survivor is neither."""
+    """In JUnit a survivor is a failure, a broken patch an error, a proven survivor neither."""
     text = to_junit(report("mutants run", results()))
     assert text.count("<failure") == 1
     assert text.count("<error") == 1

@@ -25,9 +25,9 @@ def task(t_us: int, tid: int, state: int) -> dict[str, Any]:
     }
 
 
-def recording(*said: dict[str, Any]) -> Timeline:
+def recording(*lines: dict[str, Any]) -> Timeline:
     first = [task(1_000_000, 9, -1), {"t_us": 1_000_000, "ready": True}]
-    return read_timeline(json.dumps(line) for line in [*first, *said])
+    return read_timeline(json.dumps(line) for line in [*first, *lines])
 
 
 THERE_AND_BACK = recording(
@@ -55,7 +55,7 @@ def test_times_are_seconds_since_recording_began() -> None:
 
 
 def test_a_task_that_lives_reaches_the_end_of_the_recording() -> None:
-    """Its last state is told again at the last moment; a task that died ends with its death."""
+    """The last state of a living task is repeated at the end; a dead task ends with its death."""
     alive = task_histories(recording(task(2_000_000, 5, -1), task(9_000_000, 9, 1)))[1]
     assert (alive.changes[-1].at_s, alive.changes[-1].state) == (8.0, -1)
     dead = task_histories(recording({"t_us": 2_000_000, "gone": 9}, task(3_000_000, 5, -1)))[0]

@@ -18,8 +18,9 @@ from harness.cli.app import app
 from harness.errors import ExitCode, HarnessError, UsageError
 from harness.tools.race import record_command as race_record
 from harness.tools.race.recording import argv_of, difference, replay, require_one_cpu
-from harness.tools.race.recording_file import RecordingNote, digest_of, pack, read_note, unpacked
+from harness.tools.race.recording_file import RecordingNote, pack, read_note, unpacked
 from harness.tools.race.reproducer import reproducer
+from harness.vm.cluster.artefacts import digest_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +38,7 @@ MEMBERS = {
     "console.log": CONSOLE,
 }
 
-# Says what the test has put beside it, on the console, and ends as it is told there.
+# Prints the file "says" to the console, and ends with the exit code in the file "ends".
 SCRIPT = """#!/bin/sh
 here=$(dirname "$0")
 case "$*" in *--version*) echo "{version}"; exit ;; esac
@@ -66,7 +67,7 @@ def qemu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def note_of(files: dict[str, Path], **changed: object) -> RecordingNote:
-    said: dict[str, object] = {
+    text: dict[str, object] = {
         "reproducer": "fork-stale-forward",
         "seed": 3,
         "kernel": "6.1.192 (linux-source-6.1 6.1.192-2)",
@@ -79,7 +80,7 @@ def note_of(files: dict[str, Path], **changed: object) -> RecordingNote:
         "message": "the kernel complained: WARNING in klp_complete_transition",
         "files": {name: digest_of(path) for name, path in files.items()},
     }
-    return RecordingNote.model_validate(said | changed)
+    return RecordingNote.model_validate(text | changed)
 
 
 def members_in(folder: Path, **changed: bytes | None) -> dict[str, Path]:
@@ -126,12 +127,19 @@ def giving(made: object) -> Callable[..., object]:
 
 
 def run_replay(*arguments: object) -> tuple[int, str]:
-    """The exit code of `race replay`, and its words with single blanks."""
+    """The exit code of `race replay`, and its output with single blanks."""
     result = CliRunner().invoke(app, ["race", "replay", *map(str, arguments)])
     return result.exit_code, " ".join(result.output.split())
 
 
+def assert_refused(file: Path, message: str) -> None:
+    """Assert that `race replay` calls the file wrong usage, with that message."""
+    code, text = run_replay(file)
+    assert (code, message in text) == (ExitCode.USAGE, True), text
+
+
 def test_a_recording_comes_back_as_it_was(file: Path) -> None:
+    """Packing and unpacking changes no byte, and leaves nothing behind."""
     note = read_note(file)
     assert note.seed == 3
     with unpacked(file, note) as folder:
@@ -142,16 +150,17 @@ def test_a_recording_comes_back_as_it_was(file: Path) -> None:
 
 def test_the_same_console_is_success(file: Path, tmp_path: Path) -> None:
     """Every replay is compared, and the console can be kept."""
-    code, said = run_replay(file, "--times", "2", "--console", tmp_path / "console")
-    assert (code, re.findall(r"replay \d of 2", said)) == (
+    code, text = run_replay(file, "--times", "2", "--console", tmp_path / "console")
+    assert (code, re.findall(r"replay \d of 2", text)) == (
         ExitCode.HELD,
         ["replay 1 of 2", "replay 2 of 2"],
     )
-    assert f"{len(CONSOLE)} bytes on the console, all as recorded" in said
+    assert f"{len(CONSOLE)} bytes on the console, as recorded" in text
     assert (tmp_path / "console").read_bytes() == CONSOLE
 
 
 def test_the_report_of_a_replay_says_what_is_shown(file: Path, tmp_path: Path) -> None:
+    """The JSON report of a replay has the recorded message, seed and number of replays."""
     report = tmp_path / "report.json"
     assert run_replay(file, "--json", report)[0] == ExitCode.HELD
     (result,) = json.loads(report.read_text())["results"]
@@ -175,7 +184,7 @@ def test_what_a_recording_shows_is_its_exit_code(
     outcome: str,
     code: ExitCode,
 ) -> None:
-    """As it is of `race run`; the file is written whatever came of the trial."""
+    """As it is of `race run`; the file is written in every case."""
 
     def recorded(
         race: object, session: object, kernel: object, target: Path, **_: object
@@ -199,15 +208,15 @@ def test_what_a_recording_shows_is_its_exit_code(
     result = CliRunner().invoke(app, words)
     assert result.exit_code == code
     assert file.exists()
-    (said,) = json.loads(report.read_text())["results"]
-    assert said["outcome"] == outcome
-    assert [hit["message"] for hit in said["hits"]] == ([message] if shown else [])
+    (text,) = json.loads(report.read_text())["results"]
+    assert text["outcome"] == outcome
+    assert [hit["message"] for hit in text["hits"]] == ([message] if shown else [])
 
 
 @pytest.mark.parametrize(
-    ("says", "ends", "told"),
+    ("says", "ends", "message"),
     [
-        (CONSOLE.replace(b"ready", b"reaDy"), "0", "parts from it in line 2"),
+        (CONSOLE.replace(b"ready", b"reaDy"), "0", "differs from line 2 on"),
         (CONSOLE[:-1], "0", f"{len(CONSOLE) - 1} bytes instead of {len(CONSOLE)}"),
         (CONSOLE + b"more\n", "0", f"{len(CONSOLE) + 5} bytes instead of {len(CONSOLE)}"),
         (CONSOLE, "1", "QEMU ended the replay with code 1"),
@@ -215,73 +224,85 @@ def test_what_a_recording_shows_is_its_exit_code(
     ids=["other", "shorter", "longer", "failed"],
 )
 def test_a_replay_that_differs_is_a_failure(
-    file: Path, qemu: Path, says: bytes, ends: str, told: str
+    file: Path, qemu: Path, says: bytes, ends: str, message: str
 ) -> None:
+    """A console that is not the recorded one, or a failing QEMU, is exit code 3."""
     (qemu / "says").write_bytes(says)
     (qemu / "ends").write_text(ends)
-    code, said = run_replay(file)
+    code, text = run_replay(file)
     assert code == ExitCode.HARNESS
-    assert told in said
+    assert message in text
 
 
-def test_gdb_is_told_where_vmlinux_and_socket_are(file: Path, soon: Deadline) -> None:
+def test_gdb_gets_vmlinux_and_socket(file: Path, soon: Deadline) -> None:
+    """The printed command finds vmlinux and the socket of the guest that waits."""
     note = read_note(file)
-    told: list[str] = []
+    lines: list[str] = []
     with unpacked(file, note) as folder:
-        replay(folder, note, deadline=soon, print_gdb=told.append)
-        assert told == [f"gdb {folder}/vmlinux -ex 'target remote {folder}/gdb'"]
+        replay(folder, note, deadline=soon, print_gdb=lines.append)
+        assert lines == [f"gdb {folder}/vmlinux -ex 'target remote {folder}/gdb'"]
         assert (folder / "vmlinux").read_bytes() == MEMBERS["vmlinux"]
 
 
 def test_without_vmlinux_there_is_nothing_for_gdb(tmp_path: Path) -> None:
+    """A recording of a packaged kernel replays, and --gdb is refused."""
     members = members_in(tmp_path / "members", vmlinux=None)
     target = tmp_path / "packaged.recording"
     pack(target, note_of(members), members)  # type: ignore[arg-type]
     assert run_replay(target)[0] == ExitCode.HELD
-    code, said = run_replay(target, "--gdb")
+    code, text = run_replay(target, "--gdb")
     assert code == ExitCode.USAGE
-    assert "no vmlinux for gdb" in said
+    assert "no vmlinux for gdb" in text
 
 
-def test_another_qemu_is_refused(file: Path) -> None:
-    code, said = run_replay(with_note(file, qemu="QEMU emulator version 9.0.0"))
-    assert code == ExitCode.USAGE
-    assert f"was recorded by QEMU emulator version 9.0.0, and here is {QEMU}" in said
+OTHER_QEMU = "QEMU emulator version 9.0.0"
+NO_RECORDING = "is not a recording that this klp-harness can read"
 
 
-@pytest.mark.parametrize("changes", [{"memory_mib": 512}, {"kernel_args": ["pci=noacpi"]}])
-def test_another_way_of_starting_qemu_is_refused(file: Path, changes: dict[str, object]) -> None:
-    code, said = run_replay(with_note(file, **changes))
-    assert code == ExitCode.USAGE
-    assert "starts QEMU in another way" in said
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"qemu": OTHER_QEMU}, f"was recorded by {OTHER_QEMU}, and this machine has {QEMU}"),
+        ({"memory_mib": 512}, "starts QEMU in another way"),
+        ({"kernel_args": ["pci=noacpi"]}, "starts QEMU in another way"),
+        ({"format": 2}, NO_RECORDING),
+        ({"files": {"../x": ""}}, NO_RECORDING),
+        ({"unknown": 1}, NO_RECORDING),
+        ({"seed": None}, NO_RECORDING),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_note_that_does_not_fit_is_refused(
+    file: Path, fields: dict[str, object], message: str
+) -> None:
+    """A recording of another QEMU, or in another format, would replay to something else."""
+    assert_refused(with_note(file, **fields), message)
 
 
 def test_a_kernel_is_given_the_words_it_was_recorded_with(file: Path) -> None:
+    """A replay has the kernel arguments of the recording."""
     words = ("pci=noacpi",)
     assert run_replay(with_note(file, kernel_args=words, argv=argv_of(256, words)))[0] == 0
     assert words[0] in " ".join(argv_of(256, words)).split()
 
 
-@pytest.mark.parametrize("member", ["bzImage", "vmlinux"])
-def test_another_kernel_is_refused(file: Path, member: str) -> None:
-    code, said = run_replay(changed(file, member, b"another"))
-    assert code == ExitCode.USAGE
-    assert "has another kernel than the one it was recorded with, which is 6.1.192" in said
-    assert f"its {member} differs" in said
-
-
-@pytest.mark.parametrize("member", ["inputs", "initrd", "console.log"])
-def test_a_part_that_differs_is_damage(file: Path, member: str) -> None:
-    code, said = run_replay(changed(file, member, b"another"))
-    assert code == ExitCode.USAGE
-    assert f"is damaged: its {member} is not what was recorded" in said
-
-
-@pytest.mark.parametrize("member", ["bzImage", "inputs"])
-def test_a_missing_part_is_damage(file: Path, member: str) -> None:
-    code, said = run_replay(changed(file, member, None))
-    assert code == ExitCode.USAGE
-    assert f"is damaged: it has no {member}" in said
+@pytest.mark.parametrize(
+    ("member", "data", "message"),
+    [
+        ("bzImage", b"x", "has another kernel than the one it was recorded with, which is 6.1.192"),
+        ("vmlinux", b"x", "its vmlinux differs"),
+        ("inputs", b"x", "is damaged: its inputs is not what was recorded"),
+        ("initrd", b"x", "is damaged: its initrd is not what was recorded"),
+        ("console.log", b"x", "is damaged: its console.log is not what was recorded"),
+        ("bzImage", None, "is damaged: it has no bzImage"),
+        ("inputs", None, "is damaged: it has no inputs"),
+    ],
+)
+def test_a_part_that_differs_or_is_missing_is_refused(
+    file: Path, member: str, data: bytes | None, message: str
+) -> None:
+    """Each part is compared by its digest before QEMU starts."""
+    assert_refused(changed(file, member, data), message)
 
 
 def test_flipped_bytes_are_damage(file: Path) -> None:
@@ -290,39 +311,26 @@ def test_flipped_bytes_are_damage(file: Path) -> None:
     at = whole.index(b"bzImage") + 10
     whole[at] ^= 0xFF
     file.write_bytes(bytes(whole))
-    code, said = run_replay(file)
+    code, text = run_replay(file)
     assert code == ExitCode.USAGE
-    assert "damaged" in said or "another kernel" in said
-
-
-@pytest.mark.parametrize(
-    ("fields"),
-    [{"format": 2}, {"files": {"../x": ""}}, {"unknown": 1}, {"seed": None}],
-    ids=lambda fields: next(iter(fields)),
-)
-def test_a_note_of_another_kind_is_no_recording(file: Path, fields: dict[str, object]) -> None:
-    code, said = run_replay(with_note(file, **fields))
-    assert code == ExitCode.USAGE
-    assert "is no recording that this klp-harness can read" in said
+    assert "damaged" in text or "another kernel" in text
 
 
 @pytest.mark.parametrize("data", [b"", b"PK\x03\x04", b"text"], ids=["empty", "torn", "text"])
 def test_another_file_is_no_recording(tmp_path: Path, data: bytes) -> None:
+    """A file that is no archive, or half of one, is named as such."""
     other = tmp_path / "other"
     other.write_bytes(data)
-    code, said = run_replay(other)
-    assert code == ExitCode.USAGE
-    assert "is no recording" in said
+    assert_refused(other, NO_RECORDING)
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    code, said = run_replay(tmp_path / "none")
-    assert code == ExitCode.USAGE
-    assert "No such file" in said
+    """A misspelt file name is wrong usage."""
+    assert_refused(tmp_path / "none", "No such file")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["fork"], "names 3 reproducers"),
         (["nothing"], "no reproducer nothing"),
@@ -330,13 +338,16 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         (["exit", "-o", "/nowhere/x"], "does not exist"),
     ],
 )
-def test_what_cannot_be_recorded_is_said_at_once(arguments: list[str], told: str) -> None:
+def test_what_cannot_be_recorded_is_refused_at_once(arguments: list[str], message: str) -> None:
+    """Wrong names and files are refused before a kernel is built."""
     result = CliRunner().invoke(app, ["race", "record", *arguments])
     assert result.exit_code == ExitCode.USAGE
-    assert told in " ".join(result.output.split())
+    assert message in " ".join(result.output.split())
 
 
 def test_a_race_of_many_cpus_is_not_recorded() -> None:
+    """A recording has one CPU, so a race that needs four is refused."""
+
     @reproducer("many-cpus", rule="FO-02", cpus=4)
     def steps() -> None:
         """What needs four CPUs."""
@@ -346,6 +357,7 @@ def test_a_race_of_many_cpus_is_not_recorded() -> None:
 
 
 def test_a_recording_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    """An error of the file system is wrong usage, and no half file stays."""
     members = members_in(tmp_path / "members")
     target = tmp_path / "none" / "a.recording"
     with pytest.raises(UsageError, match="cannot write"):
@@ -354,12 +366,14 @@ def test_a_recording_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> No
 
 
 def test_equal_consoles_do_not_differ() -> None:
+    """Equal consoles have no difference to report."""
     assert difference(CONSOLE, CONSOLE) is None
 
 
-def test_a_replay_that_does_not_end_is_told(
+def test_a_replay_that_does_not_end_is_an_error(
     file: Path, qemu: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A QEMU that hangs ends with the deadline."""
     from harness.deadline import Deadline
 
     program = qemu / "qemu-system-x86_64"

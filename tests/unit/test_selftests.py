@@ -29,7 +29,7 @@ def _verdicts(output: ScriptOutput, code: int) -> list[tuple[str, Verdict | None
     return [(case.name, case.verdict) for case in output.finish(code)]
 
 
-def _said(*lines: str) -> ScriptOutput:
+def _output(*lines: str) -> ScriptOutput:
     output = ScriptOutput(PLANNED, 10.0)
     for number, line in enumerate(lines):
         output.take(line, 11.0 + number)
@@ -50,7 +50,7 @@ def test_all_pass() -> None:
 
 def test_failure_has_its_diff_and_the_rest_was_not_reached() -> None:
     """A script stops at its first failure; what it did not reach has not passed."""
-    output = _said("TEST: first ... ok", "TEST: second ... not ok", "", *DIFF)
+    output = _output("TEST: first ... ok", "TEST: second ... not ok", "", *DIFF)
     cases = output.finish(1)
     assert [case.verdict for case in cases] == [Verdict.PASSED, Verdict.FAILED, Verdict.FAILED]
     assert set(DIFF) <= set(cases[1].detail)
@@ -58,8 +58,8 @@ def test_failure_has_its_diff_and_the_rest_was_not_reached() -> None:
 
 
 def test_death_within_a_case() -> None:
-    """A case that never said "ok" failed, and says what was printed instead of it."""
-    output = _said("TEST: first ... ERROR: failed to load module x")
+    """A case that never printed "ok" has failed, with the lines that were printed instead."""
+    output = _output("TEST: first ... ERROR: failed to load module x")
     assert _verdicts(output, 1) == [
         ("first", Verdict.FAILED),
         ("second", Verdict.FAILED),
@@ -70,15 +70,15 @@ def test_death_within_a_case() -> None:
 
 @pytest.mark.parametrize(("end", "verdict"), [("ok", "passed"), ("not ok", "failed")])
 def test_words_between_a_case_and_its_end(end: str, verdict: str) -> None:
-    """A shell tells of a child that was killed before the script says how its case ended."""
+    """A shell may report a killed child between the name of a case and its "ok"."""
     killed = "./test-syscall.sh: line 38: 71 Terminated   ./test_klp-call_getpid"
-    output = _said(f"TEST: first ... {killed}", end, "TEST: second ... ok", "TEST: third ... ok")
+    output = _output(f"TEST: first ... {killed}", end, "TEST: second ... ok", "TEST: third ... ok")
     assert [case.verdict for case in output.finish(0)] == [verdict, "passed", "passed"]
 
 
 def test_skip() -> None:
     """Exit code 4 skips what has no verdict yet."""
-    output = _said("TEST: first ... ok", "SKIP: unable to load module x")
+    output = _output("TEST: first ... ok", "SKIP: unable to load module x")
     verdicts = _verdicts(output, SKIP_CODE)
     assert verdicts == [
         ("first", Verdict.PASSED),
@@ -89,14 +89,14 @@ def test_skip() -> None:
 
 @pytest.mark.parametrize("lines", [(), ("TEST: first ... ok",)])
 def test_silence_is_no_pass(lines: tuple[str, ...]) -> None:
-    """A script that ends well without having said that its cases passed has failed them."""
-    verdicts = dict(_verdicts(_said(*lines), 0))
+    """A script that ends with 0 and has not printed "ok" for a case has failed it."""
+    verdicts = dict(_verdicts(_output(*lines), 0))
     assert verdicts["third"] is Verdict.FAILED
 
 
 def test_failure_after_the_last_case() -> None:
     """A script that fails when all its cases have passed has failed all the same."""
-    output = _said(*(f"TEST: {name} ... ok" for name in PLANNED))
+    output = _output(*(f"TEST: {name} ... ok" for name in PLANNED))
     assert _verdicts(output, 1)[-1] == ("end", Verdict.FAILED)
     assert [verdict for _, verdict in _verdicts(output, 0)[:3]] == [Verdict.PASSED] * 3
 
@@ -113,7 +113,7 @@ def _tree(root: Path, makefile: str, *, old: bool) -> Path:
 
 
 def test_suite_of_an_old_tree(tmp_path: Path) -> None:
-    """Up to 6.7 the modules are in lib/livepatch and want to be asked for."""
+    """Up to 6.7 the modules are in lib/livepatch, and need a variable to be built."""
     makefile = (
         "TEST_PROGS_EXTENDED := functions.sh\nTEST_PROGS := \\\n\ttest-one.sh \\\n\ttest-two.sh\n"
     )
@@ -139,7 +139,7 @@ def test_suite_of_a_new_tree(tmp_path: Path) -> None:
 
 
 class Played:
-    """A session whose guests are names, and scripts that come to what is said of them."""
+    """A session whose guests are names, and scripts with given verdicts."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **verdicts: Verdict) -> None:
         self.began: list[str] = []
@@ -178,6 +178,6 @@ def test_no_script_after_one_that_failed(verdict: Verdict, monkeypatch: pytest.M
 
 
 def test_suite_without_scripts(tmp_path: Path) -> None:
-    """A Makefile that lists nothing is said to be so, not taken for a suite that passes."""
+    """A Makefile without scripts is refused, and not a suite that passes."""
     with pytest.raises(UsageError, match="lists no test scripts"):
         find_suite(_tree(tmp_path, "include ../lib.mk\n", old=True))

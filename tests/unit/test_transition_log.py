@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the kernel log says of attempts to switch tasks, and how a recording tells it."""
+"""What the kernel log says of attempts to switch tasks, and which trials are kept for a page."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def records(*lines: tuple[float, str]) -> list[KlogRecord]:
 
 
 def test_lines_that_come_together_are_one_attempt() -> None:
-    """The lines of one attempt are grouped; others are left out."""
+    """Each attempt has the tasks that it could not switch, each once, with the reason."""
     found = read_attempts(
         records(
             (1.00, f"{SAYS}klp-gate:87 is sleeping on function klp_gate_wait"),
@@ -50,8 +50,8 @@ def test_lines_that_come_together_are_one_attempt() -> None:
     assert found[1].held == (HeldTask(tid=9, comm="a b", why=Why.UNRELIABLE),)
 
 
-def test_signals_and_force_are_told_apart() -> None:
-    """Fake signals and force are found in the kernel's own lines, with their times."""
+def test_signals_and_force_are_distinguished() -> None:
+    """Only the livepatch core's own lines count as measures."""
     said = records(
         (16.0, "livepatch: signaling remaining tasks"),
         (20.0, "livepatch: forcing remaining tasks to the patched state"),
@@ -61,16 +61,16 @@ def test_signals_and_force_are_told_apart() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "asked_for"),
+    ("text", "enabled"),
     [(f"{SAYS}init:1 is running", True), ("livepatch: signaling remaining tasks", False)],
 )
-def test_what_was_asked_for_is_not_the_kernels_own_word(text: str, asked_for: bool) -> None:
-    """Lines of dynamic debug are recognized, to be left out of a report."""
-    assert is_of_attempt(text) is asked_for
+def test_lines_that_the_harness_enabled_are_recognised(text: str, enabled: bool) -> None:
+    """Lines of dynamic debug are there because the harness enabled them."""
+    assert is_of_attempt(text) is enabled
 
 
-def test_a_kernel_without_dynamic_debug_is_told() -> None:
-    """log_attempts() returns whether the kernel logs its attempts."""
+def test_a_kernel_without_dynamic_debug_is_noticed() -> None:
+    """The caller learns whether attempts will be in the log."""
     guest = ScriptedGuest()
     assert log_attempts(guest) is False
     guest.files["/sys/kernel/debug/dynamic_debug/control"] = ""
@@ -82,7 +82,7 @@ def seen(seed: int, outcome: CheckOutcome) -> RunResult:
 
 
 def test_the_first_trial_that_shows_something_is_kept() -> None:
-    """Of many trials the timeline of the first that showed the race is kept."""
+    """A page has room for one trial of a reproducer: the first hit."""
     timelines = TrialTimelines()
     kinds = (CheckOutcome.NOT_SHOWN, CheckOutcome.SHOWN, CheckOutcome.NOT_SHOWN, CheckOutcome.SHOWN)
     for seed, outcome in enumerate(kinds):
@@ -91,7 +91,7 @@ def test_the_first_trial_that_shows_something_is_kept() -> None:
 
 
 def test_without_a_hit_the_last_trial_is_kept() -> None:
-    """When no trial showed the race the last timeline is kept."""
+    """A reproducer without a hit is on the page as well."""
     timelines = TrialTimelines()
     for seed in range(3):
         timelines.keep(seen(seed, CheckOutcome.NOT_SHOWN))
@@ -99,8 +99,8 @@ def test_without_a_hit_the_last_trial_is_kept() -> None:
 
 
 def test_reproducers_are_recorded_when_asked() -> None:
-    """Recording changes copies of the reproducers, not the catalogue."""
+    """All reproducers are recorded, and the catalogue itself is not changed."""
     races = TrialTimelines().of(CATALOGUE)
     assert [race.name for race in races] == [race.name for race in CATALOGUE]
-    assert all(race.told for race in races)
-    assert not any(race.told for race in CATALOGUE)
+    assert all(race.on_recorded for race in races)
+    assert not any(race.on_recorded for race in CATALOGUE)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Runs the experiments on fresh guests and tells the kernel's place, and how it is known."""
+"""Runs the experiments on fresh guests, and returns the kernel's place with the evidence."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ T = TypeVar("T")
 
 
 def classify(fresh_guest: FreshGuest, modules: Mapping[str, Path]) -> tuple[ClassifyResult, ...]:
-    """Return two results: the kernel as it works by itself, and what ``force`` makes of it.
+    """Return two results: of the kernel as it works by itself, and after ``force``.
 
     ``fresh_guest`` starts a guest of that name. Raises KernelVerdict when a guest dies or
-    complains, a transition does not end, or what was seen fits no place in the table.
+    complains, a transition does not end, or the observations fit no place in the table.
     """
     start_s = time.monotonic()
     inside = _try(fresh_guest, modules, "inside", lambda laboratory: laboratory.inside())
@@ -71,7 +71,7 @@ def _result(
 
 
 def experiments(seen: Seen) -> tuple[Experiment, ...]:
-    """Return each experiment in words: what was done, what was seen, what it means."""
+    """Return a description of each experiment: what was done and seen, and what it means."""
     return (
         Experiment(
             id="inside",
@@ -88,7 +88,7 @@ def experiments(seen: Seen) -> tuple[Experiment, ...]:
         ),
         Experiment(
             id="beside",
-            done="A task sleeps in a system call, in a function that nobody patches; the patch is "
+            done="A task sleeps in a system call, in a function that is not patched; the patch is "
             "loaded; in the same call the task then calls both.",
             seen=f"It met {seen.beside}.",
             means=_beside_means(seen.beside),
@@ -104,7 +104,7 @@ def experiments(seen: Seen) -> tuple[Experiment, ...]:
 
 
 def forced_experiment(after: Inside) -> Experiment:
-    """Return in words what a forced task met."""
+    """Return a description of the experiment with a forced task."""
     forced = "the transition is forced" if after.forced else "nothing was left to force"
     return Experiment(
         id=FORCED,
@@ -116,7 +116,7 @@ def forced_experiment(after: Inside) -> Experiment:
 
 
 def place(result: ClassifyResult) -> Cell:
-    """Return the place that a result tells."""
+    """Return the place in the table that a result has."""
     return Cell(leave=result.leave, switch=result.switch)
 
 
@@ -131,7 +131,7 @@ def _inside_means(calls: Calls) -> str:
 
 def _free_means(calls: Calls) -> str:
     if calls.mixed:
-        return f"One thread met old and new at a time: {Switch.FUNCTION}."
+        return f"One thread met old and new functions: {Switch.FUNCTION}."
     if calls.all(Body.OLD):
         return f"It waits for another thread, so the kernel switches as a whole: {Switch.KERNEL}."
     return f"It did not wait for the other thread: not {Switch.KERNEL}."
@@ -139,7 +139,7 @@ def _free_means(calls: Calls) -> str:
 
 def _beside_means(calls: Calls) -> str:
     if calls.mixed:
-        return f"One thread met old and new at a time: {Switch.FUNCTION}."
+        return f"One thread met old and new functions: {Switch.FUNCTION}."
     if calls.all(Body.OLD):
         return f"Being out of all patched functions was not enough: {Leave.KERNEL}."
     return f"It did not have to leave the kernel: not {Leave.KERNEL}."

@@ -30,10 +30,10 @@ def run_classify(
     accel: Accel = AccelAsked.AUTO,
     smp: Smp = 2,
 ) -> int:
-    """Find the kernel's place in the table LEAVE x SWITCH by experiment.
+    """Find the consistency model of a kernel, its place in the table LEAVE x SWITCH, by experiment.
 
-    Nothing is judged: exit code 1 means that a guest died or complained, that a transition did not
-    end, or that what was seen fits no place in the table.
+    No model is a failure. Exit code 1 means that a guest died or complained, that a transition did
+    not end, or that the observations fit no place in the table.
     """
     with Invocation("classify", files) as invocation:
         terminal = invocation.terminal
@@ -47,13 +47,13 @@ def run_classify(
         invocation.more |= {"leave": results[0].leave, "switch": results[0].switch}
         for result in results:
             terminal.print("")
-            for line in tell(result):
+            for line in result_lines(result):
                 terminal.prose(line, indent="  ")
     return invocation.exit_code
 
 
-def tell(result: ClassifyResult) -> Iterator[str]:
-    """Yield a result for a person, each line to be broken where it suits."""
+def result_lines(result: ClassifyResult) -> Iterator[str]:
+    """Yield the lines of a result, which the terminal may wrap."""
     yield f"{_HEADS[result.id]}: {place(result)}"
     for experiment in result.experiments:
         yield f"- {experiment.id}: {experiment.done}"

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The experiments, each on a fresh guest. They look at bodies that run, never at patch states.
 
-A kernel that keeps no patch states, or keeps them and does not heed them, is judged all the same:
-the end of a transition only tells that there is nothing more to wait for. When it does not come for
-some of the kernel's rounds, one of which it makes each second, what is seen then counts.
+So a kernel without patch states, or one that ignores them, is judged as well: the end of a
+transition only means that there is nothing more to wait for. When a transition does not end within
+some of the kernel's attempts, of which it makes one each second, the observations at that time
+count.
 """
 
 from __future__ import annotations
@@ -31,14 +32,14 @@ _FOLDER = "/sys/kernel/klp_model"
 _CMDLINE = "/proc/cmdline"
 _WAITING = "/proc/klp_gate_waiting"
 _INSIDE_GATE, _BESIDE_GATE, _BETWEEN_GATE = 0, 5, 6
-# Four rounds in which the kernel could have switched a task inside a patched function. It may do so
-# in none, and then waits for that task.
-_ROUNDS_S = 4.0
+# Four attempts in which the kernel could have switched a task inside a patched function. If it does
+# so in none, it waits for that task.
+_ATTEMPTS_S = 4.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Inside:
-    """What a task inside an old function met, and meanwhile one that came from user mode.
+    """The bodies that a task inside an old function ran, and another that came from user mode.
 
     ``forced``: the transition was still open and was forced to its end before both.
     """
@@ -69,7 +70,7 @@ class Laboratory:
         """
         sleeper = self._hold("inside", _INSIDE_GATE)
         patch = self._livepatch.load(PATCH)
-        self._give_time(patch, _ROUNDS_S)
+        self._give_time(patch, _ATTEMPTS_S)
         forced = force and patch.in_transition
         if forced:
             patch.force()
@@ -124,12 +125,12 @@ class Laboratory:
         return _calls(process.lines(scaled(self._guest, QUICK_S)))
 
     def _give_time(self, patch: Patch, seconds: float) -> None:
-        """Let the kernel switch what it would: until the transition is over, or for that long."""
+        """Wait for the kernel to switch tasks: until the transition is over, or for that long."""
         path = f"{patch.path}/transition"
         poll(self._guest, path, Op.DIFFERS, "1", deadline=scaled(self._guest, seconds))
 
     def _settle(self, patch: Patch) -> None:
-        """Nobody is held any more: all has to be new now. Raises KernelVerdict."""
+        """Check that every call runs new bodies, as no task is held; raises KernelVerdict."""
         patch.wait_complete()
         after = self._calls(_CMDLINE)
         if not after.all(Body.NEW):
@@ -137,7 +138,7 @@ class Laboratory:
 
 
 def _calls(lines: Iterable[str]) -> Calls:
-    """Return what a task's output says; a command line that is no word of ours is the old one."""
+    """Return the calls in a task's output; any other line is the unpatched command line."""
     words = []
     for line in lines:
         first = line.split()[:1]
@@ -146,4 +147,4 @@ def _calls(lines: Iterable[str]) -> Calls:
     try:
         return Calls.parse(" ".join(words))
     except ValueError as error:
-        raise HarnessError(f"the target said {' '.join(words)!r}") from error
+        raise HarnessError(f"the target printed {' '.join(words)!r}") from error

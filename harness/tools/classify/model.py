@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""From what calls met to a place in the table LEAVE x SWITCH. Pure.
+"""From the bodies that calls ran to a place in the table LEAVE x SWITCH. Pure.
 
 The table is Vojtech Pavlik's (live-patching list, November 2014). LEAVE: what execution has to be
 out of before it gets new functions. SWITCH: what gets them at a time, and never a part of it.
 
-A call of the sample target's outer function tells which body of it ran, and which body of the inner
-function that one met. Four such calls find the place:
+A call of the sample target's outer function shows which body of it ran, and which body of the inner
+function that one called. Four such calls find the place:
 
 =========  =========================================================================================
 inside     by a task that slept inside the old outer while the patch was loaded
@@ -23,8 +23,8 @@ between    by a task that came from user mode while the patch's first object had
   switch one by one.
 
 So LEAVE_FUNCTION never comes with SWITCH_THREAD or SWITCH_KERNEL. A task that runs the old outer
-and meets the new inner is in both at once, whatever it was that switched: who does not wait has
-given up all consistency, as that mail says of a patch applied without a look at the stacks.
+and meets the new inner is in both at once, whatever was switched: a kernel that does not wait has
+given up all consistency, as that mail says of a patch applied without a check of the stacks.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Calls:
 
     @classmethod
     def parse(cls, text: str) -> Calls:
-        """Return what the target's files say, one word for each function; raises ValueError."""
+        """Return the calls that a line of the target's files lists; raises ValueError."""
         return cls(bodies=tuple(Body(word) for word in text.split()))
 
     @property
@@ -71,7 +71,7 @@ class Calls:
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """What the four calls met. ``inside`` is outer (always old) and inner."""
+    """The bodies that the four calls ran. ``inside`` is outer (always old) and inner."""
 
     inside: Calls
     free: Calls
@@ -91,9 +91,9 @@ class Cell:
 
 
 def find_cell(seen: Seen) -> Cell:
-    """Return the place that what was seen leaves.
+    """Return the place that fits the observations.
 
-    Raises KernelVerdict when it fits none: the kernel is inconsistent in a way that no model has.
+    Raises KernelVerdict when none fits: the kernel is inconsistent in a way that no model has.
     """
     return Cell(leave=find_leave(seen), switch=find_switch(seen))
 

@@ -26,7 +26,7 @@ class Switch(StrEnum):
 
 
 class Experiment(Model):
-    """One experiment on a kernel: what was done, what was seen, and what that means."""
+    """One experiment on a kernel: what was done and seen, and what that means."""
 
     id: str
     done: str
@@ -35,7 +35,7 @@ class Experiment(Model):
 
 
 class ClassifyResult(ResultBase):
-    """Where tasks have their place: ``kernel`` as it works by itself, ``forced`` after force."""
+    """A place in the table: of the ``kernel`` as it works by itself, or of ``forced`` tasks."""
 
     leave: Leave
     switch: Switch

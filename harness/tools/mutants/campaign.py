@@ -1,31 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""All mutants of a run, and the check that who caught one passes on the clean kernel."""
+"""All mutants of a run, and the check that the tests which caught one pass on the clean kernel."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.cli.child_commands import run_all
 from harness.report.base import CheckOutcome
 from harness.report.suite_results import TestReport
+from harness.threads import run_jobs
 from harness.tools.mutants.mutant_trial import command_for_tests, judge
 from harness.tools.mutants.which_tests import name_of
 
 if TYPE_CHECKING:
-    from collections.abc import (
-        Callable,
-        Collection,
-        Generator,
-        Iterable,
-        Iterator,
-        Mapping,
-        Sequence,
-    )
-    from pathlib import Path
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from harness.behaviours.mutants import Mutant
-    from harness.cli.child_commands import Command, Done
-    from harness.deadline import Deadline
+    from harness.cli.child_commands import RunCommand
     from harness.tools.mutants.conditions import Conditions
     from harness.tools.mutants.results import MutantResult
 
@@ -36,31 +26,22 @@ _HOLDS = (CheckOutcome.PASSED, CheckOutcome.EXPECTED_FAILURE)
 
 
 def run_mutants(
-    mutants: Sequence[Mutant],
-    conditions: Conditions,
-    folder: Path,
-    *,
-    deadline: Deadline,
-    environment: Mapping[str, str],
+    mutants: Sequence[Mutant], conditions: Conditions, run: RunCommand
 ) -> Iterator[MutantResult]:
-    """Yield what each mutant came to, as soon as it is known; see `run_all` for what is raised.
+    """Yield the result of each mutant as soon as it is known; raises what ``run`` raises.
 
-    ``folder`` takes the logs of all commands.
+    Each waits in a thread of its own until there is room for its next command.
     """
-    tasks = [judge(mutant, conditions) for mutant in mutants]
-    yield from run_all(
-        tasks, folder, runs=conditions.runs, deadline=deadline, environment=environment
+    return run_jobs(
+        mutants,
+        lambda mutant: judge(mutant, conditions, run),
+        at_a_time=len(mutants),
+        name="mutants",
     )
 
 
 def without_false_alarms(
-    results: Sequence[MutantResult],
-    conditions: Conditions,
-    folder: Path,
-    *,
-    again: Again,
-    deadline: Deadline,
-    environment: Mapping[str, str],
+    results: Sequence[MutantResult], conditions: Conditions, run: RunCommand, *, again: Again
 ) -> list[MutantResult]:
     """Run the tests that caught a mutant on the clean kernel, and return the results without those
     that fail there too.
@@ -75,8 +56,7 @@ def without_false_alarms(
     while True:
         tests = {catch.test for result in found for catch in result.caught_by} - held
         if tests:
-            task = _fail_on_clean(tuple(sorted(tests)), conditions)
-            [fail] = run_all([task], folder, runs=1, deadline=deadline, environment=environment)
+            fail = _fail_on_clean(sorted(tests), conditions, run)
             broke |= fail
             held |= tests - fail
         unsure = [result for result in found if _lost_all(result, broke)]
@@ -97,16 +77,13 @@ def amended(result: MutantResult, fail_on_clean: Collection[str]) -> MutantResul
         return result
     gone = [catch.test for catch in result.caught_by if catch.test in fail_on_clean]
     dropped = tuple(dict.fromkeys((*result.on_clean, *gone)))
-    return result.model_copy(
-        update={
-            "caught_by": kept,
-            "on_clean": dropped,
-            "outcome": result.outcome if kept else CheckOutcome.SURVIVED,
-            "detail": None
-            if kept
-            else f"only {', '.join(dropped)} failed, on the clean kernel as well",
+    changed: dict[str, object] = {"caught_by": kept, "on_clean": dropped, "detail": None}
+    if not kept:
+        changed |= {
+            "outcome": CheckOutcome.SURVIVED,
+            "detail": f"only {', '.join(dropped)} failed, on the clean kernel as well",
         }
-    )
+    return result.model_copy(update=changed)
 
 
 def continued(first: MutantResult, second: MutantResult) -> MutantResult:
@@ -130,16 +107,12 @@ def _lost_all(result: MutantResult, fail_on_clean: Collection[str]) -> bool:
     return bool(tests) and tests <= set(fail_on_clean)
 
 
-def _fail_on_clean(
-    tests: Sequence[str], conditions: Conditions
-) -> Generator[Command, Done, frozenset[str]]:
-    done = yield command_for_tests(tests, conditions, name=_CLEAN)
-    if not isinstance(done.report, TestReport):
-        return frozenset(tests)
-    held: set[str] = set()
-    broke: set[str] = set()
-    for result in done.report.results:
-        name = name_of(result.id)
-        (held if result.outcome in _HOLDS else broke).add(name)
-    # One that gave no result proves nothing.
-    return frozenset(broke | (set(tests) - held))
+def _fail_on_clean(tests: Sequence[str], conditions: Conditions, run: RunCommand) -> set[str]:
+    """Return the tests that do not pass on the clean kernel; one without a result is one."""
+    report = run(command_for_tests(tests, conditions, name=_CLEAN)).report
+    if not isinstance(report, TestReport):
+        return set(tests)
+    # A test with parameters has several results.
+    broke = {name_of(result.id) for result in report.results if result.outcome not in _HOLDS}
+    held = {name_of(result.id) for result in report.results if result.outcome in _HOLDS}
+    return broke | (set(tests) - held)

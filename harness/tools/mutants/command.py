@@ -23,6 +23,7 @@ from harness.behaviours.mutants import (
 )
 from harness.behaviours.rule_tests import find_rule_tests, on_other_kernels
 from harness.behaviours.table import load_table
+from harness.cli.child_commands import ChildCommands
 from harness.cli.executors import ExecutorOptions, open_cluster, require_dask
 from harness.cli.exits import guarded
 from harness.cli.invocation import Invocation, check_writable, write_file
@@ -42,12 +43,12 @@ from harness.tools.mutants.selftests_verdict import without_broken_selftests
 from harness.tools.mutants.terminal import print_listed, print_result, print_summary
 from harness.tools.selftests.tree import find_suite, source_tree
 from harness.vm.guest import runs
-from harness.vm.host.process import child_environment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from harness.behaviours.mutants import Mutant
+    from harness.cli.child_commands import RunCommand
     from harness.report.terminal import Terminal
     from harness.tools.mutants.results import MutantResult
     from harness.vm.cluster.client import Cluster
@@ -106,26 +107,30 @@ def run_chosen(
     guests: Guests = None,
     patch: Annotated[
         tuple[Path, ...],
-        typer.Option("--patch", metavar="FILE", help="A patch of yours as a mutant. Repeatable."),
+        typer.Option("--patch", metavar="FILE", help="Use your own patch as a mutant. Repeatable."),
     ] = (),
     folder: Folder = None,
     sample_size: Annotated[
         int | None,
-        typer.Option("--sample", min=1, metavar="N", help="Run so many of the mutants, by --seed."),
+        typer.Option(
+            "--sample", min=1, metavar="N", help="Run N of the mutants, chosen by --seed."
+        ),
     ] = None,
     seed: Annotated[
         int | None,
-        typer.Option(min=0, metavar="S", help="Which --sample takes; default: drawn, and told."),
+        typer.Option(
+            min=0, metavar="S", help="Which ones --sample takes; default: random, and printed."
+        ),
     ] = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="Run every test, though one has noticed.")
+        bool, typer.Option("--all", help="Run every test, also after one has noticed.")
     ] = False,
     rules_only: Annotated[
-        bool, typer.Option("--rules-only", help="Run the tests of the broken rules alone.")
+        bool, typer.Option("--rules-only", help="Run only the tests of the broken rules.")
     ] = False,
     selftests: Annotated[
         bool,
-        typer.Option("--selftests", help="Run the kernel's own selftests as well, to compare."),
+        typer.Option("--selftests", help="Run the kernel's own selftests as well, for comparison."),
     ] = False,
     html_file: HtmlPage = None,
 ) -> int:
@@ -133,10 +138,7 @@ def run_chosen(
 
     Exit code 0: all were caught; 1: one survived; 2: one does not apply, build or boot.
     """
-    with (
-        Invocation("mutants run", files) as invocation,
-        ExitStack() as stack,
-    ):
+    with Invocation("mutants run", files) as invocation, ExitStack() as stack:
         terminal = invocation.terminal
         mutants = _mutants(names, patch, folder)
         check_rules(mutants, {rule.id for rule in load_table().rule})
@@ -147,24 +149,24 @@ def run_chosen(
             _check_travels(kernel)
         choice = prepare_accel(invocation, accel)
         most = guests or runs.guests_at_a_time(choice)
-        # Before the kernel: a cluster that is not there is told at once.
-        reached = stack.enter_context(
+        # Before the kernel: a missing cluster is then reported at once.
+        cluster = stack.enter_context(
             open_cluster(
                 executors, terminal, guests=min(_MOST_RUNS * (executors.workers or 1), most)
             )
         )
-        made = prepare_kernel(invocation, kernel)
+        clean = prepare_kernel(invocation, kernel)
         if selftests:
-            # Before anything is built: a kernel without its sources has none.
-            find_suite(source_tree(made))
-        prepare_modules(terminal, made)
-        series = series_of(made.version)
+            # Before anything is built: a kernel without its sources has no selftests.
+            find_suite(source_tree(clean))
+        prepare_modules(terminal, clean)
+        series = series_of(clean.version)
         if not names and not patch:
             mutants = _default(terminal, mutants, series)
         mutants = fitted(mutants, series)
-        drawn = secrets.randbelow(_SEEDS) if seed is None else seed
         of_all = ""
         if sample_size is not None:
+            drawn = secrets.randbelow(_SEEDS) if seed is None else seed
             of_all = f" of {len(mutants)}, seed {drawn}"
             mutants = sample(mutants, sample_size, drawn)
         # The few tests of a mutant's rules do not fill the guests that the machine can overlap.
@@ -177,16 +179,34 @@ def run_chosen(
             builds=on_other_kernels(suite),
             accel=accel.value,
             guests=-(-most // side_by_side),
-            runs=side_by_side,
             everything=everything,
             rules_only=rules_only,
             selftests=selftests,
         )
         invocation.print_facts(mutants=f"{len(mutants)}{of_all}")
-        results = _run(invocation, mutants, conditions, made, reached)
+        logs = runs.make_folder("mutants")
+        with ChildCommands(logs, runs=side_by_side, deadline=Deadline.after(_RUN_S)) as commands:
+
+            def judge_all(
+                chosen: Sequence[Mutant], conditions: Conditions
+            ) -> Iterator[MutantResult]:
+                found = (
+                    run_mutants(chosen, conditions, commands.run)
+                    if cluster is None
+                    else _run_on(cluster, chosen, conditions, clean)
+                )
+                for result in found:
+                    print_result(terminal, result)
+                    yield result
+
+            results = _run(invocation, mutants, conditions, judge_all, commands.run)
+        if all(result.outcome is CheckOutcome.CAUGHT for result in results):
+            shutil.rmtree(logs, ignore_errors=True)
+        else:
+            terminal.note(f"logs: {logs}")
         print_summary(terminal, results)
         if html_file is not None:
-            write_file(html_file, matrix_page(results, made.describe()))
+            write_file(html_file, matrix_page(results, clean.describe()))
         invocation.exit_code = _exit_code(results)
     return invocation.exit_code
 
@@ -198,71 +218,53 @@ def _check_travels(kernel: CleanKernel) -> None:
     check_travels(kernel)
 
 
+def _run_on(
+    cluster: Cluster, mutants: Sequence[Mutant], conditions: Conditions, clean: Kernel
+) -> Iterator[MutantResult]:
+    from harness.tools.mutants.on_cluster import run_mutants_on
+
+    return run_mutants_on(cluster, mutants, conditions, clean.digest)
+
+
 def _run(
     invocation: Invocation,
     mutants: Sequence[Mutant],
     conditions: Conditions,
-    clean: Kernel,
-    cluster: Cluster | None,
+    judge_all: Callable[[Sequence[Mutant], Conditions], Iterator[MutantResult]],
+    run: RunCommand,
 ) -> list[MutantResult]:
-    """Run the mutants; their logs stay when something is to be looked into."""
-    folder = runs.make_folder("mutants")
-    deadline = Deadline.after(_RUN_S)
-    environment = child_environment()
-    results: list[MutantResult] = []
+    """Judge the mutants, and run on the clean kernel what caught them."""
     terminal = invocation.terminal
-
-    def start(
-        chosen: Sequence[Mutant], conditions: Conditions, folder: Path
-    ) -> Iterator[MutantResult]:
-        if cluster is None:
-            return run_mutants(
-                chosen, conditions, folder, deadline=deadline, environment=environment
-            )
-        from harness.tools.mutants.on_cluster import run_mutants_on
-
-        return run_mutants_on(cluster, chosen, conditions, clean.digest)
+    results: list[MutantResult] = []
 
     def again(unsure: Sequence[MutantResult], without: frozenset[str]) -> Iterator[MutantResult]:
         ids = {result.id for result in unsure}
         terminal.note(
-            f"tests that fail on the clean kernel as well: {len(without)}; "
-            f"mutants that are tried without them: {len(ids)}"
+            f"{len(without)} tests fail on the clean kernel as well; "
+            f"{len(ids)} mutants are tried without them"
         )
-        inner = folder / f"without-{len(without)}"
-        inner.mkdir(exist_ok=True)
-        chosen = [mutant for mutant in mutants if mutant.name in ids]
-        changed = replace(conditions, without=without, selftests=False)
-        for result in start(chosen, changed, inner):
-            print_result(terminal, result)
-            yield result
+        return judge_all(
+            [mutant for mutant in mutants if mutant.name in ids],
+            replace(conditions, without=without, selftests=False),
+        )
 
     try:
-        for result in start(mutants, conditions, folder):
-            results.append(result)
-            print_result(terminal, result)
-        if any(
-            result.outcome is CheckOutcome.CAUGHT or _upstream_caught(result) for result in results
-        ):
-            terminal.note("running what noticed on the clean kernel")
-        results = without_false_alarms(
-            results, conditions, folder, again=again, deadline=deadline, environment=environment
-        )
-        results = without_broken_selftests(
-            results, conditions, folder, deadline=deadline, environment=environment
-        )
+        # What was found before an error is kept, too.
+        results.extend(judge_all(mutants, conditions))
+        if any(_is_caught(result) for result in results):
+            terminal.note("running the tests that failed on the clean kernel")
+        results = without_false_alarms(results, conditions, run, again=again)
+        results = without_broken_selftests(results, conditions, run)
     finally:
-        ordered = sorted(results, key=lambda result: not result.is_news)
-        invocation.results += ordered
-    if all(result.outcome is CheckOutcome.CAUGHT for result in results):
-        shutil.rmtree(folder, ignore_errors=True)
-    else:
-        terminal.note(f"logs: {folder}")
+        news_first = sorted(results, key=lambda result: not result.is_news)
+        invocation.results += news_first
     return results
 
 
-def _upstream_caught(result: MutantResult) -> bool:
-    return result.upstream is not None and result.upstream.outcome is CheckOutcome.CAUGHT
+def _is_caught(result: MutantResult) -> bool:
+    """Whether a test, or one of the kernel's own selftests, noticed the mutant."""
+    upstream = result.upstream.outcome if result.upstream is not None else None
+    return CheckOutcome.CAUGHT in (result.outcome, upstream)
 
 
 def _mutants(
@@ -280,14 +282,16 @@ def _mutants(
 
 
 def _default(terminal: Terminal, mutants: tuple[Mutant, ...], series: str) -> tuple[Mutant, ...]:
-    """Return what runs when no name was given, and say what does not."""
+    """Return the mutants to run when no name was given, and print how many are left out."""
     fitting = written_for(mutants, series)
     chosen = tuple(mutant for mutant in fitting if mutant.equivalent is None)
     if len(fitting) < len(mutants):
         terminal.note(f"{len(mutants) - len(fitting)} mutants are not written for {series}")
     if len(chosen) < len(fitting):
         left = len(fitting) - len(chosen)
-        terminal.note(f"{left} mutants cannot be seen, as their headers prove, and are left out")
+        terminal.note(
+            f"{left} mutants are left out: no test can notice them, as their headers prove"
+        )
     if not chosen:
         raise UsageError(f"no mutant is written for {series}")
     return chosen

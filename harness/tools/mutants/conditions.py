@@ -17,10 +17,10 @@ class Conditions:
 
     ``kernel`` are the options that name the clean kernel, ``suite`` is the folder of the tests and
     ``carriers`` those of each rule, ``builds`` those for which a kernel is built with other
-    options. ``runs`` mutants are tested at a time, with ``guests`` guests each. ``everything`` runs
-    every test, though one has noticed; ``rules_only`` runs those of the broken rules alone, and all
-    for a mutant that names none. ``selftests`` runs the kernel's own as well, when the outcome is
-    known. ``without`` are tests that are not run.
+    options. The tests of one mutant use ``guests`` guests at a time. ``everything`` runs every
+    test, though one has noticed; ``rules_only`` runs those of the broken rules alone, and all for a
+    mutant that names none. ``selftests`` runs the kernel's own as well, when the outcome is known.
+    ``without`` are tests that are not run.
     """
 
     kernel: tuple[str, ...]
@@ -29,7 +29,6 @@ class Conditions:
     builds: frozenset[str] = frozenset()
     accel: str
     guests: int
-    runs: int = 1
     everything: bool = False
     rules_only: bool = False
     selftests: bool = False

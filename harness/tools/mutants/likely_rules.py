@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a patch may break, by what the mutants of the catalogue do that change code near it. Pure.
+"""The rules that a patch may break: those of known mutants that change code near it. Pure.
 
-A patch of a user's own often says nothing of rules. Code that lies together serves the same rules,
-so the tests of its neighbours are the ones that are likely to notice.
+A patch of the user's own often names no rules. Neighbouring code serves the same rules, so the
+tests of its neighbours are likely to notice the patch.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import functools
+import itertools
 from typing import TYPE_CHECKING
 
 from harness.behaviours.mutants import load_mutants
@@ -18,10 +18,10 @@ from harness.tools.mutants.selftests_verdict import judge_upstream, run_selftest
 from harness.tools.mutants.which_tests import by_rule, catches, may_not_boot, plan_tests
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Sequence
 
     from harness.behaviours.mutants import Mutant
-    from harness.cli.child_commands import Done
+    from harness.cli.child_commands import Done, RunCommand
     from harness.report.suite_results import TestResult
     from harness.tools.mutants.conditions import Conditions
 
@@ -30,12 +30,11 @@ _NOT_A_MUTANT = {
     "KernelBuildFailed": CheckOutcome.DOES_NOT_BUILD,
 }
 _JUDGED = (CheckOutcome.CAUGHT, CheckOutcome.SURVIVED)
-_LAST_LINES = 5
-_NO_TEST = "no test is about the rules that it breaks, and no other was to run"
+_NO_TEST = "the rules that it breaks have no test, and no other test was to run"
 
 
 def not_run(mutant: Mutant) -> MutantResult:
-    """Return what is known of a mutant before anything is done with it."""
+    """Return the result of a mutant that has not been built or tested."""
     return MutantResult(
         id=mutant.name,
         outcome=CheckOutcome.NOT_RUN,
@@ -50,41 +49,51 @@ def not_run(mutant: Mutant) -> MutantResult:
     )
 
 
-def judge(mutant: Mutant, conditions: Conditions) -> Generator[Command, Done, MutantResult]:
-    """Yield the commands that a mutant needs, and return what it came to."""
+def judge(mutant: Mutant, conditions: Conditions, run: RunCommand) -> MutantResult:
+    """Build a mutant, run tests on it until one notices, and return its result.
+
+    Raises what ``run`` raises.
+    """
     patch = ("--patch", str(mutant.path))
-    build = yield Command(
-        lane=Lane.BUILD,
-        name=f"{mutant.name}.build",
-        arguments=("kernel", "build", *conditions.kernel, *patch),
-    )
+    name = _name(mutant, conditions)
+    build = run(_obtain(f"{name}.build", conditions, patch))
     result = not_run(mutant).model_copy(update={"build_s": build.seconds})
     if build.code != 0:
         return _not_built(result, build)
-    result = yield from _judge_built(mutant, conditions, result)
+    result = _judge_built(mutant, conditions, result, run)
     if not conditions.selftests or result.outcome not in _JUDGED:
         return result
-    done = yield run_selftests(conditions, name=f"{mutant.name}.selftests", patch=patch)
+    done = run(run_selftests(conditions, name=f"{name}.selftests", patch=patch))
     return result.model_copy(update={"upstream": judge_upstream(done)})
 
 
+def judge_if_same(
+    mutant: Mutant, conditions: Conditions, run: RunCommand, *, clean: str
+) -> MutantResult:
+    """Return the result of a mutant if the clean kernel has the digest ``clean`` here, too."""
+    done = run(_obtain(f"{mutant.name}.clean", conditions))
+    kernels = done.report.kernels if done.report is not None else ()
+    if done.code != 0 or not kernels:
+        return _error(not_run(mutant), done, 0.0)
+    if kernels[0].digest != clean:
+        detail = (
+            f"the clean kernel here is {kernels[0].version}, {kernels[0].digest[:12]}, and not "
+            f"{clean[:12]}: the sources or the compiler differ"
+        )
+        return _error(not_run(mutant), done, 0.0).model_copy(update={"detail": detail})
+    return judge(mutant, conditions, run)
+
+
 def _judge_built(
-    mutant: Mutant, conditions: Conditions, result: MutantResult
-) -> Generator[Command, Done, MutantResult]:
+    mutant: Mutant, conditions: Conditions, result: MutantResult, run: RunCommand
+) -> MutantResult:
     patch = ("--patch", str(mutant.path))
-    # One that says nothing of rules is tried with those of its neighbours first.
-    likely = mutant.breaks or rules_near(mutant, _catalogue())
-    plan = plan_tests(
-        likely, conditions.carriers, builds=conditions.builds, without=conditions.without
-    )
-    phases = plan.phases(rules_only=conditions.rules_only and bool(mutant.breaks))
-    if conditions.everything:
-        phases = (tuple(test for phase in plan.phases() for test in phase),)
+    name = _name(mutant, conditions)
     tested: list[TestResult] = []
     seconds = 0.0
-    for number, tests in enumerate(phases, start=1):
-        done = yield command_for_tests(
-            tests, conditions, name=f"{mutant.name}.tests{number}", options=patch
+    for number, tests in enumerate(_phases(mutant, conditions), start=1):
+        done = run(
+            command_for_tests(tests, conditions, name=f"{name}.tests{number}", options=patch)
         )
         seconds += done.seconds
         if not isinstance(done.report, TestReport) or not done.report.results:
@@ -93,43 +102,53 @@ def _judge_built(
         if any(test.outcome is CheckOutcome.FAILED for test in done.report.results):
             break
     if may_not_boot(tested):
-        done = yield Command(
-            lane=Lane.RUN,
-            name=f"{mutant.name}.boot",
-            # With nothing on standard input it runs an empty script.
-            arguments=("boot", *conditions.kernel, *patch, "--accel", conditions.accel),
-            reports=False,
+        # With nothing on standard input it runs an empty script.
+        done = run(
+            Command(
+                lane=Lane.RUN,
+                name=f"{name}.boot",
+                arguments=("boot", *conditions.kernel, *patch, "--accel", conditions.accel),
+                reports=False,
+            )
         )
         seconds += done.seconds
         if done.code == ExitCode.VERDICT:
-            detail = (tested[0].detail or "").partition("\n\n")[0]
             return result.model_copy(
                 update={
                     "outcome": CheckOutcome.DOES_NOT_BOOT,
                     "seconds": seconds,
-                    "detail": detail,
+                    "detail": (tested[0].detail or "").partition("\n\n")[0],
                 }
             )
     return _verdict(result, tested, seconds)
 
 
-@functools.cache
-def _catalogue() -> tuple[Mutant, ...]:
-    return load_mutants(resource_dir(Resource.KERNEL_MUTANTS))
+def _phases(mutant: Mutant, conditions: Conditions) -> tuple[tuple[str, ...], ...]:
+    """Return the tests of each of the runs that follow each other until one notices."""
+    # A mutant that names no rules is tried with those of its neighbours first.
+    rules = mutant.breaks or rules_near(mutant, load_mutants(resource_dir(Resource.KERNEL_MUTANTS)))
+    phases = plan_tests(
+        rules,
+        conditions.carriers,
+        builds=conditions.builds,
+        without=conditions.without,
+        rules_only=conditions.rules_only and bool(mutant.breaks) and not conditions.everything,
+    )
+    return (tuple(itertools.chain(*phases)),) if conditions.everything else phases
 
 
-def clean_kernel(mutant: Mutant, conditions: Conditions) -> Command:
-    """Return the command that obtains the kernel without the mutant."""
+def _name(mutant: Mutant, conditions: Conditions) -> str:
+    """Return what the files of the mutant's commands are named after."""
+    without = len(conditions.without)
+    return f"{mutant.name}.without{without}" if without else mutant.name
+
+
+def _obtain(name: str, conditions: Conditions, options: Sequence[str] = ()) -> Command:
     return Command(
         lane=Lane.BUILD,
-        name=f"{mutant.name}.clean",
-        arguments=("kernel", "build", *conditions.kernel),
+        name=name,
+        arguments=("kernel", "build", *conditions.kernel, *options),
     )
-
-
-def failed(mutant: Mutant, done: Done) -> MutantResult:
-    """Return the result of a mutant of which a command failed that is not its own fault."""
-    return _error(not_run(mutant), done, 0.0)
 
 
 def command_for_tests(
@@ -155,11 +174,11 @@ def command_for_tests(
 
 def _verdict(result: MutantResult, tested: Sequence[TestResult], seconds: float) -> MutantResult:
     found = catches(tested, result.breaks)
-    failed = [test for test in tested if test.outcome is CheckOutcome.ERROR]
+    errors = [test for test in tested if test.outcome is CheckOutcome.ERROR]
     outcome = CheckOutcome.CAUGHT if found else CheckOutcome.SURVIVED
     detail = None if tested else _NO_TEST
-    if failed and not found:
-        outcome, detail = CheckOutcome.ERROR, failed[0].detail
+    if errors and not found:
+        outcome, detail = CheckOutcome.ERROR, errors[0].detail
     return result.model_copy(
         update={
             "outcome": outcome,
@@ -183,8 +202,7 @@ def _not_built(result: MutantResult, done: Done) -> MutantResult:
 
 def _error(result: MutantResult, done: Done, seconds: float) -> MutantResult:
     error = done.report.error if done.report is not None else None
-    said = done.log.read_text(errors="replace").splitlines()[-_LAST_LINES:]
-    detail = error.message if error is not None else "\n".join(said)
+    detail = error.message if error is not None else done.last_lines()
     return result.model_copy(
         update={"outcome": CheckOutcome.ERROR, "seconds": seconds, "detail": detail}
     )

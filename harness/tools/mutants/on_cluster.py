@@ -1,51 +1,45 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Mutants on a cluster: each worker builds a mutant in a workspace of its own, and tests it.
 
-A worker gets the clean kernel as everybody does, from its spec; it has to be the same kernel, by
-its digest. What is built there stays in that worker's cache.
+A worker obtains the clean kernel from its spec, as this machine does, and both have to get the same
+digest. The kernels that a worker builds stay in its cache.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
-import time
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from harness.behaviours.mutants import read_mutant
-from harness.cli.child_commands import run_all
+from harness.cli.child_commands import ChildCommands
 from harness.deadline import Deadline
 from harness.errors import UsageError
 from harness.report.base import CheckOutcome
-from harness.resources import Resource, resource_dir, runs_root
-from harness.tools.mutants.mutant_trial import clean_kernel, failed, judge
+from harness.resources import Resource, resource_dir
+from harness.threads import run_jobs
+from harness.tools.mutants.mutant_trial import judge_if_same
 from harness.vm.cluster.client import most_on_one_host
-from harness.vm.host.accel import choose_accel
-from harness.vm.host.capacity import default_guests, measure_host
-from harness.vm.host.process import child_environment
+from harness.vm.guest import runs
 from harness.vm.kernel.spec import SeriesSpec, UrlSpec, parse_spec
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from harness.behaviours.mutants import Mutant
-    from harness.cli.child_commands import Command, Done
     from harness.cli.options import CleanKernel
     from harness.tools.mutants.conditions import Conditions
     from harness.tools.mutants.results import MutantResult
     from harness.vm.cluster.client import Cluster
 
 _RUN_S = 6 * 3600.0
-_PROBE_S = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class MutantOrder:
     """One mutant to judge: its patch file by name and content, and the clean kernel's digest.
 
-    So many mutants are judged on one machine at a time.
+    ``at_a_time`` is how many mutants are judged on one machine at the same time.
     """
 
     name: str
@@ -71,7 +65,10 @@ def check_travels(kernel: CleanKernel) -> None:
 def run_mutants_on(
     cluster: Cluster, mutants: Sequence[Mutant], conditions: Conditions, clean: str
 ) -> Iterator[MutantResult]:
-    """Yield what each mutant came to, as soon as it is known; raises what `Cluster.call` does."""
+    """Yield the result of each mutant as soon as it is known; raises what `Cluster.call` does.
+
+    When the caller stops, the workers finish what they have begun; nobody waits for it.
+    """
     threads = cluster.threads()
     orders = [
         MutantOrder(
@@ -83,53 +80,28 @@ def run_mutants_on(
         )
         for mutant in mutants
     ]
-    pool = ThreadPoolExecutor(max(1, sum(threads.values())), thread_name_prefix="mutants")
-    try:
-        asked = [pool.submit(cluster.call, judge_order, order, {}) for order in orders]
-        for future in as_completed(asked):
-            yield future.result().result
-    finally:
-        # What runs is left to the workers; nobody waits for it.
-        pool.shutdown(wait=False, cancel_futures=True)
+    return run_jobs(
+        orders,
+        lambda order: cluster.call(judge_order, order, {}).result,
+        at_a_time=max(1, sum(threads.values())),
+        name="mutants",
+    )
 
 
 def judge_order(order: MutantOrder) -> MutantResult:
     """Judge a mutant on this machine, with the guests that are its share."""
     stem = order.name.removesuffix(".patch")
-    folder = runs_root() / f"{time.strftime('%Y%m%d-%H%M%S')}-mutant-{os.getpid()}-{stem}"
-    folder.mkdir(parents=True, mode=0o700)
+    folder = runs.make_folder(f"mutant-{stem}")
     path = folder / order.name
     path.write_bytes(order.patch)
-    accel = choose_accel(order.conditions.accel, Deadline.after(_PROBE_S)).accel
+    choice = runs.accelerator(order.conditions.accel)
     conditions = replace(
         order.conditions,
         suite=resource_dir(Resource.BEHAVIOUR_TESTS),
-        guests=max(1, default_guests(measure_host(), accel) // order.at_a_time),
-        runs=1,
+        guests=max(1, runs.guests_at_a_time(choice) // order.at_a_time),
     )
-    [result] = run_all(
-        [_judge_here(read_mutant(path), conditions, order.clean)],
-        folder,
-        runs=1,
-        deadline=Deadline.after(_RUN_S),
-        environment=child_environment(),
-    )
+    with ChildCommands(folder, runs=1, deadline=Deadline.after(_RUN_S)) as commands:
+        result = judge_if_same(read_mutant(path), conditions, commands.run, clean=order.clean)
     if result.outcome is CheckOutcome.CAUGHT:
         shutil.rmtree(folder, ignore_errors=True)
     return result
-
-
-def _judge_here(
-    mutant: Mutant, conditions: Conditions, clean: str
-) -> Generator[Command, Done, MutantResult]:
-    done = yield clean_kernel(mutant, conditions)
-    kernels = done.report.kernels if done.report is not None else ()
-    if done.code != 0 or not kernels:
-        return failed(mutant, done)
-    if kernels[0].digest != clean:
-        detail = (
-            f"the clean kernel here is {kernels[0].version}, {kernels[0].digest[:12]}, and the one "
-            f"asked for is {clean[:12]}: its sources or the compiler differ"
-        )
-        return failed(mutant, done).model_copy(update={"detail": detail})
-    return (yield from judge(mutant, conditions))

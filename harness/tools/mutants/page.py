@@ -28,7 +28,7 @@ _ORDER = (
 def matrix_page(results: Sequence[MutantResult], kernel: str) -> str:
     """Return the page: survivors with their diffs, then a row for each mutant.
 
-    Where the kernel's own selftests ran, a column has what they made of each.
+    Where the kernel's own selftests ran, a column has their outcome.
     """
     ordered = sorted(
         results, key=lambda result: (not result.is_news, _ORDER.index(result.outcome), result.id)
@@ -47,7 +47,7 @@ def matrix_page(results: Sequence[MutantResult], kernel: str) -> str:
 
 
 def _cell(result: MutantResult, rule: str) -> tuple[str, str]:
-    """Return class and sign of a cell: what the rule's tests said, and whether they should."""
+    """Return class and sign of a cell: the outcome of the rule, and whether it should fail."""
     outcome = result.rules.get(rule)
     kind = {
         CheckOutcome.FAILED: "failed",

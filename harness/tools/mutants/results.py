@@ -21,11 +21,11 @@ class Catch(Model):
 
 
 class UpstreamResult(Model):
-    """What the kernel's own selftests made of a mutant.
+    """The outcome of the kernel's own selftests on a mutant.
 
     ``outcome`` is caught, survived or error. ``failed`` are the cases that failed and whose scripts
     pass on the clean kernel; ``on_clean`` are the others. ``scripts`` is how many scripts ran.
-    ``detail`` is what was said of the first, or what ended the run.
+    ``detail`` is the reason of the first failure, or what ended the run.
     """
 
     outcome: CheckOutcome
@@ -42,9 +42,9 @@ class MutantResult(ResultBase):
     ``outcome`` is caught, survived, does-not-apply, does-not-build, does-not-boot, error, or
     not-run in a list. ``seconds`` is from the start of its tests until the outcome was known,
     ``build_s`` what its build took before. ``caught_by`` has the tests that failed, which pass on
-    the clean kernel; ``on_clean`` those that do not. ``rules`` has what the tests of each rule came
-    to. ``equivalent`` is a proof that no test can see it: such a mutant may survive. ``upstream``
-    is what the kernel's own selftests made of it; None: they were not asked for.
+    the clean kernel; ``on_clean`` those that do not. ``rules`` has the outcome of the tests of each
+    rule. ``equivalent`` is a proof that no test can notice it: such a mutant may survive.
+    ``upstream`` is the outcome of the kernel's own selftests; None: they did not run.
     """
 
     broken: str = ""
@@ -69,7 +69,7 @@ class MutantResult(ResultBase):
 
     @property
     def is_excused(self) -> bool:
-        """Whether a proof says that nobody can notice it."""
+        """Whether there is a proof that no test can notice it."""
         return self.equivalent is not None
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A few mutants instead of all: which, is told by a number alone. Pure."""
+"""A few mutants instead of all, chosen by a number. Pure."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ SEED_VARIABLE = "KLP_HARNESS_MUTANT_SEED"
 
 
 def sample(mutants: Sequence[Mutant], count: int, seed: int) -> tuple[Mutant, ...]:
-    """Return so many of the mutants; seeds that follow each other go through all of them.
+    """Return so many of the mutants; consecutive seeds go through all of them.
 
-    The order does not heed the names, of which neighbours often break the same thing.
+    They are not in the order of their names, since neighbours often break the same thing.
     """
     order = sorted(mutants, key=lambda mutant: hashlib.sha256(mutant.name.encode()).digest())
     start = seed * count
@@ -28,10 +28,10 @@ def sample(mutants: Sequence[Mutant], count: int, seed: int) -> tuple[Mutant, ..
 
 
 def seed_from(environment: Mapping[str, str]) -> int | None:
-    """Return the seed that the environment gives, if any; UsageError for what is no number."""
+    """Return the seed of the environment, if any; raises UsageError for anything but a number."""
     text = environment.get(SEED_VARIABLE)
     if text is None:
         return None
     if not (text.isascii() and text.isdigit()):
-        raise UsageError(f"{SEED_VARIABLE} is {text!r}, and has to be a number from 0 on")
+        raise UsageError(f"{SEED_VARIABLE} is {text!r}; it has to be a number, 0 or more")
     return int(text)

@@ -1,30 +1,27 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the kernel's own selftests make of a mutant: the measure that a suite is compared with.
+"""Whether the kernel's own selftests catch a mutant, to compare the behaviour suite with them.
 
-They are run as ``klp-harness selftests`` runs them, on the mutant and where they fail on the clean
-kernel.
+They run as ``klp-harness selftests`` runs them: on the mutant, and those that fail there on the
+clean kernel as well.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.cli.child_commands import Command, Lane, run_all
+from harness.cli.child_commands import Command, Lane
 from harness.report.base import CheckOutcome
 from harness.tools.mutants.results import UpstreamResult
 from harness.tools.selftests.results import SelftestReport
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Generator, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Collection, Sequence
 
-    from harness.cli.child_commands import Done
-    from harness.deadline import Deadline
+    from harness.cli.child_commands import Done, RunCommand
     from harness.tools.mutants.conditions import Conditions
     from harness.tools.mutants.results import MutantResult
 
 _CLEAN = "clean-kernel.selftests"
-_LAST_LINES = 5
 _ERROR = "ERROR:"
 
 
@@ -38,7 +35,7 @@ def run_selftests(
     """Return the command that runs selftest scripts, all without ``scripts``.
 
     On a mutant, given as the options ``patch``, it stops at the first script that fails, unless
-    everything is asked for.
+    ``everything`` is to run.
     """
     stop = ("--stop",) if patch and not conditions.everything else ()
     return Command(
@@ -57,10 +54,10 @@ def run_selftests(
 
 
 def judge_upstream(done: Done) -> UpstreamResult:
-    """Return what a run of the selftests on a mutant came to.
+    """Return the outcome of a run of the selftests on a mutant.
 
-    A kernel that dies under a script fails its case. What ends the run itself says nothing of the
-    scripts: the harness or host failed, or a guest did not come up, and the mutant boots.
+    A kernel that dies under a script fails its case. An error that ends the run itself is no result
+    of the scripts: the harness or the host failed, or a guest did not start.
     """
     report = done.report if isinstance(done.report, SelftestReport) else None
     results = report.results if report is not None else ()
@@ -68,12 +65,11 @@ def judge_upstream(done: Done) -> UpstreamResult:
     ran = {result.script for result in results if result.outcome is not CheckOutcome.NOT_RUN}
     error = done.report.error if done.report is not None else None
     if failed:
-        outcome, detail = CheckOutcome.CAUGHT, _said(failed[0].detail)
+        outcome, detail = CheckOutcome.CAUGHT, _reason(failed[0].detail)
     elif error is not None:
         outcome, detail = CheckOutcome.ERROR, f"{error.kind}: {error.message}"
     elif not ran:
-        lines = done.log.read_text(errors="replace").splitlines()
-        outcome, detail = CheckOutcome.ERROR, "\n".join(lines[-_LAST_LINES:])
+        outcome, detail = CheckOutcome.ERROR, done.last_lines()
     else:
         outcome, detail = CheckOutcome.SURVIVED, None
     return UpstreamResult(
@@ -86,12 +82,7 @@ def judge_upstream(done: Done) -> UpstreamResult:
 
 
 def without_broken_selftests(
-    results: Sequence[MutantResult],
-    conditions: Conditions,
-    folder: Path,
-    *,
-    deadline: Deadline,
-    environment: Mapping[str, str],
+    results: Sequence[MutantResult], conditions: Conditions, run: RunCommand
 ) -> list[MutantResult]:
     """Run the scripts that caught a mutant on the clean kernel, and return the results without the
     cases of those that fail there too.
@@ -99,8 +90,7 @@ def without_broken_selftests(
     scripts = {_script(case) for result in results for case in _failed(result)}
     if not scripts:
         return list(results)
-    task = _hold_on_clean(scripts, conditions)
-    [hold] = run_all([task], folder, runs=1, deadline=deadline, environment=environment)
+    hold = _hold_on_clean(scripts, conditions, run)
     return [amended_upstream(result, hold) for result in results]
 
 
@@ -119,18 +109,14 @@ def amended_upstream(result: MutantResult, hold: Collection[str]) -> MutantResul
     return result.model_copy(update={"upstream": result.upstream.model_copy(update=changed)})
 
 
-def _hold_on_clean(
-    scripts: Collection[str], conditions: Conditions
-) -> Generator[Command, Done, frozenset[str]]:
-    done = yield run_selftests(conditions, name=_CLEAN, scripts=scripts)
-    report = done.report
+def _hold_on_clean(scripts: set[str], conditions: Conditions, run: RunCommand) -> set[str]:
+    report = run(run_selftests(conditions, name=_CLEAN, scripts=scripts)).report
     if not isinstance(report, SelftestReport) or report.error is not None:
-        # What gave no result proves nothing.
-        return frozenset()
-    failed = {
+        # A script without a result proves nothing.
+        return set()
+    return scripts - {
         _script(case.id) for case in report.results if case.outcome is not CheckOutcome.PASSED
     }
-    return frozenset(scripts) - failed
 
 
 def _failed(result: MutantResult) -> tuple[str, ...]:
@@ -141,7 +127,7 @@ def _script(case: str) -> str:
     return case.partition("/")[0]
 
 
-def _said(detail: Sequence[str]) -> str | None:
-    """Return the line that tells most: what the script calls an error, or what came last."""
+def _reason(detail: Sequence[str]) -> str | None:
+    """Return the line that says most: what the script calls an error, or the last one."""
     errors = [line for line in detail if _ERROR in line]
     return next(iter(errors), detail[-1] if detail else None)

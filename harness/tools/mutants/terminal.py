@@ -33,12 +33,12 @@ def print_listed(terminal: Terminal, result: MutantResult) -> None:
     facts += [f"commit {result.commit}"] if result.commit else []
     facts += [f"for {' '.join(result.kernels)}"] if result.kernels else []
     facts += [] if result.always else ["not in every run"]
-    facts += ["cannot be seen"] if result.equivalent else []
+    facts += ["no test can notice it"] if result.equivalent else []
     terminal.print(f"    {', '.join(facts)}")
 
 
 def print_result(terminal: Terminal, result: MutantResult) -> None:
-    """Print what a mutant came to, when it is known."""
+    """Print the result of a mutant."""
     line = Text(f"{result.outcome.value:{_OUTCOME_WIDTH}} ", style=_STYLES.get(result.outcome, ""))
     line.append(result.id, style="bold")
     line.append(f"  {result.build_s:.0f} s build, {result.seconds:.0f} s tests")
@@ -48,7 +48,7 @@ def print_result(terminal: Terminal, result: MutantResult) -> None:
         beside = "" if catch.expected or not result.breaks else " (not a rule that it breaks)"
         terminal.print(f"    {catch.test} [{rules}]{beside}", f"        {catch.reason}")
     if result.outcome is CheckOutcome.SURVIVED and result.equivalent:
-        terminal.prose(f"    it cannot be seen: {result.equivalent}", indent="    ")
+        terminal.prose(f"    no test can notice it: {result.equivalent}", indent="    ")
     if result.detail:
         terminal.print(*(f"    {text}" for text in result.detail.splitlines()[:8]))
     if result.upstream is not None:
@@ -63,9 +63,9 @@ def print_summary(terminal: Terminal, results: Sequence[MutantResult]) -> None:
             terminal.prose(f"    {result.broken}", indent="    ")
             terminal.print(result.diff.rstrip())
     counts = Counter(result.outcome.value for result in results)
-    told = ", ".join(f"{count} {outcome}" for outcome, count in counts.most_common())
+    by_outcome = ", ".join(f"{count} {outcome}" for outcome, count in counts.most_common())
     what = "mutant" if len(results) == 1 else "mutants"
-    terminal.print("", f"{len(results)} {what}: {told}")
+    terminal.print("", f"{len(results)} {what}: {by_outcome}")
     upstream = [result.upstream for result in results if result.upstream is not None]
     if upstream:
         caught = sum(one.outcome is CheckOutcome.CAUGHT for one in upstream)
@@ -73,8 +73,9 @@ def print_summary(terminal: Terminal, results: Sequence[MutantResult]) -> None:
 
 
 def _print_upstream(terminal: Terminal, upstream: UpstreamResult) -> None:
-    said = f"{upstream.outcome.value}, {upstream.seconds:.0f} s"
-    terminal.print(f"    the kernel's own selftests: {said}")
+    terminal.print(
+        f"    the kernel's own selftests: {upstream.outcome.value}, {upstream.seconds:.0f} s"
+    )
     terminal.print(*(f"        {case}" for case in upstream.failed[:_MOST_CASES]))
     if upstream.detail:
         terminal.print(*(f"        {text}" for text in upstream.detail.splitlines()[:_MOST_CASES]))

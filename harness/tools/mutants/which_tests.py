@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Which tests are run on a mutant, in which order, and what their results say. Pure."""
+"""Which tests run on a mutant, in which order, and what their results mean. Pure."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.report.base import CheckOutcome
@@ -17,32 +16,8 @@ if TYPE_CHECKING:
     from harness.report.suite_results import TestResult
 
 _PREFIX = "tests/behaviours/"
-# What a kernel that does not boot makes of the first test; a kernel that fails later may too.
+# How the first test fails on a kernel that does not boot; a kernel that fails later may do so, too.
 _NO_GUEST = re.compile(r"(?:BootFailed|GuestPanic|GuestReset|GuestHang|KernelSplat):")
-
-
-@dataclass(frozen=True, kw_only=True)
-class TestPlan:
-    """Tests by name, in the folder of the suite: first those of the rules that are broken.
-
-    ``late``, of those rules as well, and ``last`` need the mutant to be built once more.
-    """
-
-    __test__ = False
-
-    first: tuple[str, ...]
-    rest: tuple[str, ...]
-    late: tuple[str, ...] = ()
-    last: tuple[str, ...] = ()
-
-    def phases(self, *, rules_only: bool = False) -> tuple[tuple[str, ...], ...]:
-        """Return what is run one after the other, until a test notices."""
-        parts = (
-            (self.first, self.late)
-            if rules_only
-            else (self.first, self.rest, self.late + self.last)
-        )
-        return tuple(tests for tests in parts if tests)
 
 
 def plan_tests(
@@ -51,13 +26,14 @@ def plan_tests(
     *,
     builds: Collection[str] = frozenset(),
     without: Collection[str] = frozenset(),
-) -> TestPlan:
-    """Return the plan for a mutant that breaks these rules.
+    rules_only: bool = False,
+) -> tuple[tuple[str, ...], ...]:
+    """Return the tests of each run on a mutant; the runs follow each other until a test notices.
 
-    ``carriers`` has the tests of each rule. Of the rest, the tests of rules in the same sections
-    come first. Those in ``builds`` take minutes before they begin, since they need the mutant with
-    other options: they come last, unless no other test is about these rules. Those in ``without``
-    are left out.
+    ``carriers`` has the tests of each rule, by name in the folder of the suite. Those of the rules
+    in ``breaks`` come first, then those of rules in the same sections; with ``rules_only`` no
+    others run. Tests in ``builds`` need the mutant to be built once more, which takes minutes: they
+    come last, unless no other test is about these rules. Those in ``without`` are left out.
     """
     broken = tuple(breaks)
     carriers = {
@@ -66,21 +42,22 @@ def plan_tests(
     named = dict.fromkeys(test for rule in broken for test in carriers.get(rule, ()))
     first = [test for test in named if test not in builds] or list(named)
     sections = {rule.partition("-")[0] for rule in broken}
-    by_nearness = sorted(carriers, key=lambda rule: (rule.partition("-")[0] not in sections, rule))
-    others = dict.fromkeys(test for rule in by_nearness for test in carriers[rule])
-    left = [test for test in others if test not in first]
-    return TestPlan(
-        first=tuple(first),
-        rest=tuple(test for test in left if test not in builds),
-        late=tuple(test for test in left if test in builds and test in named),
-        last=tuple(test for test in left if test in builds and test not in named),
+    by_section = sorted(carriers, key=lambda rule: (rule.partition("-")[0] not in sections, rule))
+    others = dict.fromkeys(test for rule in by_section for test in carriers[rule])
+    left = [test for test in (*named, *others) if test not in first]
+    left = [test for test in dict.fromkeys(left) if not rules_only or test in named]
+    phases = (
+        first,
+        [test for test in left if test not in builds],
+        [test for test in left if test in builds],
     )
+    return tuple(tuple(tests) for tests in phases if tests)
 
 
 def catches(results: Iterable[TestResult], breaks: Iterable[str]) -> tuple[Catch, ...]:
     """Return the tests that failed; those of the rules that are broken come first.
 
-    A test that the harness or host failed says nothing of the kernel, and is left out.
+    A test that the harness or the host failed is no result about the kernel, and is left out.
     """
     broken = set(breaks)
     found = [
@@ -98,7 +75,7 @@ def catches(results: Iterable[TestResult], breaks: Iterable[str]) -> tuple[Catch
 
 
 def by_rule(results: Iterable[TestResult]) -> dict[str, CheckOutcome]:
-    """Return what each rule came to: failed when one of its tests did."""
+    """Return the outcome of each rule: failed when one of its tests did."""
     found: dict[str, CheckOutcome] = {}
     for result in results:
         for rule in result.rules:

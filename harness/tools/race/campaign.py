@@ -1,45 +1,60 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Campaigns: many trials of reproducers, each on a fresh guest with a seed of its own.
 
-What a trial is, the caller says: a function of reproducer and seed. So the same campaign runs on
+The caller says what a trial is: a function of reproducer and seed. So the same campaign runs in
 guests of this process or anywhere else, and its logic is tested without a guest.
 """
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from harness.errors import HarnessError, KernelVerdict, RaceShown
 from harness.threads import run_jobs
 from harness.tools.race.statistics import wilson
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from harness.errors import HarnessError, KernelVerdict, RaceShown
     from harness.tools.race.reproducer import Reproducer
+
+    TryOne = Callable[[Reproducer, int], "Trial"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """What came of one trial: at most one of ``shown``, ``failed`` and ``error`` is set.
-
-    ``failed`` is a failure of the kernel that is not this race, ``error`` one of harness or host.
-    """
+    """One trial and how it ended; ``ended_by`` is None when the kernel held."""
 
     race: Reproducer
     seed: int
     seconds: float
-    shown: RaceShown | None = None
-    failed: KernelVerdict | None = None
-    error: HarnessError | None = None
+    ended_by: KernelVerdict | HarnessError | None = None
+
+    @property
+    def shown(self) -> RaceShown | None:
+        """What showed the race."""
+        return self.ended_by if isinstance(self.ended_by, RaceShown) else None
+
+    @property
+    def failed(self) -> KernelVerdict | None:
+        """A failure of the kernel that is not this race."""
+        if isinstance(self.ended_by, KernelVerdict) and self.shown is None:
+            return self.ended_by
+        return None
+
+    @property
+    def error(self) -> HarnessError | None:
+        """A failure of the harness or the host, which is no result about the kernel."""
+        return self.ended_by if isinstance(self.ended_by, HarnessError) else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Extent:
-    """How far a campaign goes: so many trials of each reproducer, or as many as there is time.
+    """How long a campaign lasts: a number of trials of each reproducer, or a time in seconds.
 
     The seeds of a reproducer's trials are ``seed``, ``seed`` + 1, and so on. Without ``go_on``, a
     reproducer that has shown its race, or failed, is not tried again.
@@ -48,12 +63,11 @@ class Extent:
     seed: int
     trials: int | None = 1
     budget_s: float | None = None
-    guests: int = 1
     go_on: bool = False
 
 
 @dataclass
-class Tally:
+class ReproducerTrials:
     """All trials of one reproducer, in the order in which they ended."""
 
     race: Reproducer
@@ -62,7 +76,7 @@ class Tally:
 
     @property
     def judged(self) -> int:
-        """How many trials say something: those that harness or host did not end."""
+        """How many trials count: those that the harness or the host did not end."""
         return sum(trial.error is None for trial in self.trials)
 
     @property
@@ -73,7 +87,7 @@ class Tally:
     @property
     def settled(self) -> bool:
         """Whether there is a hit, or a failure of another kind."""
-        return any(trial.shown or trial.failed or trial.error for trial in self.trials)
+        return any(trial.ended_by is not None for trial in self.trials)
 
     def interval(self) -> tuple[float, float]:
         """Return the 95 % confidence interval of the rate of hits."""
@@ -81,57 +95,42 @@ class Tally:
 
 
 class Campaign:
-    """Runs the trials of some reproducers in threads, one guest each."""
+    """The trials of some reproducers. ``found`` has those of each, by its name."""
 
-    def __init__(
-        self,
-        races: Sequence[Reproducer],
-        extent: Extent,
-        try_one: Callable[[Reproducer, int], Trial],
-    ) -> None:
-        self.tallies = {race.name: Tally(race) for race in races}
-        self._extent = extent
-        self._try_one = try_one
-        self._jobs = self._make_jobs(races)
+    def __init__(self, races: Sequence[Reproducer], extent: Extent) -> None:
+        self.extent = extent
+        self.found = {race.name: ReproducerTrials(race) for race in races}
         self._lock = threading.Lock()
-        self._start_s = time.monotonic()
 
-    def run(self) -> Iterator[Trial]:
-        """Yield each trial when it ends; raises what ``try_one`` did not make a trial of."""
-        self._start_s = time.monotonic()
-        yield from run_jobs(self._extent.guests, "trials", self._next_job, self._make)
+    def run(self, try_one: TryOne, *, guests: int) -> Iterator[Trial]:
+        """Make so many trials at a time; yield each when it ends. Raises what ``try_one`` does."""
+        start_s = time.monotonic()
 
-    def _make(self, job: tuple[Reproducer, int]) -> Trial:
-        trial = self._try_one(*job)
-        self._note(trial)
-        return trial
+        def make(job: tuple[Reproducer, int]) -> Trial:
+            trial = try_one(*job)
+            with self._lock:
+                found = self.found[trial.race.name]
+                found.trials.append(trial)
+                if trial.shown is not None and found.first_hit_s is None:
+                    found.first_hit_s = time.monotonic() - start_s
+            return trial
 
-    def _next_job(self) -> tuple[Reproducer, int] | None:
-        with self._lock:
-            for race, seed in self._jobs:
-                if self._is_over():
-                    return None
-                if self._extent.go_on or not self.tallies[race.name].settled:
-                    return race, seed
-        return None
+        yield from run_jobs(self._jobs(start_s), make, at_a_time=guests, name="trials")
 
-    def _is_over(self) -> bool:
-        budget_s = self._extent.budget_s
-        if budget_s is not None and time.monotonic() - self._start_s >= budget_s:
-            return True
-        return not self._extent.go_on and all(tally.settled for tally in self.tallies.values())
+    def has_settled(self) -> bool:
+        """Return whether a reproducer has a hit, or a failure of another kind."""
+        return any(found.settled for found in self.found.values())
 
-    def _note(self, trial: Trial) -> None:
-        with self._lock:
-            tally = self.tallies[trial.race.name]
-            tally.trials.append(trial)
-            if trial.shown is not None and tally.first_hit_s is None:
-                tally.first_hit_s = time.monotonic() - self._start_s
-
-    def _make_jobs(self, races: Sequence[Reproducer]) -> Iterator[tuple[Reproducer, int]]:
+    def _jobs(self, start_s: float) -> Iterator[tuple[Reproducer, int]]:
         """Yield the trials in turns, so that no reproducer waits for the end of another."""
-        number = 0
-        while self._extent.trials is None or number < self._extent.trials:
-            for race in races:
-                yield race, self._extent.seed + number
-            number += 1
+        extent = self.extent
+        for number in itertools.count() if extent.trials is None else range(extent.trials):
+            wanted = [each for each in self.found.values() if extent.go_on or not each.settled]
+            if not wanted:
+                return
+            for found in wanted:
+                elapsed_s = time.monotonic() - start_s
+                if extent.budget_s is not None and elapsed_s >= extent.budget_s:
+                    return
+                if extent.go_on or not found.settled:
+                    yield found.race, extent.seed + number

@@ -66,7 +66,7 @@ def find_races(names: Sequence[str]) -> tuple[Reproducer, ...]:
 def known_of(race: Reproducer, version: str = "") -> str | None:
     """Return why the race is expected, by the table of rules; None: it is not.
 
-    ``version`` is a kernel release; without one, what is known first counts.
+    ``version`` is a kernel release; without one, the first entry of the table counts.
     """
     (rule,) = (rule for rule in load_table().rule if rule.id == race.rule)
     expectation = rule.expected(version) if version else next(iter(rule.expect), None)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Shortens what the fuzzer found, and lets it be given its steps."""
+"""Shortens what the fuzzer found, and gives it steps of the user's own."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from harness.tools.race.reproducers.fuzz_model import parse_steps
 from harness.tools.race.reproducers.fuzz_plan import meaningful, shrink
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from harness.report.terminal import Terminal
-    from harness.tools.race.campaign import Tally, Trial
+    from harness.tools.race.campaign import ReproducerTrials, TryOne
     from harness.tools.race.reproducer import Reproducer
     from harness.tools.race.reproducers.fuzz_model import Step
     from harness.tools.race.results import RaceResult
@@ -28,26 +28,26 @@ def given_steps(races: Sequence[Reproducer], text: str) -> tuple[Reproducer, ...
         raise UsageError("--steps is for the fuzzer alone", hint="klp-harness race run fuzz")
     steps = meaningful(parse_steps(text))
     if not steps:
-        raise UsageError(f"no step of {text!r} means anything where it stands")
+        raise UsageError(f"no step of {text!r} has a meaning at its place")
     return tuple(with_steps(race, steps) for race in races)
 
 
 def shorten_hits(
     terminal: Terminal,
-    tallies: Iterable[Tally],
-    try_one: Callable[[Reproducer, int], Trial],
+    found: Iterable[ReproducerTrials],
+    try_one: TryOne,
     *,
     given: str | None = None,
 ) -> Mapping[int, str]:
     """Return, by its seed, the shortest sequence for the fuzzer's first hit; a guest for each try.
 
-    ``given`` are the steps of all trials, in place of those of the seeds.
+    ``given`` are the steps of all trials, where they are not those of the seeds.
     """
-    for tally in tallies:
-        if is_fuzzer(tally.race) and tally.hits:
-            seed = tally.hits[0].seed
+    for trials in found:
+        if is_fuzzer(trials.race) and trials.hits:
+            seed = trials.hits[0].seed
             steps = steps_of(seed) if given is None else parse_steps(given)
-            shortest = _shorten(terminal, tally.race, steps, seed, try_one)
+            shortest = _shorten(terminal, trials.race, steps, seed, try_one)
             return {seed: "; ".join(map(str, shortest))}
     return {}
 
@@ -66,14 +66,14 @@ def _shorten(
     race: Reproducer,
     steps: Sequence[Step],
     seed: int,
-    try_one: Callable[[Reproducer, int], Trial],
+    try_one: TryOne,
 ) -> tuple[Step, ...]:
     terminal.note(f"shortening {len(steps)} steps, {_MOST_TRIALS} trials at most")
 
     def fails(tried: tuple[Step, ...]) -> bool:
-        failed = try_one(with_steps(race, tried), seed).shown is not None
-        if failed:
-            terminal.note(f"{len(tried)} steps do it: {'; '.join(map(str, tried))}")
-        return failed
+        shown = try_one(with_steps(race, tried), seed).shown is not None
+        if shown:
+            terminal.note(f"{len(tried)} steps show it: {'; '.join(map(str, tried))}")
+        return shown
 
     return shrink(steps, fails, most=_MOST_TRIALS)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Trials on a cluster, seen from the machine that asks for them."""
+"""Trials on a cluster, as the machine makes them that sends them there."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ _BASE_S = 300.0
 
 
 class RemoteTrials:
-    """Makes trials on a cluster: what Trials is for guests of this process. Safe in threads.
+    """Makes trials on a cluster, as GuestTrials does in this process. Several threads may use it.
 
-    ``folder`` takes the logs of trials that were not quiet, each in a folder of its own.
+    The logs of trials that ended with a failure go to ``folder``, each in a folder of its own.
     """
 
     def __init__(
@@ -57,21 +57,21 @@ class RemoteTrials:
         self.workers: dict[str, int] = {}
         """How many trials each worker has answered."""
         base = build_base(store, deadline=Deadline.after(_BASE_S))
-        by_name = {name: digest_of(path) for name, path in sorted(modules.items())}
-        image = digest_of(kernel.image)
-        base_digest = digest_of(base)
-        self._needs = {image: kernel.image, base_digest: base}
-        self._needs |= {digest: modules[name] for name, digest in by_name.items()}
-        boot = {path: digest_of(path) for path in kernel.boot_modules}
-        self._needs |= {digest: path for path, digest in boot.items()}
+        self._needs: dict[str, Path] = {}
+
+        def digest(path: Path) -> str:
+            found = digest_of(path)
+            self._needs[found] = path
+            return found
+
         self._conditions = TrialConditions(
             kernel=kernel.digest,
             version=kernel.version,
             source=kernel.source,
-            image=image,
-            base=base_digest,
-            modules=tuple(by_name.items()),
-            boot_modules=tuple((path.name, digest) for path, digest in boot.items()),
+            image=digest(kernel.image),
+            base=digest(base),
+            modules=tuple((name, digest(path)) for name, path in sorted(modules.items())),
+            boot_modules=tuple((path.name, digest(path)) for path in kernel.boot_modules),
             slowness=kernel.slowness,
             boot_args=kernel.boot_args,
             accel=accel,
@@ -79,29 +79,22 @@ class RemoteTrials:
         )
 
     def __call__(self, race: Reproducer, seed: int) -> Trial:
-        """Return what came of one trial; raises what `Cluster.call` does."""
+        """Make one trial; raises what `Cluster.call` does."""
         order = TrialOrder(conditions=self._conditions, race=race.name, seed=seed)
         answer = self._cluster.call(try_order, order, self._needs)
-        said = answer.result
-        assert isinstance(said, TrialAnswer)
+        ended = answer.result
+        assert isinstance(ended, TrialAnswer)
         with self._lock:
             self.workers[answer.worker] = self.workers.get(answer.worker, 0) + 1
-        self._keep(race, seed, said, answer.worker)
-        return Trial(
-            race=race,
-            seed=seed,
-            seconds=said.seconds,
-            shown=said.shown,
-            failed=said.failed,
-            error=said.error,
-        )
+        self._keep(race, seed, ended, answer.worker)
+        return Trial(race=race, seed=seed, seconds=ended.seconds, ended_by=ended.ended_by)
 
     def close(self) -> None:
-        """Have the workers end what they began for this campaign."""
+        """End what the workers have open for this campaign."""
         self._cluster.on_each_worker(close_idle_runs)
 
     def _keep(self, race: Reproducer, seed: int, answer: TrialAnswer, worker: str) -> None:
-        error = answer.shown or answer.failed or answer.error
+        error = answer.ended_by
         if error is None or not answer.files:
             return
         folder = self._folder / "guests" / f"{race.name}-{seed}"
@@ -111,9 +104,9 @@ class RemoteTrials:
             path.write_bytes(content)
         note = folder / NOTE
         if note.is_file():
-            told = json.loads(note.read_text(encoding="utf-8"))
-            told |= {"worker": worker, "host": answer.host}
-            note.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+            facts = json.loads(note.read_text(encoding="utf-8"))
+            facts |= {"worker": worker, "host": answer.host}
+            note.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
         error.artefacts = folder
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""klp-harness race record and race replay: a trial that anyone can run again, and debug."""
+"""klp-harness race record and race replay: a trial that anyone can run again and debug."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from harness.cli.invocation import Invocation, check_writable
 from harness.cli.options import AccelAsked, KernelOptions, ResultFiles
 from harness.cli.prepare import prepare_accel, prepare_kernel, prepare_modules, with_mutants
 from harness.deadline import Deadline
-from harness.errors import UsageError
+from harness.errors import KernelVerdict, RaceShown, UsageError
 from harness.report.base import CheckOutcome
 from harness.report.terminal import printable
-from harness.tools.race.catalogue import find_races, known_of
-from harness.tools.race.command import KernelMutants, app, result_of
+from harness.tools.race.campaign import Extent, ReproducerTrials, Trial
+from harness.tools.race.catalogue import find_races
+from harness.tools.race.command import KernelMutants, app
 from harness.tools.race.recording import (
     REPLAYED,
     guest_files,
@@ -30,17 +31,17 @@ from harness.tools.race.recording import (
     require_same_qemu,
 )
 from harness.tools.race.recording_file import read_note, unpacked
-from harness.tools.race.results import RaceHit
+from harness.tools.race.trial_results import judge, result_of
 from harness.vm.guest import runs
 from harness.vm.guest.session import Fresh
 
 if TYPE_CHECKING:
     from harness.report.terminal import Terminal
     from harness.tools.race.recording_file import RecordingNote
-from harness.tools.race.results import RaceResult
+    from harness.tools.race.reproducer import Reproducer
 
-# Instructions are counted, so a guest is slower than translation alone makes it: deadlines are
-# those of so many guests at a time.
+# QEMU counts instructions, which makes a guest slower than translation alone does: its deadlines
+# are those of a machine with so many guests.
 _AS_SLOW_AS = 16
 _REPLAY_FACTOR = 20.0
 _REPLAY_LEAST_S = 300.0
@@ -67,7 +68,7 @@ def record_race(
         terminal = invocation.terminal
         (race, *more) = find_races([name])
         if more:
-            raise UsageError(f"{name} names {1 + len(more)} reproducers, and one is recorded")
+            raise UsageError(f"{name} names {1 + len(more)} reproducers; give the name of one")
         require_one_cpu(race)
         file = out if out is not None else Path(f"{race.name}.recording")
         check_writable(file)
@@ -91,8 +92,9 @@ def record_race(
             with terminal.progress() as progress:
                 progress.stage(f"recording {race.name} on one CPU")
                 note = record(race, session, made, file, modules=modules, seed=seed)
-        result = result_of(race, _outcome(note), known=known_of(race, made.version))
-        invocation.results.append(_with_trial(result, note, file))
+        trials = ReproducerTrials(race, [_trial(race, note, file)])
+        result = judge(trials, made.version, Extent(seed=seed))
+        invocation.results.append(result.model_copy(update={"detail": note.message}))
         _print(terminal, note)
         terminal.print(
             f"recorded in {note.seconds:.0f} s: {file}, {file.stat().st_size / _MIB:.0f} MiB",
@@ -105,14 +107,13 @@ def record_race(
 @guarded
 def replay_race(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="What `race record` made.", show_default=False)
+        Path,
+        typer.Argument(metavar="FILE", help="A file that `race record` wrote.", show_default=False),
     ],
     gdb: Annotated[
-        bool, typer.Option("--gdb", help="Wait for gdb, and print the line that starts it.")
+        bool, typer.Option("--gdb", help="Wait for gdb, and print the command that starts it.")
     ] = False,
-    times: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Replay it so many times, one by one.")
-    ] = 1,
+    times: Annotated[int, typer.Option(min=1, metavar="N", help="Replay it N times in turn.")] = 1,
     console: Annotated[
         Path | None,
         typer.Option("--console", metavar="FILE", help="Write the console to this file."),
@@ -122,7 +123,7 @@ def replay_race(
 ) -> int:
     """Replay a recording, and compare its console with the recorded one, byte by byte.
 
-    Exit 0: all the same, whatever the recording shows.
+    Exit 0: both are the same, whatever the recording shows.
     """
     with Invocation("race replay", files) as invocation:
         terminal = invocation.terminal
@@ -143,7 +144,7 @@ def replay_race(
                 )
                 terminal.print(
                     f"replay {number} of {times}: {time.monotonic() - began_s:.0f} s, "
-                    f"{size} bytes on the console, all as recorded"
+                    f"{size} bytes on the console, as recorded"
                 )
             if console is not None:
                 _copy_console(folder, console)
@@ -168,41 +169,21 @@ def _copy_console(folder: Path, target: Path) -> None:
         raise UsageError(f"cannot write {target}: {error.strerror}") from error
 
 
-def _outcome(note: RecordingNote) -> CheckOutcome:
-    if note.message is None:
-        return CheckOutcome.NOT_SHOWN
-    return CheckOutcome.SHOWN if note.shown else CheckOutcome.FAILED
-
-
-def _with_trial(result: RaceResult, note: RecordingNote, file: Path) -> RaceResult:
-    hits: tuple[RaceHit, ...] = ()
-    if note.shown:
-        assert note.message is not None
-        hit = RaceHit(
-            seed=note.seed,
-            seconds=note.seconds,
-            message=note.message,
-            details=note.details,
-            logs=str(file),
-        )
-        hits = (hit,)
-    return result.model_copy(
-        update={
-            "seconds": note.seconds,
-            "seed": note.seed,
-            "trials": 1,
-            "hits": hits,
-            "detail": note.message,
-        }
-    )
+def _trial(race: Reproducer, note: RecordingNote, file: Path) -> Trial:
+    """Return the trial that was recorded, with the recording as its log."""
+    ended_by = None
+    if note.message is not None:
+        kind = RaceShown if note.shown else KernelVerdict
+        ended_by = kind(note.message, details=note.details, artefacts=file)
+    return Trial(race=race, seed=note.seed, seconds=note.seconds, ended_by=ended_by)
 
 
 def _print_gdb(terminal: Terminal, line: str) -> None:
-    terminal.note("the guest waits for gdb; in another terminal, type")
+    terminal.note("the guest waits for gdb; run this in another terminal:")
     terminal.note(line)
 
 
 def _print(terminal: Terminal, note: RecordingNote) -> None:
-    """Print what the recorded trial came to."""
-    said = note.message if note.message is not None else "the race was not shown"
-    terminal.prose(f"{note.reproducer}: {printable(said)}", indent="  ")
+    """Print the outcome of the recorded trial."""
+    outcome = note.message if note.message is not None else "the race was not shown"
+    terminal.prose(f"{note.reproducer}: {printable(outcome)}", indent="  ")

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Record and replay: a trial that anyone can run again, instruction by instruction.
 
-QEMU keeps all that comes to the guest from outside in a file, counts instructions, and gives the
-same at the same instruction again (docs/system/replay.rst of QEMU). That needs one CPU, and no
+QEMU counts instructions and writes every input of the guest to a file; in a replay the guest gets
+the same input at the same instruction (docs/system/replay.rst of QEMU). That needs one CPU and no
 network: the agent is reached over a serial port.
 """
 
@@ -14,13 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.deadline import Deadline, wait_until
-from harness.errors import (
-    GuestHang,
-    HarnessError,
-    KernelVerdict,
-    RaceShown,
-    UsageError,
-)
+from harness.errors import GuestHang, HarnessError, KernelVerdict, RaceShown, UsageError
 from harness.tools.race.recording_file import (
     CONSOLE,
     IMAGE,
@@ -29,11 +23,11 @@ from harness.tools.race.recording_file import (
     VMLINUX,
     Member,
     RecordingNote,
-    digest_of,
     pack,
     qemu_version,
 )
-from harness.tools.race.reproducer import perform
+from harness.tools.race.reproducer import run_steps
+from harness.vm.cluster.artefacts import digest_of
 from harness.vm.guest.initramfs import MODULE_DIR, RC_PLACE, RC_WITHOUT_NETWORK
 from harness.vm.guest.qemu import GuestShape, Recording, RecordMode, replay_argv
 from harness.vm.host.accel import Accel
@@ -57,9 +51,9 @@ _FOLDER = f"{MODULE_DIR}/recorded"
 
 
 def guest_files(modules: Mapping[str, Path], aside: Path) -> dict[str, Path]:
-    """Return what the initrd of a recorded guest has more, by paths in the guest.
+    """Return the additional files of a recorded guest's initrd, by their paths in the guest.
 
-    An upload over the serial port takes a minute. ``aside`` is a folder for a file that is made.
+    An upload over the serial port takes a minute. ``aside`` is a folder for a file to write.
     """
     init = aside / Path(RC_PLACE).name
     init.write_text(RC_WITHOUT_NETWORK)
@@ -75,12 +69,11 @@ def record(
     modules: Mapping[str, Path],
     seed: int,
 ) -> RecordingNote:
-    """Make one trial on one CPU and keep it in a file; returns what is in it.
+    """Make one trial on one CPU, write it to a file, and return the file's note.
 
-    The session's guests have ``guest_files``. Raises UsageError for a race that one CPU cannot
-    show, and what keeps a trial from its end; a failure of the kernel is recorded.
+    The session's guests have ``guest_files``. A failure of the kernel is recorded. Raises
+    HarnessError and GuestHang for a trial without an end.
     """
-    require_one_cpu(race)
     start_s = time.monotonic()
     folder = session.folder
     inputs, console = folder / INPUTS, folder / CONSOLE
@@ -132,7 +125,7 @@ def require_same_qemu(file: Path, note: RecordingNote) -> None:
     """Raise UsageError when this QEMU, or this way of starting it, cannot replay a recording."""
     here = qemu_version()
     if here != note.qemu:
-        raise UsageError(f"{file} was recorded by {note.qemu}, and here is {here}")
+        raise UsageError(f"{file} was recorded by {note.qemu}, and this machine has {here}")
     if note.argv != argv_of(note.memory_mib, note.kernel_args):
         raise UsageError(f"{file} was recorded by a klp-harness that starts QEMU in another way")
 
@@ -144,15 +137,15 @@ def replay(
     deadline: Deadline,
     print_gdb: Callable[[str], None] | None = None,
 ) -> int:
-    """Run an unpacked recording again; return how many bytes its console has, all as recorded.
+    """Run an unpacked recording again; return the size in bytes of its console, which is the same.
 
-    With ``print_gdb``, which is given the line that starts gdb, the guest stands still at its first
-    instruction until gdb lets it go. Raises UsageError when there is no vmlinux for gdb,
-    HarnessError when the replay does not come to its end, or prints anything else.
+    With ``print_gdb``, which is called with the command that starts gdb, the guest waits at its
+    first instruction until gdb continues it. Raises UsageError when there is no vmlinux for gdb,
+    HarnessError when the replay does not end, or its console differs.
     """
     if print_gdb is not None and VMLINUX not in note.files:
         raise UsageError(f"the recording has no vmlinux for gdb: {note.kernel} comes without one")
-    console, said, socket = folder / REPLAYED, folder / "qemu.log", folder / GDB_SOCKET
+    console, qemu_log, socket = folder / REPLAYED, folder / "qemu.log", folder / GDB_SOCKET
     recording = Recording(
         mode=RecordMode.REPLAY,
         inputs=folder / INPUTS,
@@ -161,7 +154,7 @@ def replay(
     )
     shape = _shape(folder, note.memory_mib, note.kernel_args, recording)
     with ExitStack() as stack:
-        log = stack.enter_context(said.open("wb"))
+        log = stack.enter_context(qemu_log.open("wb"))
         process = stack.enter_context(spawn(replay_argv(shape), stdout=log, stderr=log))
 
         def ended() -> bool:
@@ -174,25 +167,25 @@ def replay(
         in_time = wait_until(ended, deadline)
         code = process.returncode
     socket.unlink(missing_ok=True)
-    told = tuple(said.read_text(errors="replace").splitlines()[-_LINES:])
+    details = tuple(qemu_log.read_text(errors="replace").splitlines()[-_LINES:])
     if not in_time:
-        raise HarnessError("the replay did not come to its end in time", details=told)
+        raise HarnessError("the replay did not end in time", details=details)
     recorded = (folder / CONSOLE).read_bytes()
     replayed = console.read_bytes() if console.exists() else b""
     if code or recorded != replayed:
-        parted = difference(recorded, replayed) or f"QEMU ended the replay with code {code}"
-        raise HarnessError(parted, details=told)
+        problem = difference(recorded, replayed) or f"QEMU ended the replay with code {code}"
+        raise HarnessError(problem, details=details)
     return len(replayed)
 
 
 def gdb_command(folder: Path) -> str:
-    """Return the line to type for a replay that waits."""
+    """Return the command that connects gdb to a replay that waits."""
     connect = f"target remote {folder / GDB_SOCKET}"
     return command_line(["gdb", folder / VMLINUX, "-ex", connect])
 
 
 def difference(recorded: bytes, replayed: bytes) -> str | None:
-    """Return in words where two consoles part, or None when they do not."""
+    """Return a sentence on where two consoles differ, or None when they do not."""
     if recorded == replayed:
         return None
     pairs = zip(recorded, replayed, strict=False)
@@ -200,12 +193,12 @@ def difference(recorded: bytes, replayed: bytes) -> str | None:
     line = recorded[:at].count(b"\n") + 1
     return (
         f"the replay differs from the recording: its console has {len(replayed)} bytes instead of "
-        f"{len(recorded)}, and parts from it in line {line}"
+        f"{len(recorded)}, and differs from line {line} on"
     )
 
 
 def argv_of(memory_mib: int, kernel_args: tuple[str, ...]) -> tuple[str, ...]:
-    """Return QEMU's command line for a replay, without the places of files."""
+    """Return QEMU's command line for a replay, with a placeholder for the folder of its files."""
     nowhere = Path("FOLDER")
     recording = Recording(
         mode=RecordMode.REPLAY, inputs=nowhere / INPUTS, console=nowhere / CONSOLE
@@ -216,10 +209,10 @@ def argv_of(memory_mib: int, kernel_args: tuple[str, ...]) -> tuple[str, ...]:
 def _trial(
     race: Reproducer, machine: Machine, *, modules: Mapping[str, Path], seed: int
 ) -> KernelVerdict | None:
-    """Make the trial; return how the kernel failed. A guest that hangs is killed, not recorded."""
+    """Make the trial; return how the kernel failed. Raises GuestHang: no replay would end."""
     machine.has_files(_places(modules))
     try:
-        perform(race, machine, modules=modules, seed=seed)
+        run_steps(race, machine, modules=modules, seed=seed)
     except GuestHang:
         raise
     except KernelVerdict as error:

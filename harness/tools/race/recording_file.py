@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A recording as one file: a zip archive with all that a replay needs, and a note of what it is."""
+"""A recording as one file: a zip archive with all that a replay needs, and a note about it."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import json
 import os
 import tempfile
@@ -18,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from harness.deadline import Deadline
 from harness.errors import HarnessError, NoSpace, UsageError
+from harness.vm.cluster.artefacts import digest_of
 from harness.vm.host.accel import QEMU
 from harness.vm.host.process import run
 
@@ -35,17 +35,16 @@ _KERNEL = (IMAGE, VMLINUX)
 _NEEDED = (INPUTS, INITRD, IMAGE, CONSOLE)
 _FORMAT = 1
 _QUICK = 1
-_BLOCK = 1 << 20
 _ASK_S = 60.0
 
 
 class RecordingNote(BaseModel):
-    """What a recording is of. ``files`` are the archive's other members with their SHA-256 digests.
+    """The facts of a recording. ``files`` are the other members with their SHA-256 digests.
 
     ``kernel`` describes it, ``digest`` names it. ``qemu`` is the first line of QEMU's --version,
-    ``argv`` the command line of a replay without the places of files, ``kernel_args`` what this
-    kernel cannot boot without. ``message`` is what the trial showed (``shown``), or how else the
-    kernel failed, with ``details``; None: nothing.
+    ``argv`` the command line of a replay with a placeholder for the folder, ``kernel_args`` the
+    words that this kernel needs to boot. ``message`` is what the trial showed (``shown``), or how
+    else the kernel failed, with ``details``; None: the kernel held.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -68,12 +67,12 @@ class RecordingNote(BaseModel):
 
 def qemu_version() -> str:
     """Return the first line of QEMU's --version: only that version can replay what it recorded."""
-    said = run([QEMU, "--version"], deadline=Deadline.after(_ASK_S)).stdout
-    return said.splitlines()[0]
+    text = run([QEMU, "--version"], deadline=Deadline.after(_ASK_S)).stdout
+    return text.splitlines()[0]
 
 
 def pack(target: Path, note: RecordingNote, members: Mapping[Member, Path]) -> None:
-    """Write a recording, all of it or nothing. Raises NoSpace, or UsageError for its place."""
+    """Write a recording, whole or not at all. Raises NoSpace, UsageError."""
     aside = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         with zipfile.ZipFile(
@@ -92,7 +91,7 @@ def pack(target: Path, note: RecordingNote, members: Mapping[Member, Path]) -> N
 
 
 def read_note(file: Path) -> RecordingNote:
-    """Return what a recording is of. Raises UsageError for a file that is none, or lacks a part."""
+    """Return the note of a recording. Raises UsageError for another or a damaged file."""
     try:
         with zipfile.ZipFile(file) as archive:
             note = RecordingNote.model_validate(json.loads(archive.read(NOTE)))
@@ -101,7 +100,7 @@ def read_note(file: Path) -> RecordingNote:
         raise UsageError(f"cannot read {file}: {error.strerror}") from error
     except (KeyError, ValueError, ValidationError, zipfile.BadZipFile, zlib.error) as error:
         raise UsageError(
-            f"{file} is no recording that this klp-harness can read",
+            f"{file} is not a recording that this klp-harness can read",
             hint="`klp-harness race record NAME -o FILE` makes one",
         ) from error
     if missing:
@@ -111,7 +110,7 @@ def read_note(file: Path) -> RecordingNote:
 
 @contextlib.contextmanager
 def unpacked(file: Path, note: RecordingNote) -> Iterator[Path]:
-    """Unpack a recording into a folder, which goes at the end.
+    """Unpack a recording into a folder, which is removed at the end.
 
     Raises UsageError for a member that is not as it was recorded, NoSpace, HarnessError.
     """
@@ -120,7 +119,7 @@ def unpacked(file: Path, note: RecordingNote) -> Iterator[Path]:
         try:
             with zipfile.ZipFile(file) as archive:
                 for member, digest in note.files.items():
-                    if _extract(archive, member, folder / member) != digest:
+                    if digest_of(Path(archive.extract(member, folder))) != digest:
                         raise _not_as_recorded(file, note, member)
         except (KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise UsageError(f"{file} is damaged: {error}") from error
@@ -128,21 +127,6 @@ def unpacked(file: Path, note: RecordingNote) -> Iterator[Path]:
             kind = NoSpace if error.errno == errno.ENOSPC else HarnessError
             raise kind(f"{file} cannot be unpacked in {folder}: {error.strerror}") from error
         yield folder
-
-
-def digest_of(path: Path) -> str:
-    """Return the SHA-256 digest of a file."""
-    with path.open("rb") as data:
-        return hashlib.file_digest(data, "sha256").hexdigest()
-
-
-def _extract(archive: zipfile.ZipFile, member: str, target: Path) -> str:
-    digest = hashlib.sha256()
-    with archive.open(member) as data, target.open("wb") as out:
-        while block := data.read(_BLOCK):
-            digest.update(block)
-            out.write(block)
-    return digest.hexdigest()
 
 
 def _not_as_recorded(file: Path, note: RecordingNote, member: str) -> UsageError:

@@ -14,7 +14,7 @@ from harness.errors import GuestPanic, KernelSplat, KernelVerdict, RaceShown, Us
 from harness.observe.observation import Observation
 from harness.report.base import CheckOutcome, ErrorFacts
 from harness.report.run_results import RunResult
-from harness.tools.race.trial_context import TrialContext, offered
+from harness.tools.race.trial_context import TrialContext, context_names
 from harness.vm.elf.vmlinux import read_vmlinux
 
 if TYPE_CHECKING:
@@ -29,25 +29,26 @@ if TYPE_CHECKING:
 class Reproducer:
     """A race that can be shown.
 
-    ``title`` is the first line of the steps' docstring, ``rule`` the id of the rule that a kernel
-    with the race breaks, ``fixed_by`` the kernel commit that ended it, ``shows`` a regular
-    expression for the splat that shows it, ``needs`` are options (CONFIG_...) and ``functions``
-    are functions that the kernel has to have. ``chance``: it needs luck, so one trial tells little.
-    ``told``: each trial is recorded, and this is given what was seen; recording costs some time.
+    ``title`` is the first line of the steps' docstring, ``parameters`` names what the steps take of
+    a TrialContext, ``rule`` is the id of the rule that a kernel with the race breaks, ``fixed_by``
+    the kernel commit that ended it, and ``shows`` a regular expression for the splat that shows it.
+    A kernel needs the options ``needs`` (CONFIG_...) and the ``functions``. ``chance``: the race
+    needs luck, so one trial says little. ``on_recorded``: each trial is recorded, which costs some
+    time, and this function is called with the recording.
     """
 
     name: str
     title: str
     rule: str
     steps: Callable[..., None]
-    asks: tuple[str, ...]
+    parameters: tuple[str, ...]
     fixed_by: str | None = None
     shows: str | None = None
     needs: tuple[str, ...] = ()
     functions: tuple[str, ...] = ()
     cpus: int = 2
     chance: bool = False
-    told: Callable[[RunResult], None] | None = None
+    on_recorded: Callable[[RunResult], None] | None = None
 
     def check_kernel(self, kernel: Kernel) -> None:
         """Raise UsageError when the kernel lacks an option or a function that the race needs."""
@@ -57,13 +58,13 @@ class Reproducer:
                     f"{self.name} needs {symbol}, and kernel {kernel.version} is built without it",
                     hint="--kernel-config takes a fragment that turns it on",
                 )
-        # Without symbols (a packaged kernel) the load of the patch tells.
+        # A packaged kernel has no symbols here: the load of the patch fails there.
         image = kernel.vmlinux if self.functions else None
         known = read_vmlinux(image) if image is not None else None
         for name in self.functions:
             if known is not None and not known.named(name):
                 raise UsageError(
-                    f"{self.name} patches {name}(), and kernel {kernel.version} has none of it"
+                    f"{self.name} patches {name}(), which kernel {kernel.version} does not have"
                 )
 
     def recognises(self, error: KernelVerdict) -> bool:
@@ -86,21 +87,24 @@ def reproducer(
     cpus: int = 2,
     chance: bool = False,
 ) -> Callable[[Callable[..., None]], Reproducer]:
-    """Make a reproducer of a function whose parameters are named as what a TrialContext offers."""
+    """Make a reproducer of a function whose parameters are names of what a TrialContext has.
+
+    Raises TypeError for any other parameter, and for a function without a docstring.
+    """
 
     def declare(steps: Callable[..., None]) -> Reproducer:
-        asks = tuple(inspect.signature(steps).parameters)
-        unknown = sorted(set(asks) - offered())
+        parameters = tuple(inspect.signature(steps).parameters)
+        unknown = sorted(set(parameters) - context_names())
         if unknown:
-            raise TypeError(f"{name} asks for {', '.join(unknown)}, which no context offers")
+            raise TypeError(f"{name} takes {', '.join(unknown)}, which no TrialContext has")
         if not steps.__doc__:
-            raise TypeError(f"{name} does not say in a docstring what it shows")
+            raise TypeError(f"{name} has no docstring, which says what it shows")
         return Reproducer(
             name=name,
             title=steps.__doc__.strip().splitlines()[0],
             rule=rule,
             steps=steps,
-            asks=asks,
+            parameters=parameters,
             fixed_by=fixed_by,
             shows=shows,
             needs=needs,
@@ -112,41 +116,37 @@ def reproducer(
     return declare
 
 
-def perform(
+def run_steps(
     race: Reproducer, machine: Machine, *, modules: Mapping[str, Path], seed: int = 0
 ) -> None:
-    """Do the steps in a fresh guest and check its log; returns when the kernel holds.
+    """Run the steps in a fresh guest and check its log; returns when the kernel holds.
 
     Raises RaceShown when the kernel has this race, and any other KernelVerdict as it is: that is
     another failure. The guest is not to be used any more.
     """
     context = TrialContext(machine, modules=modules, seed=seed)
-    if race.told is not None:
-        with _filmed(race, machine, race.told, seed=seed):
-            _perform(race, machine, context)
-    else:
-        _perform(race, machine, context)
-
-
-def _perform(race: Reproducer, machine: Machine, context: TrialContext) -> None:
-    offers: dict[str, Any] = {name: getattr(context, name) for name in race.asks}
-    try:
-        race.steps(**offers)
-        machine.check_splats()
-    except RaceShown as error:
-        machine.hypervisor.explain(error)
-        raise
-    except (KernelSplat, GuestPanic) as error:
-        if not race.recognises(error):
+    parameters: dict[str, Any] = {name: getattr(context, name) for name in race.parameters}
+    with _recorded(race, machine, seed=seed):
+        try:
+            race.steps(**parameters)
+            machine.check_splats()
+        except RaceShown as error:
+            machine.hypervisor.explain(error)
             raise
-        raise RaceShown(error.message, details=error.details, artefacts=error.artefacts) from error
+        except (KernelSplat, GuestPanic) as error:
+            if not race.recognises(error):
+                raise
+            raise RaceShown(
+                error.message, details=error.details, artefacts=error.artefacts
+            ) from error
 
 
 @contextmanager
-def _filmed(
-    race: Reproducer, machine: Machine, told: Callable[[RunResult], None], *, seed: int
-) -> Iterator[None]:
-    """Record while the body runs, and tell what was seen, however it ends."""
+def _recorded(race: Reproducer, machine: Machine, *, seed: int) -> Iterator[None]:
+    """Record while the body runs, where that is wanted, and hand over the recording at its end."""
+    if race.on_recorded is None:
+        yield
+        return
     start_s = time.monotonic()
     observation = Observation(machine, race.name)
     outcome, facts = CheckOutcome.NOT_SHOWN, None
@@ -166,4 +166,4 @@ def _filmed(
             module=race.name,
             error=facts,
         )
-        told(result.model_copy(update=observation.result_fields()))
+        race.on_recorded(result.model_copy(update=observation.result_fields()))

@@ -9,7 +9,7 @@ from harness.report.base import BaseReport, ErrorFacts, Model, ResultBase
 
 
 class RaceHit(Model):
-    """A trial that showed the race: ``--seed`` shows it again. ``details`` begin with the splat.
+    """A trial that showed the race; ``--seed`` repeats it. ``details`` begin with the splat.
 
     ``steps``: the shortest sequence of the fuzzer that shows it too, for ``--steps``.
     """
@@ -26,13 +26,13 @@ class RaceResult(ResultBase):
     """A reproducer, on the one kernel of the report.
 
     ``outcome`` is shown, not-shown, failed (the kernel failed in another way), error, or not-run in
-    a list; of a recording that was replayed passed, and ``detail`` is what it shows. ``rule`` is
-    the rule that a kernel with the race breaks, ``fixed_by`` a kernel commit. ``expected`` tells
-    whether the race is known to be there, ``known`` what is known of it. A race that is shown fails
-    the command, expected or not, unless it is ``excused``: it is expected, and the command was told
-    that such a one is no failure. ``trials`` are those that say something, the first with ``seed``,
-    each further one with the next number; ``low`` and ``high`` are the 95 % confidence interval of
-    the rate of hits.
+    a list; for a replayed recording it is passed, and ``detail`` is what the recording shows.
+    ``rule`` is the rule that a kernel with the race breaks, ``fixed_by`` a kernel commit.
+    ``expected``: this kernel is known to have the race; ``known`` says why. A race that is shown
+    fails the command, expected or not, unless it is ``excused``: --excuse-expected was given.
+    ``trials`` are those that harness and host did not end, the first with ``seed``, each further
+    one with the next number; ``low`` and ``high`` are the 95 % confidence interval of the rate of
+    hits.
     """
 
     title: str
@@ -52,7 +52,7 @@ class RaceResult(ResultBase):
 
     @property
     def is_excused(self) -> bool:
-        """Whether the race is known of this kernel, and the command was to let that pass."""
+        """Whether the race is expected on this kernel, and the command does not fail for it."""
         return self.excused
 
 

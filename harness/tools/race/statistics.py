@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""How sure a count of hits makes one. Pure."""
+"""The confidence interval of a rate of hits. Pure."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Tells in the terminal what reproducers of races came to."""
+"""Reproducers and the results of their trials in the terminal."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def print_hit(terminal: Terminal, name: str, hit: RaceHit) -> None:
         terminal.print(f"    {printable(line)}")
     if len(hit.details) > _LINES:
         terminal.print(f"    ({len(hit.details) - _LINES} more lines)")
-    terminal.print(f"  in {hit.seconds:.1f} s; again with --seed {hit.seed}")
+    terminal.print(f"  after {hit.seconds:.1f} s; repeat it with --seed {hit.seed}")
     if hit.logs is not None:
         terminal.print(f"  logs: {hit.logs}")
 
 
 def print_race(terminal: Terminal, result: RaceResult) -> None:
-    """Print what one reproducer came to, in a line or two."""
+    """Print the result of one reproducer, in a line or two."""
     terminal.print("")
     terminal.prose(f"{result.id}: {_outcome(result)}", indent="  ")
     for hit in result.hits:
@@ -70,11 +70,11 @@ def _outcome(result: RaceResult) -> str:
         case CheckOutcome.FAILED:
             return "the kernel failed in another way"
         case CheckOutcome.ERROR:
-            return "the harness or the host failed, which says nothing about the kernel"
+            return "the harness or the host failed; this is no result about the kernel"
         case CheckOutcome.NOT_APPLICABLE:
             return f"not applicable: {result.detail}"
         case _:
-            return "not tried: there was no time"
+            return "not tried: the time was up"
 
 
 def _percent(rate: float) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What was seen of the trials of a campaign, for a page: one of each reproducer."""
+"""The recorded trials of a campaign, for a page: one of each reproducer."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ class TrialTimelines:
         self._lock = threading.Lock()
 
     def of(self, races: Sequence[Reproducer]) -> tuple[Reproducer, ...]:
-        """Return the reproducers so that their trials are recorded, and told to this."""
-        return tuple(dataclasses.replace(race, told=self.keep) for race in races)
+        """Return the reproducers so that their trials are recorded and kept here."""
+        return tuple(dataclasses.replace(race, on_recorded=self.keep) for race in races)
 
     def keep(self, seen: RunResult) -> None:
-        """Take what was seen of a trial. Safe to use from several threads."""
+        """Keep a recorded trial, if it is wanted. Several threads may call this at once."""
         with self._lock:
             known = self._kept.get(seen.module)
             if known is None or known.outcome is CheckOutcome.NOT_SHOWN:
                 self._kept[seen.module] = seen
 
     def chosen(self) -> tuple[RunResult, ...]:
-        """Return those kept, in the order in which reproducers first ended a trial."""
+        """Return the kept trials, in the order in which reproducers first ended one."""
         with self._lock:
             return tuple(self._kept.values())

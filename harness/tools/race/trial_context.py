@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the steps of a reproducer may ask for, by the names of their parameters."""
+"""What the steps of a reproducer can take, by the names of their parameters."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _GATE_MODULE = "klp_target_gate"
 
 
 class TrialContext:
-    """One fresh guest, set for one trial. ``seed`` decides all that the steps leave to chance.
+    """One fresh guest for one trial. ``seed`` decides all that the steps leave to chance.
 
     ``modules`` are the sample modules, built for the guest's kernel.
     """
@@ -46,7 +46,7 @@ class TrialContext:
 
     @cached_property
     def forker(self) -> Forker:
-        """Forks that gates hold on their way."""
+        """Starts forks that gates hold at chosen points."""
         assert self.gates is not None
         return Forker(self.guest)
 
@@ -60,13 +60,13 @@ class TrialContext:
         """Numbers that are the same for the same seed."""
         return chance_of(self.seed)
 
-    def fate(self, deadline: Deadline, *, after: Callable[[], None]) -> KernelVerdict | None:
-        """Return what becomes of the guest ``after`` that was done: a splat, its death, or None.
+    def verdict_after(self, action: Callable[[], None], deadline: Deadline) -> KernelVerdict | None:
+        """Do something, and return the splat or death of the guest that follows it, if any.
 
-        It may die so soon that the deed itself fails of it.
+        The guest may die so soon that the action itself fails.
         """
         try:
-            after()
+            action()
             self.guest.wait(lambda: False, deadline)
         except KernelVerdict as error:
             return error
@@ -78,8 +78,8 @@ def chance_of(seed: int) -> random.Random:
     return random.Random(seed)  # noqa: S311 - chance, no secret
 
 
-def offered() -> frozenset[str]:
-    """Return the names that steps may ask for."""
+def context_names() -> frozenset[str]:
+    """Return the names that the parameters of steps can have."""
     made = {
         name for name, value in vars(TrialContext).items() if isinstance(value, cached_property)
     }

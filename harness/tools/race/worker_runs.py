@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a worker of a cluster makes trials with: a run of its own for each kernel it is asked for.
+"""Trials on a worker of a cluster, which opens a run of its own for each kernel.
 
-A worker knows a kernel by its digest. It has the image, the modules and the initramfs of the
-machine that asks, each by digest, and makes the same trial with them as that machine would.
+A worker knows a kernel by its digest. The machine that sends the trials also sends image, modules
+and initramfs, each by digest, so the worker makes the same trial as that machine would.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import socket
 import threading
@@ -16,24 +15,18 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.deadline import Deadline
-from harness.resources import cache_root, runs_root
 from harness.tools.race.catalogue import find_races
-from harness.tools.race.trial import Trials
+from harness.tools.race.trial import GuestTrials
 from harness.vm.cluster.artefacts import artefact_path
-from harness.vm.guest.session import Fresh, GuestSettings, Session
-from harness.vm.host.accel import choose_accel
-from harness.vm.host.cache import Store
-from harness.vm.host.capacity import measure_host, time_scale
+from harness.vm.guest import runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from harness.errors import HarnessError, KernelVerdict, KlpError, RaceShown
+    from harness.errors import HarnessError, KernelVerdict, KlpError
 
-_PROBE_S = 60.0
-# A campaign that ended without a word, with its machine, leaves templates: 256 MiB each.
+# A campaign whose machine is lost leaves templates behind: 256 MiB each.
 _IDLE_S = 300.0
 _MOST_BYTES = 16 << 20
 
@@ -42,8 +35,8 @@ _MOST_BYTES = 16 << 20
 class TrialConditions:
     """What all trials of a campaign have in common: plain data, and files by their digests.
 
-    ``kernel`` is the kernel's digest, which names all that went into it. ``accel`` is what was
-    asked for. So many guests of the campaign run on one machine at a time.
+    ``kernel`` is the kernel's digest. ``accel`` is the value of --accel. ``guests`` is how many
+    guests of the campaign run on one machine at a time.
     """
 
     kernel: str
@@ -70,13 +63,11 @@ class TrialOrder:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialAnswer:
-    """What came of a trial on the machine ``host``; ``files`` are the logs of its guest."""
+    """How a trial ended on the machine ``host``; ``files`` are the logs of its guest."""
 
     seconds: float
     host: str
-    shown: RaceShown | None
-    failed: KernelVerdict | None
-    error: HarnessError | None
+    ended_by: KernelVerdict | HarnessError | None
     files: tuple[tuple[str, bytes], ...]
 
 
@@ -100,22 +91,19 @@ class FetchedKernel:
 def try_order(order: TrialOrder) -> TrialAnswer:
     """Make a trial on this machine; raises HarnessError when no guest can run here at all."""
     (race,) = find_races([order.race])
-    with WORKER_RUNS.using(order.conditions) as trials:
+    with _RUNS.using(order.conditions) as trials:
         trial = trials(race, order.seed)
-    said = trial.shown or trial.failed or trial.error
     return TrialAnswer(
         seconds=trial.seconds,
         host=socket.gethostname(),
-        shown=trial.shown,
-        failed=trial.failed,
-        error=trial.error,
-        files=() if said is None else _taken(said),
+        ended_by=trial.ended_by,
+        files=() if trial.ended_by is None else _taken(trial.ended_by),
     )
 
 
 def close_idle_runs() -> None:
     """End the runs of this worker that no trial uses."""
-    WORKER_RUNS.close_idle(0.0)
+    _RUNS.close_idle(0.0)
 
 
 class _WorkerRun:
@@ -124,21 +112,24 @@ class _WorkerRun:
     def __init__(self, conditions: TrialConditions) -> None:
         self.users = 0
         self.last_used_s = time.monotonic()
-        store = Store(cache_root())
-        choice = choose_accel(conditions.accel, Deadline.after(_PROBE_S))
-        name = f"{time.strftime('%Y%m%d-%H%M%S')}-worker-{os.getpid()}-{conditions.kernel[:8]}"
-        self._folder = runs_root() / name
-        settings = GuestSettings(
-            accel=choice.accel,
-            time_scale=time_scale(
-                choice.accel, guests=conditions.guests, cores=measure_host().cores
-            ),
-            fresh=Fresh.SNAPSHOT,
-        )
+        store = runs.store()
         self._stack = contextlib.ExitStack()
         session = self._stack.enter_context(
-            Session(self._folder, settings, store, base=artefact_path(store, conditions.base))
+            runs.open_session(
+                runs.accelerator(conditions.accel),
+                name=f"worker-{conditions.kernel[:8]}",
+                guests=conditions.guests,
+                base=artefact_path(store, conditions.base),
+            )
         )
+
+        def named(place: str, name: str, digest: str) -> Path:
+            # A module is known by its file's name.
+            path = session.folder / place / name
+            path.parent.mkdir(exist_ok=True)
+            path.symlink_to(artefact_path(store, digest))
+            return path
+
         kernel = FetchedKernel(
             version=conditions.version,
             digest=conditions.kernel,
@@ -147,27 +138,17 @@ class _WorkerRun:
             slowness=conditions.slowness,
             boot_args=conditions.boot_args,
             boot_modules=tuple(
-                self._named("boot", name, artefact_path(store, digest))
-                for name, digest in conditions.boot_modules
+                named("boot", name, digest) for name, digest in conditions.boot_modules
             ),
         )
         modules = {
-            name: self._named("modules", f"{name}.ko", artefact_path(store, digest))
-            for name, digest in conditions.modules
+            name: named("modules", f"{name}.ko", digest) for name, digest in conditions.modules
         }
-        self.trials = Trials(session, kernel, modules)
+        self.trials = GuestTrials(session, kernel, modules)
 
     def close(self) -> None:
-        """End its run."""
+        """End the run and remove its folder."""
         self._stack.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
-
-    def _named(self, place: str, name: str, content: Path) -> Path:
-        # A module is known by its file's name.
-        path = self._folder / place / name
-        path.parent.mkdir(exist_ok=True)
-        path.symlink_to(content)
-        return path
 
 
 class WorkerRuns:
@@ -179,8 +160,8 @@ class WorkerRuns:
         self._timer: threading.Timer | None = None
 
     @contextlib.contextmanager
-    def using(self, conditions: TrialConditions) -> Iterator[Trials]:
-        """Give what makes trials there; raises what an accelerator or a session raises."""
+    def using(self, conditions: TrialConditions) -> Iterator[GuestTrials]:
+        """Open a run if there is none yet; raises what an accelerator or a session raises."""
         with self._lock:
             worker_run = self._open.get(conditions)
             if worker_run is None:
@@ -195,7 +176,7 @@ class WorkerRuns:
                 self._wake_later()
 
     def close_idle(self, idle_s: float = _IDLE_S) -> None:
-        """End those that no trial has used for so long."""
+        """End the runs that no trial has used for so long."""
         with self._lock:
             now_s = time.monotonic()
             for conditions, worker_run in list(self._open.items()):
@@ -213,12 +194,13 @@ class WorkerRuns:
         self._timer.start()
 
 
-WORKER_RUNS = WorkerRuns()
+# Dask calls try_order() by its name: what a worker keeps from trial to trial has no other owner.
+_RUNS = WorkerRuns()
 
 
-def _taken(said: KlpError) -> tuple[tuple[str, bytes], ...]:
-    """Return the logs that a failure names, and remove them: they go to who asked."""
-    folder, said.artefacts = said.artefacts, None
+def _taken(error: KlpError) -> tuple[tuple[str, bytes], ...]:
+    """Return the logs that a failure names, and remove them: they go to the sender of the trial."""
+    folder, error.artefacts = error.artefacts, None
     if folder is None or not folder.is_dir():
         return ()
     files = tuple(

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import tempfile
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +18,7 @@ from harness.cli.prepare import prepare_accel, prepare_kernel
 from harness.deadline import Deadline
 from harness.errors import UsageError
 from harness.report.base import CheckOutcome
+from harness.threads import run_jobs
 from harness.tools.selftests.image import guest_files
 from harness.tools.selftests.output import Verdict
 from harness.tools.selftests.results import SelftestResult
@@ -60,7 +61,7 @@ def selftests(
         typer.Option(
             "--may-skip",
             metavar="SCRIPT",
-            help="A script that may skip; any other that skips fails. Repeatable.",
+            help="A script that is allowed to skip; any other that skips fails. Repeatable.",
         ),
     ] = (),
     stop: Annotated[
@@ -69,7 +70,7 @@ def selftests(
 ) -> int:
     """Run tools/testing/selftests/livepatch of the kernel's tree, each script in a fresh guest.
 
-    What a kernel cannot be tested for, its scripts skip: a failure, unless --may-skip names it.
+    A script that skips, since the kernel lacks what it needs, fails unless --may-skip names it.
     """
     with Invocation("selftests", files) as invocation:
         terminal = invocation.terminal
@@ -102,7 +103,7 @@ def selftests(
                     _print(terminal, results)
                     invocation.results += results
         for name in NOT_RUN:
-            terminal.print(f"not-run  {name}: it needs BPF, which no guest here has")
+            terminal.print(f"not-run  {name}: it needs BPF, which these guests do not have")
             invocation.results.append(
                 SelftestResult(
                     id=name,
@@ -135,33 +136,35 @@ def _run_all(
     *,
     stop: bool,
 ) -> Iterator[tuple[SelftestResult, ...]]:
-    """Yield what became of each script, in the suite's order; they run side by side.
+    """Run the scripts side by side, and yield the results of each in the suite's order.
 
     With ``stop`` those that have not begun when one fails are left out.
     """
-    starting = threading.Lock()
-    stopped = threading.Event()
-
-    def run(script: Script) -> tuple[SelftestResult, ...]:
-        if stopped.is_set():
-            return ()
-        guest = session.guest(kernel, name=script.name.removesuffix(".sh"))
-        with starting:
-            machine = guest.__enter__()
-        try:
-            results = tuple(_results(run_script(machine, script), may_skip))
-        finally:
-            guest.__exit__(None, None, None)
-        if stop and any(_failed(result) for result in results):
-            stopped.set()
-        return results
-
-    # The longest first, told by how many cases it has: the end then waits for no straggler.
+    # The longest first, by the number of its cases, so that the end does not wait for one script.
     order = sorted(scripts, key=lambda script: -len(script.cases))
-    with ThreadPoolExecutor(guests) as pool:
-        running = {script.name: pool.submit(run, script) for script in order}
-        for script in scripts:
-            yield running[script.name].result()
+    one_failed = threading.Event()
+
+    def wanted() -> Iterator[Script]:
+        for script in order:
+            if stop and one_failed.is_set():
+                return
+            yield script
+
+    def run(script: Script) -> tuple[str, tuple[SelftestResult, ...]]:
+        with session.guest(kernel, name=script.name.removesuffix(".sh")) as machine:
+            results = tuple(_results(run_script(machine, script), may_skip))
+        if any(_failed(result) for result in results):
+            one_failed.set()
+        return script.name, results
+
+    ended: dict[str, tuple[SelftestResult, ...]] = {}
+    left = deque(scripts)
+    for name, results in run_jobs(wanted(), run, at_a_time=guests, name="scripts"):
+        ended[name] = results
+        while left and left[0].name in ended:
+            yield ended[left.popleft().name]
+    # Those that were left out have no results.
+    yield from (ended[script.name] for script in left if script.name in ended)
 
 
 def _results(ran: ScriptRun, may_skip: frozenset[str]) -> Iterator[SelftestResult]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a guest needs beside its own to run the selftests: their files, modules and commands."""
+"""The files that a guest also needs to run the selftests: scripts, modules and commands."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _DEPMOD_S = 30
 def guest_files(
     suite: Suite, kernel: Kernel, *, folder: Path, store: Store, deadline: Deadline
 ) -> Mapping[str, Path]:
-    """Return guest path to host file for all that the suite needs; what is made goes to ``folder``.
+    """Return the suite's files: guest path to host file. Those that are built go to ``folder``.
 
     Raises KernelBuildFailed when the test modules do not compile, MissingTool, HarnessError.
     """
@@ -74,7 +74,7 @@ def _compile(source: Path, suite: Suite, folder: Path, *, deadline: Deadline) ->
 def _modules(
     modules: Mapping[str, Path], kernel: Kernel, folder: Path, *, deadline: Deadline
 ) -> dict[str, Path]:
-    """Lay the modules out as modprobe wants them, with what depmod says of them."""
+    """Lay the modules out as modprobe wants them, with the indexes that depmod makes."""
     place = folder / "lib/modules" / kernel.version
     place.mkdir(parents=True, exist_ok=True)
     for name, path in modules.items():

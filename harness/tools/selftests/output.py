@@ -13,7 +13,7 @@ SKIP_CODE = 4
 
 
 class Verdict(StrEnum):
-    """What a script says of a case."""
+    """What a script reports of a case."""
 
     PASSED = "passed"
     FAILED = "failed"
@@ -25,7 +25,7 @@ _ENDS = {"ok": Verdict.PASSED, "not ok": Verdict.FAILED}
 
 @dataclass(kw_only=True)
 class Case:
-    """A case as its script tells of it; ``verdict`` is None while it runs."""
+    """A case as its script reports it; ``verdict`` is None while it runs."""
 
     name: str
     verdict: Verdict | None = None
@@ -34,11 +34,10 @@ class Case:
 
 
 class ScriptOutput:
-    """Takes the lines of one script, each with its time, and tells the cases apart.
+    """Takes the lines of one script, each with its time, and finds the cases in them.
 
-    ``planned`` are the cases that the script announces. One that was not reached is neither passed
-    nor failed by itself: it is failed with those words when the script fails, and skipped when the
-    script skips.
+    ``planned`` are the cases that the script announces. A case that was not reached fails, and says
+    so, when the script fails; it is skipped when the script skips.
     """
 
     def __init__(self, planned: tuple[str, ...], start_s: float) -> None:
@@ -47,17 +46,17 @@ class ScriptOutput:
         self._cases: list[Case] = []
         self._loose: list[str] = []
 
-    def take(self, line: str, at_s: float) -> Case | None:
-        """Return the case that this line ends, if any."""
+    def take(self, line: str, at_s: float) -> None:
+        """Add a line that was printed at that time, in seconds."""
         match = _TEST.match(line)
         if match is None:
-            # Something was printed between the case's name and its end: a shell tells of children
+            # Something was printed between the case's name and its end: a shell reports children
             # that a signal ended.
             if line in _ENDS and self._cases and self._cases[-1].verdict is None:
                 self._cases[-1].verdict = _ENDS[line]
             else:
                 self._detail().append(line)
-            return None
+            return
         case = Case(name=match["name"], seconds=max(at_s - self._last_s, 0.0))
         self._last_s = at_s
         self._cases.append(case)
@@ -66,7 +65,6 @@ class ScriptOutput:
             case.verdict = _ENDS[rest]
         elif rest:
             case.detail.append(rest)
-        return case
 
     def finish(self, code: int, errors: tuple[str, ...] = ()) -> tuple[Case, ...]:
         """Return all cases, given the script's exit code and what else is known of its end."""
@@ -74,7 +72,7 @@ class ScriptOutput:
         why = [*errors, *(() if end is Verdict.PASSED else (f"the script ended with {code}",))]
         for case in self._cases:
             if case.verdict is None:
-                # It ended without "ok": where nothing went wrong, nothing was said to be right.
+                # It never printed "ok", so it has not passed even where the script ended well.
                 case.verdict = Verdict.FAILED if end is Verdict.PASSED else end
                 case.detail += why
             elif case.verdict is Verdict.FAILED:

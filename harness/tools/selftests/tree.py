@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 SUITE = "tools/testing/selftests/livepatch"
 NOT_RUN = ("bpf/livepatch_trampoline",)
-"""Selftests on live patching that need what a guest of ours has not: BPF, BTF and libbpf."""
+"""Live patching selftests that need what these guests do not have: BPF, BTF and libbpf."""
 
 _MODULES = f"{SUITE}/test_modules"
 # Up to 6.7 they lie here, and only build when this symbol is given (lib/livepatch/Makefile).
@@ -63,13 +63,13 @@ def source_tree(kernel: Kernel) -> Path:
         if (candidate / SUITE).is_dir():
             return candidate.resolve()
     raise UsageError(
-        f"{kernel.describe()} has no sources at hand, which have the selftests",
+        f"the selftests are part of the sources, and {kernel.describe()} has none here",
         hint="give a version, a source tree, or build:DIR of a build beside its sources",
     )
 
 
 def find_suite(tree: Path) -> Suite:
-    """Return what that tree has. Raises UsageError when it cannot be made out."""
+    """Return the suite of that tree. Raises UsageError when its Makefile lists no scripts."""
     folder = tree / SUITE
     lists = {
         match[1]: match[2].replace("\\\n", " ").split()

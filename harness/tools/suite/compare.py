@@ -11,7 +11,7 @@ import typer
 
 from harness.behaviours.compare import compare_rules
 from harness.behaviours.results import Change, CompareResult
-from harness.cli.child_commands import Command, Done, Lane, run_all
+from harness.cli.child_commands import ChildCommands, Command, Lane
 from harness.cli.exits import guarded
 from harness.cli.invocation import Invocation
 from harness.cli.options import (
@@ -30,10 +30,9 @@ from harness.errors import HarnessError, UsageError
 from harness.report.reason import reason_of
 from harness.report.suite_results import TestResult
 from harness.vm.guest import runs
-from harness.vm.host.process import child_environment
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Sequence
 
     from harness.report.terminal import Terminal
     from harness.vm.kernel.kernel import Kernel
@@ -115,23 +114,24 @@ def _run_suites(
     """Run the suite on each kernel as a command of its own; its logs stay when one fails."""
     folder = runs.make_folder("compare")
     invocation.terminal.note(f"the output of the runs is in {folder}")
-    environment = child_environment()
-    tasks = [
-        _suite(invocation.terminal, letter, kernel, (*options.as_arguments(), *extra))
-        for letter, kernel, options in zip("AB", invocation.kernels, sides, strict=True)
-    ]
-    done = dict(
-        run_all(tasks, folder, runs=1, deadline=Deadline.after(_SUITES_S), environment=environment)
-    )
+    with ChildCommands(folder, runs=1, deadline=Deadline.after(_SUITES_S)) as commands:
+        results = tuple(
+            _suite(invocation.terminal, letter, kernel, (*options.as_arguments(), *extra), commands)
+            for letter, kernel, options in zip("AB", invocation.kernels, sides, strict=True)
+        )
     shutil.rmtree(folder, ignore_errors=True)
-    return tuple(done[letter] for letter in "AB")
+    return results
 
 
 def _suite(
-    terminal: Terminal, letter: str, kernel: Kernel, arguments: Sequence[str]
-) -> Generator[Command, Done, tuple[str, Sequence[TestResult]]]:
+    terminal: Terminal,
+    letter: str,
+    kernel: Kernel,
+    arguments: Sequence[str],
+    commands: ChildCommands,
+) -> Sequence[TestResult]:
     name = f"suite-{letter}"
-    done = yield Command(lane=Lane.RUN, name=name, arguments=("test", *arguments))
+    done = commands.run(Command(lane=Lane.RUN, name=name, arguments=("test", *arguments)))
     report = done.report
     results = [each for each in report.results if isinstance(each, TestResult)] if report else []
     if report is None or report.error is not None or not results:
@@ -147,7 +147,7 @@ def _suite(
         )
     number = f"{len(results)} {'test' if len(results) == 1 else 'tests'}"
     terminal.print(f"{letter}: {number} in {done.seconds:.0f} s")
-    return letter, results
+    return results
 
 
 def _print(terminal: Terminal, results: Sequence[CompareResult]) -> None:

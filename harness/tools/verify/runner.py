@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
 from dataclasses import replace
@@ -42,12 +41,9 @@ class SceneRunner:
 
     def run(self, specs: Sequence[SceneSpec]) -> Iterator[SceneResult]:
         """Yield the result of each scene when it has ended; raises what is no KlpError."""
-        waiting: queue.SimpleQueue[SceneSpec | None] = queue.SimpleQueue()
         workers = min(self._guests, len(specs))
-        for spec in (*specs, *(None for _ in range(workers))):
-            waiting.put(spec)
         try:
-            yield from run_jobs(workers, "scenes", waiting.get, self._run)
+            yield from run_jobs(specs, self._run, at_a_time=workers, name="scenes")
         except BaseException:
             self._stop.set()
             self._stop_all.set()

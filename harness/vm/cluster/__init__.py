@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Work on other machines, by Dask: functions of plain data, and files by digest."""
+"""Work on other machines with Dask: functions of plain data, and files by digest."""

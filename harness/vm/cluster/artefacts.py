@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Files that came from another machine, in this one's cache by the digest of their content."""
+"""Files from another machine, kept in this one's cache by the digest of their content."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def digest_of(path: Path) -> str:
 
 
 def lacking(store: Store, digests: Iterable[str]) -> tuple[str, ...]:
-    """Return those digests of which the cache has no sound content, each once."""
+    """Return those digests of which the cache has no undamaged content, each once."""
     return tuple(digest for digest in dict.fromkeys(digests) if store.find(KIND, digest) is None)
 
 
@@ -35,18 +35,18 @@ def artefact_path(store: Store, digest: str) -> Path:
     """Return the file with that content. Raises CacheCorrupt when the cache has none."""
     entry = store.find(KIND, digest)
     if entry is None:
-        raise CacheCorrupt(f"the cache has no content {digest[:12]} any more")
+        raise CacheCorrupt(f"the cache no longer has the content {digest[:12]}")
     return entry / _CONTENT
 
 
 def receive(store: Store, digest: str, content: bytes) -> None:
-    """Keep content that has come for a digest.
+    """Keep content that was received for a digest.
 
     Raises CacheCorrupt when it has another digest, NoSpace and HarnessError as `Store.obtain` does.
     """
     found = hashlib.sha256(content).hexdigest()
     if found != digest:
-        raise CacheCorrupt(f"{digest[:12]} was asked for, and content {found[:12]} has come")
+        raise CacheCorrupt(f"content {digest[:12]} was expected, and {found[:12]} was received")
 
     def fill(folder: Path) -> None:
         (folder / _CONTENT).write_bytes(content)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""This end of a Dask cluster: jobs go out, what they came to comes back.
+"""A connection to a Dask cluster: sends jobs and returns their results.
 
-A worker that is lost loses nothing but time: Dask's scheduler gives its jobs to others, and each
-job is answered once.
+A lost worker costs nothing but time: Dask's scheduler gives its jobs to others, and each job has
+one result.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ _LAST_LINES = 5
 
 
 class Cluster:
-    """A connection to a scheduler that has workers of our own version. Safe in several threads."""
+    """A connection to a scheduler with workers of our own version. Several threads may use it."""
 
     def __init__(
         self,
@@ -82,18 +82,17 @@ class Cluster:
 
     def threads(self) -> Mapping[str, int]:
         """Return the workers that are there now, each with the jobs that it does at a time."""
-        with _spoken(self.address):
+        with _explained(self.address):
             return {str(worker): int(count) for worker, count in self._client.nthreads().items()}
 
     def call(
         self, function: Callable[[Any], Any], order: object, needs: Mapping[str, Path]
     ) -> Answer:
-        """Return what a worker answers to ``function(order)``, with its result.
+        """Return a worker's answer to ``function(order)``, with its result.
 
-        The function and its order travel by name and by value; ``needs`` are files by digest, which
-        are sent to a worker that has them not. Raises what the function raised there, and
-        HarnessError when the scheduler is gone, no worker is left, or the job's worker was lost
-        again and again.
+        The function is sent by name, its order by value; ``needs`` are files by digest, which are
+        sent to a worker that does not have them. Raises what the function raised there, and
+        HarnessError when the scheduler is gone, no worker is left, or the job lost several workers.
         """
         job = Job(function=function, order=order, needs=tuple(needs), identity=own_identity())
         sent: Counter[str] = Counter()
@@ -102,33 +101,35 @@ class Cluster:
             if not answer.lacking:
                 return answer
             if sent[answer.worker] == _TRIES_TO_SEND:
-                raise HarnessError(f"the worker {answer.worker} does not keep what it is sent")
+                raise HarnessError(
+                    f"the worker {answer.worker} does not keep the files that it is sent"
+                )
             sent[answer.worker] += 1
             self._send(answer, needs)
 
     def on_each_worker(self, function: Callable[[], object]) -> None:
-        """Call a function on each worker that is there; one that fails is only noted."""
+        """Call a function on each worker; a failure is only logged."""
         with contextlib.suppress(OSError, RuntimeError):
-            for worker, said in self._client.run(function, on_error="return").items():
-                if isinstance(said, BaseException):
-                    LOGGER.info("%s on %s: %s", function.__name__, worker, said)
+            for worker, answer in self._client.run(function, on_error="return").items():
+                if isinstance(answer, BaseException):
+                    LOGGER.info("%s on %s: %s", function.__name__, worker, answer)
 
     def check_versions(self) -> None:
-        """Raise UsageError when scheduler or a worker runs something else than this process."""
-        with _spoken(self.address):
+        """Raise UsageError when the scheduler or a worker has other versions than this process."""
+        with _explained(self.address):
             found = self._client.get_versions()
         mine = own_identity()
         parts = {"the scheduler": found["scheduler"]}
-        parts |= {f"the worker {name}": said for name, said in found["workers"].items()}
-        for part, said in parts.items():
-            packages = said["packages"]
+        parts |= {f"the worker {name}": facts for name, facts in found["workers"].items()}
+        for part, facts in parts.items():
+            packages = facts["packages"]
             python = ".".join(str(packages["python"]).split(".")[:2])
             its = replace(mine, python=python, distributed=str(packages["distributed"]))
             _refuse(part, mine.difference(its))
-        with _spoken(self.address):
-            # In parts of its own: what has no klp-harness cannot even read the question.
-            said_by = dict(self._client.run(print_identity, on_error="return"))
-        for worker, identity in said_by.items():
+        with _explained(self.address):
+            # Not before: a worker without klp-harness cannot even read this question.
+            identities = dict(self._client.run(print_identity, on_error="return"))
+        for worker, identity in identities.items():
             part = f"the worker {worker}"
             if isinstance(identity, ImportError | AttributeError):
                 _refuse(part, f"no klp-harness {mine.harness} ({identity})")
@@ -137,7 +138,7 @@ class Cluster:
             _refuse(part, mine.difference(identity))
 
     def _do(self, job: Job) -> Answer:
-        with _spoken(self.address):
+        with _explained(self.address):
             future = self._client.submit(
                 do_job, job, key=f"klp-harness-{uuid.uuid4().hex}", pure=False
             )
@@ -153,7 +154,7 @@ class Cluster:
         return answer
 
     def _require_workers(self) -> None:
-        """Raise HarnessError when for some time no worker was there: nothing would ever end."""
+        """Raise HarnessError when there has been no worker for some time: no job would end."""
         with self._lock:
             now_s = time.monotonic()
             if now_s - self._asked_s < self._look_s:
@@ -167,7 +168,7 @@ class Cluster:
                 raise _no_workers(self.address)
 
     def _send(self, answer: Answer, needs: Mapping[str, Path]) -> None:
-        """Send a worker the files that it still lacks when its turn has come."""
+        """Send a worker the files that it still lacks, one thread at a time."""
         worker = answer.worker
         with self._lock:
             sending = self._sending.setdefault(worker, threading.Lock())
@@ -178,17 +179,17 @@ class Cluster:
 
     def _on(self, worker: str, function: Callable[..., Any], *arguments: object) -> Any:
         """Return what a function on one worker returns; None for a worker that is gone."""
-        with _spoken(self.address):
-            said = self._client.run(function, *arguments, workers=[worker], on_error="return")
-        result = said.get(worker)
+        with _explained(self.address):
+            results = self._client.run(function, *arguments, workers=[worker], on_error="return")
+        result = results.get(worker)
         if isinstance(result, KlpError):
             raise result
         if isinstance(result, OSError):
-            # Its job is given to another worker, which then says what it lacks.
+            # Its job goes to another worker, which then answers with the files that it lacks.
             LOGGER.info("the worker %s is gone: %s", worker, result)
             return None
         if isinstance(result, BaseException):
-            raise HarnessError(f"the worker {worker} takes no files: {result}") from result
+            raise HarnessError(f"the worker {worker} cannot receive files: {result}") from result
         return result
 
 
@@ -198,20 +199,18 @@ def connected(
 ) -> Iterator[Cluster]:
     """Connect to a scheduler, such as ``tcp://10.0.0.1:8786``, that has workers of our version.
 
-    It is given ``patience_s``, by default a minute, for so many workers to be there.
-
-    Raises UsageError for what is no address and for another version, HarnessError when nothing
-    answers there or no worker comes.
+    Waits ``patience_s``, by default a minute, until it has so many workers. Raises UsageError for a
+    malformed address and for another version, HarnessError when nothing answers or no worker joins.
     """
     parts = urlsplit(address)
     port = _port(address)
     if parts.scheme not in _SCHEMES or not parts.hostname or port is None:
         raise UsageError(
-            f"{address} is no address of a cluster", hint="it looks like tcp://scheduler:8786"
+            f"{address} is not the address of a cluster", hint="an example: tcp://scheduler:8786"
         )
     with _quiet():
         try:
-            # Dask would go on asking a port that nobody listens on for as long as it may.
+            # Dask would try a port without a listener until its own deadline.
             with socket.create_connection((parts.hostname, port), timeout=_CONNECT_S):
                 pass
             client = distributed.Client(
@@ -220,7 +219,7 @@ def connected(
         except (OSError, TimeoutError, ValueError, RuntimeError) as error:
             raise HarnessError(
                 f"no cluster answers at {address}: {error}",
-                hint="`dask scheduler` starts one; docs/cluster.md tells how",
+                hint="`dask scheduler` starts one; docs/cluster.md explains how",
             ) from error
         try:
             cluster = Cluster(client)
@@ -236,8 +235,8 @@ def connected(
 def local(workers: int, threads: int) -> Iterator[Cluster]:
     """Start a scheduler and workers here, processes that each do so many jobs at a time.
 
-    They end with this context, or with this process. Nothing listens but on the loopback
-    interface. Raises HarnessError when they do not start.
+    They end with this context, or with this process, and listen only on the loopback interface.
+    Raises HarnessError when they do not start.
     """
     deadline = Deadline.after(_START_S)
     with (
@@ -270,7 +269,7 @@ def _start(
 ) -> Process[bytes]:
     program = "dask_scheduler" if name == "scheduler" else "dask_worker"
     log = stack.enter_context((folder / f"{name}.log").open("wb"))
-    # -P: what lies in the current folder is not to be imported.
+    # -P: nothing is imported from the current folder.
     argv = [sys.executable, "-P", "-m", f"distributed.cli.{program}", *words]
     return stack.enter_context(spawn(argv, stdout=log, stderr=log))
 
@@ -284,8 +283,8 @@ def _address_in(note: Path) -> str | None:
 
 
 def _does_not_start(folder: Path, name: str) -> HarnessError:
-    said = (folder / f"{name}.log").read_text(errors="replace").splitlines()
-    return HarnessError(f"Dask's {name} does not start here", details=tuple(said[-_LAST_LINES:]))
+    lines = (folder / f"{name}.log").read_text(errors="replace").splitlines()
+    return HarnessError(f"Dask's {name} does not start here", details=tuple(lines[-_LAST_LINES:]))
 
 
 def _await_workers(cluster: Cluster, count: int, patience_s: float) -> None:
@@ -306,14 +305,14 @@ def _refuse(part: str, difference: str | None) -> None:
 
 
 @contextlib.contextmanager
-def _spoken(address: str) -> Iterator[None]:
-    """Turn what goes wrong between us and the scheduler into a sentence."""
+def _explained(address: str) -> Iterator[None]:
+    """Turn errors between this process and the scheduler into HarnessError."""
     try:
         yield
     except KilledWorker as error:
         raise HarnessError(
-            f"a job was given up: {error.allowed_failures + 1} workers in turn were lost with it",
-            hint="look at their logs, and for their machines' out-of-memory killer",
+            f"a job was given up: it lost {error.allowed_failures + 1} workers in turn",
+            hint="see the logs of the workers, and whether their machines ran out of memory",
         ) from error
     except (OSError, distributed.client.FutureCancelledError) as error:
         raise HarnessError(f"the cluster at {address} is gone: {error}") from error
@@ -321,7 +320,7 @@ def _spoken(address: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep Dask's own words, which are for its developers, from the terminal."""
+    """Keep Dask's own messages, which are for its developers, from the terminal."""
     logger = logging.getLogger("distributed")
     before = logger.level
     logger.setLevel(logging.CRITICAL)

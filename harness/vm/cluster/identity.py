@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What has to be the same on each machine of a cluster, so that one function is one function."""
+"""The versions that have to be the same on all machines of a cluster."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Identity:
     distributed: str
 
     def difference(self, other: Identity) -> str | None:
-        """Return in words what another process has instead of this one's, or None."""
+        """Return a phrase for the first version that differs in another process, or None."""
         for what, mine, its in (
             ("Python", self.python, other.python),
             ("distributed", self.distributed, other.distributed),
@@ -45,11 +45,11 @@ class Identity:
 
 @functools.cache
 def own_identity() -> Identity:
-    """Return what this process runs."""
+    """Return the versions of this process."""
     return Identity(
         harness=harness.__version__,
         code=digest_of_code(_PACKAGE),
-        # What is pickled by one release of a Python version is read by the others.
+        # All releases of a Python version read each other's pickles.
         python=f"{sys.version_info.major}.{sys.version_info.minor}",
         distributed=importlib.metadata.version("distributed"),
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What runs on a worker of a cluster. Each function here is called by name, with plain data."""
+"""The functions that run on a worker of a cluster: called by name, with plain data."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A function and its one argument; ``needs`` are digests of files that it wants here."""
+    """A function and its one argument; ``needs`` are the digests of files that it needs here."""
 
     function: Callable[[Any], Any]
     order: Any
@@ -32,7 +32,7 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What a job came to on a worker: nothing yet, while files are ``lacking`` there."""
+    """The result of a job on a worker; there is none yet while files are ``lacking`` there."""
 
     worker: str
     lacking: tuple[str, ...] = ()
@@ -40,10 +40,10 @@ class Answer:
 
 
 def do_job(job: Job) -> Answer:
-    """Do a job, or say what is lacking for it.
+    """Do a job, or return the files that are lacking for it.
 
-    Raises UsageError when this worker is of another version, HarnessError for an OSError, and else
-    what the function raises.
+    Raises UsageError when this worker has another version, HarnessError for an OSError, and what
+    the function raises.
     """
     worker = str(get_worker().address)
     difference = job.identity.difference(own_identity())
@@ -60,12 +60,12 @@ def do_job(job: Job) -> Answer:
 
 
 def print_identity() -> Identity:
-    """Return what this worker runs."""
+    """Return the versions of this worker."""
     return own_identity()
 
 
 def here_lacking(digests: tuple[str, ...]) -> tuple[str, ...]:
-    """Return what this worker's cache has not."""
+    """Return the digests that this worker's cache does not have."""
     return artefacts.lacking(_store(cache_root()), digests)
 
 
@@ -76,7 +76,7 @@ def receive_here(digest: str, content: bytes) -> None:
 
 @functools.cache
 def _store(root: Path) -> Store:
-    """Return the one store of this worker: what it uses stays open while the process lives."""
+    """Return the one store of this worker: files that it uses stay open while the process lives."""
     return Store(root)
 
 

@@ -80,11 +80,13 @@ def open_session(
     cpus: int = 2,
     fresh: Fresh = Fresh.SNAPSHOT,
     extra_files: Mapping[str, Path] = MappingProxyType({}),
+    base: Path | None = None,
     keep: Callable[[], bool] = lambda: False,
 ) -> Iterator[Session]:
     """Open a run of so many guests at a time, in a folder of its own.
 
-    ``extra_files`` are further files of its guests, by their paths there. The folder is removed
+    ``extra_files`` are further files of its guests, by their paths there; ``base`` is as in
+    `Session`. The folder is removed
     when all went well. After a failure, or when ``keep`` returns True at the end, the guests' logs
     stay, and nothing else.
     """
@@ -95,6 +97,7 @@ def open_session(
             settings(choice.accel, guests=guests, cpus=cpus, fresh=fresh),
             store(),
             extra_files=extra_files,
+            base=base,
         ) as session:
             yield session
     except BaseException:

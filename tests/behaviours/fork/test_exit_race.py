@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.tools.race.reproducer import perform
+from harness.tools.race.reproducer import run_steps
 from harness.tools.race.reproducers.exit import exit_use_after_free
 
 if TYPE_CHECKING:
@@ -27,4 +27,4 @@ def test_module_stays_for_an_ending_thread(
     removes the hook of a patch, and that waits for all tasks between exit_tasks_rcu_start() and
     exit_tasks_rcu_stop() (kernel/rcu/tasks.h).
     """
-    perform(exit_use_after_free, guest, modules=sample_modules)
+    run_steps(exit_use_after_free, guest, modules=sample_modules)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.tools.race.reproducer import perform
+from harness.tools.race.reproducer import run_steps
 from harness.tools.race.reproducers.fork import (
     fork_missing_flag,
     fork_stale_forward,
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @pytest.mark.behaviour("FO-02")
 def test_child_is_marked(guest: Machine, sample_modules: Mapping[str, Path]) -> None:
     """A child whose parent was copied before the transition started is marked, and switches."""
-    perform(fork_missing_flag, guest, modules=sample_modules)
+    run_steps(fork_missing_flag, guest, modules=sample_modules)
 
 
 @pytest.mark.behaviour("FO-03")
@@ -36,17 +36,17 @@ def test_no_stale_flag_when_the_parent_switched(
     guest: Machine, sample_modules: Mapping[str, Path]
 ) -> None:
     """A child whose parent was switched after it was copied has no flag left over."""
-    perform(fork_stale_forward, guest, modules=sample_modules)
+    run_steps(fork_stale_forward, guest, modules=sample_modules)
 
 
 @pytest.mark.behaviour("FO-04")
 def test_no_stale_flag_after_a_reverse(guest: Machine, sample_modules: Mapping[str, Path]) -> None:
     """A child whose parent was copied before the transition was reversed has no flag left over."""
-    perform(fork_stale_reverse, guest, modules=sample_modules)
+    run_steps(fork_stale_reverse, guest, modules=sample_modules)
 
 
 @pytest.mark.slow
 @pytest.mark.behaviour("FO-07")
 def test_storm_of_forks(guest: Machine, sample_modules: Mapping[str, Path]) -> None:
     """Forks without a pause during enable, reverse and disable: no warning, no task is left."""
-    perform(storm_fork, guest, modules=sample_modules, seed=1)
+    run_steps(storm_fork, guest, modules=sample_modules, seed=1)

@@ -16,7 +16,7 @@ from harness.livepatch.gates import Body, Gates
 from harness.livepatch.modules import Module
 from harness.livepatch.patch import Livepatch
 from harness.livepatch.tasks import PatchState, Tasks
-from harness.tools.race.reproducer import perform
+from harness.tools.race.reproducer import run_steps
 from harness.tools.race.reproducers.kretprobe import kretprobe_woken
 
 if TYPE_CHECKING:
@@ -162,4 +162,4 @@ def test_toggled_during_transitions(
 @pytest.mark.behaviour("FT-06")
 def test_woken_under_a_kretprobe(guest: Machine, sample_modules: Mapping[str, Path]) -> None:
     """The kernel does not warn of a task that was woken under a kretprobe a moment ago."""
-    perform(kretprobe_woken, guest, modules=sample_modules)
+    run_steps(kretprobe_woken, guest, modules=sample_modules)

@@ -2,9 +2,9 @@
 """The exit race: a thread in a patched function, after it left all lists of tasks.
 
 release_task() (kernel/exit.c), which exit_notify() calls for a thread that nobody waits for, takes
-the thread off the lists. What do_exit() still calls then can be patched, and a transition does not
-see who is inside. That is exit_task_stack_account(); where a kernel has none, as 5.10, it is
-free_pipe_info(), which it calls there for a task that has spliced.
+the thread off the lists. The functions that do_exit() calls afterwards can be patched, and a
+transition does not see that a thread is inside. One is exit_task_stack_account(); a kernel without
+it, as 5.10, calls free_pipe_info() there for a task that has spliced.
 """
 
 from __future__ import annotations
@@ -28,10 +28,12 @@ FUNCTION, OLDER_FUNCTION = "exit_task_stack_account", "free_pipe_info"
 
 @reproducer("exit-use-after-free", rule="FO-06")
 def exit_use_after_free(context: TrialContext, gates: Gates) -> None:
-    """A thread sleeps in a patch's text after exit_notify(), and the module goes from under it."""
+    """A thread sleeps in a patch's text after exit_notify(), and the module is unloaded."""
     guest = context.guest
-    known = guest.run(["grep", "-qwF", FUNCTION, "/proc/kallsyms"]).ok
-    patch = context.livepatch.load(PATCH, wait=True, function=FUNCTION if known else OLDER_FUNCTION)
+    # Not over SSH, which a guest that is recorded does not have.
+    grep = guest.spawn("grep", "-qwF", FUNCTION, "/proc/kallsyms")
+    function = OLDER_FUNCTION if grep.wait(scaled(guest, QUICK_S)) else FUNCTION
+    patch = context.livepatch.load(PATCH, wait=True, function=function)
     text = ModuleText.of(guest, PATCH, context.modules[PATCH])
     gates.close(GATE)
     leaver = guest.spawn("klp-leaver")
@@ -41,13 +43,13 @@ def exit_use_after_free(context: TrialContext, gates: Gates) -> None:
     try:
         patch.unload(scaled(guest, QUICK_S))
     except (TransitionTimeout, ModuleRefused):
-        # The kernel keeps the module as long as somebody is in it.
+        # The kernel keeps the module as long as a task is in it.
         gates.open(GATE)
         patch.unload()
         return
-    splat = context.fate(scaled(guest, QUICK_S), after=lambda: gates.open(GATE))
-    said = f"{PATCH} was unloaded while thread {tid}, which is ending, slept in its text"
+    splat = context.verdict_after(lambda: gates.open(GATE), scaled(guest, QUICK_S))
+    what = f"{PATCH} was unloaded while thread {tid}, which is ending, slept in its text"
     if splat is None:
-        raise RaceShown(f"{said}; nothing has come of it yet")
+        raise RaceShown(f"{what}; the kernel has not failed of it yet")
     lines = (*text.names("\n".join(splat.details)), *splat.details)
-    raise RaceShown(f"{said}: {splat.message}", details=lines, artefacts=splat.artefacts)
+    raise RaceShown(f"{what}: {splat.message}", details=lines, artefacts=splat.artefacts)

@@ -29,8 +29,8 @@ STALE_FLAG = r"WARNING: .*\bklp_(try_)?complete_transition\b"
 def fork_missing_flag(livepatch: Livepatch, gates: Gates, forker: Forker) -> None:
     """The transition starts between the copies of flag and state: the child is never marked.
 
-    It goes on in user mode with state 0, where nothing makes it switch: a task that stays there
-    holds the transition for ever, and forcing does not help.
+    It goes on in user mode with state 0, where nothing switches it: a task that stays there holds
+    the transition for ever, and forcing does not help.
     """
     parent = forker.clone3(pidfd=gates[0], child_tid=gates[1], spin=True)
     # The child passes a patched function on its way. With the state from before the transition,
@@ -43,7 +43,7 @@ def fork_missing_flag(livepatch: Livepatch, gates: Gates, forker: Forker) -> Non
     if PatchState.UNPATCHED in saw:
         read = ", ".join(str(int(state)) for state in saw)
         raise RaceShown(
-            f"the child came to user mode unmarked and unpatched: it read its patch_state as {read}"
+            f"the child runs in user mode unmarked and unpatched: it read its patch_state as {read}"
         )
     patch.wait_complete()
     parent.finish()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The schedule fuzzer: random steps in a guest, and after each of them all that has to be true."""
+"""The schedule fuzzer: random steps in a guest, with a check of the kernel's state after each."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from harness.livepatch.gates import GateTask
-    from harness.livepatch.modules import Module
     from harness.livepatch.patch import Patch
     from harness.tools.race.reproducer import Reproducer
+    from harness.tools.race.reproducers.fuzz_model import Verb
     from harness.tools.race.trial_context import TrialContext
     from harness.vm.guest.spawned import SpawnedProcess
 
@@ -50,17 +50,17 @@ _LEAVE = Step("leave")
 
 @reproducer(_NAME, rule="TR-02", shows=r"\S", chance=True)
 def fuzz_schedule(context: TrialContext) -> None:
-    """Random steps of loading, turning round, forcing, replacing; something is not as it must be.
+    """Random steps: load, reverse, force, replace; after one the kernel's state is wrong.
 
-    Livepatches are loaded, disabled, reversed, forced and replaced, their target comes and goes,
-    tasks sleep in patched functions, fork and exit.
+    Livepatches are loaded, disabled, reversed, forced and replaced, their target is loaded and
+    unloaded, tasks sleep in patched functions, fork and exit.
     """
-    play(context, make_steps(context.chance))
+    take_steps(context, make_steps(context.chance))
 
 
 def with_steps(race: Reproducer, steps: Sequence[Step]) -> Reproducer:
-    """Return the fuzzer so that it takes these steps, whatever the seed."""
-    return dataclasses.replace(race, steps=functools.partial(play, steps=tuple(steps)))
+    """Return the fuzzer with these steps for every seed."""
+    return dataclasses.replace(race, steps=functools.partial(take_steps, steps=tuple(steps)))
 
 
 def is_fuzzer(race: Reproducer) -> bool:
@@ -73,38 +73,37 @@ def steps_of(seed: int) -> tuple[Step, ...]:
     return make_steps(chance_of(seed))
 
 
-def play(context: TrialContext, steps: Sequence[Step]) -> None:
-    """Take the steps, one after the other; raises RaceShown when something is not as it must be.
+def take_steps(context: TrialContext, steps: Sequence[Step]) -> None:
+    """Take the steps in turn; raises RaceShown when the kernel's state is not the model's.
 
-    A step that means nothing where it stands is left out. At the end all sleepers leave.
+    A step without a meaning at its place is left out. At the end all sleepers leave.
     """
-    player = _Player(context)
+    fuzzer = _Fuzzer(context)
     done: list[str] = []
     for step in steps:
-        if player.model.can(step):
+        if fuzzer.model.can(step):
             done.append(str(step))
-            player.take(step, done)
-    while player.model.sleepers:
+            fuzzer.take(step, done)
+    while fuzzer.model.sleepers:
         done.append(f"{_LEAVE} (at the end)")
-        player.take(_LEAVE, done)
+        fuzzer.take(_LEAVE, done)
 
 
-class _Player:
+class _Fuzzer:
     def __init__(self, context: TrialContext) -> None:
         self.model = Model()
-        self._stage = context
+        self._context = context
         self._gates = context.gates
         self._guest = context.guest
         self._sleepers: dict[int, GateTask] = {}
         self._children: list[SpawnedProcess] = []
-        self._storm: SpawnedProcess | None = None
         self._gates.open()
 
     def take(self, step: Step, done: Sequence[str]) -> None:
-        """Take a step, and see whether the kernel did what it has to; raises RaceShown."""
+        """Take a step and check the kernel's state; raises RaceShown."""
         try:
             self._try(step)
-            self._look()
+            self._check()
             self._guest.check_splats()
         except (KernelSplat, RaceShown, TransitionTimeout) as error:
             raise RaceShown(
@@ -113,14 +112,14 @@ class _Player:
                 artefacts=error.artefacts,
             ) from error
 
-    # -- steps --------------------------------------------------------------------------------
+    # -- steps
 
     def _try(self, step: Step) -> None:
         wanted = self.model.refusal(step)
         got = _errno_of(functools.partial(self._do, step))
         if got != wanted:
-            words = [errno_text(code) if code else "taken" for code in (got, wanted)]
-            raise RaceShown(f"it was {words[0]}, and has to be {words[1]}")
+            found, expected = (errno_text(code) if code else "success" for code in (got, wanted))
+            raise RaceShown(f"the kernel answered {found}, and {expected} is right")
         if got:
             return
         gone_before = set(self.model.stack)
@@ -128,54 +127,46 @@ class _Player:
         self._unload(gone_before - set(self.model.stack))
 
     def _do(self, step: Step) -> None:
-        match step.verb:
-            case "load":
-                self._stage.livepatch.load(PATCHES[step.patch].module, replace=step.replace)
-            case "disable":
-                self._patch(step.patch).disable(wait=False)
-            case "enable":
-                self._patch(step.patch).enable()
-            case "reverse":
-                self._in_transition().reverse()
-            case "force":
-                patch = self.model.transition or self.model.stack[-1]
-                self._patch(patch).force()
-            case _:
-                self._do_aside(step)
+        livepatch = self._context.livepatch
+        actions: dict[Verb, Callable[[], object]] = {
+            "load": lambda: livepatch.load(PATCHES[step.patch].module, replace=step.replace),
+            "disable": lambda: self._patch(step.patch).disable(wait=False),
+            "enable": lambda: self._patch(step.patch).enable(),
+            "reverse": lambda: self._newest().reverse(),
+            "force": lambda: self._newest().force(),
+            "enter": self._enter,
+            "leave": self._leave,
+            "target": lambda: livepatch.load_target(TARGET),
+            "untarget": lambda: livepatch.module(TARGET).unload(),
+            "fork": self._fork,
+            "exit": self._exit,
+            "storm": lambda: start_storm(self._guest),
+        }
+        actions[step.verb]()
 
-    def _do_aside(self, step: Step) -> None:
-        match step.verb:
-            case "enter":
-                gate = self.model.free_gate()
-                self._sleepers[gate] = self._gates.enter(gate)
-            case "leave":
-                self._leave(self.model.oldest_sleeper())
-            case "target":
-                self._stage.livepatch.load_target(TARGET)
-            case "untarget":
-                self._target().unload()
-            case "fork":
-                self._fork()
-            case "exit":
-                child = self._children.pop(0)
-                child.signal(signal.SIGKILL)
-                child.wait(scaled(self._guest, QUICK_S))
-            case "storm":
-                self._storm = start_storm(self._guest)
+    def _enter(self) -> None:
+        gate = self.model.free_gate()
+        self._sleepers[gate] = self._gates.enter(gate)
 
-    def _leave(self, gate: int) -> None:
+    def _leave(self) -> None:
+        gate = self.model.oldest_sleeper()
         body = self._sleepers.pop(gate).release().body
         wanted = Body.ORIGINAL if self.model.sleepers[gate] == ORIGINAL else Body.PATCHED
         if body is not wanted:
-            raise RaceShown(f"the sleeper came out of the {body} body, and went into the {wanted}")
+            raise RaceShown(f"the sleeper left the {body} body, and had entered the {wanted} one")
+
+    def _exit(self) -> None:
+        child = self._children.pop(0)
+        child.signal(signal.SIGKILL)
+        child.wait(scaled(self._guest, QUICK_S))
 
     def _fork(self) -> None:
         child = self._guest.spawn("sleep", "1000")
         self._children.append(child)
-        state = self._stage.tasks.get(child.pid).patch_state
+        state = self._context.tasks.get(child.pid).patch_state
         wanted = self._state()
         if state is not wanted:
-            raise RaceShown(f"a new task has patch state {int(state)}, and it has to be {wanted:d}")
+            raise RaceShown(f"a new task has patch state {int(state)}, and {wanted:d} is right")
 
     def _unload(self, gone: set[str]) -> None:
         for name in gone:
@@ -188,46 +179,47 @@ class _Player:
             if got:
                 raise RaceShown(f"{name} cannot be unloaded: {errno_text(got)}")
 
-    # -- what has to be true --------------------------------------------------------------------
+    # -- what is checked
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         model = self.model
         if model.transition is None:
             for name in model.stack:
                 self._patch(name).wait_complete(scaled(self._guest, _SETTLE_S))
-            expect_settled(self._stage.tasks)
+            expect_settled(self._context.tasks)
         else:
-            self._look_at_transition(self._patch(model.transition))
-        found = {patch.name: (patch.enabled, patch.in_transition) for patch in self._patches()}
+            self._check_transition(self._patch(model.transition))
+        patches = self._context.livepatch.patches()
+        found = {patch.name: (patch.enabled, patch.in_transition) for patch in patches}
         wanted = {
             PATCHES[name].module: (model.enabled(name), name == model.transition)
             for name in model.stack
         }
         if found != wanted:
             raise RaceShown(
-                f"sysfs has {_told(found)}, and it has to be {_told(wanted)} (enabled, transition)"
+                f"sysfs has {_text(found)}, and {_text(wanted)} is right (enabled, transition)"
             )
         self._expect("the hooks of ftrace", self._hooked(), model.hooked())
-        self._look_at_bodies()
+        self._check_bodies()
 
-    def _look_at_transition(self, patch: Patch) -> None:
+    def _check_transition(self, patch: Patch) -> None:
         blockers = [self._sleepers[gate] for gate in sorted(self.model.blockers())]
         wanted = self._state()
-        self._stage.tasks.wait_all(wanted, but=blockers, deadline=scaled(self._guest, _SETTLE_S))
+        self._context.tasks.wait_all(wanted, but=blockers, deadline=scaled(self._guest, _SETTLE_S))
         for task in blockers:
             if task.patch_state is wanted:
                 raise RaceShown(
-                    f"task {task.tid} was switched while it slept in the body that goes",
+                    f"task {task.tid} was switched while it slept in the body that is left",
                     details=task.stack(),
                 )
         if not patch.in_transition:
             raise RaceShown(f"{patch.name} ended its transition, though a sleeper blocks it")
 
-    def _look_at_bodies(self) -> None:
+    def _check_bodies(self) -> None:
         model = self.model
         match = _PATCHED_CMDLINE.match(self._guest.read(_CMDLINE))
-        said = match[1] if match else ORIGINAL
-        self._expect("cmdline_proc_show()", said, _module(model.body_of("cmdline_proc_show")))
+        shown = match[1] if match else ORIGINAL
+        self._expect("cmdline_proc_show()", shown, _module(model.body_of("cmdline_proc_show")))
         if model.target:
             names = [_module(model.body_of(f"klp_target_{name}")) for name in "fg"]
             wanted = f"f {names[0]} g {names[1]}"
@@ -239,9 +231,9 @@ class _Player:
 
     def _expect(self, what: str, found: object, wanted: object) -> None:
         if found != wanted:
-            raise RaceShown(f"{what}: {_told(found)}, and it has to be {_told(wanted)}")
+            raise RaceShown(f"{what}: {_text(found)}, and {_text(wanted)} is right")
 
-    # -- where to look --------------------------------------------------------------------------
+    # -- the guest's state
 
     def _state(self) -> PatchState:
         """Return the patch state of a task that has switched."""
@@ -253,24 +245,18 @@ class _Player:
         lines = self._guest.read(_HOOKS).splitlines()
         return frozenset(line.split()[0] for line in lines if line[:1].strip()) & _ALL_FUNCTIONS
 
-    def _patches(self) -> list[Patch]:
-        return self._stage.livepatch.patches()
-
     def _patch(self, name: str) -> Patch:
-        return self._stage.livepatch.patch(PATCHES[name].module)
+        return self._context.livepatch.patch(PATCHES[name].module)
 
-    def _in_transition(self) -> Patch:
-        assert self.model.transition is not None
-        return self._patch(self.model.transition)
-
-    def _target(self) -> Module:
-        return self._stage.livepatch.module(TARGET)
+    def _newest(self) -> Patch:
+        """Return the patch in transition; without a transition, the one loaded last."""
+        return self._patch(self.model.transition or self.model.stack[-1])
 
 
-def _errno_of(deed: Callable[[], None]) -> int:
-    """Do it, and return the errno with which the kernel refused; 0 when it did not."""
+def _errno_of(action: Callable[[], None]) -> int:
+    """Do something, and return the errno with which the kernel refused it; 0: it did not."""
     try:
-        deed()
+        action()
     except ModuleRefused as error:
         return error.errno
     except TimeoutError:
@@ -284,7 +270,7 @@ def _module(patch: str) -> str:
     return PATCHES[patch].module if patch in PATCHES else patch
 
 
-def _told(what: object) -> str:
+def _text(what: object) -> str:
     if isinstance(what, frozenset):
         return ", ".join(sorted(what)) or "none"
     if isinstance(what, dict):

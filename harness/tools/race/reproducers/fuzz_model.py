@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What livepatching has to do in a sequence of steps: the oracle of the fuzzer. Pure.
+"""The state that livepatching has after each step of a sequence: the fuzzer's model. Pure.
 
 After each step the kernel is given time to settle: a transition that nobody blocks has ended, and
-one that somebody blocks has every other task switched. So the model has no notion of time. The
-rules are those of kernel/livepatch/core.c and transition.c from 6.1 on.
+one that somebody blocks has every other task switched. So the model knows no time. The rules are
+those of kernel/livepatch/core.c and transition.c from 6.1 on.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from harness.errors import UsageError
 
@@ -23,36 +23,17 @@ TARGET = "klp_target_mod"
 VMLINUX = "vmlinux"
 ORIGINAL = "original"
 SLEEPERS = 3
-# The gate that nobody sleeps in: who calls through it tells which body runs.
+# The gate that nobody sleeps in: a call through it shows which body runs.
 CALLED_GATE = 4
 GATE_FUNCTION = "klp_gate_wait"
 
-Verb = Literal[
-    "load",
-    "disable",
-    "enable",
-    "reverse",
-    "force",
-    "enter",
-    "leave",
-    "target",
-    "untarget",
-    "fork",
-    "exit",
-    "storm",
+_OfAPatch = Literal["load", "disable", "enable"]
+_Alone = Literal[
+    "reverse", "force", "enter", "leave", "target", "untarget", "fork", "exit", "storm"
 ]
-_OF_A_PATCH: tuple[Verb, ...] = ("load", "disable", "enable")
-_ALONE: tuple[Verb, ...] = (
-    "reverse",
-    "force",
-    "enter",
-    "leave",
-    "target",
-    "untarget",
-    "fork",
-    "exit",
-    "storm",
-)
+Verb = _OfAPatch | _Alone
+_OF_A_PATCH: tuple[_OfAPatch, ...] = get_args(_OfAPatch)
+_ALONE: tuple[_Alone, ...] = get_args(_Alone)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,11 +98,11 @@ def _parse(words: list[str]) -> Step:
 
 @dataclass
 class Model:
-    """What has to be true when a sequence has come so far.
+    """The state after some steps.
 
     ``stack`` are the patches from the oldest, with the one in transition; ``sleepers`` are the
-    bodies in which tasks sleep, by the number of their gate. ``stuck`` patches were forced away,
-    and their modules stay.
+    bodies in which tasks sleep, by the number of their gate. ``stuck`` patches were removed by
+    force, and their modules stay loaded.
     """
 
     stack: list[str] = field(default_factory=list)
@@ -134,10 +115,10 @@ class Model:
     children: int = 0
     storm: bool = False
 
-    # -- what steps do ------------------------------------------------------------------------
+    # -- what steps do
 
     def can(self, step: Step) -> bool:
-        """Return whether the step means anything now; one that does not is left out."""
+        """Return whether the step has a meaning now; one without is left out."""
         match step.verb:
             case "load":
                 return step.patch not in self.stack and step.patch not in self.stuck
@@ -161,7 +142,7 @@ class Model:
                 return True
 
     def refusal(self, step: Step) -> int:
-        """Return the errno with which the kernel has to refuse the step; 0: it takes it."""
+        """Return the errno with which the kernel refuses the step; 0: it does not."""
         match step.verb:
             case "load":
                 return errno.EBUSY if self.transition is not None else 0
@@ -175,7 +156,7 @@ class Model:
                 return 0
 
     def take(self, step: Step) -> None:
-        """Do a step that is not refused, and settle."""
+        """Take a step that is not refused, and settle."""
         match step.verb:
             case "load":
                 self.stack.append(step.patch)
@@ -194,7 +175,7 @@ class Model:
             self._end(forced=False)
 
     def _take_aside(self, step: Step) -> None:
-        """Do a step that is about no livepatch."""
+        """Take a step that is about no livepatch."""
         match step.verb:
             case "enter":
                 self.sleepers[self.free_gate()] = self.body_of(GATE_FUNCTION)
@@ -219,16 +200,16 @@ class Model:
         else:
             gone = set()
         self.stack = [patch for patch in self.stack if patch not in gone]
-        # Its nops are freed: from now on it is a patch as any other.
+        # Its nops are freed: from now on it is a patch like any other.
         self.replacing -= gone | {self.transition}
         if forced:
             self.stuck |= gone
         self.transition = None
 
-    # -- what has to be true ------------------------------------------------------------------
+    # -- the state to expect
 
     def enabled(self, patch: str) -> bool:
-        """Return what ``enabled`` of a patch in the stack has to be."""
+        """Return the value of ``enabled`` of a patch in the stack."""
         return patch != self.transition or self.patching
 
     def blockers(self) -> frozenset[int]:
@@ -248,7 +229,7 @@ class Model:
         return frozenset(gate for gate, body in self.sleepers.items() if body == waits_for)
 
     def body_of(self, function: str) -> str:
-        """Return whose body a task gets that has switched: a patch's, or the original."""
+        """Return whose body a switched task calls: a patch's, or the original."""
         standing = [patch for patch in self.stack if self.enabled(patch)]
         if self.transition is not None and self.patching and self.transition in self.replacing:
             standing = [self.transition]
@@ -256,7 +237,7 @@ class Model:
         return owners[-1] if owners else ORIGINAL
 
     def hooked(self) -> frozenset[str]:
-        """Return the functions that ftrace has to have hooks on."""
+        """Return the functions that have hooks of ftrace."""
         return frozenset(
             function
             for patch in self.stack

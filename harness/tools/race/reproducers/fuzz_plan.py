@@ -15,7 +15,7 @@ _LEAST, _MOST = 8, 14
 
 
 def make_steps(chance: Random) -> tuple[Step, ...]:
-    """Return a sequence in which each step means something, and some are to be refused."""
+    """Return a sequence of steps that all have a meaning; the kernel refuses some of them."""
     model = Model()
     steps: list[Step] = []
     length = chance.randint(_LEAST, _MOST)
@@ -30,7 +30,7 @@ def make_steps(chance: Random) -> tuple[Step, ...]:
 
 
 def _choices(model: Model) -> Iterator[tuple[Step, float]]:
-    """Yield steps with their weights: what turns a transition that is held open weighs most."""
+    """Yield steps with their weights: those that reverse a held transition weigh most."""
     held = model.transition is not None
     for patch in PATCHES:
         # Only its functions are slept in, so only it holds transitions open.
@@ -51,7 +51,7 @@ def _choices(model: Model) -> Iterator[tuple[Step, float]]:
 
 
 def meaningful(steps: Sequence[Step]) -> tuple[Step, ...]:
-    """Return the steps without those that mean nothing where they stand."""
+    """Return the steps without those that have no meaning at their place."""
     model = Model()
     kept = []
     for step in steps:
@@ -68,21 +68,21 @@ def shrink(
 ) -> tuple[Step, ...]:
     """Return a shortest sequence that still fails: without any one of its steps it does not.
 
-    ``fails`` is asked ``most`` times at most; what is left then may be longer. Parts are left out,
+    ``fails`` is called ``most`` times at most; the sequence may then be longer. Parts are left out,
     large ones first (A. Zeller, R. Hildebrandt, IEEE TSE 2002).
     """
     left = tuple(steps)
-    asked: set[tuple[Step, ...]] = {left}
+    tried_before: set[tuple[Step, ...]] = {left}
     size = max(len(left) // 2, 1)
     while len(left) > 1:
         shorter = None
         for start in range(0, len(left), size):
             tried = meaningful(left[:start] + left[start + size :])
-            if not tried or tried in asked:
+            if not tried or tried in tried_before:
                 continue
-            if len(asked) > most:
+            if len(tried_before) > most:
                 return left
-            asked.add(tried)
+            tried_before.add(tried)
             if fails(tried):
                 shorter = tried
                 break

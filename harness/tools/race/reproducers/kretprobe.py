@@ -3,8 +3,8 @@
 
 A transition looks at the stack of each task that is on no CPU (klp_check_and_switch_task() of
 kernel/livepatch/transition.c), and such a task is one. But rethook_find_ret_addr()
-(kernel/trace/rethook.c), which finds the way back that a kretprobe took, will not be asked for a
-task that is runnable.
+(kernel/trace/rethook.c), which finds the return address that a kretprobe replaced, warns for a task
+that is runnable.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ FIRST_CPU = "1"  # a mask, as taskset(1) takes it
 _DYNAMIC_DEBUG = "/sys/kernel/debug/dynamic_debug/control"
 
 # Argument: the sleeper. Keeps the second CPU busy, wakes the sleeper, which may run on no other,
-# and says whether the transition has "looked" at it. Without a pause, so that the first CPU is not
-# idle: its timers would go to the busy one. All of it in the guest, whose network may stand still.
+# and prints whether the transition has "looked" at it. There is no pause, so that the first CPU is
+# not idle: its timers would go to the busy one. All of it runs in the guest, whose network may be
+# blocked meanwhile.
 _WAKE = """
 spin=/sys/kernel/klp_ticks/spin
 looks() { dmesg | grep -cE ":$1 (has an unreliable stack|is sleeping on function)"; }
@@ -37,14 +38,14 @@ taskset 2 sh -c "echo 1 >$spin" &
 while [ "$(cat $spin)" != 1 ]; do :; done
 echo open 0 >/dev/klp_gate
 before=$(looks $1)
-said=
-while [ -z "$said" ]; do
-    if [ "$(looks $1)" != "$before" ]; then said=looked
-    elif [ "$(cat $spin)" != 1 ]; then said='spun to no end'
+result=
+while [ -z "$result" ]; do
+    if [ "$(looks $1)" != "$before" ]; then result=looked
+    elif [ "$(cat $spin)" != 1 ]; then result='the other CPU is idle'
     fi
 done
 echo 0 >$spin
-echo "$said"
+echo "$result"
 """
 
 
@@ -55,7 +56,7 @@ echo "$said"
     needs=("CONFIG_KPROBES", "CONFIG_DYNAMIC_DEBUG"),
 )
 def kretprobe_woken(context: TrialContext, gates: Gates, tasks: Tasks) -> None:
-    """A transition looks at a task that was just woken, under a kretprobe: the kernel warns."""
+    """A transition checks a task that was just woken in a kretprobe: the kernel warns."""
     guest = context.guest
     guest.write(_DYNAMIC_DEBUG, "func klp_try_switch_task +p\n")
     context.livepatch.load_target(SPINNER, ticking=False)
@@ -69,9 +70,9 @@ def kretprobe_woken(context: TrialContext, gates: Gates, tasks: Tasks) -> None:
     patch = context.livepatch.patch(PATCH)
     tasks.wait_all(PatchState.PATCHED, held_by=sleeper)
     waking = guest.spawn("taskset", FIRST_CPU, "sh", "-c", _WAKE, "wake", str(sleeper.tid))
-    said = waking.next_line(scaled(guest, TRANSITION_S))
-    if said != "looked":
-        raise HarnessError(f"the transition did not look at the woken task in time: {said}")
+    printed = waking.next_line(scaled(guest, TRANSITION_S))
+    if printed != "looked":
+        raise HarnessError(f"the transition did not check the woken task in time: {printed}")
     sleeper.leave()
     patch.wait_complete()
     patch.disable()

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Thousands that sleep in a patched function: each attempt looks at all their stacks.
+"""Thousands of tasks that sleep in a patched function: each attempt checks all their stacks.
 
 klp_try_complete_transition() (kernel/livepatch/transition.c) does so with tasklist_lock read-held,
-and who forks or exits meanwhile waits for it with interrupts off.
+and a task that forks or exits meanwhile waits for it with interrupts off.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ _LOCKUP = rf"{BROKEN}|soft lockup|hard LOCKUP|rcu\S* (self-)?detected .*stall|bl
 def crowd_sleepers(
     guest: Machine, livepatch: Livepatch, gates: Gates, tasks: Tasks, chance: Random
 ) -> None:
-    """Thousands sleep in the patched function while others fork: the list of tasks is held long."""
+    """Thousands sleep in the patched function while others fork: tasklist_lock is held long."""
     number = chance.randint(_LEAST, _MOST)
     # By default a guest of little memory may have fewer threads (kernel/fork.c).
     guest.write("/proc/sys/kernel/threads-max", f"{2 * _MOST}\n")
     gates.close(_GATE)
     deadline = scaled(guest, 2 * TRANSITION_S)
-    crowd = guest.spawn("klp-sleepers", str(number), str(_GATE))
-    _said(crowd, "entering", number, crowd.next_line(deadline))
+    sleepers = guest.spawn("klp-sleepers", str(number), str(_GATE))
+    _expect(sleepers, "entering", number, sleepers.next_line(deadline))
     if not wait_until(lambda: len(gates[_GATE].waiting()) == number, deadline, interval_s=0.5):
         raise HarnessError(
-            f"{len(gates[_GATE].waiting())} of {number} came to sleep in gate {_GATE}",
-            hint="the guest is starved: take fewer --guests",
+            f"{len(gates[_GATE].waiting())} of {number} tasks sleep in gate {_GATE}",
+            hint="the guest gets too little CPU time: use fewer --guests",
         )
     storm = start_storm(guest)
     patch = livepatch.load("klp_test_gate")
@@ -55,14 +55,16 @@ def crowd_sleepers(
     for _ in range(2):
         patch.reverse()
     guest.write("/dev/klp_gate", f"open {_GATE}\n")
-    crowd.close_stdin()
+    sleepers.close_stdin()
     in_new_body.release()
     patch.wait_complete(deadline)
-    _said(crowd, "left", number, crowd.next_line(deadline))
+    _expect(sleepers, "left", number, sleepers.next_line(deadline))
     end_storm(guest, storm)
     expect_settled(tasks)
 
 
-def _said(crowd: SpawnedProcess, key: str, number: int, line: str) -> None:
+def _expect(sleepers: SpawnedProcess, key: str, number: int, line: str) -> None:
     if json.loads(line) != {key: number}:
-        raise HarnessError(f"klp-sleepers ({crowd.pid}) said {line!r}, not that {number} {key}")
+        raise HarnessError(
+            f"klp-sleepers ({sleepers.pid}) printed {line!r}, and not that {number} are {key}"
+        )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Storms: many at once, in the hope that two meet. A campaign gives them time."""
+"""Many forks at once, in the hope that one meets a transition. A campaign gives them time."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _MOST_REVERSALS = 4
 def storm_fork(
     guest: Machine, livepatch: Livepatch, gates: Gates, tasks: Tasks, chance: Random
 ) -> None:
-    """Forks all the time while a patch is enabled, reversed and disabled again and again."""
+    """Tasks fork all the time while a patch is enabled, reversed and disabled repeatedly."""
     storms = [start_storm(guest) for _ in range(_STORMS)]
     for _ in range(_CYCLES):
         in_old_body = gates[0].enter()
@@ -67,17 +67,17 @@ def expect_settled(tasks: Tasks) -> None:
 
 
 def start_storm(guest: Machine) -> SpawnedProcess:
-    """Start a program that forks without a pause; returns when it does. Raises TimeoutError."""
+    """Start a program that forks without a pause; returns when it forks. Raises TimeoutError."""
     storm = guest.spawn("klp-storm")
     storm.next_line(scaled(guest, QUICK_S))
     return storm
 
 
 def end_storm(guest: Machine, storm: SpawnedProcess) -> None:
-    """End it; raises HarnessError when it failed, or left a child."""
+    """End the program; raises HarnessError when it failed, or left a child."""
     storm.close_stdin()
     deadline = scaled(guest, QUICK_S)
-    said = json.loads(storm.next_line(deadline))
+    counts = json.loads(storm.next_line(deadline))
     code = storm.wait(deadline)
-    if code or said["forks"] != said["reaped"]:
-        raise HarnessError(f"the storm of forks ended with code {code} and said {said}")
+    if code or counts["forks"] != counts["reaped"]:
+        raise HarnessError(f"klp-storm ended with code {code} and printed {counts}")

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The race of a patch that comes with a target that goes, held at the point where it matters.
+"""The race between the load of a patch and the unload of its target, held where it matters.
 
 delete_module() (kernel/module/main.c) calls klp_module_going() after the target's exit, and then
-waits for its asynchronous functions: one of them waits in a gate, so a patch comes in between.
+waits for its asynchronous functions: one of them waits in a gate while the patch is loaded.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _HOOKS = "/sys/kernel/tracing/enabled_functions"
 
 @reproducer("going-stale-target", rule="MO-05", fixed_by="8cb2c2dc")
 def going_stale_target(livepatch: Livepatch, gates: Gates) -> None:
-    """A patch loaded after klp_module_going() takes hold of a target whose text goes."""
+    """A patch loaded after klp_module_going() patches a target whose text is about to be freed."""
     guest = livepatch.guest
     livepatch.load_target(TARGET, late=True)
     gates.close(GATE)
@@ -40,15 +40,15 @@ def going_stale_target(livepatch: Livepatch, gates: Gates) -> None:
     try:
         patch = livepatch.load(PATCH, object=TARGET, function=FUNCTION, async_probe=True)
     except ModuleRefused as error:
-        # ftrace knows the target's functions no more, so the kernel finds nothing to hook.
+        # ftrace no longer knows the target's functions, so the kernel finds nothing to hook.
         raise RaceShown(
             f"{PATCH} is refused for {TARGET}, which klp_module_going() has left: {error.message}",
             details=error.details,
         ) from error
     if FUNCTION in guest.read(_HOOKS):
         raise RaceShown(
-            f"{PATCH} took hold of {FUNCTION}() after klp_module_going({TARGET}), "
-            "and stays there when its text has gone"
+            f"{PATCH} patched {FUNCTION}() after klp_module_going({TARGET}), "
+            "and stays attached when that text is freed"
         )
     gates.open(GATE)
     leaving.wait(scaled(guest, QUICK_S))
@@ -59,6 +59,6 @@ def going_stale_target(livepatch: Livepatch, gates: Gates) -> None:
 def _await(guest: Guest, path: str, what: str) -> None:
     if not poll(guest, path, Op.CONTAINS, what, deadline=scaled(guest, QUICK_S)):
         raise HarnessError(
-            f"rmmod {TARGET} did not come to where the race is: {path} never said {what.strip()}",
+            f"rmmod {TARGET} did not reach the race: {path} never showed {what.strip()}",
             details=tuple(guest.read(path).splitlines()),
         )

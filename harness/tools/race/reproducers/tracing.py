@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Crowds of which some are no livepatches: tracers, kprobes, CPUs that go; and replacing ones."""
+"""Livepatches beside tracers, kprobes and CPUs that go offline; and patches that replace others."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from harness.livepatch.gates import Body
 from harness.tools.race.reproducer import reproducer
 from harness.tools.race.reproducers.crowd import (
     BROKEN,
-    COME_AND_GO,
-    CYCLE,
     await_end,
-    begin,
-    let_loose,
+    cycle,
+    expect_no_patches,
+    load_unload,
+    run_all,
+    start_all,
     start_shell,
 )
 from harness.tools.race.reproducers.storm import end_storm, expect_settled, start_storm
@@ -33,55 +34,31 @@ _TRACING = "/sys/kernel/tracing"
 _CPU = "/sys/devices/system/cpu/cpu1/online"
 _KPROBE = "klp_test_kprobe"
 _REVERSALS = 3
-# What a kernel with CONFIG_PROVE_LOCKING says of locks in a wrong order.
+# What a kernel with CONFIG_PROVE_LOCKING reports of locks in a wrong order.
 _LOCKDEP = (
     rf"{BROKEN}|possible (circular locking|recursive locking|irq lock inversion)|"
     r"inconsistent lock state|suspicious RCU usage|sleeping function called|held lock freed"
 )
 
-# Arguments: the folder of tracing, rounds.
+# Bodies of loops. Argument: the folder of tracing.
 _TRACERS = """
-echo ready; read -r _
-round=0
-while [ $round -lt $2 ]; do
-    round=$((round + 1))
     for tracer in function function_graph nop; do echo $tracer >"$1/current_tracer"; done
-done
-exit 0
 """
-# Arguments: a file with 0 or 1 in it, rounds.
+# Argument: a file with 0 or 1 in it.
 _TOGGLE = """
-echo ready; read -r _
-round=0
-while [ $round -lt $2 ]; do
-    round=$((round + 1))
     for value in 0 1; do echo $value >"$1" || exit 1; done
-done
-exit 0
 """
-# Arguments: a module's file, its name, a parameter, rounds. It may be refused.
+# Arguments: a module's file, its name, a parameter. It may be refused.
 _PROBE = """
-echo ready; read -r _
-round=0
-while [ $round -lt $4 ]; do
-    round=$((round + 1))
     insmod "$1" "$3" || continue
     while [ -d "/sys/module/$2" ]; do rmmod "$2"; done
-done 2>/dev/null
-exit 0
 """
-# Arguments: file and name of two livepatches, rounds. Each replaces the other, and all else.
+# Arguments: file and name of two livepatches. Each replaces the other, and all else.
 _REPLACE = """
-echo ready; read -r _
-round=0
-while [ $round -lt $5 ]; do
-    round=$((round + 1))
     insmod "$1" replace=1
     rmmod "$4"
     insmod "$3" replace=1
     rmmod "$2"
-done 2>/dev/null
-exit 0
 """
 
 
@@ -94,16 +71,16 @@ def crowd_tracer(
     tasks: Tasks,
     chance: Random,
 ) -> None:
-    """Tracers and a kprobe of the patched function come and go while its transition turns round."""
+    """Tracers and a kprobe are attached to the patched function while a transition is reversed."""
     guest.write(f"{_TRACING}/set_ftrace_filter", "klp_gate_wait\n")
     sleeper = gates[0].enter()
     patch = livepatch.load("klp_test_gate")
     in_new_body = gates[1].enter()
-    crowd = [*_tracers(guest, chance), _probe(context, "klp_gate_wait", chance)]
-    begin(crowd)
+    shells = [_tracers(context), _probe(context, "klp_gate_wait")]
+    start_all(shells)
     for _ in range(2 * chance.randint(1, _REVERSALS)):
         patch.reverse()
-    await_end(guest, crowd)
+    await_end(guest, shells)
     sleeper.release()
     in_new_body.release()
     patch.wait_complete()
@@ -124,25 +101,20 @@ def crowd_tracer(
     chance=True,
 )
 def crowd_locks(context: TrialContext, guest: Machine, livepatch: Livepatch, tasks: Tasks) -> None:
-    """Livepatches, a target, kprobes, tracers and a CPU come and go at a time: lock order."""
-    chance = context.chance
+    """Lock order: livepatches, a target, a kprobe, tracers and a CPU, all on and off at once."""
     # The locks are those of attaching. With all functions traced, such a kernel does nothing else.
     guest.write(f"{_TRACING}/set_ftrace_filter", "cmdline_proc_show\n")
-    cycled = ("klp_test_cmdline_a", "klp_test_target_fg")
-    rounds = str(chance.randint(3, 6))
-    crowd = [
-        start_shell(guest, CYCLE, guest.upload(context.modules[name]), name, rounds)
-        for name in cycled
+    rounds = context.chance.randint(3, 6)
+    shells = [
+        cycle(context, "klp_test_cmdline_a", rounds=rounds),
+        cycle(context, "klp_test_target_fg", rounds=rounds),
+        load_unload(context, "klp_target_mod", rounds=rounds),
+        start_shell(guest, _TOGGLE, _CPU, rounds=rounds),
+        _probe(context, "cmdline_proc_show"),
+        _tracers(context),
     ]
-    target = guest.upload(context.modules["klp_target_mod"])
-    crowd += [
-        start_shell(guest, COME_AND_GO, target, "klp_target_mod", rounds),
-        start_shell(guest, _TOGGLE, _CPU, rounds),
-        _probe(context, "cmdline_proc_show", chance),
-        *_tracers(guest, chance),
-    ]
-    let_loose(guest, crowd)
-    _none_left(livepatch)
+    run_all(guest, shells)
+    expect_no_patches(livepatch)
     expect_settled(tasks)
 
 
@@ -157,12 +129,12 @@ def crowd_replace(
         ("klp_test_cmdline_b", "klp_test_cmdline_c"),
     )
     storm = start_storm(guest)
-    rounds = str(context.chance.randint(3, 6))
-    crowd = []
+    rounds = context.chance.randint(3, 6)
+    shells = []
     for pair in pairs:
         words = [word for name in pair for word in (guest.upload(context.modules[name]), name)]
-        crowd.append(start_shell(guest, _REPLACE, *words, rounds))
-    let_loose(guest, crowd)
+        shells.append(start_shell(guest, _REPLACE, *words, rounds=rounds))
+    run_all(guest, shells)
     for patch in livepatch.patches():
         patch.wait_complete()
     end_storm(guest, storm)
@@ -175,17 +147,12 @@ def crowd_replace(
     expect_settled(tasks)
 
 
-def _tracers(guest: Machine, chance: Random) -> list[SpawnedProcess]:
-    return [start_shell(guest, _TRACERS, _TRACING, str(chance.randint(5, 15)))]
+def _tracers(context: TrialContext) -> SpawnedProcess:
+    rounds = context.chance.randint(5, 15)
+    return start_shell(context.guest, _TRACERS, _TRACING, rounds=rounds)
 
 
-def _probe(context: TrialContext, function: str, chance: Random) -> SpawnedProcess:
+def _probe(context: TrialContext, function: str) -> SpawnedProcess:
     file = context.guest.upload(context.modules[_KPROBE])
-    rounds = str(chance.randint(5, 15))
-    return start_shell(context.guest, _PROBE, file, _KPROBE, f"symbol={function}", rounds)
-
-
-def _none_left(livepatch: Livepatch) -> None:
-    left = livepatch.patches()
-    if left:
-        raise RaceShown(f"patches are left that were disabled: {left}")
+    rounds = context.chance.randint(5, 15)
+    return start_shell(context.guest, _PROBE, file, _KPROBE, f"symbol={function}", rounds=rounds)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What makes the trials of a campaign: guests of this process, or a cluster."""
+"""Where the trials of a campaign run: in guests of this process, or on a cluster."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.tools.race.trial import Trials
+from harness.tools.race.trial import GuestTrials
 from harness.vm.guest import runs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-    from harness.tools.race.campaign import Trial
-    from harness.tools.race.reproducer import Reproducer
+    from harness.tools.race.campaign import TryOne
     from harness.vm.cluster.client import Cluster
     from harness.vm.host.accel import AccelChoice
     from harness.vm.kernel.kernel import Kernel
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 class TrialMaker:
     """What makes trials, and how many at a time it can."""
 
-    try_one: Callable[[Reproducer, int], Trial]
+    try_one: TryOne
     guests: int
 
 
@@ -42,25 +41,27 @@ def open_trials(
     most: int | None,
     keep: Callable[[], bool],
 ) -> Iterator[TrialMaker]:
-    """Open the place where trials run, for ``guests`` at a time and ``most`` at the most.
+    """Prepare to make trials, ``guests`` at a time and ``most`` in all, where those are given.
 
-    Logs stay when ``keep`` says so at the end; those of guests here also when something is raised.
+    Logs stay when ``keep`` returns True at the end; those of guests here also after an error.
     """
     if cluster is None:
-        here = guests or runs.guests_at_a_time(choice)
-        here = here if most is None else min(here, most)
+        here = _at_most(guests or runs.guests_at_a_time(choice), most)
         with runs.open_session(choice, name="race", guests=here, keep=keep) as session:
-            yield TrialMaker(try_one=Trials(session, kernel, modules), guests=here)
+            yield TrialMaker(try_one=GuestTrials(session, kernel, modules), guests=here)
         return
     from harness.tools.race.on_cluster import RemoteTrials
 
-    jobs = sum(cluster.threads().values())
     folder = runs.make_folder("race")
     trials = RemoteTrials(cluster, kernel, modules, store=runs.store(), accel=accel, folder=folder)
     try:
-        at_a_time = jobs if guests is None else min(guests, jobs)
-        yield TrialMaker(try_one=trials, guests=at_a_time if most is None else min(at_a_time, most))
+        there = _at_most(sum(cluster.threads().values()), guests)
+        yield TrialMaker(try_one=trials, guests=_at_most(there, most))
     finally:
         trials.close()
         if not keep():
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _at_most(count: int, limit: int | None) -> int:
+    return count if limit is None else min(count, limit)
