@@ -144,5 +144,5 @@ setup:
 
 .PHONY: clean
 clean: ## remove the virtual environment and what tools leave behind; the cache of kernels stays
-	@rm -rf .venv .venv.old dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -rf .venv .venv.old dist build .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	@find harness tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -23,7 +23,7 @@ Each row is one rule of the kernel's livepatch subsystem. The tests of a rule ca
 `klp-harness behaviours` prints this table with the tests of each rule and their latest results on
 each kernel; `klp-harness test -k TR-01` runs them. The [glossary](glossary.md) explains the words.
 
-This file is generated from `harness/behaviours/table.toml` by
+This file is generated from `tests/behaviours/rules.toml` by
 `.ci/behaviours_document.py docs/behaviours.md`. A unit test compares the two, and the rules with
 the markers of the tests.
 

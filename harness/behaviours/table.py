@@ -1,21 +1,22 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The table of rules. ``table.toml`` beside this file is its one home and travels in the wheel."""
+"""The table of rules: rules.toml of the behaviour suite, beside the tests that prove them."""
 
 from __future__ import annotations
 
 import tomllib
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from harness.errors import HarnessError
+from harness.resources import Resource, resource_dir
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
-TABLE = Path(__file__).with_name("table.toml")
+_TABLE = "rules.toml"
 ALL = "all"
 
 
@@ -98,8 +99,9 @@ class Table(_Model):
         return tuple(rule for rule in self.rule if rule.section == section.id)
 
 
-def load_table(path: Path = TABLE) -> Table:
+def load_table(path: Path | None = None) -> Table:
     """Return the table; raises HarnessError when it cannot be read: the installation is broken."""
+    path = path or resource_dir(Resource.BEHAVIOUR_TESTS) / _TABLE
     try:
         return Table.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except (OSError, tomllib.TOMLDecodeError, ValidationError) as error:

@@ -99,7 +99,7 @@ class ChildCommands(contextlib.AbstractContextManager["ChildCommands"]):
         if command.reports:
             argv += ["--json", str(report)]
         with self._lanes[command.lane]:
-            if self._stopped.is_set():
+            if self._stopped.is_set() or self._deadline.expired:
                 raise HarnessError(f"{command.name} was not started: the run is over")
             report.unlink(missing_ok=True)
             start_s = time.monotonic()

@@ -65,8 +65,7 @@ ONE_HOME = {
 # Who opens the cache: everything else asks harness.vm.guest.runs for it.
 OPENS_THE_CACHE = {
     "harness/vm/guest/runs.py",
-    # Still to be moved:
-    "harness/tools/race/worker_runs.py",
+    # Those have a cache that is not the user's: of a worker, and of a cold build.
     "harness/vm/cluster/worker.py",
     "benchmarks/builds.py",
     "benchmarks/measure.py",

@@ -36,7 +36,7 @@ def disagreements(
 
 
 def test_every_rule_has_a_test_and_every_test_a_rule() -> None:
-    """In harness/behaviours/table.toml; a test needs no entry there, a new rule does."""
+    """In tests/behaviours/rules.toml; a test needs no entry there, a new rule does."""
     assert disagreements(RULES, TABLE.pending, find_rule_tests(SUITE)) == []
 
 
