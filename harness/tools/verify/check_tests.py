@@ -55,7 +55,7 @@ class CheckTests:
     def run(self, when: When) -> CheckRun:
         """Run all its tests to their end.
 
-        Raises UsageError when pytest ends without having run them, the guest's fate when it dies,
+        Raises UsageError when pytest ends without having run them, the reason when the guest ends,
         and LostConnection when a test could not reach it though it lives.
         """
         self._runs += 1

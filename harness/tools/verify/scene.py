@@ -271,7 +271,7 @@ class Scene:
             self.unload(patch)
 
     def hold(self, seconds: float) -> None:
-        """Wait for so long; raises the guest's fate when it dies meanwhile."""
+        """Wait for so long; raises how the guest ended when it does meanwhile."""
         deadline = Deadline.after(seconds)
         while not deadline.expired:
             self._check_stop()
