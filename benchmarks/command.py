@@ -46,9 +46,9 @@ def bench(
     names: Annotated[
         tuple[str, ...],
         typer.Argument(
-            metavar="[FIGURE]...",
+            metavar="FIGURE",
             help=f"Measure these only: {', '.join((*_USUAL, _PEERS))}.",
-            show_default="",
+            show_default=False,
         ),
     ] = (),
     *,

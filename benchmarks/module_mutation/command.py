@@ -46,9 +46,7 @@ _CPUS = 2
 def grade(
     kinds: Annotated[
         tuple[str, ...],
-        typer.Argument(
-            metavar="[KIND]...", help="Kinds of mutants; default: all.", show_default=""
-        ),
+        typer.Argument(metavar="KIND", help="Kinds of mutants; default: all.", show_default=False),
     ] = (),
     module: Annotated[
         tuple[str, ...],

@@ -40,7 +40,7 @@ def boot(
     modules: Annotated[
         tuple[str, ...],
         typer.Argument(
-            metavar="[MODULE]...",
+            metavar="MODULE",
             help="Modules to copy to /root: .ko files, names of samples, folders of sources.",
         ),
     ] = (),

@@ -41,7 +41,7 @@ def build(
     named: Annotated[
         tuple[str, ...],
         typer.Argument(
-            metavar="[SPEC]...",
+            metavar="SPEC",
             help="6.1, newest, a source tree, a tarball ...; one after the other. Default: "
             f"{DEFAULT_SPEC}.",
             show_default=False,

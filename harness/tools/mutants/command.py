@@ -67,7 +67,7 @@ _NO_MUTANT = {
 
 Names = Annotated[
     tuple[str, ...],
-    typer.Argument(metavar="[NAME]...", help="Mutants by name; default: all.", show_default=""),
+    typer.Argument(metavar="NAME", help="Mutants by name; default: all.", show_default=False),
 ]
 Folder = Annotated[
     Path | None,

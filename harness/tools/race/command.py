@@ -50,7 +50,7 @@ KernelMutants = Annotated[
 Names = Annotated[
     tuple[str, ...],
     typer.Argument(
-        metavar="[NAME]...", help="Reproducers or groups of them; default: all.", show_default=""
+        metavar="NAME", help="Reproducers or groups of them; default: all.", show_default=False
     ),
 ]
 

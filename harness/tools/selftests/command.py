@@ -47,9 +47,7 @@ _OUTCOMES = {
 def selftests(
     scripts: Annotated[
         tuple[str, ...],
-        typer.Argument(
-            metavar="[SCRIPT]...", help="Scripts to run; default: all.", show_default=""
-        ),
+        typer.Argument(metavar="SCRIPT", help="Scripts to run; default: all.", show_default=False),
     ] = (),
     *,
     kernel: KernelOptions,

@@ -48,7 +48,7 @@ def compare(
     ],
     second: Annotated[
         str | None,
-        typer.Argument(metavar="[B]", help="The other kernel; default: A with --series."),
+        typer.Argument(metavar="B", help="The other kernel; default: A with --series."),
     ] = None,
     series: Annotated[
         tuple[Path, ...],
