@@ -349,3 +349,14 @@ def test_commands_are_found_in_all_places() -> None:
     )
     found = commands_in(text, "klp-harness")
     assert set(found) >= {("boot",), ("demo",), ("boot", "m"), ("doctor",)}
+
+
+def test_the_walks_are_short() -> None:
+    """A newcomer follows a command to its guest, or to its verdict, in at most 20 files."""
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    walks = re.findall(
+        r"(?:^\d+\. .*\n(?:  .*\n)*)+", text.partition("## Walks")[2].partition("\n## ")[0], re.M
+    )
+    counts = [len(re.findall(r"`[\w/]+\.py`", walk)) for walk in walks]
+    assert len(counts) == 2
+    assert all(10 < count <= 20 for count in counts), counts
