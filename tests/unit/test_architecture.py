@@ -198,6 +198,7 @@ TRACKED = tracked()
 
 
 def test_there_are_files_to_check() -> None:
+    """The checks below have found the sources that they are about."""
     assert "harness/vm/host/process.py" in SOURCES
     assert "benchmarks/__main__.py" in BENCHMARKS
     assert "Makefile" in TRACKED
@@ -205,6 +206,7 @@ def test_there_are_files_to_check() -> None:
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_imports_go_one_way(name: str) -> None:
+    """A file imports only what its part of harness/ may import."""
     assert wrong_directions(name, text_of(name)) == []
 
 
@@ -239,6 +241,7 @@ def test_the_wheel_does_not_need_what_grades_it() -> None:
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_some_modules_have_one_home(name: str) -> None:
+    """subprocess, paramiko and pexpect are each imported by one file."""
     assert away_from_home(name, text_of(name)) == []
 
 
@@ -250,11 +253,13 @@ def test_a_run_has_one_home(name: str) -> None:
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_no_command_goes_through_a_shell(name: str) -> None:
+    """No host command is a string that a shell would read."""
     assert shell_uses(text_of(name)) == []
 
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_no_file_grows_too_long(name: str) -> None:
+    """A file that can be read in one sitting has at most 400 lines."""
     assert len(text_of(name).splitlines()) <= MAX_LINES
 
 
@@ -271,6 +276,7 @@ def test_every_source_file_names_its_licence() -> None:
 
 
 def test_no_path_of_one_machine() -> None:
+    """No file names a path that exists on one machine only."""
     found = [name for name in TRACKED if MACHINE_PATH.search(text_of(name))]
     assert [name for name in found if name != "tests/unit/test_architecture.py"] == []
 
@@ -294,6 +300,7 @@ def test_no_path_of_one_machine() -> None:
     ],
 )
 def test_a_wrong_import_is_found(path: str, text: str, wrong: list[str]) -> None:
+    """The check of directions finds what it looks for, at any depth."""
     assert wrong_directions(path, text)[: len(wrong) or None] == wrong
 
 
@@ -307,6 +314,7 @@ def test_a_wrong_import_is_found(path: str, text: str, wrong: list[str]) -> None
     ],
 )
 def test_a_module_away_from_home_is_found(path: str, text: str, wrong: list[str]) -> None:
+    """The check of homes finds every form of an import."""
     assert away_from_home(path, text) == wrong
 
 
@@ -320,6 +328,7 @@ def test_a_module_away_from_home_is_found(path: str, text: str, wrong: list[str]
     ],
 )
 def test_a_shell_is_found(text: str, lines: list[int]) -> None:
+    """The check for shells finds what may become one."""
     assert shell_uses(text) == lines
 
 
@@ -333,16 +342,19 @@ def test_a_shell_is_found(text: str, lines: list[int]) -> None:
     ],
 )
 def test_a_cache_opened_elsewhere_is_found(text: str, lines: list[int]) -> None:
+    """The check of caches finds a Store that is opened."""
     assert opens_cache(text) == lines
 
 
 def test_a_missing_licence_is_found() -> None:
+    """The check of licences reads the first two lines."""
     assert lacks_spdx("x = 1\ny = 2\n# SPDX-License-Identifier: GPL-2.0-only\n")
     assert not lacks_spdx("#!/bin/sh\n# SPDX-License-Identifier: GPL-2.0-only\n")
 
 
 @pytest.mark.parametrize("folder", ["work", "farm"])
 def test_a_path_of_one_machine_is_found(folder: str) -> None:
+    """The check of paths finds each of the folders that it is about."""
     assert MACHINE_PATH.search(f"at /{folder}/x")
     assert MACHINE_PATH.search(f'"/{folder}/x"')
     assert MACHINE_PATH.search('"/root/.cache"')
@@ -350,4 +362,5 @@ def test_a_path_of_one_machine_is_found(folder: str) -> None:
 
 @pytest.mark.parametrize("text", ["net/work/x", "a/root/b", "/proc/1", "$HOME/work/x"])
 def test_other_paths_are_let_through(text: str) -> None:
+    """The check of paths accepts paths of every machine, and of guests."""
     assert not MACHINE_PATH.search(text)

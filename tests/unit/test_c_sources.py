@@ -94,6 +94,7 @@ def test_headers_of_modules_hold_no_module(path: Path) -> None:
 
 @pytest.mark.parametrize("folder", [MODULES, CORPUS], ids=["samples", "corpus"])
 def test_shared_code_of_modules_is_used_by_two(folder: Path) -> None:
+    """Code in a file of its own serves more than one module."""
     users = [
         name for path in folder.glob("*.c") for name in INCLUDED_CODE.findall(path.read_text())
     ]
@@ -119,6 +120,7 @@ def rows() -> dict[str, set[str]]:
 
 
 def test_the_readme_lists_each_module_with_its_parameters() -> None:
+    """The table in the README agrees with Kbuild and module_param()."""
     built = BUILT.findall((MODULES / "Kbuild").read_text())
     assert rows() == {module: parameters(module) for module in built}
 

@@ -170,6 +170,7 @@ def pytest_help() -> str:
 
 @pytest.mark.parametrize("document", DOCS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_resolve(document: Path) -> None:
+    """Each link of a document leads to a file and a heading that exist."""
     assert broken_links(document, document.read_text()) == []
 
 
@@ -268,6 +269,7 @@ def test_options_of_pytest_exist(pytest_help: str) -> None:
 
 
 def test_targets_of_make_exist() -> None:
+    """A document names only targets that the Makefile has."""
     known = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
     named = {
         name
@@ -281,6 +283,7 @@ def test_targets_of_make_exist() -> None:
 
 
 def test_variables_are_read_by_the_code() -> None:
+    """A document names only environment variables that the code reads."""
     code = "".join(path.read_text() for path in (ROOT / "harness").rglob("*.py"))
     named = {name for path in DOCS for name in _VARIABLE.findall(path.read_text())}
     assert named
@@ -306,15 +309,18 @@ def test_variables_are_read_by_the_code() -> None:
     ],
 )
 def test_a_broken_link_is_found(text: str, broken: list[str]) -> None:
+    """The check of links finds a missing file and a missing heading."""
     assert broken_links(ROOT / "README.md", text) == broken
 
 
 def test_a_missing_path_is_found() -> None:
+    """The check of paths in code finds one that does not exist."""
     text = "`harness/errors.py` `harness/nowhere.py` `tests/unit/` `kernel-configs/none`"
     assert missing_paths(text) == ["harness/nowhere.py", "kernel-configs/none"]
 
 
 def test_a_private_word_is_found() -> None:
+    """The check of words finds an expression that is not the field's."""
     assert private_words("what it last came to; `the crew`\n```\nthe crew\n```\n") == [
         "last came to"
     ]
@@ -331,11 +337,13 @@ def test_a_private_word_is_found() -> None:
     ids=" ".join,
 )
 def test_a_wrong_command_is_found(words: tuple[str, ...]) -> None:
+    """The check of commands finds an unknown command and an unknown option."""
     with pytest.raises(Exception, match=r"nonsense|valid number"):
         words_for_pytest(words)
 
 
 def test_an_option_for_pytest_is_handed_on() -> None:
+    """An option that is not the command's own is left for pytest."""
     assert words_for_pytest(("test", "--guests", "2", "--nonsense=1", "-k", "x")) == [
         "--nonsense",
         "-k",
@@ -343,6 +351,7 @@ def test_an_option_for_pytest_is_handed_on() -> None:
 
 
 def test_commands_are_found_in_all_places() -> None:
+    """Commands are found in blocks, in indented code, and in a line."""
     text = (
         "say `klp-harness boot`\n\n    klp-harness demo  # a comment\n\n"
         "```\n$ echo x | klp-harness boot m && klp-harness doctor\nklp-harness 0.1.0 on x\n```\n"

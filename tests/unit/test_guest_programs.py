@@ -56,6 +56,7 @@ def sleeps(child: Process[bytes]) -> int:
 
 
 def test_the_caller_tells_each_change_once(caller: Process[bytes], file: Path) -> None:
+    """klp-caller reports a body when it changes, and not at each call."""
     first = says(caller)
     assert first["text"] == "original\n"
     assert first["patch_state_before"] == first["patch_state_after"]
@@ -78,6 +79,7 @@ def test_the_caller_tells_each_change_once(caller: Process[bytes], file: Path) -
 
 
 def test_the_caller_ends_by_signal(caller: Process[bytes]) -> None:
+    """klp-caller goes on until a signal ends it."""
     says(caller)
     caller.terminate()
     assert says(caller)["calls"] >= 1
@@ -85,6 +87,7 @@ def test_the_caller_ends_by_signal(caller: Process[bytes]) -> None:
 
 
 def test_the_sampler_needs_patch_states(programs: Path) -> None:
+    """klp-sampler fails on a kernel without patch_state, and says so."""
     done = run([programs / "klp-sampler", "1", "1"], deadline=soon(), check=False)
     if not HAS_PATCH_STATE:
         assert done.returncode == 1
@@ -96,6 +99,7 @@ def test_the_sampler_needs_patch_states(programs: Path) -> None:
 
 
 def test_the_gate_is_missed(programs: Path) -> None:
+    """klp-gate fails when the module with the gates is not loaded."""
     assert not Path("/dev/klp_gate").exists()
     done = run([programs / "klp-gate", "read", "0"], deadline=soon(), check=False)
     assert (done.returncode, done.stdout) == (1, "")
@@ -124,12 +128,14 @@ def test_the_gate_is_missed(programs: Path) -> None:
     ids=" ".join,
 )
 def test_wrong_usage_is_told(programs: Path, words: tuple[str, ...]) -> None:
+    """Each program refuses wrong arguments with a line and exit code 2."""
     done = run([programs / words[0], *words[1:]], deadline=soon(), check=False)
     assert done.returncode == 2
     assert f"usage: {words[0]}" in done.stderr
 
 
 def test_a_thread_leaves_its_process_behind(programs: Path) -> None:
+    """klp-leaver ends a thread while its process goes on."""
     with spawn([programs / "klp-leaver"], stdin=PIPE, stdout=PIPE) as child:
         tid = says(child)["leaving"]
         assert tid != child.pid
@@ -143,6 +149,7 @@ def test_a_thread_leaves_its_process_behind(programs: Path) -> None:
 
 @pytest.mark.parametrize("interval", [(), ("1000",)])
 def test_a_storm_reaps_what_it_forks(programs: Path, interval: tuple[str, ...]) -> None:
+    """klp-storm leaves no zombie of its own behind."""
     with spawn([programs / "klp-storm", *interval], stdin=PIPE, stdout=PIPE) as child:
         assert says(child)["storming"] == child.pid
         assert wait_until(lambda: sleeps(child) >= 3, soon())
@@ -166,6 +173,7 @@ def test_a_storm_that_is_told_to_end_leaves_nobody(programs: Path) -> None:
 
 
 def test_a_storm_that_is_killed_takes_its_children_along(programs: Path) -> None:
+    """A killed klp-storm leaves no child that runs on."""
     with spawn([programs / "klp-storm"], stdin=PIPE, stdout=PIPE) as child:
         says(child)
         assert wait_until(lambda: sleeps(child) >= 3, soon())
@@ -176,6 +184,7 @@ def test_a_storm_that_is_killed_takes_its_children_along(programs: Path) -> None
 
 
 def test_a_storm_pauses_as_it_is_told(programs: Path) -> None:
+    """klp-storm makes the pause that its argument asks for."""
     with spawn([programs / "klp-storm", "3600000000"], stdin=PIPE, stdout=PIPE) as child:
         says(child)
         assert child.stdin is not None

@@ -6,6 +6,7 @@ Schemas and linters look at the form of these files (`make check`); here is what
 
 from __future__ import annotations
 
+import ast
 import fnmatch
 import re
 import tomllib
@@ -112,6 +113,7 @@ def test_one_action_has_one_commit() -> None:
 
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.name)
 def test_a_workflow_may_only_read(workflow: Path) -> None:
+    """The token of a workflow has no right but to read the repository."""
     assert too_much_allowed(yaml.safe_load(workflow.read_text())) == []
 
 
@@ -129,6 +131,7 @@ def test_ci_runs_the_projects_own_script_with_kvm_and_without() -> None:
 
 
 def test_ci_runs_each_supported_python() -> None:
+    """CI runs each Python version that pyproject.toml supports."""
     versions = ci()["python"]["strategy"]["matrix"]["python"]
     assert versions[0] == PROJECT["requires-python"].removeprefix(">=")
     assert versions == [f"3.{minor}" for minor in range(11, 11 + len(versions))]
@@ -161,6 +164,7 @@ def test_the_hooks_run_the_pinned_tools() -> None:
 
 
 def test_the_changelog_has_this_version_with_its_day() -> None:
+    """The version of the package has a dated section in the changelog."""
     releases = _RELEASE.findall((ROOT / "CHANGELOG.md").read_text())
     assert releases[0][0] == __version__
     days = [date.fromisoformat(day) for _, day in releases]
@@ -170,10 +174,12 @@ def test_the_changelog_has_this_version_with_its_day() -> None:
 
 
 def test_nothing_stands_twice_in_the_changelog() -> None:
+    """No two items of the changelog say the same."""
     assert repeated_lines((ROOT / "CHANGELOG.md").read_text()) == []
 
 
 def test_the_examples_name_this_version() -> None:
+    """The CI examples install the version that they come with."""
     for example in (ROOT / "docs/ci-examples").iterdir():
         versions = set(re.findall(r"\bv(\d+\.\d+\.\d+)$", example.read_text(), re.M))
         actions = set(re.findall(r"# v(\d+\.\d+\.\d+)$", example.read_text(), re.M))
@@ -193,12 +199,14 @@ def test_nobody_is_told_to_take_it_from_an_index() -> None:
 
 
 def test_maintainers_name_files_that_exist() -> None:
+    """Each pattern in MAINTAINERS matches a file."""
     named = re.findall(r"^[FX]:\t(\S+)$", (ROOT / "MAINTAINERS").read_text(), re.M)
     assert named
     assert [pattern for pattern in named if not any(ROOT.glob(pattern))] == []
 
 
 def test_the_image_has_every_tool_that_the_harness_asks_for() -> None:
+    """The image installs every package that doctor looks for."""
     text = (ROOT / "Containerfile").read_text().replace("\\\n", " ")
     installed = set(re.findall(r"apt-get install ([^&]+)", text)[-1].split())
     required = tuple(tool for tool in TOOLS if not tool.optional)
@@ -206,6 +214,7 @@ def test_the_image_has_every_tool_that_the_harness_asks_for() -> None:
 
 
 def test_the_image_has_a_user_of_its_own() -> None:
+    """The image does not run as root."""
     words = [line.split() for line in (ROOT / "Containerfile").read_text().splitlines()]
     users = [line[1] for line in words if line[:1] == ["USER"]]
     assert users[-1:] not in ([], ["root"], ["0"])
@@ -224,10 +233,12 @@ def test_the_image_has_a_user_of_its_own() -> None:
     ],
 )
 def test_what_a_checkout_collects_is_not_in_the_image(name: str) -> None:
+    """Caches, environments and the history stay out of the image."""
     assert ignored(name, ignore_patterns(".containerignore"))
 
 
 def test_all_that_the_package_needs_is_in_the_image() -> None:
+    """The ignore file leaves in all that the package is made of."""
     build = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
     data = build["targets"]["wheel"]["force-include"]
     needed = ["pyproject.toml", "constraints.txt", PROJECT["readme"], *PROJECT["license-files"]]
@@ -238,6 +249,7 @@ def test_all_that_the_package_needs_is_in_the_image() -> None:
 
 
 def test_docker_leaves_out_the_same() -> None:
+    """docker and podman read the same list of ignored files."""
     assert ignore_patterns(".dockerignore") == ignore_patterns(".containerignore")
 
 
@@ -263,6 +275,7 @@ def _soon() -> Deadline:
     ],
 )
 def test_a_loose_action_is_found(line: str) -> None:
+    """The check of actions finds one that is not pinned by a digest."""
     assert loose_actions(f"steps:\n  {line}\n") == [line.removeprefix("- ")]
 
 
@@ -278,19 +291,36 @@ def test_a_loose_action_is_found(line: str) -> None:
     ],
 )
 def test_a_token_that_may_write_is_found(workflow: dict[str, Any]) -> None:
+    """The check of permissions finds a right to write."""
     assert len(too_much_allowed(workflow)) == 1
 
 
 @pytest.mark.parametrize("pins", ["b==1\n", "a>=1\n", "a==1.*\n", "a==0.9\n", "a==1\na==0.9 ; x\n"])
 def test_a_missing_pin_is_found(pins: str) -> None:
+    """The check of constraints finds a package without a version."""
     assert unpinned(["A>=1.0"], pins.replace("; x", "; python_version < '3.12'")) == ["A>=1.0"]
 
 
 def test_a_repeated_item_is_found() -> None:
+    """The check of the changelog finds an item that stands twice."""
     text = "- One `thing`,\n  in two lines.\n- Another.\n\n## x\n\n- one thing, in two lines\n"
     assert repeated_lines(text) == ["one thing in two lines"]
 
 
 @pytest.mark.parametrize("name", ["harness/log.py", "x/.git-notes", "tests/corpus/docs/x.c"])
 def test_other_files_are_let_into_the_image(name: str) -> None:
+    """The ignore file is not so broad that it hides sources."""
     assert not ignored(name, [".git", "docs", "**/*.ko"])
+
+
+def test_each_unit_test_says_what_it_guards() -> None:
+    """A test that cannot say it in a sentence guards an implementation, or nothing."""
+    silent = [
+        f"{path.name}::{node.name}"
+        for path in sorted((ROOT / "tests" / "unit").glob("test_*.py"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef)
+        and node.name.startswith("test_")
+        and ast.get_docstring(node) is None
+    ]
+    assert silent == []
