@@ -114,7 +114,7 @@ class Console:
         return text in self._found
 
     def problem(self) -> HarnessError | None:
-        """Return why the log is incomplete, None while all of it was read, checked and written."""
+        """Return why nothing can be said about the log any more, None while it is read and kept."""
         if self._failure is not None:
             return HarnessError(
                 f"the reader of the guest's console failed: {self._failure!r}",
@@ -127,6 +127,16 @@ class Console:
                 f"the guest's console cannot be written to {self.log_path}: {lost.strerror}",
                 hint="make room there, or set KLP_HARNESS_RUNS to another folder, and run again",
             )
+        return None
+
+    def incomplete(self) -> HarnessError | None:
+        """Return why the log cannot be called clean: a part was not read, written or looked at.
+
+        That the kernel dropped messages is one reason: it had no time to print them.
+        """
+        problem = self.problem()
+        if problem is not None:
+            return problem
         if self._detector.dropped:
             return LogIncomplete(
                 f"the kernel log lost {self._detector.dropped} messages before they reached the "

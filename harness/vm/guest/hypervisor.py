@@ -34,6 +34,7 @@ from harness.vm.guest.initramfs import LACKS_LINE, READY_LINE
 from harness.vm.guest.liveness import LEAST_SHARE, Liveness
 from harness.vm.guest.qemu import GuestShape, Wiring, build_argv
 from harness.vm.guest.qmp import Monitor
+from harness.vm.guest.run_folder import writing
 from harness.vm.guest.serial_line import SerialLine, widen
 from harness.vm.host.process import Process, kill_group, spawn
 
@@ -96,8 +97,9 @@ class Hypervisor:
             agent_pipe=None if self.agent_line is None else self.agent_line.path,
         )
         log_path = self.folder / "qemu.log"
-        log = self._stack.enter_context(log_path.open("wb"))
-        self.console = Console(serial_ours, self.folder / "console.log", self.events)
+        with writing(self.folder):
+            log = self._stack.enter_context(log_path.open("wb"))
+            self.console = Console(serial_ours, self.folder / "console.log", self.events)
         self.monitor = Monitor(monitor_ours, self._on_event, self._check_host)
         self._stack.callback(self.console.close)
         self._stack.callback(self.monitor.close)

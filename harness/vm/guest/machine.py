@@ -269,12 +269,12 @@ class Machine:
             if hypervisor.unexpected_splats():
                 hypervisor.settle()
             raise hypervisor.explain(
-                console.problem()
+                console.incomplete()
                 or LogIncomplete("the kernel log does not reach the console: it cannot be checked")
             )
         if hypervisor.unexpected_splats():
             hypervisor.settle()
-        problem = console.problem()
+        problem = console.incomplete()
         if problem is not None:
             raise hypervisor.explain(problem)
         unmet = hypervisor.unmet_expectations()
