@@ -158,7 +158,7 @@ def test_triple_fault(kernel: Kernel, klp_session: Session) -> None:
 def test_flood_of_the_serial_line(doomed: Machine) -> None:
     """A flood without a line end is in the log, and the next message is seen after it.
 
-    The guest's serial port takes a second for each of these; a unit test has the larger floods.
+    The emulated port takes some 100 KB a second; a unit test has larger floods.
     """
     size = 400_000
     flood = f"head -c {size} /dev/zero | tr '\\0' x >/dev/ttyS0"
