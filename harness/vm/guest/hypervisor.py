@@ -32,6 +32,7 @@ from harness.vm.guest.dump_state import dump_state
 from harness.vm.guest.events import GuestEvents
 from harness.vm.guest.initramfs import LACKS_LINE, READY_LINE
 from harness.vm.guest.liveness import LEAST_SHARE, Liveness
+from harness.vm.guest.privileges import as_whom
 from harness.vm.guest.qemu import GuestShape, Wiring, build_argv
 from harness.vm.guest.qmp import Monitor
 from harness.vm.guest.run_folder import writing
@@ -88,14 +89,6 @@ class Hypervisor:
         if self.shape.recording is not None:
             self.agent_line = SerialLine(self.folder / "agent")
             self._stack.callback(self.agent_line.remove)
-        wiring = Wiring(
-            serial_fd=serial_theirs.fileno(),
-            monitor_fd=monitor_theirs.fileno(),
-            ram_path=ram_path,
-            shared_ram=shared_ram,
-            incoming=incoming,
-            agent_pipe=None if self.agent_line is None else self.agent_line.path,
-        )
         log_path = self.folder / "qemu.log"
         with writing(self.folder):
             log = self._stack.enter_context(log_path.open("wb"))
@@ -103,18 +96,24 @@ class Hypervisor:
         self.monitor = Monitor(monitor_ours, self._on_event, self._check_host)
         self._stack.callback(self.console.close)
         self._stack.callback(self.monitor.close)
-        try:
-            self._process = self._stack.enter_context(
-                spawn(
-                    build_argv(self.shape, wiring),
-                    stdout=log,
-                    stderr=log,
-                    pass_fds=(wiring.serial_fd, wiring.monitor_fd, *pass_fds),
-                )
+        with contextlib.ExitStack() as opened:
+            opened.enter_context(serial_theirs)
+            opened.enter_context(monitor_theirs)
+            wiring = Wiring(
+                serial_fd=serial_theirs.fileno(),
+                monitor_fd=monitor_theirs.fileno(),
+                ram_path=ram_path,
+                shared_ram=shared_ram,
+                incoming=incoming,
+                agent_pipe=None if self.agent_line is None else self.agent_line.path,
             )
-        finally:
-            serial_theirs.close()
-            monitor_theirs.close()
+            with writing(self.folder):
+                started = as_whom(self.shape, wiring, opened)
+            argv = build_argv(self.shape, started.wiring)
+            fds = (*started.descriptors, *pass_fds)
+            self._process = self._stack.enter_context(
+                spawn(argv, stdout=log, stderr=log, pass_fds=fds, rights=started.rights)
+            )
         self._liveness = Liveness(self.pid, self.monitor)
         self._stack.callback(self._liveness.close)
         try:

@@ -152,11 +152,8 @@ def _require_own(path: Path) -> None:
             return
         why = "others can write there" if status.st_uid == os.geteuid() else "it is another user's"
     except NotADirectoryError:
-        why = "it is no folder"
-    except OSError as error:
-        if error.errno != errno.ELOOP:
-            raise
-        why = "it is a symbolic link"
+        # O_DIRECTORY is looked at before O_NOFOLLOW.
+        why = "it is a symbolic link" if path.is_symlink() else "it is no folder"
     finally:
         if descriptor is not None:
             os.close(descriptor)
