@@ -14,8 +14,11 @@
     │   ├── NoSpace
     │   ├── DownloadFailed
     │   ├── CacheCorrupt
-    │   ├── QemuFailed              QEMU did not start, or broke its own protocol
+    │   ├── QemuFailed              QEMU did not start, broke its own protocol, or is silent
     │   ├── LostGuest               QEMU ended: killed, or crashed
+    │   ├── GuestStopped            QEMU, or the guest in it, was stopped while it was waited for
+    │   ├── GuestStarved            the host did not let QEMU, or the harness, run
+    │   ├── LogIncomplete           a part of the kernel log is missing: it cannot be checked
     │   └── LostConnection          SSH or the agent ended while the guest still runs
     └── KernelVerdict               exit 1: the kernel or the patch under test failed
         ├── KernelBuildFailed
@@ -137,11 +140,23 @@ class CacheCorrupt(HarnessError):
 
 
 class QemuFailed(HarnessError):
-    """QEMU did not start, or broke its own protocol."""
+    """QEMU did not start, broke its own protocol, or does not answer on its monitor."""
 
 
 class LostGuest(HarnessError):
     """QEMU ended: killed from outside, or crashed."""
+
+
+class GuestStopped(HarnessError):
+    """QEMU, or the guest in it, was stopped while it was waited for: the guest could not run."""
+
+
+class GuestStarved(HarnessError):
+    """The host gave QEMU, or the harness, too little CPU time to say anything about the guest."""
+
+
+class LogIncomplete(HarnessError):
+    """A part of the kernel log is missing, so that nothing can be said about what it held."""
 
 
 class LostConnection(HarnessError):

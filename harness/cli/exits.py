@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import platform
@@ -29,27 +30,47 @@ EXIT_CODE = "klp_exit_code"
 """An attribute by which an unforeseen exception ends the process with a code of its own."""
 
 
+_ENDING = (signal.SIGTERM, signal.SIGHUP)
+_WORDS = {signal.SIGTERM: "terminated", signal.SIGHUP: "its terminal was closed (SIGHUP)"}
+
+
 class Terminated(KeyboardInterrupt):
-    """SIGTERM. Unwinds as Ctrl-C does, so that guests and builds end with their contexts."""
+    """SIGTERM, or SIGHUP: a terminal that was closed, a connection that ended.
+
+    Unwinds as Ctrl-C does, so that guests and builds end with their contexts.
+    """
+
+    def __init__(self, number: int = signal.SIGTERM) -> None:
+        super().__init__()
+        self.number = signal.Signals(number)
 
 
 def take_signals() -> None:
-    """Make SIGTERM unwind the stack as SIGINT does."""
-    signal.signal(signal.SIGTERM, _terminate)
+    """Make SIGTERM and SIGHUP unwind the stack as SIGINT does.
+
+    One that is ignored stays so, as nohup(1) wants it.
+    """
+    for number in _ENDING:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _terminate)
 
 
 def interrupted(interrupt: KeyboardInterrupt) -> int:
     """Say in one line that a signal ended the command, and return its exit code.
 
-    130 for Ctrl-C; 143 for SIGTERM, as a shell reports it. A command that is on its way out is not
-    interrupted again.
+    130 for Ctrl-C; 143 for SIGTERM, 129 for SIGHUP, as a shell reports them. A command that is on
+    its way out is not interrupted again.
     """
-    terminated = isinstance(interrupt, Terminated)
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, *_ENDING):
         signal.signal(number, signal.SIG_IGN)
-    sys.stderr.write("klp-harness: terminated\n" if terminated else "\nklp-harness: interrupted\n")
-    sys.stderr.flush()
-    return 128 + signal.SIGTERM if terminated else ExitCode.INTERRUPTED
+    words, code = "\nklp-harness: interrupted\n", int(ExitCode.INTERRUPTED)
+    if isinstance(interrupt, Terminated):
+        words, code = f"klp-harness: {_WORDS[interrupt.number]}\n", 128 + interrupt.number
+    # After SIGHUP there may be no terminal any more.
+    with contextlib.suppress(OSError):
+        sys.stderr.write(words)
+        sys.stderr.flush()
+    return code
 
 
 def guarded(command: Callable[..., int]) -> Callable[..., None]:
@@ -84,10 +105,11 @@ def guarded(command: Callable[..., int]) -> Callable[..., None]:
     return wrapper
 
 
-def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
+def _terminate(number: int, _frame: FrameType | None) -> NoReturn:
     # Once is enough: a second one would end the tidying up that the first one began.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise Terminated
+    for each in _ENDING:
+        signal.signal(each, signal.SIG_IGN)
+    raise Terminated(number)
 
 
 def _is_usage(error: Exception) -> bool:

@@ -23,6 +23,14 @@ _PREFIX = re.compile(
 )
 
 
+MOST_CHARS = 1 << 16
+"""Longer than any line of the kernel's, whose records have at most 2 KiB or so."""
+
+# What the console gets in place of records that were overwritten before they could be printed
+# (kernel/printk/printk.c, console_prepend_dropped() and before 6.4 console_emit_next_record()).
+_DROPPED = re.compile(r"\*\* (?P<count>\d+) printk messages dropped \*\*")
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LogLine:
     """One line. ``us`` is the time since boot in microseconds, None for text without a prefix.
@@ -39,26 +47,52 @@ class LogLine:
         """Whether the line has the kernel's prefix."""
         return self.us is not None
 
+    @property
+    def dropped(self) -> int:
+        """How many records the kernel says here that it did not print; it has no prefix then."""
+        match = None if self.from_kernel else _DROPPED.search(self.text)
+        return int(match["count"]) if match else 0
+
 
 class ConsoleReader:
-    """Cuts a console's stream, split at any place, into lines."""
+    """Cuts a console's stream, split at any place, into lines.
+
+    What a program prints without a line end is cut into lines of `MOST_CHARS`: it may be without
+    end, and a kernel line may follow it.
+    """
 
     def __init__(self) -> None:
-        self._rest = ""
+        self._rest: list[str] = []
+        self._rest_size = 0
 
     def feed(self, text: str) -> list[LogLine]:
         """Return the lines that this piece of the stream completes."""
         head, newline, rest = text.rpartition("\n")
-        if not newline:
-            self._rest += text
-            return []
-        whole, self._rest = self._rest + head, rest
-        return [line for raw in whole.split("\n") for line in parse_line(raw)]
+        lines: list[LogLine] = []
+        if newline:
+            whole = "".join([*self._rest, head])
+            lines = [line for raw in whole.split("\n") for line in _cut(raw)]
+            self._rest, self._rest_size = [], 0
+        self._rest.append(rest)
+        self._rest_size += len(rest)
+        while self._rest_size > MOST_CHARS:
+            whole = "".join(self._rest)
+            lines += parse_line(whole[:MOST_CHARS])
+            self._rest, self._rest_size = [whole[MOST_CHARS:]], self._rest_size - MOST_CHARS
+        return lines
 
     def finish(self) -> list[LogLine]:
         """Return what the stream ended with, when that was no whole line."""
-        rest, self._rest = self._rest, ""
-        return parse_line(rest) if rest else []
+        rest = "".join(self._rest)
+        self._rest, self._rest_size = [], 0
+        return _cut(rest) if rest else []
+
+
+def _cut(raw: str) -> list[LogLine]:
+    if len(raw) <= MOST_CHARS:
+        return parse_line(raw)
+    pieces = [raw[start : start + MOST_CHARS] for start in range(0, len(raw), MOST_CHARS)]
+    return [line for piece in pieces for line in parse_line(piece)]
 
 
 def parse_line(raw: str) -> list[LogLine]:

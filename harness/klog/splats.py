@@ -167,10 +167,12 @@ class SplatDetector:
     """Finds splats in a console's stream.
 
     A splat is reported at its first line, and grows afterwards. One that an exemption may apply to
-    is reported when its stack is complete.
+    is reported when its stack is complete. ``dropped`` counts the records that the kernel says it
+    could not print: what they held is not known, and a log with any is not clean.
     """
 
     def __init__(self, policy: Policy | None = None) -> None:
+        self.dropped = 0
         self._policy = policy or default_policy()
         self._reader = ConsoleReader()
         self._stamped = False
@@ -189,6 +191,7 @@ class SplatDetector:
         """Take the next whole lines; return the splats found in them."""
         found: list[Splat] = []
         for line in lines:
+            self.dropped += line.dropped
             if line.from_kernel:
                 self._stamped = True
             elif self._stamped:

@@ -14,6 +14,7 @@ import pytest
 
 from harness.errors import KlpError
 from harness.vm.guest import runs
+from harness.vm.guest.run_folder import strip
 from harness.vm.guest.session import Fresh, GuestSettings
 from harness.vm.host.process import obey_parent
 from harness.vm.kernel.build import DEFAULT_SPEC
@@ -158,6 +159,8 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     guests = made.folder / "guests"
     if not guests.is_dir() or not any(guests.iterdir()):
         shutil.rmtree(made.folder, ignore_errors=True)
+    else:
+        strip(made.folder)
 
 
 def plan(config: pytest.Config) -> RunPlan:
@@ -166,6 +169,7 @@ def plan(config: pytest.Config) -> RunPlan:
     if known is not None:
         return known
     folder: Path = (config.getoption("artefacts") or runs.folder_for("test")).resolve()
+    runs.sweep()
     workers = config.getoption("tx", default=None) or ()
     kernels = folder / f"kernels-{secrets.token_hex(4)}"
     made = RunPlan(folder=folder, kernels=kernels, guests=max(1, len(workers)))

@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 import errno
+import os
+import pwd
 import re
 import socket
 import stat
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,7 +24,6 @@ from harness.vm.guest.ssh import connect
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from harness.vm.guest.machine import Machine
     from harness.vm.guest.session import Session
@@ -201,3 +203,18 @@ def test_stall_detectors_wait_as_long_as_deadlines(guest: Machine) -> None:
     assert int(guest.read(f"{parameters}/rcu_cpu_stall_timeout")) == stall_s
     thresh_s = min(60, round(10 * guest.time_scale))
     assert int(guest.read("/proc/sys/kernel/watchdog_thresh")) == thresh_s
+
+
+@pytest.mark.parametrize("fresh", list(Fresh))
+def test_qemu_has_no_rights_of_root(kernel: Kernel, klp_session: Session, fresh: Fresh) -> None:
+    """Where root runs the harness, QEMU runs as nobody, without a capability, and dies with us."""
+    if os.geteuid() != 0:
+        pytest.skip("this user has no rights to give up")
+    with klp_session.guest(kernel, name=f"rights-{fresh}", fresh=fresh) as machine:
+        status = Path(f"/proc/{machine.hypervisor.pid}/status").read_text(encoding="ascii")
+        fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+        assert machine.run(["true"]).ok
+    nobody = str(pwd.getpwnam("nobody").pw_uid)
+    assert fields["Uid"].split() == [nobody] * 4
+    assert {int(fields[name], 16) for name in ("CapPrm", "CapEff", "CapBnd", "CapAmb")} == {0}
+    assert "0" not in fields["Groups"].split()

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import resource
 import socket
 import threading
@@ -12,13 +13,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.deadline import Deadline
+from harness.errors import NoSpace
 from harness.klog.splats import Category
-from harness.vm.guest.console import Console
+from harness.vm.guest.console import KEPT, Console
 from harness.vm.guest.events import GuestEvents
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from harness.klog.splats import Splat
 
 
 @pytest.fixture
@@ -112,3 +116,107 @@ def test_success_at_the_deadline_is_success(events: GuestEvents) -> None:
     looks = iter([False, True])
     assert events.wait(lambda: next(looks), Deadline.after(0))
     assert not events.wait(lambda: False, Deadline.after(0))
+
+
+def _fill_disk(console: Console) -> int:
+    """Have every write of the console's log fail as on a full disk; return its own descriptor."""
+    own = os.dup(console._log._file)
+    full = os.open("/dev/full", os.O_WRONLY)
+    os.dup2(full, console._log._file)
+    os.close(full)
+    return own
+
+
+def test_a_full_disk_does_not_end_the_reader(
+    wire: tuple[Console, socket.socket], events: GuestEvents
+) -> None:
+    """It reads on, so that QEMU's line does not block, finds splats, and says what is missing."""
+    console, qemu = wire
+    own = _fill_disk(console)
+    qemu.sendall(b"[    1.000000] lost\r\n")
+    assert events.wait(lambda: console.contains("lost"), Deadline.after(5))
+    assert isinstance(console.problem(), NoSpace)
+    qemu.sendall(b"x" * (4 << 20))
+    os.dup2(own, console._log._file)
+    os.close(own)
+    qemu.sendall(b"\r\n[    2.000000] Kernel panic - not syncing: seen\r\n")
+    assert events.wait(lambda: bool(console.splats()), Deadline.after(20))
+    assert isinstance(console.problem(), NoSpace), "a log with a hole is never whole again"
+    assert b"bytes could not be written here" in console.log_path.read_bytes()
+
+
+def test_a_reader_that_fails_is_told(
+    wire: tuple[Console, socket.socket], events: GuestEvents, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fault of our own in the reader is no clean log; the bytes are logged all the same."""
+    console, qemu = wire
+
+    def broken(_text: str) -> list[Splat]:
+        raise RuntimeError("for the test")
+
+    monkeypatch.setattr(console._detector, "feed", broken)
+    qemu.sendall(b"[    1.000000] one\r\n")
+    assert events.wait(lambda: console.problem() is not None, Deadline.after(5))
+    assert "RuntimeError" in str(console.problem())
+    qemu.sendall(b"[    2.000000] two\r\n")
+    assert events.wait(lambda: b"two" in console.log_path.read_bytes(), Deadline.after(5))
+
+
+def test_dropped_messages_make_it_incomplete(
+    wire: tuple[Console, socket.socket], events: GuestEvents
+) -> None:
+    """What the kernel could not print may have been a splat."""
+    console, qemu = wire
+    qemu.sendall(
+        b"[    1.000000] one\r\n** 4711 printk messages dropped **\r\n[    2.000000] two\r\n"
+    )
+    assert events.wait(lambda: console.contains("two"), Deadline.after(5))
+    assert console.problem() is None
+    assert "lost 4711 messages" in str(console.incomplete())
+
+
+def test_a_flood_costs_no_memory(wire: tuple[Console, socket.socket], events: GuestEvents) -> None:
+    """Forty megabytes are in the log; the last of them, and what was sought, in memory."""
+    console, qemu = wire
+    line = b"[    1.000000] " + b"x" * 90 + b"\r\n"
+    piece = line * 1000
+    count = 40_000_000 // len(piece)
+    assert not console.contains("the end")
+    assert not console.contains("the beginning")
+    qemu.sendall(b"[    1.000000] the beginning\r\n")
+    for _ in range(count):
+        qemu.sendall(piece)
+    qemu.sendall(b"[    1.000000] the end\r\n")
+    assert events.wait(lambda: console.contains("the end"), Deadline.after(120))
+    assert console.contains("the beginning")
+    assert len(console.text()) < 3 * KEPT
+    assert console.log_path.stat().st_size > count * len(piece)
+    assert console.size > count * 1000 * 100
+
+
+def test_sought_text_may_be_cut(wire: tuple[Console, socket.socket], events: GuestEvents) -> None:
+    """A text that comes in pieces is found, whether it is sought before, between or after."""
+    console, qemu = wire
+    assert not console.contains("needle")
+    for part in (b"nee", b"d", b"le"):
+        size = console.size
+        qemu.sendall(part)
+        assert events.wait(lambda size=size: console.size > size, Deadline.after(5))  # type: ignore[misc]
+        console.contains("needle!")
+    assert console.contains("needle")
+    assert console.contains("eed")
+    assert not console.contains("needle!")
+    qemu.sendall(b"!")
+    assert events.wait(lambda: console.contains("needle!"), Deadline.after(5))
+
+
+def test_long_lines_do_not_fill_an_error(
+    wire: tuple[Console, socket.socket], events: GuestEvents
+) -> None:
+    """An error shows the beginning of each of the last lines."""
+    console, qemu = wire
+    qemu.sendall(b"x" * 50_000 + b"\r\nend\r\n")
+    assert events.wait(lambda: console.contains("end\n"), Deadline.after(5))
+    first, last = console.tail()
+    assert len(first) == 1000
+    assert last == "end"

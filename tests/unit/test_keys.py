@@ -49,7 +49,13 @@ def test_both_sides_get_the_other_ones_public_key(tmp_path: Path) -> None:
 def test_an_address_is_for_its_owner_alone(tmp_path: Path) -> None:
     """It names port and keys of a guest, and comes back as it was written."""
     address = Address(
-        port=1, host_public="ssh-ed25519 x", keys="/k", cpus=2, time_scale=1.5, folder="/f"
+        port=1,
+        host_public="ssh-ed25519 x",
+        keys="/k",
+        cpus=2,
+        time_scale=1.5,
+        folder="/f",
+        qemu=7,
     )
     path = tmp_path / "address"
     address.write(path)

@@ -24,7 +24,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ADDRESS = Address(
-    port=1, host_public="ssh-ed25519 A", keys="/nowhere", cpus=2, time_scale=1.0, folder="none"
+    port=1,
+    host_public="ssh-ed25519 A",
+    keys="/nowhere",
+    cpus=2,
+    time_scale=1.0,
+    folder="none",
+    qemu=1,
 )
 MODULES = Path(__file__).parent / "data/modules"
 

@@ -94,7 +94,7 @@ def _interactive(machine: Machine) -> ExitCode:
 
 def _script(machine: Machine) -> int:
     channel = machine.pipe(["bash", "-s"])
-    pump = _Pump(channel, machine.hypervisor.check)
+    pump = _Pump(channel, machine.watch())
     pump.run()
     code = int(channel.recv_exit_status())
     if code < 0:

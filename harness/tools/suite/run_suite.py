@@ -104,7 +104,8 @@ def run_suite(
     if collector.interrupt is not None:
         invocation.results += results
         # pytest has caught it and ended its workers; go on as if it had not.
-        raise Terminated if isinstance(collector.interrupt, Terminated) else KeyboardInterrupt
+        ended = collector.interrupt
+        raise Terminated(ended.number) if isinstance(ended, Terminated) else KeyboardInterrupt
     return SuiteRun(results=results, exit_code=collector.exit_code(int(status)))
 
 

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 class Address:
     """``port`` on this host's loopback leads to the guest's SSH, ``host_public`` is its key.
 
-    ``keys`` is the folder with the run's private key, ``folder`` that with the guest's logs.
+    ``keys`` is the folder with the run's private key, ``folder`` that with the guest's logs, and
+    ``qemu`` the process id of the QEMU that runs it.
     """
 
     port: int
@@ -25,6 +26,7 @@ class Address:
     cpus: int
     time_scale: float
     folder: str
+    qemu: int
 
     def write(self, path: Path) -> None:
         """Write it to a new file that the user alone can read; raises OSError."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from harness.agent_protocol import EVENT, ExitEvent, LineEvent, ReadyEvent, encode_request
 from harness.deadline import Deadline
-from harness.errors import LostConnection
+from harness.errors import HarnessError, LostConnection
 from harness.log import LOGGER
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ class AgentClient:
         self._replies: dict[int, Mapping[str, Any]] = {}
         self._abandoned: set[int] = set()
         self._spawned: dict[int, SpawnedOutput] = {}
+        self._failure: Exception | None = None
         self.ended = False
         self._thread = threading.Thread(target=self._read, name="agent", daemon=True)
         self._thread.start()
@@ -97,6 +98,14 @@ class AgentClient:
         with self._lock:
             return self._spawned.setdefault(pid, SpawnedOutput())
 
+    def check(self) -> None:
+        """Raise HarnessError when what the agent says is not read any more, or not understood."""
+        if self._failure is not None:
+            raise HarnessError(
+                f"what the guest agent says cannot be read: {self._failure!r}",
+                hint="this is a fault of klp-harness, and says nothing about the kernel: report it",
+            )
+
     def close(self) -> None:
         """End the agent, and with it all that it started."""
         self._stream.close()
@@ -111,6 +120,7 @@ class AgentClient:
 
         def alive() -> None:
             between()
+            self.check()
             if self.ended and not answered():
                 raise LostConnection("the guest agent ended while a request was open")
 
@@ -118,14 +128,21 @@ class AgentClient:
             raise TimeoutError(f"the guest did not answer `{verb}` in time")
 
     def _read(self) -> None:
+        try:
+            self._read_lines()
+        except Exception as error:  # noqa: BLE001 - raised by `check` where somebody waits
+            LOGGER.debug("the agent's reader failed", exc_info=True)
+            self._failure = error
+        self.ended = True
+        self._events.notify()
+
+    def _read_lines(self) -> None:
         partial = b""
         while data := self._stream.receive():
             *lines, partial = (partial + data).split(b"\n")
             for line in lines:
                 self._take_line(line)
             self._events.notify()
-        self.ended = True
-        self._events.notify()
 
     def _take_line(self, line: bytes) -> None:
         try:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,8 @@ _POLL_MS = 20
 # that for as long as a slow guest may need, the guest hangs.
 _PING_AFTER_S = 2.0
 HANG_AFTER_S = 6.0
+# A guest that got less of the CPU gets more time, up to so many times of it.
+_MOST_PATIENCE = 4
 
 
 class AgentLink:
@@ -52,8 +55,13 @@ class AgentLink:
 
         Raises how the guest ended when it ends meanwhile.
         """
+        since_s = time.monotonic()
         with self.explained():
-            return self._backend.events.wait(condition, deadline, between=self.watch())
+            if self._backend.events.wait(condition, deadline, between=self.watch()):
+                return True
+            self._backend.require_ran(since_s)
+            # To find out takes time, in which it may have come true.
+            return condition()
 
     @property
     def agent(self) -> AgentClient:
@@ -74,12 +82,23 @@ class AgentLink:
         with self.explained():
             return self.agent.call(verb, *args, deadline=deadline, between=self.watch())
 
+    def require_ran(self, since_s: float) -> None:
+        """Raise unless the guest could run since that moment of ``time.monotonic()``.
+
+        To be called before a wait in vain becomes a verdict.
+        """
+        with self.explained():
+            self._backend.require_ran(since_s)
+
     def patient_call(self, verb: str, *args: str, deadline: Deadline) -> Any:
         """Have the guest wait until the deadline, and allow its answer time to arrive."""
         timeout_ms = str(int(deadline.remaining_s * 1000))
         answer = Deadline.after(deadline.remaining_s + REQUEST_S * self.time_scale)
+        since_s = time.monotonic()
         reply = self.call(verb, *args, timeout_ms, str(_POLL_MS), deadline=answer)
         self.check_alive(reply, verb, args[0])
+        if reply.get("errno") == errno.ETIMEDOUT:
+            self.require_ran(since_s)
         return reply
 
     def check_alive(self, reply: Mapping[str, Any], verb: str, subject: str) -> None:
@@ -94,9 +113,19 @@ class AgentLink:
 
     @contextlib.contextmanager
     def explained(self) -> Iterator[None]:
-        """Turn a broken connection into its cause, and add console and logs to every error."""
+        """Turn a broken connection into its cause, and add console and logs to every error.
+
+        A TimeoutError passes only if the guest could run meanwhile.
+        """
+        since_s = time.monotonic()
         try:
             yield
+        except TimeoutError:
+            try:
+                self._backend.require_ran(since_s)
+            except KlpError as error:
+                raise self._backend.explain(error) from None
+            raise
         except LostConnection as error:
             self._backend.settle()
             raise self._backend.explain(error) from None
@@ -104,7 +133,11 @@ class AgentLink:
             raise self._backend.explain(error) from None
 
     def watch(self) -> Callable[[], None]:
-        """Return what a wait calls repeatedly. It raises how the guest ended, or GuestHang."""
+        """Return what a wait calls repeatedly. It raises how the guest ended, or GuestHang.
+
+        Before that is said, the guest must have been able to run for half of the time in which it
+        should have answered; then also a GuestStarved may be raised, or a GuestStopped.
+        """
         started = time.monotonic()
         ping: int | None = None
         pinged = 0.0
@@ -113,15 +146,20 @@ class AgentLink:
             nonlocal ping, pinged, started
             self._backend.check()
             now = time.monotonic()
-            if self._agent is None or self._agent.ended:
+            if self._agent is None:
+                return
+            self._agent.check()
+            if self._agent.ended:
                 return
             if ping is None:
                 if now - started > _PING_AFTER_S * self.time_scale:
                     ping, pinged = self._agent.send("hello"), now
             elif self._agent.take(ping) is not None:
                 ping, started = None, now
-            elif now - pinged > HANG_AFTER_S * self.time_scale:
-                silent_s = (_PING_AFTER_S + HANG_AFTER_S) * self.time_scale
-                raise self._backend.end_hung(silent_s)
+            elif now - pinged > (allowed_s := HANG_AFTER_S * self.time_scale) and (
+                now - pinged > _MOST_PATIENCE * allowed_s
+                or self._backend.could_run_s(pinged) > allowed_s / 2
+            ):
+                raise self._backend.end_hung(now - started)
 
         return watch

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from harness.vm.guest.address import Address
 from harness.vm.guest.events import GuestEvents
 from harness.vm.guest.initramfs import MODULE_DIR
 from harness.vm.guest.keys import RunKeys
+from harness.vm.guest.liveness import Liveness
 from harness.vm.guest.machine import Machine
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ def address_of(machine: Machine) -> Address:
         cpus=machine.hypervisor.cpus,
         time_scale=machine.time_scale,
         folder=str(machine.folder),
+        qemu=machine.hypervisor.pid,
     )
 
 
@@ -50,7 +53,10 @@ def attached(address: Address) -> Iterator[Machine]:
     # Files that its owner has sent must not be overwritten.
     uploads_to = f"{MODULE_DIR}/attached-{os.getpid()}"
     backend = _OtherProcess(address)
-    with Machine(backend, keys, time_scale=address.time_scale, uploads_to=uploads_to) as machine:
+    with (
+        contextlib.closing(backend),
+        Machine(backend, keys, time_scale=address.time_scale, uploads_to=uploads_to) as machine,
+    ):
         machine.connect()
         yield machine
 
@@ -65,13 +71,30 @@ class _OtherProcess:
         self.folder = Path(address.folder)
         self.cpus = address.cpus
         self._port = address.port
+        # The monitor is its owner's; QEMU's threads are there for all processes of this user.
+        self._liveness = Liveness(address.qemu, None)
+
+    def close(self) -> None:
+        """Stop watching QEMU."""
+        self._liveness.close()
 
     def ssh_port(self, _deadline: Deadline) -> int:
         """Return the port that its owner named."""
         return self._port
 
     def check(self) -> None:
-        """Raise nothing: the owner checks the guest."""
+        """Raise GuestStopped; the owner checks all else."""
+        problem = self._liveness.problem()
+        if problem is not None:
+            raise problem
+
+    def require_ran(self, since_s: float) -> None:
+        """Raise GuestStopped or GuestStarved unless the guest could run since that moment."""
+        self._liveness.require_ran(since_s)
+
+    def could_run_s(self, since_s: float) -> float:
+        """Return for how many seconds the guest could run since that moment."""
+        return self._liveness.lost_since(since_s).could_run_s
 
     def settle(self) -> None:
         """Raise nothing: the owner checks the guest."""
@@ -81,5 +104,9 @@ class _OtherProcess:
         return error
 
     def end_hung(self, silent_s: float) -> KlpError:
-        """Return the error alone: the owner ends the guest."""
+        """Return the error alone: the owner ends the guest.
+
+        Raises GuestStopped or GuestStarved when the guest could not have answered.
+        """
+        self.require_ran(time.monotonic() - silent_s)
         return GuestHang(f"the guest has not answered for {silent_s:.0f} s: it hangs")

@@ -42,6 +42,12 @@ class Backend(Protocol):
     def settle(self) -> None:
         """After a failure: give its cause a moment to show, and raise it when it does."""
 
+    def require_ran(self, since_s: float) -> None:
+        """Raise unless the guest could run since that moment of ``time.monotonic()``."""
+
+    def could_run_s(self, since_s: float) -> float:
+        """Return for how many seconds the guest could run since that moment."""
+
     def explain(self, error: KlpError) -> KlpError:
         """Return the error with the console's last lines and the folder of all logs."""
 

@@ -20,6 +20,7 @@ from harness.errors import (
     GuestHang,
     GuestPanic,
     GuestReset,
+    HarnessError,
     KernelSplat,
     KlpError,
     LostGuest,
@@ -27,10 +28,14 @@ from harness.errors import (
 )
 from harness.klog.splats import Category, Splat
 from harness.vm.guest.console import Console, SerialEnd
+from harness.vm.guest.dump_state import dump_state
 from harness.vm.guest.events import GuestEvents
 from harness.vm.guest.initramfs import LACKS_LINE, READY_LINE
-from harness.vm.guest.qemu import SERIAL_ID, GuestShape, Wiring, build_argv
+from harness.vm.guest.liveness import LEAST_SHARE, Liveness
+from harness.vm.guest.privileges import as_whom
+from harness.vm.guest.qemu import GuestShape, Wiring, build_argv
 from harness.vm.guest.qmp import Monitor
+from harness.vm.guest.run_folder import writing
 from harness.vm.guest.serial_line import SerialLine, widen
 from harness.vm.host.process import Process, kill_group, spawn
 
@@ -40,10 +45,12 @@ if TYPE_CHECKING:
 _START_S = 20.0
 _SETTLE_S = 3.0
 _SPLAT_GROWS_S = 0.7
-_DUMP_S = 3.0
-# Measured on a loaded host: two spinning CPUs of a slow guest leave panic() little CPU time.
-_NMI_S = 60.0
 _HANG_LINES = 60
+# How long before a failure its cause may lie, and what a guest that hangs has had of the CPU: it is
+# given more time when it has had less (see AgentLink.watch).
+_CAUSE_S = 60.0
+_HANG_SHARE = 1 / 8
+_STALLS = frozenset({Category.LOCKUP, Category.RCU_STALL, Category.HUNG_TASK})
 
 
 class Hypervisor:
@@ -59,6 +66,8 @@ class Hypervisor:
         self._shutdown: str | None = None
         self._splat_since_s: float | None = None
         self._process: Process[bytes] | None = None
+        self._console_ended_s: float | None = None
+        self._liveness: Liveness | None = None
         self.agent_line: SerialLine | None = None
 
     def start(
@@ -80,32 +89,33 @@ class Hypervisor:
         if self.shape.recording is not None:
             self.agent_line = SerialLine(self.folder / "agent")
             self._stack.callback(self.agent_line.remove)
-        wiring = Wiring(
-            serial_fd=serial_theirs.fileno(),
-            monitor_fd=monitor_theirs.fileno(),
-            ram_path=ram_path,
-            shared_ram=shared_ram,
-            incoming=incoming,
-            agent_pipe=None if self.agent_line is None else self.agent_line.path,
-        )
         log_path = self.folder / "qemu.log"
-        log = self._stack.enter_context(log_path.open("wb"))
-        self.console = Console(serial_ours, self.folder / "console.log", self.events)
-        self.monitor = Monitor(monitor_ours, self._on_event)
+        with writing(self.folder):
+            log = self._stack.enter_context(log_path.open("wb"))
+            self.console = Console(serial_ours, self.folder / "console.log", self.events)
+        self.monitor = Monitor(monitor_ours, self._on_event, self._check_host)
         self._stack.callback(self.console.close)
         self._stack.callback(self.monitor.close)
-        try:
-            self._process = self._stack.enter_context(
-                spawn(
-                    build_argv(self.shape, wiring),
-                    stdout=log,
-                    stderr=log,
-                    pass_fds=(wiring.serial_fd, wiring.monitor_fd, *pass_fds),
-                )
+        with contextlib.ExitStack() as opened:
+            opened.enter_context(serial_theirs)
+            opened.enter_context(monitor_theirs)
+            wiring = Wiring(
+                serial_fd=serial_theirs.fileno(),
+                monitor_fd=monitor_theirs.fileno(),
+                ram_path=ram_path,
+                shared_ram=shared_ram,
+                incoming=incoming,
+                agent_pipe=None if self.agent_line is None else self.agent_line.path,
             )
-        finally:
-            serial_theirs.close()
-            monitor_theirs.close()
+            with writing(self.folder):
+                started = as_whom(self.shape, wiring, opened)
+            argv = build_argv(self.shape, started.wiring)
+            fds = (*started.descriptors, *pass_fds)
+            self._process = self._stack.enter_context(
+                spawn(argv, stdout=log, stderr=log, pass_fds=fds, rights=started.rights)
+            )
+        self._liveness = Liveness(self.pid, self.monitor)
+        self._stack.callback(self._liveness.close)
         try:
             self.monitor.connect(deadline.within(_START_S))
         except (QemuFailed, CommandTimeout) as error:
@@ -176,10 +186,35 @@ class Hypervisor:
         )
 
     def check(self) -> None:
-        """Raise how the guest ended (panic, reset, loss of QEMU) or its splat, if that is known."""
+        """Raise how the guest ended (panic, reset, loss of QEMU) or its splat, if that is known.
+
+        Raises a HarnessError when QEMU has been stopped, or the guest is not heard any more.
+        """
         error = self._death() or self._splat()
         if error is not None:
             raise error
+        self._check_host()
+
+    def require_ran(self, since_s: float, *, share: float = LEAST_SHARE) -> None:
+        """Raise unless the guest could run since that moment of ``time.monotonic()``.
+
+        To be called before a wait in vain becomes a verdict. Raises how the guest ended, and
+        GuestStopped, GuestStarved or QemuFailed as `Liveness.require_ran` does.
+        """
+        self.check()
+        if self._liveness is None or self._is_dead():
+            return
+        try:
+            self._liveness.require_ran(since_s, share=share)
+        except QemuFailed:
+            self.check()  # QEMU has ended meanwhile
+            raise
+
+    def could_run_s(self, since_s: float) -> float:
+        """Return for how many seconds the guest could run since that moment."""
+        if self._liveness is None:
+            return time.monotonic() - since_s
+        return self._liveness.lost_since(since_s).could_run_s
 
     def settle(self, seconds: float = _SETTLE_S) -> None:
         """After a failure: give its cause a moment to show, and raise it when it does."""
@@ -188,6 +223,25 @@ class Hypervisor:
         splats = self.unexpected_splats()
         if splats:
             raise self._splat_error(splats)
+        self.require_ran(time.monotonic() - _CAUSE_S)
+
+    def _check_host(self) -> None:
+        """Raise when QEMU is stopped, or its console or its monitor is not read any more."""
+        problem = self.console.problem() or self._unheard()
+        if problem is None and self._liveness is not None:
+            problem = self.monitor.problem() or self._liveness.problem()
+        if problem is not None:
+            raise self.explain(problem)
+
+    def _unheard(self) -> HarnessError | None:
+        if not self.console.ended or self._process is None or self._is_dead():
+            return None
+        now_s = time.monotonic()
+        self._console_ended_s = self._console_ended_s or now_s
+        # QEMU closes its end a moment before it is seen to have ended.
+        if now_s - self._console_ended_s < 2 * _SETTLE_S:
+            return None
+        return HarnessError("QEMU runs, and its serial line has ended: no splat can be seen")
 
     def explain(self, error: KlpError) -> KlpError:
         """Return the error with the console's last lines and the folder of all logs."""
@@ -203,10 +257,12 @@ class Hypervisor:
         Raises BootFailed when it is not before the deadline, or when the guest itself reports what
         its kernel lacks; GuestPanic and the like when the guest ends so.
         """
+        since_s = time.monotonic()
         up = self.events.wait(
             lambda: self.console.contains(READY_LINE), deadline, between=self.check
         )
         if not up:
+            self.require_ran(since_s)
             self._dump_state()
             self.kill()
             raise self.explain(
@@ -227,7 +283,11 @@ class Hypervisor:
             )
 
     def end_hung(self, silent_s: float) -> GuestHang:
-        """End a guest that has not answered for so many seconds; return the error that says so."""
+        """End a guest that has not answered for so many seconds; return the error that says so.
+
+        Raises GuestStopped and the like when it could not have answered.
+        """
+        self.require_ran(time.monotonic() - silent_s, share=_HANG_SHARE)
         self._dump_state()
         self.kill()
         return GuestHang(
@@ -238,22 +298,8 @@ class Hypervisor:
         )
 
     def _dump_state(self) -> None:
-        """Make a guest that does not answer print on the console where it is.
-
-        SysRq T over the serial line lists all tasks when interrupts still work; the NMI makes a
-        guest with stuck CPUs panic with their stacks.
-        """
-        deadline = Deadline.after(_DUMP_S + _NMI_S)
-        with contextlib.suppress(QemuFailed, CommandTimeout):
-            before = len(self.console.text())
-            if self.shape.recording is None:
-                self.monitor.execute("chardev-send-break", {"id": SERIAL_ID}, deadline=deadline)
-                self.console.write("t")
-                self._await_quiet_console(before)
-            self.monitor.execute("inject-nmi", deadline=deadline)
-            # panic() first tries for seconds to stop the CPUs that do not listen, then prints.
-            if wait_until(self._is_dead, deadline.within(_NMI_S)):
-                wait_until(lambda: self.console.ended, Deadline.after(_SETTLE_S))
+        """Make a guest that does not answer print on the console where it is."""
+        dump_state(self.monitor, self.console, self._is_dead, sysrq=self.shape.recording is None)
 
     def kill(self) -> None:
         """Kill QEMU at once."""
@@ -266,15 +312,6 @@ class Hypervisor:
         ours, theirs = os.pipe()
         widen(ours)
         return FileIO(ours, "rb"), FileIO(theirs, "wb")
-
-    def _await_quiet_console(self, before: int) -> None:
-        def grows(size: int, seconds: float) -> bool:
-            return wait_until(lambda: len(self.console.text()) > size, Deadline.after(seconds))
-
-        deadline = Deadline.after(_DUMP_S)
-        grows(before, 1.0)
-        while grows(len(self.console.text()), 0.5) and not deadline.expired:
-            pass
 
     def _on_event(self, name: str, data: Mapping[str, Any]) -> None:
         if name == "GUEST_PANICKED":
@@ -341,7 +378,12 @@ class Hypervisor:
             return None
         return self._splat_error(splats)
 
-    def _splat_error(self, splats: tuple[Splat, ...]) -> KernelSplat:
+    def _splat_error(self, splats: tuple[Splat, ...]) -> KlpError:
+        """Return the error for these splats; stalls of one that could not run are no splats."""
+        if self._liveness is not None and all(splat.category in _STALLS for splat in splats):
+            excuse = self._liveness.stall_excuse(tuple(splats[0].text.splitlines()))
+            if excuse is not None:
+                return self.explain(excuse)
         more = f" (and {len(splats) - 1} more)" if len(splats) > 1 else ""
         return KernelSplat(
             f"splat in the kernel log: {splats[0].title}{more}",

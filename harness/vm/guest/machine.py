@@ -18,7 +18,14 @@ from harness.agent_protocol import (
     Stragglers,
     TaskSample,
 )
-from harness.errors import BootFailed, HarnessError, KernelSplat, LostConnection, ModuleRefused
+from harness.errors import (
+    BootFailed,
+    HarnessError,
+    KernelSplat,
+    LogIncomplete,
+    LostConnection,
+    ModuleRefused,
+)
 from harness.vm.guest.agent import check_reply
 from harness.vm.guest.agent_link import REQUEST_S, AgentLink
 from harness.vm.guest.hypervisor import Hypervisor
@@ -38,6 +45,7 @@ if TYPE_CHECKING:
 
 _PAST_THE_END = 1 << 62
 _CONNECT_S = 15.0
+_LOG_S = 120.0
 
 
 class Machine:
@@ -114,7 +122,13 @@ class Machine:
         if self._backend.agent_line is not None:
             return self._backend.agent_line
         port = self._backend.ssh_port(deadline)
-        self._ssh = connect(port, self.keys, events=self._backend.events, deadline=deadline)
+        self._ssh = connect(
+            port,
+            self.keys,
+            events=self._backend.events,
+            deadline=deadline,
+            between=self._backend.check,
+        )
         self.ssh_since_s = time.monotonic()
         return self._ssh.reach(AGENT_PORT, deadline)
 
@@ -143,12 +157,22 @@ class Machine:
     def shell(self, term: str, columns: int, rows: int) -> Any:
         """Start an interactive shell; returns its channel."""
         assert self._ssh is not None
-        return self._ssh.shell(term, columns, rows, self.scaled(_CONNECT_S))
+        with self._link.explained():
+            return self._ssh.shell(term, columns, rows, self.scaled(_CONNECT_S))
 
     def pipe(self, argv: Sequence[str]) -> Any:
         """Start a command without a terminal; returns its channel."""
         assert self._ssh is not None
-        return self._ssh.pipe(argv, self.scaled(_CONNECT_S))
+        with self._link.explained():
+            return self._ssh.pipe(argv, self.scaled(_CONNECT_S))
+
+    def watch(self) -> Callable[[], None]:
+        """Return what a wait of another kind has to call several times a second.
+
+        It raises how the guest ended, GuestHang when it does not answer, and GuestStopped and the
+        like when it cannot.
+        """
+        return self._link.watch()
 
     def spawn(self, program: str, *args: str) -> SpawnedProcess:
         """Start a guest program (a name in /bin or a full path)."""
@@ -233,22 +257,45 @@ class Machine:
 
         A mark is written to the kernel log first and awaited on the console, so that everything
         printed before has been read. Raises KernelSplat also when a declared splat did not come,
-        and how the guest ended when it has.
+        how the guest ended when it has, and LogIncomplete or NoSpace for a log of which something
+        is missing: it may have held a splat.
         """
         hypervisor = self.hypervisor
+        console = hypervisor.console
         mark = f"klp-harness: mark {time.monotonic_ns()}"
+        console.contains(mark)  # looked for from here on
         self.write("/dev/kmsg", f"<4>{mark}\n")
-        if not self.wait(lambda: hypervisor.console.contains(mark), self.scaled(REQUEST_S)):
+        if not self._wait_on_console(mark):
+            if hypervisor.unexpected_splats():
+                hypervisor.settle()
             raise hypervisor.explain(
-                LostConnection("the kernel log does not reach the console: it cannot be checked")
+                console.incomplete()
+                or LogIncomplete("the kernel log does not reach the console: it cannot be checked")
             )
         if hypervisor.unexpected_splats():
             hypervisor.settle()
+        problem = console.incomplete()
+        if problem is not None:
+            raise hypervisor.explain(problem)
         unmet = hypervisor.unmet_expectations()
         if unmet:
             raise hypervisor.explain(
                 KernelSplat(f"the splat that was expected did not come: {', '.join(unmet)}")
             )
+
+    def _wait_on_console(self, mark: str) -> bool:
+        """Wait for a text on the console, as long as that is busy with what comes before it.
+
+        Its speed is the emulated serial port's, and a kernel log may be megabytes.
+        """
+        console = self.hypervisor.console
+        longest = self.scaled(_LOG_S)
+        while True:
+            before = console.size
+            if self.wait(lambda: console.contains(mark), self.scaled(REQUEST_S)):
+                return True
+            if console.size == before or longest.expired:
+                return False
 
     def _module(self, verb: str, name: str, *args: str, deadline: Deadline | None = None) -> None:
         since = self.klog(_PAST_THE_END).next

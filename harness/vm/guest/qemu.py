@@ -87,6 +87,7 @@ class Wiring:
 
     Without ``ram_path`` the RAM is the guest's own. With one, the template writes to that file
     (``shared_ram``), and clones map it copy-on-write. ``incoming``: QEMU waits for device state.
+    ``kernel_fd`` and ``initrd_fd`` are for a QEMU that may not open the files of the shape.
     ``agent_pipe`` is that of a guest that is recorded, which has a pipe for ``serial_fd``.
     """
 
@@ -96,6 +97,8 @@ class Wiring:
     shared_ram: bool = False
     incoming: bool = False
     agent_pipe: Path | None = None
+    kernel_fd: int | None = None
+    initrd_fd: int | None = None
 
 
 def build_argv(shape: GuestShape, wiring: Wiring) -> list[str]:
@@ -178,13 +181,22 @@ def _boot(shape: GuestShape, wiring: Wiring) -> list[str]:
     if wiring.incoming:
         # The kernel is in the RAM already; reading it again would cost time and memory.
         return ["-incoming", "defer"]
-    return _kernel(shape)
+    return _kernel(shape, wiring.kernel_fd, wiring.initrd_fd)
 
 
-def _kernel(shape: GuestShape) -> list[str]:
+def _kernel(
+    shape: GuestShape, kernel_fd: int | None = None, initrd_fd: int | None = None
+) -> list[str]:
     recorded = _RECORDED_KERNEL_ARGS if shape.recording is not None else ()
     arguments = " ".join([*_KERNEL_ARGS, *recorded, *shape.kernel_args])
-    return ["-kernel", str(shape.image), "-initrd", str(shape.initrd), "-append", arguments]
+    kernel = str(shape.image) if kernel_fd is None else own_fd(kernel_fd)
+    initrd = str(shape.initrd) if initrd_fd is None else own_fd(initrd_fd)
+    return ["-kernel", kernel, "-initrd", initrd, "-append", arguments]
+
+
+def own_fd(descriptor: int) -> str:
+    """Return the path by which a process opens a descriptor that it has inherited once more."""
+    return f"/proc/self/fd/{descriptor}"
 
 
 def _memory(memory_mib: int, wiring: Wiring) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from qemu.qmp import EventListener, QMPClient, QMPError
 
-from harness.errors import CommandTimeout, QemuFailed
+from harness.errors import CommandTimeout, HarnessError, QemuFailed
 
 if TYPE_CHECKING:
     import socket
@@ -24,18 +24,27 @@ if TYPE_CHECKING:
 _FORWARD = re.compile(r"TCP\[HOST_FORWARD\]\s+\d+\s+127\.0\.0\.1\s+(\d+)")
 _CONNECT_S = 20.0
 _CLOSE_S = 2.0
+_LOOK_S = 0.25
 
 # The library logs a guest that ends as an error; whether it is one, its user decides.
 logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)
 
 
 class Monitor:
-    """One guest's monitor. ``on_event`` is called from its thread with each event's name."""
+    """One guest's monitor. ``on_event`` is called from its thread with each event's name.
+
+    ``between`` is called several times a second while QEMU is waited for, and may raise.
+    """
 
     def __init__(
-        self, sock: socket.socket, on_event: Callable[[str, Mapping[str, Any]], None]
+        self,
+        sock: socket.socket,
+        on_event: Callable[[str, Mapping[str, Any]], None],
+        between: Callable[[], None] = lambda: None,
     ) -> None:
         self._on_event = on_event
+        self._between = between
+        self._following: concurrent.futures.Future[None] | None = None
         self._client = QMPClient("guest")
         self._listener = EventListener()
         self._client.register_listener(self._listener)
@@ -48,7 +57,7 @@ class Monitor:
     def connect(self, deadline: Deadline) -> None:
         """Greet QEMU; raises QemuFailed when it does not answer."""
         self._wait(self._client.connect(self._sock), deadline.within(_CONNECT_S), "greeting")
-        asyncio.run_coroutine_threadsafe(self._follow(), self._loop)
+        self._following = asyncio.run_coroutine_threadsafe(self._follow(), self._loop)
 
     def execute(
         self, command: str, arguments: Mapping[str, Any] | None = None, *, deadline: Deadline
@@ -58,6 +67,20 @@ class Monitor:
         Raises QemuFailed when QEMU refuses it or has ended, CommandTimeout when it does not answer.
         """
         return self._wait(self._client.execute(command, arguments), deadline, command)
+
+    def status(self, *, deadline: Deadline) -> str:
+        """Return QEMU's run state, for example ``running`` or ``paused`` (query-status)."""
+        return str(self.execute("query-status", deadline=deadline)["status"])
+
+    def problem(self) -> HarnessError | None:
+        """Return why events are not heard any more, None while they are."""
+        following = self._following
+        if following is None or not following.done() or following.cancelled():
+            return None
+        error = following.exception()
+        if error is None:
+            return None
+        return HarnessError(f"the events of QEMU's monitor cannot be read: {error!r}")
 
     def human(self, command: str, *, deadline: Deadline) -> str:
         """Run a command of the human monitor, for what QMP does not offer."""
@@ -97,7 +120,9 @@ class Monitor:
 
     async def _until_end(self) -> None:
         await self._end.wait()
-        with contextlib.suppress(QMPError, OSError, EOFError, TimeoutError):
+        # Whatever ended the session is raised here, by a connect that was interrupted even an
+        # AssertionError (qemu.qmp 0.0.3): it is over all the same.
+        with contextlib.suppress(Exception):
             await asyncio.wait_for(self._client.disconnect(), _CLOSE_S)
 
     async def _follow(self) -> None:
@@ -108,9 +133,12 @@ class Monitor:
     def _wait(self, work: Coroutine[Any, Any, Any], deadline: Deadline, what: str) -> Any:
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
-            return future.result(deadline.remaining_s)
-        except concurrent.futures.TimeoutError:
-            future.cancel()
-            raise CommandTimeout(f"QEMU's monitor did not answer `{what}` in time") from None
+            while not concurrent.futures.wait([future], min(_LOOK_S, deadline.remaining_s)).done:
+                if deadline.expired:
+                    raise CommandTimeout(f"QEMU's monitor did not answer `{what}` in time")
+                self._between()
+            return future.result()
         except (QMPError, OSError, EOFError) as error:
             raise QemuFailed(f"QEMU's monitor failed at `{what}`: {error}") from error
+        finally:
+            future.cancel()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import time
 from types import MappingProxyType
@@ -15,6 +16,8 @@ from typing import TYPE_CHECKING
 
 from harness.deadline import Deadline
 from harness.resources import cache_root, runs_root
+from harness.vm.guest import run_folder
+from harness.vm.guest.run_folder import GUESTS, LOCK, writing
 from harness.vm.guest.session import Fresh, GuestSettings, Session
 from harness.vm.host.accel import choose_accel
 from harness.vm.host.cache import Store
@@ -60,15 +63,25 @@ def settings(
 
 
 def folder_for(name: str) -> Path:
-    """Return where a run of this process keeps its files; it is not made yet."""
-    return runs_root() / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}-{os.getpid()}"
+    """Return where a run of this process keeps its files; it is not made yet.
+
+    Nobody can know the name before, and so make the folder first.
+    """
+    unique = f"{os.getpid()}-{secrets.token_hex(4)}"
+    return runs_root() / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}-{unique}"
 
 
 def make_folder(name: str) -> Path:
-    """Make and return a folder that only this user can read; raises OSError."""
+    """Make and return a folder that only this user can read; raises NoSpace, HarnessError."""
     folder = folder_for(name)
-    folder.mkdir(parents=True, mode=0o700)
+    with writing(folder):
+        folder.mkdir(parents=True, mode=0o700)
     return folder
+
+
+def sweep() -> None:
+    """Remove what runs that were killed have left: keys, initrds, and logs that are old."""
+    run_folder.sweep(runs_root())
 
 
 @contextlib.contextmanager
@@ -90,6 +103,7 @@ def open_session(
     when all went well. After a failure, or when ``keep`` returns True at the end, the guests' logs
     stay, and nothing else.
     """
+    sweep()
     folder = folder_for(name)
     try:
         with Session(
@@ -110,12 +124,12 @@ def open_session(
 
 
 def keep_logs(folder: Path) -> None:
-    """Remove all of a run's folder but the logs of its guests."""
-    if not (folder / "guests").is_dir():
+    """Remove all of a run's folder but the logs of its guests, and what dates them."""
+    if not (folder / GUESTS).is_dir():
         shutil.rmtree(folder, ignore_errors=True)
         return
     for path in folder.iterdir():
-        if path.name == "guests":
+        if path.name in (GUESTS, LOCK):
             continue
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)

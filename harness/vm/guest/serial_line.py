@@ -53,8 +53,10 @@ class SerialLine:
     def receive(self) -> bytes:
         """Return the next whole lines, b"" when QEMU has ended or this was closed; blocks."""
         while not self._closing:
-            readable, _, _ = select.select([self._from_guest], [], [], _LOOK_S)
-            if not readable:
+            # poll(2): select(2) takes no descriptor above 1023.
+            readable = select.poll()
+            readable.register(self._from_guest, select.POLLIN)
+            if not readable.poll(_LOOK_S * 1000):
                 continue
             data = os.read(self._from_guest, _READ)
             if not data:

@@ -23,6 +23,7 @@ from harness.vm.guest.boot_failures import BootFailures
 from harness.vm.guest.initramfs import BOOT_DIR, build_base, build_initrd, extend_initrd
 from harness.vm.guest.keys import RunKeys, make_keys
 from harness.vm.guest.qemu import GuestShape
+from harness.vm.guest.run_folder import GUESTS, RunFolder, claim, writing
 from harness.vm.guest.snapshot import Clone, Template, cold_guest, restored_guest, template
 from harness.vm.guest.spare import SpareGuest
 
@@ -89,15 +90,17 @@ class Session:
         # next() is atomic: several threads may start guests.
         self._numbers = itertools.count(1)
         self._spare = SpareGuest()
+        self._claimed: RunFolder | None = None
 
     def __enter__(self) -> Self:
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.folder.chmod(0o700)
+        self._claimed = claim(self.folder)
         return self
 
     def __exit__(self, *exc: object) -> None:
         self._spare.close()
         self._stack.close()
+        if self._claimed is not None:
+            self._claimed.release()
 
     @contextlib.contextmanager
     def guest(
@@ -147,8 +150,9 @@ class Session:
             return known
         keys, _ = self._prepare()
         folder = self.folder / "templates" / key
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with FileLock(folder / "lock"):
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with writing(folder), FileLock(folder / "lock"):
             saved = self._adopt(folder, shape)
             if saved is None:
                 saved = self._boot_template(kernel, shape, keys, folder)
@@ -198,8 +202,9 @@ class Session:
         )
 
     def _clone(self, saved: Template, scale: float) -> Clone:
-        folder = self.folder / "guests" / f"clone-{os.getpid()}-{secrets.token_hex(4)}"
-        folder.mkdir(parents=True, mode=0o700)
+        folder = self.folder / GUESTS / f"clone-{os.getpid()}-{secrets.token_hex(4)}"
+        with writing(folder):
+            folder.mkdir(parents=True, mode=0o700)
         return Clone(saved, folder, deadline=Deadline.after(_START_S * scale))
 
     def _adopt(self, folder: Path, shape: GuestShape) -> Template | None:
@@ -229,7 +234,7 @@ class Session:
         deadline = Deadline.after(_PREPARE_S)
         initrd = self.folder / "initrd"
         note = self.folder / "keys.json"
-        with FileLock(self.folder / "lock"):
+        with writing(self.folder), FileLock(self.folder / "lock"):
             if note.exists():
                 keys = RunKeys(folder=self.folder, **json.loads(note.read_text()))
             else:
@@ -247,7 +252,7 @@ class Session:
         if not kernel.boot_modules:
             return keys, initrd
         own = self.folder / f"initrd-{kernel.digest[:16]}"
-        with FileLock(self.folder / "lock"):
+        with writing(self.folder), FileLock(self.folder / "lock"):
             if not own.exists():
                 files = {
                     f"{BOOT_DIR}/{number:02}-{path.name}": path
@@ -276,8 +281,9 @@ class Session:
 
     def _guest_folder(self, name: str) -> Path:
         plain = _NOT_IN_A_NAME.sub("-", name).strip("-") or "guest"
-        folder = self.folder / "guests" / f"{plain[:80]}-{os.getpid()}-{next(self._numbers)}"
-        folder.mkdir(parents=True, mode=0o700)
+        folder = self.folder / GUESTS / f"{plain[:80]}-{os.getpid()}-{next(self._numbers)}"
+        with writing(folder):
+            folder.mkdir(parents=True, mode=0o700)
         return folder
 
 

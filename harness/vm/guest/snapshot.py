@@ -144,10 +144,10 @@ def restored_guest(
 def _disconnect(machine: Machine) -> None:
     """Disconnect, and wait until the guest has servers ready for its next connection."""
     console = machine.hypervisor.console
-    before = len(console.text())
+    before = console.size
     machine.disconnect()
     if not machine.hypervisor.events.wait(
-        lambda: all(line in console.text()[before:] for line in IDLE_LINES),
+        lambda: all(line in console.text(before) for line in IDLE_LINES),
         machine.scaled(_DISCONNECT_S),
         between=machine.hypervisor.check,
     ):

@@ -8,7 +8,7 @@ import logging
 import socket
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import paramiko
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
@@ -25,16 +25,23 @@ if TYPE_CHECKING:
     from harness.vm.guest.events import GuestEvents
     from harness.vm.guest.keys import RunKeys
 
+Asked = TypeVar("Asked")
+
 LOOPBACK = "127.0.0.1"
 _USER = "root"
 _CHUNK = 65536
 _GONE_S = 1.0
+_LOOK_S = 0.25
 # Leaves rsa-sha2-256, which dropbear accepts; paramiko would try rsa-sha2-512 first.
 _OTHER_SIGNATURES = {"pubkeys": ["rsa-sha2-512", "ssh-rsa"]}
 _FAILURES = (paramiko.SSHException, OSError, EOFError)
 
 # The library also logs what it raises; the harness reports that once.
 logging.getLogger("paramiko").setLevel(logging.CRITICAL)
+
+
+class _NotTaken(Exception):
+    """A deadline came before all input had been sent."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,9 +92,16 @@ class Stream:
 class SshSession:
     """One authenticated connection."""
 
-    def __init__(self, transport: paramiko.Transport, events: GuestEvents) -> None:
+    def __init__(
+        self,
+        transport: paramiko.Transport,
+        events: GuestEvents,
+        between: Callable[[], None] = lambda: None,
+    ) -> None:
+        """``between`` is called several times a second while waiting, and may raise."""
         self._transport = transport
         self._events = events
+        self._between = between
 
     @property
     def alive(self) -> bool:
@@ -99,8 +113,7 @@ class SshSession:
 
         Raises LostConnection when nothing listens there.
         """
-        channel = self._open(deadline, kind="direct-tcpip", to=(LOOPBACK, port))
-        channel.settimeout(None)
+        channel = self._open(deadline, self._between, kind="direct-tcpip", to=(LOOPBACK, port))
         return Stream(channel)
 
     def run(
@@ -117,20 +130,15 @@ class SshSession:
         Raises TimeoutError when it did not end in time, LostConnection when SSH ended, and
         whatever ``between`` raises when the guest died.
         """
-        channel = self._execute(argv, deadline)
-        outputs: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
+        channel = self._execute(argv, deadline, between)
         try:
-            readers = [
-                threading.Thread(target=_drain, args=(receive, outputs[name], self._events))
-                for name, receive in (("stdout", channel.recv), ("stderr", channel.recv_stderr))
-            ]
-            for reader in readers:
-                reader.daemon = True
-                reader.start()
-            self._feed(channel, stdin, deadline)
+            stdout = _Reader(channel.recv, self._events)
+            stderr = _Reader(channel.recv_stderr, self._events)
+            readers = (stdout, stderr)
+            self._feed(channel, stdin, deadline, between)
 
             def ended() -> bool:
-                drained = not any(reader.is_alive() for reader in readers)
+                drained = all(reader.ended for reader in readers)
                 return drained and (channel.exit_status_ready() or not self.alive)
 
             if not self._events.wait(ended, deadline, between=between):
@@ -141,46 +149,84 @@ class SshSession:
         return Ran(
             command=command_line(argv),
             code=code,
-            stdout=b"".join(outputs["stdout"]).decode(errors="replace"),
-            stderr=b"".join(outputs["stderr"]).decode(errors="replace"),
+            stdout=stdout.text(),
+            stderr=stderr.text(),
         )
 
     def shell(self, term: str, columns: int, rows: int, deadline: Deadline) -> paramiko.Channel:
         """Start an interactive shell on a terminal of its own."""
-        channel = self._open(deadline)
-        channel.get_pty(term, columns, rows)
-        channel.invoke_shell()
+        channel = self._open(deadline, self._between)
+
+        def start() -> None:
+            channel.get_pty(term, columns, rows)
+            channel.invoke_shell()
+
+        self._ask(start, "start a shell", deadline, self._between)
         return channel
 
     def pipe(self, argv: Sequence[str], deadline: Deadline) -> paramiko.Channel:
         """Start a command without a terminal and return its channel, for a person's pipe."""
-        return self._execute(argv, deadline)
+        return self._execute(argv, deadline, self._between)
 
     def close(self) -> None:
         """Disconnect."""
         self._transport.close()
 
-    def _execute(self, argv: Sequence[str], deadline: Deadline) -> paramiko.Channel:
-        channel = self._open(deadline)
-        try:
-            # SSH carries one string, which the guest's shell splits again.
-            channel.exec_command(command_line(argv))
-        except _FAILURES as error:
-            raise LostConnection(f"cannot start a command over SSH: {error}") from error
-        channel.settimeout(None)
+    def _execute(
+        self, argv: Sequence[str], deadline: Deadline, between: Callable[[], None]
+    ) -> paramiko.Channel:
+        channel = self._open(deadline, between)
+        # SSH carries one string, which the guest's shell splits again.
+        command = command_line(argv)
+        self._ask(lambda: channel.exec_command(command), "start a command", deadline, between)
         return channel
 
     def _open(
-        self, deadline: Deadline, *, kind: str = "session", to: tuple[str, int] | None = None
+        self,
+        deadline: Deadline,
+        between: Callable[[], None],
+        *,
+        kind: str = "session",
+        to: tuple[str, int] | None = None,
     ) -> paramiko.Channel:
-        try:
-            channel = self._transport.open_channel(
-                kind, to, to and (LOOPBACK, 0), timeout=max(deadline.remaining_s, 0.001)
-            )
-        except _FAILURES as error:
-            raise LostConnection(f"cannot open an SSH channel: {error}") from error
-        channel.settimeout(max(deadline.remaining_s, 0.001))
+        def open_channel() -> paramiko.Channel:
+            timeout = max(deadline.remaining_s, 0.001)
+            return self._transport.open_channel(kind, to, to and (LOOPBACK, 0), timeout=timeout)
+
+        channel = self._ask(open_channel, "open an SSH channel", deadline, between)
+        channel.settimeout(None)
         return channel
+
+    def _ask(
+        self,
+        ask: Callable[[], Asked],
+        what: str,
+        deadline: Deadline,
+        between: Callable[[], None],
+    ) -> Asked:
+        """Do what paramiko does without a look at the guest, some of it without a deadline.
+
+        Raises LostConnection when it fails or the deadline comes first. The thread that does it
+        ends with the connection at the latest.
+        """
+        done: list[Asked] = []
+        failed: list[Exception] = []
+
+        def work() -> None:
+            try:
+                done.append(ask())
+            except Exception as error:  # noqa: BLE001 - raised below
+                failed.append(error)
+            self._events.notify()
+
+        threading.Thread(target=work, name="ssh-ask", daemon=True).start()
+        if not self._events.wait(lambda: bool(done or failed), deadline, between=between):
+            raise LostConnection(f"cannot {what} in the guest in time")
+        if done:
+            return done[0]
+        if isinstance(failed[0], _FAILURES):
+            raise LostConnection(f"cannot {what} in the guest: {failed[0]}") from failed[0]
+        raise failed[0]
 
     def _exit_code(self, channel: paramiko.Channel) -> int:
         """Return the exit code of a command whose output has ended.
@@ -194,18 +240,31 @@ class SshSession:
         return code
 
     @staticmethod
-    def _feed(channel: paramiko.Channel, data: bytes, deadline: Deadline) -> None:
+    def _feed(
+        channel: paramiko.Channel, data: bytes, deadline: Deadline, between: Callable[[], None]
+    ) -> None:
         """Send standard input; a command that ends without reading it is judged by its exit code.
 
         A connection that ended closes its channels too; the wait for the command notices that.
         """
-        channel.settimeout(max(deadline.remaining_s, 0.001))
+        left = memoryview(data)
+        channel.settimeout(_LOOK_S)
         try:
-            channel.sendall(data)
+            while left:
+                with contextlib.suppress(TimeoutError):
+                    sent = channel.send(left)  # type: ignore[arg-type] # any bytes-like object
+                    left = left[sent:]
+                    if not sent:  # closed by the other end
+                        break
+                between()
+                if left and deadline.expired:
+                    raise _NotTaken
             channel.shutdown_write()
-        except TimeoutError:
-            raise
+        except _NotTaken:
+            raise TimeoutError("the guest does not take the input of a command") from None
         except _FAILURES as error:
+            if isinstance(error, TimeoutError):
+                raise
             if not channel.closed:
                 raise LostConnection(f"the SSH connection ended: {error}") from error
         finally:
@@ -219,12 +278,29 @@ def _client_key(path: Path) -> paramiko.RSAKey:
     return paramiko.RSAKey(key=key)
 
 
-def connect(port: int, keys: RunKeys, *, events: GuestEvents, deadline: Deadline) -> SshSession:
+def connect(
+    port: int,
+    keys: RunKeys,
+    *,
+    events: GuestEvents,
+    deadline: Deadline,
+    between: Callable[[], None] = lambda: None,
+) -> SshSession:
     """Return a session with the guest behind that loopback port.
 
-    Raises LostConnection when SSH does not answer in time, HarnessError when another host key than
-    the pinned one answers.
+    ``between`` is called while waiting and may raise. Raises LostConnection when SSH does not
+    answer in time, HarnessError when another host key than the pinned one answers.
     """
+
+    def settled(what: str, done: threading.Event) -> None:
+        if not events.wait(done.is_set, deadline, between=between):
+            raise LostConnection(f"SSH to the guest failed: no answer in time ({what})")
+        error = transport.get_exception()
+        if error is not None:
+            raise error
+        if not transport.is_active():
+            raise EOFError("the connection ended")
+
     timeout = max(deadline.remaining_s, 0.001)
     try:
         sock = socket.create_connection((LOOPBACK, port), timeout=timeout)
@@ -234,16 +310,21 @@ def connect(port: int, keys: RunKeys, *, events: GuestEvents, deadline: Deadline
     transport.banner_timeout = timeout
     transport.auth_timeout = timeout
     try:
-        transport.start_client(timeout=timeout)
+        begun, authenticated = threading.Event(), threading.Event()
+        transport.start_client(event=begun)
+        settled("greeting", begun)
         _check_host_key(transport, keys)
-        transport.auth_publickey(_USER, _client_key(keys.client_key))
+        transport.auth_publickey(_USER, _client_key(keys.client_key), event=authenticated)
+        settled("authentication", authenticated)
+        if not transport.is_authenticated():
+            raise EOFError("the guest does not take this run's key")
     except _FAILURES as error:
         transport.close()
         raise LostConnection(f"SSH to the guest failed: {error}") from error
-    except HarnessError:
+    except BaseException:
         transport.close()
         raise
-    return SshSession(transport, events)
+    return SshSession(transport, events, between)
 
 
 def _check_host_key(transport: paramiko.Transport, keys: RunKeys) -> None:
@@ -261,14 +342,31 @@ def _close(channel: paramiko.Channel) -> None:
         channel.close()
 
 
-def _drain(receive: Callable[[int], bytes], into: list[bytes], events: GuestEvents) -> None:
-    while True:
+class _Reader:
+    """Reads one output of a command to its end, in a thread of its own."""
+
+    def __init__(self, receive: Callable[[int], bytes], events: GuestEvents) -> None:
+        self._receive = receive
+        self._events = events
+        self._pieces: list[bytes] = []
+        self._failure: Exception | None = None
+        self.ended = False
+        threading.Thread(target=self._read, name="ssh-output", daemon=True).start()
+
+    def text(self) -> str:
+        """Return all of it; raises HarnessError when reading it failed."""
+        if self._failure is not None:
+            raise HarnessError(f"the output of a command cannot be read: {self._failure!r}")
+        return b"".join(self._pieces).decode(errors="replace")
+
+    def _read(self) -> None:
         try:
-            data = receive(_CHUNK)
+            while data := self._receive(_CHUNK):
+                self._pieces.append(data)
+                self._events.notify()
         except _FAILURES:
-            data = b""
-        if not data:
-            break
-        into.append(data)
-        events.notify()
-    events.notify()
+            pass  # the connection has ended, which the wait for the command sees
+        except Exception as error:  # noqa: BLE001 - raised by `text`, where somebody waits
+            self._failure = error
+        self.ended = True
+        self._events.notify()

@@ -82,16 +82,19 @@ def spawn(
     env: Mapping[str, str] | None = None,
     pass_fds: Sequence[int] = (),
     death_signal: signal.Signals = signal.SIGKILL,
+    rights: Sequence[str] = (),
 ) -> Iterator[Process[bytes]]:
     """Start a child in a process group of its own; on leaving, kill the whole group and reap it.
 
     ``death_signal`` is what the child gets when the calling thread dies: SIGTERM suits programs
-    that have children of their own to clean up (make), SIGKILL all others.
+    that have children of their own to clean up (make), SIGKILL all others. ``rights`` are options
+    of setpriv(1) that change the child's user or capabilities.
     Raises MissingTool, or HarnessError when the host cannot start a process.
     """
     program = find_program(argv[0])
     guarded = [
         find_program("setpriv"),
+        *rights,
         "--pdeathsig",
         signal.Signals(death_signal).name.removeprefix("SIG"),
         program,
