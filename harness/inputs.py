@@ -56,8 +56,8 @@ def user_path(named: str | Path, what: str) -> Path:
         raise UsageError(f"{what} {shown(text)} cannot exist: its name has a zero byte")
     try:
         return Path(text).expanduser()
-    except RuntimeError as error:
-        raise UsageError(f"{what} {shown(text)}: there is no such user", hint=str(error)) from error
+    except (RuntimeError, ValueError) as error:  # no such user; no text in any encoding
+        raise UsageError(f"{what} {shown(text)} names no file: {shown(error)}") from error
 
 
 def kind_of(path: Path, what: str) -> Kind:

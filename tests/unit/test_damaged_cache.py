@@ -206,7 +206,7 @@ def test_ages_with_a_clock_that_stands_right(monkeypatch: pytest.MonkeyPatch) ->
     ages = Ages([here, before])
     assert (ages.is_sure, ages.age_s(here), ages.age_s(before)) == (True, 1000.0, 100_000.0)
     assert not Ages([before]).is_sure
-    assert Ages([]).age_s(LastUse(at_s=1_000_100.0, since_boot_s=None)) == -100.0
+    assert Ages([]).age_s(LastUse(at_s=1_000_100.0, since_boot_s=None)) == 0.0
 
 
 @pytest.mark.parametrize("content", ["", "x", f"{boot_id()} x", f"{boot_id()} -5", "\udcff 1"])

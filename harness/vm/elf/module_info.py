@@ -40,7 +40,7 @@ SHN_LIVEPATCH = 0xFF20
 """Section index of a symbol that the livepatch core resolves (include/uapi/linux/elf.h)."""
 
 # The largest of Debian's modules has 30 MiB, with debug information ten times as much.
-_MOST_BYTES = 1024 * MIB
+MOST_BYTES = 1024 * MIB
 # MODULE_SIG_STRING, include/linux/module_signature.h.
 _SIGNATURE = b"~Module signature appended~\n"
 _COMPRESSED = {b"\xfd7zXZ": "unxz", b"(\xb5/\xfd": "unzstd", b"\x1f\x8b": "gunzip"}
@@ -112,7 +112,7 @@ def open_module(path: Path) -> ModuleFile:
     Raises UsageError when it is missing, no file, compressed, not ELF, cut off, damaged, of another
     machine, or no kernel module.
     """
-    content = read_file(path, "the module", at_most=_MOST_BYTES)
+    content = read_file(path, "the module", at_most=MOST_BYTES)
     _check_magic(path, content)
     with readable(path):
         elf = ElfFile(content)

@@ -36,7 +36,7 @@ class LastUse:
 def note_use(descriptor: int) -> None:
     """Note in an open file that something is used now. Raises OSError."""
     os.utime(descriptor)
-    os.pwrite(descriptor, f"{boot_id()} {_since_boot_s():.0f}\n".encode().ljust(_BYTES), 0)
+    os.pwrite(descriptor, f"{boot_id()} {int(_since_boot_s())}\n".encode().ljust(_BYTES), 0)
 
 
 def read_use(file: Path) -> LastUse:
@@ -70,8 +70,8 @@ class Ages:
                 self._now_s = now_s
 
     def age_s(self, use: LastUse) -> float:
-        """Return how many seconds ago a use was, in doubt too few; below 0 after a jump back."""
-        by_clock = self._now_s - use.at_s
+        """Return how many seconds ago a use was, in doubt too few, and never below 0."""
+        by_clock = max(self._now_s - use.at_s, 0.0)
         if use.since_boot_s is None:
             return by_clock
         return min(by_clock, self._since_boot_s - use.since_boot_s)
