@@ -3,16 +3,14 @@
 
 from __future__ import annotations
 
-import io
 import re
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from elftools.elf.elffile import ELFFile
-
 from benchmarks.module_mutation.rewrite import R_X86_64_NONE, ElfCopy
 from harness.errors import UsageError
+from harness.vm.elf.elf_file import ElfFile
 from harness.vm.elf.klp_structs import locate_patch
 from harness.vm.elf.module_info import SHN_LIVEPATCH
 
@@ -55,7 +53,7 @@ class LivepatchFile:
     """A livepatch's .ko. Raises UsageError for a module that fills its klp_patch at run time."""
 
     def __init__(self, content: bytes, name: str) -> None:
-        layout = locate_patch(ELFFile(io.BytesIO(content)))
+        layout = locate_patch(ElfFile(content))
         if layout is None:
             raise UsageError(
                 f"{name} has no klp_patch in its file: it is filled when the module runs",

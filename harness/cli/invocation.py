@@ -7,6 +7,7 @@ import contextlib
 import errno
 import os
 import platform
+import stat
 import sys
 import time
 from pathlib import Path
@@ -16,6 +17,7 @@ from harness import __version__
 from harness.cli.options import ResultFiles
 from harness.cli.registry import make_report
 from harness.errors import ExitCode, KernelVerdict, KlpError, NoSpace, UsageError
+from harness.inputs import shown, user_path
 from harness.report.base import (
     BaseReport,
     CheckOutcome,
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from harness.vm.kernel.kernel import Kernel
 
 _STDOUT = "-"
+_RESULTS = "the file of results"
 
 
 class Invocation:
@@ -213,11 +216,20 @@ def check_writable(*paths: Path | None) -> None:
     for path in paths:
         if path is None:
             continue
-        if path.is_dir():
+        user_path(path, _RESULTS)
+        try:
+            mode = path.stat().st_mode
+        except FileNotFoundError:
+            mode = None
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{shown(path)} cannot be written to: {error}") from error
+        if mode is not None and stat.S_ISDIR(mode):
             raise UsageError(f"{path} is a directory; the results need a file")
-        target = path if path.exists() else path.absolute().parent
-        if not target.exists():
-            raise UsageError(f"the folder {target} for {path.name} does not exist")
+        if mode is not None and stat.S_ISFIFO(mode):
+            raise UsageError(f"{path} is a pipe; the results need a file")
+        target = path if mode is not None else path.absolute().parent
+        if not target.is_dir() and mode is None:
+            raise UsageError(f"the folder {shown(target)} for {shown(path.name)} does not exist")
         if not os.access(target, os.W_OK):
             raise UsageError(f"{target} cannot be written to")
 

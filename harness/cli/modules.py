@@ -4,19 +4,77 @@
 from __future__ import annotations
 
 import difflib
-from pathlib import Path
+import functools
+import re
 from typing import TYPE_CHECKING
 
 from harness.cli.prepare import prepare_modules
 from harness.errors import UsageError
+from harness.inputs import Kind, kind_of, read_file, shown, user_path
+from harness.resources import Resource, resource_dir
+from harness.vm.elf.module_info import MOST_BYTES, read_module
+from harness.vm.kernel.module import source_files
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
     from harness.report.terminal import Terminal
     from harness.vm.kernel.kernel import Kernel
 
 _SUFFIX = ".ko"
+_WHAT = "the module"
+_LISTED = re.compile(r"^obj-m \+= (\w+)\.o$", re.MULTILINE)
+
+
+def check_named(named: Iterable[str], *, contents: bool = True) -> None:
+    """Refuse names of modules that no kernel's build could make right, before one is built.
+
+    A file has to be a module, a folder has to hold sources, another name has to be a sample's.
+    Without ``contents`` a file need not be a module. Raises UsageError.
+    """
+    for name in named:
+        path, kind = _looked_up(name)
+        if kind is Kind.FOLDER:
+            source_files(path)
+        elif kind is Kind.FILE:
+            if contents:
+                read_module(path)
+            else:
+                read_file(path, _WHAT, at_most=MOST_BYTES)
+        elif "/" in name or name.endswith(_SUFFIX):
+            raise UsageError(f"there is no file {shown(name)}")
+        elif name.replace("-", "_") not in sample_names():
+            raise _unknown(name, sample_names())
+
+
+def is_folder(named: str) -> bool:
+    """Return whether an argument names a folder of sources. Raises UsageError."""
+    return _looked_up(named)[1] is Kind.FOLDER
+
+
+@functools.cache
+def sample_names() -> tuple[str, ...]:
+    """Return the names of the samples, as livepatch-modules/Kbuild lists them."""
+    text = (resource_dir(Resource.LIVEPATCH_MODULES) / "Kbuild").read_text()
+    return tuple(_LISTED.findall(text))
+
+
+def _looked_up(named: str) -> tuple[Path, Kind]:
+    path = user_path(named, _WHAT)
+    return path, kind_of(path, _WHAT)
+
+
+def _unknown(named: str, samples: Iterable[str]) -> UsageError:
+    known = list(samples)
+    near = difflib.get_close_matches(named[:100], known, n=3)
+    patches = sorted(name for name in known if name.startswith("klp_test_"))
+    return UsageError(
+        f"{shown(named)} is neither a file nor a sample module",
+        hint=f"did you mean {' or '.join(near)}?"
+        if near
+        else f"the samples are {', '.join(patches)}",
+    )
 
 
 class ModuleFinder:
@@ -39,24 +97,15 @@ class ModuleFinder:
 
         Raises UsageError when it names none, KernelBuildFailed when a folder does not build.
         """
-        path = Path(named).expanduser()
-        if path.is_dir():
+        path, kind = _looked_up(named)
+        if kind is Kind.FOLDER:
             built = prepare_modules(self._terminal, self._kernel, path)
             return tuple(built[name] for name in sorted(built))
-        if path.is_file():
+        if kind is Kind.FILE:
             return (path,)
         if "/" in named or named.endswith(_SUFFIX):
-            raise UsageError(f"there is no file {named}")
+            raise UsageError(f"there is no file {shown(named)}")
         sample = self.samples.get(named.replace("-", "_"))
         if sample is None:
-            raise UsageError(
-                f"{named} is neither a file nor a sample module", hint=self._hint(named)
-            )
+            raise _unknown(named, self.samples)
         return (sample,)
-
-    def _hint(self, named: str) -> str:
-        near = difflib.get_close_matches(named, self.samples, n=3)
-        if near:
-            return f"did you mean {' or '.join(near)}?"
-        patches = sorted(name for name in self.samples if name.startswith("klp_test_"))
-        return f"the samples are {', '.join(patches)}"

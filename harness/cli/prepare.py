@@ -10,7 +10,7 @@ from harness.behaviours.mutants import choose, fitted, load_mutants, series_of
 from harness.deadline import Deadline
 from harness.resources import Resource, resource_dir
 from harness.vm.guest import runs
-from harness.vm.kernel.build import obtain_kernel
+from harness.vm.kernel.build import check_request, obtain_kernel
 from harness.vm.kernel.module import obtain_modules
 
 if TYPE_CHECKING:
@@ -41,6 +41,15 @@ def prepare_kernel(invocation: Invocation, options: CleanKernel) -> Kernel:
     return kernel
 
 
+def check_kernels(*options: CleanKernel) -> None:
+    """Refuse what can be seen to be wrong with options before the first kernel is built.
+
+    Raises UsageError.
+    """
+    for each in options:
+        check_request(each.request())
+
+
 def with_mutants(terminal: Terminal, options: KernelOptions, names: Sequence[str]) -> KernelOptions:
     """Return the options with the patches of kernel mutants, which come before those given.
 
@@ -49,6 +58,7 @@ def with_mutants(terminal: Terminal, options: KernelOptions, names: Sequence[str
     """
     if not names:
         return options
+    check_kernels(options)
     chosen = choose(load_mutants(resource_dir(Resource.KERNEL_MUTANTS)), names)
     clean = _obtain(terminal, replace(options, patches=()))
     paths = tuple(mutant.path for mutant in fitted(chosen, series_of(clean.version)))

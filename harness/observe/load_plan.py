@@ -91,6 +91,12 @@ def plan_module(
     )
 
 
+def check_params(texts: Sequence[str]) -> None:
+    """Raise UsageError for a parameter that is not of the form name=value."""
+    for text in texts:
+        _parameter(text, None)
+
+
 def _parameter(text: str, info: ModuleInfo | None) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not key or not equals:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "harness"
 
-BASE = frozenset({"errors", "log", "deadline", "resources", "agent_protocol", "threads"})
+BASE = frozenset({"errors", "inputs", "log", "deadline", "resources", "agent_protocol", "threads"})
 _HOST = BASE | {"vm.host"}
 _KERNEL = _HOST | {"vm.elf", "vm.kernel"}
 _GUEST = _KERNEL | {"klog", "vm.guest"}
@@ -35,11 +35,12 @@ ALLOWED: Mapping[str, frozenset[str]] = {
     "log": frozenset(),
     "deadline": frozenset(),
     "threads": frozenset(),
+    "inputs": frozenset({"errors"}),
     "resources": frozenset({"errors"}),
     "agent_protocol": frozenset({"errors"}),
     "vm": frozenset(),
     "vm.host": BASE,
-    "vm.elf": frozenset({"errors"}),
+    "vm.elf": frozenset({"errors", "inputs"}),
     "vm.kernel": _HOST | {"vm.elf"},
     "klog": frozenset({"errors", "agent_protocol"}),
     "vm.guest": _KERNEL | {"klog"},

@@ -18,6 +18,7 @@ from benchmarks.module_mutation.subjects import CHECKS, SOURCES, read_manifest
 from benchmarks.module_mutation.substitutes import Substitutes
 from harness.errors import UsageError
 from harness.resources import Resource, resource_dir
+from harness.vm.elf.elf_file import ElfFile
 from harness.vm.elf.klp_structs import SYMPOS, locate_patch
 from harness.vm.elf.livepatch_relocation import LivepatchRelocation, with_livepatch_relocation
 from harness.vm.elf.module_info import ModuleInfo, read_module
@@ -61,7 +62,7 @@ def read(content: bytes, folder: Path) -> ModuleInfo:
 def pointees(content: bytes, offsets: Callable[[Any], list[int]]) -> list[str | None]:
     """Return the functions that pointers lead to, as pyelftools reads them; None for NULL."""
     elf: Any = ELFFile(io.BytesIO(content))
-    layout = locate_patch(ELFFile(io.BytesIO(content)))
+    layout = locate_patch(ElfFile(content))
     assert layout is not None
     table = elf.get_section_by_name(".symtab")
     functions = {

@@ -11,6 +11,7 @@ import pytest
 from elftools.elf.elffile import ELFFile
 
 from benchmarks.module_mutation.rewrite import ElfCopy
+from harness.vm.elf.elf_file import ElfFile
 from harness.vm.elf.klp_structs import REPLACE, SYMPOS, locate_patch
 from harness.vm.elf.module_info import read_module
 
@@ -56,8 +57,7 @@ def test_sections_symbols_and_relocations_are_those_that_pyelftools_reads() -> N
 
 def test_a_word_is_written_and_read_by_the_reader_of_modules(tmp_path: Path) -> None:
     """Another reader finds the changed word and byte, and no other change."""
-    with GATE.open("rb") as file:
-        layout = locate_patch(ELFFile(file))
+    layout = locate_patch(ElfFile(GATE.read_bytes()))
     assert layout is not None
     place = layout.objects[0].functions[1]
     copy = ElfCopy(GATE.read_bytes())

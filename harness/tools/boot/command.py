@@ -17,9 +17,9 @@ import typer
 
 from harness.cli.exits import guarded
 from harness.cli.invocation import Invocation
-from harness.cli.modules import ModuleFinder
+from harness.cli.modules import ModuleFinder, check_named
 from harness.cli.options import Accel, AccelAsked, KernelOptions, Smp
-from harness.cli.prepare import prepare_accel, prepare_kernel
+from harness.cli.prepare import check_kernels, prepare_accel, prepare_kernel
 from harness.errors import ExitCode, KernelSplat, LostConnection
 from harness.vm.guest import runs
 from harness.vm.guest.session import Fresh
@@ -55,6 +55,8 @@ def boot(
     """
     with Invocation("boot") as invocation:
         terminal = invocation.terminal
+        check_kernels(kernel)
+        check_named(modules, contents=False)
         choice = prepare_accel(invocation, accel)
         made = prepare_kernel(invocation, kernel)
         finder = ModuleFinder(terminal, made)

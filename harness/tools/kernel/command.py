@@ -21,7 +21,7 @@ from harness.resources import cache_root
 from harness.tools.kernel.results import KernelResult
 from harness.vm.guest import runs
 from harness.vm.kernel.build import DEFAULT_SPEC
-from harness.vm.kernel.inventory import list_kernels, prune_kernels
+from harness.vm.kernel.inventory import doubtful_ages, list_kernels, prune_kernels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,6 +33,7 @@ app = typer.Typer(help="Build, list and prune kernels.", no_args_is_help=True)
 _DAY_S = 86400.0
 _DEFAULT_AGE_DAYS = 30.0
 _SHORT_DIGEST = 12
+_LAST_S = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
 
 
 @app.command("build")
@@ -125,7 +126,12 @@ def prune(
         terminal = invocation.terminal
         store = runs.store()
         kernels = list_kernels(store)
-        old = [kernel for kernel in kernels if _age_s(kernel) >= days * _DAY_S]
+        old = [kernel for kernel in kernels if kernel.age_s >= days * _DAY_S]
+        doubt = doubtful_ages(store, days * _DAY_S)
+        if doubt is not None:
+            terminal.print(f"nothing was removed: {doubt}")
+            terminal.print("`klp-harness kernel prune --all` removes all of them")
+            return ExitCode.HELD
         if dry_run:
             for kernel in old:
                 terminal.print(f"would remove {_describe(kernel)}")
@@ -142,10 +148,6 @@ def prune(
             terminal.print(f"kept {name}: a running process uses it")
         terminal.print(f"freed {pruned.freed_bytes / (1 << 30):.1f} GiB")
     return invocation.exit_code
-
-
-def _age_s(kernel: CachedKernel) -> float:
-    return time.time() - kernel.last_used_s
 
 
 def _describe(kernel: CachedKernel) -> str:
@@ -166,7 +168,8 @@ def _result(kernel: CachedKernel) -> KernelResult:
 
 
 def _when(kernel: CachedKernel) -> datetime:
-    return datetime.fromtimestamp(kernel.last_used_s, UTC)
+    # A damaged file system may have any time; datetime ends with the year 9999.
+    return datetime.fromtimestamp(min(max(kernel.last_used_s, 0.0), _LAST_S), UTC)
 
 
 def _table(kernels: Sequence[CachedKernel]) -> Table:

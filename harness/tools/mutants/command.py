@@ -29,7 +29,7 @@ from harness.cli.exits import guarded
 from harness.cli.invocation import Invocation, check_writable, write_file
 from harness.cli.options import Accel, AccelAsked, CleanKernel, Guests, ResultFiles
 from harness.cli.pages import HtmlPage
-from harness.cli.prepare import prepare_accel, prepare_kernel, prepare_modules
+from harness.cli.prepare import check_kernels, prepare_accel, prepare_kernel, prepare_modules
 from harness.deadline import Deadline
 from harness.errors import ExitCode, UsageError
 from harness.report.base import CheckOutcome
@@ -140,6 +140,7 @@ def run_chosen(
     """
     with Invocation("mutants run", files) as invocation, ExitStack() as stack:
         terminal = invocation.terminal
+        check_kernels(kernel)
         mutants = _mutants(names, patch, folder)
         check_rules(mutants, {rule.id for rule in load_table().rule})
         if seed is not None and sample_size is None:

@@ -14,7 +14,13 @@ from harness.cli.exits import guarded
 from harness.cli.invocation import Invocation, check_writable
 from harness.cli.options import Accel, AccelAsked, Guests, KernelOptions, ResultFiles
 from harness.cli.pages import HtmlTimeline, write_timelines
-from harness.cli.prepare import prepare_accel, prepare_kernel, prepare_modules, with_mutants
+from harness.cli.prepare import (
+    check_kernels,
+    prepare_accel,
+    prepare_kernel,
+    prepare_modules,
+    with_mutants,
+)
 from harness.errors import UsageError
 from harness.report.base import CheckOutcome
 from harness.tools.race.campaign import Campaign, Extent
@@ -122,6 +128,7 @@ def run_races(
         if steps is not None:
             races = given_steps(races, steps)
         check_writable(html_file)
+        check_kernels(kernel)
         if not executors.is_here:
             _check_travels(html_file, steps)
         choice = prepare_accel(invocation, accel)

@@ -3,20 +3,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from harness.cli.exits import guarded
 from harness.cli.invocation import Invocation, check_writable
-from harness.cli.modules import ModuleFinder
+from harness.cli.modules import ModuleFinder, check_named, is_folder
 from harness.cli.options import Accel, AccelAsked, KernelOptions, ResultFiles, Smp
 from harness.cli.pages import HtmlTimeline, SvgTimeline, write_timelines
-from harness.cli.prepare import prepare_accel, prepare_kernel
+from harness.cli.prepare import check_kernels, prepare_accel, prepare_kernel
 from harness.errors import UsageError
 from harness.livepatch.modules import module_name
-from harness.observe.load_plan import Plan, Target, objects_of, plan_module
+from harness.observe.load_plan import Plan, Target, check_params, objects_of, plan_module
 from harness.observe.watch import watch_plan
 from harness.tools.run.terminal import print_result
 from harness.vm.elf.module_info import read_module
@@ -26,6 +25,7 @@ from harness.vm.kernel.check import check_module
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from harness.report.run_results import RunResult
     from harness.vm.elf.module_info import ModuleInfo
@@ -75,6 +75,12 @@ def run(
     with Invocation("run", files) as invocation:
         terminal = invocation.terminal
         check_writable(html_file, svg_file)
+        check_kernels(kernel)
+        check_named(module, contents=check)
+        check_named(target)
+        check_params(param)
+        if svg_file is not None and len(module) > 1:
+            raise UsageError("--svg takes one livepatch; --html takes any number")
         choice = prepare_accel(invocation, accel)
         made = prepare_kernel(invocation, kernel)
         finder = ModuleFinder(terminal, made)
@@ -118,9 +124,8 @@ def make_plans(
     given = [_target(text, finder) for text in targets]
     patches: list[tuple[Path, ModuleInfo | None]] = []
     for text in named:
-        is_folder = Path(text).expanduser().is_dir()
         found = [(path, _read(path, check=check)) for path in finder.find(text)]
-        if is_folder:
+        if is_folder(text):
             given += [_as_target(path) for path, info in found if info and not info.is_livepatch]
             found = [each for each in found if each[1] is None or each[1].is_livepatch]
             if not found:

@@ -24,7 +24,7 @@ from harness.cli.options import (
     ResultFiles,
     Sha256,
 )
-from harness.cli.prepare import prepare_accel, prepare_kernel, prepare_modules
+from harness.cli.prepare import check_kernels, prepare_accel, prepare_kernel, prepare_modules
 from harness.deadline import Deadline
 from harness.errors import HarnessError, UsageError
 from harness.report.reason import reason_of
@@ -80,8 +80,6 @@ def compare(
                 hint="name a second kernel, or give patches with --series FILE",
             )
         terminal = invocation.terminal
-        choice = prepare_accel(invocation, accel)
-        number = guests or runs.guests_at_a_time(choice)
         sides = (
             KernelOptions(spec=first, sha256=sha256, fragments=fragments),
             KernelOptions(
@@ -91,6 +89,9 @@ def compare(
                 patches=series,
             ),
         )
+        check_kernels(*sides)
+        choice = prepare_accel(invocation, accel)
+        number = guests or runs.guests_at_a_time(choice)
         for letter, options in zip("AB", sides, strict=True):
             kernel = prepare_kernel(invocation, options)
             prepare_modules(terminal, kernel)

@@ -8,6 +8,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 from harness.errors import UsageError
+from harness.inputs import Kind, kind_of, read_file, shown
 from harness.livepatch.modules import module_name
 from harness.observe.load_plan import Plan, Target, plan_module
 from harness.tools.verify.check_tests import SUFFIX, collect
@@ -80,10 +81,7 @@ def read_case(
         older.append(plan_module(module_name(path), path, old, given=given, known=known))
     _check_names(name, request)
     if request.check is not None:
-        if not request.check.is_file():
-            raise UsageError(f"there is no check script {request.check}")
-        if request.check.suffix == SUFFIX:
-            collect(request.check)
+        check_script(request.check)
     return Case(
         request=request,
         info=info,
@@ -93,6 +91,15 @@ def read_case(
         samples=samples,
         kernel=kernel,
     )
+
+
+def check_script(path: Path) -> None:
+    """Refuse a check that is no file, or a test file that pytest cannot collect: UsageError."""
+    if kind_of(path, "the check") is not Kind.FILE:
+        raise UsageError(f"there is no check script {shown(path)}")
+    read_file(path, "the check")
+    if path.suffix == SUFFIX:
+        collect(path)
 
 
 def check_together(patches: Sequence[ModuleInfo]) -> None:

@@ -12,15 +12,15 @@ import typer
 
 from harness.cli.exits import guarded
 from harness.cli.invocation import Invocation, check_writable, write_file
-from harness.cli.modules import ModuleFinder
+from harness.cli.modules import ModuleFinder, check_named, is_folder
 from harness.cli.options import Accel, AccelAsked, KernelOptions, ResultFiles
 from harness.cli.pages import HtmlPage
-from harness.cli.prepare import prepare_accel, prepare_kernel
+from harness.cli.prepare import check_kernels, prepare_accel, prepare_kernel
 from harness.deadline import Deadline
 from harness.errors import HarnessError, UsageError
 from harness.report.base import CheckOutcome
 from harness.tools.verify.api import guests_at_a_time, verify_case
-from harness.tools.verify.case import check_together, read_case
+from harness.tools.verify.case import check_script, check_together, read_case
 from harness.tools.verify.from_diff.obtain import obtain_from_patch
 from harness.tools.verify.page import verify_page
 from harness.tools.verify.request import LoadProfile, VerifyRequest
@@ -29,6 +29,7 @@ from harness.tools.verify.terminal import print_verdict
 from harness.tools.verify.verdict import Check, Verdict, not_run
 from harness.vm.elf.module_info import read_module
 from harness.vm.guest import runs
+from harness.vm.kernel.patch_file import read_patch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -136,6 +137,12 @@ def verify(
         ),
     )
     with Invocation("verify", files) as invocation:
+        check_kernels(kernel)
+        check_named((*module, *target, *replaces))
+        for diff in source:
+            read_patch(diff)
+        if check is not None:
+            check_script(check)
         choice = prepare_accel(invocation, accel)
         report = _Report(invocation, html_file)
         made = prepare_kernel(invocation, kernel)
@@ -296,7 +303,7 @@ def _find(
     beside: list[Path] = []
     for text in named:
         found = list(finder.find(text))
-        if Path(text).expanduser().is_dir():
+        if is_folder(text):
             livepatches = [path for path in found if read(path).is_livepatch]
             if not livepatches:
                 raise UsageError(f"no module built from {text} is a livepatch")

@@ -11,21 +11,19 @@ from __future__ import annotations
 
 import bisect
 import re
-import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from elftools.elf.elffile import ELFFile
-from elftools.elf.relocation import RelocationSection
-from elftools.elf.sections import SymbolTableSection
-
+from harness.vm.elf.elf_file import EXEC, STT_FUNC
 from harness.vm.elf.klp_structs import function_lists
+from harness.vm.elf.module_info import open_module, readable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-_SHF_EXEC = 0x4
+    from harness.vm.elf.elf_file import ElfFile
+
 _R_X86_64_PC32, _R_X86_64_PLT32 = 2, 4
 # Sections that point to code without using it. _kprobe_blacklist, .ibt_endbr_seal and
 # .discard.addressable name whole functions.
@@ -39,162 +37,163 @@ _RELOCATIONS = re.compile(r"\.rela|\.klp\.rela\.[^.]+(?=\.)")
 _INIT_OR_EXIT = re.compile(r"\.(init|exit)\b")
 # objtool's padding before a function, and parts that gcc moved out of one.
 _PARTS = re.compile(r"__(pfx|cfi)_|.*\.cold(\.\d+)?\Z")
-# Opcodes of jmp and jcc with a distance of one byte; of call and jmp, and after 0x0f of jcc, with
-# one of four.
-_SHORT = frozenset((0xEB, *range(0x70, 0x80)))
-_NEAR = frozenset((0xE8, 0xE9))
-_NEAR_AFTER_0F = frozenset(range(0x80, 0x90))
-_LEA = 0x8D
+# What comes before a distance, and how many bytes the distance has: jmp and jcc with one byte; call
+# and jmp, jcc after 0x0f, and lea from the next instruction on (its ModRM byte), with four. Each is
+# looked for at every byte (?=), since code is not disassembled.
+_BEFORE_DISTANCE = (
+    (re.compile(rb"(?=([\xeb\x70-\x7f]))", re.DOTALL), 1),
+    (re.compile(rb"(?=([\xe8\xe9]|\x0f[\x80-\x8f]|\x8d[\x05\x0d\x15\x1d\x25\x2d\x35\x3d]))"), 4),
+)
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
 class _Function:
+    """A function by its place; the names of one that has several are aliases."""
+
     section: int
     start: int
     end: int
-    name: str
+    names: tuple[str, ...]
+
+
+_Place = tuple[int, int]
+"""A section's number and an offset there."""
 
 
 def unused_functions(path: Path) -> tuple[str, ...]:
     """Return the functions of a livepatch that nothing uses, in the order of its sections.
 
-    ``path`` is a module file that read_module() has read. Functions of init and exit sections, and
-    parts that the compiler split off, count as used. Raises OSError when it cannot be read.
+    Functions of init and exit sections, and parts that the compiler split off, count as used.
+    Raises UsageError when it is no module or damaged.
     """
-    with path.open("rb") as file:
-        return _Module(ELFFile(file)).unused()
+    with readable(path):
+        return _Module(open_module(path).elf).unused()
 
 
 class _Module:
-    def __init__(self, elf: ELFFile) -> None:
-        self._sections = list(elf.iter_sections())
-        table = elf.get_section_by_name(".symtab")
-        assert isinstance(table, SymbolTableSection)
-        self._table = table
+    def __init__(self, elf: ElfFile) -> None:
+        self._elf = elf
         self._functions = sorted(self._read_functions())
-        self._starts = {(each.section, each.start): each for each in self._functions}
-        self._orphans = self._orphan_lists(elf)
+        self._keys = [(each.section, each.start) for each in self._functions]
+        self._starts = dict(zip(self._keys, self._functions, strict=True))
+        self._orphans = self._orphan_lists()
 
     def unused(self) -> tuple[str, ...]:
         """Return the functions that are not reached from data or from init and exit code."""
-        references: dict[_Function | None, set[_Function]] = {}
+        references: dict[_Place | None, set[_Place]] = {}
         for source, target in (*self._pointers(), *self._near_calls()):
             references.setdefault(source, set()).add(target)
-        reached = {each for each in self._functions if self._is_root(each)}
-        pending = [*reached, None]
+        reached = {(each.section, each.start) for each in self._functions if self._is_root(each)}
+        pending: list[_Place | None] = [*reached, None]
         while pending:
             for target in references.get(pending.pop(), ()):
                 if target not in reached:
                     reached.add(target)
                     pending.append(target)
-        places = {(each.section, each.start) for each in reached}  # aliases share them
         return tuple(
             dict.fromkeys(
-                each.name for each in self._functions if (each.section, each.start) not in places
+                name
+                for each in self._functions
+                if (each.section, each.start) not in reached
+                for name in each.names
             )
         )
 
     def _is_root(self, function: _Function) -> bool:
-        section = self._sections[function.section].name
-        return bool(_INIT_OR_EXIT.match(section) or _PARTS.match(function.name))
+        section = self._elf.sections[function.section].name
+        return bool(
+            _INIT_OR_EXIT.match(section) or any(_PARTS.match(name) for name in function.names)
+        )
 
     def _read_functions(self) -> Iterator[_Function]:
-        for symbol in self._table.iter_symbols():
-            where = symbol["st_shndx"]
-            if (
-                symbol["st_info"]["type"] == "STT_FUNC"
-                and isinstance(where, int)
-                and where < len(self._sections)
-                and self._sections[where]["sh_flags"] & _SHF_EXEC
-                and symbol["st_size"]
-            ):
-                start = symbol["st_value"]
-                yield _Function(
-                    section=where, start=start, end=start + symbol["st_size"], name=symbol.name
-                )
+        functions = [
+            symbol
+            for symbol in self._elf.symbols or ()
+            if symbol.kind == STT_FUNC
+            and symbol.size
+            and symbol.defined_in is not None
+            and self._elf.sections[symbol.section].flags & EXEC
+        ]
+        self._elf.require_inside(functions)
+        places: dict[_Place, list[tuple[int, str]]] = {}
+        for symbol in functions:
+            end = symbol.value + symbol.size
+            places.setdefault((symbol.section, symbol.value), []).append((end, symbol.name))
+        for (section, start), found in places.items():
+            found.sort()
+            names = tuple(name for _, name in found)
+            yield _Function(section=section, start=start, end=found[-1][0], names=names)
 
-    def _function_at(self, section: int, offset: int) -> _Function | None:
+    def _function_at(self, section: int, offset: int) -> _Place | None:
         """Return the function that contains that place."""
-        key = _Function(section=section, start=offset + 1, end=0, name="")
-        place = bisect.bisect_left(self._functions, key) - 1
+        place = bisect.bisect_right(self._keys, (section, offset)) - 1
         if place < 0:
             return None
         found = self._functions[place]
-        return found if found.section == section and found.start <= offset < found.end else None
+        is_inside = found.section == section and found.start <= offset < found.end
+        return (section, found.start) if is_inside else None
 
-    def _pointers(self) -> Iterator[tuple[_Function | None, _Function]]:
+    def _pointers(self) -> Iterator[tuple[_Place | None, _Place]]:
         """Yield which function uses which by a relocation; None stands for data."""
         for source, offset, target in self._relocations():
-            if any(number == source and offset in places for number, places in self._orphans):
-                continue
-            function = self._starts.get(target)
-            if function is not None:
-                yield self._function_at(source, offset), function
+            if target in self._starts and not self._is_in_orphan(source, offset):
+                yield self._function_at(source, offset), target
 
-    def _relocations(
-        self, *, everywhere: bool = False
-    ) -> Iterator[tuple[int, int, tuple[int, int]]]:
+    def _relocations(self, *, everywhere: bool = False) -> Iterator[tuple[int, int, _Place]]:
         """Yield section and offset of each relocation that counts, and where it points.
 
         ``everywhere``: also of those that point out of the module.
         """
-        for section in self._sections:
-            if not isinstance(section, RelocationSection):
-                continue
+        for number, relocations in self._elf.tables.items():
+            section = self._elf.sections[number]
             if _DESCRIBE.fullmatch(_RELOCATIONS.sub("", section.name, count=1)):
                 continue
-            source = section["sh_info"]
-            in_code = source and self._sections[source]["sh_flags"] & _SHF_EXEC
-            for relocation in section.iter_relocations():
-                symbol = self._table.get_symbol(relocation["r_info_sym"])
-                where = symbol["st_shndx"]
-                if everywhere or isinstance(where, int):
-                    target = symbol["st_value"] + relocation["r_addend"]
-                    if in_code and relocation["r_info_type"] in (_R_X86_64_PC32, _R_X86_64_PLT32):
+            source = section.info
+            in_code = source and self._elf.sections[source].flags & EXEC
+            for offset, kind, symbol, addend in relocations:
+                where = symbol.defined_in
+                if everywhere or where is not None:
+                    target = symbol.value + addend
+                    if in_code and kind in (_R_X86_64_PC32, _R_X86_64_PLT32):
                         target += 4  # counted from the next instruction
-                    yield source, relocation["r_offset"], (where, target)
+                    yield source, offset, (-1 if where is None else where, target)
 
-    def _near_calls(self) -> Iterator[tuple[_Function | None, _Function]]:
+    def _near_calls(self) -> Iterator[tuple[_Place | None, _Place]]:
         """Yield which function uses which within a section, where there are no relocations.
 
         The code is not disassembled: all bytes count that look like a call, a jump, or lea of the
         start of a function, unless a relocation fills in the distance.
         """
-        texts: dict[int, bytes] = {}
         filled = {(source, offset) for source, offset, _ in self._relocations(everywhere=True)}
-        for function in self._functions:
-            number = function.section
-            if number not in texts:
-                texts[number] = self._sections[number].data()
-            code = texts[number]
-            for at in range(function.start, function.end):
-                for form in _distances(code[max(at - 2, 0) : at]):
-                    end = at + struct.calcsize(form)
-                    if end > function.end or (number, at) in filled:
+        for number in sorted({each.section for each in self._functions}):
+            code = self._elf.data(self._elf.sections[number])
+            for pattern, size in _BEFORE_DISTANCE:
+                for match in pattern.finditer(code):
+                    at = match.end(1)
+                    end = at + size
+                    distance = int.from_bytes(code[at:end], "little", signed=True)
+                    target = (number, end + distance)
+                    if target not in self._starts or (number, at) in filled:
                         continue
-                    (distance,) = struct.unpack_from(form, code, at)
-                    target = self._starts.get((number, end + distance))
-                    if target is not None:
-                        yield function, target
+                    # Of what lies between functions, nothing is known: it counts as used.
+                    yield self._function_at(number, at), target
 
-    def _orphan_lists(self, elf: ELFFile) -> list[tuple[int, range]]:
-        """Return the places of arrays of klp_func that no object of the patch points to."""
-        lists = function_lists(elf)
+    def _is_in_orphan(self, section: int, offset: int) -> bool:
+        place = bisect.bisect_right(self._orphans, (section, offset, float("inf"))) - 1
+        if place < 0:
+            return False
+        where, start, end = self._orphans[place]
+        return where == section and start <= offset < end
+
+    def _orphan_lists(self) -> list[tuple[int, int, int]]:
+        """Return the places of arrays of klp_func that no object of the patch points to, sorted."""
+        lists = function_lists(self._elf)
         if not lists:
             return []
-        pointed = {target for _, _, target in self._relocations()}
-        return [
-            (section, range(start, end))
-            for section, start, end in lists
-            if not any(where == section and start <= offset < end for where, offset in pointed)
-        ]
+        pointed = sorted({target for _, _, target in self._relocations()})
 
+        def is_pointed_to(section: int, start: int, end: int) -> bool:
+            place = bisect.bisect_left(pointed, (section, start))
+            return place < len(pointed) and pointed[place] < (section, end)
 
-def _distances(before: bytes) -> Iterator[str]:
-    """Yield the formats, for struct, that a distance can have after these two bytes."""
-    *_, first, last = (0, 0, *before)
-    if last in _SHORT:
-        yield "<b"
-    relative = last & 0xC7 == 0x05  # a ModRM byte: what follows counts from the next instruction
-    if last in _NEAR or (first == 0x0F and last in _NEAR_AFTER_0F) or (first == _LEA and relative):
-        yield "<i"
+        return sorted(each for each in lists if not is_pointed_to(*each))

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""ELF files: modules and kernel images, read with pyelftools. Knows no kernel build."""
+"""ELF files: modules and kernel images, checked as they are read. Knows no kernel build."""

@@ -16,19 +16,18 @@ klp_state             +0 id                    +8 version; 24 bytes each, the la
 
 from __future__ import annotations
 
-import struct
+import bisect
+import itertools
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
-from elftools.elf.sections import SymbolTableSection
+from harness.vm.elf.elf_file import EXEC, STT_OBJECT, WRITE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from elftools.elf.elffile import ELFFile
+    from harness.vm.elf.elf_file import ElfFile, Relocation
 
-_SHF_WRITE = 0x1
-_SHF_EXEC = 0x4
 _R_X86_64_64 = 1
 SYMPOS = 16
 """Offset of old_sympos in a klp_func."""
@@ -112,8 +111,7 @@ class _NotStatic(Exception):
     """The structures are filled when the module runs."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Pointer:
+class _Pointer(NamedTuple):
     """Where a relocation points: a section and an offset, or a symbol of another module."""
 
     section: int | None
@@ -121,11 +119,11 @@ class _Pointer:
     symbol: str
 
 
-def locate_patch(elf: ELFFile) -> PatchLayout | None:
+def locate_patch(elf: ElfFile) -> PatchLayout | None:
     """Return where in the file the module's klp_patch is, and its content; None when it has none.
 
     That is so when the module fills its structures at run time, from parameters or, with
-    kpatch-build and klp-build, from tables of their own.
+    kpatch-build and klp-build, from tables of their own. Raises DamagedElf.
     """
     data = _Data(elf)
     for section, offset in data.pointers_to("__this_module"):
@@ -138,10 +136,11 @@ def locate_patch(elf: ELFFile) -> PatchLayout | None:
     return None
 
 
-def function_lists(elf: ELFFile) -> list[tuple[int, int, int]]:
+def function_lists(elf: ElfFile) -> list[tuple[int, int, int]]:
     """Return the arrays that look like lists of klp_func: section, first byte, end.
 
     Each begins with a name, has a pointer to code after each name, and nothing else.
+    Raises DamagedElf.
     """
     data = _Data(elf)
     return [
@@ -229,9 +228,9 @@ def _entries(starts: list[int], array: _Pointer, total: int) -> _Entries:
     offsets = [start - array.offset for start in starts]
     most = max(total // _LEAST_ENTRY_BYTES, 1)
     # Without room for an empty one, the list has no end.
-    for count in (*range(len(offsets) + 1, most + 1), len(offsets)):
+    for count in itertools.chain(range(len(offsets) + 1, most + 1), [len(offsets)]):
         size = total // count
-        if total % count == 0 and all(offset % size == 0 for offset in offsets):
+        if size and total % count == 0 and all(offset % size == 0 for offset in offsets):
             break
     else:
         raise _NotStatic
@@ -247,7 +246,8 @@ def _entries(starts: list[int], array: _Pointer, total: int) -> _Entries:
 def _states(data: _Data, array: _Pointer | None) -> Iterator[SystemState]:
     if array is None:
         return
-    for offset in range(array.offset, array.offset + data.size_at(array), _STATE_BYTES):
+    last = array.offset + data.size_at(array) - _STATE_BYTES
+    for offset in range(array.offset, last + 1, _STATE_BYTES):
         state = SystemState(
             id=data.word(array.section, offset),
             version=data.word(array.section, offset + 8) & 0xFFFFFFFF,
@@ -289,41 +289,30 @@ def _functions(
 class _Data:
     """The module's sections, with the pointers that relocations will put into them."""
 
-    def __init__(self, elf: ELFFile) -> None:
-        self._sections = list(elf.iter_sections())
-        table = elf.get_section_by_name(".symtab")
-        assert isinstance(table, SymbolTableSection)
-        self._table = table
+    def __init__(self, elf: ElfFile) -> None:
+        self._elf = elf
         self._pointers: dict[int, dict[int, _Pointer]] = {}
         self._sizes: dict[tuple[int | None, int], int] = {}
-        for symbol in self._table.iter_symbols():
-            if symbol["st_info"]["type"] == "STT_OBJECT" and isinstance(symbol["st_shndx"], int):
-                where = (symbol["st_shndx"], symbol["st_value"])
-                self._sizes[where] = symbol["st_size"]
-        for section in self._sections:
-            if section["sh_type"] == "SHT_RELA" and self.is_writable(section["sh_info"]):
-                self._pointers[section["sh_info"]] = dict(self._relocations(section))
-
-    def _relocations(self, section: Any) -> Iterator[tuple[int, _Pointer]]:
-        for relocation in section.iter_relocations():
-            if relocation["r_info_type"] != _R_X86_64_64:
-                continue
-            symbol = self._table.get_symbol(relocation["r_info_sym"])
-            where = symbol["st_shndx"]
-            yield (
-                relocation["r_offset"],
-                _Pointer(
-                    section=where if isinstance(where, int) else None,
-                    offset=symbol["st_value"] + relocation["r_addend"],
-                    symbol=symbol.name,
-                ),
-            )
+        objects = [
+            symbol
+            for symbol in elf.symbols or ()
+            if symbol.kind == STT_OBJECT and symbol.defined_in is not None
+        ]
+        elf.require_inside(objects)
+        for symbol in objects:
+            self._sizes[symbol.section, symbol.value] = symbol.size
+        for number, relocations in elf.tables.items():
+            target = elf.sections[number].info
+            if self.is_writable(target):
+                self._pointers.setdefault(target, {}).update(_pointers(relocations))
+        # In their order, to find those of an array without a look at all others.
+        self._offsets = {section: sorted(found) for section, found in self._pointers.items()}
 
     def pointers_to(self, symbol: str) -> Iterator[tuple[int, int]]:
         """Yield section and offset of each pointer to a symbol."""
         for section, pointers in self._pointers.items():
-            for offset, pointer in sorted(pointers.items()):
-                if pointer.symbol == symbol:
+            for offset in self._offsets[section]:
+                if pointers[offset].symbol == symbol:
                     yield section, offset
 
     def pointer(self, section: int | None, offset: int) -> _Pointer | None:
@@ -338,8 +327,8 @@ class _Data:
     def relocated(self, array: _Pointer) -> list[int]:
         """Return the offsets of the pointers inside an array."""
         end = array.offset + self.size_at(array)
-        pointers = self._pointers.get(-1 if array.section is None else array.section, {})
-        return sorted(offset for offset in pointers if array.offset <= offset < end)
+        offsets = self._offsets.get(-1 if array.section is None else array.section, [])
+        return offsets[bisect.bisect_left(offsets, array.offset) : bisect.bisect_left(offsets, end)]
 
     def size_at(self, array: _Pointer) -> int:
         size = self._sizes.get((array.section, array.offset))
@@ -361,26 +350,33 @@ class _Data:
         return names[:1] == [start] and {name + 8 for name in names} == codes
 
     def reaches(self, section: int, end: int) -> bool:
-        return end <= int(self._sections[section]["sh_size"])
+        return end <= self._elf.sections[section].size
 
     def is_writable(self, section: int | None) -> bool:
         if section is None:
             return False
-        flags = self._sections[section]["sh_flags"]
-        return bool(flags & _SHF_WRITE) and not flags & _SHF_EXEC
+        flags = self._elf.sections[section].flags
+        return bool(flags & WRITE) and not flags & EXEC
 
     def is_code(self, section: int | None, offset: int) -> bool:
         target = self.pointer_at(section, offset).section
-        return target is None or bool(self._sections[target]["sh_flags"] & _SHF_EXEC)
+        return target is None or bool(self._elf.sections[target].flags & EXEC)
 
     def string(self, pointer: _Pointer) -> str:
-        if pointer.section is None or self._sections[pointer.section]["sh_type"] == "SHT_NOBITS":
+        if pointer.section is None or not self._elf.sections[pointer.section].in_file:
             raise _NotStatic
-        data: bytes = self._sections[pointer.section].data()
-        return data[pointer.offset : data.index(b"\0", pointer.offset)].decode(errors="replace")
+        return self._elf.string_at(self._elf.sections[pointer.section], pointer.offset)
 
     def word(self, section: int | None, offset: int) -> int:
         if section is None:
             raise _NotStatic
-        (value,) = struct.unpack_from("<Q", self._sections[section].data(), offset)
-        return int(value)
+        if not self._elf.sections[section].in_file:
+            return 0
+        return int.from_bytes(self._elf.bytes_at(self._elf.sections[section], offset, 8), "little")
+
+
+def _pointers(relocations: tuple[Relocation, ...]) -> Iterator[tuple[int, _Pointer]]:
+    for offset, kind, symbol, addend in relocations:
+        if kind == _R_X86_64_64:
+            section = symbol.defined_in
+            yield offset, _Pointer(section, symbol.value + addend, symbol.name)

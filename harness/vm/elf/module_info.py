@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a module file contains, read on the host with pyelftools.
+"""What a module file contains, read on the host.
 
 The formats: Documentation/livepatch/module-elf-format.rst (.klp.rela sections, .klp.sym symbols),
 include/linux/livepatch.h (struct klp_patch and below), include/linux/moduleparam.h (modinfo).
@@ -7,34 +7,47 @@ include/linux/livepatch.h (struct klp_patch and below), include/linux/modulepara
 
 from __future__ import annotations
 
+import bisect
+import contextlib
 import re
-import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-from elftools.common.exceptions import ELFError
-from elftools.construct import ConstructError
-from elftools.elf.elffile import ELFFile
-from elftools.elf.relocation import RelocationSection
-from elftools.elf.sections import SymbolTableSection
+from typing import TYPE_CHECKING
 
 from harness.errors import UsageError
+from harness.inputs import MIB, read_file, shown
+from harness.vm.elf.elf_file import (
+    ALLOC,
+    HEADER_BYTES,
+    REL,
+    STB_WEAK,
+    STT_FILE,
+    STT_FUNC,
+    STT_SECTION,
+    CutOffElf,
+    DamagedElf,
+    ElfFile,
+    OtherMachine,
+)
 from harness.vm.elf.klp_structs import PatchContents, locate_patch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
+
+    from harness.vm.elf.elf_file import Section, Symbol
 
 SHN_LIVEPATCH = 0xFF20
 """Section index of a symbol that the livepatch core resolves (include/uapi/linux/elf.h)."""
 
-_SHF_ALLOC = 0x2
-_HEADER_BYTES = 64
+# The largest of Debian's modules has 30 MiB, with debug information ten times as much.
+MOST_BYTES = 1024 * MIB
 # MODULE_SIG_STRING, include/linux/module_signature.h.
 _SIGNATURE = b"~Module signature appended~\n"
 _COMPRESSED = {b"\xfd7zXZ": "unxz", b"(\xb5/\xfd": "unzstd", b"\x1f\x8b": "gunzip"}
 _KLP_SECTION = re.compile(r"\.klp\.rela\.([^.]+)(\..+)\Z")
-_KLP_SYMBOL = re.compile(r"\.klp\.sym\.([^.]+)\.(.+),(\d+)\Z")
+_KLP_SYMBOL = re.compile(r"\.klp\.sym\.([^.]+)\.(.+),([0-9]{1,9})\Z")
+# MODULE_NAME_LEN is 56 (include/linux/module.h); the name is a folder's in /sys/module.
+_NAME = re.compile(r"[\w.+-]{1,63}\Z", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,30 +96,66 @@ class ModuleInfo:
     init_functions: frozenset[str] = frozenset()
 
 
+@dataclass(frozen=True, kw_only=True)
+class ModuleFile:
+    """A module's file as it was opened: its sections and symbols, and that of .modinfo."""
+
+    elf: ElfFile
+    modinfo: Section
+    symbols: Sequence[Symbol]
+    signed: bool
+
+
+def open_module(path: Path) -> ModuleFile:
+    """Read a .ko file and check its structure; what follows from it is `read_module`'s.
+
+    Raises UsageError when it is missing, no file, compressed, not ELF, cut off, damaged, of another
+    machine, or no kernel module.
+    """
+    content = read_file(path, "the module", at_most=MOST_BYTES)
+    _check_magic(path, content)
+    with readable(path):
+        elf = ElfFile(content)
+        if elf.kind != REL:
+            raise UsageError(f"{path} is no kernel module: it is a linked program or library")
+        modinfo, symbols = elf.named(".modinfo"), elf.symbols
+        if modinfo is None or symbols is None:
+            lacks = ".modinfo" if modinfo is None else "symbol table"
+            raise UsageError(
+                f"{path} is no kernel module: it has no {lacks}",
+                hint="a .ko comes from modpost; an object file (.o) is not loaded",
+            )
+        signed = content.endswith(_SIGNATURE)
+        return ModuleFile(elf=elf, modinfo=modinfo, symbols=symbols, signed=signed)
+
+
+@contextlib.contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turn what a damaged or foreign ELF file raises into the sentence of a UsageError."""
+    try:
+        yield
+    except OtherMachine as error:
+        raise UsageError(
+            f"{path} is for another machine ({error}), not x86_64", hint="build it for x86_64"
+        ) from error
+    except CutOffElf as error:
+        raise UsageError(
+            f"{path} is cut off: {error}", hint="build it, or copy it, again"
+        ) from error
+    except DamagedElf as error:
+        raise UsageError(
+            f"{path} is damaged: {shown(error)}", hint="build it, or copy it, again"
+        ) from error
+
+
 def read_module(path: Path) -> ModuleInfo:
     """Read a .ko file.
 
-    Raises UsageError when it is missing, compressed, not ELF, cut off, of another machine, or no
-    kernel module.
+    Raises UsageError as `open_module` does, and for what its structures and names cannot be.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"the module {path} cannot be read: {error.strerror}") from error
-    _check_magic(path, content)
-    try:
-        with path.open("rb") as file:
-            elf = ELFFile(file)
-            _check_header(path, elf, len(content))
-            return _read(path, elf, signed=content.endswith(_SIGNATURE))
-    except (
-        # What pyelftools and this reader run into behind a damaged offset, size or link.
-        *(ELFError, ConstructError, struct.error, OSError, ArithmeticError),
-        *(ValueError, LookupError, TypeError, AttributeError, AssertionError),
-    ) as error:
-        raise UsageError(
-            f"{path} is damaged: its ELF structure cannot be followed", hint="build it again"
-        ) from error
+    opened = open_module(path)
+    with readable(path):
+        return _read(path, opened)
 
 
 def _check_magic(path: Path, content: bytes) -> None:
@@ -117,51 +166,22 @@ def _check_magic(path: Path, content: bytes) -> None:
         raise UsageError(f"{path} is empty", hint="build it again")
     if not content.startswith(b"\x7fELF"):
         raise UsageError(f"{path} is no kernel module: it is not an ELF file")
-    if len(content) < _HEADER_BYTES:
+    if len(content) < HEADER_BYTES:
         raise UsageError(f"{path} is cut off within its ELF header", hint="build it again")
 
 
-def _check_header(path: Path, elf: ELFFile, size: int) -> None:
-    machine = elf["e_machine"]
-    if machine != "EM_X86_64" or elf.elfclass != 64:
-        name = str(machine).removeprefix("EM_")
-        raise UsageError(
-            f"{path} is for another machine ({name}, {elf.elfclass} bits), not x86_64",
-            hint="build it for x86_64",
-        )
-    table_end = elf["e_shoff"] + elf["e_shnum"] * elf["e_shentsize"]
-    if table_end > size:
-        raise UsageError(
-            f"{path} is cut off: it has {size} bytes and its section table ends at {table_end}",
-            hint="build it, or copy it, again",
-        )
-    if elf["e_type"] != "ET_REL":
-        raise UsageError(f"{path} is no kernel module: it is a linked program or library")
-    for section in elf.iter_sections():
-        end = section["sh_offset"] + section["sh_size"]
-        if section["sh_type"] != "SHT_NOBITS" and end > size:
-            raise UsageError(
-                f"{path} is cut off: its section {section.name} ends at {end} of {size} bytes",
-                hint="build it, or copy it, again",
-            )
-
-
-def _read(path: Path, elf: ELFFile, *, signed: bool) -> ModuleInfo:
-    modinfo = elf.get_section_by_name(".modinfo")
-    table = elf.get_section_by_name(".symtab")
-    if modinfo is None or not isinstance(table, SymbolTableSection):
-        lacks = ".modinfo" if modinfo is None else "symbol table"
-        raise UsageError(
-            f"{path} is no kernel module: it has no {lacks}",
-            hint="a .ko comes from modpost; an object file (.o) is not loaded",
-        )
-    fields = _modinfo(modinfo.data())
+def _read(path: Path, opened: ModuleFile) -> ModuleInfo:
+    elf = opened.elf
+    fields = _modinfo(elf.data(opened.modinfo))
     is_livepatch = fields.get("livepatch", [""])[0].lower().startswith("y")
     layout = locate_patch(elf) if is_livepatch else None
-    symbols = _Symbols(elf, table)
+    symbols = _Symbols(elf, opened.symbols)
+    name = fields.get("name", [path.stem.replace("-", "_")])[0]
+    if not _NAME.match(name):
+        raise DamagedElf(f"its .modinfo has {name!r} for its name")
     return ModuleInfo(
         path=path,
-        name=fields.get("name", [path.stem.replace("-", "_")])[0],
+        name=name,
         is_livepatch=is_livepatch,
         vermagic=fields.get("vermagic", [""])[0].strip(),
         depends=tuple(name for name in fields.get("depends", [""])[0].split(",") if name),
@@ -173,7 +193,7 @@ def _read(path: Path, elf: ELFFile, *, signed: bool) -> ModuleInfo:
         exported=tuple(symbols.exported),
         symbols=symbols.kallsyms(),
         licence=fields.get("license", [""])[0],
-        signed=signed,
+        signed=opened.signed,
         init_functions=symbols.init_functions(),
     )
 
@@ -187,8 +207,8 @@ def _modinfo(data: bytes) -> dict[str, list[str]]:
     return fields
 
 
-def _klp_relocations(elf: ELFFile) -> Iterator[KlpRelocations]:
-    for section in elf.iter_sections():
+def _klp_relocations(elf: ElfFile) -> Iterator[KlpRelocations]:
+    for section in elf.sections:
         match = _KLP_SECTION.match(section.name)
         if match:
             yield KlpRelocations(object=match[1], section=match[2])
@@ -197,48 +217,43 @@ def _klp_relocations(elf: ELFFile) -> Iterator[KlpRelocations]:
 class _Symbols:
     """The symbol table, sorted by what the kernel makes of each symbol."""
 
-    def __init__(self, elf: ELFFile, table: SymbolTableSection) -> None:
+    def __init__(self, elf: ElfFile, symbols: Sequence[Symbol]) -> None:
         self._elf = elf
-        self._table = table
         self.undefined: list[str] = []
         self.exported: list[str] = []
         self.livepatch: list[KlpSymbol] = []
-        self._own: list[_OwnSymbol] = []
-        allocated = {
-            number
-            for number, section in enumerate(elf.iter_sections())
-            if section["sh_flags"] & _SHF_ALLOC
-        }
-        for symbol in table.iter_symbols():
+        self._own: list[Symbol] = []
+        for symbol in symbols:
             if symbol.name:
-                self._sort(symbol, allocated)
+                self._sort(symbol)
 
-    def _sort(self, symbol: Any, allocated: set[int]) -> None:
-        name, where = symbol.name, symbol["st_shndx"]
-        kind = symbol["st_info"]["type"]
-        if where == SHN_LIVEPATCH:
-            match = _KLP_SYMBOL.match(name)
+    def _sort(self, symbol: Symbol) -> None:
+        if symbol.section == SHN_LIVEPATCH:
+            match = _KLP_SYMBOL.match(symbol.name)
             if match:
                 self.livepatch.append(
                     KlpSymbol(object=match[1], name=match[2], sympos=int(match[3]))
                 )
-        elif where == "SHN_UNDEF":
-            if symbol["st_info"]["bind"] != "STB_WEAK":
-                self.undefined.append(name)
-        elif name.startswith("__ksymtab_"):
-            self.exported.append(name.removeprefix("__ksymtab_"))
-        elif where in allocated and kind not in ("STT_SECTION", "STT_FILE"):
-            size = symbol["st_size"] if kind == "STT_FUNC" else 0
-            self._own.append(
-                _OwnSymbol(name=name, section=where, start=symbol["st_value"], size=size)
-            )
+        elif not symbol.section:
+            if symbol.bind != STB_WEAK:
+                self.undefined.append(symbol.name)
+        elif symbol.name.startswith("__ksymtab_"):
+            self.exported.append(symbol.name.removeprefix("__ksymtab_"))
+        elif (
+            symbol.defined_in is not None
+            and symbol.kind not in (STT_SECTION, STT_FILE)
+            and self._elf.sections[symbol.section].flags & ALLOC
+        ):
+            self._own.append(symbol)
 
     def kallsyms(self) -> Mapping[str, tuple[bool, ...]]:
         sites = self._call_sites()
         found: dict[str, list[bool]] = {}
         for symbol in self._own:
-            end = symbol.start + symbol.size
-            traceable = any(symbol.start <= site < end for site in sites.get(symbol.section, ()))
+            in_section = sites.get(symbol.section, [])
+            first = bisect.bisect_left(in_section, symbol.value)
+            end = symbol.value + (symbol.size if symbol.kind == STT_FUNC else 0)
+            traceable = first < len(in_section) and in_section[first] < end
             found.setdefault(symbol.name, []).append(traceable)
         return {name: tuple(flags) for name, flags in found.items()}
 
@@ -247,27 +262,15 @@ class _Symbols:
         return frozenset(
             symbol.name
             for symbol in self._own
-            if self._elf.get_section(symbol.section).name.startswith(".init")
+            if self._elf.sections[symbol.section].name.startswith(".init")
         )
 
-    def _call_sites(self) -> Mapping[int, frozenset[int]]:
-        """Return, per section, the addresses in __mcount_loc: what ftrace can redirect."""
-        relocations = self._elf.get_section_by_name(".rela__mcount_loc")
+    def _call_sites(self) -> Mapping[int, Sequence[int]]:
+        """Return, per section, the addresses in __mcount_loc in their order: ftrace's."""
+        table = self._elf.named(".rela__mcount_loc")
         sites: dict[int, set[int]] = {}
-        if isinstance(relocations, RelocationSection):
-            for relocation in relocations.iter_relocations():
-                symbol = self._table.get_symbol(relocation["r_info_sym"])
-                if isinstance(symbol["st_shndx"], int):
-                    address = symbol["st_value"] + relocation["r_addend"]
-                    sites.setdefault(symbol["st_shndx"], set()).add(address)
-        return {section: frozenset(addresses) for section, addresses in sites.items()}
-
-
-@dataclass(frozen=True, kw_only=True)
-class _OwnSymbol:
-    """A symbol that the module defines. ``size`` is in bytes, 0 for what is no function."""
-
-    name: str
-    section: int
-    start: int
-    size: int
+        for relocation in self._elf.tables.get(table.number, ()) if table is not None else ():
+            section = relocation.symbol.defined_in
+            if section is not None:
+                sites.setdefault(section, set()).add(relocation.symbol.value + relocation.addend)
+        return {section: sorted(addresses) for section, addresses in sites.items()}

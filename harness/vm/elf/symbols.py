@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from elftools.elf.elffile import ELFFile
-from elftools.elf.sections import SymbolTableSection
+from harness.vm.elf.elf_file import STT_FUNC
+from harness.vm.elf.module_info import open_module
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,20 +15,17 @@ if TYPE_CHECKING:
 def function_at(module: Path, offset: int) -> str | None:
     """Return what lies at that offset of .text as ``name+0x10/0x20``, or None between functions.
 
-    ``module`` is a .ko file that harness.vm.elf.module_info has found to be one.
+    ``module`` is a .ko file. Raises UsageError as `open_module` does.
     """
-    with module.open("rb") as file:
-        elf = ELFFile(file)
-        text = elf.get_section_index(".text")
-        table = elf.get_section_by_name(".symtab")
-        if text is None or not isinstance(table, SymbolTableSection):
-            return None
-        for symbol in table.iter_symbols():
-            start, size = symbol["st_value"], symbol["st_size"]
-            if (
-                symbol["st_shndx"] == text
-                and symbol["st_info"]["type"] == "STT_FUNC"
-                and start <= offset < start + size
-            ):
-                return f"{symbol.name}+{offset - start:#x}/{size:#x}"
+    elf = open_module(module).elf
+    text = elf.named(".text")
+    for symbol in elf.symbols or ():
+        start, size = symbol.value, symbol.size
+        if (
+            text is not None
+            and symbol.section == text.number
+            and symbol.kind == STT_FUNC
+            and start <= offset < start + size
+        ):
+            return f"{symbol.name}+{offset - start:#x}/{size:#x}"
     return None

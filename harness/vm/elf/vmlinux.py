@@ -5,26 +5,26 @@ from __future__ import annotations
 
 import bisect
 import functools
+import os
+import stat
 import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from elftools.common.exceptions import ELFError
-from elftools.construct import ConstructError
-from elftools.elf.elffile import ELFFile
-from elftools.elf.sections import SymbolTableSection
-
 from harness.errors import HarnessError
+from harness.inputs import shown
+from harness.vm.elf.elf_file import (
+    SHN_LORESERVE,
+    STT_FILE,
+    STT_FUNC,
+    STT_SECTION,
+    DamagedElf,
+    ElfFile,
+    OtherMachine,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-_SYMBOL = struct.Struct("<IBBHQQ")
-_STT_FUNC = 2
-_STT_SECTION = 3
-_STT_FILE = 4
-_SHN_UNDEF = 0
-_SHN_LORESERVE = 0xFF00
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,66 +88,86 @@ def read_vmlinux(path: Path) -> Vmlinux:
     """
     try:
         status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise HarnessError(f"{path} is no readable kernel image: it is no file")
         return _read(path, status.st_mtime_ns, status.st_size)
     except OSError as error:
         raise HarnessError(f"{path} cannot be read: {error.strerror}") from error
-    except (ELFError, ConstructError, struct.error, ValueError, IndexError) as error:
-        raise HarnessError(f"{path} is no readable kernel image: {error}") from error
+    except (DamagedElf, OtherMachine) as error:
+        raise HarnessError(
+            f"{path} is no readable kernel image: {shown(error)}", hint="build the kernel again"
+        ) from error
+
+
+class _OnDisk:
+    """A file's content, read when a part is asked for: a vmlinux has up to 1 GiB of DWARF."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._size = os.fstat(descriptor).st_size
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, wanted: slice) -> bytes:
+        start, stop, _ = wanted.indices(self._size)
+        parts = []
+        while start < stop:
+            part = os.pread(self._descriptor, stop - start, start)
+            if not part:
+                raise DamagedElf("it became shorter while it was read")
+            parts.append(part)
+            start += len(part)
+        return b"".join(parts)
 
 
 # One cache for the process: reading a vmlinux takes a second, and each check of each module needs
 # it. The key has the file's time and size, so that a rebuilt one is read again.
 @functools.lru_cache(maxsize=4)
 def _read(path: Path, _mtime_ns: int, _size: int) -> Vmlinux:
-    with path.open("rb") as file:
-        elf = ELFFile(file)
-        table = elf.get_section_by_name(".symtab")
-        if not isinstance(table, SymbolTableSection):
-            raise ELFError("it has no symbol table")
-        names: bytes = elf.get_section(table["sh_link"]).data()
-        symbols = _symbols(table.data(), names)
+    with path.open("rb", buffering=0) as file:
+        elf = ElfFile(_OnDisk(file.fileno()))
+        symbols = _symbols(elf)
         return Vmlinux(symbols, _call_sites(elf, symbols), _vermagic(elf, symbols))
 
 
-def _symbols(table: bytes, names: bytes) -> dict[str, tuple[KernelSymbol, ...]]:
+def _symbols(elf: ElfFile) -> dict[str, tuple[KernelSymbol, ...]]:
+    if elf.symbols is None:
+        raise DamagedElf("it has no symbol table")
     found: dict[str, list[KernelSymbol]] = {}
-    for name_at, info, _other, section, address, size in _SYMBOL.iter_unpack(table):
-        kind = info & 0xF
-        if section == _SHN_UNDEF or kind in (_STT_SECTION, _STT_FILE) or not name_at:
+    for name, kind, _, section, address, size in elf.symbols:
+        if not section or kind in (STT_SECTION, STT_FILE) or not name:
             continue
-        if section >= _SHN_LORESERVE and kind == _STT_FUNC:
+        if section >= SHN_LORESERVE and kind == STT_FUNC:
             continue
-        name = names[name_at : names.index(b"\0", name_at)].decode(errors="replace")
-        found.setdefault(name, []).append(KernelSymbol(address, size, kind == _STT_FUNC))
+        found.setdefault(name, []).append(KernelSymbol(address, size, kind == STT_FUNC))
     return {
         name: tuple(sorted(symbols, key=lambda symbol: symbol.address))
         for name, symbols in found.items()
     }
 
 
-def _bytes_at(elf: ELFFile, address: int, size: int) -> bytes | None:
-    for section in elf.iter_sections():
-        start = section["sh_addr"]
-        if start and start <= address and address + size <= start + section["sh_size"]:
-            if section["sh_type"] == "SHT_NOBITS":
-                return None
-            elf.stream.seek(section["sh_offset"] + address - start)
-            data: bytes = elf.stream.read(size)
-            return data
+def _bytes_at(elf: ElfFile, address: int, size: int) -> bytes | None:
+    for section in elf.sections:
+        start = section.address
+        if start and start <= address and address + size <= start + section.size:
+            return elf.bytes_at(section, address - start, size) if section.in_file else None
     return None
 
 
-def _call_sites(elf: ELFFile, symbols: dict[str, tuple[KernelSymbol, ...]]) -> tuple[int, ...]:
+def _call_sites(elf: ElfFile, symbols: dict[str, tuple[KernelSymbol, ...]]) -> tuple[int, ...]:
     try:
         start = symbols["__start_mcount_loc"][0].address
         stop = symbols["__stop_mcount_loc"][0].address
     except KeyError:
         return ()
     data = _bytes_at(elf, start, stop - start) or b""
+    if len(data) % 8:
+        raise DamagedElf("its table of call sites ends within one")
     return tuple(sorted(site for (site,) in struct.iter_unpack("<Q", data) if site))
 
 
-def _vermagic(elf: ELFFile, symbols: dict[str, tuple[KernelSymbol, ...]]) -> str | None:
+def _vermagic(elf: ElfFile, symbols: dict[str, tuple[KernelSymbol, ...]]) -> str | None:
     # static const char vermagic[], kernel/module/main.c (before 5.18 kernel/module.c).
     for symbol in symbols.get("vermagic", ()):
         data = _bytes_at(elf, symbol.address, symbol.size)

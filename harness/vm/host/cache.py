@@ -28,6 +28,7 @@ from filelock import FileLock, Timeout
 from harness.errors import CacheCorrupt, HarnessError, NoSpace
 from harness.log import LOGGER
 from harness.vm.host.files import TRASH, boot_id, locked, read_text, remove_folder
+from harness.vm.host.last_use import Ages, LastUse, note_use, read_use
 from harness.vm.host.manifest import MANIFEST, first_fault, read_manifest, write_manifest
 
 if TYPE_CHECKING:
@@ -41,13 +42,13 @@ _PARTIAL = ".partial-"
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A complete entry. ``last_used_s`` is a time stamp in seconds since the epoch."""
+    """An entry. ``size_bytes`` is None when it is damaged, so that it is made again when needed."""
 
     kind: str
     key: str
     path: Path
-    size_bytes: int
-    last_used_s: float
+    size_bytes: int | None
+    last_use: LastUse
 
 
 class Store:
@@ -115,25 +116,37 @@ class Store:
         return sorted({path.parent.parent.name for path in self.root.glob(f"*/*/{MANIFEST}")})
 
     def entries(self, kind: str) -> list[Entry]:
-        """Return the complete entries of one kind, the last used first."""
+        """Return the sound entries of one kind, the last used first."""
+        return [entry for entry in self._entries(kind) if entry.size_bytes is not None]
+
+    def damaged(self, kind: str) -> list[Entry]:
+        """Return the entries of one kind of which the manifest cannot be read."""
+        return [entry for entry in self._entries(kind) if entry.size_bytes is None]
+
+    def ages(self) -> Ages:
+        """Return how long ago the entries were used, by what is known of the clock."""
+        uses = []
+        for file in self.root.glob("*/*.used"):
+            with contextlib.suppress(OSError):
+                uses.append(read_use(file))
+        return Ages(uses)
+
+    def _entries(self, kind: str) -> list[Entry]:
         found = []
         for manifest_path in self.root.joinpath(kind).glob(f"*/{MANIFEST}"):
             path = manifest_path.parent
-            if path.name.startswith("."):
+            if not _NAME.match(path.name):
                 continue
-            manifest = read_manifest(manifest_path)
-            if manifest is None:
-                continue
-            used = path.with_name(path.name + ".used")
             try:
-                last_used_s = used.stat().st_mtime
-            except FileNotFoundError:
-                last_used_s = manifest_path.stat().st_mtime
-            size = sum(record[0] for record in manifest.values())
+                last_use = _last_use(path, manifest_path)
+            except OSError:
+                continue  # removed meanwhile
+            manifest = read_manifest(manifest_path)
+            size = sum(record[0] for record in manifest.values()) if manifest is not None else None
             found.append(
-                Entry(kind=kind, key=path.name, path=path, size_bytes=size, last_used_s=last_used_s)
+                Entry(kind=kind, key=path.name, path=path, size_bytes=size, last_use=last_use)
             )
-        return sorted(found, key=lambda entry: entry.last_used_s, reverse=True)
+        return sorted(found, key=lambda entry: entry.last_use.at_s, reverse=True)
 
     def remove(self, kind: str, key: str) -> bool:
         """Remove an entry; return False, and leave it, when a process uses or fills it.
@@ -178,7 +191,7 @@ class Store:
         with self._holding:
             if name not in self._held:
                 self._held[name] = _shared_lock(folder.used)
-            os.utime(self._held[name])
+            note_use(self._held[name])
 
     def _is_sound(self, folder: _Folder) -> bool:
         manifest = read_manifest(folder.manifest)
@@ -245,8 +258,8 @@ class Store:
             os.close(descriptor)
 
     def _discard_unsound(self, folder: _Folder) -> None:
-        if folder.path.exists():
-            LOGGER.info("making %s/%s again", folder.kind, folder.key)
+        if os.path.lexists(folder.path):
+            LOGGER.warning("making the cache entry %s/%s again", folder.kind, folder.key)
             remove_folder(folder.path)
 
 
@@ -263,6 +276,13 @@ class _Folder:
         self.lock = path.with_name(f"{key}.lock")
         self.owner = path.with_name(f"{key}.owner")
         self.used = path.with_name(f"{key}.used")
+
+
+def _last_use(entry: Path, manifest: Path) -> LastUse:
+    try:
+        return read_use(entry.with_name(entry.name + ".used"))
+    except FileNotFoundError:
+        return LastUse(at_s=manifest.stat().st_mtime, since_boot_s=None)
 
 
 def _shared_lock(path: Path) -> int:

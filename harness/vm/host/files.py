@@ -29,9 +29,12 @@ _LOCK_POLL_S = 0.1
 
 
 def read_text(path: Path) -> str | None:
-    """Return a file's text without white space at its ends, None when it cannot be read."""
+    """Return a file's text without white space at its ends, None when it cannot be read.
+
+    What is no UTF-8 becomes replacement characters.
+    """
     try:
-        return path.read_text().strip()
+        return path.read_text(errors="replace").strip()
     except OSError:
         return None
 

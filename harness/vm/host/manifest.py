@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 MANIFEST = ".manifest.json"
 _FORMAT = 1
+_SMALL_BYTES = 64 << 10
 
 Record = tuple[int, int, str]
 """Size in bytes, modification time in ns, SHA-256 of the content (of the target, for a link),
@@ -52,35 +53,50 @@ def _records(folder: Path, *, content: bool) -> Iterator[tuple[str, Record]]:
 
 
 def read_manifest(path: Path) -> dict[str, Record] | None:
-    """Return a manifest's records; None when it is missing, cut off or of another format."""
+    """Return a manifest's records; None when it is missing, damaged or of another format."""
     try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError):
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
         return None
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         return None
-    files = content["files"]
-    assert isinstance(files, dict)
-    return files
+    files = content.get("files")
+    if not isinstance(files, dict) or not all(map(_is_record, files.values())):
+        return None
+    return {name: (size, mtime_ns, digest) for name, (size, mtime_ns, digest) in files.items()}
+
+
+def _is_record(record: object) -> bool:
+    match record:
+        case [int(size), int(), str()]:
+            return size >= 0
+    return False
 
 
 def first_fault(folder: Path, manifest: dict[str, Record], *, deep: bool) -> str | None:
     """Return in words what differs from the manifest first, or None.
 
-    A file whose size and time are as recorded is read only when ``deep`` is set.
+    A file whose size and time are as recorded is read only when ``deep`` is set; a small one at
+    the top, where an entry's description is, always.
     """
     for name, (size, mtime_ns, digest) in manifest.items():
         path = f"{folder}/{name}"
         try:
             status = os.lstat(path)
-        except OSError:
-            return f"{name} is missing"
+        except (OSError, ValueError):
+            return f"{name!r} is missing"
         if status.st_size != size:
             return f"{name} has {status.st_size} bytes instead of {size}"
         if not digest and status.st_mtime_ns != mtime_ns:
             return f"{name} was changed"
-        if digest and (deep or status.st_mtime_ns != mtime_ns) and _digest(path) != digest:
-            return f"{name} has other content"
+        read = deep or status.st_mtime_ns != mtime_ns or ("/" not in name and size <= _SMALL_BYTES)
+        if digest and read:
+            try:
+                is_same = _digest(path) == digest
+            except OSError as error:
+                return f"{name} cannot be read: {error.strerror}"
+            if not is_same:
+                return f"{name} has other content"
     return None
 
 

@@ -63,6 +63,17 @@ class KernelRequest:
         return tuple(name for name in self.fragments if name not in ("base", "livepatch"))
 
 
+def check_request(request: KernelRequest) -> None:
+    """Raise UsageError for what of a request can be seen to be wrong before anything is built.
+
+    That is a spec of no form, a file that cannot be read, a patch or fragment that is none.
+    """
+    parse_spec(request.spec, sha256=request.sha256)
+    load_fragments(request.fragments)
+    for path in request.patches:
+        read_patch(path)
+
+
 def obtain_kernel(
     request: KernelRequest, *, store: Store, deadline: Deadline, progress: Progress
 ) -> Kernel:

@@ -11,7 +11,7 @@ import difflib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.errors import UsageError
+from harness.errors import HarnessError, UsageError
 from harness.vm.elf.vmlinux import Vmlinux, read_vmlinux
 from harness.vm.kernel.codes import Code
 
@@ -182,9 +182,15 @@ def _unresolved(
 def exported_symbols(kernel: Kernel) -> frozenset[str]:
     """Return what vmlinux exports to modules, from the build's Module.symvers.
 
-    Raises OSError when the build has none.
+    Raises HarnessError when it cannot be read.
     """
-    text = (kernel.build_dir / "Module.symvers").read_text()
+    path = kernel.build_dir / "Module.symvers"
+    try:
+        text = path.read_text(errors="replace")
+    except OSError as error:
+        raise HarnessError(
+            f"{path} cannot be read: {error.strerror}", hint="build the kernel again"
+        ) from error
     fields = (line.split("\t") for line in text.splitlines())
     return frozenset(field[1] for field in fields if len(field) > 2 and field[2] == "vmlinux")
 

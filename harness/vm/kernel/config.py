@@ -10,15 +10,17 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import KernelUnfit, UsageError
+from harness.inputs import Kind, kind_of, read_text_file, shown, user_path
 from harness.resources import Resource, resource_dir
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
 
+_FRAGMENT = "the kernel configuration fragment"
 _SET = re.compile(r"(CONFIG_\w+)=(.*)\Z")
 _UNSET = re.compile(r"#\s*(CONFIG_\w+) is not set\Z")
 _OPTIONAL = re.compile(r"#\s*optional:\s*(.+)\Z")
@@ -172,16 +174,16 @@ def verify(requests: Sequence[Request], final: Path, tree: Path) -> tuple[str, .
 
 
 def _load(name: str) -> Fragment:
-    resource = resource_dir(Resource.KERNEL_CONFIGS) / f"{name}.config"
-    if "/" not in name and resource.is_file():
+    if name in fragment_names():
+        resource = resource_dir(Resource.KERNEL_CONFIGS) / f"{name}.config"
         return parse_fragment(resource.read_text(), name)
-    from_user = Path(name).expanduser()
-    if not from_user.is_file():
+    from_user = user_path(name, _FRAGMENT)
+    if kind_of(from_user, _FRAGMENT) is not Kind.FILE:
         raise UsageError(
-            f"there is no kernel configuration fragment {name}",
+            f"there is no kernel configuration fragment {shown(name)}",
             hint=f"known are {', '.join(fragment_names())}, and paths of files",
         )
-    return parse_fragment(from_user.read_text(errors="replace"), str(from_user))
+    return parse_fragment(read_text_file(from_user, _FRAGMENT), shown(from_user))
 
 
 def _parse_line(line: str, name: str, number: int) -> tuple[str, str] | None:
@@ -191,7 +193,7 @@ def _parse_line(line: str, name: str, number: int) -> tuple[str, str] | None:
         return match[1], "n"
     if line and not line.startswith("#"):
         raise UsageError(
-            f"{name}, line {number}: {line!r} is no kernel option",
+            f"{name}, line {number}: '{shown(line)}' is no kernel option",
             hint="a line is CONFIG_NAME=value or # CONFIG_NAME is not set",
         )
     return None

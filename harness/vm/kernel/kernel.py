@@ -3,16 +3,16 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
+
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from harness.errors import CacheCorrupt
 from harness.vm.kernel.config import KernelConfig
 from harness.vm.kernel.source import TREE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
 KIND = "kernel"
@@ -119,25 +119,52 @@ def kernel_in(entry: Path, spec: str) -> Kernel:
     config = KernelConfig.read(build_dir / ".config")
     return Kernel(
         spec=spec,
-        version=metadata["version"],
-        digest=metadata["digest"],
+        version=metadata.version,
+        digest=metadata.digest,
         config_digest=config.digest(),
-        compiler=metadata["compiler"],
-        source=metadata["source"],
+        compiler=metadata.compiler,
+        source=metadata.source,
         image=build_dir / "arch/x86/boot/bzImage",
         vmlinux=build_dir / "vmlinux",
         config=config,
         build_dir=build_dir,
-        cc=metadata["cc"],
-        module_digest=metadata["digest"],
+        cc=metadata.cc,
+        module_digest=metadata.digest,
     )
 
 
-def read_metadata(entry: Path) -> Mapping[str, str]:
+class Metadata(BaseModel):
+    """The description of a kernel's cache entry: what `Kernel` has under the same names.
+
+    ``source_digest`` names its sources in the cache, ``base`` the clean kernel of a patched one,
+    ``objects`` is how many the build compiled.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    version: str
+    digest: str
+    compiler: str
+    source: str
+    source_digest: str
+    cc: str = "gcc"
+    series: str = ""
+    objects: str = ""
+    base: str | None = None
+
+
+def read_metadata(entry: Path) -> Metadata:
     """Return the description of a kernel's cache entry. Raises CacheCorrupt."""
     try:
-        metadata = json.loads((entry / METADATA).read_text())
-    except (OSError, ValueError) as error:
-        raise CacheCorrupt(f"the cached kernel {entry} has no readable description") from error
-    assert isinstance(metadata, dict)
+        metadata = Metadata.model_validate_json((entry / METADATA).read_bytes())
+    except (OSError, ValidationError) as error:
+        raise CacheCorrupt(
+            f"the cached kernel {entry} has no readable description",
+            hint="`klp-harness kernel prune` removes it",
+        ) from error
+    if metadata.digest != entry.name:
+        raise CacheCorrupt(
+            f"the cached kernel {entry} has the description of another",
+            hint="`klp-harness kernel prune` removes it",
+        )
     return metadata

@@ -6,10 +6,12 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import UsageError
+from harness.inputs import MIB, Kind, kind_of, shown
 from harness.vm.kernel.inventory import MODULES
 from harness.vm.kernel.kbuild import build_log, make
 from harness.vm.kernel.toolchain import find_toolchain, jobs
@@ -26,6 +28,7 @@ _SOURCES = "src"
 _PRODUCT_SUFFIXES = (".o", ".ko", ".cmd", ".mod", ".mod.c", ".order", ".symvers", ".d")
 _PRODUCT_FOLDERS = (".git", "__pycache__")
 _MAKEFILES = ("Kbuild", "Makefile")
+_MOST_BYTES = 1024 * MIB
 
 
 def obtain_modules(
@@ -44,12 +47,7 @@ def obtain_modules(
     sources, KernelBuildFailed with the first errors and the path of the log, MissingTool, NoSpace,
     and HarnessError when time is up.
     """
-    if not any((source_dir / name).is_file() for name in _MAKEFILES):
-        raise UsageError(
-            f"{source_dir} holds no module sources",
-            hint="it needs a Kbuild file with a line such as: obj-m += my_patch.o",
-        )
-    files = tuple(_source_files(source_dir))
+    files = source_files(source_dir)
     toolchain = find_toolchain()
     built_with = "\n".join((toolchain.identity, *variables))
     key = f"{kernel.module_digest}-{_digest(source_dir, files, built_with)}"
@@ -83,20 +81,58 @@ def obtain_modules(
     return {path.stem: path for path in sorted(entry.glob("*.ko"))}
 
 
-def _source_files(folder: Path) -> Iterator[str]:
-    for root, folders, files in os.walk(folder):
+def source_files(folder: Path) -> tuple[str, ...]:
+    """Return the files of a folder of module sources that a build needs, by their paths there.
+
+    Raises UsageError when it holds no module sources, something that is no file, more than a
+    module's sources can be, or what this user may not read.
+    """
+    makefiles = [kind_of(folder / name, "the Makefile") for name in _MAKEFILES]
+    if Kind.FILE not in makefiles:
+        raise UsageError(
+            f"{shown(folder)} holds no module sources",
+            hint="it needs a Kbuild file with a line such as: obj-m += my_patch.o",
+        )
+    found = []
+    size = 0
+    for path in _files_below(folder):
+        try:
+            status = path.stat()
+        except OSError as error:
+            if not path.is_symlink():
+                raise UsageError(f"{shown(path)} cannot be read: {error.strerror}") from error
+            continue  # a link that leads nowhere: an editor's lock, or of another machine
+        if not stat.S_ISREG(status.st_mode):
+            raise UsageError(
+                f"{shown(path)} is no file, and cannot be built from", hint="remove it from there"
+            )
+        if not os.access(path, os.R_OK):
+            raise UsageError(f"{shown(path)} cannot be read: this user has no permission")
+        size += status.st_size
+        if size > _MOST_BYTES:
+            raise UsageError(
+                f"{shown(folder)} holds more than {_MOST_BYTES // MIB} MiB, which are no sources "
+                "of modules"
+            )
+        found.append(str(path.relative_to(folder)))
+    return tuple(found)
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    def refuse(error: OSError) -> None:
+        raise UsageError(f"{shown(error.filename)} cannot be read: {error.strerror}") from error
+
+    for root, folders, files in os.walk(folder, onerror=refuse):
         folders[:] = sorted(name for name in folders if name not in _PRODUCT_FOLDERS)
         for name in sorted(files):
-            path = Path(root, name)
-            hidden = name.startswith(".")
-            if path.is_file() and not hidden and not name.endswith(_PRODUCT_SUFFIXES):
-                yield str(path.relative_to(folder))
+            if not name.startswith(".") and not name.endswith(_PRODUCT_SUFFIXES):
+                yield Path(root, name)
 
 
 def _digest(folder: Path, files: tuple[str, ...], compiler: str) -> str:
-    digest = hashlib.sha256(f"{_FORMAT}\0{folder.name}\0{compiler}\0".encode())
+    digest = hashlib.sha256(os.fsencode(f"{_FORMAT}\0{folder.name}\0{compiler}\0"))
     for name in files:
         content = (folder / name).read_bytes()
-        digest.update(f"{name}\0{len(content)}\0".encode())
+        digest.update(os.fsencode(f"{name}\0{len(content)}\0"))
         digest.update(content)
     return digest.hexdigest()[:32]

@@ -90,7 +90,7 @@ def packaged_in(entry: Path, spec: str) -> Kernel:
     Raises KernelUnfit when it cannot be tested, HarnessError, CacheCorrupt.
     """
     metadata = read_metadata(entry)
-    where, version, digest = metadata["source"], metadata["version"], metadata["digest"]
+    where, version, digest = metadata.source, metadata.version, metadata.digest
     root = entry / _ROOT
     build_dir = root / f"usr/src/linux-headers-{version}"
     if not (build_dir / "Makefile").is_file():

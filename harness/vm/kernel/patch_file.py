@@ -13,12 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from harness.errors import PatchDoesNotApply, UsageError
+from harness.errors import PatchDoesNotApply
+from harness.inputs import MIB, read_file, shown, user_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-_HUNK = re.compile(r"@@ -\d+(?:,(\d+))? \+\d+(?:,(\d+))? @@")
+# Those of a stable release from the one before have up to 10 MiB.
+_MOST_BYTES = 256 * MIB
+_HUNK = re.compile(r"@@ -\d{1,9}(?:,(\d{1,9}))? \+\d{1,9}(?:,(\d{1,9}))? @@")
 _OTHER_KINDS = ("GIT binary patch", "rename from ", "copy from ")
 _FIRST_DIFF = re.compile(rb"^(?:diff --git |--- \S)", re.MULTILINE)
 _NOWHERE = "/dev/null"
@@ -52,10 +55,7 @@ class PatchFile:
 
 def read_patch(path: Path) -> PatchFile:
     """Read one patch file. Raises UsageError, or PatchDoesNotApply for one that is no patch."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"the patch {path} cannot be read: {error.strerror}") from error
+    content = read_file(user_path(path, "the patch"), "the patch", at_most=_MOST_BYTES)
     return PatchFile(name=path.name, content=content, files=changed_files(content, path.name))
 
 
@@ -107,9 +107,9 @@ def _paths(before: str, after: str, name: str) -> list[str]:
             continue
         path = PurePosixPath(text)
         inner = path.parts[1:]
-        if path.is_absolute() or ".." in path.parts or not inner or '"' in text:
+        if path.is_absolute() or ".." in path.parts or not inner or '"' in text or "\0" in text:
             raise PatchDoesNotApply(
-                f"{name} changes {text}, which is no path in a kernel tree",
+                f"{name} changes {shown(text)}, which is no path in a kernel tree",
                 hint="paths are as git diff writes them: a/kernel/livepatch/core.c",
             )
         paths.append(str(PurePosixPath(*inner)))

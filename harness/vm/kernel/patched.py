@@ -84,8 +84,8 @@ def patched_in(entry: Path, base: Kernel) -> Kernel:
     metadata = read_metadata(entry)
     return replace(
         base,
-        digest=metadata["digest"],
-        source=metadata["source"],
+        digest=metadata.digest,
+        source=metadata.source,
         image=entry / "bzImage",
         vmlinux=entry / "vmlinux",
     )
@@ -136,13 +136,10 @@ class _Build:
             self._make(workspace, log_path)
             self._keep(workspace, clean, folder)
         shutil.rmtree(results)
-        metadata = {
-            **read_metadata(clean.parent),
-            "digest": self.key,
-            "source": self.description,
-            "base": self.base.digest,
-        }
-        (folder / METADATA).write_text(json.dumps(metadata, indent=1))
+        metadata = read_metadata(clean.parent).model_copy(
+            update={"digest": self.key, "source": self.description, "base": self.base.digest}
+        )
+        (folder / METADATA).write_text(metadata.model_dump_json(indent=1))
 
     def _apply(self, clean: Path, kept: Path, results: Path) -> None:
         """Write the files that the patches change, as patched, and the patches themselves."""

@@ -61,7 +61,7 @@ def kernel_from_build(folder: Path, spec: str) -> Kernel:
         config,
         spec=spec,
         where=str(dot_config),
-        version=(folder / "include/config/kernel.release").read_text().strip(),
+        version=(folder / "include/config/kernel.release").read_text(errors="replace").strip(),
         digest=digest.hexdigest()[:32],
         source=f"the build in {folder}",
         image=folder / "arch/x86/boot/bzImage",
@@ -141,7 +141,7 @@ def _built_modules(folder: Path) -> Iterator[Path]:
     listed = folder / "modules.order"
     if not listed.is_file():
         return
-    for line in listed.read_text().splitlines():
+    for line in listed.read_text(errors="replace").splitlines():
         name = line.removeprefix("kernel/").removesuffix(".o").removesuffix(".ko")
         path = folder / f"{name}.ko"
         if path.is_file():

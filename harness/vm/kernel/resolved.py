@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.errors import HarnessError, UsageError
+from harness.errors import CacheCorrupt, HarnessError, UsageError
 from harness.vm.kernel.inventory import PACKAGES
 from harness.vm.kernel.kernel import KIND, kernel_in, read_metadata
 from harness.vm.kernel.packaged import packaged_in
@@ -59,5 +59,7 @@ def open_kernel(resolved: ResolvedKernel, store: Store) -> Kernel:
         raise HarnessError(f"the kernel {spec} ({digest[:12]}) is no longer in the cache")
     if (entry / TREE).is_dir():
         return kernel_in(entry, spec)
-    base = ResolvedKernel(spec=spec, digest=read_metadata(entry)["base"])
-    return patched_in(entry, open_kernel(base, store))
+    base = read_metadata(entry).base
+    if base is None:
+        raise CacheCorrupt(f"the cached kernel {entry} has neither sources nor a clean kernel")
+    return patched_in(entry, open_kernel(ResolvedKernel(spec=spec, digest=base), store))

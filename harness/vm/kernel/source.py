@@ -8,7 +8,9 @@ the cache entry. A build always uses the entry, never the user's own tree: that 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
+import http.client
 import os
 import tempfile
 import urllib.error
@@ -18,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import DownloadFailed, HarnessError, UsageError
+from harness.inputs import shown
 from harness.vm.host.process import run
 from harness.vm.kernel.debian import DebianArchive
 from harness.vm.kernel.spec import SeriesSpec, TarballSpec, TreeSpec, UrlSpec
@@ -114,8 +117,11 @@ def _from_debian(spec: SeriesSpec, store: Store, deadline: Deadline, progress: P
 
 def _from_tarball(spec: TarballSpec, deadline: Deadline, progress: Progress) -> Source:
     progress.stage(f"reading {spec.path.name}")
-    with spec.path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with spec.path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UsageError(f"{spec.path} cannot be read: {error.strerror}") from error
     if spec.sha256 is not None and digest != spec.sha256:
         raise UsageError(
             f"{spec.path} has the SHA-256 {digest}, not {spec.sha256}",
@@ -130,7 +136,8 @@ def _from_tarball(spec: TarballSpec, deadline: Deadline, progress: Progress) -> 
 
 
 def _from_url(spec: UrlSpec, deadline: Deadline, progress: Progress) -> Source:
-    name = spec.url.rpartition("/")[2].partition("?")[0] or "tarball"
+    # Its suffix tells tar what it is; the rest may be longer than a file's name.
+    name = (spec.url.partition("?")[0].rpartition("/")[2] or "tarball")[-100:]
 
     def fill(destination: Path) -> None:
         with _scratch(destination) as scratch:
@@ -156,7 +163,8 @@ def _fetch(url: str, file: Path, deadline: Deadline, progress: Progress) -> None
             urllib.request.urlopen(request, timeout=_READ_TIMEOUT_S) as answer,  # noqa: S310
             file.open("wb") as out,
         ):
-            length = int(answer.headers.get("Content-Length") or 0)
+            said = str(answer.headers.get("Content-Length") or 0)
+            length = int(said) if said.isdecimal() else 0
             done = 0
             while block := answer.read(_BLOCK):
                 out.write(block)
@@ -166,9 +174,13 @@ def _fetch(url: str, file: Path, deadline: Deadline, progress: Progress) -> None
                     raise DownloadFailed(f"{url} was not fetched in time")
     except urllib.error.HTTPError as error:
         raise DownloadFailed(f"{url}: the server answers {error.code} {error.reason}") from error
-    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+    # http.client raises exceptions of its own for what is no HTTP, urllib a ValueError for what is
+    # no address, and a redirection may lead to either.
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            raise
         reason = getattr(error, "reason", error)
-        raise DownloadFailed(f"{url} cannot be fetched: {reason}") from error
+        raise DownloadFailed(f"{url} cannot be fetched: {shown(reason)}") from error
     if length and done != length:
         raise DownloadFailed(f"{url} ended after {done} of {length} bytes")
 

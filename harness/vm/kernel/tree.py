@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import UsageError
+from harness.inputs import Kind, kind_of, read_text_file
 from harness.vm.host.process import run
 from harness.vm.kernel.toolchain import build_environment
 
@@ -40,10 +41,9 @@ def source_version(tree: Path) -> str:
 
     Raises UsageError when the folder holds no kernel sources with x86 and livepatch.
     """
-    try:
-        head = (tree / "Makefile").read_text(errors="replace")[:2000]
-    except OSError:
-        head = ""
+    makefile = tree / "Makefile"
+    is_file = kind_of(makefile, "the Makefile") is Kind.FILE
+    head = read_text_file(makefile, "the Makefile")[:2000] if is_file else ""
     parts = {name: value.strip() for name, value in _VERSION_LINES.findall(head)}
     if not {"VERSION", "PATCHLEVEL", "SUBLEVEL"} <= parts.keys():
         built = (tree / "arch/x86/boot/bzImage").exists() and (tree / "vmlinux").exists()
