@@ -51,6 +51,12 @@ bench: setup ## measure the budgets; each figure with the one it is compared to
 grade: setup ## break correct livepatches in their files, and see which checks of verify notice
 	@$(GRADE) grade $(ARGS)
 
+# SECONDS=600 is enough to see whether anything grows; an hour, the default, whether it does slowly.
+SECONDS := 3600
+.PHONY: soak
+soak: setup ## everything in turns for an hour, and whether anything grows or goes wrong
+	@$(GRADE) soak --seconds $(SECONDS) $(ARGS)
+
 # The site's own tool is installed when it is first needed. Zensical's --strict ends the build at a broken link.
 .PHONY: docs
 docs: setup ## the documents as a site, in build/docs/site
