@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 TRACES = ("Traceback (most recent call last)", "this is a bug in klp-harness")
 _PRIVATE = ("host_key", "client_key")
-_RUN_FOLDER = re.compile(r"\d{8}-\d{6}-.*-\d+")
+_RUN_FOLDER = re.compile(r"\d{8}-\d{6}-.+")
 _GONE_S = 15.0
 
 
@@ -156,16 +156,13 @@ class Place:
         return sorted(path for path in self.runs.iterdir() if _RUN_FOLDER.fullmatch(path.name))
 
     def left_of_dead_runs(self) -> list[str]:
-        """Return private keys and initrds of runs whose process has ended."""
-        left = []
-        for folder in self.run_folders():
-            if not Path("/proc", folder.name.rpartition("-")[2]).exists():
-                left += [
-                    str(path.relative_to(self.runs))
-                    for path in folder.rglob("*")
-                    if path.name in _PRIVATE or path.name.startswith("initrd")
-                ]
-        return sorted(left)
+        """Return private keys and initrds of runs; to be asked while no command runs here."""
+        return sorted(
+            str(path.relative_to(self.runs))
+            for folder in self.run_folders()
+            for path in folder.rglob("*")
+            if path.name in _PRIVATE or path.name.startswith("initrd")
+        )
 
     def bug_logs(self) -> list[Path]:
         """Return the tracebacks that commands wrote here."""

@@ -21,7 +21,7 @@ from harness.deadline import Deadline, wait_until
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from benchmarks.commands_here import Ended, Place
+    from benchmarks.commands_here import Ended, Place, Running
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL)
 _END_S = 90.0
@@ -177,6 +177,7 @@ class Shooting:
             process = running.process
             wait_until(lambda: process.poll() is not None, Deadline.after(after), interval_s=0.002)
             in_time = process.poll() is None
+            done = not in_time or _is_done(running, clean)
             process.send_signal(number)
             sent = time.monotonic()
             if not wait_until(lambda: process.poll() is not None, Deadline.after(_END_S)):
@@ -198,6 +199,8 @@ class Shooting:
                 self.before_our_first_line += 1
             else:
                 problems.append(f"it printed a traceback:\n{output[-2000:]}")
+        if code == clean.code and not done:
+            problems.append("it went on as if there had been no signal")
         if code == clean.code and victim.report and report is None:
             problems.append("it ended as without a signal, and wrote no results")
         if len(self.place.bug_logs()) > bugs:
@@ -219,6 +222,14 @@ class Shooting:
         if listing.code != 0 or not listing.report or not listing.report["results"]:
             return [f"the cache is damaged: exit code {listing.code}\n{listing.tail()}"]
         return []
+
+
+def _is_done(running: Running, clean: Ended) -> bool:
+    """Whether a command has its results already, and is only on its way out."""
+    if running.report is not None:
+        return running.report.exists()
+    printed = running.output.read_text(errors="replace")
+    return printed.count("\n") >= clean.output.count("\n")
 
 
 def _exit_problems(code: int, number: signal.Signals, clean: int, *, in_time: bool) -> list[str]:

@@ -18,7 +18,8 @@ from benchmarks.signals import QUICK, SLOW
 from benchmarks.soak_samples import sample
 from harness.behaviours.table import load_table
 from harness.deadline import Deadline
-from harness.errors import KlpError
+from harness.errors import KlpError, UsageError
+from harness.tools.race.catalogue import CATALOGUE
 from harness.vm.guest.session import Fresh
 from harness.vm.host.process import run
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from benchmarks.commands_here import Ended, Place
     from benchmarks.signals import Shooting
+    from harness.tools.race.reproducer import Reproducer
     from harness.vm.guest.session import Session
     from harness.vm.kernel.kernel import Kernel
 
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 
 _COMMAND_S = 1800.0
 _RULES = 5
+_RACES = 3
+_GROUPS = ("storm", "crowd", "fuzz")
 _RESTORES = 25
 _SAMPLE_EVERY = 5
 _SHOTS = 4
@@ -50,6 +54,18 @@ class Restores:
         self._session = session
         self._kernel = kernel
         self.count = 0
+
+    def races(self) -> list[str]:
+        """Return the names of the storms, crowds and fuzzers that this kernel can run."""
+        groups = [(race, race.name.partition("-")[0]) for race in CATALOGUE]
+        return [race.name for race, group in groups if group in _GROUPS and self._can(race)]
+
+    def _can(self, race: Reproducer) -> bool:
+        try:
+            race.check_kernel(self._kernel)
+        except UsageError:
+            return False
+        return True
 
     def restore(self) -> None:
         """Restore one guest and use it once; raises what a guest raises."""
@@ -96,10 +112,12 @@ def _suite(soak: Soak, chance: random.Random, _turn: int) -> tuple[list[str], st
 
 def _races(soak: Soak, chance: random.Random, turn: int) -> tuple[list[str], str]:
     seed = str(chance.randrange(1 << 31))
-    words = ("race", "run", "storm", "crowd", "fuzz", "--trials", "1", "--excuse-expected")
+    chosen = chance.sample(soak.restores.races(), _RACES)
+    words = ("race", "run", *chosen, "--trials", "2", "--excuse-expected")
     # Every other time by workers, whose processes have to go as well.
     more = ("--workers", "1") if turn % 2 == 0 else ()
-    return _command(soak, *words, "--seed", seed, *more), f"a trial of each, seed {seed}"
+    did = " ".join((*chosen, *more, "seed", seed))
+    return _command(soak, *words, "--seed", seed, *more), did
 
 
 def _verify(soak: Soak, _chance: random.Random, _turn: int) -> tuple[list[str], str]:
