@@ -22,7 +22,8 @@ _SIGNIFICANT = 3.09
 class Trend:
     """Samples of one figure after the warm-up, and what they say.
 
-    ``growth`` is how much the fitted line rises over all samples, in the figure's own unit;
+    ``growth`` is how much the fitted line rises over all samples, or how far the last third lies
+    above the first, whichever is more, in the figure's own unit;
     ``significance`` is Mann and Kendall's Z, above 3.09 once in a thousand times by chance.
     """
 
@@ -57,7 +58,7 @@ class Trend:
         return (
             f"{self.name:<12}{self.unit:>4} first {self.first:.0f}, last {self.last:.0f}, "
             f"between {self.lowest:.0f} and {self.highest:.0f}, {self.samples} samples: "
-            f"{verdict} (fitted {self.growth:+.1f}, tolerated {self.tolerated:g}; "
+            f"{verdict} (rise {self.growth:+.1f}, tolerated {self.tolerated:g}; "
             f"Z {self.significance:+.1f})"
         )
 
@@ -72,6 +73,9 @@ def trend_of(name: str, unit: str, values: Sequence[float], *, tolerated: float)
     warm = list(values[math.ceil(len(values) * _WARM_UP) :]) or [0.0]
     count = len(warm)
     pairs = [(i, j) for i in range(count) for j in range(i + 1, count)]
+    # A line does not see a single step, and thirds see two thirds of a line.
+    third = max(1, count // 3)
+    step = statistics.median(warm[-third:]) - statistics.median(warm[:third])
     slope = statistics.median([(warm[j] - warm[i]) / (j - i) for i, j in pairs] or [0.0])
     score = sum((warm[j] > warm[i]) - (warm[j] < warm[i]) for i, j in pairs)
     ties = [warm.count(value) for value in set(warm)]
@@ -87,7 +91,7 @@ def trend_of(name: str, unit: str, values: Sequence[float], *, tolerated: float)
         lowest=min(warm),
         highest=max(warm),
         samples=count,
-        growth=slope * (count - 1),
+        growth=max(slope * (count - 1), step),
         significance=corrected / math.sqrt(variance) if variance > 0 else 0.0,
         tolerated=tolerated,
     )

@@ -58,7 +58,7 @@ def shoot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shoot:
         with script.open("a") as file:
             file.write(textwrap.dedent(program))
         script.chmod(0o755)
-        monkeypatch.setattr(commands_here.sys, "executable", str(script.with_name("python")))
+        monkeypatch.setattr(sys, "executable", str(script.with_name("python")))
         place = Place(tmp_path / "place")
         monkeypatch.setattr(place, "run", lambda words, **_: _LISTING)
         shooting = Shooting(place=place, seed=1)

@@ -40,6 +40,11 @@ def test_a_single_jump_is_not_hidden_by_the_median() -> None:
     assert trend_of("folders", "", values, tolerated=4).grows
 
 
+def test_a_step_at_the_end_is_growth() -> None:
+    """A level that is reached once and never left is growth, though no line rises to it."""
+    assert trend_of("folders", "", [1.0] * 20 + [500.0] * 20, tolerated=2).grows
+
+
 def test_few_samples_say_nothing() -> None:
     """With hardly any samples the verdict is that there is none, and is shown as such."""
     trend = trend_of("threads", "", [1, 2, 3], tolerated=0)
