@@ -51,6 +51,12 @@ bench: setup ## measure the budgets; each figure with the one it is compared to
 grade: setup ## break correct livepatches in their files, and see which checks of verify notice
 	@$(GRADE) grade $(ARGS)
 
+# SECONDS=600 is enough to see whether anything grows; an hour, the default, whether it does slowly.
+SECONDS := 3600
+.PHONY: soak
+soak: setup ## everything in turns for an hour, and whether anything grows or goes wrong
+	@$(GRADE) soak --seconds $(SECONDS) $(ARGS)
+
 # The site's own tool is installed when it is first needed. Zensical's --strict ends the build at a broken link.
 .PHONY: docs
 docs: setup ## the documents as a site, in build/docs/site
@@ -60,7 +66,7 @@ docs: setup ## the documents as a site, in build/docs/site
 	@exec $(VENV_PYTHON) -m zensical build --strict --clean
 
 .PHONY: check
-check: lint types spelling shell yaml unit checkpatch ## everything that needs no QEMU: linters, mypy, unit tests, checkpatch
+check: lint types spelling shell yaml secrets unit checkpatch ## everything that needs no QEMU: linters, mypy, unit tests, checkpatch
 
 .PHONY: lint
 lint: setup
@@ -93,6 +99,14 @@ yaml: setup
 	@$(SCHEMA) vendor.dependabot .github/dependabot.yml
 	@$(SCHEMA) vendor.gitlab-ci --data-transform gitlab-ci docs/ci-examples/gitlab-ci.yml
 	@.venv/bin/zizmor --offline --quiet --no-progress .github docs/ci-examples/github.yml
+
+# Keys and tokens by their form, without asking any service. What finds them by entropy or by a variable's name sees
+# the digests and kernel logs of this project.
+.PHONY: secrets
+secrets: setup
+	@git ls-files -z | xargs -0 .venv/bin/detect-secrets-hook --no-verify --cores 2 \
+		--disable-plugin Base64HighEntropyString --disable-plugin HexHighEntropyString \
+		--disable-plugin KeywordDetector --
 
 .PHONY: unit
 unit: setup

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""``python -m benchmarks bench`` and ``grade``, for `make bench` and `make grade`."""
+"""``python -m benchmarks bench``, ``grade`` and ``soak``, for make targets of the same names."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import typer
 
 from benchmarks.command import bench
 from benchmarks.module_mutation.command import grade
+from benchmarks.soak import soak
 from harness.cli import run_application
 
 app = typer.Typer(
@@ -19,6 +20,7 @@ app = typer.Typer(
 )
 app.command("bench", short_help="Measure costs and compare them with their budgets.")(bench)
 app.command("grade", short_help="Break correct livepatches: which checks fail?")(grade)
+app.command("soak", short_help="Run everything in turns: does anything grow or go wrong?")(soak)
 
 if __name__ == "__main__":
     run_application(lambda: app, "benchmarks")

@@ -37,7 +37,7 @@ class ExecutorOptions:
         typer.Option(
             "--cluster",
             metavar="ADDRESS",
-            help="Use a Dask cluster, given by the address of its scheduler.",
+            help="Use a Dask cluster, given by its scheduler's address: tls://HOST:PORT.",
         ),
     ] = None
 
@@ -73,14 +73,20 @@ def open_cluster(
         yield None
         return
     require_dask()
-    from harness.vm.cluster import client
+    from harness.vm.cluster.client import connected, is_open_to_all
+    from harness.vm.cluster.local import local
 
     with contextlib.ExitStack() as stack:
         if asked.cluster is not None:
-            cluster = stack.enter_context(client.connected(asked.cluster))
+            cluster = stack.enter_context(connected(asked.cluster))
+            if is_open_to_all(asked.cluster):
+                terminal.note(
+                    f"note: {asked.cluster} is not encrypted: everybody who can reach the "
+                    "scheduler can run code on its workers; docs/cluster.md describes tls://"
+                )
         else:
             workers = asked.workers or 1
-            cluster = stack.enter_context(client.local(workers, -(-guests // workers)))
+            cluster = stack.enter_context(local(workers, -(-guests // workers)))
         threads = cluster.threads()
         terminal.print(
             f"cluster      {cluster.address}, {len(threads)} workers, "

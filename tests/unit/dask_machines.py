@@ -8,6 +8,7 @@ import re
 import signal
 import sys
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from harness.deadline import Deadline, wait_until
@@ -16,6 +17,7 @@ from harness.tools.race.worker_runs import TrialAnswer
 from harness.vm.host.process import spawn
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from contextlib import ExitStack
 
     from harness.vm.host.process import Process
@@ -27,9 +29,18 @@ PATIENCE_S = 300.0
 class Machines:
     """A scheduler, and workers that can be killed; each has a cache of its own."""
 
-    def __init__(self, folder: Path, stack: ExitStack, *, allowed_failures: int = 3) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        stack: ExitStack,
+        *,
+        allowed_failures: int = 3,
+        scheme: str = "tcp",
+        more: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self._environment = {
             **os.environ,
+            **more,
             # The jobs below are imported by their module's name.
             "PYTHONPATH": str(ROOT),
             "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": str(allowed_failures),
@@ -38,8 +49,10 @@ class Machines:
         self._stack = stack
         self.workers: list[Process[bytes]] = []
         self.caches: list[Path] = []
-        log = self._start("scheduler", "dask_scheduler", "--port", "0", "--no-dashboard")
-        self.address = self._find(log, r"Scheduler at:\s+(tcp://\S+)")
+        log = self._start(
+            "scheduler", "dask_scheduler", "--port", "0", "--no-dashboard", "--protocol", scheme
+        )
+        self.address = self._find(log, rf"Scheduler at:\s+({scheme}://\S+)")
 
     def add_worker(self, *options: str) -> None:
         """Start a worker that does one job at a time."""

@@ -23,8 +23,9 @@ from harness.tools.race.campaign import Campaign, Extent
 from harness.tools.race.catalogue import CATALOGUE
 from harness.tools.race.on_cluster import RemoteTrials
 from harness.vm.cluster import artefacts, client
-from harness.vm.cluster.client import Cluster, connected, local, most_on_one_host
+from harness.vm.cluster.client import Cluster, connected, most_on_one_host
 from harness.vm.cluster.identity import Identity, digest_of_code, own_identity
+from harness.vm.cluster.local import local
 from harness.vm.cluster.worker import Answer, here_lacking, receive_here
 from harness.vm.host.cache import Store
 from tests.unit.dask_machines import (
@@ -92,11 +93,11 @@ def test_workers_that_are_started_here(monkeypatch: pytest.MonkeyPatch) -> None:
     with local(1, 2) as cluster:
         (worker,) = cluster.threads()
         assert cluster.threads()[worker] == 2
-        assert worker.startswith("tcp://127.0.0.1:")
-        assert cluster.address.startswith("tcp://127.0.0.1:")
+        assert worker.startswith("tls://127.0.0.1:")
+        assert cluster.address.startswith("tls://127.0.0.1:")
         assert cluster.call(square, 7, {}).result == 49
         address = cluster.address
-    host, _, port = address.removeprefix("tcp://").partition(":")
+    host, _, port = address.removeprefix("tls://").partition(":")
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection((host, int(port)), timeout=5).close()
 

@@ -8,18 +8,14 @@ one result.
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import socket
-import sys
-import tempfile
 import threading
 import time
 import uuid
 import warnings
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -39,22 +35,22 @@ from harness.vm.cluster.worker import (
     print_identity,
     receive_here,
 )
-from harness.vm.host.process import spawn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
-    from harness.vm.host.process import Process
-
-LOOPBACK = "127.0.0.1"
-_SCHEMES = ("tcp", "tls", "ws", "wss")
+_PLAIN = ("tcp", "ws")
+_ENCRYPTED = ("tls", "wss")
 _CONNECT_S = 30.0
-_START_S = 300.0
+_TLS = (
+    "distributed.comm.tls.ca-file, .client.cert and .client.key name the files; "
+    "docs/cluster.md has an example"
+)
 _CLOSE_S = 20.0
 _LOOK_S = 1.0
 _NO_WORKER_S = 60.0
 _TRIES_TO_SEND = 3
-_LAST_LINES = 5
 
 
 class Cluster:
@@ -195,26 +191,37 @@ class Cluster:
 
 @contextlib.contextmanager
 def connected(
-    address: str, *, workers: int = 1, patience_s: float | None = None
+    address: str,
+    *,
+    workers: int = 1,
+    patience_s: float | None = None,
+    security: distributed.Security | None = None,
 ) -> Iterator[Cluster]:
-    """Connect to a scheduler, such as ``tcp://10.0.0.1:8786``, that has workers of our version.
+    """Connect to a scheduler, such as ``tls://10.0.0.1:8786``, that has workers of our version.
 
-    Waits ``patience_s``, by default a minute, until it has so many workers. Raises UsageError for a
-    malformed address and for another version, HarnessError when nothing answers or no worker joins.
+    Waits ``patience_s``, by default a minute, until it has so many workers. ``security`` has the
+    certificates for TLS; by default they are those of Dask's configuration. Raises UsageError for a
+    malformed address, for certificates that are missing, and for another version, HarnessError when
+    nothing answers or no worker joins.
     """
     parts = urlsplit(address)
     port = _port(address)
-    if parts.scheme not in _SCHEMES or not parts.hostname or port is None:
+    if parts.scheme not in (*_PLAIN, *_ENCRYPTED) or not parts.hostname or port is None:
         raise UsageError(
-            f"{address} is not the address of a cluster", hint="an example: tcp://scheduler:8786"
+            f"{address} is not the address of a cluster", hint="an example: tls://scheduler:8786"
         )
+    security = security or _configured(encrypted=parts.scheme in _ENCRYPTED)
     with _quiet():
         try:
             # Dask would try a port without a listener until its own deadline.
             with socket.create_connection((parts.hostname, port), timeout=_CONNECT_S):
                 pass
             client = distributed.Client(
-                address, timeout=_CONNECT_S, set_as_default=False, name="klp-harness"
+                address,
+                timeout=_CONNECT_S,
+                set_as_default=False,
+                name="klp-harness",
+                security=security,
             )
         except (OSError, TimeoutError, ValueError, RuntimeError) as error:
             raise HarnessError(
@@ -231,60 +238,24 @@ def connected(
                 client.close(timeout=_CLOSE_S)
 
 
-@contextlib.contextmanager
-def local(workers: int, threads: int) -> Iterator[Cluster]:
-    """Start a scheduler and workers here, processes that each do so many jobs at a time.
-
-    They end with this context, or with this process, and listen only on the loopback interface.
-    Raises HarnessError when they do not start.
-    """
-    deadline = Deadline.after(_START_S)
-    with (
-        tempfile.TemporaryDirectory(prefix="klp-cluster-") as name,
-        contextlib.ExitStack() as stack,
-    ):
-        folder = Path(name)
-        note = folder / "scheduler.json"
-        ours = ("--host", LOOPBACK, "--no-dashboard", "--scheduler-file", str(note))
-        scheduler = _start(folder, "scheduler", ("--port", "0", *ours), stack)
-        wait_until(lambda: bool(_address_in(note)) or scheduler.poll() is not None, deadline)
-        address = _address_in(note)
-        if address is None:
-            raise _does_not_start(folder, "scheduler")
-        for number in range(workers):
-            options = ("--nthreads", str(threads), "--no-nanny", "--memory-limit", "0")
-            place = folder / f"worker{number}"
-            _start(folder, place.name, (*ours, *options, "--local-directory", str(place)), stack)
-        try:
-            cluster = stack.enter_context(
-                connected(address, workers=workers, patience_s=deadline.remaining_s)
-            )
-        except HarnessError as error:
-            raise _does_not_start(folder, f"worker{workers - 1}") from error
-        yield cluster
+def is_open_to_all(address: str) -> bool:
+    """Whether a scheduler at this address asks nobody who comes for a certificate."""
+    return urlsplit(address).scheme in _PLAIN
 
 
-def _start(
-    folder: Path, name: str, words: tuple[str, ...], stack: contextlib.ExitStack
-) -> Process[bytes]:
-    program = "dask_scheduler" if name == "scheduler" else "dask_worker"
-    log = stack.enter_context((folder / f"{name}.log").open("wb"))
-    # -P: nothing is imported from the current folder.
-    argv = [sys.executable, "-P", "-m", f"distributed.cli.{program}", *words]
-    return stack.enter_context(spawn(argv, stdout=log, stderr=log))
-
-
-def _address_in(note: Path) -> str | None:
-    """Return the address that a scheduler wrote; None while it has not, or not all of it."""
+def _configured(*, encrypted: bool) -> distributed.Security:
+    """Return the certificates that Dask's configuration names; raises UsageError without them."""
     try:
-        return str(json.loads(note.read_text(encoding="utf-8"))["address"])
-    except (OSError, ValueError, KeyError):
-        return None
-
-
-def _does_not_start(folder: Path, name: str) -> HarnessError:
-    lines = (folder / f"{name}.log").read_text(errors="replace").splitlines()
-    return HarnessError(f"Dask's {name} does not start here", details=tuple(lines[-_LAST_LINES:]))
+        security = distributed.Security()
+        found = security.get_connection_args("client")["ssl_context"]
+    except (OSError, ValueError) as error:
+        # ssl.SSLError, of a file that is no certificate, is an OSError as well.
+        raise UsageError(
+            f"the certificates of Dask's configuration cannot be used: {error}", hint=_TLS
+        ) from error
+    if encrypted and found is None:
+        raise UsageError("Dask's configuration names no certificates for TLS", hint=_TLS)
+    return security
 
 
 def _await_workers(cluster: Cluster, count: int, patience_s: float) -> None:
