@@ -1,39 +1,47 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The command klp-harness: arguments in, calls, exit codes out."""
+"""The command klp-harness: arguments in, calls, exit codes out.
+
+Until the signals are taken this imports nothing that takes time.
+"""
 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
 
+from harness.cli import signals, streams
+
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any, NoReturn
+
+_USAGE, _HARNESS = 2, 3
+# `git bisect run` takes any code below 128 but 0 and 125 for a verdict (git-bisect(1)).
+_GIVE_UP = 255
 
 
-def main() -> None:
+def main() -> NoReturn:
     """Run the command line of klp-harness; see `run_application`."""
     run_application(_application, "klp-harness")
 
 
-def run_application(load: Callable[[], Callable[..., Any]], name: str) -> None:
+def run_application(load: Callable[[], Callable[..., Any]], name: str) -> NoReturn:
     """Run a typer application and end with one of harness.errors.ExitCode.
 
     It is loaded, as all that is heavy, after the signals are dealt with, so that Ctrl-C has no
     traceback at any moment.
     """
+    signals.end_at_once()
+    streams.mend()
     try:
-        # A guest's console may hold anything; a terminal that cannot show it gets escapes.
-        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-        from harness.cli.exits import take_signals
-        from harness.vm.host.process import obey_parent
-
-        take_signals()
-        obey_parent()
-        load()(prog_name=name)
-    except KeyboardInterrupt as interrupt:
-        from harness.cli.exits import interrupted
-
-        sys.exit(interrupted(interrupt))
+        from harness.cli.exits import run_to_exit
+    except ImportError as error:
+        sys.stderr.write(f"error: {name} is not installed as a whole: {error}\n")
+        sys.exit(_HARNESS)
+    code = run_to_exit(load, name)
+    signals.disregard()
+    code = streams.settle(code)
+    sys.exit(_GIVE_UP if code in (_USAGE, _HARNESS) and "--bisect" in sys.argv else code)
 
 
 def _application() -> Callable[..., Any]:

@@ -11,66 +11,69 @@ import signal
 import sys
 import time
 import traceback
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from harness import __version__
 from harness.cli.option_groups import with_option_groups
+from harness.cli.signals import Terminated, number_of, sentence, unwind
 from harness.errors import ExitCode, KlpError
 from harness.report.terminal import Terminal
 from harness.resources import runs_root
+from harness.vm.host.process import obey_parent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-    from types import FrameType
+
+__all__ = ["EXIT_CODE", "Terminated", "guarded", "interrupted", "run_to_exit"]
+
+# typer may have a copy of click of its own.
+_CLICK: Any = typer.BadParameter.__mro__[2]
 
 EXIT_CODE = "klp_exit_code"
 """An attribute by which an unforeseen exception ends the process with a code of its own."""
 
 
-_ENDING = (signal.SIGTERM, signal.SIGHUP)
-_WORDS = {signal.SIGTERM: "terminated", signal.SIGHUP: "its terminal was closed (SIGHUP)"}
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, or SIGHUP: a terminal that was closed, a connection that ended.
-
-    Unwinds as Ctrl-C does, so that guests and builds end with their contexts.
-    """
-
-    def __init__(self, number: int = signal.SIGTERM) -> None:
-        super().__init__()
-        self.number = signal.Signals(number)
-
-
-def take_signals() -> None:
-    """Make SIGTERM and SIGHUP unwind the stack as SIGINT does.
-
-    One that is ignored stays so, as nohup(1) wants it.
-    """
-    for number in _ENDING:
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _terminate)
-
-
 def interrupted(interrupt: KeyboardInterrupt) -> int:
     """Say in one line that a signal ended the command, and return its exit code.
 
-    130 for Ctrl-C; 143 for SIGTERM, 129 for SIGHUP, as a shell reports them. A command that is on
-    its way out is not interrupted again.
+    130 for Ctrl-C; 143 for SIGTERM and 129 for SIGHUP, as a shell reports them. A command that is
+    on its way out is not interrupted again.
     """
-    for number in (signal.SIGINT, *_ENDING):
-        signal.signal(number, signal.SIG_IGN)
-    words, code = "\nklp-harness: interrupted\n", int(ExitCode.INTERRUPTED)
-    if isinstance(interrupt, Terminated):
-        words, code = f"klp-harness: {_WORDS[interrupt.number]}\n", 128 + interrupt.number
-    # After SIGHUP there may be no terminal any more.
+    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(each, signal.SIG_IGN)
+    number = number_of(interrupt)
     with contextlib.suppress(OSError):
-        sys.stderr.write(words)
+        sys.stderr.write(sentence(number))
         sys.stderr.flush()
-    return code
+    return 128 + number
+
+
+def run_to_exit(load: Callable[[], Callable[..., Any]], name: str) -> int:
+    """Load and run a typer application; return the exit code, whatever happens."""
+    try:
+        obey_parent()
+        return int(load()(prog_name=name, standalone_mode=False) or ExitCode.HELD)
+    except KlpError as error:
+        Terminal().error(error)
+        return error.exit_code
+    except KeyboardInterrupt as interrupt:
+        return interrupted(interrupt)
+    except BrokenPipeError:
+        return _end_quietly()
+    except typer.Abort:
+        return ExitCode.INTERRUPTED
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else ExitCode.HARNESS
+    except Exception as error:  # noqa: BLE001 - a command that cannot even be imported
+        if not isinstance(error, _CLICK):
+            _report_bug(error)
+            return ExitCode.HARNESS
+        with contextlib.suppress(BrokenPipeError):
+            error.show()
+        return error.exit_code
 
 
 def guarded(command: Callable[..., int]) -> Callable[..., None]:
@@ -85,6 +88,7 @@ def guarded(command: Callable[..., int]) -> Callable[..., None]:
     @functools.wraps(grouped)
     def wrapper(*args: Any, **kwargs: Any) -> None:
         try:
+            unwind()
             code = grouped(*args, **kwargs)
         except KlpError as error:
             Terminal().error(error)
@@ -92,7 +96,7 @@ def guarded(command: Callable[..., int]) -> Callable[..., None]:
         except KeyboardInterrupt as interrupt:
             raise typer.Exit(interrupted(interrupt)) from None
         except BrokenPipeError:
-            _end_quietly()
+            raise typer.Exit(_end_quietly()) from None
         except (typer.Exit, typer.Abort):
             raise
         except Exception as error:
@@ -105,23 +109,22 @@ def guarded(command: Callable[..., int]) -> Callable[..., None]:
     return wrapper
 
 
-def _terminate(number: int, _frame: FrameType | None) -> NoReturn:
-    # Once is enough: a second one would end the tidying up that the first one began.
-    for each in _ENDING:
-        signal.signal(each, signal.SIG_IGN)
-    raise Terminated(number)
-
-
 def _is_usage(error: Exception) -> bool:
     # typer.BadParameter and its kin: typer itself prints them and exits with 2.
-    return isinstance(error, typer.BadParameter.__mro__[1])
+    return isinstance(error, _CLICK)
 
 
-def _end_quietly() -> NoReturn:
-    """End as a program does whose reader went away (`| head`), before Python flushes again."""
+def _end_quietly() -> int:
+    """Return the exit code of a program whose reader went away (`| head`).
+
+    What is written from here on goes nowhere, so that Python's last flush does not fail.
+    """
     devnull = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(devnull, sys.stdout.fileno())
-    raise typer.Exit(128 + signal.SIGPIPE)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(devnull, stream.fileno())
+    os.close(devnull)
+    return 128 + signal.SIGPIPE
 
 
 def _report_bug(error: Exception) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Literal, Self
 
 from harness import __version__
+from harness.cli import streams
 from harness.cli.options import ResultFiles
 from harness.cli.registry import make_report
 from harness.errors import ExitCode, KernelVerdict, KlpError, NoSpace, UsageError
@@ -82,6 +83,10 @@ class Invocation:
             if name == _STDOUT:
                 raise UsageError(f"{option} needs a file", hint="only --json can write to -")
         to_stderr = files.json == _STDOUT
+        if to_stderr and streams.is_closed(1):
+            raise UsageError(
+                "standard output is closed: --json - cannot be written", hint="give --json a file"
+            )
         if to_stderr:
             self._stack.enter_context(contextlib.redirect_stdout(sys.stderr))
         self.terminal = Terminal(results_to_stderr=to_stderr)

@@ -31,6 +31,7 @@ from harness.pytest_plugin.reporting import (
     pytest_itemcollected,
     pytest_runtest_call,
     pytest_runtest_makereport,
+    pytest_runtest_setup,
     pytest_terminal_summary,
 )
 
@@ -50,6 +51,7 @@ __all__ = [
     "pytest_itemcollected",
     "pytest_runtest_call",
     "pytest_runtest_makereport",
+    "pytest_runtest_setup",
     "pytest_terminal_summary",
     "pytest_unconfigure",
     "pytest_xdist_auto_num_workers",

@@ -19,8 +19,9 @@ from harness.livepatch.kernel_log import KernelLog
 from harness.livepatch.patch import Livepatch
 from harness.livepatch.tasks import Tasks
 from harness.pytest_plugin.kernels import kernel_of_run
+from harness.pytest_plugin.log_check import LogCheck
 from harness.pytest_plugin.options import Variant, choose, guest_settings, plan, say
-from harness.pytest_plugin.reporting import GUEST, LIVEPATCH, passed
+from harness.pytest_plugin.reporting import LIVEPATCH, LOG, passed
 from harness.report import properties
 from harness.resources import Resource, resource_dir
 from harness.vm.guest import runs
@@ -128,8 +129,12 @@ def guest(
     ) as machine:
         for marker in node.iter_markers("expect_splat"):
             machine.expect_splat(marker.args[0])
-        node.stash[GUEST] = machine
+        check = node.stash[LOG] = LogCheck(machine)
         yield machine
+        # Once more: fixtures that use the guest have ended since the test did.
+        found = check.look()
+        if found is not None:
+            raise found
         folder = machine.folder
     if passed(node) and not request.config.getoption("keep"):
         shutil.rmtree(folder)

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.errors import ExitCode, KlpError
+from harness.errors import (
+    ExitCode,
+    GuestPanic,
+    HarnessError,
+    KernelSplat,
+    KernelVerdict,
+    KlpError,
+    UsageError,
+)
+from harness.pytest_plugin.log_check import LogCheck, leaves, undeclared_splat
 from harness.report.properties import ACCELERATOR, FAULT, KERNEL, RULE
 
 if TYPE_CHECKING:
@@ -17,12 +26,10 @@ if TYPE_CHECKING:
     from harness.livepatch.patch import Livepatch
     from harness.vm.guest.machine import Machine
 
-GUEST = pytest.StashKey["Machine"]()
+LOG = pytest.StashKey[LogCheck]()
 LIVEPATCH = pytest.StashKey["Livepatch"]()
 _PASSED = pytest.StashKey[bool]()
 _LOG_LINES = 80
-# A test that failed by itself: long enough for a death that caused it to show.
-_SETTLE_S = 0.3
 
 
 def passed(node: pytest.Item) -> bool:
@@ -38,43 +45,92 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
-    """Check the guest's log after the test: a splat fails the test that caused it.
-
-    When the test failed by itself, the guest's death, if it died, is the better reason.
-    """
-    machine = item.stash.get(GUEST, None)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Look at the guest's log when a fixture fails or skips; else the test itself follows."""
     try:
-        result = yield
-    except KlpError:
+        return (yield)
+    except BaseException as ending:
+        _look(item, ending)
         raise
-    except Exception:
-        if machine is not None:
-            machine.hypervisor.settle(_SETTLE_S)
-        raise
-    if machine is not None:
-        machine.check_splats()
-    return result
 
 
 @pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Look at the guest's log however the test ends: a splat fails the test that caused it.
+
+    When the test failed by itself, the guest's death, if it died, is the better reason.
+    """
+    try:
+        result = yield
+    except BaseException as ending:
+        _look(item, ending)
+        raise
+    _look(item, None)
+    return result
+
+
+def _look(item: pytest.Item, ending: BaseException | None) -> None:
+    check = item.stash.get(LOG, None)
+    found = check.look(ending, is_test=ending is None) if check is not None else None
+    if found is not None:
+        raise found from ending
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Add to a failing test's report what the kernel and the tasks were doing."""
+    """Add to a failing test's report what the kernel and the tasks were doing.
+
+    An undeclared splat fails a test whatever pytest makes of it: an expected failure, a skip.
+    """
     report = yield
+    check = item.stash.get(LOG, None)
+    found = None
+    if check is not None:
+        # Not from the call: pytest puts a skip of unittest in the place of what was raised.
+        found, check.found = check.found, None
+    raised = call.excinfo.value if call.excinfo is not None else None
+    if raised is not None and found is None:
+        found = undeclared_splat(raised, check)
+    if found is not None and not report.failed and not _is_expected(item, found):
+        raised = found
+        report.outcome = "failed"
+        report.longrepr = item.repr_failure(pytest.ExceptionInfo.from_exception(found))
+        if hasattr(report, "wasxfail"):
+            del report.wasxfail
     if call.when == "call":
         item.stash[_PASSED] = report.passed
-    if call.excinfo is not None and report.failed:
-        error = call.excinfo.value
-        fault = error.exit_code if isinstance(error, KlpError) else ExitCode.VERDICT
-        report.user_properties.append(FAULT.of(int(fault)))
-        if isinstance(error, KlpError):
-            report.longrepr = f"{type(error).__name__}: {error}\n\n{report.longrepr}"
-    machine = item.stash.get(GUEST, None)
-    if machine is not None and report.failed and call.when != "teardown":
-        _describe(item, report, machine)
+    if raised is not None and report.failed:
+        report.user_properties.append(FAULT.of(int(_fault(raised))))
+        if isinstance(raised, KlpError):
+            report.longrepr = f"{type(raised).__name__}: {raised}\n\n{report.longrepr}"
+    if check is not None and report.failed and call.when != "teardown":
+        _describe(item, report, check.machine)
     return report
+
+
+def _is_expected(item: pytest.Item, error: KlpError) -> bool:
+    """Whether the test is marked to end with such an error, named by its own class.
+
+    A failure that is expected in general (no ``raises``, or KernelVerdict) is no splat.
+    """
+    if not isinstance(error, KernelSplat | GuestPanic):
+        return False
+    for marker in item.iter_markers("xfail"):
+        raises = marker.kwargs.get("raises")
+        if type(error) in (raises if isinstance(raises, tuple) else (raises,)):
+            return True
+    return False
+
+
+def _fault(error: BaseException) -> ExitCode:
+    """Return whose fault a failure is. Of several: the kernel's, if that is sure."""
+    each = tuple(leaves(error))
+    for kind in (KernelVerdict, HarnessError, UsageError):
+        if any(isinstance(one, kind) for one in each):
+            return kind.exit_code
+    return ExitCode.VERDICT
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

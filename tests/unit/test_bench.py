@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 import benchmarks.command as command
 from benchmarks import builds, peers
-from benchmarks.__main__ import app
+from benchmarks.app import app
 from benchmarks.builds import MUTANT_BUILD_S, Stages, mutant_build, mutants_to_build
 from benchmarks.figures import Bound, Budget, Figure, ratio, side
 from benchmarks.measure import (

@@ -13,12 +13,14 @@ import pytest
 from harness.deadline import Deadline, wait_until
 from harness.errors import GuestPanic, LostConnection, UsageError
 from harness.tools.verify import case, check_tests
+from harness.tools.verify.check_guest import MAY_USE
 from harness.tools.verify.check_plugin import started_file
 from harness.tools.verify.check_tests import CheckTests, collect
 from harness.tools.verify.request import VerifyRequest
 from harness.tools.verify.scene import check_in
 from harness.tools.verify.script import CheckScript, When
 from harness.vm.guest.address import Address
+from harness.vm.guest.machine import Machine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,7 +93,7 @@ def test_the_moment(guest: Guest) -> None:
 
 
 def test_each_failure_is_a_line(guest: Guest) -> None:
-    """A failure of a test, of a fixture, and an unknown fixture are a line each."""
+    """A failure of a test and one of a fixture are a line each."""
     run = check(
         guest,
         """
@@ -102,15 +104,87 @@ def broken():
 def test_one():
     assert 1 + 1 == 3
 def test_two(broken): pass
-def test_three(no_such_fixture): pass
-def test_four(): pass
+def test_three(): pass
 """,
     ).run(When.BEFORE)
     assert run.code == 1
     assert run.lines[0] == "test_one: assert (1 + 1) == 3"
     assert run.lines[1] == "test_two: OSError: no such thing"
-    assert "fixture 'no_such_fixture' not found" in run.lines[2]
-    assert len(run.lines) == 3
+    assert len(run.lines) == 2
+
+
+ATTACHED = """
+import contextlib
+import pytest
+from harness.tools.verify import check_plugin
+
+class Machine:
+    time_scale = 1.0
+    folder = hypervisor = keys = None
+    def read(self, path): return "text of " + path
+    def run(self, argv): return argv
+    def check_splats(self): raise AssertionError("called")
+    expect_splat = write = connect = disconnect = check_splats
+
+@contextlib.contextmanager
+def attached(address):
+    yield Machine()
+
+check_plugin.attached = attached
+check_plugin.Address.read = classmethod(lambda cls, path: None)
+"""
+
+
+@pytest.mark.parametrize("use", ["check_splats()", "expect_splat('x')", "hypervisor", "raed"])
+def test_what_only_the_owner_may_use(guest: Guest, use: str) -> None:
+    """It is the file's mistake, exit code 2, and never a failure of the patch."""
+    (guest.folder.parent / "conftest.py").write_text(ATTACHED)
+    made = check(guest, f"def test_it(guest):\n    guest.{use}\n")
+    with pytest.raises(UsageError) as refused:
+        made.run(When.DURING)
+    name = use.partition("(")[0]
+    assert f"a check file may not use guest.{name}" in refused.value.message
+    assert refused.value.hint is not None
+    assert "list_dir" in refused.value.hint
+    assert "check_splats" not in refused.value.hint
+
+
+def test_what_a_check_may_use(guest: Guest) -> None:
+    """The guest's files and programs, and the fixtures that need them; hasattr says what is not."""
+    (guest.folder.parent / "conftest.py").write_text(ATTACHED)
+    text = """
+def test_it(guest, livepatch, tasks):
+    assert guest.read("/x") == "text of /x"
+    assert guest.run(["a"]) == ["a"]
+    assert guest.time_scale == 1.0
+    assert not hasattr(guest, "check_splats")
+    assert guest == guest and repr(guest)
+"""
+    run = check(guest, text).run(When.DURING)
+    assert run.ok, run.lines
+
+
+def test_the_protocol_is_what_the_machine_has() -> None:
+    """Each name that a check may use is one of Machine's; none is of its owner alone."""
+    assert all(hasattr(Machine, name) for name in MAY_USE)
+    assert {"run", "read", "write", "scaled", "tasks", "stack"} <= set(MAY_USE)
+    owners = {"check_splats", "expect_splat", "hypervisor", "folder", "keys", "disconnect"}
+    assert not owners & set(MAY_USE)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "def test_it(no_such_fixture): pass\n",
+        "def test_it(): undefined_name\n",
+        "def test_it(): import no_such_module\n",
+    ],
+    ids=["fixture", "name", "import"],
+)
+def test_a_mistake_of_the_file_is_no_verdict(guest: Guest, text: str) -> None:
+    """What fails on whatever kernel says nothing of the patch."""
+    with pytest.raises(UsageError, match=r"behaves\.py cannot be used: test_it: "):
+        check(guest, text).run(When.DURING)
 
 
 def test_one_that_hangs_is_killed_with_all_that_it_started(guest: Guest) -> None:

@@ -105,7 +105,7 @@ def run_suite(
         invocation.results += results
         # pytest has caught it and ended its workers; go on as if it had not.
         ended = collector.interrupt
-        raise Terminated(ended.number) if isinstance(ended, Terminated) else KeyboardInterrupt
+        raise type(ended)() if isinstance(ended, Terminated) else KeyboardInterrupt
     return SuiteRun(results=results, exit_code=collector.exit_code(int(status)))
 
 

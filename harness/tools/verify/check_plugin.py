@@ -7,14 +7,15 @@ check_tests.py loads it into a pytest process of its own (``-p``).
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from pydantic import BaseModel
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, UsageError
 from harness.livepatch.patch import Livepatch
 from harness.livepatch.tasks import Tasks
+from harness.tools.verify.check_guest import NarrowGuest
 from harness.tools.verify.script import When
 from harness.vm.guest.address import Address
 from harness.vm.guest.attached import attached
@@ -22,19 +23,26 @@ from harness.vm.guest.attached import attached
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
-    from harness.vm.guest.machine import Machine
+    from harness.tools.verify.check_guest import CheckGuest
 
+# Mistakes of the file itself, on whatever kernel. Other exceptions may come from what it read.
+_MISTAKES = (UsageError, NameError, ImportError, SyntaxError, pytest.FixtureLookupError)
 _MOST_CHARACTERS = 300
 
 
 class TestFailure(BaseModel):
-    """A test that failed. ``by_harness``: the guest could not be reached, so it shows nothing."""
+    """A test that failed. ``by_harness``: the guest could not be reached, so it shows nothing.
+
+    ``by_file``: the file has a mistake, or uses what it may not; ``hint`` says what it may.
+    """
 
     __test__ = False
 
     test: str
     text: str
     by_harness: bool = False
+    by_file: bool = False
+    hint: str | None = None
 
 
 class CheckReport(BaseModel):
@@ -63,10 +71,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session")
-def guest(pytestconfig: pytest.Config) -> Iterator[Machine]:
-    """The guest in which the patch is verified."""
+def guest(pytestconfig: pytest.Config) -> Iterator[CheckGuest]:
+    """The guest in which the patch is verified, without what only its owner may do."""
     with attached(Address.read(pytestconfig.getoption("klp_guest"))) as machine:
-        yield machine
+        yield cast("CheckGuest", NarrowGuest(machine))
 
 
 @pytest.fixture(scope="session")
@@ -76,13 +84,13 @@ def moment(pytestconfig: pytest.Config) -> str:
 
 
 @pytest.fixture
-def livepatch(guest: Machine) -> Livepatch:
+def livepatch(guest: CheckGuest) -> Livepatch:
     """Live patching in that guest: its patches and their transitions."""
     return Livepatch(guest)
 
 
 @pytest.fixture
-def tasks(guest: Machine) -> Tasks:
+def tasks(guest: CheckGuest) -> Tasks:
     """All tasks of that guest and their patch states."""
     return Tasks(guest)
 
@@ -109,6 +117,8 @@ class _Recorder:
                     test=item.name,
                     text=_first_line(report.longrepr),
                     by_harness=isinstance(error, HarnessError),
+                    by_file=isinstance(error, _MISTAKES),
+                    hint=error.hint if isinstance(error, UsageError) else None,
                 )
             )
         return report

@@ -40,6 +40,7 @@ _ENDINGS = {
     int(pytest.ExitCode.USAGE_ERROR): "pytest was started with wrong options",
     int(pytest.ExitCode.INTERRUPTED): "pytest was interrupted",
 }
+_HINT = f"a check that ends in {SUFFIX} is a pytest file: docs/verify.md has one"
 _PASSED, _FAILED = pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED
 
 
@@ -55,8 +56,8 @@ class CheckTests:
     def run(self, when: When) -> CheckRun:
         """Run all its tests to their end.
 
-        Raises UsageError when pytest ends without having run them, the reason when the guest ends,
-        and LostConnection when a test could not reach it though it lives.
+        Raises UsageError when pytest ends without having run them, or a test uses what it may not;
+        the reason when the guest ends, and LostConnection when a test could not reach it though it lives.
         """
         self._runs += 1
         folder = self._machine.folder
@@ -107,6 +108,13 @@ class CheckTests:
                 f"the check {self._path.name} did not reach the guest: {lost[0].text}",
                 artefacts=self._machine.folder,
             )
+        wrong = next((failure for failure in failures if failure.by_file), None)
+        if wrong is not None:
+            raise UsageError(
+                f"the check {self._path.name} cannot be used: {wrong.test}: {wrong.text}",
+                hint=wrong.hint or _HINT,
+                details=_tail(log),
+            )
         lines = tuple(f"{failure.test}: {failure.text}" for failure in failures)
         return CheckRun(code=code, lines=lines, ending="failed")
 
@@ -137,7 +145,7 @@ def _refused(path: Path, code: int, report: CheckReport, lines: Sequence[str]) -
     why = _ENDINGS.get(code, f"pytest ended with exit code {code}")
     return UsageError(
         f"the check {path.name} cannot be used: {report.errors[0] if report.errors else why}",
-        hint=f"a check that ends in {SUFFIX} is a pytest file: docs/verify.md has one",
+        hint=_HINT,
         details=tuple(lines),
     )
 
