@@ -11,11 +11,12 @@ from harness.errors import UsageError
 from harness.log import LOGGER
 from harness.report.base import CheckOutcome
 from harness.resources import Resource, resource_dir
+from harness.tools.verify.alone import nothing_to_judge, without_refused
 from harness.tools.verify.case import read_case
 from harness.tools.verify.file_checks import check_file
 from harness.tools.verify.runner import SceneRunner
 from harness.tools.verify.scene_list import scenes_for
-from harness.tools.verify.verdict import Check, Verdict, failed, passed
+from harness.tools.verify.verdict import Check, Verdict, failed, not_run, passed
 from harness.vm.guest import runs
 from harness.vm.kernel.build import DEFAULT_SPEC, KernelRequest, obtain_kernel
 from harness.vm.kernel.codes import Code
@@ -85,6 +86,7 @@ def verify_case(
     )
     for check in checks:
         on_check(check)
+    case = without_refused(case, session)
     specs = scenes_for(case)
     if any(check.outcome is CheckOutcome.FAILED for check in checks):
         # One scene shows that the kernel refuses the patch.
@@ -111,6 +113,8 @@ def verify_case(
     )
     if errors and not verdict.failed:
         raise errors[0]
+    if not verdict.failed and (nothing := nothing_to_judge(case)) is not None:
+        raise nothing
     return verdict
 
 
@@ -120,8 +124,19 @@ def _no_splat(results: Sequence[SceneResult]) -> Check:
         first = next(iter(splats.values()))
         lines = tuple(f"{name}: {splat}" for name, splat in splats.items())
         return failed("no-splat", Code.SPLAT, f"in {', '.join(splats)}: {first}", lines=lines)
-    guests = sum(bool(each.checks) for each in results)
-    return passed("no-splat", f"the kernel reported no bug in any of {guests} guests")
+    guests = [each for each in results if each.has_guest]
+    if not guests:
+        return not_run("no-splat", "no guest was started, so no kernel log was read")
+    unread = {each.spec.name: each.unread for each in guests if each.unread is not None}
+    if unread:
+        name, why = next(iter(unread.items()))
+        more = f" and of {len(unread) - 1} more" if len(unread) > 1 else ""
+        return not_run("no-splat", f"the kernel log of {name}{more} was not read to its end: {why}")
+    return passed(
+        "no-splat",
+        f"the kernel reported no bug in any of {len(guests)} guests, whose logs were read to "
+        "their ends",
+    )
 
 
 def _kernel(spec: str) -> Kernel:
