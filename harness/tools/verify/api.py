@@ -14,17 +14,17 @@ from harness.resources import Resource, resource_dir
 from harness.tools.verify.alone import nothing_to_judge, without_refused
 from harness.tools.verify.case import read_case
 from harness.tools.verify.file_checks import check_file
+from harness.tools.verify.logs import no_splat
 from harness.tools.verify.runner import SceneRunner
 from harness.tools.verify.scene_list import scenes_for
-from harness.tools.verify.verdict import Check, Verdict, failed, not_run, passed
+from harness.tools.verify.verdict import Check, Verdict
 from harness.vm.guest import runs
 from harness.vm.kernel.build import DEFAULT_SPEC, KernelRequest, obtain_kernel
-from harness.vm.kernel.codes import Code
 from harness.vm.kernel.module import obtain_modules
 from harness.vm.kernel.progress import LineProgress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from harness.tools.verify.case import Case
@@ -103,7 +103,7 @@ def verify_case(
             raise error
     for result in in_order:
         checks += (*result.checks, *result.not_reached())
-    checks.append(_no_splat(in_order))
+    checks.append(no_splat(in_order))
     on_check(checks[-1])
     verdict = Verdict(
         module=case.name,
@@ -116,27 +116,6 @@ def verify_case(
     if not verdict.failed and (nothing := nothing_to_judge(case)) is not None:
         raise nothing
     return verdict
-
-
-def _no_splat(results: Sequence[SceneResult]) -> Check:
-    splats = {each.spec.name: each.splat for each in results if each.splat}
-    if splats:
-        first = next(iter(splats.values()))
-        lines = tuple(f"{name}: {splat}" for name, splat in splats.items())
-        return failed("no-splat", Code.SPLAT, f"in {', '.join(splats)}: {first}", lines=lines)
-    guests = [each for each in results if each.has_guest]
-    if not guests:
-        return not_run("no-splat", "no guest was started, so no kernel log was read")
-    unread = {each.spec.name: each.unread for each in guests if each.unread is not None}
-    if unread:
-        name, why = next(iter(unread.items()))
-        more = f" and of {len(unread) - 1} more" if len(unread) > 1 else ""
-        return not_run("no-splat", f"the kernel log of {name}{more} was not read to its end: {why}")
-    return passed(
-        "no-splat",
-        f"the kernel reported no bug in any of {len(guests)} guests, whose logs were read to "
-        "their ends",
-    )
 
 
 def _kernel(spec: str) -> Kernel:

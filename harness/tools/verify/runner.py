@@ -8,17 +8,10 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from harness.errors import (
-    GuestPanic,
-    HarnessError,
-    KernelSplat,
-    KernelVerdict,
-    LostConnection,
-    LostGuest,
-    UsageError,
-)
+from harness.errors import HarnessError, KernelVerdict, LostConnection, LostGuest, UsageError
 from harness.log import LOGGER
 from harness.threads import run_jobs
+from harness.tools.verify.logs import read_log
 from harness.tools.verify.scene import Scene, SceneResult
 from harness.tools.verify.step import SceneEnded, code_of
 from harness.tools.verify.verdict import failed
@@ -111,28 +104,6 @@ class SceneRunner:
         return self._session.guest(
             self._case.kernel, name=f"{self._case.name}-{name}", cpus=spec.cpus
         )
-
-
-def read_log(machine: Machine, result: SceneResult) -> None:
-    """Look at all that the guest's kernel has printed, whichever way its scene has ended.
-
-    What keeps it from being read to its end is noted: such a log is not clean.
-    """
-    try:
-        machine.check_splats()
-    except (KernelSplat, GuestPanic) as error:
-        result.unread = None
-        if not result.excused:
-            result.splat = result.splat or error.message
-    except (KernelVerdict, OSError) as error:
-        # The guest has hung, was reset, or does not answer: a check has failed for that, or this
-        # has happened after the last one.
-        result.unread = str(error).splitlines()[0]
-    except HarnessError as error:
-        result.unread = error.message
-        result.error = result.error or error
-    else:
-        result.unread = None
 
 
 def _outside(spec: SceneSpec, error: KernelVerdict, seconds: float) -> Check:

@@ -43,7 +43,7 @@ _ENTRIES = re.compile(r"^(entries|overrun): (\d+)", re.MULTILINE)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Interval:
+class Stretch:
     """What one stretch of work has used: objects and things that grew, calls by function."""
 
     growth: Mapping[str, int]
@@ -58,9 +58,7 @@ def exercise(scene: Scene, count: Callable[[Machine, int], Count]) -> None:
             return
         files = (*FILES, *files_of_targets(scene))
         hooks = read_hooks(scene.machine)
-        count(scene.machine, 0)
-        _work(scene, files, When.BEFORE)
-        without = [_interval(scene, files, When.BEFORE, count) for _ in range(_BEFORE)]
+        without = _stretches(scene, files, When.BEFORE, _BEFORE, count)
         patch = scene.enable()
         functions = sorted(read_hooks(scene.machine) - hooks)
         if not functions:
@@ -68,8 +66,7 @@ def exercise(scene: Scene, count: Callable[[Machine, int], Count]) -> None:
             step.skip("it has no function in what is loaded")
             return
         _trace(scene.machine, functions)
-        _work(scene, files, When.DURING)
-        with_patch = [_interval(scene, files, When.DURING, count) for _ in range(_WITH)]
+        with_patch = _stretches(scene, files, When.DURING, _WITH, count)
         scene.machine.write(f"{_TRACING}/current_tracer", "nop")
         scene.remove(patch)
         scene.expect_no_splat()
@@ -124,25 +121,35 @@ def _trace(machine: Machine, functions: Sequence[str]) -> None:
     machine.write(f"{_TRACING}/current_tracer", "function")
 
 
-def _interval(
-    scene: Scene, files: Sequence[str], when: When, count: Callable[[Machine, int], Count]
-) -> Interval:
+def _stretches(
+    scene: Scene,
+    files: Sequence[str],
+    when: When,
+    number: int,
+    count: Callable[[Machine, int], Count],
+) -> list[Stretch]:
+    """Work so many times, and return what each time used; calls are counted with the patch."""
     machine = scene.machine
-    before = count(machine, 0)
     is_traced = when is When.DURING
-    if is_traced:
-        machine.write(f"{_TRACING}/trace", "")
-        machine.write(f"{_TRACING}/tracing_on", "1")
+    found = []
     _work(scene, files, when)
-    if is_traced:
-        machine.write(f"{_TRACING}/tracing_on", "0")
-    after = count(machine, 0)
-    growth = {
-        name: now.get(name, 0) - then.get(name, 0)
-        for now, then in ((after.objects, before.objects), (after.things, before.things))
-        for name in now
-    }
-    return Interval(growth=growth, calls=_calls(machine) if is_traced else {})
+    before = count(machine, 0)
+    for _ in range(number):
+        if is_traced:
+            machine.write(f"{_TRACING}/trace", "")
+            machine.write(f"{_TRACING}/tracing_on", "1")
+        _work(scene, files, when)
+        if is_traced:
+            machine.write(f"{_TRACING}/tracing_on", "0")
+        after = count(machine, 0)
+        growth = {
+            name: now.get(name, 0) - then.get(name, 0)
+            for now, then in ((after.objects, before.objects), (after.things, before.things))
+            for name in now
+        }
+        found.append(Stretch(growth=growth, calls=_calls(machine) if is_traced else {}))
+        before = after
+    return found
 
 
 def _calls(machine: Machine) -> Mapping[str, int]:
