@@ -28,7 +28,8 @@ from harness.tools.verify.logs import no_splat, read_log
 from harness.tools.verify.patience import Waits, advice_on_stacks
 from harness.tools.verify.request import VerifyRequest
 from harness.tools.verify.scene import SceneResult, SceneSpec
-from harness.tools.verify.scenes.leaks import find_growth_by_calls
+from harness.tools.verify.scenes import calls
+from harness.tools.verify.scenes.leaks import Count, find_growth_by_calls
 from harness.tools.verify.script import CheckRun, When, writers_of
 from harness.tools.verify.step import NotOfPatch, SceneEnded
 from harness.vm.kernel.codes import Code
@@ -349,3 +350,17 @@ def test_the_function_that_loses_is_named() -> None:
     """That is the one whose calls and whose losses are most alike."""
     (first, *_) = find_growth_by_calls([], [({"kmalloc-2k": 100}, CALLS)] * 4)
     assert first == "kmalloc-2k: 400 more in 400 calls of f()"
+
+
+def test_stretches_follow_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is left out between two: what comes and goes does not grow each time."""
+    counted = iter((100, 142, 100, 142, 100))
+    monkeypatch.setattr(calls, "_work", lambda *_: None)
+    found = calls._stretches(
+        scene(),
+        (),
+        When.BEFORE,
+        4,
+        lambda *_: Count(cycles=0, objects={"kmalloc-16": next(counted)}, things={}),
+    )
+    assert [each.growth["kmalloc-16"] for each in found] == [42, -42, 42, -42]
