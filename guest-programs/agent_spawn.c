@@ -3,8 +3,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -15,6 +17,7 @@
 #include "lib_common.h"
 
 #define EXEC_FD		3	/* where the child reports why exec failed */
+#define LAST_READS	64	/* of a stream whose program has ended */
 
 /* Text for the program's standard input, or the request to close it. */
 struct input {
@@ -40,6 +43,7 @@ struct spawned {
 	bool started;		/* exec has succeeded, or the child died before it */
 	bool failed;		/* exec has failed, which was the reply */
 	bool ended;
+	bool told;		/* that it has ended, while others have its streams open */
 	int status;
 	int exec_fd;
 	int exec_watched;
@@ -299,12 +303,8 @@ void spawn_watch(void)
 	}
 }
 
-static void spawn_report_exit(const struct spawned *spawned)
+static void add_status(struct text *json, const struct spawned *spawned)
 {
-	struct text *json = output_line();
-
-	json_begin(json, '{');
-	json_add_string(json, "event", "exit");
 	json_add_number(json, "pid", spawned->pid);
 	if (WIFSIGNALED(spawned->status)) {
 		json_add_null(json, "code");
@@ -312,6 +312,56 @@ static void spawn_report_exit(const struct spawned *spawned)
 	} else {
 		json_add_number(json, "code", WEXITSTATUS(spawned->status));
 		json_add_null(json, "signal");
+	}
+}
+
+static void spawn_report_exit(const struct spawned *spawned)
+{
+	struct text *json = output_line();
+
+	json_begin(json, '{');
+	json_add_string(json, "event", "exit");
+	add_status(json, spawned);
+	json_end_line(json);
+}
+
+/* Reads what an ended program has written; true when another process has the stream open. */
+static bool stream_is_held(const struct spawned *spawned, struct stream *stream)
+{
+	unsigned int reads;
+
+	for (reads = 0; reads < LAST_READS && stream->fd >= 0; reads++) {
+		struct pollfd ready = { .fd = stream->fd, .events = POLLIN };
+
+		if (poll(&ready, 1, 0) <= 0)
+			break;
+		stream_receive(spawned, stream);
+	}
+	return stream->fd >= 0;
+}
+
+/* A program has ended, and another process has its output open: its inode numbers say which. */
+static void spawn_report_held(struct spawned *spawned)
+{
+	struct text *json;
+	struct stat status;
+	bool held[2];
+	int n;
+
+	spawned->told = true;
+	for (n = 0; n < 2; n++)
+		held[n] = stream_is_held(spawned, &spawned->streams[n]);
+	if (!held[0] && !held[1])
+		return;
+	json = output_line();
+	json_begin(json, '{');
+	json_add_string(json, "event", "ended");
+	add_status(json, spawned);
+	for (n = 0; n < 2; n++) {
+		if (held[n] && !fstat(spawned->streams[n].fd, &status))
+			json_add_number(json, stream_names[n], status.st_ino);
+		else
+			json_add_null(json, stream_names[n]);
 	}
 	json_end_line(json);
 }
@@ -330,6 +380,8 @@ static bool spawn_serve_one(struct spawned *spawned)
 		close_fd(&spawned->stdin_fd);
 	if (spawned->ended || watch_result(spawned->stdin_watched))
 		spawn_feed(spawned);
+	if (spawned->ended && spawned->started && !spawned->failed && !spawned->told)
+		spawn_report_held(spawned);
 	return spawned->ended && spawned->started && spawned->streams[0].fd < 0 &&
 	       spawned->streams[1].fd < 0;
 }

@@ -142,7 +142,18 @@ class ExitEvent(_Message):
     signal: int | None
 
 
-Event = ReadyEvent | LineEvent | ExitEvent
+class EndedEvent(_Message):
+    """A spawned program ended, and another process has its output open: the pipes' inodes."""
+
+    event: Literal["ended"]
+    pid: int
+    code: int | None
+    signal: int | None
+    stdout: int | None
+    stderr: int | None
+
+
+Event = ReadyEvent | LineEvent | ExitEvent | EndedEvent
 EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])
 
 

@@ -136,9 +136,10 @@ class Patch(Directory):
     def disable(self, *, wait: bool = True, deadline: Deadline | None = None) -> None:
         """Write 0 to ``enabled`` and, unless ``wait`` is false, wait for the end of the transition.
 
-        Raises OSError when it is refused, and TransitionTimeout.
+        Raises OSError when it is refused, TransitionTimeout, and TimeoutError when the write does
+        not return.
         """
-        self.write("enabled", "0")
+        self.write("enabled", "0", deadline=deadline)
         if wait:
             self.wait_complete(deadline)
 

@@ -8,6 +8,7 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from harness.deadline import Deadline
     from harness.livepatch.guest import Guest
 
 SYSFS = "/sys/kernel/livepatch"
@@ -42,9 +43,9 @@ class Directory:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from error
             raise
 
-    def write(self, attribute: str, text: str) -> None:
+    def write(self, attribute: str, text: str, *, deadline: Deadline | None = None) -> None:
         """Write a text to an attribute; raises OSError with the errno of a refusal."""
-        self._guest.write(f"{self.path}/{attribute}", text)
+        self._guest.write(f"{self.path}/{attribute}", text, deadline=deadline)
 
     def modes(self) -> dict[str, int]:
         """Return each attribute's permission bits by its name."""

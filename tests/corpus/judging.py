@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.errors import UsageError
 from harness.tools.verify import CheckOutcome, verify_patch
 from tests.corpus.cases import Entry, Judgement, Scope, read_corpus
 
@@ -46,13 +48,19 @@ def judge(
     scratch: Path,
 ) -> None:
     """Verify a module, and compare the verdict with the entry of the corpus."""
-    verdict = verify_patch(
+    verify = partial(
+        verify_patch,
         entry.request(name, modules, scope, scratch),
         kernel=kernel,
         session=session,
         samples=modules,
         guests=GUESTS,
     )
+    if entry.verdict is Judgement.UNKNOWN:
+        with pytest.raises(UsageError, match=f"nothing of {name} can be judged"):
+            verify()
+        return
+    verdict = verify()
     failed = [f"{check.id} [{check.code}]: {check.detail}" for check in verdict.failed]
     if entry.verdict is Judgement.GOOD:
         assert verdict.outcome is not CheckOutcome.FAILED, failed

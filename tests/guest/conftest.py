@@ -21,6 +21,15 @@ class BreakKernel(Protocol):
         """Make the guest's kernel break in that way, from a module's init."""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option; pytest knows it when this folder is named on its command line."""
+    parser.addoption(
+        "--every-size",
+        action="store_true",
+        help="verify livepatches of up to a thousand functions too, which takes half an hour",
+    )
+
+
 @pytest.fixture
 def break_kernel(sample_modules: Mapping[str, Path]) -> BreakKernel:
     """Break a guest's kernel on purpose: panic, oops, warn or hang."""

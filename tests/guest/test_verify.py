@@ -9,11 +9,13 @@ import pytest
 
 from harness.errors import UsageError
 from harness.tools.verify import CheckOutcome, Code, VerifyRequest, verify_patch
+from tests.corpus.cases import MODULES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from harness.pytest_plugin.fixtures import BuildModule
     from harness.vm.guest.session import Session
     from harness.vm.kernel.kernel import Kernel
 
@@ -54,6 +56,42 @@ def test_a_script_that_hangs_with_the_patch(
     assert verdict.codes == {Code.CHECK_HUNG}
     assert verdict.check("redirected").outcome is CheckOutcome.PASSED
     assert verdict.check("disable").outcome is CheckOutcome.NOT_RUN
+
+
+def test_a_script_that_leaves_a_child(
+    kernel: Kernel, klp_session: Session, sample_modules: Mapping[str, Path], tmp_path: Path
+) -> None:
+    """It is judged by its exit code; the child, which has its output open, is named and ended."""
+    request = VerifyRequest(
+        module=sample_modules[PATCH],
+        check=script(tmp_path, "setsid sleep 1000 & exit 0"),
+        scenes=("idle",),
+    )
+    verdict = verify_patch(request, kernel=kernel, session=klp_session, samples=sample_modules)
+    assert not verdict.failed
+    check = verdict.check("check-during")
+    assert (check.outcome, check.code) == (CheckOutcome.WARNED, Code.CHECK_LEFT)
+    assert "sleep (" in check.detail
+
+
+def test_a_function_that_nothing_calls(
+    kernel: Kernel,
+    klp_session: Session,
+    sample_modules: Mapping[str, Path],
+    build_module: BuildModule,
+) -> None:
+    """A new body that was never called is named: it was not exercised."""
+    modules = build_module(MODULES)
+    request = VerifyRequest(
+        module=modules["good_module"],
+        targets=(modules["corpus_target"],),
+        scenes=("cycles",),
+        cycles=6,
+    )
+    verdict = verify_patch(request, kernel=kernel, session=klp_session, samples=sample_modules)
+    check = verdict.check("calls")
+    assert (check.outcome, check.code) == (CheckOutcome.WARNED, Code.NOT_EXERCISED)
+    assert "corpus_limit()" in check.detail
 
 
 TESTS = """

@@ -156,10 +156,13 @@ def test_a_program_is_heard_to_its_end(agent: Agent) -> None:
 
 
 def test_the_end_comes_after_both_streams(agent: Agent, fifo: Path) -> None:
-    """What a program left behind may still speak."""
+    """What a program left behind may still speak; its end is told at once, with its code."""
     pid = agent.spawn("/bin/sh", "-c", f"(read x <{fifo}; echo late) & exit 7")
     end = os.open(fifo, os.O_WRONLY)
     assert wait_until(lambda: not is_running(pid), soon())
+    ended = agent.event(pid, "ended")
+    assert (ended["code"], ended["signal"]) == (7, None)
+    assert ended["stdout"] > 0
     os.write(end, b"\n")
     os.close(end)
     assert agent.message()["text"] == "late"

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import select
 import signal
 from pathlib import Path
@@ -27,6 +28,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the programs, built once for all tests of a run."""
     folder = tmp_path_factory.getbasetemp() / "guest-programs"
     build(folder, "klp-sampler", "klp-gate", "klp-caller", "klp-fork", "klp-leaver", "klp-storm")
+    build(folder, "klp-hold")
     return folder
 
 
@@ -144,6 +146,23 @@ def test_a_thread_leaves_its_process_behind(programs: Path) -> None:
         assert child.poll() is None
         assert child.stdin is not None
         child.stdin.close()
+        assert child.wait(timeout=soon().remaining_s) == 0
+
+
+def test_files_are_held_until_they_are_used(programs: Path, tmp_path: Path) -> None:
+    """They stay open until a line arrives; one that is missing or cannot be mapped does no harm."""
+    fifo, empty = tmp_path / "fifo", tmp_path / "empty"
+    os.mkfifo(fifo)
+    empty.touch()
+    files = (fifo, empty, tmp_path / "missing", "/proc/self/maps", "/dev/zero")
+    with spawn([programs / "klp-hold", *files], stdin=PIPE, stdout=PIPE) as child:
+        held = says(child)["held"]
+        opened = {str(each.readlink()) for each in Path(f"/proc/{child.pid}/fd").iterdir()}
+        assert {str(fifo), str(empty), "/dev/zero"} <= opened
+        assert child.stdin is not None
+        child.stdin.write(b"use\n")
+        child.stdin.flush()
+        assert says(child)["used"] == held
         assert child.wait(timeout=soon().remaining_s) == 0
 
 

@@ -18,9 +18,9 @@ from harness.tools.verify.scenes.guest_state import GuestState, parse_hooks
 from harness.tools.verify.scenes.leaks import Count, find_growth, read_slabinfo
 from harness.tools.verify.scenes.reverse_force import try_reverse
 from harness.tools.verify.scenes.sysctls import changed_settings, read_settings
-from harness.tools.verify.scenes.target_order import CannotUnload, load_target, unload_target
+from harness.tools.verify.scenes.target_order import load_target, unload_target
 from harness.tools.verify.scenes.tracing import trace_only
-from harness.tools.verify.step import Failed
+from harness.tools.verify.step import Failed, NotOfPatch
 from harness.vm.kernel.codes import Code
 from tests.unit.verify_doubles import TARGET, Guest, scene
 
@@ -34,6 +34,7 @@ class Patch:
         self.in_transition = False
         self.exists = True
         self.refuses: Exception | None = None
+        self.completes = lambda _: True
 
     def objects(self) -> tuple[Any, ...]:
         return (self._object,)
@@ -61,7 +62,7 @@ def test_a_function_without_a_hook() -> None:
     """It is not redirected, and named."""
     guest = Guest(modules="", enabled_functions="f (1) R I\ttramp\n")
     redirected: Any = Patch("f")
-    assert expect_redirected(scene(guest), redirected) == "redirected: vmlinux:f"
+    assert expect_redirected(scene(guest), redirected) == "vmlinux:f"
     half: Any = Patch("f", "g")
     with pytest.raises(Failed) as found:
         expect_redirected(scene(guest), half)
@@ -252,7 +253,7 @@ def test_reversing_too_late(refusal: Exception | None, runs: bool, reversed_: bo
     """A transition that ended before it was reversed is no failure."""
     patch: Any = Patch()
     patch.refuses, patch.in_transition = refusal, runs
-    assert try_reverse(patch) is reversed_
+    assert try_reverse(scene(), patch) is reversed_
 
 
 def test_a_transition_that_cannot_be_reversed() -> None:
@@ -260,7 +261,7 @@ def test_a_transition_that_cannot_be_reversed() -> None:
     patch: Any = Patch()
     patch.refuses, patch.in_transition = OSError(errno.EINVAL, "Invalid argument"), True
     with pytest.raises(OSError, match="Invalid argument"):
-        try_reverse(patch)
+        try_reverse(scene(), patch)
 
 
 # -- targets
@@ -284,7 +285,7 @@ def test_a_target_that_cannot_be_unloaded() -> None:
         unload_target(scene(guest, other=other), TARGET)  # type: ignore[arg-type]
     assert found.value.code is Code.PINNED
     other.refuses[f"rmmod {TARGET.name}"] = refusal
-    with pytest.raises(CannotUnload):
+    with pytest.raises(NotOfPatch):
         unload_target(scene(guest, other=other), TARGET)  # type: ignore[arg-type]
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from harness.deadline import Deadline
 from harness.tools.verify.request import VerifyRequest
 from harness.tools.verify.scene import Scene, SceneResult, SceneSpec
 
@@ -25,8 +26,10 @@ class Guest:
     def __init__(self, **files: str) -> None:
         self.files = files
         self.refuses: dict[str, Exception] = {}
+        self.has_tasks: tuple[Any, ...] = ()
 
     def read(self, path: str) -> str:
+        self._refuse(f"read {path}")
         return self.files[path.rpartition("/")[2]]
 
     def write(self, path: str, text: str) -> None:
@@ -41,8 +44,17 @@ class Guest:
     def rmmod(self, name: str) -> None:
         self._refuse(f"rmmod {name}")
 
-    def scaled(self, seconds: float) -> None:
-        return None
+    def scaled(self, seconds: float) -> Deadline:
+        return Deadline.after(seconds)
+
+    def check_splats(self) -> None:
+        self._refuse("check splats")
+
+    def poll_file(self, *_: Any, **__: Any) -> Any:
+        return SimpleNamespace(errno=0)
+
+    def tasks(self) -> Any:
+        return SimpleNamespace(tasks=self.has_tasks)
 
     def _refuse(self, what: str) -> None:
         if what in self.refuses:
@@ -55,6 +67,9 @@ def case() -> Any:
         name="klp_fix",
         request=VerifyRequest(module=Path("klp_fix.ko")),
         plan=SimpleNamespace(targets=(TARGET,)),
+        info=SimpleNamespace(patch=None),
+        refused={},
+        loadable=(TARGET,),
         kernel=SimpleNamespace(vmlinux=None),
     )
 

@@ -11,19 +11,20 @@ from harness.errors import UsageError
 from harness.log import LOGGER
 from harness.report.base import CheckOutcome
 from harness.resources import Resource, resource_dir
+from harness.tools.verify.alone import nothing_to_judge, without_refused
 from harness.tools.verify.case import read_case
 from harness.tools.verify.file_checks import check_file
+from harness.tools.verify.logs import no_splat
 from harness.tools.verify.runner import SceneRunner
 from harness.tools.verify.scene_list import scenes_for
-from harness.tools.verify.verdict import Check, Verdict, failed, passed
+from harness.tools.verify.verdict import Check, Verdict
 from harness.vm.guest import runs
 from harness.vm.kernel.build import DEFAULT_SPEC, KernelRequest, obtain_kernel
-from harness.vm.kernel.codes import Code
 from harness.vm.kernel.module import obtain_modules
 from harness.vm.kernel.progress import LineProgress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from harness.tools.verify.case import Case
@@ -85,6 +86,7 @@ def verify_case(
     )
     for check in checks:
         on_check(check)
+    case = without_refused(case, session)
     specs = scenes_for(case)
     if any(check.outcome is CheckOutcome.FAILED for check in checks):
         # One scene shows that the kernel refuses the patch.
@@ -101,7 +103,7 @@ def verify_case(
             raise error
     for result in in_order:
         checks += (*result.checks, *result.not_reached())
-    checks.append(_no_splat(in_order))
+    checks.append(no_splat(in_order))
     on_check(checks[-1])
     verdict = Verdict(
         module=case.name,
@@ -111,17 +113,9 @@ def verify_case(
     )
     if errors and not verdict.failed:
         raise errors[0]
+    if not verdict.failed and (nothing := nothing_to_judge(case)) is not None:
+        raise nothing
     return verdict
-
-
-def _no_splat(results: Sequence[SceneResult]) -> Check:
-    splats = {each.spec.name: each.splat for each in results if each.splat}
-    if splats:
-        first = next(iter(splats.values()))
-        lines = tuple(f"{name}: {splat}" for name, splat in splats.items())
-        return failed("no-splat", Code.SPLAT, f"in {', '.join(splats)}: {first}", lines=lines)
-    guests = sum(bool(each.checks) for each in results)
-    return passed("no-splat", f"the kernel reported no bug in any of {guests} guests")
 
 
 def _kernel(spec: str) -> Kernel:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,7 @@ class Case:
     """One module to verify on a kernel. ``older`` are plans of the versions before it.
 
     ``samples`` are the modules of the harness itself, by name: some scenes load one of them.
+    ``refused`` are the targets that cannot be loaded without the patch either, with the reason.
     """
 
     request: VerifyRequest
@@ -37,6 +38,12 @@ class Case:
     older: tuple[Plan, ...]
     samples: Mapping[str, Path]
     kernel: Kernel
+    refused: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def loadable(self) -> tuple[Target, ...]:
+        """The targets but those that the kernel refuses without the patch too."""
+        return tuple(each for each in self.plan.targets if each.name not in self.refused)
 
     @property
     def name(self) -> str:

@@ -277,7 +277,7 @@ def _verify_one(invocation: Invocation, case: Case, session: Session, guests: in
         progress.stage(f"{case.name}: {guests} guests at a time")
         try:
             return verify_case(case, session, guests=guests, on_check=note)
-        except HarnessError:
+        except (HarnessError, UsageError):
             invocation.results += results_of(Verdict(module=case.name, checks=tuple(known)))
             raise
 

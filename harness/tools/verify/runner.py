@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from harness.errors import HarnessError, KernelVerdict, LostConnection, LostGuest, UsageError
 from harness.log import LOGGER
 from harness.threads import run_jobs
+from harness.tools.verify.logs import read_log
 from harness.tools.verify.scene import Scene, SceneResult
 from harness.tools.verify.step import SceneEnded, code_of
 from harness.tools.verify.verdict import failed
@@ -79,12 +80,14 @@ class SceneRunner:
                     stop=stop,
                     another_guest=lambda: self._guest(spec, f"{spec.name}-other"),
                 )
+                result.has_guest = True
                 try:
                     spec.run(scene)
                 except SceneEnded:
                     pass
                 except KernelVerdict as error:
                     result.checks.append(_outside(spec, error, time.monotonic() - start_s))
+                read_log(machine, result)
         except (HarnessError, UsageError) as error:
             result.error = error
         except OSError as error:

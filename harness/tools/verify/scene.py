@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from harness.agent_protocol import Op
 from harness.deadline import Deadline
 from harness.errors import (
     GuestPanic,
@@ -25,9 +26,17 @@ from harness.livepatch.modules import format_params
 from harness.livepatch.patch import Livepatch
 from harness.report.base import CheckOutcome
 from harness.tools.verify.check_tests import SUFFIX, CheckTests
+from harness.tools.verify.patience import Waited, Waits, advice_on_stacks
 from harness.tools.verify.script import CheckScript, When
-from harness.tools.verify.step import ADVICE, Failed, SceneEnded, Step, code_of
-from harness.tools.verify.verdict import Check, failed, not_run
+from harness.tools.verify.step import (
+    ADVICE,
+    Failed,
+    NotOfPatch,
+    SceneEnded,
+    Step,
+    code_of,
+)
+from harness.tools.verify.verdict import Check, failed, not_run, warned
 from harness.vm.kernel.codes import Code
 
 if TYPE_CHECKING:
@@ -70,13 +79,17 @@ class SceneResult:
     """What a scene has found so far.
 
     ``runs`` are recorded timelines, ``splat`` is what the kernel printed of a bug. ``error`` is a
-    failure of harness, host or usage.
+    failure of harness, host or usage. ``has_guest``: its guest was started. ``unread`` says why
+    that guest's log was not read to its end. ``excused``: a splat there is not the patch's own.
     """
 
     spec: SceneSpec
     checks: list[Check] = field(default_factory=list)
     runs: list[RunResult] = field(default_factory=list)
     splat: str | None = None
+    has_guest: bool = False
+    unread: str | None = "it was not looked at"
+    excused: bool = False
     error: HarnessError | UsageError | None = None
 
     @property
@@ -119,10 +132,17 @@ class Scene:
         self.another_guest = another_guest
         self.livepatch = Livepatch(machine)
         self._stop = stop
+        self._left: tuple[str, ...] = ()
+        patch = case.info.patch
+        self.waits = Waits(
+            machine,
+            functions=len(patch.functions) if patch is not None else 0,
+            check_stop=self._check_stop,
+        )
         request = case.request
         self.script = (
             check_in(machine, request.check, timeout_s=request.check_timeout_s)
-            if request.check is not None
+            if request.check is not None and not case.refused
             else None
         )
 
@@ -140,6 +160,10 @@ class Scene:
         start_s = time.monotonic()
         try:
             yield step
+        except NotOfPatch as found:
+            step.skip(str(found))
+            self._note(step.check, time.monotonic() - start_s)
+            raise SceneEnded from None
         except Failed as found:
             step.check = failed(name, found.code, found.detail, found.advice, found.lines)
         except KernelVerdict as error:
@@ -149,12 +173,13 @@ class Scene:
             if isinstance(error, KernelSplat | GuestPanic):
                 self.result.splat = self.result.splat or error.message
         except TimeoutError as error:
+            stacks = self._stuck_stacks()
             step.check = failed(
                 name,
                 Code.STUCK,
                 f"the guest still runs, and this did not end: {error}",
-                "the stacks show where it waits: look for a lock that is taken twice",
-                self._stuck_stacks(),
+                advice_on_stacks(stacks),
+                stacks,
             )
         except OSError as error:
             where = f" of {error.filename}" if error.filename else ""
@@ -164,12 +189,26 @@ class Scene:
         has_failed = step.check.outcome is CheckOutcome.FAILED
         if has_failed and soft is not None and step.check.code in _SOFT:
             step.warn(soft, step.check.detail, ADVICE[soft], step.check.lines)
-            self.result.splat = None
+            self.excuse_splat()
         self._note(step.check, time.monotonic() - start_s)
         if has_failed:
             raise SceneEnded
 
+    def excuse_splat(self) -> None:
+        """Leave what the kernel reported in this guest out: it is not the patch's."""
+        self.result.splat = None
+        self.result.excused = True
+
     def _note(self, check: Check, seconds: float) -> None:
+        left, self._left = self._left, ()
+        if left and check.outcome is CheckOutcome.PASSED:
+            check = warned(
+                check.id,
+                Code.CHECK_LEFT,
+                f"the check left a process behind with its output open: {', '.join(left)}; it was "
+                f"killed. {check.detail}",
+                "wait for it, or end it, or give it another standard output and error",
+            )
         is_wrong = check.outcome in (CheckOutcome.FAILED, CheckOutcome.WARNED)
         self.result.checks.append(
             replace(
@@ -200,21 +239,36 @@ class Scene:
 
     def load_targets(self) -> None:
         """Load the modules that the patch patches; raises ModuleRefused."""
-        for target in self.case.plan.targets:
+        for target in self.case.loadable:
             self.load_target(target)
 
     def load_target(self, target: Target) -> None:
         """Load one of them; raises ModuleRefused, and TimeoutError when it does not return."""
-        self.livepatch.load_target(target.path, deadline=self.machine.scaled(_LOAD_S))
+        self.waits.go_on(
+            lambda: self.machine.insmod(
+                self.machine.upload(target.path), deadline=self.waits.scaled(_LOAD_S)
+            ),
+            self.waits.until_file(f"/sys/module/{target.name}/initstate", Op.EQUALS, "live"),
+        )
+
+    def unload_target(self, target: Target) -> None:
+        """Unload one of them; raises ModuleRefused, and TimeoutError when it does not return."""
+        self.waits.go_on(
+            self.livepatch.module(target.name).unload,
+            self.waits.until_file(f"/sys/module/{target.name}", Op.ABSENT),
+        )
 
     def load(self, plan: Plan | None = None) -> Patch:
         """Load the patch, or another; its transition has started when this returns."""
         plan = plan or self.case.plan
         # Not by Livepatch.load(): a parameter may have the name of one of its arguments.
-        self.machine.insmod(
-            self.machine.upload(plan.path),
-            format_params(plan.params),
-            deadline=self.machine.scaled(_LOAD_S),
+        self.waits.go_on(
+            lambda: self.machine.insmod(
+                self.machine.upload(plan.path),
+                format_params(plan.params),
+                deadline=self.waits.scaled(_LOAD_S),
+            ),
+            self.waits.until_file(f"/sys/module/{plan.name}/initstate", Op.EQUALS, "live"),
         )
         patch = self.livepatch.patch(plan.name)
         if not patch.exists:
@@ -237,28 +291,33 @@ class Scene:
         # TCG alone is in the user's figure; guests that share the CPUs come on top.
         return self.case.request.within_s * max(1.0, self.machine.time_scale / _TCG_SCALE)
 
-    def wait_complete(self, patch: Patch, within_s: float | None = None) -> float:
-        """Wait until the patch is in no transition; return how long that took, in seconds.
+    def wait_complete(self, patch: Patch, within_s: float | None = None) -> Waited:
+        """Wait until the patch is in no transition; return how long that took.
 
         Raises TransitionTimeout, and SceneEnded when the scene is stopped meanwhile.
         """
-        limit_s = within_s or self.within_s
-        start_s = time.monotonic()
-        deadline = Deadline.after(limit_s)
-        while not patch.completes(deadline.within(_SLICE_S)):
-            self._check_stop()
-            if deadline.expired:
-                raise patch.overdue(limit_s)
-        return time.monotonic() - start_s
+        return self.waits.complete(patch, within_s or self.within_s)
 
     def wait_gone(self, patch: Patch) -> None:
         """Wait until a patch has left sysfs; raises TransitionTimeout."""
         patch.wait_gone(Deadline.after(self.within_s))
 
-    def disable(self, patch: Patch) -> float:
-        """Disable the patch and wait; return how long that took, in seconds."""
-        patch.disable(wait=False)
-        return self.wait_complete(patch)
+    def start_disabling(self, patch: Patch) -> None:
+        """Write 0 to ``enabled``; raises OSError, and TimeoutError when it does not return.
+
+        When no task holds the transition, the write itself removes the hooks.
+        """
+        self.waits.go_on(
+            lambda: patch.disable(wait=False, deadline=self.waits.scaled(_LOAD_S)), patch.completes
+        )
+
+    def disable(self, patch: Patch, within_s: float | None = None) -> Waited:
+        """Disable the patch and wait; return how long that took."""
+        start_s = time.monotonic()
+        self.start_disabling(patch)
+        written_s = time.monotonic() - start_s
+        waited = self.wait_complete(patch, within_s)
+        return Waited(seconds=written_s + waited.seconds, held_s=waited.held_s)
 
     def unload(self, patch: Patch) -> None:
         """Unload a disabled patch; raises ModuleRefused and TransitionTimeout."""
@@ -291,6 +350,7 @@ class Scene:
         if self.script is None or path is None:
             return
         run = self.script.run(when)
+        self._left += run.left
         if run.ok:
             return
         ending = run.describe(self.case.request.check_timeout_s * self.machine.time_scale)
@@ -312,13 +372,14 @@ class Scene:
             run.lines if len(run.lines) > 1 else (),
         )
 
-    def note_duration(self, step: Step, seconds: float, what: str) -> None:
-        """Note how long a transition took; a slow one is a warning."""
-        step.passed(f"{what} in {seconds:.1f} s")
-        if seconds > _SLOW_S * max(1.0, self.machine.time_scale / _TCG_SCALE):
+    def note_duration(self, step: Step, waited: Waited, what: str) -> None:
+        """Note how long a transition took; one that tasks held for long is a warning."""
+        step.passed(f"{what} in {waited.seconds:.1f} s")
+        if waited.held_s > _SLOW_S * max(1.0, self.machine.time_scale / _TCG_SCALE):
             step.warn(
                 Code.SLOW_TRANSITION,
-                f"{what} in {seconds:.0f} s: tasks slept in patched functions",
+                f"{what} in {waited.seconds:.0f} s: for {waited.held_s:.0f} s tasks slept in "
+                "patched functions",
                 "expect that on busy machines; the kernel wakes such tasks after 15 s",
             )
 

@@ -11,6 +11,7 @@ from harness.tools.verify.request import LoadProfile
 from harness.tools.verify.scene import SceneSpec
 from harness.tools.verify.scenes import (
     cycles,
+    held,
     idle,
     load,
     replace,
@@ -64,7 +65,7 @@ def _scenes(case: Case) -> Iterator[SceneSpec]:
         first=True,
     )
     yield SceneSpec(
-        name="cycles", run=cycles.many_cycles, checks=("cycles", "leaks"), cpus=cycles.CPUS
+        name="cycles", run=cycles.many_cycles, checks=("cycles", "leaks", "calls"), cpus=cycles.CPUS
     )
     for profiles in _loads(case):
         yield SceneSpec(
@@ -72,6 +73,7 @@ def _scenes(case: Case) -> Iterator[SceneSpec]:
             run=partial(load.run_under, profiles=profiles),
             checks=(load.load_name(profiles),),
         )
+    yield SceneSpec(name="held", run=held.hold, checks=("held",))
     yield SceneSpec(
         name="reverse", run=reverse_force.reverse, checks=("reverse-load", "reverse-disable")
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
 
     from harness.vm.guest.machine import Machine
@@ -19,6 +21,11 @@ if TYPE_CHECKING:
 
 _SIGKILL = 9
 _LAST_LINES = 6
+_KILLED_S = 5.0
+# "/proc/12/fd:", then "l-wx------ 1 root root 64 Nov 28 07:00 1 -> pipe:[345]" for its writer.
+_OPEN_FILES = "ls -l /proc/[0-9]*/fd 2>/dev/null; true"
+_OWNER = re.compile(r"/proc/(\d+)/fd:\Z")
+_WRITER = re.compile(r"l.wx\S* .* -> pipe:\[(\d+)\]\Z")
 
 
 class When(StrEnum):
@@ -33,12 +40,14 @@ class When(StrEnum):
 class CheckRun:
     """How one run of the check ended. ``code`` is negative after a signal, None when it hung.
 
-    ``ending`` says in words how it ended, where its exit code does not.
+    ``ending`` says in words how it ended, where its exit code does not. ``left`` are the processes
+    that it left behind with its output open; they have been killed.
     """
 
     code: int | None
     lines: tuple[str, ...] = ()
     ending: str = ""
+    left: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -74,8 +83,28 @@ class CheckScript:
             code = None
             with contextlib.suppress(OSError):
                 self._machine.request("signal", f"-{process.pid}", str(_SIGKILL))
+        left = self._end_those_left(process)
         lines = (*process.output.stdout, *process.output.stderr)
-        return CheckRun(code=code, lines=tuple(lines)[-_LAST_LINES:])
+        return CheckRun(code=code, lines=tuple(lines)[-_LAST_LINES:], left=left)
+
+    def _end_those_left(self, process: SpawnedProcess) -> tuple[str, ...]:
+        """Kill what has the script's output open though the script has ended; return their names.
+
+        It would write into the next run, and hold a transition that is nothing of the patch's.
+        """
+        ended = process.output.ended
+        if ended is None:
+            return ()
+        pipes = {ended.stdout, ended.stderr} - {None}
+        listed = self._machine.run(["sh", "-c", _OPEN_FILES]).stdout
+        pids = writers_of(listed, pipes)
+        names = {task.tid: task.comm for task in self._machine.tasks().tasks}
+        for pid in pids:
+            with contextlib.suppress(OSError):
+                self._machine.request("signal", str(pid), str(_SIGKILL))
+        # Its lines are complete once nobody has it open.
+        self._machine.wait(lambda: process.output.exit is not None, self._machine.scaled(_KILLED_S))
+        return tuple(f"{names.get(pid, 'a process')} ({pid})" for pid in pids)
 
     def _start(self, when: When) -> SpawnedProcess:
         if self._uploaded is None:
@@ -90,3 +119,15 @@ class CheckScript:
                 f"the guest cannot run {self._path.name}: {error.strerror}",
                 hint="it has sh, bash and busybox, and runs static programs",
             ) from error
+
+
+def writers_of(listed: str, pipes: Collection[int | None]) -> tuple[int, ...]:
+    """Return the processes that can write to one of these pipes, by ``ls -l /proc/PID/fd``."""
+    found: dict[int, None] = {}
+    pid = 0
+    for line in listed.splitlines():
+        if owner := _OWNER.match(line):
+            pid = int(owner[1])
+        elif (writer := _WRITER.match(line)) and int(writer[1]) in pipes:
+            found[pid] = None
+    return tuple(found)

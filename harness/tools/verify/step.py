@@ -33,6 +33,10 @@ class SceneEnded(Exception):
     """A step has failed and is noted, so its scene ends."""
 
 
+class NotOfPatch(Exception):
+    """What a step needs fails without the patch too: it is not run, and its scene ends."""
+
+
 @dataclass(eq=False)
 class Failed(Exception):
     """A step found something wrong; ``lines`` are worth reading in full."""

@@ -10,7 +10,14 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
-from harness.agent_protocol import EVENT, ExitEvent, LineEvent, ReadyEvent, encode_request
+from harness.agent_protocol import (
+    EVENT,
+    EndedEvent,
+    ExitEvent,
+    LineEvent,
+    ReadyEvent,
+    encode_request,
+)
 from harness.deadline import Deadline
 from harness.errors import HarnessError, LostConnection
 from harness.log import LOGGER
@@ -44,6 +51,8 @@ class SpawnedOutput:
         self.stdout: deque[str] = deque()
         self.stderr: list[str] = []
         self.exit: ExitEvent | None = None
+        # It has ended, and another process may write more.
+        self.ended: EndedEvent | None = None
 
 
 class AgentClient:
@@ -173,6 +182,8 @@ class AgentClient:
                     output.stderr.append(event.text)
                 case ExitEvent():
                     output.exit = event
+                case EndedEvent():
+                    output.ended = event
 
 
 def check_reply(reply: Mapping[str, Any], subject: str) -> Mapping[str, Any]:

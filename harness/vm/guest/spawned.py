@@ -56,11 +56,14 @@ class SpawnedProcess:
         self._link.request("signal", str(self.pid), str(number))
 
     def wait(self, deadline: Deadline) -> int:
-        """Return its exit code, negative when a signal ended it; raises TimeoutError."""
+        """Return its exit code, negative when a signal ended it; raises TimeoutError.
+
+        A process that it left behind does not matter, even when that has its output open.
+        """
         output = self.output
-        if not self._link.wait(lambda: output.exit is not None, deadline):
+        if not self._link.wait(lambda: bool(output.exit or output.ended), deadline):
             raise TimeoutError(f"{self.program} did not end in time")
-        ended = output.exit
+        ended = output.exit or output.ended
         assert ended is not None
         return ended.code if ended.code is not None else -(ended.signal or 0)
 

@@ -48,9 +48,12 @@ class Code(StrEnum):
     PINNED = "pinned"
     LEFT_BEHIND = "left-behind"
     LEAK = "leak"
+    NOT_EXERCISED = "not-exercised"
+    USED_AFTER_UNLOAD = "used-after-unload"
     # -- what the user's check found
     CHECK_FAILED = "check-failed"
     CHECK_HUNG = "check-hung"
+    CHECK_LEFT = "check-left"
     # -- how a guest ended
     SPLAT = "splat"
     PANIC = "panic"

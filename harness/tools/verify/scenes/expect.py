@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _SETTLE_S = 3.0
 _LOOK_S = 0.5
+_MOST_NAMES = 6
 
 
 def expect_patched(scene: Scene, patch: Patch) -> None:
@@ -38,7 +39,7 @@ def expect_unpatched(scene: Scene, before: GuestState) -> None:
 
 
 def expect_redirected(scene: Scene, patch: Patch) -> str:
-    """Expect that each function of the patch is redirected; return in words which are."""
+    """Expect that each function of the patch is redirected; return which are, "" when none is."""
     wanted = functions_of(patch, scene.machine)
     hooks = read_hooks(scene.machine)
     image = scene.case.kernel.vmlinux
@@ -55,9 +56,8 @@ def expect_redirected(scene: Scene, patch: Patch) -> str:
             raise Failed(
                 Code.NOT_REDIRECTED, f"{patched.name} is loaded, and is not shown as patched"
             )
-    if not wanted:
-        return "it has no function in what is loaded"
-    return f"redirected: {', '.join(sorted(wanted)[:6])}"
+    more = f" and {len(wanted) - _MOST_NAMES} more" if len(wanted) > _MOST_NAMES else ""
+    return ", ".join(sorted(wanted)[:_MOST_NAMES]) + more
 
 
 def expect_restored(scene: Scene, before: GuestState) -> None:

@@ -19,6 +19,11 @@ _BUSY = ("radix_tree_node", "maple_node", "vm_area_struct", "anon_vma", "filp", 
 _LEAST = 0.6
 _LEAST_PAGES = 0.8
 _FEW = 3
+# By calls: objects and pages that other work does not lose in a stretch.
+_LEAST_GROWN = 8
+_LEAST_PAGES_GROWN = 48
+_LEAST_A_CALL = 0.1
+_FAR_MORE = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +83,43 @@ def find_growth(counts: Sequence[Count]) -> tuple[Growth, ...]:
                 )
             )
     return tuple(sorted(found, key=lambda growth: -growth.each))
+
+
+def find_growth_by_calls(
+    without: Sequence[Mapping[str, int]],
+    with_patch: Sequence[tuple[Mapping[str, int], Mapping[str, int]]],
+) -> tuple[str, ...]:
+    """Return in words what grows with the calls of a patched function.
+
+    ``without`` is what grew in stretches of the same work before the patch; ``with_patch`` what
+    grew with it, and the calls by function. It has to grow in every stretch, by far more than
+    without the patch, and by a tenth of the calls of a function or more.
+    """
+    if not with_patch:
+        return ()
+    found: list[tuple[float, str]] = []
+    called = {name for _, calls in with_patch for name in calls}
+    for name in sorted(set.intersection(*(set(growth) for growth, _ in with_patch))):
+        values = [growth[name] for growth, _ in with_patch]
+        least = _LEAST_PAGES_GROWN if name.endswith("pages") else _LEAST_GROWN
+        usual = max((growth.get(name, 0) for growth in without), default=0)
+        if name in _BUSY or min(values) < max(least, _FAR_MORE * usual):
+            continue
+        for function in sorted(called):
+            numbers = [calls.get(function, 0) for _, calls in with_patch]
+            if all(
+                number > 0 and value >= _LEAST_A_CALL * number
+                for value, number in zip(values, numbers, strict=True)
+            ):
+                each = sum(values) / sum(numbers)
+                found.append(
+                    (
+                        abs(1 - each),
+                        f"{name}: {sum(values)} more in {sum(numbers)} calls of {function}()",
+                    )
+                )
+    # One that grows by one for each call of a function is named first.
+    return tuple(text for _, text in sorted(found))
 
 
 def _grows(values: Sequence[int], cycles: Sequence[int], name: str) -> bool:

@@ -28,7 +28,7 @@ _PROBE_S = 2.0
 _LOOK_S = 0.5
 _MOST_FILES = 24
 # Read by all kinds of programs all the time, and short.
-_FILES = (
+FILES = (
     *("/proc/cmdline", "/proc/version", "/proc/meminfo", "/proc/stat", "/proc/loadavg"),
     *("/proc/uptime", "/proc/self/status", "/proc/self/maps", "/proc/self/stat", "/proc/mounts"),
     *("/proc/filesystems", "/proc/cpuinfo", "/proc/modules", "/proc/self/limits"),
@@ -43,10 +43,10 @@ def load_name(profiles: Sequence[LoadProfile]) -> str:
 
 def run_under(scene: Scene, profiles: Sequence[LoadProfile]) -> None:
     """Load and unload the patch under these loads at once."""
-    files = (*_FILES, *_files_of_targets(scene)) if LoadProfile.SYSCALLS in profiles else ()
+    files = (*FILES, *files_of_targets(scene)) if LoadProfile.SYSCALLS in profiles else ()
     scene.load_targets()
     before = read_state(scene.machine)
-    used = [target.name for target in scene.case.plan.targets]
+    used = [target.name for target in scene.case.loadable]
     load = Load(scene.machine, samples=scene.case.samples, files=files, used=used)
     within_s = scene.within_s * _MORE_TIME
     with scene.step(load_name(profiles)) as step:
@@ -54,17 +54,16 @@ def run_under(scene: Scene, profiles: Sequence[LoadProfile]) -> None:
             for profile in profiles:
                 load.start(profile)
             patch = scene.load()
-            enabled_s = scene.wait_complete(patch, within_s)
+            enabled = scene.wait_complete(patch, within_s)
             expect_redirected(scene, patch)
             _work(scene)
             load.check()
-            patch.disable(wait=False)
-            disabled_s = scene.wait_complete(patch, within_s)
+            disabled = scene.disable(patch, within_s)
             scene.unload(patch)
         finally:
             load.stop()
         expect_unpatched(scene, before)
-        step.passed(f"patched in {enabled_s:.1f} s, unpatched in {disabled_s:.1f} s")
+        step.passed(f"patched in {enabled.seconds:.1f} s, unpatched in {disabled.seconds:.1f} s")
 
 
 def _work(scene: Scene) -> None:
@@ -83,17 +82,17 @@ def _work(scene: Scene) -> None:
             return
 
 
-def _files_of_targets(scene: Scene) -> tuple[str, ...]:
+def files_of_targets(scene: Scene) -> tuple[str, ...]:
     """Return the files that the targets create and that can be read to their end.
 
     They are read in another guest, because a reader that sleeps in a patched function would hold
     the transition.
     """
-    if not scene.case.plan.targets:
+    if not scene.case.loadable:
         return ()
     with scene.another_guest() as machine:
         before = read_state(machine).entries
-        for target in scene.case.plan.targets:
+        for target in scene.case.loadable:
             machine.insmod(machine.upload(target.path))
         created = sorted(read_state(machine).entries - before)
         files = [path for place in created for path in _files_below(machine, place)]

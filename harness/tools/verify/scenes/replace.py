@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.errors import ModuleRefused
+from harness.errors import KernelVerdict, ModuleRefused
 from harness.tools.verify.scenes.expect import (
     expect_patched,
     expect_redirected,
@@ -13,7 +13,7 @@ from harness.tools.verify.scenes.expect import (
     left_behind,
 )
 from harness.tools.verify.scenes.guest_state import read_state
-from harness.tools.verify.step import Failed
+from harness.tools.verify.step import Failed, NotOfPatch
 from harness.vm.kernel.codes import Code
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def upgrade(scene: Scene, old: Plan) -> None:
     scene.load_targets()
     before = read_state(scene.machine)
     with scene.step(f"upgrade:{old.name}") as step:
-        older = scene.enable(old)
+        older = _enable_alone(scene, old)
         try:
             patch = scene.enable()
         except ModuleRefused as error:
@@ -127,6 +127,17 @@ def stack(scene: Scene, old: Plan) -> None:
         scene.remove(patch)
         expect_unpatched(scene, before)
         step.passed(f"{old.name} was stacked on it and unloaded, and it stays in effect")
+
+
+def _enable_alone(scene: Scene, old: Plan) -> Patch:
+    """Enable the older version by itself; raises NotOfPatch when that fails."""
+    try:
+        older = scene.enable(old)
+        scene.expect_no_splat()
+    except KernelVerdict as error:
+        scene.excuse_splat()
+        raise NotOfPatch(f"{old.name} cannot be enabled by itself: {error.message}") from error
+    return older
 
 
 def _enable_over(scene: Scene, old: Plan) -> Patch | None:

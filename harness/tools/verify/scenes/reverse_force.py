@@ -38,7 +38,7 @@ def reverse(scene: Scene) -> None:
 def _reverse_enabling(scene: Scene, before: GuestState, step: Step) -> None:
     for _ in range(_TRIES):
         patch = scene.load()
-        if not try_reverse(patch):
+        if not try_reverse(scene, patch):
             _disable_and_unload(scene, patch)
             continue
         scene.wait_complete(patch)
@@ -53,8 +53,8 @@ def _reverse_enabling(scene: Scene, before: GuestState, step: Step) -> None:
 def _reverse_disabling(scene: Scene, before: GuestState, step: Step) -> None:
     patch = scene.enable()
     for _ in range(_TRIES):
-        patch.disable(wait=False)
-        if not try_reverse(patch):
+        scene.start_disabling(patch)
+        if not try_reverse(scene, patch):
             _disable_and_unload(scene, patch)
             patch = scene.enable()
             continue
@@ -72,10 +72,10 @@ def _reverse_disabling(scene: Scene, before: GuestState, step: Step) -> None:
     step.skip(_TOO_LATE)
 
 
-def try_reverse(patch: Patch) -> bool:
+def try_reverse(scene: Scene, patch: Patch) -> bool:
     """Reverse the running transition; False when it has ended before that."""
     try:
-        patch.reverse()
+        scene.waits.go_on(patch.reverse, patch.completes)
     except (UsageError, FileNotFoundError):
         return False
     except OSError as error:
@@ -91,7 +91,7 @@ def _disable_and_unload(scene: Scene, patch: Patch) -> None:
     """Disable a patch that may be disabled already, and unload it."""
     if patch.exists:
         if not patch.in_transition:
-            patch.disable(wait=False)
+            scene.start_disabling(patch)
         scene.wait_complete(patch)
     scene.unload(patch)
 
@@ -108,7 +108,7 @@ def force(scene: Scene) -> None:
         scene.expect_no_splat()
         step.passed("force ends the transition that enables it")
     with scene.step("force-disable") as step:
-        patch.disable(wait=False)
+        scene.start_disabling(patch)
         if not _force(patch, step):
             return
         scene.wait_complete(patch)

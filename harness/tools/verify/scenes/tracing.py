@@ -66,7 +66,7 @@ def _functions_in_file(scene: Scene) -> tuple[str, ...]:
     patch = scene.case.info.patch
     if patch is None:
         return ()
-    loaded = {"vmlinux", *(target.name for target in scene.case.plan.targets)}
+    loaded = {"vmlinux", *(target.name for target in scene.case.loadable)}
     return tuple(dict.fromkeys(each.name for each in patch.functions if each.object in loaded))
 
 
