@@ -44,6 +44,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+_OF_GUEST = "klp_of_guest"
+
+
 class ExitCode(IntEnum):
     """What a command returns to the shell."""
 
@@ -230,6 +233,22 @@ class ModuleRefused(KernelVerdict):
             details=details,
             artefacts=artefacts,
         )
+
+
+def guest_error(errno: int, text: str | None, subject: str) -> OSError:
+    """Return the error of a call that the guest's kernel refused, about a path or name there.
+
+    It is of the class that Python has for that number, as FileNotFoundError is; `is_of_guest` tells
+    it from an error of the host.
+    """
+    error = OSError(errno, text or os.strerror(errno), subject)
+    setattr(error, _OF_GUEST, True)
+    return error
+
+
+def is_of_guest(error: BaseException) -> bool:
+    """Return whether the guest's kernel refused a call, and not the host's."""
+    return getattr(error, _OF_GUEST, False)
 
 
 def errno_text(errno: int) -> str:

@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import errno
-import os
 from typing import TYPE_CHECKING
 
 from harness.deadline import Deadline
+from harness.errors import guest_error
 
 if TYPE_CHECKING:
     from harness.agent_protocol import Op
@@ -33,5 +33,5 @@ def poll(guest: Guest, path: str, op: Op, value: str = "", *, deadline: Deadline
     if outcome.errno == errno.ETIMEDOUT:
         return False
     if outcome.errno:
-        raise OSError(outcome.errno, os.strerror(outcome.errno), path)
+        raise guest_error(outcome.errno, None, path)
     return True

@@ -16,6 +16,7 @@ from harness.errors import (
     KernelVerdict,
     KlpError,
     UsageError,
+    is_of_guest,
 )
 from harness.pytest_plugin.log_check import LogCheck, leaves, undeclared_splat
 from harness.report.properties import ACCELERATOR, FAULT, KERNEL, RULE
@@ -130,7 +131,19 @@ def _fault(error: BaseException) -> ExitCode:
     for kind in (KernelVerdict, HarnessError, UsageError):
         if any(isinstance(one, kind) for one in each):
             return kind.exit_code
+    if any(_is_of_host(one) for one in each):
+        return ExitCode.HARNESS
     return ExitCode.VERDICT
+
+
+def _is_of_host(error: BaseException) -> bool:
+    """Whether the host refused something: a full disk, no memory, no more processes.
+
+    A TimeoutError is the end of a wait for the guest.
+    """
+    if isinstance(error, TimeoutError):
+        return False
+    return isinstance(error, MemoryError) or (isinstance(error, OSError) and not is_of_guest(error))
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -21,6 +21,7 @@ from harness.errors import (
     ModuleRefused,
     TransitionTimeout,
     UsageError,
+    guest_error,
 )
 from harness.report.base import CheckOutcome
 from harness.tools.verify.patience import Waited
@@ -102,7 +103,7 @@ def test_a_step_that_passes() -> None:
     [
         (Failed(Code.LEAK, "grows"), Code.LEAK),
         (ModuleRefused("m", 22), Code.LOAD_REFUSED),
-        (OSError(16, "Device or resource busy", "enabled"), Code.WRITE_REFUSED),
+        (guest_error(16, None, "enabled"), Code.WRITE_REFUSED),
     ],
 )
 def test_a_step_that_fails(error: Exception, code: Code) -> None:
@@ -113,6 +114,14 @@ def test_a_step_that_fails(error: Exception, code: Code) -> None:
     (check,) = made.result.checks
     assert (check.outcome, check.code) == (FAILED, code)
     assert check.evidence == (Path("guest"),)
+
+
+def test_an_error_of_the_host_is_no_refusal() -> None:
+    """A full disk of the host during a step is not what the kernel refused."""
+    made = scene()
+    with pytest.raises(HarnessError, match="the host failed during load"), made.step("load"):
+        raise OSError(28, "No space left on device", "/var/cache/x")
+    assert made.result.checks == []
 
 
 def test_a_splat() -> None:

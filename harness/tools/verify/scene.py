@@ -21,6 +21,7 @@ from harness.errors import (
     KernelVerdict,
     UsageError,
     errno_text,
+    is_of_guest,
 )
 from harness.livepatch.modules import format_params
 from harness.livepatch.patch import Livepatch
@@ -182,6 +183,8 @@ class Scene:
                 stacks,
             )
         except OSError as error:
+            if not is_of_guest(error):
+                raise HarnessError(f"the host failed during {name}: {error}") from error
             where = f" of {error.filename}" if error.filename else ""
             text = errno_text(error.errno or 0)
             detail = f"the kernel refused an access{where}: {text}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,7 +18,7 @@ from harness.agent_protocol import (
     encode_request,
 )
 from harness.deadline import Deadline
-from harness.errors import HarnessError, LostConnection
+from harness.errors import HarnessError, LostConnection, guest_error
 from harness.log import LOGGER
 
 if TYPE_CHECKING:
@@ -193,5 +192,5 @@ def check_reply(reply: Mapping[str, Any], subject: str) -> Mapping[str, Any]:
     """
     number = int(reply["errno"])
     if number:
-        raise OSError(number, reply.get("error") or os.strerror(number), subject)
+        raise guest_error(number, reply.get("error"), subject)
     return reply
