@@ -172,7 +172,7 @@ def test_messages_that_were_dropped(kernel: Kernel, klp_session: Session) -> Non
 
     One CPU prints, one waits to do so; the others only fill the log, and overtake the console.
     """
-    loop = "for n in {1..400}; do echo $long; done >/dev/kmsg"
+    loop = "for n in {1..150}; do echo $long; done >/dev/kmsg"
     script = f"printf -v long %0900d 0; for n in 1 2 3 4; do {loop} & done; wait"
     with klp_session.guest(kernel, name="dropped", cpus=4, fresh=Fresh.BOOT) as machine:
         machine.run(["bash", "-c", script], deadline=machine.scaled(60))

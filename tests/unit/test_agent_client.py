@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.deadline import Deadline, wait_until
-from harness.errors import GuestPanic, LostConnection
+from harness.errors import GuestPanic, HarnessError, LostConnection
 from harness.vm.guest.agent import AgentClient, check_reply
 from harness.vm.guest.events import GuestEvents
 
@@ -146,3 +146,10 @@ def test_errno_becomes_the_matching_error() -> None:
     with pytest.raises(FileNotFoundError, match="/nowhere"):
         check_reply({"id": 1, "errno": errno.ENOENT}, "/nowhere")
     assert check_reply({"id": 1, "errno": 0, "text": ""}, "/x")["text"] == ""
+
+
+def test_a_message_nobody_understands_is_told(agent: AgentClient, stream: FakeStream) -> None:
+    """A fault in our reader is a HarnessError where somebody waits, and no guest that hangs."""
+    threading.Timer(0.05, stream.reply, kwargs={"event": "line", "pid": "seven"}).start()
+    with pytest.raises(HarnessError, match="cannot be read"):
+        agent.call("tasks", deadline=Deadline.after(60), between=nothing)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 CASES = sorted((Path(__file__).parent / "data" / "klog").glob("*.log"))
 NO_SPLAT = "no splat"
+DROPPED = "dropped "
 
 
 def read_case(path: Path) -> tuple[list[str], str]:
@@ -27,7 +28,14 @@ def read_case(path: Path) -> tuple[list[str], str]:
     head, _, log = path.read_text(encoding="utf-8").partition("\n\n")
     expected = [line.removeprefix("# ") for line in head.splitlines()[1:-1]]
     assert head.startswith("# SPDX-License-Identifier: "), path
-    return [line for line in expected if line != NO_SPLAT], log
+    plain = [line for line in expected if not line.startswith(DROPPED)]
+    return [line for line in plain if line != NO_SPLAT], log
+
+
+def read_dropped(path: Path) -> int:
+    """Return how many messages the kernel says in a log that it dropped."""
+    head = path.read_text(encoding="utf-8").partition("\n\n")[0].splitlines()
+    return sum(int(line.removeprefix(f"# {DROPPED}")) for line in head if f"# {DROPPED}" in line)
 
 
 def told(splats: Iterable[Splat]) -> list[str]:
@@ -79,6 +87,18 @@ def test_any_split_gives_the_same(data: st.DataObject) -> None:
     for start, end in zip([0, *cuts], [*cuts, len(log)], strict=True):
         found += detector.feed(log[start:end])
     assert seen(found + detector.finish()) == seen(find_splats(log))
+
+
+@pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
+def test_dropped_messages_are_counted(path: Path) -> None:
+    """The kernel's own notice counts, wherever the stream is cut; what quotes it does not."""
+    _, log = read_case(path)
+    for size in (1, 7, len(log)):
+        detector = SplatDetector()
+        for start in range(0, len(log), size):
+            detector.feed(log[start : start + size])
+        detector.finish()
+        assert detector.dropped == read_dropped(path)
 
 
 def test_there_are_cases_of_every_category() -> None:

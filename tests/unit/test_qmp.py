@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.deadline import Deadline
-from harness.errors import CommandTimeout, QemuFailed
+from harness.deadline import Deadline, wait_until
+from harness.errors import CommandTimeout, GuestStopped, QemuFailed
 from harness.vm.guest.qmp import Monitor
 
 if TYPE_CHECKING:
@@ -92,4 +92,49 @@ def test_no_answer_and_no_qemu() -> None:
         monitor.execute("stop", deadline=Deadline.after(0.2))
     with pytest.raises(QemuFailed, match="`quit`"):
         monitor.execute("quit", deadline=Deadline.after(_SOON_S))
+    monitor.close()
+
+
+def test_an_interrupt_before_the_greeting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C while QEMU starts is Ctrl-C: nothing else comes out, of this thread or of another."""
+    raised_elsewhere: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", raised_elsewhere.append)
+    ours, theirs = socket.socketpair()
+
+    def interrupt() -> None:
+        theirs.close()  # QEMU ends with its guest, at any moment of this
+        raise KeyboardInterrupt
+
+    monitor = Monitor(ours, lambda _name, _data: None, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        monitor.connect(Deadline.after(_SOON_S))
+    monitor.close()
+    assert raised_elsewhere == []
+
+
+def test_the_guest_is_watched_while_qemu_is_silent() -> None:
+    """What the look at the guest raises ends the wait for an answer."""
+
+    def look() -> None:
+        raise GuestStopped("stopped")
+
+    ours, theirs = socket.socketpair()
+    monitor = Monitor(ours, lambda _name, _data: None, look)
+    with pytest.raises(GuestStopped):
+        monitor.connect(Deadline.after(_SOON_S))
+    theirs.close()
+    monitor.close()
+
+
+def test_events_that_cannot_be_taken_are_told() -> None:
+    """Whoever waits for a guest hears that its events are not heard any more."""
+
+    def broken(_name: str, _data: Mapping[str, Any]) -> None:
+        raise RuntimeError("for the test")
+
+    monitor = connected(broken)
+    assert monitor.problem() is None
+    monitor.execute("system_reset", deadline=Deadline.after(_SOON_S))
+    assert wait_until(lambda: monitor.problem() is not None, Deadline.after(_SOON_S))
+    assert "RuntimeError" in str(monitor.problem())
     monitor.close()
