@@ -7,6 +7,7 @@ Everything that starts guests or keeps logs begins here, so that each of these i
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import time
@@ -14,6 +15,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from harness.deadline import Deadline
+from harness.errors import HarnessError, NoSpace
 from harness.resources import cache_root, runs_root
 from harness.vm.guest.session import Fresh, GuestSettings, Session
 from harness.vm.host.accel import choose_accel
@@ -65,10 +67,24 @@ def folder_for(name: str) -> Path:
 
 
 def make_folder(name: str) -> Path:
-    """Make and return a folder that only this user can read; raises OSError."""
+    """Make and return a folder that only this user can read; raises HarnessError."""
     folder = folder_for(name)
-    folder.mkdir(parents=True, mode=0o700)
+    with writable(folder.parent):
+        folder.mkdir(parents=True, mode=0o700)
     return folder
+
+
+@contextlib.contextmanager
+def writable(folder: Path) -> Iterator[None]:
+    """Turn what a file system refuses below the runs folder into a sentence."""
+    try:
+        yield
+    except OSError as error:
+        kind = NoSpace if error.errno in (errno.ENOSPC, errno.EDQUOT) else HarnessError
+        raise kind(
+            f"the runs folder {folder} cannot be written: {error.strerror}",
+            hint="KLP_HARNESS_RUNS names another folder for it",
+        ) from error
 
 
 @contextlib.contextmanager
@@ -91,6 +107,10 @@ def open_session(
     stay, and nothing else.
     """
     folder = folder_for(name)
+    with writable(folder.parent):
+        folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not os.access(folder.parent, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     try:
         with Session(
             folder,
