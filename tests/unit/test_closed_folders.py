@@ -45,11 +45,14 @@ def test_a_file_in_place_of_a_folder(
     """A variable that names a file, or a folder below one, ends in a sentence with its name."""
     (tmp_path / "file").touch()
     monkeypatch.setenv(variable, f"{tmp_path}/file{inner}")
+    uses: dict[str, Callable[[], object]] = {
+        "KLP_HARNESS_CACHE": lambda: runs.store().obtain(
+            "kind", "key", lambda _: None, deadline=soon
+        ),
+        "KLP_HARNESS_RUNS": lambda: runs.make_folder("name"),
+    }
     with pytest.raises((UsageError, HarnessError), match="file"):
-        if variable == "KLP_HARNESS_CACHE":
-            runs.store().obtain("kind", "key", lambda _: None, deadline=soon)
-        else:
-            runs.make_folder("name")
+        uses[variable]()
 
 
 @pytest.mark.parametrize("sign", [" ", "\n", '"', "'", ":", "$", "#", "\\", ",", "\udcff"])
@@ -128,7 +131,7 @@ def test_doctor_is_not_ready_where_a_run_would_fail(
     (tmp_path / "file").touch()
     monkeypatch.setenv(variable, str(tmp_path / "file"))
     if variable == "TMPDIR":
-        monkeypatch.setattr(tempfile, "gettempdir", refuse(errno.ENOENT))
+        monkeypatch.setattr(tempfile, "gettempdir", lambda: refuse(errno.ENOENT)("/tmp"))
     result = CliRunner().invoke(app, ["doctor", "--accel", "tcg"], prog_name="klp-harness")
     assert result.exit_code == ExitCode.HARNESS, result.output
     assert "not ready" in result.output
