@@ -18,7 +18,8 @@ import typer
 from harness import __version__
 from harness.cli.option_groups import with_option_groups
 from harness.cli.signals import Terminated, number_of, sentence, unwind
-from harness.errors import ExitCode, KlpError
+from harness.errors import ExitCode, HarnessError, KlpError
+from harness.inputs import shown
 from harness.report.terminal import Terminal
 from harness.resources import runs_root
 from harness.vm.host.process import obey_parent
@@ -99,6 +100,11 @@ def guarded(command: Callable[..., int]) -> Callable[..., None]:
             raise typer.Exit(_end_quietly()) from None
         except (typer.Exit, typer.Abort):
             raise
+        except OSError as error:
+            # What the host refused: a full disk, a folder that is not there or closed to this user.
+            Terminal().error(_refused(error))
+            _note_traceback(error)
+            raise typer.Exit(getattr(error, EXIT_CODE, ExitCode.HARNESS)) from None
         except Exception as error:
             if _is_usage(error):
                 raise
@@ -127,13 +133,26 @@ def _end_quietly() -> int:
     return 128 + signal.SIGPIPE
 
 
+def _refused(error: OSError) -> HarnessError:
+    where = f" {shown(error.filename)}" if error.filename is not None else " something"
+    return HarnessError(
+        f"the host refused{where}: {error.strerror or shown(error)}",
+        hint="`klp-harness doctor` looks at the folders that a run writes to",
+    )
+
+
+def _note_traceback(error: OSError) -> None:
+    with contextlib.suppress(OSError, KlpError):
+        _write_log("".join(traceback.format_exception(error)))
+
+
 def _report_bug(error: Exception) -> None:
     text = "".join(traceback.format_exception(error))
     sentence = f"this is a bug in klp-harness: {type(error).__name__}: {error}".splitlines()[0]
     try:
         where = f"the traceback is in {_write_log(text)}; please report it"
-    except OSError as failure:
-        where = f"its traceback cannot be written ({failure.strerror}):\n{text}"
+    except (OSError, KlpError) as failure:
+        where = f"its traceback cannot be written ({failure}):\n{text}"
     Terminal().err.print(f"error: {sentence}\n{where}", soft_wrap=True)
 
 

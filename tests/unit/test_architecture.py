@@ -36,7 +36,7 @@ ALLOWED: Mapping[str, frozenset[str]] = {
     "deadline": frozenset(),
     "threads": frozenset(),
     "inputs": frozenset({"errors"}),
-    "resources": frozenset({"errors"}),
+    "resources": frozenset({"errors", "inputs"}),
     "agent_protocol": frozenset({"errors"}),
     "vm": frozenset(),
     "vm.host": BASE,

@@ -19,6 +19,7 @@ from harness.vm.host.capacity import (
     parse_stat_mib,
     time_scale,
 )
+from harness.vm.kernel import toolchain
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -103,19 +104,34 @@ def test_memory_limits() -> None:
     assert parse_stat_mib("", "inactive_file") == 0
 
 
-def cgroups(tmp_path: Path) -> tuple[Path, Path]:
-    proc, root = tmp_path / "proc", tmp_path / "cgroup"
-    (proc / "self").mkdir(parents=True)
-    (root / "slice" / "job").mkdir(parents=True)
-    (proc / "meminfo").write_text(MEMINFO)
-    (proc / "self" / "cgroup").write_text("0::/slice/job\n")
-    return proc, root
+V2 = "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"
+V1 = (
+    "31 23 0:27 / /sys/fs/cgroup/memory rw shared:9 - cgroup cgroup rw,memory\n"
+    "32 23 0:28 / /sys/fs/cgroup/cpu,cpuacct rw shared:9 - cgroup cgroup rw,cpu,cpuacct\n"
+)
+HYBRID = V1 + "33 23 0:29 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n"
+V1_OWN = "5:memory:/slice/job\n3:cpu,cpuacct:/slice/job\n1:name=systemd:/\n"
+NO_LIMIT = "9223372036854771712\n"
+
+
+def machine(tmp_path: Path, own: str, mounts: str) -> Path:
+    """A root with /proc and what is written to its /sys later."""
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/meminfo").write_text(MEMINFO)
+    (tmp_path / "proc/self/cgroup").write_text(own)
+    (tmp_path / "proc/self/mountinfo").write_text(mounts)
+    return tmp_path
+
+
+def limits(root: Path, folder: str, **files: str) -> None:
+    (root / "sys/fs/cgroup" / folder).mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (root / "sys/fs/cgroup" / folder / name.replace("__", ".")).write_text(text)
 
 
 def test_measure_without_limits(tmp_path: Path) -> None:
     """Without a cgroup limit the host's own memory counts."""
-    proc, root = cgroups(tmp_path)
-    measured = measure_host(proc=proc, cgroup=root)
+    measured = measure_host(root=machine(tmp_path, "0::/slice/job\n", V2))
     assert measured.memory_mib == 8192
     assert measured.memory_available_mib == 6144
     assert measured.cores >= 1
@@ -123,20 +139,77 @@ def test_measure_without_limits(tmp_path: Path) -> None:
 
 def test_measure_keeps_within_every_cgroup_above_us(tmp_path: Path) -> None:
     """A limit on a parent binds as one of our own does."""
-    proc, root = cgroups(tmp_path)
-    (root / "slice" / "cpu.max").write_text("50000 100000\n")
-    (root / "slice" / "job" / "memory.max").write_text(f"{2048 << 20}\n")
-    (root / "slice" / "job" / "memory.current").write_text(f"{1536 << 20}\n")
-    (root / "slice" / "job" / "memory.stat").write_text(f"inactive_file {512 << 20}\n")
-    measured = measure_host(proc=proc, cgroup=root)
+    root = machine(tmp_path, "0::/slice/job\n", V2)
+    limits(root, "slice", cpu__max="50000 100000\n")
+    limits(
+        root,
+        "slice/job",
+        memory__max=f"{2048 << 20}\n",
+        memory__current=f"{1536 << 20}\n",
+        memory__stat=f"inactive_file {512 << 20}\n",
+    )
+    measured = measure_host(root=root)
     assert measured == HostCapacity(cores=0.5, memory_mib=2048, memory_available_mib=1024)
 
 
-def test_measure_on_an_old_cgroup_version(tmp_path: Path) -> None:
-    """cgroup v1 is not read, and is no error."""
-    proc, root = cgroups(tmp_path)
-    (proc / "self" / "cgroup").write_text("5:memory:/slice\n")
-    assert measure_host(proc=proc, cgroup=root).memory_available_mib == 6144
+def test_a_cgroup_that_is_slowed_down_counts_as_full(tmp_path: Path) -> None:
+    """Above memory.high nothing moves any more, though nothing is killed."""
+    root = machine(tmp_path, "0::/job\n", V2)
+    limits(root, "job", memory__max="max\n", memory__high=f"{1024 << 20}\n")
+    assert measure_host(root=root).memory_available_mib == 1024
+
+
+@pytest.mark.parametrize("mounts", [V1, HYBRID])
+@pytest.mark.parametrize("level", ["", "slice", "slice/job"])
+def test_limits_of_cgroup_v1(tmp_path: Path, mounts: str, level: str) -> None:
+    """Eight guests were planned in 1 GiB: version 1 has other files, at every level."""
+    own = V1_OWN + ("0::/slice/job\n" if mounts is HYBRID else "")
+    root = machine(tmp_path, own, mounts)
+    for folder in ("", "slice", "slice/job"):
+        limits(root, f"memory/{folder}", memory__limit_in_bytes=NO_LIMIT)
+        limits(root, f"cpu,cpuacct/{folder}", cpu__cfs_quota_us="-1", cpu__cfs_period_us="100000")
+    limits(
+        root,
+        f"memory/{level}",
+        memory__limit_in_bytes=f"{1024 << 20}\n",
+        memory__usage_in_bytes=f"{512 << 20}\n",
+        memory__stat=f"inactive_file 0\ntotal_inactive_file {256 << 20}\n",
+    )
+    limits(root, f"cpu,cpuacct/{level}", cpu__cfs_quota_us="50000\n")
+    measured = measure_host(root=root)
+    assert measured == HostCapacity(cores=0.5, memory_mib=1024, memory_available_mib=768)
+    assert default_guests(measured, Accel.TCG) == 1
+
+
+def test_limits_of_the_second_version_on_a_hybrid_host(tmp_path: Path) -> None:
+    """What v2 limits beside v1 binds as well."""
+    root = machine(tmp_path, V1_OWN + "0::/job\n", HYBRID)
+    limits(root, "unified/job", memory__max=f"{512 << 20}\n")
+    assert measure_host(root=root).memory_mib == 512
+
+
+@pytest.mark.parametrize(
+    ("begin", "own"),
+    [("/docker/abc", "/docker/abc"), ("/docker/abc", "/"), ("/", "/../other"), ("/", "/docker/x")],
+)
+def test_limits_of_a_container(tmp_path: Path, begin: str, own: str) -> None:
+    """In a container its own cgroup is what is mounted, whatever path the host has for it."""
+    mounts = f"31 23 0:27 {begin} /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory\n"
+    root = machine(tmp_path, f"5:memory:{own}\n", mounts)
+    limits(root, "memory", memory__limit_in_bytes=f"{1024 << 20}\n")
+    assert measure_host(root=root).memory_mib == 1024
+
+
+@pytest.mark.parametrize("text", ["", "x", "0::", "a:b:c:d", "31 23 - cgroup2\n", "\0"])
+def test_files_of_another_form(tmp_path: Path, text: str) -> None:
+    """What is not understood of a host's cgroups is no limit, and no error."""
+    assert measure_host(root=machine(tmp_path, text, text)).memory_mib == 8192
+
+
+def test_the_jobs_of_make_keep_within_the_quota(monkeypatch: pytest.MonkeyPatch) -> None:
+    """make -j ignored CPU quotas."""
+    monkeypatch.setattr(toolchain, "usable_cores", lambda: 1.5)
+    assert toolchain.jobs() == "-j3"
 
 
 def test_measure_this_host() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from harness.deadline import Deadline
 from harness.errors import DownloadFailed, KernelUnfit, UsageError
+from harness.log import LOGGER
 from harness.vm.host.process import run
 from harness.vm.kernel.build import KernelRequest, obtain_kernel
 from harness.vm.kernel.packages import kernel_packages, parse_packages
@@ -63,6 +64,11 @@ SHA256: ee
 APT_GET = """\
 #!/bin/sh
 here=$(dirname "$0"); shift 2
+case "$1" in
+indextargets) cat "$here/targets" 2>/dev/null; exit ;;
+esac
+words=; for word; do case "$word" in -o=*) ;; *) words="$words $word" ;; esac; done
+set -- $words
 echo "$*" >> "$here/calls"
 case "$1" in
 update) test ! -f "$here/offline" || { echo "E: no network" >&2; exit 100; } ;;
@@ -230,3 +236,18 @@ def test_a_packaged_kernel_that_cannot_be_tested(
     archive(CONFIG.replace("CONFIG_LIVEPATCH=y\n", ""))
     with pytest.raises(KernelUnfit, match=f"linux-image-{VERSION} .*without CONFIG_LIVEPATCH"):
         obtain()
+
+
+def test_an_archive_that_is_trusted_without_a_signature_is_named(
+    archive: Callable[..., Path],
+    obtain: Callable[[], Kernel],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """[trusted=yes] of a sources list overrides all settings, so it is said."""
+    apt = archive()
+    (apt / "targets").write_text("yes http://here.example/debian\n$(TRUSTED) http://b.example\n")
+    monkeypatch.setattr(LOGGER, "propagate", True)
+    obtain()
+    assert "http://here.example/debian without a signature" in caplog.text
+    assert "b.example" not in caplog.text

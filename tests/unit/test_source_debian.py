@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.deadline import Deadline
-from harness.errors import DownloadFailed, MissingTool
+from harness.errors import DownloadFailed, MissingTool, UsageError
 from harness.log import LOGGER
 from harness.vm.host.process import run
+from harness.vm.kernel.apt import PrivateApt, Sources
 from harness.vm.kernel.debian import DebianArchive
 from harness.vm.kernel.source import located, obtain_source
 from harness.vm.kernel.spec import SeriesSpec
@@ -31,6 +32,9 @@ APT_GET = """\
 #!/bin/sh
 # $1 -c, $2 the configuration; every call is written down. What it answers lies in the folder.
 cd_back=$PWD; here=$(dirname "$0"); shift 2
+echo "$*" >> "$here/whole-calls"; words=
+for word; do case "$word" in -o=*) ;; *) words="$words $word" ;; esac; done
+set -f; set -- $words; set +f
 echo "$*" >> "$here/calls"
 case "$*" in
 "update --print-uris") cat "$here/mirrors" ;;
@@ -135,11 +139,49 @@ def test_apt_gets_state_of_our_own(
     """No folder of the system's apt is written, and its hooks do not run."""
     DebianArchive(store.root / "debian").resolve("6.1", deadline=soon, progress=recorder)
     folder = store.root / "debian/6.1"
-    text = (folder / "apt.conf").read_text()
+    assert "#clear APT::Update::Post-Invoke-Success;" in (folder / "apt.conf").read_text()
+    asked = (apt / "whole-calls").read_text()
     for name in ("Dir::State", "Dir::State::lists", "Dir::State::status", "Dir::Cache"):
-        assert f'{name} "{folder}/' in text
-    assert "#clear APT::Update::Post-Invoke-Success;" in text
-    assert f'Dir::Etc::sourcelist "{folder}/sources.list"' in text
+        assert f"-o={name}={folder}/" in asked
+    assert f"-o=Dir::Etc::sourcelist={folder}/sources.list" in asked
+
+
+@pytest.mark.skipif(shutil.which("apt-config") is None, reason="only Debian and its kin have apt")
+@pytest.mark.parametrize("name", ['a"b', "a b;c", "a'b", "{x}", "#clear", "a\\b", "é"])
+def test_any_folder_is_named_to_apt(tmp_path: Path, soon: Deadline, name: str) -> None:
+    """A quote in the cache's path ended the value in apt.conf, and apt read what came after it."""
+    apt = PrivateApt(tmp_path / name, Sources.OWN)
+    with apt.locked(soon):
+        shown = apt.run("apt-config", "dump", deadline=soon).stdout.splitlines()
+    assert f'Dir::State::lists "{tmp_path / name}/lists";' in shown
+    assert f'Dir::Etc::sourcelist "{tmp_path / name}/sources.list";' in shown
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\x1bb", "a\udcffb"])
+def test_a_folder_that_apt_cannot_name(tmp_path: Path, soon: Deadline, name: str) -> None:
+    """apt's protocol has lines, and its output is read as text."""
+    with pytest.raises(UsageError, match="control characters"):
+        PrivateApt(tmp_path / name, Sources.OWN).run("apt-get", "update", deadline=soon)
+
+
+@pytest.mark.skipif(shutil.which("apt-config") is None, reason="only Debian and its kin have apt")
+def test_signatures_are_required_whatever_the_machine_allows(
+    tmp_path: Path, soon: Deadline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the machine's apt.conf allows is not allowed here."""
+    allowed = (
+        "APT::Get::AllowUnauthenticated",
+        "Acquire::AllowInsecureRepositories",
+        "Acquire::AllowWeakRepositories",
+        "Acquire::AllowDowngradeToInsecureRepositories",
+    )
+    (tmp_path / "machine.conf").write_text("".join(f'{name} "true";\n' for name in allowed))
+    monkeypatch.setenv("APT_CONFIG", str(tmp_path / "machine.conf"))
+    apt = PrivateApt(tmp_path / "apt", Sources.MACHINE)
+    with apt.locked(soon):
+        shown = apt.run("apt-config", "dump", deadline=soon).stdout.splitlines()
+    for name in allowed:
+        assert [line for line in shown if line.startswith(f"{name} ")] == [f'{name} "false";']
 
 
 def test_a_mirror_that_is_named(

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from harness.cli.exits import guarded
 from harness.cli.invocation import Invocation
 from harness.cli.options import Accel, AccelAsked, ResultFiles
 from harness.deadline import Deadline
-from harness.errors import ExitCode
+from harness.errors import ExitCode, UsageError
 from harness.report.base import CheckOutcome
 from harness.resources import cache_root
 from harness.tools.doctor.examine import examine, folder_size_mib
@@ -63,8 +64,9 @@ def _print(terminal: Terminal, examined: Examined) -> None:
         terminal.print(line)
         if result.hint is not None:
             terminal.print(f"{'':{_WORD_WIDTH + _NAME_WIDTH}} {result.hint}")
-    cache = cache_root()
-    terminal.print(f"cache: {cache} ({folder_size_mib(cache)} MiB)")
+    with contextlib.suppress(UsageError):  # a line above says so
+        cache = cache_root()
+        terminal.print(f"cache: {cache} ({folder_size_mib(cache)} MiB)")
     if not examined.is_ready:
         terminal.print("not ready: get what the lines marked MISSING name")
     elif examined.guests is not None and examined.accel is not None:

@@ -7,13 +7,15 @@ import os
 import platform
 import shutil
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.errors import CommandFailed, HarnessError, MissingTool
+from harness.errors import CommandFailed, HarnessError, KlpError, MissingTool
 from harness.report.base import CheckOutcome
-from harness.resources import cache_root
+from harness.resources import cache_root, runs_root
 from harness.tools.doctor.results import DoctorResult
 from harness.vm.host.accel import QEMU, Accel, AccelChoice, choose_accel
 from harness.vm.host.capacity import HostCapacity, default_guests, measure_host
@@ -29,7 +31,7 @@ from harness.vm.host.tools import (
 )
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
     from harness.deadline import Deadline
 
@@ -66,13 +68,12 @@ def examine(deadline: Deadline, *, requested_accel: str = "auto") -> Examined:
     """
     distribution = read_distribution()
     capacity = measure_host()
-    cache = cache_root()
     accel, accel_result = _examine_accel(requested_accel, deadline)
     results = (
         judge_machine(platform.machine()),
         judge_python(sys.version_info[:3]),
         judge_memory(capacity),
-        judge_space(cache, free_mib(cache)),
+        *_examine_folders(),
         accel_result,
         judge_qemu(program_version(QEMU)),
         *(judge_tool(state, distribution) for state in examine_tools(distribution)),
@@ -171,8 +172,12 @@ def judge_archive(index_targets: str) -> DoctorResult:
 
 def free_mib(folder: Path) -> int:
     """Return the free space where a folder is, or would be made, in MiB."""
-    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    return shutil.disk_usage(there).free // _MIB
+    for place in (folder, *folder.absolute().parents):
+        try:
+            return shutil.disk_usage(place).free // _MIB
+        except OSError:
+            continue  # it is not there, or closed to this user
+    return 0
 
 
 def folder_size_mib(folder: Path) -> int:
@@ -186,6 +191,37 @@ def folder_size_mib(folder: Path) -> int:
             except OSError:
                 continue
     return total // _MIB
+
+
+def judge_folder(name: str, find: Callable[[], Path], hint: str) -> DoctorResult:
+    """Judge a folder by making it and writing to it; ``find`` returns it, or raises UsageError."""
+    try:
+        folder = find()
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".klp-doctor-") as file:
+            file.write(b"x")
+            file.flush()
+    except KlpError as error:
+        return _result(name, _FAILED, error.message, error.hint)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        where = getattr(error, "filename", None)
+        detail = f"cannot be written{f' ({where})' if where else ''}: {reason}"
+        return _result(name, _FAILED, detail, hint)
+    return _result(name, _PASSED, f"{folder} can be written")
+
+
+def _examine_folders() -> Iterator[DoctorResult]:
+    other = "{} names another folder for it".format
+    yield (cache := judge_folder("cache", cache_root, other("KLP_HARNESS_CACHE")))
+    yield judge_folder("runs", runs_root, other("KLP_HARNESS_RUNS"))
+    yield judge_folder(
+        "temporary files",
+        lambda: Path(tempfile.gettempdir()),
+        "set TMPDIR to a folder that this user can write to",
+    )
+    if cache.outcome is _PASSED:
+        yield judge_space(cache_root(), free_mib(cache_root()))
 
 
 def _examine_accel(requested: str, deadline: Deadline) -> tuple[AccelChoice | None, DoctorResult]:

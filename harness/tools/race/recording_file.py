@@ -5,24 +5,25 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
+import lzma
 import os
-import tempfile
 import zipfile
 import zlib
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from harness.deadline import Deadline
 from harness.errors import HarnessError, NoSpace, UsageError
+from harness.inputs import Kind, kind_of, shown
 from harness.vm.cluster.artefacts import digest_of
 from harness.vm.host.accel import QEMU
+from harness.vm.host.files import temporary_folder
 from harness.vm.host.process import run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
 NOTE = "recording.json"
 INPUTS: Final = "inputs"
@@ -36,6 +37,17 @@ _NEEDED = (INPUTS, INITRD, IMAGE, CONSOLE)
 _FORMAT = 1
 _QUICK = 1
 _ASK_S = 60.0
+# A vmlinux with debug information is the largest member, with some 500 MiB; an archive of 5 MiB can
+# unpack to 5 GiB. Each block is written as it comes.
+_MOST_BYTES = 2 << 30
+_MOST_MEMBERS = 64
+_NOTE_BYTES = 4 << 20
+_BLOCK = 1 << 20
+# What zipfile raises for a file that is no archive, cut off, encrypted, or packed in a way unknown.
+_DAMAGE = (
+    *(KeyError, ValueError, EOFError, RuntimeError, NotImplementedError, RecursionError),
+    *(ValidationError, zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+)
 
 
 class RecordingNote(BaseModel):
@@ -93,12 +105,12 @@ def pack(target: Path, note: RecordingNote, members: Mapping[Member, Path]) -> N
 def read_note(file: Path) -> RecordingNote:
     """Return the note of a recording. Raises UsageError for another or a damaged file."""
     try:
-        with zipfile.ZipFile(file) as archive:
-            note = RecordingNote.model_validate(json.loads(archive.read(NOTE)))
+        with _opened(file) as archive:
+            note = RecordingNote.model_validate_json(_read_note(archive))
             missing = [member for member in _NEEDED if member not in archive.namelist()]
     except OSError as error:
         raise UsageError(f"cannot read {file}: {error.strerror}") from error
-    except (KeyError, ValueError, ValidationError, zipfile.BadZipFile, zlib.error) as error:
+    except _DAMAGE as error:
         raise UsageError(
             f"{file} is not a recording that this klp-harness can read",
             hint="`klp-harness race record NAME -o FILE` makes one",
@@ -114,19 +126,57 @@ def unpacked(file: Path, note: RecordingNote) -> Iterator[Path]:
 
     Raises UsageError for a member that is not as it was recorded, NoSpace, HarnessError.
     """
-    with tempfile.TemporaryDirectory(prefix="klp-replay-") as name:
-        folder = Path(name)
+    with temporary_folder("klp-replay-") as folder:
         try:
-            with zipfile.ZipFile(file) as archive:
+            with _opened(file) as archive:
+                room = _MOST_BYTES
                 for member, digest in note.files.items():
-                    if digest_of(Path(archive.extract(member, folder))) != digest:
+                    target = folder / member
+                    room -= _extract(archive, member, target, room)
+                    if digest_of(target) != digest:
                         raise _not_as_recorded(file, note, member)
-        except (KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise UsageError(f"{file} is damaged: {error}") from error
+        except _DAMAGE as error:
+            raise UsageError(f"{file} is damaged: {shown(error)}") from error
         except OSError as error:
             kind = NoSpace if error.errno == errno.ENOSPC else HarnessError
             raise kind(f"{file} cannot be unpacked in {folder}: {error.strerror}") from error
         yield folder
+
+
+@contextlib.contextmanager
+def _opened(file: Path) -> Iterator[zipfile.ZipFile]:
+    """Open an archive. Raises UsageError for what is no file, and what `_DAMAGE` has."""
+    if kind_of(file, "the recording") is not Kind.FILE:
+        raise UsageError(f"cannot read {shown(file)}: No such file")
+    with zipfile.ZipFile(file) as archive:
+        if len(archive.infolist()) > _MOST_MEMBERS:
+            raise zipfile.BadZipFile(f"it has more than {_MOST_MEMBERS} members")
+        yield archive
+
+
+def _read_note(archive: zipfile.ZipFile) -> bytes:
+    with archive.open(NOTE) as member:
+        note = member.read(_NOTE_BYTES + 1)
+    if len(note) > _NOTE_BYTES:
+        raise zipfile.BadZipFile(f"its note has more than {_NOTE_BYTES >> 20} MiB")
+    return note
+
+
+def _extract(archive: zipfile.ZipFile, name: str, target: Path, room: int) -> int:
+    """Unpack a member, of so many bytes at most and no more than it declares; return how many."""
+    declared = archive.getinfo(name).file_size
+    if declared > room:
+        raise zipfile.BadZipFile(f"it declares more than {_MOST_BYTES >> 30} GiB")
+    done = 0
+    with archive.open(name) as member, target.open("xb") as out:
+        while block := member.read(_BLOCK):
+            done += len(block)
+            if done > declared:
+                raise zipfile.BadZipFile(f"{name} is larger than it declares")
+            out.write(block)
+    if done != declared:
+        raise zipfile.BadZipFile(f"{name} is smaller than it declares")
+    return done
 
 
 def _not_as_recorded(file: Path, note: RecordingNote, member: str) -> UsageError:

@@ -7,6 +7,7 @@ Everything that starts guests or keeps logs begins here, so that each of these i
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import shutil
@@ -105,6 +106,10 @@ def open_session(
     """
     sweep()
     folder = folder_for(name)
+    with writing(folder.parent):
+        folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not os.access(folder.parent, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     try:
         with Session(
             folder,

@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import re
-import tempfile
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -22,7 +21,7 @@ from harness.errors import CommandTimeout, HarnessError, QemuFailed, UsageError
 from harness.log import LOGGER
 from harness.resources import cache_root
 from harness.vm.host import probe_guest
-from harness.vm.host.files import boot_id, replace_text
+from harness.vm.host.files import boot_id, replace_text, temporary_folder
 from harness.vm.host.process import Finished, find_program, run
 
 if TYPE_CHECKING:
@@ -160,8 +159,8 @@ def run_probe(accel: Accel, deadline: Deadline) -> Verdict:
     """Boot the probe guest and return whether it reached its end; raises MissingTool."""
     start = Deadline.after(0.0).at_s
     stages: list[str] = []
-    with tempfile.TemporaryDirectory(prefix="klp-probe-") as folder:
-        image = Path(folder) / "probe.bin"
+    with temporary_folder("klp-probe-") as folder:
+        image = folder / "probe.bin"
         image.write_bytes(probe_guest.build_image())
         done: Finished | None
         try:

@@ -10,10 +10,14 @@ import math
 import os
 import re
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from harness.vm.host.accel import Accel
 from harness.vm.host.files import read_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 TEMPLATE_MIB = 256
 """The RAM file of a template, which all its clones share."""
@@ -30,8 +34,6 @@ _SLOWNESS = {Accel.TCG: 2.0, Accel.KVM: 1.0}
 # From the same figures: a guest's own cycle takes 3.2 s alone, 5.4 s among 8, 8.5 s among 12. This
 # share of the guests per core stays above all of these.
 _LOAD_SHARE = 0.5
-
-_CGROUP = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,22 +61,107 @@ def time_scale(accel: Accel, *, guests: int, cores: float) -> float:
     return _SLOWNESS[accel] * max(1.0, load)
 
 
-def measure_host(*, proc: Path = Path("/proc"), cgroup: Path = _CGROUP) -> HostCapacity:
-    """Return this host's capacity, within the limits of our cgroup and CPU affinity."""
-    meminfo = (proc / "meminfo").read_text()
-    folders = _own_cgroups((proc / "self" / "cgroup").read_text(), cgroup)
+def measure_host(*, root: Path = Path("/")) -> HostCapacity:
+    """Return this host's capacity, within the limits of our cgroups and CPU affinity.
+
+    ``root`` is where /proc and the cgroup file systems are looked for.
+    """
+    meminfo = (root / "proc/meminfo").read_text()
     total, available = (parse_meminfo(meminfo, key) for key in ("MemTotal", "MemAvailable"))
-    cores = float(len(os.sched_getaffinity(0)))
-    for folder in folders:
-        cores = min(cores, parse_cpu_max(_text(folder / "cpu.max")))
-        limit = parse_limit_mib(_text(folder / "memory.max"))
+    for limit in _memory_limits(root):
+        total = min(total, limit.mib)
+        # The page cache counts as used there, and is reclaimed when memory is needed.
+        available = min(available, max(0, limit.mib - limit.used_mib + limit.reclaimable_mib))
+    return HostCapacity(
+        cores=usable_cores(root=root), memory_mib=total, memory_available_mib=available
+    )
+
+
+def usable_cores(*, root: Path = Path("/")) -> float:
+    """Return how many CPUs' time this process may use: its affinity, and quotas of its cgroups."""
+    quotas = [parse_cpu_max(_text(folder / "cpu.max")) for folder in own_folders(root, None)]
+    for folder in own_folders(root, "cpu"):
+        quota, period = (_text(folder / f"cpu.cfs_{name}_us") for name in ("quota", "period"))
+        quotas.append(parse_cpu_max(f"{quota.strip()} {period.strip()}"))
+    return min([float(len(os.sched_getaffinity(0))), *quotas])
+
+
+@dataclass(frozen=True, kw_only=True)
+class _MemoryLimit:
+    mib: int
+    used_mib: int
+    reclaimable_mib: int
+
+
+def _memory_limits(root: Path) -> Iterator[_MemoryLimit]:
+    for folder in own_folders(root, None):
+        # Above memory.high a cgroup is not killed, and is slowed down until nothing moves.
+        for name in ("memory.max", "memory.high"):
+            limit = parse_limit_mib(_text(folder / name))
+            if limit is not None:
+                yield _limit(folder, limit, "memory.current", "inactive_file")
+    for folder in own_folders(root, "memory"):
+        # Without a limit it is the largest multiple of a page in 63 bits, which no host has.
+        limit = parse_limit_mib(_text(folder / "memory.limit_in_bytes"))
         if limit is not None:
-            used = parse_limit_mib(_text(folder / "memory.current")) or 0
-            # The page cache counts as used there, and is reclaimed when memory is needed.
-            reclaimable = parse_stat_mib(_text(folder / "memory.stat"), "inactive_file")
-            total = min(total, limit)
-            available = min(available, max(0, limit - used + reclaimable))
-    return HostCapacity(cores=cores, memory_mib=total, memory_available_mib=available)
+            yield _limit(folder, limit, "memory.usage_in_bytes", "total_inactive_file")
+
+
+def _limit(folder: Path, mib: int, used: str, reclaimable: str) -> _MemoryLimit:
+    return _MemoryLimit(
+        mib=mib,
+        used_mib=parse_limit_mib(_text(folder / used)) or 0,
+        reclaimable_mib=parse_stat_mib(_text(folder / "memory.stat"), reclaimable),
+    )
+
+
+def own_folders(root: Path, controller: str | None) -> list[Path]:
+    """Return our cgroup's folder and all above it that can be seen: each may hold a limit.
+
+    ``controller`` is one of cgroup v1; None: cgroup v2, which is mounted beside v1 on hybrid hosts.
+    cgroups(7): /proc/self/cgroup has our path in each hierarchy, /proc/self/mountinfo where each is
+    mounted, and from which path on (in a container, from its own).
+    """
+    membership = _text(root / "proc/self/cgroup")
+    own = None
+    for line in membership.splitlines():
+        number, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if (number == "0") if controller is None else (controller in controllers.split(",")):
+            own = path
+    mount = _cgroup_mount(_text(root / "proc/self/mountinfo"), controller)
+    if own is None or mount is None:
+        return []
+    begin, place = mount
+    top = root / place.lstrip("/")
+    inner = PurePosixPath(own)
+    # A path that is not below what is mounted is seen from another namespace: its top is ours.
+    below = inner.relative_to(begin) if inner.is_relative_to(begin) else PurePosixPath()
+    if ".." in below.parts:
+        below = PurePosixPath()
+    folder = top / below
+    return [folder, *(parent for parent in folder.parents if parent.is_relative_to(top))]
+
+
+def _cgroup_mount(mountinfo: str, controller: str | None) -> tuple[str, str] | None:
+    """Return which path of a hierarchy is mounted, and where; proc_pid_mountinfo(5)."""
+    for line in mountinfo.splitlines():
+        before, _, after = line.partition(" - ")
+        fields, kind = before.split(), after.split()
+        if len(fields) < 5 or len(kind) < 3:
+            continue
+        wanted = (
+            kind[0] == "cgroup2"
+            if controller is None
+            else kind[0] == "cgroup" and controller in kind[2].split(",")
+        )
+        if wanted:
+            return _unescaped(fields[3]), _unescaped(fields[4])
+    return None
+
+
+def _unescaped(field: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)
 
 
 def parse_meminfo(text: str, key: str) -> int:
@@ -84,15 +171,15 @@ def parse_meminfo(text: str, key: str) -> int:
 
 
 def parse_cpu_max(text: str) -> float:
-    """Return the cores that cgroup v2's cpu.max ("QUOTA PERIOD") allows, infinite for "max"."""
+    """Return the cores that "QUOTA PERIOD" allows, as in cpu.max; infinite for "max" and -1."""
     quota, _, period = text.strip().partition(" ")
-    if not quota.isdigit() or not period.isdigit() or int(period) == 0:
+    if not quota.isdigit() or not period.isdigit() or 0 in (int(quota), int(period)):
         return math.inf
     return int(quota) / int(period)
 
 
 def parse_limit_mib(text: str) -> int | None:
-    """Return a cgroup v2 memory figure in MiB, or None for "max" and for no file."""
+    """Return a cgroup's memory figure in MiB, or None for "max" and for no file."""
     return int(text) // (1 << 20) if text.strip().isdigit() else None
 
 
@@ -100,13 +187,6 @@ def parse_stat_mib(text: str, key: str) -> int:
     """Return a line of cgroup v2's memory.stat in MiB; 0 when it is not there."""
     found = re.search(rf"^{re.escape(key)} (\d+)$", text, re.MULTILINE)
     return int(found.group(1)) // (1 << 20) if found else 0
-
-
-def _own_cgroups(membership: str, root: Path) -> list[Path]:
-    """Return our cgroup v2 folder and all above it: each may hold a limit."""
-    line = next((line for line in membership.splitlines() if line.startswith("0::")), "0::/")
-    own = root / line.removeprefix("0::").lstrip("/")
-    return [own, *(parent for parent in own.parents if parent.is_relative_to(root))]
 
 
 def _text(path: Path) -> str:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from pydantic import TypeAdapter
 
-from harness.errors import CommandFailed, DownloadFailed, MissingTool
+from harness.errors import CommandFailed, DownloadFailed, HarnessError, MissingTool, UsageError
+from harness.inputs import shown
 from harness.log import LOGGER
 from harness.vm.host.files import locked, read_text, replace_text
 from harness.vm.host.process import find_program, run
@@ -69,13 +70,19 @@ class PrivateApt:
 
         Raises HarnessError when time is up.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._prepare()
+        except OSError as error:
+            raise HarnessError(
+                f"the cache in {self.folder} cannot be written: {error.strerror}",
+                hint="KLP_HARNESS_CACHE names another folder for it",
+            ) from error
         with locked(
             self.folder / "lock",
             deadline,
             busy=lambda: "another process still asks the package archive",
         ):
-            self._prepare()
             yield
 
     def recall(
@@ -134,11 +141,25 @@ class PrivateApt:
                 f"{error.message}: without it no sources come from Debian's archive",
                 hint="give a kernel source tree, a tarball, or a URL with --sha256 instead",
             ) from error
-        config = str(self.folder / (sources or self._sources))
+        lists = sources or self._sources
+        own = lists is Sources.OWN
+        # A configuration file has no way to write a quote in a value; an option takes it as it is.
+        places = [f"-o={name}={place}" for name, place in _places(self.folder, own=own).items()]
         # The harness reads its messages, so they must be in one language.
         environment = {**os.environ, "LC_ALL": "C"}
-        argv = [found, "-c", config, *arguments]
+        argv = [found, "-c", str(self.folder / lists), *arguments, *places]
         return run(argv, deadline=deadline, cwd=cwd, env=environment, check=check)
+
+    def unsigned(self, deadline: Deadline) -> tuple[str, ...]:
+        """Return the archives that the sources lists declare to be trusted without a signature.
+
+        No other setting overrides ``[trusted=yes]`` of a sources list, sources.list(5).
+        """
+        listed = self.run(
+            "apt-get", "indextargets", "--format", "$(TRUSTED) $(SITE)", deadline=deadline
+        )
+        lines = [line.split() for line in listed.stdout.splitlines()]
+        return tuple(dict.fromkeys(line[1] for line in lines if line[:1] == ["yes"] and line[1:]))
 
     def update(self, deadline: Deadline) -> tuple[str, ...]:
         """Read the archive's lists again; return what apt complains of, nothing when it worked."""
@@ -182,40 +203,56 @@ class PrivateApt:
         for name in ("lists/partial", "cache/archives/partial", "state"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         (self.folder / "status").touch()
-        common = _configuration(self.folder)
-        (self.folder / Sources.MACHINE).write_text(common)
-        own = (
-            f'Dir::Etc::sourcelist "{self.folder}/sources.list";\n'
-            'Dir::Etc::sourceparts "/dev/null";\n'
-        )
-        (self.folder / Sources.OWN).write_text(common + own)
+        for name in Sources:
+            replace_text(self.folder / name, _CONFIGURATION)
 
 
-def _configuration(folder: Path) -> str:
-    return "\n".join(
-        (
-            f'Dir::State "{folder}/state";',
-            f'Dir::State::lists "{folder}/lists";',
-            f'Dir::State::status "{folder}/status";',
-            f'Dir::Cache "{folder}/cache";',
-            'Dir::Etc::preferences "/dev/null";',
-            'Dir::Etc::preferencesparts "/dev/null";',
-            # apt would drop to user _apt, who may not enter a cache in somebody's home.
-            'APT::Sandbox::User "root";',
-            'APT::Update::Error-Mode "any";',
-            'Acquire::Languages "none";',
-            'Acquire::Retries "2";',
-            'Acquire::http::Timeout "20";',
-            'Acquire::https::Timeout "20";',
-            'Acquire::IndexTargets::deb::DEP-11::DefaultEnabled "false";',
-            'Acquire::IndexTargets::deb::Contents-deb::DefaultEnabled "false";',
-            # The machine's hooks inform its own services about the system's lists.
-            "#clear APT::Update::Post-Invoke;",
-            "#clear APT::Update::Post-Invoke-Success;",
-            "#clear APT::Update::Pre-Invoke;",
-            "",
+def _places(folder: Path, *, own: bool) -> dict[str, str]:
+    """Return where apt has its files. ``own``: the sources list too is the one in the folder.
+
+    Raises UsageError for a folder that no line of apt's protocols can name.
+    """
+    if not str(folder).isprintable():
+        raise UsageError(
+            f"apt cannot use the folder {shown(folder)}: its name has control characters",
+            hint="KLP_HARNESS_CACHE names another folder for the cache",
         )
-    )
+    places = {
+        "Dir::State": f"{folder}/state",
+        "Dir::State::lists": f"{folder}/lists",
+        "Dir::State::status": f"{folder}/status",
+        "Dir::Cache": f"{folder}/cache",
+    }
+    if own:
+        places["Dir::Etc::sourcelist"] = f"{folder}/sources.list"
+        places["Dir::Etc::sourceparts"] = "/dev/null"
+    return places
+
+
+_CONFIGURATION = """\
+Dir::Etc::preferences "/dev/null";
+Dir::Etc::preferencesparts "/dev/null";
+// Whatever the machine allows: what is fetched here is signed, and so is its list.
+APT::Get::AllowUnauthenticated "false";
+Acquire::AllowInsecureRepositories "false";
+Acquire::AllowWeakRepositories "false";
+Acquire::AllowDowngradeToInsecureRepositories "false";
+Acquire::https::Verify-Peer "true";
+Acquire::https::Verify-Host "true";
+// apt would drop to user _apt, who may not enter a cache in somebody's home.
+APT::Sandbox::User "root";
+APT::Update::Error-Mode "any";
+Acquire::Languages "none";
+Acquire::Retries "2";
+Acquire::http::Timeout "20";
+Acquire::https::Timeout "20";
+Acquire::IndexTargets::deb::DEP-11::DefaultEnabled "false";
+Acquire::IndexTargets::deb::Contents-deb::DefaultEnabled "false";
+// The machine's hooks inform its own services about the system's lists.
+#clear APT::Update::Post-Invoke;
+#clear APT::Update::Post-Invoke-Success;
+#clear APT::Update::Pre-Invoke;
+"""
 
 
 def complaints(*finished: Finished) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import DownloadFailed, UsageError
+from harness.log import LOGGER
 from harness.vm.kernel.apt import NETWORK_HINT, PrivateApt, Sources, content_matches
 
 if TYPE_CHECKING:
@@ -172,6 +173,13 @@ class PackagedKernels:
         return files
 
     def _ask(self, named: str, deadline: Deadline) -> KernelPackages:
+        unsigned = self._apt.unsigned(deadline)
+        if unsigned:
+            LOGGER.warning(
+                "the machine's sources lists trust %s without a signature ([trusted=yes]): what it "
+                "offers is verified by its checksums alone",
+                ", ".join(unsigned),
+            )
         failed = self._apt.update(deadline)
         try:
             image, parts = kernel_packages(named, lambda name: self._show(name, deadline))

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.deadline import Deadline
+from harness.vm.host.capacity import usable_cores
 from harness.vm.host.process import run
 
 if TYPE_CHECKING:
@@ -85,5 +87,8 @@ def make_command(folder: Path, toolchain: Toolchain, *arguments: str) -> list[st
 
 
 def jobs() -> str:
-    """Return make's -j option: the CPUs that this process may use, and one job that waits."""
-    return f"-j{len(os.sched_getaffinity(0)) + 1}"
+    """Return make's -j option: the CPUs that this process may use, and one job that waits.
+
+    A quota of its cgroup counts: more jobs would take memory, and no less time.
+    """
+    return f"-j{math.ceil(usable_cores()) + 1}"

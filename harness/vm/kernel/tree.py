@@ -15,12 +15,12 @@ import hashlib
 import os
 import re
 import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import UsageError
 from harness.inputs import Kind, kind_of, read_text_file
+from harness.vm.host.files import temporary_folder
 from harness.vm.host.process import run
 from harness.vm.kernel.toolchain import build_environment
 
@@ -100,8 +100,7 @@ def opened(path: Path, deadline: Deadline) -> Iterator[UserTree]:
     Raises UsageError when it is no kernel tree or git refuses to read it.
     """
     source_version(path)
-    with tempfile.TemporaryDirectory(prefix="klp-tree-") as name:
-        scratch = Path(name)
+    with temporary_folder("klp-tree-") as scratch:
         if not (path / ".git").exists():
             yield UserTree(path, _plain_digest(path), scratch, git=False)
             return
