@@ -86,6 +86,8 @@ class Shooting:
 
     place: Place
     seed: int
+    list_each_time: bool = True
+    """Ask the cache for its kernels after each signal; otherwise the next guest shows it sound."""
     shots: list[Shot] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     before_our_first_line: int = 0
@@ -207,7 +209,8 @@ class Shooting:
             problems.append(f"a bug was reported: {self.place.bug_logs()[-1]}")
         if number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             problems += [f"left behind: {name}" for name in self._newly_left()]
-        problems += self._listing_problems()
+        if self.list_each_time:
+            problems += self._listing_problems()
         return Shot(
             line=clean.line,
             signal=number,
