@@ -164,6 +164,12 @@ class Place:
             if path.name in _PRIVATE or path.name.startswith("initrd")
         )
 
+    def remove_evidence(self) -> None:
+        """Remove the folders of killed runs that have logs alone: those are kept on purpose."""
+        for folder in self.run_folders():
+            if {path.name for path in folder.iterdir()} <= {"guests", "in-use"}:
+                shutil.rmtree(folder)
+
     def bug_logs(self) -> list[Path]:
         """Return the tracebacks that commands wrote here."""
         return sorted(self.runs.glob("bug-*.log"))

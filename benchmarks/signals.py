@@ -86,10 +86,12 @@ class Shooting:
 
     place: Place
     seed: int
+    list_each_time: bool = True
+    """Ask the cache for its kernels after each signal; otherwise the next guest shows it sound."""
     shots: list[Shot] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     before_our_first_line: int = 0
-    """Tracebacks of Python itself, while it still imported its own library."""
+    """Tracebacks of Python itself while it imported its own library; it may end with 1 then."""
     _clean: dict[Victim, Ended] = field(default_factory=dict)
     number: int = 0
     """How many signals there were, earlier campaigns of the same seed included."""
@@ -193,11 +195,11 @@ class Shooting:
             code, output, report = process.returncode, running.output.read_text("utf-8"), None
         else:
             code, output, report = ended.code, ended.output, ended.report
-        problems += _exit_problems(code, number, clean.code, in_time=in_time)
-        if any(text in output for text in TRACES):
-            if _before_our_first_line(output):
-                self.before_our_first_line += 1
-            else:
+        early = _before_our_first_line(output)
+        self.before_our_first_line += early
+        if not early:
+            problems += _exit_problems(code, number, clean.code, in_time=in_time)
+            if any(text in output for text in TRACES):
                 problems.append(f"it printed a traceback:\n{output[-2000:]}")
         if code == clean.code and not done:
             problems.append("it went on as if there had been no signal")
@@ -207,7 +209,8 @@ class Shooting:
             problems.append(f"a bug was reported: {self.place.bug_logs()[-1]}")
         if number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             problems += [f"left behind: {name}" for name in self._newly_left()]
-        problems += self._listing_problems()
+        if self.list_each_time:
+            problems += self._listing_problems()
         return Shot(
             line=clean.line,
             signal=number,
@@ -246,4 +249,4 @@ def _exit_problems(code: int, number: signal.Signals, clean: int, *, in_time: bo
 
 def _before_our_first_line(output: str) -> bool:
     """Whether a traceback has no frame of ours: Ctrl-C came before Python read our first line."""
-    return "KeyboardInterrupt" in output and "/harness/" not in output
+    return "Traceback" in output and "KeyboardInterrupt" in output and "/harness/" not in output

@@ -145,6 +145,8 @@ def _signals(soak: Soak, _chance: random.Random, _turn: int) -> tuple[list[str],
     before = len(soak.shooting.problems)
     shots = len(soak.shooting.shots)
     soak.shooting.shoot((*QUICK, *SLOW), _SHOTS, lambda _: None)
+    soak.shooting.problems += soak.shooting.aftermath()
+    soak.place.remove_evidence()
     sent = soak.shooting.shots[shots:]
     did = "; ".join(f"{shot.signal.name} {shot.line}" for shot in sent)
     return list(soak.shooting.problems[before:]), did

@@ -31,7 +31,7 @@ def test_a_signal_at_any_moment_leaves_nothing(place: Place) -> None:
     The seed is another one each time, and is in the message when something did not hold.
     """
     seed = secrets.randbelow(1 << 31)
-    shooting = Shooting(place=place, seed=seed)
+    shooting = Shooting(place=place, seed=seed, list_each_time=False)
     shooting.shoot((QUICK[0], QUICK[2]), _TO_COMMANDS, lambda _: None)
     shooting.shoot((BOOT,), _TO_GUESTS, lambda _: None)
     problems = [*shooting.problems, *shooting.aftermath()]
