@@ -208,6 +208,7 @@ class Busy(Guest):
         self.hooks, self._until = hooks, until
 
     def read(self, path: str) -> str:
+        assert path.endswith("enabled_functions")
         self.hooks = max(self._until, self.hooks - 1)
         return "f (1) R I\n" * self.hooks
 
@@ -246,6 +247,16 @@ def test_a_kernel_that_is_stuck_is_not_waited_for(monkeypatch: pytest.MonkeyPatc
     patched: Any = Removed(guest)
     with pytest.raises(TransitionTimeout, match="overdue"):
         waits(guest, monkeypatch).complete(patched, 0.0)
+
+
+def test_a_task_that_holds_a_transition_is_no_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is overdue at its limit, whatever else sets and removes hooks."""
+    guest = Busy(300, until=0)
+    guest.has_tasks = (SimpleNamespace(patch_state=1),)
+    patched: Any = Removed(guest)
+    with pytest.raises(TransitionTimeout, match="overdue"):
+        waits(guest, monkeypatch).complete(patched, 0.0)
+    assert guest.hooks > 200
 
 
 def test_a_write_that_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:

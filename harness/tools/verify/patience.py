@@ -49,16 +49,22 @@ class Progress:
         self._machine = machine
         self._count: int | None = None
         self._stall = Deadline.after(0)
+        self.looks = 0
+
+    def allow(self) -> None:
+        """Take it that the kernel gets on now, until it has been seen to do nothing for long."""
+        self._stall = stall_deadline(self._machine)
 
     def look(self) -> None:
         """Count the hooks."""
+        self.looks += 1
         try:
             count = len(self._machine.read(_ENABLED).splitlines())
         except (OSError, TimeoutError):
             return
-        if count != self._count:
-            self._count = count
-            self._stall = stall_deadline(self._machine)
+        if self._count is not None and count != self._count:
+            self.allow()
+        self._count = count
 
     @property
     def goes_on(self) -> bool:
@@ -93,19 +99,22 @@ class Waits:
     def complete(self, patch: Patch, limit_s: float) -> Waited:
         """Wait until the patch is in no transition.
 
-        Past the limit only as long as hooks are set or removed. Raises TransitionTimeout.
+        Past the limit only as long as hooks are set or removed, and no task holds it. Raises
+        TransitionTimeout.
         """
         start_s = time.monotonic()
         held_s = 0.0
-        deadline, half = Deadline.after(limit_s), Deadline.after(limit_s / 2)
+        deadline = Deadline.after(limit_s)
         progress = Progress(self._machine)
         while not patch.completes(deadline.within(_SLICE_S) if not deadline.expired else _slice()):
             self._check_stop()
-            if is_held(self._machine, patch):
+            held = is_held(self._machine, patch)
+            if held:
                 held_s = time.monotonic() - start_s
-            if half.expired:
-                progress.look()
-            if deadline.expired and not progress.goes_on:
+            progress.look()
+            # While tasks hold it, no hook is removed; and one look shows no change.
+            seen = held or progress.looks > 1
+            if deadline.expired and seen and (held or not progress.goes_on):
                 raise patch.overdue(time.monotonic() - start_s)
         seconds = time.monotonic() - start_s
         return Waited(seconds=seconds, held_s=seconds if seconds < _SLICE_S else held_s)
@@ -119,6 +128,7 @@ class Waits:
             act()
         except TimeoutError:
             progress = Progress(self._machine)
+            progress.allow()
             progress.look()
             while not done(_slice()):
                 self._check_stop()

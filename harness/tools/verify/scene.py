@@ -247,12 +247,7 @@ class Scene:
 
     def load_target(self, target: Target) -> None:
         """Load one of them; raises ModuleRefused, and TimeoutError when it does not return."""
-        self.waits.go_on(
-            lambda: self.machine.insmod(
-                self.machine.upload(target.path), deadline=self.waits.scaled(_LOAD_S)
-            ),
-            self.waits.until_file(f"/sys/module/{target.name}/initstate", Op.EQUALS, "live"),
-        )
+        self._insmod(target.name, target.path)
 
     def unload_target(self, target: Target) -> None:
         """Unload one of them; raises ModuleRefused, and TimeoutError when it does not return."""
@@ -265,14 +260,7 @@ class Scene:
         """Load the patch, or another; its transition has started when this returns."""
         plan = plan or self.case.plan
         # Not by Livepatch.load(): a parameter may have the name of one of its arguments.
-        self.waits.go_on(
-            lambda: self.machine.insmod(
-                self.machine.upload(plan.path),
-                format_params(plan.params),
-                deadline=self.waits.scaled(_LOAD_S),
-            ),
-            self.waits.until_file(f"/sys/module/{plan.name}/initstate", Op.EQUALS, "live"),
-        )
+        self._insmod(plan.name, plan.path, format_params(plan.params))
         patch = self.livepatch.patch(plan.name)
         if not patch.exists:
             raise Failed(
@@ -281,6 +269,19 @@ class Scene:
                 advice="call klp_enable_patch() in its init, and return what it returns",
             )
         return patch
+
+    def load_over(self, name: str, path: Path, params: str) -> Patch:
+        """Load another patch over this one, which it may replace at once."""
+        self._insmod(name, path, params)
+        return self.livepatch.patch(name)
+
+    def _insmod(self, name: str, path: Path, params: str = "") -> None:
+        """Load a module; as it may set and remove many hooks, it may take long."""
+        file = self.machine.upload(path)
+        self.waits.go_on(
+            lambda: self.machine.insmod(file, params, deadline=self.waits.scaled(_LOAD_S)),
+            self.waits.until_file(f"/sys/module/{name}/initstate", Op.EQUALS, "live"),
+        )
 
     def enable(self, plan: Plan | None = None) -> Patch:
         """Load the patch, or another, and wait until its transition has ended."""

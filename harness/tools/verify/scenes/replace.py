@@ -84,7 +84,7 @@ def replaced(scene: Scene) -> None:
         patch = scene.enable()
         name = CUMULATIVE if scene.case.name != CUMULATIVE else OTHER_CUMULATIVE
         try:
-            other = scene.livepatch.load(scene.case.samples[name], replace=True)
+            other = scene.load_over(name, scene.case.samples[name], "replace=1")
         except ModuleRefused as error:
             mine = scene.case.info.patch
             if mine is not None and mine.states:
