@@ -57,7 +57,8 @@ class CheckTests:
         """Run all its tests to their end.
 
         Raises UsageError when pytest ends without having run them, or a test uses what it may not;
-        the reason when the guest ends, and LostConnection when a test could not reach it though it lives.
+        the reason when the guest ends, and LostConnection when a test could not reach it though it
+        lives.
         """
         self._runs += 1
         folder = self._machine.folder
