@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.errors import UsageError
+from harness.vm.guest import runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,6 +87,8 @@ def open_cluster(
                 )
         else:
             workers = asked.workers or 1
+            # Workers are killed at the end, and leave their keys, which nobody holds then.
+            stack.callback(runs.sweep)
             cluster = stack.enter_context(local(workers, -(-guests // workers)))
         threads = cluster.threads()
         terminal.print(
