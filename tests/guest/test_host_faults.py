@@ -167,12 +167,13 @@ def test_flood_of_the_serial_line(doomed: Machine) -> None:
     assert (doomed.folder / "console.log").stat().st_size > size
 
 
+@pytest.mark.slow
 def test_messages_that_were_dropped(kernel: Kernel, klp_session: Session) -> None:
     """A log that lost messages is not clean: nobody knows what was in them.
 
     One CPU prints, one waits to do so; the others only fill the log, and overtake the console.
     """
-    loop = "for n in {1..150}; do echo $long; done >/dev/kmsg"
+    loop = "for n in {1..400}; do echo $long; done >/dev/kmsg"
     script = f"printf -v long %0900d 0; for n in 1 2 3 4; do {loop} & done; wait"
     with klp_session.guest(kernel, name="dropped", cpus=4, fresh=Fresh.BOOT) as machine:
         machine.run(["bash", "-c", script], deadline=machine.scaled(60))
