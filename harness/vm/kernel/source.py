@@ -37,6 +37,8 @@ KIND = "source"
 TREE = "linux"
 _READ_TIMEOUT_S = 30.0
 _BLOCK = 1 << 20
+# As root, tar would keep owners, and the bits of set-user-ID programs.
+_TAR = ("tar", "--extract", "--no-same-owner", "--no-same-permissions")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,7 +191,7 @@ def _unpack(tarball: Path, destination: Path, deadline: Deadline) -> None:
     """Unpack an archive with one folder at its top, and make that folder the destination."""
     with _scratch(destination) as scratch:
         run(
-            ["tar", "--extract", "--no-same-owner", "--file", tarball, "--directory", scratch],
+            [*_TAR, "--file", tarball, "--directory", scratch],
             deadline=deadline,
             # Debian's archives have many blocks; xz from 5.4 unpacks them on all CPUs.
             env={**os.environ, "XZ_DEFAULTS": "--threads=0"},
@@ -205,7 +207,25 @@ def _unpack(tarball: Path, destination: Path, deadline: Deadline) -> None:
                 f"{tarball.name} is no kernel tarball: "
                 f"it has {len(top)} folders at its top, not one"
             )
+        odd = next(_odd_files(top[0]), None)
+        if odd is not None:
+            raise UsageError(
+                f"{tarball.name} is no kernel tarball: {shown(odd.relative_to(top[0]))} in it is a "
+                "pipe, a socket or a device"
+            )
         top[0].rename(destination)
+
+
+def _odd_files(tree: Path) -> Iterator[Path]:
+    """Yield what is neither file, folder nor link: root's tar makes device nodes."""
+    pending = [str(tree)]
+    while pending:
+        with os.scandir(pending.pop()) as entries:
+            for each in entries:
+                if each.is_dir(follow_symlinks=False):
+                    pending.append(each.path)
+                elif not each.is_file(follow_symlinks=False) and not each.is_symlink():
+                    yield Path(each.path)
 
 
 @contextlib.contextmanager
