@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import typer
 
 from harness import __version__
+from harness.cli.host_errors import as_host_failure
 from harness.cli.option_groups import with_option_groups
 from harness.errors import ExitCode, KlpError
 from harness.report.terminal import Terminal
@@ -55,8 +56,9 @@ def interrupted(interrupt: KeyboardInterrupt) -> int:
 def guarded(command: Callable[..., int]) -> Callable[..., None]:
     """Wrap a command for typer: its exit code, or that of what it raises, ends the process.
 
-    A KlpError is printed as sentences. Anything else is a bug of ours: one sentence says so
-    and names the file with the traceback.
+    A KlpError is printed as sentences, and so is what the host refuses (a full disk, no rights, no
+    more processes). Anything else is a bug of ours: one sentence says so and names the file with
+    the traceback.
     """
 
     grouped = with_option_groups(command)
@@ -77,6 +79,10 @@ def guarded(command: Callable[..., int]) -> Callable[..., None]:
         except Exception as error:
             if _is_usage(error):
                 raise
+            refused = as_host_failure(error) if isinstance(error, OSError) else None
+            if refused is not None:
+                Terminal().error(refused)
+                raise typer.Exit(getattr(error, EXIT_CODE, refused.exit_code)) from None
             _report_bug(error)
             raise typer.Exit(getattr(error, EXIT_CODE, ExitCode.HARNESS)) from None
         raise typer.Exit(code)
