@@ -232,11 +232,14 @@ def write_file(path: Path, text: str) -> None:
         aside.write_text(text, encoding="utf-8")
         aside.replace(path)
     except OSError as error:
-        aside.unlink(missing_ok=True)
         raise _cannot_write(path, error) from error
+    finally:
+        # Also after Ctrl-C. Once it has its name, there is none.
+        with contextlib.suppress(OSError):
+            aside.unlink(missing_ok=True)
 
 
 def _cannot_write(path: Path, error: OSError) -> KlpError:
-    if error.errno == errno.ENOSPC:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return NoSpace(f"no space left to write {path}")
     return UsageError(f"cannot write {path}: {error.strerror}")
