@@ -13,6 +13,7 @@ from harness.errors import UsageError
 from harness.vm.kernel.inventory import MODULES
 from harness.vm.kernel.kbuild import build_log, make
 from harness.vm.kernel.toolchain import find_toolchain, jobs
+from harness.vm.kernel.tree import unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,7 +85,7 @@ def obtain_modules(
 
 
 def _source_files(folder: Path) -> Iterator[str]:
-    for root, folders, files in os.walk(folder):
+    for root, folders, files in os.walk(folder, onerror=unreadable):
         folders[:] = sorted(name for name in folders if name not in _PRODUCT_FOLDERS)
         for name in sorted(files):
             path = Path(root, name)
