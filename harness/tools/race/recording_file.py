@@ -5,15 +5,16 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
+import lzma
 import os
+import struct
 import tempfile
 import zipfile
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from harness.deadline import Deadline
 from harness.errors import HarnessError, NoSpace, UsageError
@@ -36,6 +37,14 @@ _NEEDED = (INPUTS, INITRD, IMAGE, CONSOLE)
 _FORMAT = 1
 _QUICK = 1
 _ASK_S = 60.0
+_MOST_NOTE_BYTES = 4 << 20
+# What zipfile raises for a damaged archive: also for a version or a compression that it does not
+# have, and for one that says it is encrypted.
+_DAMAGED = (
+    *(KeyError, ValueError, EOFError, NotImplementedError, RuntimeError, OverflowError),
+    *(struct.error, zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+)
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 class RecordingNote(BaseModel):
@@ -83,7 +92,7 @@ def pack(target: Path, note: RecordingNote, members: Mapping[Member, Path]) -> N
                 archive.write(path, name)
         aside.replace(target)
     except OSError as error:
-        if error.errno == errno.ENOSPC:
+        if error.errno in _NO_SPACE:
             raise NoSpace(f"no space left to write {target}") from error
         raise UsageError(f"cannot write {target}: {error.strerror}") from error
     finally:
@@ -94,11 +103,14 @@ def read_note(file: Path) -> RecordingNote:
     """Return the note of a recording. Raises UsageError for another or a damaged file."""
     try:
         with zipfile.ZipFile(file) as archive:
-            note = RecordingNote.model_validate(json.loads(archive.read(NOTE)))
+            # A few kilobytes of zeros, packed, are gigabytes in memory.
+            if archive.getinfo(NOTE).file_size > _MOST_NOTE_BYTES:
+                raise ValueError(f"{NOTE} is too large")
+            note = RecordingNote.model_validate_json(archive.read(NOTE))
             missing = [member for member in _NEEDED if member not in archive.namelist()]
     except OSError as error:
         raise UsageError(f"cannot read {file}: {error.strerror}") from error
-    except (KeyError, ValueError, ValidationError, zipfile.BadZipFile, zlib.error) as error:
+    except _DAMAGED as error:
         raise UsageError(
             f"{file} is not a recording that this klp-harness can read",
             hint="`klp-harness race record NAME -o FILE` makes one",
@@ -121,10 +133,10 @@ def unpacked(file: Path, note: RecordingNote) -> Iterator[Path]:
                 for member, digest in note.files.items():
                     if digest_of(Path(archive.extract(member, folder))) != digest:
                         raise _not_as_recorded(file, note, member)
-        except (KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        except _DAMAGED as error:
             raise UsageError(f"{file} is damaged: {error}") from error
         except OSError as error:
-            kind = NoSpace if error.errno == errno.ENOSPC else HarnessError
+            kind = NoSpace if error.errno in _NO_SPACE else HarnessError
             raise kind(f"{file} cannot be unpacked in {folder}: {error.strerror}") from error
         yield folder
 
