@@ -18,7 +18,7 @@ from harness.errors import PatchDoesNotApply, UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-_HUNK = re.compile(r"@@ -\d+(?:,(\d+))? \+\d+(?:,(\d+))? @@")
+_HUNK = re.compile(r"@@ -\d+(?:,(\d{1,9}))? \+\d+(?:,(\d{1,9}))? @@")
 _OTHER_KINDS = ("GIT binary patch", "rename from ", "copy from ")
 _FIRST_DIFF = re.compile(rb"^(?:diff --git |--- \S)", re.MULTILINE)
 _NOWHERE = "/dev/null"
