@@ -123,6 +123,7 @@ class Store:
                 continue
             manifest = read_manifest(manifest_path)
             if manifest is None:
+                LOGGER.warning("the cache entry %s/%s is damaged", kind, path.name)
                 continue
             used = path.with_name(path.name + ".used")
             try:
@@ -142,9 +143,9 @@ class Store:
         """
         folder = self._folder(kind, key)
         with (
+            _disk_errors(folder.path.parent),
             contextlib.suppress(Timeout),
             FileLock(folder.lock).acquire(timeout=0),
-            _disk_errors(folder.path.parent),
         ):
             self.release(kind, key)
             return self._remove_unused(folder)

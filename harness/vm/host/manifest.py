@@ -54,14 +54,22 @@ def _records(folder: Path, *, content: bool) -> Iterator[tuple[str, Record]]:
 def read_manifest(path: Path) -> dict[str, Record] | None:
     """Return a manifest's records; None when it is missing, cut off or of another format."""
     try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError):
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
         return None
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         return None
-    files = content["files"]
-    assert isinstance(files, dict)
-    return files
+    files = content.get("files")
+    if not isinstance(files, dict) or not all(map(_is_record, files.values())):
+        return None
+    return {name: (size, mtime_ns, digest) for name, (size, mtime_ns, digest) in files.items()}
+
+
+def _is_record(record: object) -> bool:
+    match record:
+        case [int(size), int(), str()]:
+            return size >= 0
+    return False
 
 
 def first_fault(folder: Path, manifest: dict[str, Record], *, deep: bool) -> str | None:
@@ -73,8 +81,8 @@ def first_fault(folder: Path, manifest: dict[str, Record], *, deep: bool) -> str
         path = f"{folder}/{name}"
         try:
             status = os.lstat(path)
-        except OSError:
-            return f"{name} is missing"
+        except (OSError, ValueError):
+            return f"{name!r} is missing"
         if status.st_size != size:
             return f"{name} has {status.st_size} bytes instead of {size}"
         if not digest and status.st_mtime_ns != mtime_ns:

@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.errors import CacheCorrupt
+from harness.log import LOGGER
 from harness.vm.kernel import source
 from harness.vm.kernel.kernel import KIND, read_metadata
 from harness.vm.kernel.workspace import TREES, remove_unused
@@ -48,10 +48,12 @@ class Pruned:
 
 
 def _described(entries: Iterable[Entry]) -> Iterator[tuple[Entry, Mapping[str, str]]]:
-    """Yield the entries that have a readable description, with it."""
+    """Yield the entries that have a readable description, with it; warn of the others."""
     for entry in entries:
-        with contextlib.suppress(CacheCorrupt):
+        try:
             yield entry, read_metadata(entry.path)
+        except CacheCorrupt as error:
+            LOGGER.warning("%s; it is made again when it is needed", error.message)
 
 
 def list_kernels(store: Store) -> tuple[CachedKernel, ...]:

@@ -18,6 +18,7 @@ ACCEPTED = (
     "(linux-6.6.tar.xz), a URL of a tarball with --sha256, build:DIR, a finished build, and "
     "deb:PACKAGE, a kernel that the machine's distribution packages"
 )
+_SHOWN_CHARS = 100
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}\Z")
 
 
@@ -78,7 +79,12 @@ def parse_spec(text: str, *, sha256: str | None = None) -> Spec:
             f"{sha256!r} is no SHA-256: that is 64 hexadecimal digits", hint="see sha256sum(1)"
         )
     expected = sha256.lower() if sha256 is not None else None
-    spec = _parse(text, expected)
+    try:
+        spec = _parse(text, expected)
+    except (OSError, RuntimeError, ValueError) as error:
+        # Too long for a name, of a user that there is not (~name), no URL (http://[).
+        shown = text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}..."
+        raise UsageError(f"{shown!r} names no kernel: {_reason(error)}", hint=ACCEPTED) from error
     if expected is not None and not isinstance(spec, TarballSpec | UrlSpec):
         raise UsageError(
             f"--sha256 does not go with the kernel {text}",
@@ -130,3 +136,7 @@ def _existing(text: str) -> Path:
     if not text or not path.is_dir():
         raise UsageError(f"there is no folder {text}", hint=ACCEPTED)
     return path.absolute()
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error)
