@@ -110,7 +110,11 @@ secrets: setup
 
 .PHONY: unit
 unit: setup
-	@KLP_HARNESS_DIE_WITH_PARENT=1 exec $(VENV_PYTHON) -m pytest -q -n auto tests/unit
+	@KLP_HARNESS_DIE_WITH_PARENT=1 exec $(VENV_PYTHON) -m pytest -q -n auto tests/unit tests/faults tests/fuzz
+
+.PHONY: fuzz
+fuzz: setup ## fuzz every reader of text from outside: make fuzz ARGS="--seconds 3600"
+	@exec $(VENV_PYTHON) -m tests.fuzz $(ARGS)
 
 # The C sources in kernel style. checkpatch.pl comes with the kernel source in the cache.
 .PHONY: checkpatch

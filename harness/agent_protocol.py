@@ -6,17 +6,22 @@ Requests are encoded and replies checked here; the transport is harness.vm.guest
 
 from __future__ import annotations
 
+import json
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from urllib.parse import quote
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from harness.errors import HarnessError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 PROTOCOL_VERSION = 1
 _PLAIN = "._/-"
+_SHOWN_CHARS = 200
+_SHOWN_LINES = 5
 
 
 class Op(StrEnum):
@@ -31,6 +36,18 @@ class Op(StrEnum):
 
 class _Message(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+
+    @classmethod
+    def of(cls, reply: Mapping[str, Any]) -> Self:
+        """Return what a reply says; raises HarnessError when no agent can have said that."""
+        try:
+            return cls.model_validate(reply)
+        except ValidationError as error:
+            shown = f"{dict(reply)!r}"[:_SHOWN_CHARS]
+            raise HarnessError(
+                f"the guest agent answered what is no {cls.__name__}: {shown}",
+                details=tuple(str(error).splitlines()[:_SHOWN_LINES]),
+            ) from error
 
 
 class Task(_Message):
@@ -107,6 +124,18 @@ class FilePoll(_Message):
     waited_ms: int = 0
 
 
+class Text(_Message):
+    """The content of a file, or a task's stack."""
+
+    text: str
+
+
+class Spawned(_Message):
+    """A program was started."""
+
+    pid: int
+
+
 class Hello(_Message):
     """The agent's first answer."""
 
@@ -155,6 +184,18 @@ class EndedEvent(_Message):
 
 Event = ReadyEvent | LineEvent | ExitEvent | EndedEvent
 EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])
+
+
+def read_object(line: str | bytes) -> dict[str, Any] | None:
+    """Return the JSON object that a line from the guest holds, None when it is no such line.
+
+    Nothing that a guest prints raises: not bytes that are no UTF-8, not a thousand brackets.
+    """
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def encode_request(number: int, verb: str, args: Sequence[str]) -> bytes:

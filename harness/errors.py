@@ -241,9 +241,16 @@ def guest_error(errno: int, text: str | None, subject: str) -> OSError:
     It is of the class that Python has for that number, as FileNotFoundError is; `is_of_guest` tells
     it from an error of the host.
     """
-    error = OSError(errno, text or os.strerror(errno), subject)
+    error = OSError(errno, str(text or _strerror(errno)), subject)
     setattr(error, _OF_GUEST, True)
     return error
+
+
+def _strerror(errno: int) -> str:
+    try:
+        return os.strerror(errno)
+    except (ValueError, OverflowError):
+        return "an errno that does not exist"
 
 
 def is_of_guest(error: BaseException) -> bool:

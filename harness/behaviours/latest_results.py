@@ -7,6 +7,7 @@ has changed since are dropped: they were another test's.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -141,7 +142,8 @@ class History:
         path = self.folder / f"{kernel.digest}.json"
         files = {name.partition("::")[0]: test.file for name, test in tests.items()}
         with FileLock(path.with_suffix(".lock")):
-            before = _read(path) if path.exists() else None
+            # What cannot be read now may be whole: an OSError must not replace it.
+            before = _parsed(path, path.read_bytes()) if path.exists() else None
             kept = {
                 name: test
                 for name, test in (before.tests if before is not None else {}).items()
@@ -149,8 +151,12 @@ class History:
             }
             made = KernelHistory(kernel=kernel, tests={**kept, **tests})
             aside = path.with_suffix(f".{os.getpid()}")
-            aside.write_text(made.model_dump_json(indent=1) + "\n", encoding="utf-8")
-            aside.replace(path)
+            try:
+                aside.write_text(made.model_dump_json(indent=1) + "\n", encoding="utf-8")
+                aside.replace(path)
+            finally:
+                with contextlib.suppress(OSError):
+                    aside.unlink(missing_ok=True)
 
 
 def on_kernel(rule: Rule, tests: Sequence[str], known: KernelHistory) -> RuleOnKernel:
@@ -233,7 +239,20 @@ def _digest(path: Path) -> str:
 
 def _read(path: Path) -> KernelHistory | None:
     try:
-        return KernelHistory.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValidationError):
-        LOGGER.warning("the record of earlier results %s cannot be read, and is left out", path)
+        content = path.read_bytes()
+    except OSError as error:
+        LOGGER.warning(
+            "the record of earlier results %s cannot be read (%s), and is left out",
+            path,
+            error.strerror,
+        )
+        return None
+    return _parsed(path, content)
+
+
+def _parsed(path: Path, content: bytes) -> KernelHistory | None:
+    try:
+        return KernelHistory.model_validate_json(content)
+    except ValidationError:
+        LOGGER.warning("the record of earlier results %s is damaged, and is left out", path)
         return None

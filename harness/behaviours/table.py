@@ -7,7 +7,7 @@ import tomllib
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from harness.errors import HarnessError
 from harness.resources import Resource, resource_dir
@@ -104,7 +104,7 @@ def load_table(path: Path | None = None) -> Table:
     path = path or resource_dir(Resource.BEHAVIOUR_TESTS) / _TABLE
     try:
         return Table.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except (OSError, tomllib.TOMLDecodeError, ValidationError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise HarnessError(f"the table of rules {path.name} cannot be read: {error}") from error
 
 

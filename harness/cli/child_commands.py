@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
 from harness.cli.registry import read_report
 from harness.deadline import wait_until
 from harness.errors import HarnessError
@@ -121,5 +119,5 @@ class ChildCommands(contextlib.AbstractContextManager["ChildCommands"]):
 def _read(path: Path) -> BaseReport | None:
     try:
         return read_report(path.read_text(encoding="utf-8"))
-    except (OSError, ValidationError, KeyError):
+    except (OSError, ValueError, KeyError):
         return None

@@ -17,6 +17,7 @@ import typer
 
 from harness import __version__
 from harness.cli.again import forget, remember
+from harness.cli.host_errors import as_host_failure
 from harness.cli.option_groups import with_option_groups
 from harness.cli.signals import Terminated, number_of, sentence, unwind
 from harness.errors import ExitCode, HarnessError, KlpError
@@ -81,8 +82,9 @@ def run_to_exit(load: Callable[[], Callable[..., Any]], name: str) -> int:
 def guarded(command: Callable[..., int]) -> Callable[..., None]:
     """Wrap a command for typer: its exit code, or that of what it raises, ends the process.
 
-    A KlpError is printed as sentences. Anything else is a bug of ours: one sentence says so
-    and names the file with the traceback.
+    A KlpError is printed as sentences, and so is what the host refuses (a full disk, no rights, no
+    more processes). Anything else is a bug of ours: one sentence says so and names the file with
+    the traceback.
     """
 
     grouped = with_option_groups(command)
@@ -104,7 +106,7 @@ def guarded(command: Callable[..., int]) -> Callable[..., None]:
             raise
         except OSError as error:
             # What the host refused: a full disk, a folder that is not there or closed to this user.
-            Terminal().error(_refused(error))
+            Terminal().error(as_host_failure(error) or _refused(error))
             _note_traceback(error)
             raise typer.Exit(getattr(error, EXIT_CODE, ExitCode.HARNESS)) from None
         except Exception as error:

@@ -320,12 +320,14 @@ def _replace(path: Path, data: bytes) -> None:
             aside.chmod(path.stat().st_mode & 0o7777)
         aside.replace(path)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            aside.unlink(missing_ok=True)
         # EBUSY: the file is a mount point, as in a container.
         if error.errno not in _ONLY_THE_FILE or not path.is_file():
             raise
         path.write_bytes(data)
+    finally:
+        # Also after Ctrl-C. Once it has its name, there is none.
+        with contextlib.suppress(OSError):
+            aside.unlink(missing_ok=True)
 
 
 def _cannot_write(path: Path, error: OSError) -> KlpError:

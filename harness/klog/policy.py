@@ -117,7 +117,7 @@ def load_policy(*paths: Path) -> Policy:
                 for category, entries in data.items()
                 for name, entry in entries.items()
             ]
-        except (ValueError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
             raise HarnessError(f"{path}: {error}") from error
     known = {rule.id for rule in rules}
     named = {name for rule in rules for name in rule.absorbs | rule.refines}

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
+from harness.agent_protocol import read_object
 from harness.errors import HarnessError
 
 if TYPE_CHECKING:
@@ -27,11 +27,8 @@ def next_object(
             f"{program} ended early, with code {process.wait(deadline)}",
             hint="/dev/klp_gate exists once the module klp_target_gate is loaded",
         ) from None
-    try:
-        found = json.loads(line)
-    except ValueError:
-        found = None
-    if not isinstance(found, dict) or (key is not None and key not in found):
+    found = read_object(line)
+    if found is None or (key is not None and key not in found):
         expected = "a JSON object" if key is None else repr(key)
         raise HarnessError(f"{program} printed {line!r} where {expected} was expected")
     return found

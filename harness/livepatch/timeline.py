@@ -7,12 +7,14 @@ interval of a few milliseconds is not seen.
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel, ConfigDict
+
+from harness.agent_protocol import read_object
 from harness.errors import HarnessError
 from harness.livepatch.tasks import PatchState
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 # More than the time between two samples, also in a slow guest.
 _SAME_SAMPLE_US = 100_000
+_SHOWN_CHARS = 200
 
 
 class Direction(StrEnum):
@@ -158,25 +161,40 @@ def read_timeline(lines: Iterable[str]) -> Timeline:
     """
     reader = _Reader()
     for line in lines:
+        said = read_object(line)
+        if said is None:
+            raise HarnessError(
+                f"klp-sampler printed {line[:_SHOWN_CHARS]!r}, which is no JSON object"
+            )
         try:
-            reader.take(json.loads(line))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise HarnessError(f"klp-sampler printed {line!r}: {error}") from error
+            reader.take(said)
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+            shown = repr(line[:_SHOWN_CHARS])
+            raise HarnessError(f"klp-sampler printed {shown}: {error!r}") from error
     return reader.timeline()
 
 
 def is_ready(line: str) -> bool:
     """Return whether klp-sampler printed with this line that its first sample is complete."""
-    try:
-        said = json.loads(line)
-    except ValueError:
-        return False
-    return isinstance(said, dict) and "ready" in said
+    said = read_object(line)
+    return said is not None and "ready" in said
+
+
+class _Sampled(BaseModel):
+    """A task in a sample; strict, because a number in place of a name would show much later."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    tid: int
+    pid: int
+    comm: str
+    kthread: bool
+    patch_state: int
 
 
 class _Reader:
     def __init__(self) -> None:
-        self._tracks: list[dict[str, Any]] = []
+        self._tracks: list[_Sampled] = []
         self._current: dict[int, int] = {}
         self._changes: dict[int, list[StateChange]] = defaultdict(list)
         self._patches: dict[str, list[PatchChange]] = defaultdict(list)
@@ -193,20 +211,20 @@ class _Reader:
         elif "transition" in said or "enabled" in said:
             self._patch(t_us, said)
         else:
-            self._task(t_us, said)
+            self._task(t_us, _Sampled.model_validate(said))
 
     def timeline(self) -> Timeline:
         if self._start_us is None:
             raise HarnessError("klp-sampler ended before its first sample was complete")
         tasks = tuple(
             TaskTrack(
-                tid=said["tid"],
-                pid=said["pid"],
-                comm=said["comm"],
-                kthread=said["kthread"],
+                tid=task.tid,
+                pid=task.pid,
+                comm=task.comm,
+                kthread=task.kthread,
                 changes=tuple(self._changes[number]),
             )
-            for number, said in enumerate(self._tracks)
+            for number, task in enumerate(self._tracks)
         )
         return Timeline(
             tasks=tasks,
@@ -215,16 +233,15 @@ class _Reader:
             end_us=self._end_us,
         )
 
-    def _task(self, t_us: int, said: dict[str, Any]) -> None:
-        tid = int(said["tid"])
-        number = self._current.get(tid)
-        if number is None or self._tracks[number]["pid"] != said["pid"]:
-            self._gone(t_us, tid)
-            number = self._current[tid] = len(self._tracks)
-            self._tracks.append(said)
+    def _task(self, t_us: int, task: _Sampled) -> None:
+        number = self._current.get(task.tid)
+        if number is None or self._tracks[number].pid != task.pid:
+            self._gone(t_us, task.tid)
+            number = self._current[task.tid] = len(self._tracks)
+            self._tracks.append(task)
         # A program may rename itself: the last name counts.
-        self._tracks[number] = said
-        state = PatchState(said["patch_state"])
+        self._tracks[number] = task
+        state = PatchState(task.patch_state)
         changes = self._changes[number]
         if not changes or changes[-1].state is not state:
             changes.append(StateChange(t_us=t_us, state=state))

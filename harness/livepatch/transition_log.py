@@ -24,7 +24,7 @@ _QUERY = "func klp_try_switch_task +p"
 # The kernel tries once a second; the lines of one attempt are logged without a pause.
 _SAME_ATTEMPT_US = 250_000
 _HELD = re.compile(
-    r"klp_try_switch_task: (?P<comm>.*):(?P<tid>\d+) "
+    r"klp_try_switch_task: (?P<comm>.*):(?P<tid>\d{1,10}) "
     r"(?:is (?P<running>running)|has an (?P<unreliable>unreliable stack)"
     r"|is (?P<sleeping>sleeping) on function (?P<function>\S+))$"
 )

@@ -101,9 +101,8 @@ def test_dropped_messages_are_counted(path: Path) -> None:
         assert detector.dropped == read_dropped(path)
 
 
-def test_there_are_cases_of_every_category() -> None:
-    """Each kind of splat has a log, and so do logs that only look like one."""
-    found = {line.partition(":")[0] for path in CASES for line in read_case(path)[0]}
-    missing = {str(rule.category) for rule in default_policy().rules} - found
-    assert not missing
-    assert sum(path.stem.startswith("none-") for path in CASES) >= 5
+def test_there_are_cases_of_every_rule() -> None:
+    """Each rule finds a splat in a recorded log, and there are logs in which none may find one."""
+    found = {splat.rule for path in CASES for splat in find_splats(read_case(path)[1])}
+    assert not {rule.id for rule in default_policy().rules} - found
+    assert sum(path.stem.startswith("none-") for path in CASES) >= 25

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import lzma
 import os
+import struct
 import zipfile
 import zlib
 from typing import TYPE_CHECKING, Final, Literal
@@ -46,8 +47,10 @@ _BLOCK = 1 << 20
 # What zipfile raises for a file that is no archive, cut off, encrypted, or packed in a way unknown.
 _DAMAGE = (
     *(KeyError, ValueError, EOFError, RuntimeError, NotImplementedError, RecursionError),
-    *(ValidationError, zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+    *(OverflowError, struct.error, ValidationError),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError),
 )
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 class RecordingNote(BaseModel):
@@ -95,7 +98,7 @@ def pack(target: Path, note: RecordingNote, members: Mapping[Member, Path]) -> N
                 archive.write(path, name)
         aside.replace(target)
     except OSError as error:
-        if error.errno == errno.ENOSPC:
+        if error.errno in _NO_SPACE:
             raise NoSpace(f"no space left to write {target}") from error
         raise UsageError(f"cannot write {target}: {error.strerror}") from error
     finally:
@@ -138,7 +141,7 @@ def unpacked(file: Path, note: RecordingNote) -> Iterator[Path]:
         except _DAMAGE as error:
             raise UsageError(f"{file} is damaged: {shown(error)}") from error
         except OSError as error:
-            kind = NoSpace if error.errno == errno.ENOSPC else HarnessError
+            kind = NoSpace if error.errno in _NO_SPACE else HarnessError
             raise kind(f"{file} cannot be unpacked in {folder}: {error.strerror}") from error
         yield folder
 

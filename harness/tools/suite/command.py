@@ -15,7 +15,12 @@ from harness.errors import UsageError
 from harness.report.base import CheckOutcome
 from harness.resources import Resource, resource_dir
 from harness.tools.suite.bisect import in_bisect, try_kernels
-from harness.tools.suite.pytest_words import PytestArguments, checkout, words_for_pytest
+from harness.tools.suite.pytest_words import (
+    WITHOUT_GUESTS,
+    PytestArguments,
+    checkout,
+    words_for_pytest,
+)
 from harness.tools.suite.run_suite import SuiteOptions, run_suite
 
 if TYPE_CHECKING:
@@ -91,6 +96,6 @@ def _folders_with_guests() -> list[Path]:
     root = checkout(resource_dir(Resource.BEHAVIOUR_TESTS))
     if root is None:
         raise UsageError("--all needs a checkout: the harness's own tests are not installed")
-    # tests/unit is for make check: thousands of tests, which each worker would have to collect.
-    folders = [folder for folder in (root / "tests").iterdir() if folder.name != "unit"]
+    # The others are for make check: thousands of tests, which each worker would have to collect.
+    folders = [folder for folder in (root / "tests").iterdir() if folder.name not in WITHOUT_GUESTS]
     return sorted(folder for folder in folders if any(folder.rglob("test_*.py")))

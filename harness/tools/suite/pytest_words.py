@@ -31,6 +31,9 @@ PytestArguments = Annotated[
     tuple[str, ...],
     typer.Argument(metavar="PYTEST_ARG", help="For pytest: test files, -k EXPR, -x, --fresh=boot."),
 ]
+WITHOUT_GUESTS = ("unit", "faults", "fuzz")
+"""Folders below tests/ of a checkout that start no guest: they are for `make check`."""
+
 _UNKNOWN = re.compile(r"unrecognized arguments: (.*)")
 _ERROR = re.compile(r"error: (.*)")
 _RULE = re.compile(r"([A-Za-z]{2})-?(\d{1,2})")
@@ -79,7 +82,8 @@ def left_out(words: Sequence[str], paths: Sequence[str], folder: Path) -> list[s
     """
     root = folder.parent if checkout(folder) is not None else folder
     ours = all(
-        path.is_relative_to(root) and not path.is_relative_to(root / "unit")
+        path.is_relative_to(root)
+        and not any(path.is_relative_to(root / name) for name in WITHOUT_GUESTS)
         for path in (Path(name.partition("::")[0]).resolve() for name in paths)
     )
     for_its_plugin = any(word.startswith("--hypothesis") for word in words)

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import itertools
-import json
 import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
+
+from pydantic import ValidationError
 
 from harness.agent_protocol import (
     EVENT,
@@ -16,6 +17,7 @@ from harness.agent_protocol import (
     LineEvent,
     ReadyEvent,
     encode_request,
+    read_object,
 )
 from harness.deadline import Deadline
 from harness.errors import HarnessError, LostConnection, guest_error
@@ -153,15 +155,16 @@ class AgentClient:
             self._events.notify()
 
     def _take_line(self, line: bytes) -> None:
-        try:
-            message = json.loads(line)
-        except ValueError:
-            LOGGER.error("the guest agent sent a line that is no JSON: %r", line[:200])
-            return
-        if "event" in message:
+        message = read_object(line)
+        number = message.get("id") if message is not None else None
+        if message is not None and "event" in message:
             self._take_event(message)
-            return
-        number = int(message["id"])
+        elif message is None or not isinstance(number, int):
+            LOGGER.error("the guest agent sent a line that is no message: %r", line[:200])
+        else:
+            self._take_reply(number, message)
+
+    def _take_reply(self, number: int, message: Mapping[str, Any]) -> None:
         with self._lock:
             if number in self._abandoned:
                 self._abandoned.discard(number)
@@ -169,7 +172,11 @@ class AgentClient:
                 self._replies[number] = message
 
     def _take_event(self, message: Mapping[str, Any]) -> None:
-        event = EVENT.validate_python(message)
+        try:
+            event = EVENT.validate_python(message)
+        except ValidationError:
+            LOGGER.error("the guest agent reported no event that there is: %r", message)
+            return
         if isinstance(event, ReadyEvent):
             return
         with self._lock:
@@ -185,12 +192,21 @@ class AgentClient:
                     output.ended = event
 
 
+def errno_of(reply: Mapping[str, Any]) -> int:
+    """Return a reply's errno, 0 for success. Raises HarnessError for what is no reply."""
+    number = reply.get("errno")
+    if not isinstance(number, int):
+        raise HarnessError(f"the guest agent answered without an errno: {dict(reply)!r}"[:300])
+    return number
+
+
 def check_reply(reply: Mapping[str, Any], subject: str) -> Mapping[str, Any]:
     """Return the reply when its errno is 0.
 
-    Raises OSError with the guest's errno and the path or name that it is about.
+    Raises OSError with the guest's errno and the path or name that it is about, HarnessError for
+    what is no reply.
     """
-    number = int(reply["errno"])
+    number = errno_of(reply)
     if number:
         raise guest_error(number, reply.get("error"), subject)
     return reply

@@ -15,8 +15,10 @@ from harness.agent_protocol import (
     Hello,
     KlogBatch,
     Op,
+    Spawned,
     Stragglers,
     TaskSample,
+    Text,
 )
 from harness.errors import (
     BootFailed,
@@ -26,7 +28,7 @@ from harness.errors import (
     LostConnection,
     ModuleRefused,
 )
-from harness.vm.guest.agent import check_reply
+from harness.vm.guest.agent import check_reply, errno_of
 from harness.vm.guest.agent_link import REQUEST_S, AgentLink
 from harness.vm.guest.hypervisor import Hypervisor
 from harness.vm.guest.initramfs import AGENT_PORT, MODULE_DIR
@@ -104,7 +106,7 @@ class Machine:
         deadline = self.scaled(_CONNECT_S)
         with self._link.explained():
             self._link.open(self._reach_agent(deadline))
-        hello = Hello.model_validate(self._link.call("hello", deadline=deadline))
+        hello = Hello.of(self._link.call("hello", deadline=deadline))
         if hello.protocol != PROTOCOL_VERSION:
             raise LostConnection(
                 f"the guest agent speaks protocol {hello.protocol}, not {PROTOCOL_VERSION}"
@@ -178,11 +180,11 @@ class Machine:
         """Start a guest program (a name in /bin or a full path)."""
         path = program if program.startswith("/") else f"/bin/{program}"
         reply = check_reply(self._link.call("spawn", path, *args), path)
-        return SpawnedProcess(self._link, int(reply["pid"]), path)
+        return SpawnedProcess(self._link, Spawned.of(reply).pid, path)
 
     def read(self, path: str, *, deadline: Deadline | None = None) -> str:
         """Return the content of a file."""
-        return str(self.request("read", path, deadline=deadline)["text"])
+        return Text.of(self.request("read", path, deadline=deadline)).text
 
     def write(self, path: str, text: str, *, deadline: Deadline | None = None) -> None:
         """Write a text to a file by one write(2)."""
@@ -190,17 +192,17 @@ class Machine:
 
     def list_dir(self, path: str) -> tuple[DirEntry, ...]:
         """Return a directory's entries, sorted by name."""
-        entries = Directory.model_validate(self.request("list", path)).entries
+        entries = Directory.of(self.request("list", path)).entries
         return tuple(sorted(entries, key=lambda entry: entry.name))
 
     def stat(self, path: str) -> FileStatus:
         """Return type, mode and size of a file."""
-        return FileStatus.model_validate(self.request("stat", path))
+        return FileStatus.of(self.request("stat", path))
 
     def poll_file(self, path: str, op: Op, value: str, *, deadline: Deadline) -> FilePoll:
         """Wait in the guest until the file's content meets the condition, or the deadline."""
         reply = self._link.patient_call("poll-file", path, op.value, value, deadline=deadline)
-        return FilePoll.model_validate(reply)
+        return FilePoll.of(reply)
 
     def has_files(self, there: Mapping[Path, str]) -> None:
         """Record that the guest was booted with these host files, by their paths in the guest."""
@@ -212,21 +214,21 @@ class Machine:
 
     def tasks(self) -> TaskSample:
         """Return all threads with their patch states."""
-        return TaskSample.model_validate(self.request("tasks"))
+        return TaskSample.of(self.request("tasks"))
 
     def poll_tasks(self, state: int, *, but: Sequence[int], deadline: Deadline) -> Stragglers:
         """Wait in the guest until every thread but those has that patch state, or the deadline."""
         but_text = ",".join(str(tid) for tid in but)
         reply = self._link.patient_call("poll-tasks", str(state), but_text, deadline=deadline)
-        return Stragglers.model_validate(reply)
+        return Stragglers.of(reply)
 
     def stack(self, tid: int) -> str:
         """Return /proc/TID/stack."""
-        return str(self.request("stack", str(tid))["text"])
+        return Text.of(self.request("stack", str(tid))).text
 
     def klog(self, since: int = 0) -> KlogBatch:
         """Return the kernel log's records from that sequence number on."""
-        return KlogBatch.model_validate(self.request("klog", str(since)))
+        return KlogBatch.of(self.request("klog", str(since)))
 
     def insmod(self, path: str, params: str = "", *, deadline: Deadline | None = None) -> None:
         """Load the module file at that guest path; raises ModuleRefused with the kernel's errno."""
@@ -301,7 +303,7 @@ class Machine:
         since = self.klog(_PAST_THE_END).next
         reply = self._link.call(verb, *args, deadline=deadline)
         self._link.check_alive(reply, verb, name)
-        number = int(reply["errno"])
+        number = errno_of(reply)
         if number:
             log = tuple(record.text for record in self.klog(since).records)
             raise ModuleRefused(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from harness.deadline import Deadline
 
-_FORWARD = re.compile(r"TCP\[HOST_FORWARD\]\s+\d+\s+127\.0\.0\.1\s+(\d+)")
+_FORWARD = re.compile(r"TCP\[HOST_FORWARD\]\s+\d+\s+127\.0\.0\.1\s+([0-9]{1,5})\s")
 _CONNECT_S = 20.0
 _CLOSE_S = 2.0
 _LOOK_S = 0.25
@@ -90,13 +90,7 @@ class Monitor:
     def ssh_port(self, *, deadline: Deadline) -> int:
         """Return the loopback port that QEMU bound for the guest's SSH."""
         text = self.human("info usernet", deadline=deadline)
-        match = _FORWARD.search(text)
-        if match is None:
-            raise QemuFailed(
-                "QEMU does not say which port it forwards to the guest's SSH",
-                details=tuple(text.splitlines()),
-            )
-        return int(match[1])
+        return forwarded_port(text)
 
     def pass_fd(self, fd: int, name: str, *, deadline: Deadline) -> None:
         """Give QEMU a file descriptor under a name (getfd)."""
@@ -142,3 +136,14 @@ class Monitor:
             raise QemuFailed(f"QEMU's monitor failed at `{what}`: {error}") from error
         finally:
             future.cancel()
+
+
+def forwarded_port(text: str) -> int:
+    """Return the port of the host in what ``info usernet`` prints; raises QemuFailed."""
+    match = _FORWARD.search(text)
+    if match is None:
+        raise QemuFailed(
+            "QEMU does not say which port it forwards to the guest's SSH",
+            details=tuple(text.splitlines()),
+        )
+    return int(match[1])

@@ -155,9 +155,9 @@ class Store:
         """
         folder = self._folder(kind, key)
         with (
+            _disk_errors(folder.path.parent),
             contextlib.suppress(Timeout),
             FileLock(folder.lock).acquire(timeout=0),
-            _disk_errors(folder.path.parent),
         ):
             self.release(kind, key)
             return self._remove_unused(folder)

@@ -205,7 +205,8 @@ def run(
 
 def _failure(finished: Finished, log_path: Path | None) -> HarnessError:
     command = command_line(finished.argv)
-    if os.strerror(errno.ENOSPC) in finished.stderr + finished.stdout:
+    output = finished.stderr + finished.stdout
+    if any(os.strerror(number) in output for number in (errno.ENOSPC, errno.EDQUOT)):
         return NoSpace(
             f"`{command}` ran out of disk space",
             hint="`klp-harness kernel prune` removes kernels that are not in use",

@@ -15,7 +15,18 @@ if TYPE_CHECKING:
 _OBJECT = re.compile(r"  (?:CC|AS|HOSTCC)(?: \[M\])? +\S")
 _NOT_FOUND = re.compile(r"(?:^|[ :])([\w.+-]+): (?:command )?not found\b")
 _HEADER = re.compile(r"fatal error: ((?:openssl|libelf|gelf|elf)\S*): No such file")
-_KILLED = re.compile(r"(?:Killed signal terminated program|virtual memory exhausted|out of memory)")
+_KILLED = re.compile(
+    r"(?:Killed signal terminated program|virtual memory exhausted|out of memory"
+    r"|internal compiler error: (?:Killed|Bus error)|Cannot allocate memory)"
+)
+# What system calls answered to make, the compiler, the linker or a script: as they print it after
+# a colon, or in brackets, at the end of a line. The sources cannot cause any of these.
+_REFUSED = re.compile(
+    r"^.*[:(] ?(?P<why>Resource temporarily unavailable|Too many open files(?: in system)?"
+    r"|Input/output error|Read-only file system|Stale file handle|Text file busy"
+    r"|Transport endpoint is not connected|Structure needs cleaning|File too large)\)?\.?$",
+    re.MULTILINE,
+)
 _ERROR = re.compile(
     r"error:|\*\*\*|undefined reference|undefined!|No rule to make target|^ERROR:|cannot find"
 )
@@ -51,6 +62,13 @@ def build_failure(what: str, lines: Sequence[str], log_path: Path) -> Exception:
             f"the host ran out of memory while building {what}",
             hint="end other programs, or give the machine more memory",
             details=errors,
+            artefacts=log_path,
+        )
+    if match := _REFUSED.search(text):
+        return HarnessError(
+            f"the host failed while building {what}: {match['why']}",
+            hint="look at the disk, and at the limits of processes and open files (ulimit -a)",
+            details=(match.group().strip(), *errors),
             artefacts=log_path,
         )
     return KernelBuildFailed(f"{what} does not build", details=errors, artefacts=log_path)

@@ -87,7 +87,13 @@ def parse_spec(text: str, *, sha256: str | None = None) -> Spec:
             hint="see sha256sum(1)",
         )
     expected = sha256.lower() if sha256 is not None else None
-    spec = _parse(text, expected)
+    try:
+        spec = _parse(text, expected)
+    except (OSError, RuntimeError, ValueError) as error:
+        # Too long for a name, of a user that there is not (~name), no URL (http://[).
+        raise UsageError(
+            f"'{shown(text)}' names no kernel: {_reason(error)}", hint=ACCEPTED
+        ) from error
     if expected is not None and not isinstance(spec, TarballSpec | UrlSpec):
         raise UsageError(
             f"--sha256 does not go with the kernel {shown(text)}",
@@ -154,3 +160,7 @@ def _existing(text: str) -> Path:
     if kind_of(path, _WHAT) is not Kind.FOLDER:
         raise UsageError(f"there is no folder {shown(text)}", hint=ACCEPTED)
     return path.absolute()
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error)

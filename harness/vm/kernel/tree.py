@@ -16,9 +16,9 @@ import os
 import re
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
-from harness.errors import UsageError
+from harness.errors import HarnessError, UsageError
 from harness.inputs import Kind, kind_of, read_text_file
 from harness.vm.host.files import temporary_folder
 from harness.vm.host.process import run
@@ -107,6 +107,16 @@ def opened(path: Path, deadline: Deadline) -> Iterator[UserTree]:
         yield UserTree(path, _git_digest(path, scratch, deadline), scratch, git=True)
 
 
+def unreadable(error: OSError) -> NoReturn:
+    """Refuse sources of which a folder cannot be read, for os.walk(), which would leave it out.
+
+    What is built without a part of it fails, and that would count as a verdict.
+    Raises UsageError where its rights are the reason, HarnessError for any other.
+    """
+    kind = UsageError if isinstance(error, PermissionError) else HarnessError
+    raise kind(f"the folder {error.filename} cannot be read: {error.strerror}") from error
+
+
 def _git_digest(path: Path, scratch: Path, deadline: Deadline) -> str:
     (scratch / "objects").mkdir()
     index = Path(_git(path, None, "rev-parse", "--git-path", "index", deadline=deadline))
@@ -165,7 +175,7 @@ def _copy_plain(tree: Path, destination: Path) -> None:
 
 
 def _plain_files(tree: Path) -> Iterator[str]:
-    for root, folders, files in os.walk(tree):
+    for root, folders, files in os.walk(tree, onerror=unreadable):
         folders[:] = sorted(name for name in folders if name not in _PRODUCTS)
         links = [name for name in folders if Path(root, name).is_symlink()]
         for name in sorted(files + links):

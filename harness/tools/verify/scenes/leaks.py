@@ -7,6 +7,7 @@ the allocator keeps on its lists does not count.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+_NUMBER = re.compile(r"[0-9]{1,18}")
 # Caches that grow with use, whoever uses them: of files, names, tasks, page tables.
 _BUSY = ("radix_tree_node", "maple_node", "vm_area_struct", "anon_vma", "filp", "task_struct")
 _LEAST = 0.6
@@ -53,7 +55,7 @@ def read_slabinfo(text: str) -> dict[str, int]:
     found = {}
     for line in text.splitlines()[2:]:
         fields = line.split()
-        if len(fields) > 2 and fields[1].isdigit():
+        if len(fields) > 2 and _NUMBER.fullmatch(fields[1]):
             found[fields[0]] = int(fields[1])
     return found
 
