@@ -159,8 +159,8 @@ def grade(
                 print_module_mutant(terminal, result)
         finally:
             invocation.results += results
-        print_inapplicable(terminal, [r for b in batches for r in not_applicable(b)])
-        print_module_summary(terminal, results)
+            print_inapplicable(terminal, [r for b in batches for r in not_applicable(b)])
+            print_module_summary(terminal, results)
         invocation.exit_code = _exit_code(results)
     return invocation.exit_code
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from harness import __version__
+from harness.cli.again import forget, remember
 from harness.cli.option_groups import with_option_groups
 from harness.cli.signals import Terminated, number_of, sentence, unwind
 from harness.errors import ExitCode, KlpError
@@ -73,7 +74,7 @@ def run_to_exit(load: Callable[[], Callable[..., Any]], name: str) -> int:
             return ExitCode.HARNESS
         with contextlib.suppress(BrokenPipeError):
             error.show()
-        return error.exit_code
+        return int(error.exit_code)
 
 
 def guarded(command: Callable[..., int]) -> Callable[..., None]:
@@ -89,6 +90,7 @@ def guarded(command: Callable[..., int]) -> Callable[..., None]:
     def wrapper(*args: Any, **kwargs: Any) -> None:
         try:
             unwind()
+            remember()
             code = grouped(*args, **kwargs)
         except KlpError as error:
             Terminal().error(error)
@@ -104,6 +106,8 @@ def guarded(command: Callable[..., int]) -> Callable[..., None]:
                 raise
             _report_bug(error)
             raise typer.Exit(getattr(error, EXIT_CODE, ExitCode.HARNESS)) from None
+        finally:
+            forget()
         raise typer.Exit(code)
 
     return wrapper

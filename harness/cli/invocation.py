@@ -7,6 +7,7 @@ import contextlib
 import errno
 import os
 import platform
+import secrets
 import sys
 import time
 from pathlib import Path
@@ -14,9 +15,17 @@ from typing import IO, TYPE_CHECKING, Literal, Self
 
 from harness import __version__
 from harness.cli import streams
+from harness.cli.again import words_again
 from harness.cli.options import ResultFiles
 from harness.cli.registry import make_report
-from harness.errors import ExitCode, KernelVerdict, KlpError, NoSpace, UsageError
+from harness.errors import (
+    ExitCode,
+    HarnessError,
+    KernelVerdict,
+    KlpError,
+    NoSpace,
+    UsageError,
+)
 from harness.report.base import (
     BaseReport,
     CheckOutcome,
@@ -30,15 +39,18 @@ from harness.report.base import (
 from harness.report.junit import to_junit
 from harness.report.ktap import to_ktap
 from harness.report.terminal import Terminal
+from harness.vm.host.accel import QEMU
+from harness.vm.host.lookup import program_version
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from types import TracebackType
 
     from harness.vm.host.accel import AccelChoice
     from harness.vm.kernel.kernel import Kernel
 
 _STDOUT = "-"
+_ONLY_THE_FILE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY)
 
 
 class Invocation:
@@ -63,6 +75,11 @@ class Invocation:
         self.known_kernels: tuple[KernelFacts, ...] = ()
         self.accel: AccelChoice | None = None
         self.exit_code = ExitCode.HELD
+        # Whether results are missing though no error ended the command.
+        self.partial = False
+        # In the words that run the command again: what it chose by chance, by parameter.
+        self.chosen: dict[str, object] = {}
+        self._ends: list[Callable[[bool], None]] = []
         # What this command's report has beside the results.
         self.more: dict[str, object] = {}
         self._files = files or ResultFiles()
@@ -98,8 +115,41 @@ class Invocation:
         self._stack.close()
         if error is None and self.exit_code is ExitCode.HELD:
             self.exit_code = _exit_code(self.results)
+        self.partial = self.partial or error is not None
+        failed = self._finish()
         if self._files != ResultFiles():
-            self.write(self.report(error))
+            failed += self.write(self.report(error))
+        if self.partial and self.results:
+            self.terminal.note(
+                f"partial: {len(self.results)} results; the command has not come to its end"
+            )
+        if not failed:
+            return
+        for other in failed if error is not None else failed[1:]:
+            self.terminal.error(other)
+        if error is None:
+            raise failed[0]
+        if isinstance(error, KernelVerdict):
+            # 1 would mean that there are results to read.
+            self.terminal.error(error)
+            raise failed[0] from error
+
+    def at_end(self, work: Callable[[bool], None]) -> None:
+        """Have a summary printed or a page written when the command ends, however it does.
+
+        ``work`` is called with whether results are missing.
+        """
+        self._ends.append(work)
+
+    def _finish(self) -> list[KlpError]:
+        """Do what was left for the end; return what failed of it."""
+        failed = []
+        for work in self._ends:
+            try:
+                work(self.partial)
+            except KlpError as error:
+                failed.append(error)
+        return failed
 
     def report(self, error: BaseException | None = None) -> BaseReport:
         """Return what is known so far, as the report that ``--json`` writes."""
@@ -107,12 +157,15 @@ class Invocation:
         fields: dict[str, object] = {
             "command": self.command,
             "outcome": _outcome(self.exit_code, error),
+            "partial": self.partial or error is not None,
+            "argv": words_again(self.chosen),
             "harness": __version__,
             "host": host_facts(),
             "kernel": kernels[0] if len(kernels) == 1 else None,
             "kernels": kernels,
             "accelerator": self.accel.accel.value if self.accel is not None else None,
             "accelerator_reason": self.accel.reason if self.accel is not None else None,
+            "qemu": program_version(QEMU) if self.accel is not None else None,
             "seconds": time.monotonic() - self._start_s,
             "error": error_facts(error) if error is not None else None,
             "results": tuple(self.results),
@@ -135,17 +188,20 @@ class Invocation:
             lines.append(("accelerator", self.accel.describe()))
         self.terminal.print(*(f"{name:12} {text}" for name, text in (*lines, *more.items())))
 
-    def write(self, report: BaseReport) -> None:
-        """Write the result files. Raises NoSpace, or UsageError when one cannot be written."""
-        if self._files.json == _STDOUT:
+    def write(self, report: BaseReport) -> list[KlpError]:
+        """Write the result files, each whatever becomes of the others; return what failed."""
+        files, failed = self._files, []
+        if files.json == _STDOUT:
             self._stdout.write(to_json(report))
             self._stdout.flush()
-        elif self._files.json is not None:
-            write_file(Path(self._files.json), to_json(report))
-        if self._files.junit is not None:
-            write_file(Path(self._files.junit), to_junit(report))
-        if self._files.ktap is not None:
-            write_file(Path(self._files.ktap), to_ktap(report))
+        for name, render in ((files.json, to_json), (files.junit, to_junit), (files.ktap, to_ktap)):
+            if name is None or name == _STDOUT:
+                continue
+            try:
+                write_file(Path(name), render(report))
+            except KlpError as error:
+                failed.append(error)
+        return failed
 
 
 def host_facts() -> HostFacts:
@@ -228,20 +284,41 @@ def check_writable(*paths: Path | None) -> None:
 
 
 def write_file(path: Path, text: str) -> None:
-    """Write a file so that no reader finds half of it. Raises NoSpace, UsageError."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    """Write a file so that no reader finds half of it. Raises NoSpace, UsageError, HarnessError.
+
+    Where only the file itself can be written, and its folder not, it is written in place.
+    """
+    data = text.encode("utf-8", "backslashreplace")
     try:
+        path = path.resolve()
         if path.exists() and not path.is_file():
-            path.write_text(text, encoding="utf-8")
+            path.write_bytes(data)
             return
-        aside.write_text(text, encoding="utf-8")
-        aside.replace(path)
+        _replace(path, data)
     except OSError as error:
-        aside.unlink(missing_ok=True)
         raise _cannot_write(path, error) from error
 
 
+def _replace(path: Path, data: bytes) -> None:
+    # The name may be as long as names can be.
+    aside = path.with_name(f".klp-{os.getpid()}-{secrets.token_hex(4)}")
+    try:
+        aside.write_bytes(data)
+        if path.exists():
+            aside.chmod(path.stat().st_mode & 0o7777)
+        aside.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            aside.unlink(missing_ok=True)
+        # EBUSY: the file is a mount point, as in a container.
+        if error.errno not in _ONLY_THE_FILE or not path.is_file():
+            raise
+        path.write_bytes(data)
+
+
 def _cannot_write(path: Path, error: OSError) -> KlpError:
-    if error.errno == errno.ENOSPC:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return NoSpace(f"no space left to write {path}")
+    if error.errno == errno.EIO:
+        return HarnessError(f"cannot write {path}: {error.strerror}")
     return UsageError(f"cannot write {path}: {error.strerror}")

@@ -38,10 +38,14 @@ def write_timelines(
     title: str,
     html: Path | None = None,
     svg: Path | None = None,
+    partial: bool = False,
 ) -> None:
-    """Write the files that are named. Raises UsageError when a file cannot be written."""
+    """Write the files that are named; ``partial``: results are missing.
+
+    Raises UsageError when a file cannot be written.
+    """
     if html is not None:
-        write_file(html, timeline_page(title, facts, results))
+        write_file(html, timeline_page(title, facts, results, partial=partial))
     if svg is not None and results:
         drawing = timeline_svg(results[0])
         if drawing is None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from harness.behaviours.mutants import choose, fitted, load_mutants, series_of
+from harness.cli import pins
 from harness.deadline import Deadline
 from harness.resources import Resource, resource_dir
 from harness.vm.guest import runs
@@ -37,6 +38,7 @@ def prepare_accel(invocation: Invocation, name: str) -> AccelChoice:
 def prepare_kernel(invocation: Invocation, options: CleanKernel) -> Kernel:
     """Obtain the kernel, with progress; raises UsageError, HarnessError, KernelBuildFailed."""
     kernel = _obtain(invocation.terminal, options)
+    pins.check(kernel)
     invocation.kernels.append(kernel)
     return kernel
 
@@ -68,6 +70,9 @@ def prepare_modules(
 
 
 def _obtain(terminal: Terminal, options: CleanKernel) -> Kernel:
+    pinned = pins.kernel_for(options.request(), runs.store())
+    if pinned is not None:
+        return pinned
     with terminal.progress() as progress:
         return obtain_kernel(
             options.request(),

@@ -116,6 +116,11 @@ COMMANDS: Mapping[str, Command] = {
         function="verify",
         help="Check whether a livepatch is safe to load, run under load, replace and unload.",
     ),
+    "rerun": Command(
+        folder="rerun",
+        function="rerun",
+        help="Run again what a result says, on the same kernel.",
+    ),
     "demo": Command(
         folder="run",
         module="demo",

@@ -23,7 +23,7 @@ _WORDS = {
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, SIGHUP. Unwinds as Ctrl-C does, so that guests and builds end with their contexts."""
+    """SIGTERM, SIGHUP. Unwinds as Ctrl-C does, so that guests and builds end."""
 
     number: int = signal.SIGTERM
 
@@ -73,7 +73,7 @@ def sentence(number: int) -> str:
 
 
 def _end(number: int, _frame: FrameType | None) -> NoReturn:
-    try:
+    try:  # noqa: SIM105 - contextlib takes longer to import than all that is here
         os.write(2, sentence(number).encode())
     except OSError:
         pass

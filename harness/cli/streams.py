@@ -14,8 +14,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Buffer
-    from typing import TextIO
+    from typing import Any, TextIO
 
 _STDOUT, _STDERR = 1, 2
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -27,7 +26,7 @@ class _Kept(io.FileIO):
 
     error: OSError | None = None
 
-    def write(self, data: Buffer, /) -> int | None:
+    def write(self, data: Any, /) -> int:
         """Write; raises BrokenPipeError alone, by which a program learns that nobody reads."""
         size = memoryview(data).nbytes
         if self.error is not None:
@@ -61,7 +60,7 @@ def mend() -> None:
                 os.close(null)
             os.set_inheritable(number, True)
     if sys.stdin is None or 0 in _closed:
-        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: PTH123, SIM115
+        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stdout = _text(_STDOUT, sys.stdout)
     sys.stderr = _text(_STDERR, sys.stderr)
 
@@ -78,7 +77,7 @@ def settle(code: int) -> int:
     to; the code of a command that failed by itself stays.
     """
     for stream in (sys.stdout, sys.stderr):
-        try:
+        try:  # noqa: SIM105 - contextlib takes longer to import than all that is here
             stream.flush()
         except (OSError, ValueError):
             # Nobody reads, or it was closed: what ended the command has said so.

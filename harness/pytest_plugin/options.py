@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.errors import KlpError
+from harness.report.text import printable
 from harness.vm.guest import runs
 from harness.vm.guest.session import Fresh, GuestSettings
 from harness.vm.host.process import obey_parent
@@ -193,6 +194,7 @@ def guest_settings(config: pytest.Config) -> GuestSettings:
 
 def say(config: pytest.Config, text: str) -> None:
     """Print a line past pytest's capturing: long work is about to happen."""
+    text = printable(text)
     capture = config.pluginmanager.getplugin("capturemanager")
     if capture is None:
         sys.stderr.write(text + "\n")

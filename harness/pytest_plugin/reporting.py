@@ -19,6 +19,7 @@ from harness.errors import (
 )
 from harness.pytest_plugin.log_check import LogCheck, leaves, undeclared_splat
 from harness.report.properties import ACCELERATOR, FAULT, KERNEL, RULE
+from harness.report.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -105,6 +106,10 @@ def pytest_runtest_makereport(
         report.user_properties.append(FAULT.of(int(_fault(raised))))
         if isinstance(raised, KlpError):
             report.longrepr = f"{type(raised).__name__}: {raised}\n\n{report.longrepr}"
+        # pytest prints it as it is; a guest's control characters are not for this terminal.
+        shown = str(report.longrepr)
+        if isinstance(report.longrepr, str) or printable(shown) != shown:
+            report.longrepr = printable(shown)
     if check is not None and report.failed and call.when != "teardown":
         _describe(item, report, check.machine)
     return report
@@ -152,10 +157,10 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 def _describe(item: pytest.Item, report: pytest.TestReport, machine: Machine) -> None:
     log = machine.hypervisor.console.tail(_LOG_LINES)
-    report.sections.append(("kernel log since the test's start", "\n".join(log)))
+    report.sections.append(("kernel log since the test's start", printable("\n".join(log))))
     livepatch = item.stash.get(LIVEPATCH, None)
     if livepatch is not None:
-        report.sections.append(("transition", _blockers(livepatch)))
+        report.sections.append(("transition", printable(_blockers(livepatch))))
     report.sections.append(("artefacts", str(machine.folder)))
 
 

@@ -4,9 +4,14 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from harness.report.text import all_writable, writable_fields
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 SCHEMA_VERSION: Literal[1] = 1
 
@@ -51,6 +56,23 @@ class Model(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", json_schema_serialization_defaults_required=True
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _writable(cls, given: Any) -> Any:
+        """Take any text: a name that is not UTF-8 must not lose all results."""
+        if isinstance(given, dict):
+            return writable_fields(given)
+        if isinstance(given, BaseModel | str | bytes):
+            return given
+        # Any object with such attributes: KernelFacts is made of a kernel.
+        names = [name for name in cls.model_fields if hasattr(given, name)]
+        return {name: all_writable(getattr(given, name)) for name in names}
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy with these fields changed; their texts are made writable."""
+        changed = {name: all_writable(value) for name, value in (update or {}).items()}
+        return super().model_copy(update=changed, deep=deep)
 
 
 class ErrorFacts(Model):
@@ -142,19 +164,24 @@ class BaseReport(Model):
     """The report of a command.
 
     ``kernel`` is set when the command ran on one kernel; ``kernels`` has all of them.
-    ``accelerator`` is kvm or tcg, None for a command without guests.
+    ``accelerator`` is kvm or tcg, None for a command without guests. ``partial``: the command ended
+    before it had all of its results. ``argv`` are the words that run it again, with what was chosen
+    by chance; ``qemu`` is the version of QEMU, None for a command without guests.
     """
 
     # A reader looks at it before anything else, so it is always written.
     schema_version: Literal[1] = Field(default=SCHEMA_VERSION, alias="schema")
     command: str
     outcome: Outcome
+    partial: bool = False
+    argv: tuple[str, ...] = ()
     harness: str
     host: HostFacts
     kernel: KernelFacts | None = None
     kernels: tuple[KernelFacts, ...] = ()
     accelerator: Literal["kvm", "tcg"] | None = None
     accelerator_reason: str | None = None
+    qemu: str | None = None
     seconds: float = Field(ge=0)
     error: ErrorFacts | None = None
     results: tuple[ResultBase, ...] = ()

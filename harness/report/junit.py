@@ -11,6 +11,8 @@ from xml.etree import ElementTree as ET
 from harness.report.base import CiOutcome, Outcome
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from harness.report.base import BaseReport, ResultBase
 
 # Characters that XML 1.0 cannot carry, not even escaped; consoles are full of them.
@@ -20,11 +22,13 @@ _NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 def to_junit(report: BaseReport) -> str:
     """Return a report as a JUnit document with one test case for each result."""
     cases = [_case(result, report.command) for result in report.results]
-    failed = {CiOutcome.FAILED, CiOutcome.ERROR} & {each.ci_outcome for each in report.results}
-    if report.error is not None and not failed:
+    if report.error is not None or report.partial:
+        # Also beside results that failed: nobody may take a part of a run for all of it.
         case = _element("command", report.command, 0.0)
         kind = "failure" if report.outcome is Outcome.FAILED else "error"
-        _child(case, kind, report.error.message, "\n".join(report.error.details))
+        details = report.error.details if report.error is not None else ()
+        message = report.error.message if report.error is not None else "results are missing"
+        _child(case, kind, message, "\n".join(details))
         cases.append(case)
     kinds = Counter(part.tag for case in cases for part in case)
     suite = ET.Element(
@@ -45,8 +49,30 @@ def to_junit(report: BaseReport) -> str:
     return f'<?xml version="1.0" encoding="utf-8"?>\n{ET.tostring(root, encoding="unicode")}\n'
 
 
+def mark_partial(path: Path, why: str) -> str | None:
+    """Return pytest's own JUnit document with a test case that says that results are missing.
+
+    None when there is no such document: pytest had not begun to write it.
+    """
+    try:
+        root = ET.parse(path).getroot()  # noqa: S314 - this process has written it
+    except (OSError, ET.ParseError):
+        return None
+    suite = root if root.tag == "testsuite" else root.find("testsuite")
+    if suite is None:
+        return None
+    case = _element("command", "test", 0.0)
+    _child(case, "error", why, "")
+    suite.append(case)
+    for name in ("tests", "errors"):
+        suite.set(name, str(int(suite.get(name, "0")) + 1))
+    return f'<?xml version="1.0" encoding="utf-8"?>\n{ET.tostring(root, encoding="unicode")}\n'
+
+
 def _properties(report: BaseReport) -> ET.Element:
     facts = {"harness": report.harness, "host": report.host.system}
+    if report.partial:
+        facts["partial"] = "true"
     if report.kernel is not None:
         facts |= {
             "kernel": f"{report.kernel.version} ({report.kernel.source})",

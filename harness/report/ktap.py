@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 _INDENT = "  "
 _MOST_LINES = 200
-_NOT_IN_A_NAME = re.compile(r"[#\x00-\x1f\x7f]+")
-_NOT_IN_A_LINE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+_NOT_IN_A_NAME = re.compile("[#\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
+_NOT_IN_A_LINE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 # The words before the number of a result line, and the directive after its name.
@@ -54,17 +54,21 @@ def to_ktap(report: BaseReport) -> str:
         begin = "not ok" if kinds & {CiOutcome.FAILED, CiOutcome.ERROR} else "ok"
         skip = " # SKIP" if kinds == {CiOutcome.SKIPPED} else ""
         lines.append(f"{begin} {number} {_name(name)}{skip}")
-    if report.error is not None:
+    if report.error is not None or report.partial:
         number += 1
-        lines += [f"# {line}" for line in _printable("\n".join(report.error.details))]
-        lines.append(f"not ok {number} command # ERROR {_one_line(report.error.message)}")
+        details = report.error.details if report.error is not None else ()
+        why = report.error.message if report.error is not None else "results are missing"
+        lines += [f"# {line}" for line in _printable("\n".join(details))]
+        lines.append(f"not ok {number} command # ERROR {_one_line(why)}")
     return "\n".join(["KTAP version 1", *_facts(report), f"1..{number}", *lines]) + "\n"
 
 
 def _facts(report: BaseReport) -> Iterator[str]:
     yield f"# klp-harness {report.harness}, {report.command}"
+    if report.partial:
+        yield "# partial: the command has not come to its end, and results are missing"
     for kernel in report.kernels:
-        yield f"# kernel {kernel.version} ({_one_line(kernel.source)})"
+        yield f"# kernel {_one_line(kernel.version)} ({_one_line(kernel.source)})"
     if report.accelerator is not None:
         yield f"# accelerator {report.accelerator}"
 

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Output for people: results to standard output; progress, notes, errors to standard error."""
+"""Output for people: results to standard output; progress, notes, errors to standard error.
+
+All that commands print goes through here, and none of it can control the terminal. What does not:
+the shell and the script of ``klp-harness boot``, of which the bytes are the guest's own.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import os
-import re
 import sys
 import textwrap
 import time
@@ -14,14 +17,16 @@ from typing import IO, TYPE_CHECKING, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.segment import Segment
 from rich.text import Text
 
 from harness.log import LOGGER
+from harness.report.text import printable as printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from rich.console import RenderableType
+    from rich.console import ConsoleOptions, RenderableType
     from rich.progress import TaskID
 
     from harness.errors import KlpError
@@ -30,7 +35,6 @@ _LINE_EVERY_S = 10.0
 _PROSE_WIDTH = 79
 # Of tables in a file or a pipe: grep finds a row in one line.
 _FILE_WIDTH = 160
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class Terminal:
@@ -75,13 +79,11 @@ class Terminal:
 
     def error(self, error: KlpError) -> None:
         """Print an error: its message, its hint, its details and the path of the logs."""
-        self.err.print(
-            Text.assemble(("error: ", "bold red"), printable(error.message)), soft_wrap=True
-        )
+        self.err.print(Text.assemble(("error: ", "bold red"), error.message), soft_wrap=True)
         if error.hint:
             self.err.print(Text.assemble(("hint: ", "bold"), error.hint), soft_wrap=True)
         for line in error.details:
-            self.err.print(f"    {printable(line)}", soft_wrap=True)
+            self.err.print(f"    {line}", soft_wrap=True)
         if error.artefacts is not None:
             self.err.print(Text.assemble(("logs: ", "bold"), str(error.artefacts)), soft_wrap=True)
 
@@ -181,6 +183,20 @@ def log_to(terminal: Terminal, *, verbose: bool) -> None:
 
 
 class _Console(Console):
+    """Prints for all commands: nothing that comes from a guest reaches the terminal as control."""
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterator[Segment]:
+        """Yield the segments of a text, a table or a bar, all of them printable.
+
+        What rich itself does to the terminal, such as moving the cursor for a bar, is apart from
+        the text; a style is no part of it either.
+        """
+        for segment in super().render(renderable, options):
+            text, style, control = segment
+            yield segment if control else Segment(printable(text), style)
+
     def on_broken_pipe(self) -> None:
         """Raise: rich would exit with 1, which means a failed test here."""
         raise
@@ -192,11 +208,6 @@ def _console(stream: IO[str]) -> Console:
     return _Console(
         file=stream, width=_FILE_WIDTH if wide else None, markup=False, highlight=False, emoji=False
     )
-
-
-def printable(text: str) -> str:
-    """Return a text from a guest without control characters."""
-    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def _bar(console: Console) -> Progress:

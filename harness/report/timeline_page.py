@@ -30,7 +30,13 @@ class Holder:
     times_s: tuple[float, ...]
 
 
-def timeline_page(title: str, facts: Mapping[str, str], results: Sequence[RunResult]) -> str:
+def timeline_page(
+    title: str,
+    facts: Mapping[str, str],
+    results: Sequence[RunResult],
+    *,
+    partial: bool = False,
+) -> str:
     """Return the page, with a section for each result.
 
     ``facts`` are of all results: the kernel, the accelerator.
@@ -40,6 +46,7 @@ def timeline_page(title: str, facts: Mapping[str, str], results: Sequence[RunRes
         str(__package__),
         title=title,
         facts=facts,
+        partial=partial,
         sections=[
             {
                 "result": result,

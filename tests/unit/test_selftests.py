@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from harness.tools.selftests.results import SelftestResult
     from harness.vm.guest.session import Session
     from harness.vm.kernel.kernel import Kernel
 
@@ -164,10 +165,12 @@ def test_no_script_after_one_that_failed(verdict: Verdict, monkeypatch: pytest.M
 
     def ran(*, stop: bool, may_skip: frozenset[str] = frozenset()) -> list[str]:
         session = Played(monkeypatch, **verdicts)
-        results = command._run_all(
-            cast("Session", session), cast("Kernel", None), scripts, 1, may_skip, stop=stop
+        ended: dict[str, tuple[SelftestResult, ...]] = {}
+        names = command._run_all(
+            cast("Session", session), cast("Kernel", None), scripts, 1, may_skip, ended, stop=stop
         )
-        ids = [result.id for each in results for result in each]
+        ids = [result.id for name in names for result in ended.pop(name)]
+        assert not ended
         assert ids == [f"{name}/case" for name in session.began]
         return session.began
 

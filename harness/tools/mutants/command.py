@@ -38,6 +38,7 @@ from harness.tools.mutants.campaign import run_mutants, without_false_alarms
 from harness.tools.mutants.conditions import Conditions
 from harness.tools.mutants.mutant_trial import not_run
 from harness.tools.mutants.page import matrix_page
+from harness.tools.mutants.results import MutantResult
 from harness.tools.mutants.sample import sample
 from harness.tools.mutants.selftests_verdict import without_broken_selftests
 from harness.tools.mutants.terminal import print_listed, print_result, print_summary
@@ -50,7 +51,6 @@ if TYPE_CHECKING:
     from harness.behaviours.mutants import Mutant
     from harness.cli.child_commands import RunCommand
     from harness.report.terminal import Terminal
-    from harness.tools.mutants.results import MutantResult
     from harness.vm.cluster.client import Cluster
     from harness.vm.kernel.kernel import Kernel
 
@@ -169,6 +169,7 @@ def run_chosen(
             drawn = secrets.randbelow(_SEEDS) if seed is None else seed
             of_all = f" of {len(mutants)}, seed {drawn}"
             mutants = sample(mutants, sample_size, drawn)
+            invocation.chosen["seed"] = drawn
         # The few tests of a mutant's rules do not fill the guests that the machine can overlap.
         side_by_side = 1 if everything else min(_MOST_RUNS, most)
         suite = resource_dir(Resource.BEHAVIOUR_TESTS)
@@ -184,6 +185,14 @@ def run_chosen(
             selftests=selftests,
         )
         invocation.print_facts(mutants=f"{len(mutants)}{of_all}")
+
+        def finish(partial: bool) -> None:
+            known = [each for each in invocation.results if isinstance(each, MutantResult)]
+            print_summary(terminal, known)
+            if html_file is not None:
+                write_file(html_file, matrix_page(known, clean.describe(), partial=partial))
+
+        invocation.at_end(finish)
         logs = runs.make_folder("mutants")
         with ChildCommands(logs, runs=side_by_side, deadline=Deadline.after(_RUN_S)) as commands:
 
@@ -204,9 +213,6 @@ def run_chosen(
             shutil.rmtree(logs, ignore_errors=True)
         else:
             terminal.note(f"logs: {logs}")
-        print_summary(terminal, results)
-        if html_file is not None:
-            write_file(html_file, matrix_page(results, clean.describe()))
         invocation.exit_code = _exit_code(results)
     return invocation.exit_code
 

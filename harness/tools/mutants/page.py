@@ -25,7 +25,7 @@ _ORDER = (
 )
 
 
-def matrix_page(results: Sequence[MutantResult], kernel: str) -> str:
+def matrix_page(results: Sequence[MutantResult], kernel: str, *, partial: bool = False) -> str:
     """Return the page: survivors with their diffs, then a row for each mutant.
 
     Where the kernel's own selftests ran, a column has their outcome.
@@ -43,6 +43,7 @@ def matrix_page(results: Sequence[MutantResult], kernel: str) -> str:
         compared=[result.upstream for result in ordered if result.upstream is not None],
         counts=Counter(result.outcome.value for result in ordered),
         cell=_cell,
+        partial=partial,
     )
 
 

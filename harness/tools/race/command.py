@@ -143,6 +143,7 @@ def run_races(
             budget_s=seconds,
             go_on=go_on,
         )
+        invocation.chosen["seed"] = extent.seed
         invocation.print_facts(seed=str(extent.seed))
         campaign = Campaign(races, extent)
         maker = stack.enter_context(
@@ -158,11 +159,13 @@ def run_races(
             )
         )
         shortest: Mapping[int, str] = {}
+        is_whole = False
         try:
             _watch(terminal, campaign, maker)
             if executors.is_here:
                 found = campaign.found.values()
                 shortest = shorten_hits(terminal, found, maker.try_one, given=steps)
+            is_whole = True
         finally:
             for found_of in campaign.found.values():
                 result = with_shortest(
@@ -173,7 +176,13 @@ def run_races(
                 print_race(terminal, result)
             if html_file is not None:
                 title = ", ".join(race.name for race in races)
-                write_timelines(timelines.chosen(), invocation.facts, title=title, html=html_file)
+                write_timelines(
+                    timelines.chosen(),
+                    invocation.facts,
+                    title=title,
+                    html=html_file,
+                    partial=not is_whole,
+                )
     return invocation.exit_code
 
 

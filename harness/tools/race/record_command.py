@@ -18,7 +18,7 @@ from harness.cli.prepare import prepare_accel, prepare_kernel, prepare_modules, 
 from harness.deadline import Deadline
 from harness.errors import KernelVerdict, RaceShown, UsageError
 from harness.report.base import CheckOutcome
-from harness.report.terminal import printable
+from harness.report.text import printable
 from harness.tools.race.campaign import Extent, ReproducerTrials, Trial
 from harness.tools.race.catalogue import find_races
 from harness.tools.race.command import KernelMutants, app

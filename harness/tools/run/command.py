@@ -85,6 +85,18 @@ def run(
         fresh = Fresh.SNAPSHOT if len(plans) > 1 else Fresh.BOOT
         watched: list[RunResult] = []
         failed = False
+
+        def finish(partial: bool) -> None:
+            write_timelines(
+                watched,
+                invocation.facts,
+                title=", ".join(result.id for result in watched),
+                html=html_file,
+                svg=svg_file,
+                partial=partial,
+            )
+
+        invocation.at_end(finish)
         with runs.open_session(
             choice, cpus=smp, fresh=fresh, name="run", keep=lambda: failed
         ) as session:
@@ -96,8 +108,6 @@ def run(
                 invocation.results.append(result)
                 watched.append(result)
                 print_result(terminal, result)
-        names = ", ".join(result.id for result in watched)
-        write_timelines(watched, invocation.facts, title=names, html=html_file, svg=svg_file)
     return invocation.exit_code
 
 

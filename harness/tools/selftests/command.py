@@ -99,9 +99,14 @@ def selftests(
                 keep=lambda: any(_failed(result) for result in invocation.results),
             ) as session:
                 allowed = frozenset(may_skip)
-                for results in _run_all(session, made, chosen, most, allowed, stop=stop):
-                    _print(terminal, results)
-                    invocation.results += results
+                ended: dict[str, tuple[SelftestResult, ...]] = {}
+                try:
+                    for name in _run_all(session, made, chosen, most, allowed, ended, stop=stop):
+                        _report(invocation, ended.pop(name))
+                finally:
+                    # Of an interrupted run: scripts that wait for an earlier one of the list.
+                    for results in ended.values():
+                        _report(invocation, results)
         for name in NOT_RUN:
             terminal.print(f"not-run  {name}: it needs BPF, which these guests do not have")
             invocation.results.append(
@@ -133,12 +138,14 @@ def _run_all(
     scripts: Sequence[Script],
     guests: int,
     may_skip: frozenset[str],
+    ended: dict[str, tuple[SelftestResult, ...]],
     *,
     stop: bool,
-) -> Iterator[tuple[SelftestResult, ...]]:
-    """Run the scripts side by side, and yield the results of each in the suite's order.
+) -> Iterator[str]:
+    """Run the scripts side by side, and yield the name of each in the suite's order.
 
-    With ``stop`` those that have not begun when one fails are left out.
+    Its results are then in ``ended``, where whoever takes them removes them. With ``stop`` those
+    that have not begun when one fails are left out.
     """
     # The longest first, by the number of its cases, so that the end does not wait for one script.
     order = sorted(scripts, key=lambda script: -len(script.cases))
@@ -157,14 +164,13 @@ def _run_all(
             one_failed.set()
         return script.name, results
 
-    ended: dict[str, tuple[SelftestResult, ...]] = {}
     left = deque(scripts)
     for name, results in run_jobs(wanted(), run, at_a_time=guests, name="scripts"):
         ended[name] = results
         while left and left[0].name in ended:
-            yield ended[left.popleft().name]
+            yield left.popleft().name
     # Those that were left out have no results.
-    yield from (ended[script.name] for script in left if script.name in ended)
+    yield from (script.name for script in left if script.name in ended)
 
 
 def _results(ran: ScriptRun, may_skip: frozenset[str]) -> Iterator[SelftestResult]:
@@ -184,6 +190,11 @@ def _results(ran: ScriptRun, may_skip: frozenset[str]) -> Iterator[SelftestResul
 
 def _failed(result: object) -> bool:
     return isinstance(result, SelftestResult) and result.outcome is CheckOutcome.FAILED
+
+
+def _report(invocation: Invocation, results: Sequence[SelftestResult]) -> None:
+    _print(invocation.terminal, results)
+    invocation.results += results
 
 
 def _print(terminal: Terminal, results: Sequence[SelftestResult]) -> None:

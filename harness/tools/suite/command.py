@@ -67,6 +67,8 @@ def run_tests(
             ran = run_suite(invocation, options, words, folders=folders, junit=files.junit)
             invocation.results += ran.results
             _print_skipped(invocation.terminal, ran.results)
+            if ran.interrupt is not None:
+                raise ran.interrupt
             invocation.exit_code = ran.exit_code
             return invocation.exit_code
 

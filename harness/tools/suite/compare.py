@@ -101,26 +101,36 @@ def compare(
             f"--guests={number}",
             *(("-k", select) if select else ()),
         )
-        before, after = _run_suites(invocation, sides, extra)
-        results = compare_rules(before, after)
+        runs_of: list[Sequence[TestResult]] = []
+        try:
+            _run_suites(invocation, sides, extra, runs_of)
+        finally:
+            if len(runs_of) == 1:
+                number_of = len(runs_of[0])
+                terminal.note(
+                    f"nothing is compared: there are the results of {number_of} tests on A alone, "
+                    "which `klp-harness behaviours` shows"
+                )
+        results = compare_rules(*runs_of)
         invocation.results += results
         _print(terminal, results)
     return invocation.exit_code
 
 
 def _run_suites(
-    invocation: Invocation, sides: Sequence[CleanKernel], extra: Sequence[str]
-) -> tuple[Sequence[TestResult], ...]:
+    invocation: Invocation,
+    sides: Sequence[CleanKernel],
+    extra: Sequence[str],
+    found: list[Sequence[TestResult]],
+) -> None:
     """Run the suite on each kernel as a command of its own; its logs stay when one fails."""
     folder = runs.make_folder("compare")
     invocation.terminal.note(f"the output of the runs is in {folder}")
     with ChildCommands(folder, runs=1, deadline=Deadline.after(_SUITES_S)) as commands:
-        results = tuple(
-            _suite(invocation.terminal, letter, kernel, (*options.as_arguments(), *extra), commands)
-            for letter, kernel, options in zip("AB", invocation.kernels, sides, strict=True)
-        )
+        for letter, kernel, options in zip("AB", invocation.kernels, sides, strict=True):
+            words = (*options.as_arguments(), *extra)
+            found.append(_suite(invocation.terminal, letter, kernel, words, commands))
     shutil.rmtree(folder, ignore_errors=True)
-    return results
 
 
 def _suite(

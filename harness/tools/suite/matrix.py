@@ -64,13 +64,20 @@ def matrix(
         print_counts(invocation.terminal, results, known)
         if html is not None:
             sections = {section.id: section.title for section in table.section}
-            write_file(html, rule_matrix_page(results, facts, sections))
+            page = rule_matrix_page(results, facts, sections, partial=ran.interrupt is not None)
+            write_file(html, page)
+        if ran.interrupt is not None:
+            raise ran.interrupt
         invocation.exit_code = exit_code(ran.exit_code, results)
     return invocation.exit_code
 
 
 def rule_matrix_page(
-    results: Sequence[BehaviourResult], kernels: Sequence[KernelFacts], sections: Mapping[str, str]
+    results: Sequence[BehaviourResult],
+    kernels: Sequence[KernelFacts],
+    sections: Mapping[str, str],
+    *,
+    partial: bool = False,
 ) -> str:
     """Return the page: a row for each rule, a column for each kernel, in the order of both.
 
@@ -87,6 +94,7 @@ def rule_matrix_page(
         kernels=kernels,
         counts=counts,
         sections=sections,
+        partial=partial,
     )
 
 

@@ -8,17 +8,18 @@ import os
 import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from harness.behaviours.latest_results import History
-from harness.cli.exits import Terminated
-from harness.cli.invocation import kernel_facts
+from harness.cli.invocation import kernel_facts, write_file
 from harness.cli.options import AccelAsked
 from harness.cli.prepare import prepare_accel, prepare_kernel, prepare_modules
 from harness.pytest_plugin.early import EarlyTemplate
 from harness.pytest_plugin.kernels import GivenKernels
+from harness.report.junit import mark_partial
 from harness.resources import Resource, cache_root, resource_dir, results_root
 from harness.tools.suite.pytest_results import Collector, Counter
 from harness.tools.suite.pytest_words import left_out, plugin_settings
@@ -26,7 +27,6 @@ from harness.vm.guest import runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     from harness.cli.invocation import Invocation
     from harness.cli.options import CleanKernel
@@ -50,10 +50,14 @@ class SuiteOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class SuiteRun:
-    """The result of each test, and the exit code that all of them make."""
+    """The result of each test, and the exit code that all of them make.
+
+    ``interrupt`` is what ended the run before its end; whoever has used the results raises it.
+    """
 
     results: Sequence[TestResult]
     exit_code: ExitCode
+    interrupt: KeyboardInterrupt | None = None
 
 
 def run_suite(
@@ -101,11 +105,17 @@ def run_suite(
         )
     results = collector.results()
     _record(invocation, results, suite)
-    if collector.interrupt is not None:
-        invocation.results += results
-        # pytest has caught it and ended its workers; go on as if it had not.
-        raise Terminated if isinstance(collector.interrupt, Terminated) else KeyboardInterrupt
-    return SuiteRun(results=results, exit_code=collector.exit_code(int(status)))
+    # pytest has caught it and ended its workers.
+    ended_by = collector.interrupt
+    if ended_by is not None and junit is not None:
+        marked = mark_partial(Path(junit), "the run was interrupted: results are missing")
+        if marked is not None:
+            write_file(Path(junit), marked)
+    return SuiteRun(
+        results=results,
+        exit_code=collector.exit_code(int(status)),
+        interrupt=type(ended_by)() if ended_by is not None else None,
+    )
 
 
 def guests_for(tests: int | None, most: int) -> int:

@@ -17,7 +17,7 @@ from harness.cli.options import Accel, AccelAsked, KernelOptions, ResultFiles
 from harness.cli.pages import HtmlPage
 from harness.cli.prepare import prepare_accel, prepare_kernel
 from harness.deadline import Deadline
-from harness.errors import HarnessError, UsageError
+from harness.errors import UsageError
 from harness.report.base import CheckOutcome
 from harness.tools.verify.api import guests_at_a_time, verify_case
 from harness.tools.verify.case import check_together, read_case
@@ -187,6 +187,7 @@ class _Report:
         self._invocation = invocation
         self._page = page
         invocation.more |= {"verdicts": self.verdicts, "runs": self._runs}
+        invocation.at_end(lambda partial: self._write_page(partial=partial))
 
     @property
     def keep_logs(self) -> bool:
@@ -214,7 +215,7 @@ class _Report:
         self._invocation.terminal.note(why)
         self._write_page()
 
-    def _write_page(self) -> None:
+    def _write_page(self, *, partial: bool = True) -> None:
         if self._page is None:
             return
         results = [each for each in self._invocation.results if isinstance(each, VerifyResult)]
@@ -225,6 +226,7 @@ class _Report:
             self._runs,
             kernel=facts["kernel"],
             accelerator=facts["accelerator"],
+            partial=partial,
         )
         write_file(self._page, text)
 
@@ -257,7 +259,7 @@ def _verify_on(
 
 
 def _verify_one(invocation: Invocation, case: Case, session: Session, guests: int) -> Verdict:
-    """Verify one module with progress; when harness or host fail, what was found is reported."""
+    """Verify one module with progress; however it ends, what was found is reported."""
     known: list[Check] = []
     with invocation.terminal.progress() as progress:
 
@@ -270,7 +272,7 @@ def _verify_one(invocation: Invocation, case: Case, session: Session, guests: in
         progress.stage(f"{case.name}: {guests} guests at a time")
         try:
             return verify_case(case, session, guests=guests, on_check=note)
-        except HarnessError:
+        except BaseException:
             invocation.results += results_of(Verdict(module=case.name, checks=tuple(known)))
             raise
 

@@ -24,6 +24,7 @@ def verify_page(
     *,
     kernel: str,
     accelerator: str,
+    partial: bool = False,
 ) -> str:
     """Return the page: the verdict on each module, its checks with their evidence, timelines."""
     checks = {v.module: [r for r in results if r.module == v.module] for v in verdicts}
@@ -32,6 +33,7 @@ def verify_page(
         str(__package__),
         kernel=kernel,
         accelerator=accelerator,
+        partial=partial,
         verdicts=verdicts,
         checks=checks,
         counts={name: Counter(r.outcome.value for r in found) for name, found in checks.items()},
