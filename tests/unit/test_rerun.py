@@ -106,10 +106,12 @@ def test_the_kernel_is_that_of_the_result(monkeypatch: pytest.MonkeyPatch) -> No
     with Invocation("demo") as invocation:
         monkeypatch.setattr(pins, "open_kernel", lambda *_: kernel)
         with pins.pinned([FACTS]):
-            assert prepare.prepare_kernel(invocation, options) is kernel
+            found: Any = prepare.prepare_kernel(invocation, options)
+            assert found is kernel
         monkeypatch.setattr(pins, "find", lambda *_: None)
         other = SimpleNamespace(digest="d2", spec="6.1", version="6.1.2", source="s")
         monkeypatch.setattr(prepare, "obtain_kernel", lambda *_, **__: other)
         with pins.pinned([FACTS]), pytest.raises(UsageError, match=r"6\.1 is now another kernel"):
             prepare.prepare_kernel(invocation, options)
-        assert prepare.prepare_kernel(invocation, options) is other
+        found = prepare.prepare_kernel(invocation, options)
+        assert found is other
