@@ -64,7 +64,7 @@ def to_ktap(report: BaseReport) -> str:
 
 
 def _facts(report: BaseReport) -> Iterator[str]:
-    yield f"# klp-harness {report.harness}, {report.command}"
+    yield f"# klp-harness {_one_line(report.harness)}, {report.command}"
     if report.partial:
         yield "# partial: the command has not come to its end, and results are missing"
     for kernel in report.kernels:
