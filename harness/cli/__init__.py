@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-from harness.cli import signals, streams
+from harness.cli import signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ def run_application(load: Callable[[], Callable[..., Any]], name: str) -> NoRetu
     traceback at any moment.
     """
     signals.end_at_once()
+    from harness.cli import streams
+
     streams.mend()
     try:
         from harness.cli.exits import run_to_exit

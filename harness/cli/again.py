@@ -66,7 +66,9 @@ def _option(parameter: Any, value: object) -> Iterator[str]:
         elif parameter.secondary_opts:
             yield max(parameter.secondary_opts, key=len)
         return
-    yield from (f"{name}={text}" for text in _texts(value))
+    for text in _texts(value):
+        # A short option has its value in a word of its own: -k=x would be "=x".
+        yield from (f"{name}={text}",) if name.startswith("--") else (name, text)
 
 
 def _texts(value: object) -> list[str]:

@@ -7,15 +7,18 @@ This is imported before all else, so it imports nothing that takes time.
 from __future__ import annotations
 
 import os
-import signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
     from types import FrameType
     from typing import NoReturn
+else:
+    # What signal is made of: it is built in, so that no file is read while Ctrl-C has a traceback.
+    import _signal as signal
 
 _TAKEN = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_WORDS = {
+_WORDS: dict[int, str] = {
     signal.SIGINT: "interrupted",
     signal.SIGTERM: "terminated",
     signal.SIGHUP: "ended, as its terminal was closed",
@@ -69,7 +72,7 @@ def sentence(number: int) -> str:
     """Return the line that says how a command ended, with its newline."""
     # The terminal shows ^C at the line's begin.
     begin = "\n" if number == signal.SIGINT else ""
-    return f"{begin}klp-harness: {_WORDS[signal.Signals(number)]}\n"
+    return f"{begin}klp-harness: {_WORDS[number]}\n"
 
 
 def _end(number: int, _frame: FrameType | None) -> NoReturn:

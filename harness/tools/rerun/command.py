@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -59,7 +60,7 @@ def rerun(
     words = words_of(report, result)
     # What is not the result goes to standard error: --json - has the other to itself.
     terminal = Terminal(results_to_stderr=not show)
-    terminal.print(f"again: klp-harness {' '.join(words)}")
+    terminal.print(f"again: klp-harness {shlex.join(words)}")
     for difference in differences(report):
         terminal.note(difference)
     if show:

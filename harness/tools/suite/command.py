@@ -4,15 +4,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from harness.cli.exits import guarded
-from harness.cli.invocation import Invocation
+from harness.cli.invocation import Invocation, write_file
 from harness.cli.options import Accel, AccelAsked, Guests, KernelsOptions, ResultFiles, Smp
 from harness.errors import UsageError
 from harness.report.base import CheckOutcome
+from harness.report.junit import to_junit
 from harness.resources import Resource, resource_dir
 from harness.tools.suite.bisect import in_bisect, try_kernels
 from harness.tools.suite.pytest_words import (
@@ -25,7 +27,6 @@ from harness.tools.suite.run_suite import SuiteOptions, run_suite
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from harness.report.suite_results import TestResult
     from harness.report.terminal import Terminal
@@ -67,9 +68,18 @@ def run_tests(
     def work() -> int:
         # pytest writes its own JUnit file, which has more than ours could.
         with Invocation("test", replace(files, junit=None)) as invocation:
+            is_written = False
+
+            def finish(partial: bool) -> None:
+                # An older file is not left there, nor none, where pytest has not come to its own.
+                if partial and not is_written and files.junit is not None:
+                    write_file(Path(files.junit), to_junit(invocation.report()))
+
+            invocation.at_end(finish)
             words = words_for_pytest(arguments, context)
             folders = _folders_with_guests() if everything else []
             ran = run_suite(invocation, options, words, folders=folders, junit=files.junit)
+            is_written = ran.interrupt is None or Path(files.junit or "").is_file()
             invocation.results += ran.results
             _print_skipped(invocation.terminal, ran.results)
             if ran.interrupt is not None:
