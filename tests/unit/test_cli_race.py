@@ -88,17 +88,19 @@ def test_only_an_expected_race_can_be_excused(name: str, code: ExitCode, tmp_pat
 
 @pytest.mark.parametrize(("version", "folder"), [("6.1.192", "kernel-mutants"), ("6.12.1", "6.12")])
 def test_a_mutant_is_found_by_its_name(
-    version: str, folder: str, monkeypatch: pytest.MonkeyPatch
+    version: str, folder: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """In the form that is written for the kernel's series, before the patches that were given."""
     clean = SimpleNamespace(version=version)
     monkeypatch.setattr(prepare, "obtain_kernel", lambda *_, **__: clean)
-    given = KernelOptions(spec="x", patches=(Path("own.patch"),))
+    mine = tmp_path / "own.patch"
+    mine.write_text("--- a/f.c\n+++ b/f.c\n@@ -1 +1 @@\n-a\n+b\n")
+    given = KernelOptions(patches=(mine,))
     asked = prepare.with_mutants(Terminal(), given, ["fork-race-747f7a29"])
     path, own = asked.patches
     assert (path.name, path.parent.name) == ("fork-race-747f7a29.patch", folder)
     assert path.is_file()
-    assert own == Path("own.patch")
+    assert own == mine
     assert prepare.with_mutants(Terminal(), given, ()) is given
 
 

@@ -24,7 +24,7 @@ ACCEPTED = (
 )
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}\Z")
 # Debian Policy 5.6.1.
-_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]{1,199}\Z")
+_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]{0,199}\Z")
 _URL = re.compile(r"[!-~]{1,2000}\Z")
 _WHAT = "the kernel"
 
