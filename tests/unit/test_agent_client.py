@@ -134,11 +134,13 @@ def test_output_is_kept_for_its_program(agent: AgentClient, stream: FakeStream) 
 
 
 def test_noise_does_not_end_the_reader(agent: AgentClient, stream: FakeStream) -> None:
-    """A line that is no message is logged, and what follows is still understood."""
+    """A line that is no message is remembered as a fault; what follows is still understood."""
     number = agent.send("hello")
     stream.say(b"Segmentation fault\n")
     stream.reply(id=number, errno=0)
     assert _reply_to(agent, number)["errno"] == 0
+    with pytest.raises(HarnessError, match="no message"):
+        agent.check()
 
 
 def test_errno_becomes_the_matching_error() -> None:

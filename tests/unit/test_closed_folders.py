@@ -83,7 +83,7 @@ def test_folders_that_cannot_be_made(
     kind = NoSpace if number == errno.ENOSPC else HarnessError
     with pytest.raises(kind):
         runs.store().obtain("kind", "key", lambda _: None, deadline=soon)
-    with pytest.raises(kind, match="the runs folder"):
+    with pytest.raises(kind, match="the folder of this run"):
         runs.make_folder("name")
 
 
@@ -165,7 +165,7 @@ def test_what_the_host_refuses_anywhere_is_no_bug(
 
     result = CliRunner().invoke(alone, [])
     assert result.exit_code == ExitCode.HARNESS
-    assert f"the host refused /some/file: {os.strerror(number)}" in result.output
+    assert f"the host refuses: /some/file: {os.strerror(number)}" in result.output
     assert "bug" not in result.output
 
 

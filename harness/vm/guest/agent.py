@@ -8,8 +8,6 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pydantic import ValidationError
-
 from harness.agent_protocol import (
     EVENT,
     EndedEvent,
@@ -151,7 +149,11 @@ class AgentClient:
         while data := self._stream.receive():
             *lines, partial = (partial + data).split(b"\n")
             for line in lines:
-                self._take_line(line)
+                try:
+                    self._take_line(line)
+                except ValueError as error:
+                    LOGGER.error("the guest agent sent what cannot be read: %s", error)
+                    self._failure = error
             self._events.notify()
 
     def _take_line(self, line: bytes) -> None:
@@ -160,7 +162,8 @@ class AgentClient:
         if message is not None and "event" in message:
             self._take_event(message)
         elif message is None or not isinstance(number, int):
-            LOGGER.error("the guest agent sent a line that is no message: %r", line[:200])
+            # It may have been a reply that somebody waits for: silence would look like a hang.
+            raise ValueError(f"a line that is no message: {line[:200]!r}")
         else:
             self._take_reply(number, message)
 
@@ -172,11 +175,7 @@ class AgentClient:
                 self._replies[number] = message
 
     def _take_event(self, message: Mapping[str, Any]) -> None:
-        try:
-            event = EVENT.validate_python(message)
-        except ValidationError:
-            LOGGER.error("the guest agent reported no event that there is: %r", message)
-            return
+        event = EVENT.validate_python(message)
         if isinstance(event, ReadyEvent):
             return
         with self._lock:
