@@ -26,8 +26,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
-from harness.cli import run_application
-from harness.cli.exits import guarded
+from harness.cli.exits import guarded, run_to_exit
 from harness.errors import ExitCode
 from harness.log import LOGGER
 from tests.faults.injector import (
@@ -88,7 +87,7 @@ class Scenario:
 
 
 def command(*words: str) -> Ended:
-    """Run a command of klp-harness as its entry point does, with its own standard streams."""
+    """Run a command of klp-harness as its entry point does, with standard streams of its own."""
     from harness.cli import _application
 
     return _ended(_application, words)
@@ -121,7 +120,8 @@ def _ended(load: Callable[[], Callable[..., Any]], words: tuple[str, ...]) -> En
     code: object = 0
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            run_application(load, "klp-harness")
+            # Without the handling of this process's own streams and signals.
+            code = run_to_exit(load, "klp-harness")
     except SystemExit as end:
         code = end.code
     finally:

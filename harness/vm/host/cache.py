@@ -116,8 +116,12 @@ class Store:
         return sorted({path.parent.parent.name for path in self.root.glob(f"*/*/{MANIFEST}")})
 
     def entries(self, kind: str) -> list[Entry]:
-        """Return the sound entries of one kind, the last used first."""
-        return [entry for entry in self._entries(kind) if entry.size_bytes is not None]
+        """Return the sound entries of one kind, the last used first; warn of the others."""
+        found = self._entries(kind)
+        for entry in found:
+            if entry.size_bytes is None:
+                LOGGER.warning("the cache entry %s/%s is damaged or unreadable", kind, entry.key)
+        return [entry for entry in found if entry.size_bytes is not None]
 
     def damaged(self, kind: str) -> list[Entry]:
         """Return the entries of one kind of which the manifest cannot be read."""
