@@ -63,3 +63,11 @@ def test_an_address_is_for_its_owner_alone(tmp_path: Path) -> None:
     assert Address.read(path) == address
     with pytest.raises(FileExistsError):
         address.write(path)
+
+
+def test_what_an_interrupted_attempt_left_is_removed(tmp_path: Path) -> None:
+    """dropbearkey writes aside first: a killed one leaves a private key of another name."""
+    for name in ("host_key", "host_key.tmp123", "client_key"):
+        (tmp_path / name).write_text("half a key")
+    make_keys(tmp_path, deadline=Deadline.after(60))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["client_key", "host_key"]

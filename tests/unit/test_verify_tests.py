@@ -135,7 +135,7 @@ check_plugin.Address.read = classmethod(lambda cls, path: None)
 """
 
 
-@pytest.mark.parametrize("use", ["check_splats()", "expect_splat('x')", "hypervisor", "raed"])
+@pytest.mark.parametrize("use", ["check_splats()", "expect_splat('x')", "hypervisor", "reed"])
 def test_what_only_the_owner_may_use(guest: Guest, use: str) -> None:
     """It is the file's mistake, exit code 2, and never a failure of the patch."""
     (guest.folder.parent / "conftest.py").write_text(ATTACHED)

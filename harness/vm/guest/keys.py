@@ -46,8 +46,8 @@ def make_keys(folder: Path, *, deadline: Deadline) -> RunKeys:
     Raises HarnessError when dropbearkey prints no public key, MissingTool when it is not installed.
     """
     keys = RunKeys(folder=folder, host_public="", client_public="")
-    # What an interrupted attempt left: dropbearkey overwrites nothing.
-    for path in (keys.host_key, keys.client_key):
+    # What an interrupted attempt left: dropbearkey overwrites nothing, and writes the key aside.
+    for path in (*folder.glob(f"{keys.host_key.name}*"), keys.client_key):
         path.unlink(missing_ok=True)
     return RunKeys(
         folder=folder,
