@@ -65,6 +65,7 @@ def test_an_address_is_for_its_owner_alone(tmp_path: Path) -> None:
         address.write(path)
 
 
+@needs_dropbear
 def test_what_an_interrupted_attempt_left_is_removed(tmp_path: Path) -> None:
     """dropbearkey writes aside first: a killed one leaves a private key of another name."""
     for name in ("host_key", "host_key.tmp123", "client_key"):
