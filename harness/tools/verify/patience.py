@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""How long a scene waits: longer for a patch of more functions, and as long as the kernel gets on.
+"""How long a scene waits: longer for more functions, and while the kernel makes progress.
 
 For each function, the kernel changes code when it sets the hook, and waits for a grace period of
 RCU when it removes it (kernel/trace/ftrace.c, ftrace_shutdown()): a patch of 400 functions takes
-half a minute to go, inside the write to ``enabled`` or in a worker. Slow is told from stuck by the
-number of functions in enabled_functions: it changes as long as the kernel gets on.
+half a minute to be removed, inside the write to ``enabled`` or in a worker. Slow is distinguished
+from stuck by the number of functions in enabled_functions: it changes while the kernel makes
+progress.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class Progress:
         self.looks = 0
 
     def allow(self) -> None:
-        """Take it that the kernel gets on now, until it has been seen to do nothing for long."""
+        """Assume that the kernel makes progress, until it has done nothing for long."""
         self._stall = stall_deadline(self._machine)
 
     def look(self) -> None:
@@ -120,7 +121,7 @@ class Waits:
         return Waited(seconds=seconds, held_s=seconds if seconds < _SLICE_S else held_s)
 
     def go_on(self, act: Callable[[], None], done: Callable[[Deadline], bool]) -> None:
-        """Do what may take long; after its time is up, wait for ``done`` while the kernel gets on.
+        """Do what may take long; after its time, wait for ``done`` while there is progress.
 
         Raises TimeoutError when it does not.
         """

@@ -183,7 +183,7 @@ class Console:
         plain = text.replace("\r", "")
         try:
             self._look_at(plain, final=final)
-        except Exception as error:  # noqa: BLE001 - told by `problem`; the reader must go on
+        except Exception as error:  # noqa: BLE001 - `problem` has it; the reader must go on
             LOGGER.debug("the reader of the console failed", exc_info=True)
             self._failure = self._failure or error
         self._events.notify()

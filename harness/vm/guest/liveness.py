@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Whether a guest could run at all: the one place that tells a hang from a fault of the host.
+"""Whether a guest could run at all: here a hang is distinguished from a fault of the host.
 
 A verdict on a kernel that rests on time (it does not answer, it did not get there) holds only if
 the guest had that time. It had not while QEMU was stopped (a state of T or t in /proc/PID/stat,
@@ -42,7 +42,7 @@ _STALLS_S, _STARVED_S = 600.0, 60.0
 _STOPPED = frozenset("Tt")
 _RUNNABLE = "R"
 # States of QEMU in which the guest's CPUs run, or will at once (qapi/run-state.json of QEMU). What
-# a guest did to itself is told by its events.
+# a guest did to itself is known from its events.
 _RUNS = frozenset({"running", "guest-panicked", "shutdown"})
 
 
