@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ast
 import errno
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from harness.errors import HarnessError, ModuleRefused, UsageError
+from harness.tools.verify import scene_list
 from harness.tools.verify.scenes import guest_state
 from harness.tools.verify.scenes.cycles import when_to_count
 from harness.tools.verify.scenes.expect import expect_redirected, expect_restored
@@ -301,3 +303,19 @@ def test_a_function_that_the_tracer_does_not_know() -> None:
     guest.refuses["write f"] = OSError(errno.EBUSY, "busy")
     with pytest.raises(OSError, match="busy"):
         trace_only(scene(guest), "f")
+
+
+def test_a_scene_that_no_case_has_is_refused_before_the_kernel() -> None:
+    """A misspelt scene is wrong usage at once; the list of names is that of the scenes."""
+    tree = ast.parse(Path(scene_list.__file__).read_text())
+    made = {
+        ast.unparse(keyword.value).lstrip("f").strip("'\"").partition("{")[0].rstrip("-")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "SceneSpec"
+        for keyword in node.keywords
+        if keyword.arg == "name"
+    }
+    assert made == set(scene_list.NAMES)
+    scene_list.check_names(["idle", "load-forks", "re", "upgrade-old"])
+    with pytest.raises(UsageError, match="verify has no scene idel"):
+        scene_list.check_names(["idel"])

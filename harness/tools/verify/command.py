@@ -25,6 +25,7 @@ from harness.tools.verify.from_diff.obtain import obtain_from_patch
 from harness.tools.verify.page import verify_page
 from harness.tools.verify.request import LoadProfile, VerifyRequest
 from harness.tools.verify.results import VerdictFacts, VerifyResult, facts_of, results_of
+from harness.tools.verify.scene_list import check_names
 from harness.tools.verify.terminal import print_verdict
 from harness.tools.verify.verdict import Check, Verdict, not_run
 from harness.vm.elf.module_info import read_module
@@ -137,6 +138,7 @@ def verify(
         ),
     )
     with Invocation("verify", files) as invocation:
+        check_names(scene)
         check_kernels(kernel)
         check_named((*module, *target, *replaces))
         for diff in source:

@@ -21,7 +21,7 @@ from harness.tools.verify.scenes import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from harness.tools.verify.case import Case
 
@@ -31,6 +31,19 @@ _TOGETHER = (
     (LoadProfile.SYSCALLS,),
     (LoadProfile.MEMORY, LoadProfile.CPU),
 )
+
+# The names of all scenes, or what they begin with: further words follow behind a dash.
+NAMES = (
+    *("idle", "cycles", "load", "held", "reverse", "force", "targets", "upgrade", "stacked"),
+    *("replaced", "tracing"),
+)
+
+
+def check_names(wanted: Iterable[str]) -> None:
+    """Raise UsageError for a scene that no case has; needs neither a kernel nor a module."""
+    for name in wanted:
+        if not any(each.startswith(name) or name.startswith(f"{each}-") for each in NAMES):
+            raise UsageError(f"verify has no scene {name}", hint=f"it has {', '.join(NAMES)}")
 
 
 def scenes_for(case: Case) -> tuple[SceneSpec, ...]:
