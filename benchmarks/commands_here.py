@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from harness.vm.host.process import Process
 
 TRACES = ("Traceback (most recent call last)", "this is a bug in klp-harness")
+# nohup and a shell's background have signals ignored, and so would all that is started there.
+DEFAULT_SIGNALS = ("env", "--default-signal=INT,TERM,HUP")
 _PRIVATE = ("host_key", "client_key")
 _RUN_FOLDER = re.compile(r"\d{8}-\d{6}-.+")
 _GONE_S = 15.0
@@ -92,7 +94,7 @@ class Place:
         given.write_text(stdin)
         # The script that users start: what happens before its first line counts as well.
         program = Path(sys.executable).with_name("klp-harness")
-        argv = [program, *words, *(("--json", made) if made else ())]
+        argv = [*DEFAULT_SIGNALS, program, *words, *(("--json", made) if made else ())]
         with (
             output.open("wb") as log,
             given.open("rb") as source,

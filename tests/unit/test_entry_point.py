@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from benchmarks.commands_here import DEFAULT_SIGNALS
 from harness.cli.registry import COMMANDS
 
 if TYPE_CHECKING:
@@ -113,7 +114,11 @@ def interrupted(argv: Sequence[str], number: int, after_s: float) -> tuple[int, 
     """Send a command a signal after so many seconds; return its exit code and standard error."""
     started = time.monotonic()
     with subprocess.Popen(
-        argv, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        [*DEFAULT_SIGNALS, *argv],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as child:
         # Not a condition that is waited for: any moment is as good as another.
         time.sleep(max(0.0, after_s - (time.monotonic() - started)))

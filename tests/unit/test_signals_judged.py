@@ -159,3 +159,22 @@ def test_python_itself_may_print_one() -> None:
     head = 'Traceback (most recent call last):\n  File "/a/klp-harness/.venv/bin/klp-harness"'
     assert _before_our_first_line(f"{head}\nKeyboardInterrupt")
     assert not _before_our_first_line(f'{head}\n  File "/a/harness/cli/app.py"\nKeyboardInterrupt')
+
+
+def test_what_the_campaign_starts_ignores_no_signal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under nohup as well: or else each command would go on as if there had been no signal."""
+    program = tmp_path / "klp-harness"
+    program.write_text("#!/bin/sh\nexec cat /proc/self/status\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    try:
+        ended = Place(tmp_path / "place").run((), seconds=60, report=False)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    ignored = next(line for line in ended.output.splitlines() if line.startswith("SigIgn:"))
+    assert not [each for each in numbers if int(ignored.split()[1], 16) >> (each - 1) & 1]
