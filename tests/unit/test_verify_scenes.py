@@ -317,5 +317,5 @@ def test_a_scene_that_no_case_has_is_refused_before_the_kernel() -> None:
     }
     assert made == set(scene_list.NAMES)
     scene_list.check_names(["idle", "load-forks", "re", "upgrade-old"])
-    with pytest.raises(UsageError, match="verify has no scene idel"):
-        scene_list.check_names(["idel"])
+    with pytest.raises(UsageError, match="verify has no scene busy"):
+        scene_list.check_names(["busy"])
