@@ -123,9 +123,7 @@ class Invocation:
         if self._files != ResultFiles():
             failed += self.write(self.report(error))
         if self.partial and self.results:
-            self.terminal.note(
-                f"partial: {len(self.results)} results; the command has not come to its end"
-            )
+            self.terminal.note(f"partial: {len(self.results)} results; the command did not finish")
         if not failed:
             return
         for other in failed if error is not None else failed[1:]:

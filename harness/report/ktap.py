@@ -66,7 +66,7 @@ def to_ktap(report: BaseReport) -> str:
 def _facts(report: BaseReport) -> Iterator[str]:
     yield f"# klp-harness {_one_line(report.harness)}, {report.command}"
     if report.partial:
-        yield "# partial: the command has not come to its end, and results are missing"
+        yield "# partial: the command did not finish, and results are missing"
     for kernel in report.kernels:
         yield f"# kernel {_one_line(kernel.version)} ({_one_line(kernel.source)})"
     if report.accelerator is not None:

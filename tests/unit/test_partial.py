@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A command that does not come to its end: what it has is written, and nobody takes it for all."""
+"""A command that does not finish: what it has is written, and nobody takes it for all."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_a_page_says_it(tmp_path: Path) -> None:
     """Every page is made from one template, which has the word."""
     for partial in (True, False):
         page = render("base.html.j2", "harness.report", partial=partial)
-        assert ("Partial: the command has not come to its end" in page) == partial
+        assert ("Partial: the command did not finish" in page) == partial
 
 
 def test_the_junit_file_of_pytest_is_marked(tmp_path: Path) -> None:

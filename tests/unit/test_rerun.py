@@ -95,7 +95,7 @@ def test_what_differs_is_said(tmp_path: Path) -> None:
     change = {"harness": "0.0.1", "partial": True, "qemu": "0.1", "kernels": [facts]}
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     said = ran("rerun", str(path), "--show").stderr
-    for part in ("did not come to its end", "klp-harness 0.0.1", "QEMU 0.1", "not in the cache"):
+    for part in ("did not finish", "klp-harness 0.0.1", "QEMU 0.1", "not in the cache"):
         assert part in said
 
 

@@ -107,7 +107,7 @@ def words_of(report: BaseReport, path: Path) -> tuple[str, ...]:
 def differences(report: BaseReport) -> Iterator[str]:
     """Yield in sentences what cannot be as it was when a report was written."""
     if report.partial:
-        yield "that run did not come to its end; this one begins anew"
+        yield "that run did not finish; this one starts from the beginning"
     if report.harness != __version__:
         yield f"that was klp-harness {report.harness}, and this is {__version__}"
     qemu = program_version(QEMU)

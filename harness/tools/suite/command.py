@@ -71,7 +71,7 @@ def run_tests(
             is_written = False
 
             def finish(partial: bool) -> None:
-                # An older file is not left there, nor none, where pytest has not come to its own.
+                # An older file is not left there, nor none, where pytest did not finish its own.
                 if partial and not is_written and files.junit is not None:
                     write_file(Path(files.junit), to_junit(invocation.report()))
 
