@@ -84,7 +84,7 @@ spelling: setup
 
 .PHONY: shell
 shell: setup
-	@.venv/bin/shellcheck .ci/run $$(git ls-files '*.sh')
+	@.venv/bin/shellcheck .ci/run bin/klp-harness $$(git ls-files '*.sh')
 
 # Without the network: the schemas come with check-jsonschema, and zizmor looks at the files alone.
 SCHEMA := .venv/bin/check-jsonschema --quiet --builtin-schema

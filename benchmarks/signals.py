@@ -90,8 +90,6 @@ class Shooting:
     """Ask the cache for its kernels after each signal; otherwise the next guest shows it sound."""
     shots: list[Shot] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
-    before_our_first_line: int = 0
-    """Tracebacks of Python itself while it imported its own library; it may end with 1 then."""
     _clean: dict[Victim, Ended] = field(default_factory=dict)
     number: int = 0
     """How many signals there were, earlier campaigns of the same seed included."""
@@ -195,12 +193,9 @@ class Shooting:
             code, output, report = process.returncode, running.output.read_text("utf-8"), None
         else:
             code, output, report = ended.code, ended.output, ended.report
-        early = _before_our_first_line(output)
-        self.before_our_first_line += early
-        if not early:
-            problems += _exit_problems(code, number, clean.code, in_time=in_time)
-            if any(text in output for text in TRACES):
-                problems.append(f"it printed a traceback:\n{output[-2000:]}")
+        problems += _exit_problems(code, number, clean.code, in_time=in_time)
+        if any(text in output for text in TRACES):
+            problems.append(f"it printed a traceback:\n{output[-2000:]}")
         if code == clean.code and not done:
             problems.append("it went on as if there had been no signal")
         if code == clean.code and victim.report and report is None:
@@ -245,8 +240,3 @@ def _exit_problems(code: int, number: signal.Signals, clean: int, *, in_time: bo
         return []
     moment = "" if in_time else " (it had ended before the signal)"
     return [f"exit code {code} instead of {128 + number}{moment}"]
-
-
-def _before_our_first_line(output: str) -> bool:
-    """Whether a traceback has no frame of ours: Ctrl-C came before Python read our first line."""
-    return "Traceback" in output and "KeyboardInterrupt" in output and "/harness/" not in output

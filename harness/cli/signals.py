@@ -42,11 +42,12 @@ def end_at_once() -> None:
 
     While modules are imported there is nothing to clean up, and an exception may surface anywhere:
     Python prints one in a callback of the import system as a traceback, and goes on. A signal that
-    is ignored stays so, as `nohup` wants it.
+    is ignored stays so, as `nohup` wants it. bin/klp-harness has blocked Ctrl-C up to here.
     """
     for number in _TAKEN:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _end)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def unwind() -> None:

@@ -34,7 +34,7 @@ GROUPS = {"kernel": ["build", "list", "prune"], "mutants": ["list", "run"]}
 GROUPS["race"] = ["list", "run", "record", "replay"]
 EACH = [[name] for name in COMMANDS if name not in GROUPS]
 EACH += [[name, each] for name, commands in GROUPS.items() for each in commands]
-SIGNALS, MOMENTS_S = 60, 0.3
+SIGNALS, STARTED_S, MOMENTS_S = 60, 0.05, 0.3
 
 
 @pytest.fixture(autouse=True)
@@ -137,17 +137,19 @@ def interrupted(argv: Sequence[str], number: int, after_s: float) -> tuple[int, 
     ids=["module", "script", "benchmarks"],
 )
 def test_a_signal_in_the_first_moments(argv: Sequence[str]) -> None:
-    """It ends the command in a line; a traceback only before our first line could run."""
+    """It ends the command in a line; of `klp-harness` at any moment, also while Python starts."""
     if not Path(argv[0]).exists():
         pytest.skip("the package is not installed as a script here")
     chance = random.Random(17)
     for _ in range(SIGNALS // 3):
         number = chance.choice([signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-        after_s = chance.uniform(0, MOMENTS_S)
+        # Half of them while Python starts.
+        after_s = chance.uniform(0, chance.choice([STARTED_S, MOMENTS_S]))
         code, said = interrupted(argv, number, after_s)
         when = f"signal {number} after {after_s:.3f} s: exit code {code}, {said}"
-        if "Fatal Python error: init_" in said or "<frozen runpy>" in said.partition("harness/")[0]:
-            # Python itself was not there yet.
+        early = "Fatal Python error: init_" in said
+        if early or "<frozen runpy>" in said.partition("harness/")[0]:
+            assert argv[0] != str(SCRIPT), when
             continue
         # A command may have ended by itself.
         assert code in {-number, 128 + number, 0, 3}, when

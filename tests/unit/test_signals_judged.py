@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks import commands_here
 from benchmarks.commands_here import Ended, Place
-from benchmarks.signals import Shooting, Victim, _before_our_first_line, _exit_problems
+from benchmarks.signals import Shooting, Victim, _exit_problems
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -152,13 +152,6 @@ def test_a_signal_that_is_swallowed(shoot: Shoot) -> None:
 def test_which_exit_codes_are_right(code: int, number: signal.Signals, right: bool) -> None:
     """That of the signal as a shell reports it, or that of a command that was done by then."""
     assert (_exit_problems(code, number, 0, in_time=True) == []) is right
-
-
-def test_python_itself_may_print_one() -> None:
-    """Before Python has read a line of ours, nothing of ours can prevent its traceback."""
-    head = 'Traceback (most recent call last):\n  File "/a/klp-harness/.venv/bin/klp-harness"'
-    assert _before_our_first_line(f"{head}\nKeyboardInterrupt")
-    assert not _before_our_first_line(f'{head}\n  File "/a/harness/cli/app.py"\nKeyboardInterrupt')
 
 
 def test_what_the_campaign_starts_ignores_no_signal(
