@@ -110,6 +110,14 @@ class PatchDoesNotApply(UsageError):
     """A patch of the kernel's sources does not fit them, or is no patch."""
 
 
+class KernelDoesNotBuild(UsageError):
+    """A kernel that was to be made with a consistency model does not build."""
+
+
+class KernelDoesNotBoot(UsageError):
+    """A kernel that was to be made with a consistency model does not boot."""
+
+
 class KernelUnfit(UsageError):
     """A kernel, as it is configured, cannot be tested; the sentence names the option."""
 

@@ -29,6 +29,7 @@ class Resource(StrEnum):
     KERNEL_CONFIGS = "kernel-configs"
     LIVEPATCH_MODULES = "livepatch-modules"
     GUEST_PROGRAMS = "guest-programs"
+    KERNEL_MODELS = "kernel-models"
     KERNEL_MUTANTS = "kernel-mutants"
     BEHAVIOUR_TESTS = "tests/behaviours"
 

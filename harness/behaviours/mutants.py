@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The kernel mutants: patches with a header that says what each breaks.
 
-The header is the text before the diff, one ``Name: text`` a line; a text may go on in lines that
-begin with a blank. docs/mutants.md has the names. A patch of a user's own needs no header.
+docs/mutants.md has the names of the header's fields. A patch of a user's own needs no header.
 
 Where the code of a later series differs, a port is in a folder named after the first series that
 it is written for, under the same name: ``6.12/no-taint.patch`` beside ``no-taint.patch``.
@@ -16,15 +15,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from harness.errors import UsageError
-from harness.vm.kernel.patch_file import read_patch
+from harness.vm.kernel.patch_file import header_fields, read_patch
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Sequence
     from pathlib import Path
 
     from harness.vm.kernel.patch_file import PatchFile
 
-_FIELD = re.compile(r"([A-Z][a-z]+): +(.+)\Z")
 _NAMES = ("Broken", "Breaks", "Commit", "Kernels", "Shows", "Equivalent")
 _RULE = re.compile(r"[A-Z]{2}-\d\d\Z")
 _COMMIT = re.compile(r"[0-9a-f]{8,40}\Z")
@@ -92,7 +90,7 @@ def load_mutants(folder: Path) -> tuple[Mutant, ...]:
 def read_mutant(path: Path) -> Mutant:
     """Read a patch and its header. Raises UsageError, PatchDoesNotApply for what is no patch."""
     patch = read_patch(path)
-    fields = _header(patch.text)
+    fields = header_fields(patch.text, _NAMES)
     breaks = tuple(fields.get("Breaks", "").split())
     wrong = [rule for rule in breaks if not _RULE.match(rule)]
     if wrong:
@@ -182,19 +180,3 @@ def _check_port(port: Mutant, first: Mutant | None, series: str) -> None:
     twice = set(port.kernels) & set(first.series if first is not None else ())
     if twice:
         raise UsageError(f"{file}: another patch of this name is written for {min(twice)} too")
-
-
-def _header(text: str) -> Mapping[str, str]:
-    fields: dict[str, str] = {}
-    last = None
-    for line in text.splitlines():
-        if line.startswith(("--- ", "diff ")):
-            break
-        if line.startswith((" ", "\t")) and last is not None:
-            fields[last] += " " + line.strip()
-            continue
-        match = _FIELD.match(line)
-        last = match[1] if match is not None and match[1] in _NAMES else None
-        if match is not None and last is not None:
-            fields[last] = match[2].strip()
-    return fields

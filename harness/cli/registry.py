@@ -85,9 +85,13 @@ COMMANDS: Mapping[str, Command] = {
         help="Show the rules, their tests, and the latest results.",
     ),
     "classify": Command(
-        folder="classify",
+        folder="models",
+        module="classify_command",
         function="run_classify",
         help="Find by experiment which consistency model a kernel has.",
+    ),
+    "models": Command(
+        folder="models", help="List consistency models that can be booted, and compare them."
     ),
     "selftests": Command(
         folder="selftests",

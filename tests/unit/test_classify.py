@@ -9,10 +9,10 @@ import pytest
 
 from harness.errors import KernelVerdict
 from harness.report.base import CheckOutcome
-from harness.tools.classify.classify import KERNEL, experiments
-from harness.tools.classify.command import result_lines
-from harness.tools.classify.model import Calls, Seen, find_cell, find_forced
-from harness.tools.classify.results import ClassifyResult, Leave, Switch
+from harness.tools.models.cells import Calls, Seen, find_cell, find_forced
+from harness.tools.models.classify import KERNEL, experiments
+from harness.tools.models.results import ClassifyResult, Leave, Switch
+from harness.tools.models.terminal import result_lines
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -128,7 +128,15 @@ REPORTS = [
                 "leave": "LEAVE_PATCHED_SET",
                 "switch": "SWITCH_THREAD",
                 "experiments": [{"id": "inside", "done": "a", "seen": "b", "means": "c"}],
-            }
+            },
+            {
+                "id": "kgraft",
+                "outcome": "does-not-apply",
+                "seconds": 1,
+                "model": "kgraft",
+                "expected": "LEAVE_KERNEL, SWITCH_THREAD",
+                "detail": "kgraft.patch does not apply",
+            },
         ],
     ),
     report("kernel list", results=[{"id": "6.1", "outcome": "passed", "seconds": 0}]),

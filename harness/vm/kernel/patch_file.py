@@ -17,7 +17,7 @@ from harness.errors import PatchDoesNotApply
 from harness.inputs import MIB, read_file, shown, user_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
 # Those of a stable release from the one before have up to 10 MiB.
 _MOST_BYTES = 256 * MIB
@@ -25,6 +25,7 @@ _HUNK = re.compile(r"@@ -\d{1,9}(?:,(\d{1,9}))? \+\d{1,9}(?:,(\d{1,9}))? @@")
 _OTHER_KINDS = ("GIT binary patch", "rename from ", "copy from ")
 _FIRST_DIFF = re.compile(rb"^(?:diff --git |--- \S)", re.MULTILINE)
 _NOWHERE = "/dev/null"
+_FIELD = re.compile(r"([A-Z][a-z]+): +(.+)\Z")
 # What the build of a module depends on: headers below an include folder, Kbuild, Kconfig, tools.
 _SEEN_BY_MODULES = re.compile(
     r"(?:^|/)(?:include/.*|Makefile[^/]*|Kbuild[^/]*|Kconfig[^/]*|[^/]*\.lds(?:\.S)?)$"
@@ -57,6 +58,26 @@ def read_patch(path: Path) -> PatchFile:
     """Read one patch file. Raises UsageError, or PatchDoesNotApply for one that is no patch."""
     content = read_file(user_path(path, "the patch"), "the patch", at_most=_MOST_BYTES)
     return PatchFile(name=path.name, content=content, files=changed_files(content, path.name))
+
+
+def header_fields(text: str, names: Collection[str]) -> dict[str, str]:
+    """Return the fields with these names in the text before the first diff of a patch.
+
+    A field is ``Name: text`` on a line; the text may go on in lines that begin with a blank.
+    """
+    fields: dict[str, str] = {}
+    last = None
+    for line in text.splitlines():
+        if line.startswith(("--- ", "diff ")):
+            break
+        if line.startswith((" ", "\t")) and last is not None:
+            fields[last] += " " + line.strip()
+            continue
+        match = _FIELD.match(line)
+        last = match[1] if match is not None and match[1] in names else None
+        if match is not None and last is not None:
+            fields[last] = match[2].strip()
+    return fields
 
 
 def changed_files(content: bytes, name: str) -> tuple[str, ...]:

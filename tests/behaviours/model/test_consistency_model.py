@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The kernel's consistency model in the table LEAVE x SWITCH (harness/tools/classify)."""
+"""The kernel's consistency model in the table LEAVE x SWITCH (harness/tools/models)."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.tools.classify.experiments import Laboratory
-from harness.tools.classify.model import Body
+from harness.tools.models.cells import Body
+from harness.tools.models.experiments import Laboratory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -33,7 +33,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from harness.errors import KernelVerdict
-from harness.tools.classify.results import Leave, Switch
+from harness.tools.models.results import Leave, Switch
 
 
 class Body(StrEnum):

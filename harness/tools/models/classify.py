@@ -4,70 +4,126 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from harness.report.base import CheckOutcome
-from harness.tools.classify.experiments import Laboratory
-from harness.tools.classify.model import Body, Cell, Seen, find_cell, find_forced
-from harness.tools.classify.results import ClassifyResult, Experiment, Leave, Switch
+from harness.threads import run_jobs
+from harness.tools.models.cells import Body, Seen, find_cell, find_forced
+from harness.tools.models.experiments import Laboratory
+from harness.tools.models.results import ClassifyResult, Experiment, Leave, Switch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from harness.tools.classify.experiments import Inside
-    from harness.tools.classify.model import Calls
+    from harness.tools.models.catalogue import Model
+    from harness.tools.models.cells import Calls
+    from harness.tools.models.experiments import Inside
     from harness.vm.guest.machine import Machine
 
     FreshGuest = Callable[[str], AbstractContextManager[Machine]]
 
 KERNEL, FORCED = "kernel", "forced"
-T = TypeVar("T")
 
 
-def classify(fresh_guest: FreshGuest, modules: Mapping[str, Path]) -> tuple[ClassifyResult, ...]:
-    """Return two results: of the kernel as it works by itself, and after ``force``.
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    """One experiment: its name, and what is done in the laboratory."""
 
-    ``fresh_guest`` starts a guest of that name. Raises KernelVerdict when a guest dies or
-    complains, a transition does not end, or the observations fit no place in the table.
-    """
-    start_s = time.monotonic()
-    inside = _try(fresh_guest, modules, "inside", lambda laboratory: laboratory.inside())
-    beside = _try(fresh_guest, modules, "beside", lambda laboratory: laboratory.beside())
-    between = _try(fresh_guest, modules, "between", lambda laboratory: laboratory.between())
-    seen = Seen(inside=inside.inside, free=inside.free, beside=beside, between=between)
-    cell = find_cell(seen)
-    kernel = _result(KERNEL, cell, start_s, experiments(seen))
-    start_s = time.monotonic()
-    after = _try(fresh_guest, modules, FORCED, lambda laboratory: laboratory.inside(force=True))
-    forced = find_forced(after.inside, cell)
-    return kernel, _result(FORCED, forced, start_s, (forced_experiment(after),))
+    name: str
+    do: Callable[[Laboratory], Any]
 
 
-def _try(
+@dataclass(frozen=True, kw_only=True)
+class _Observed:
+    """What an experiment has seen, and why its transition never ended."""
+
+    name: str
+    seen: Any
+    never_ended: str | None
+
+
+_JOBS = (
+    _Job(name="inside", do=lambda laboratory: laboratory.inside()),
+    _Job(name="beside", do=lambda laboratory: laboratory.beside()),
+    _Job(name="between", do=lambda laboratory: laboratory.between()),
+    _Job(name=FORCED, do=lambda laboratory: laboratory.inside(force=True)),
+)
+
+
+def classify(
     fresh_guest: FreshGuest,
     modules: Mapping[str, Path],
-    name: str,
-    experiment: Callable[[Laboratory], T],
-) -> T:
-    with fresh_guest(name) as machine:
-        result = experiment(Laboratory(machine, modules))
-        machine.check_splats()
-        return result
+    *,
+    model: Model | None = None,
+    guests: int = 1,
+) -> tuple[ClassifyResult, ...]:
+    """Return two results: of the kernel as it works by itself, and after ``force``.
 
-
-def _result(
-    name: str, cell: Cell, start_s: float, experiments: tuple[Experiment, ...]
-) -> ClassifyResult:
-    return ClassifyResult(
-        id=name,
-        outcome=CheckOutcome.PASSED,
-        seconds=time.monotonic() - start_s,
+    ``fresh_guest`` starts a guest of that name; ``guests`` of them run at a time. Of a ``model``
+    the place is compared with its own. Raises KernelVerdict when a guest dies or complains, a
+    transition does not end, or the observations fit no place in the table.
+    """
+    start_s = time.monotonic()
+    found = {
+        each.name: each
+        for each in run_jobs(
+            _JOBS,
+            lambda job: _try(fresh_guest, modules, job),
+            at_a_time=min(guests, len(_JOBS)),
+            name="classify",
+        )
+    }
+    inside: Inside = found["inside"].seen
+    seen = Seen(
+        inside=inside.inside,
+        free=inside.free,
+        beside=found["beside"].seen,
+        between=found["between"].seen,
+    )
+    cell = find_cell(seen)
+    after: Inside = found[FORCED].seen
+    seconds = time.monotonic() - start_s
+    reasons = [each.never_ended for each in found.values() if each.never_ended is not None]
+    expected = model.cell if model is not None else None
+    wrong = expected is not None and cell != expected
+    result = ClassifyResult(
+        id=KERNEL if model is None else model.name,
+        outcome=CheckOutcome.FAILED if wrong else CheckOutcome.PASSED,
+        seconds=seconds,
         leave=cell.leave,
         switch=cell.switch,
-        experiments=experiments,
+        experiments=experiments(seen),
+        model=model.name if model is not None else None,
+        expected=str(expected) if expected is not None else None,
+        never_ended=reasons[0] if reasons else None,
+        detail=f"the model is {expected}, its kernel is {cell}" if wrong else None,
     )
+    forced = find_forced(after.inside, cell)
+    return result, result.model_copy(
+        update={
+            "id": FORCED if model is None else f"{model.name}, forced",
+            "outcome": CheckOutcome.PASSED,
+            "seconds": 0.0,
+            "leave": forced.leave,
+            "switch": forced.switch,
+            "experiments": (forced_experiment(after),),
+            "expected": None,
+            "forced": True,
+            "never_ended": None,
+            "detail": None,
+        }
+    )
+
+
+def _try(fresh_guest: FreshGuest, modules: Mapping[str, Path], job: _Job) -> _Observed:
+    with fresh_guest(job.name) as machine:
+        laboratory = Laboratory(machine, modules)
+        seen = job.do(laboratory)
+        machine.check_splats()
+        return _Observed(name=job.name, seen=seen, never_ended=laboratory.never_ended)
 
 
 def experiments(seen: Seen) -> tuple[Experiment, ...]:
@@ -113,11 +169,6 @@ def forced_experiment(after: Inside) -> Experiment:
         seen=f"It met the {after.inside.bodies[-1]} inner function.",
         means=_inside_means(after.inside),
     )
-
-
-def place(result: ClassifyResult) -> Cell:
-    """Return the place in the table that a result has."""
-    return Cell(leave=result.leave, switch=result.switch)
 
 
 def _inside_means(calls: Calls) -> str:

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Results of ``klp-harness classify``: the place in the table LEAVE x SWITCH."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal
+
+from harness.report.base import BaseReport, Model, ResultBase
+
+
+class Leave(StrEnum):
+    """What execution has to leave before it gets the new functions."""
+
+    FUNCTION = "LEAVE_FUNCTION"
+    PATCHED_SET = "LEAVE_PATCHED_SET"
+    KERNEL = "LEAVE_KERNEL"
+
+
+class Switch(StrEnum):
+    """What gets the new functions at a time."""
+
+    FUNCTION = "SWITCH_FUNCTION"
+    THREAD = "SWITCH_THREAD"
+    KERNEL = "SWITCH_KERNEL"
+
+
+class Experiment(Model):
+    """One experiment on a kernel: what was done and seen, and what that means."""
+
+    id: str
+    done: str
+    seen: str
+    means: str
+
+
+class ClassifyResult(ResultBase):
+    """A place in the table: of a kernel as it works by itself, or of ``forced`` tasks.
+
+    ``model`` is the model that the kernel was made with, and ``expected`` its place; None for any
+    other kernel. ``leave`` and ``switch`` are None where nothing was observed. ``never_ended`` says
+    which tasks held the transition for ever, so that it was forced after the observations.
+    """
+
+    leave: Leave | None = None
+    switch: Switch | None = None
+    experiments: tuple[Experiment, ...] = ()
+    model: str | None = None
+    expected: str | None = None
+    forced: bool = False
+    never_ended: str | None = None
+    detail: str | None = None
+
+    @property
+    def group(self) -> str | None:
+        """The model."""
+        return self.model
+
+
+class ModelResult(ResultBase):
+    """A model of the catalogue; ``kernels`` are the series that it is written for, empty: any."""
+
+    does: str
+    systems: str
+    mail: str
+    leave: Leave
+    switch: Switch
+    cannot: str
+    kernels: tuple[str, ...]
+
+
+class ModelsReport(BaseReport):
+    """``klp-harness models list``."""
+
+    command: Literal["models list"] = "models list"
+    results: tuple[ModelResult, ...] = ()
+
+
+class ClassifyReport(BaseReport):
+    """``klp-harness classify``: ``leave`` and ``switch`` of the kernel, where it is one."""
+
+    command: Literal["classify"] = "classify"
+    leave: Leave | None = None
+    switch: Switch | None = None
+    results: tuple[ClassifyResult, ...] = ()
