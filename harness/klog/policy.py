@@ -9,15 +9,22 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
 from harness.errors import HarnessError
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 POLICY_FILE = Path(__file__).with_name("policy.toml")
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+# What tomllib, pydantic and re raise for what they cannot take.
+_WRONG = (OSError, ValueError, TypeError, AttributeError, RecursionError, OverflowError)
+# References to groups, and flags for the whole expression.
+_NOT_ALONE = re.compile(r"(?<!\\)(?:\\\\)*(\\[1-9]|\(\?P=|\(\?\(|\(\?[aiLmsux]+\))")
 _STRICT = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
 
@@ -117,16 +124,32 @@ def load_policy(*paths: Path) -> Policy:
                 for category, entries in data.items()
                 for name, entry in entries.items()
             ]
-        except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        except _WRONG as error:
             raise HarnessError(f"{path}: {error}") from error
     known = {rule.id for rule in rules}
     named = {name for rule in rules for name in rule.absorbs | rule.refines}
     unknown = sorted((named | {each.rule for each in exempt}) - known - {"*"})
     if unknown or len(known) != len(rules):
         raise HarnessError(f"{paths[-1]}: unknown or repeated rules: {', '.join(unknown)}")
-    unnamed = (re.sub(r"\(\?P<\w+>", "(?:", rule.pattern.pattern) for rule in rules)
-    return Policy(
-        rules=tuple(rules),
-        exempt=tuple(exempt),
-        any_of=re.compile("|".join(f"(?:{pattern})" for pattern in unnamed) or r"(?!)"),
-    )
+    try:
+        any_of = _any_of(rules)
+    except ValueError as error:
+        raise HarnessError(f"{paths[-1]}: {error}") from error
+    return Policy(rules=tuple(rules), exempt=tuple(exempt), any_of=any_of)
+
+
+def _any_of(rules: Sequence[Rule]) -> re.Pattern[str]:
+    """Return a pattern for what any rule matches; raises ValueError for one that cannot be in it.
+
+    A reference would mean a group of another rule there, and flags would hold for all rules.
+    """
+    patterns = []
+    for rule in rules:
+        text = rule.pattern.pattern
+        if wrong := _NOT_ALONE.search(text):
+            raise ValueError(f"the pattern of {rule.id} must do without {wrong[1]}")
+        patterns.append("(?:" + re.sub(r"\(\?P<\w+>", "(?:", text) + ")")
+    try:
+        return re.compile("|".join(patterns) or r"(?!)")
+    except (re.error, RecursionError, OverflowError) as error:
+        raise ValueError(f"its patterns do not go together: {error}") from error

@@ -245,6 +245,9 @@ def test_no_rule_is_a_word_in_a_sentence(line: str) -> None:
     assert find_splats(stamp(f"good_module: about the text '{line}'")) == []
 
 
+PATTERN = "[oops.a]\ntitle = 'x'\nsource = 'y'\npattern = '{pattern}'\n"
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -255,6 +258,12 @@ def test_no_rule_is_a_word_in_a_sentence(line: str) -> None:
         ('[oops.a]\ntitle = "x"\nsource = "y"\npattern = "("\n', "pattern"),
         ("[[exempt\n", "Expected"),
         (RULE.format(id="warn"), "repeated"),
+        (PATTERN.format(pattern="a{99999999999}"), "repetition"),
+        # Each is a whole expression by itself, and means another thing among all of them.
+        (PATTERN.format(pattern=r"(a|b)\1"), "must do without"),
+        (PATTERN.format(pattern="(?P<a>a|b)(?P=a)"), "must do without"),
+        (PATTERN.format(pattern="(a)?(?(1)b|c)"), "must do without"),
+        (PATTERN.format(pattern="(?i)Oops"), "must do without"),
         ('[[exempt]]\nrule = 7\npattern = "x"\nsource = "y"\nreason = "z."\n', "rule"),
     ],
 )

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.errors import UsageError
+from harness.errors import KernelUnfit, UsageError
 from harness.inputs import user_path
 from harness.resources import Resource, resource_dir
 from harness.tools.models.cells import Cell
@@ -54,12 +54,12 @@ class Model:
     def options(self, kernel: KernelOptions, series: str) -> KernelOptions:
         """Return the options of this model's kernel, made of that kernel of that series.
 
-        Raises UsageError when the model is not written for the series.
+        Raises KernelUnfit when the model is not written for the series.
         """
         form = next((each for each in (self, *self.ports) if each.suits(series)), None)
         if form is None:
             written = ", ".join(name for each in (self, *self.ports) for name in each.kernels)
-            raise UsageError(
+            raise KernelUnfit(
                 f"the model {self.name} is not written for {series}",
                 hint=f"it is written for {written}: --kernel {self.kernels[0]}",
             )

@@ -42,10 +42,19 @@ if TYPE_CHECKING:
 
 _ALL_S = 4 * 3600.0
 _EXPERIMENTS = 4
-_NOT_MADE = {
+_NO_PLACE = {
+    # One that is not written for the kernel's series, or that this kernel cannot be made as.
+    "KernelUnfit": CheckOutcome.NOT_APPLICABLE,
     "PatchDoesNotApply": CheckOutcome.DOES_NOT_APPLY,
     "KernelDoesNotBuild": CheckOutcome.DOES_NOT_BUILD,
     "KernelDoesNotBoot": CheckOutcome.DOES_NOT_BOOT,
+}
+
+
+_NOT_MADE = {
+    CheckOutcome.DOES_NOT_APPLY,
+    CheckOutcome.DOES_NOT_BUILD,
+    CheckOutcome.DOES_NOT_BOOT,
 }
 
 
@@ -159,7 +168,7 @@ def _each(
             )
 
         for model, done in run_jobs(models, do, at_a_time=at_a_time, name="models"):
-            results = _results_of(model, done)
+            results = results_of(model, done)
             found += results
             invocation.results += results
             kernels = done.report.kernels if done.report is not None else ()
@@ -167,12 +176,13 @@ def _each(
                 kernel for kernel in kernels if kernel not in invocation.known_kernels
             )
             terminal.print(f"{model.name:18} {place(results[0])} ({done.seconds:.0f} s)")
-    if any(result.outcome in _NOT_MADE.values() for result in found):
+    outcomes = {result.outcome for result in found}
+    if outcomes & _NOT_MADE and not outcomes & {CheckOutcome.FAILED, CheckOutcome.ERROR}:
         invocation.exit_code = ExitCode.USAGE
     return invocation.exit_code
 
 
-def _results_of(model: Model, done: Done) -> tuple[ClassifyResult, ...]:
+def results_of(model: Model, done: Done) -> tuple[ClassifyResult, ...]:
     """Return the results of a model's command; one that says so where there is no kernel."""
     report = done.report
     if isinstance(report, ClassifyReport) and report.results:
@@ -181,7 +191,7 @@ def _results_of(model: Model, done: Done) -> tuple[ClassifyResult, ...]:
     outcome = CheckOutcome.ERROR
     if error is not None:
         failed = CheckOutcome.FAILED if error.fault == "kernel" else CheckOutcome.ERROR
-        outcome = _NOT_MADE.get(error.kind, failed)
+        outcome = _NO_PLACE.get(error.kind, failed)
     return (
         ClassifyResult(
             id=model.name,

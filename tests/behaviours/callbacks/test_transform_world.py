@@ -13,6 +13,7 @@ from harness.livepatch.tasks import PatchState, Tasks
 from harness.livepatch.waiting import QUICK_S, scaled
 
 if TYPE_CHECKING:
+    from harness.livepatch.kernel_log import KernelLog
     from tests.behaviours.conftest import Store
 
 PATCH = "klp_test_transform_world"
@@ -74,3 +75,47 @@ def test_nothing_to_undo_after_a_reversal(
     assert (store.stored(), store.items()) == ([1], [1000])
     gate.open(0)
     assert reader.next_line(scaled(guest, QUICK_S)) == "1000"
+
+
+@pytest.mark.behaviour("CB-12")
+def test_a_conversion_that_fails_changes_nothing(
+    livepatch: Livepatch, store: Store, kernel_log: KernelLog
+) -> None:
+    """Of three items the second cannot be converted: all keep the old format, and none is lost.
+
+    The patch stays enabled, and its functions handle the old format; there is nothing to convert
+    back. The next time nothing fails, and all are converted.
+    """
+    store.add(1500, 2750, 3100)
+    patch = livepatch.load(PATCH, wait=True, fail_at=2)
+    assert kernel_log.matching("item 2 cannot be converted: all keep the old format")
+    assert (store.stored(), store.items()) == ([1, 2, 3], [1000, 2000, 3000])
+    store.add(4200)
+    assert (store.stored(), store.items()) == ([1, 2, 3, 4], [1000, 2000, 3000, 4000])
+    patch.disable()
+    patch.unload()
+    assert (store.stored(), store.items()) == ([1, 2, 3, 4], [1000, 2000, 3000, 4000])
+    livepatch.load(PATCH, wait=True)
+    assert store.stored() == [1000, 2000, 3000, 4000]
+
+
+@pytest.mark.behaviour("CB-12")
+def test_a_disable_that_is_reversed_converts_again(
+    livepatch: Livepatch, tasks: Tasks, gate: Gates, store: Store
+) -> None:
+    """Data that pre_unpatch has converted back are converted by post_patch when it turns round."""
+    guest = livepatch.guest
+    store.add(1500)
+    patch = livepatch.load(PATCH, wait=True)
+    assert store.stored() == [1000]
+    gate.close(0)
+    new_body = guest.spawn("cat", store.path("sum"))
+    gate[0].await_task(new_body.pid)
+    patch.disable(wait=False)
+    tasks.wait_all(PatchState.UNPATCHED, held_by=tasks.get(new_body.pid))
+    assert store.stored() == [1]
+    patch.reverse()
+    patch.wait_complete()
+    assert (patch.enabled, store.stored()) == (True, [1000])
+    gate.open(0)
+    assert new_body.next_line(scaled(guest, QUICK_S)) == "1000"
