@@ -9,8 +9,10 @@ import pytest
 
 from harness.errors import KernelVerdict
 from harness.report.base import CheckOutcome
+from harness.tools.models.catalogue import choose_models, load_models
 from harness.tools.models.cells import Calls, Seen, find_cell, find_forced
-from harness.tools.models.classify import KERNEL, experiments
+from harness.tools.models.classify import FORCED, KERNEL, Observed, experiments, results_from
+from harness.tools.models.experiments import Inside
 from harness.tools.models.results import ClassifyResult, Leave, Switch
 from harness.tools.models.terminal import result_lines
 
@@ -97,3 +99,44 @@ def test_the_evidence_is_printed(cell: tuple[Leave, Switch]) -> None:
     assert f"not {leave}" not in text
     if switch is not Switch.FUNCTION:
         assert f"not {switch}" not in text
+
+
+def observed(never_ended: str | None = None) -> dict[str, Observed]:
+    """What a kernel as kpatch would show."""
+    inside = Inside(inside=Calls.parse(OLD), free=Calls.parse(OLD))
+    forced = Inside(inside=Calls.parse(MIXED), free=Calls.parse(NEW), forced=True)
+    shown = {
+        "inside": inside,
+        "beside": Calls.parse(NEW),
+        "between": Calls.parse(UNTOUCHED),
+        FORCED: forced,
+    }
+    return {
+        name: Observed(name=name, seen=each, never_ended=never_ended if name == "beside" else None)
+        for name, each in shown.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "outcome"), [("kpatch", CheckOutcome.PASSED), ("kgraft", CheckOutcome.FAILED)]
+)
+def test_a_kernel_in_another_place_than_its_model(name: str, outcome: CheckOutcome) -> None:
+    """It fails, with both places; a kernel in its own place passes."""
+    (model,) = choose_models([name], load_models())
+    result, forced = results_from(observed(), model, 1.0)
+    assert (result.id, result.outcome, result.model) == (name, outcome, name)
+    assert result.expected == str(model.cell)
+    assert (result.detail is not None) is (outcome is CheckOutcome.FAILED)
+    assert (forced.id, forced.forced, forced.outcome) == (
+        f"{name}, forced",
+        True,
+        CheckOutcome.PASSED,
+    )
+    assert (forced.leave, forced.switch) == (Leave.FUNCTION, Switch.FUNCTION)
+
+
+def test_a_transition_that_never_ends_is_told() -> None:
+    """The result says who held it, and the terminal too."""
+    result, _ = results_from(observed("30 tasks had not switched"), None, 1.0)
+    assert (result.id, result.outcome) == (KERNEL, CheckOutcome.PASSED)
+    assert any("30 tasks had not switched" in line for line in result_lines(result))

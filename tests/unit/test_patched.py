@@ -137,6 +137,8 @@ def test_a_header_that_modules_see(obtain: Obtain, tmp_path: Path) -> None:
     assert "klp_more" in (own / "include/linux/livepatch.h").read_text()
     assert (own / CORE).stat().st_ino == (clean.build_dir.parent / CORE).stat().st_ino
     assert (kernel.build_dir / "Module.symvers").is_file()
+    # The build was moved there: its Makefile must not name the place where make ran.
+    assert "workspace" not in (kernel.build_dir / "Makefile").read_text()
 
 
 def test_files_that_are_added_and_removed(obtain: Obtain, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ class _Job:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Observed:
+class Observed:
     """What an experiment has seen, and why its transition never ended."""
 
     name: str
@@ -76,6 +76,13 @@ def classify(
             name="classify",
         )
     }
+    return results_from(found, model, time.monotonic() - start_s)
+
+
+def results_from(
+    found: Mapping[str, Observed], model: Model | None, seconds: float
+) -> tuple[ClassifyResult, ...]:
+    """Return the two results from what each experiment has seen; raises as `find_cell` does."""
     inside: Inside = found["inside"].seen
     seen = Seen(
         inside=inside.inside,
@@ -85,7 +92,6 @@ def classify(
     )
     cell = find_cell(seen)
     after: Inside = found[FORCED].seen
-    seconds = time.monotonic() - start_s
     reasons = [each.never_ended for each in found.values() if each.never_ended is not None]
     expected = model.cell if model is not None else None
     wrong = expected is not None and cell != expected
@@ -118,12 +124,12 @@ def classify(
     )
 
 
-def _try(fresh_guest: FreshGuest, modules: Mapping[str, Path], job: _Job) -> _Observed:
+def _try(fresh_guest: FreshGuest, modules: Mapping[str, Path], job: _Job) -> Observed:
     with fresh_guest(job.name) as machine:
         laboratory = Laboratory(machine, modules)
         seen = job.do(laboratory)
         machine.check_splats()
-        return _Observed(name=job.name, seen=seen, never_ended=laboratory.never_ended)
+        return Observed(name=job.name, seen=seen, never_ended=laboratory.never_ended)
 
 
 def experiments(seen: Seen) -> tuple[Experiment, ...]:

@@ -27,7 +27,7 @@ from harness.report.base import CheckOutcome
 from harness.threads import run_jobs
 from harness.tools.models.catalogue import choose_models, load_models
 from harness.tools.models.classify import classify
-from harness.tools.models.results import ClassifyReport, ClassifyResult
+from harness.tools.models.results import ClassifyReport, ClassifyResult, Leave
 from harness.tools.models.terminal import place, print_all, print_classified
 from harness.vm.guest import runs
 
@@ -167,7 +167,9 @@ def _each(
                 Command(lane=Lane.RUN, name=model.name, arguments=("classify", *words))
             )
 
-        for model, done in run_jobs(models, do, at_a_time=at_a_time, name="models"):
+        # Those that wait longest come first, so that nobody waits for them alone at the end.
+        slow_first = sorted(models, key=lambda model: model.cell.leave is not Leave.KERNEL)
+        for model, done in run_jobs(slow_first, do, at_a_time=at_a_time, name="models"):
             results = results_of(model, done)
             found += results
             invocation.results += results

@@ -57,7 +57,8 @@ def print_all(
 ) -> None:
     """Print what each model's place is known by, then the table LEAVE x SWITCH."""
     systems = {model.name: model.systems for model in models}
-    for result in results:
+    order = {model.name: number for number, model in enumerate(models)}
+    for result in sorted(results, key=lambda each: order.get(each.model or "", len(order))):
         if result.forced:
             continue
         terminal.print("")

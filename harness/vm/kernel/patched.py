@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from harness.errors import PatchDoesNotApply
 from harness.vm.host.process import run
-from harness.vm.kernel.kbuild import ObjectCounter, build_log, make
+from harness.vm.kernel.kbuild import ObjectCounter, build_log, make, make_relocatable
 from harness.vm.kernel.kernel import BUILD, KIND, METADATA, kernel_in, read_metadata
 from harness.vm.kernel.patch_file import changes_options, modules_see
 from harness.vm.kernel.source import TREE
@@ -190,5 +190,6 @@ class _Build:
                 shutil.copyfile(workspace.build / name, folder / name.rpartition("/")[2])
             return
         link_tree(workspace.tree, folder / TREE, self.deadline)
+        make_relocatable(workspace.tree)
         # On the same file system: both lie in the cache.
         workspace.build.rename(folder / TREE / BUILD)
