@@ -54,7 +54,7 @@ def words_again(chosen: Mapping[str, object]) -> tuple[str, ...]:
             arguments += _texts(value)
         elif value is not None and value != parameter.default:
             options += _option(parameter, value)
-    rest = [_absolute(word) for word in context.args]
+    rest = [absolute(word) for word in context.args]
     return (*command, *options, *arguments, *rest)
 
 
@@ -78,15 +78,15 @@ def _texts(value: object) -> list[str]:
         return [text for each in value for text in _texts(each)]
     if isinstance(value, Enum):
         return [str(value.value)]
-    return [str(value.absolute()) if isinstance(value, Path) else _absolute(str(value))]
+    return [str(value.absolute()) if isinstance(value, Path) else absolute(str(value))]
 
 
-def _absolute(word: str) -> str:
+def absolute(word: str) -> str:
     """Return a word that names a file in a way that does not depend on the current folder."""
     path, separator, rest = word.partition("::")
     prefix, colon, inner = path.partition(":")
     if colon and "/" in inner and "/" not in prefix:
-        return f"{prefix}:{_absolute(inner)}{separator}{rest}"
+        return f"{prefix}:{absolute(inner)}{separator}{rest}"
     named = Path(path)
     # 6.1 is a kernel, also where there is a folder of that name.
     is_file = "/" in path or path in (".", "..") or (named.suffix and not _VERSION.fullmatch(path))

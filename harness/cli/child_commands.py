@@ -11,11 +11,12 @@ import contextlib
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from harness.cli import pins
 from harness.cli.registry import read_report
 from harness.deadline import wait_until
 from harness.errors import HarnessError
@@ -70,10 +71,19 @@ class ChildCommands(contextlib.AbstractContextManager["ChildCommands"]):
 
     One build and ``runs`` runs go on at a time: while one kernel is tested, the next is built. The
     files of the commands are in ``folder``. Leaving the context ends the children that still run.
+    They use the kernels that this command is pinned to, or those that ``pinned`` names for them.
     """
 
-    def __init__(self, folder: Path, *, runs: int, deadline: Deadline) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        runs: int,
+        deadline: Deadline,
+        pinned: Mapping[str, str] | None = None,
+    ) -> None:
         self._folder = folder
+        self._more = pins.environment() if pinned is None else pinned
         self._deadline = deadline
         self._at_a_time = {Lane.BUILD: 1, Lane.RUN: runs}
         self._lanes = {lane: threading.Semaphore(n) for lane, n in self._at_a_time.items()}
@@ -101,9 +111,10 @@ class ChildCommands(contextlib.AbstractContextManager["ChildCommands"]):
                 raise HarnessError(f"{command.name} was not started: the run is over")
             report.unlink(missing_ok=True)
             start_s = time.monotonic()
+            environment = {**child_environment(), **self._more}
             with (
                 log.open("wb") as output,
-                spawn(argv, stdout=output, stderr=STDOUT, env=child_environment()) as process,
+                spawn(argv, stdout=output, stderr=STDOUT, env=environment) as process,
             ):
                 wait_until(
                     lambda: self._stopped.is_set() or process.poll() is not None,

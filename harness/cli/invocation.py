@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Literal, Self
 
 from harness import __version__
 from harness.cli import streams
-from harness.cli.again import words_again
+from harness.cli.again import absolute, words_again
 from harness.cli.options import ResultFiles
 from harness.cli.registry import make_report
 from harness.errors import (
@@ -154,7 +154,11 @@ class Invocation:
 
     def report(self, error: BaseException | None = None) -> BaseReport:
         """Return what is known so far, as the report that ``--json`` writes."""
-        kernels = self.known_kernels or tuple(kernel_facts(kernel) for kernel in self.kernels)
+        # As in `argv`: ./linux says nothing in another folder.
+        kernels = self.known_kernels or tuple(
+            kernel_facts(each).model_copy(update={"spec": absolute(each.spec)})
+            for each in self.kernels
+        )
         fields: dict[str, object] = {
             "command": self.command,
             "outcome": _outcome(self.exit_code, error),

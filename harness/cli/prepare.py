@@ -13,6 +13,8 @@ from harness.resources import Resource, resource_dir
 from harness.vm.guest import runs
 from harness.vm.kernel.build import check_request, obtain_kernel
 from harness.vm.kernel.module import obtain_modules
+from harness.vm.kernel.patch_file import read_patch
+from harness.vm.kernel.patched import obtain_patched
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,7 +40,7 @@ def prepare_accel(invocation: Invocation, name: str) -> AccelChoice:
 def prepare_kernel(invocation: Invocation, options: CleanKernel) -> Kernel:
     """Obtain the kernel, with progress; raises UsageError, HarnessError, KernelBuildFailed."""
     kernel = _obtain(invocation.terminal, options)
-    pins.check(kernel)
+    pins.check(kernel, options.request())
     invocation.kernels.append(kernel)
     return kernel
 
@@ -80,13 +82,14 @@ def prepare_modules(
 
 
 def _obtain(terminal: Terminal, options: CleanKernel) -> Kernel:
-    pinned = pins.kernel_for(options.request(), runs.store())
+    request, store = options.request(), runs.store()
+    deadline = Deadline.after(_KERNEL_S)
+    pinned = pins.kernel_for(request, store)
     if pinned is not None:
         return pinned
+    base = pins.base_for(request, store)
     with terminal.progress() as progress:
-        return obtain_kernel(
-            options.request(),
-            store=runs.store(),
-            deadline=Deadline.after(_KERNEL_S),
-            progress=progress,
-        )
+        if base is None:
+            return obtain_kernel(request, store=store, deadline=deadline, progress=progress)
+        patches = tuple(read_patch(path) for path in request.patches)
+        return obtain_patched(base, patches, store=store, deadline=deadline, progress=progress)

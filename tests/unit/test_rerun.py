@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +13,21 @@ from typer.testing import CliRunner
 
 from harness.cli import pins, prepare
 from harness.cli.app import app
+from harness.cli.child_commands import ChildCommands, Command, Lane
 from harness.cli.invocation import Invocation
 from harness.cli.options import CleanKernel
 from harness.errors import UsageError
 from harness.report.base import KernelFacts
+from harness.vm.kernel.build import KernelRequest, obtain_kernel
+from harness.vm.kernel.patch_file import read_patch
+from harness.vm.kernel.patched import patched_key
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from harness.deadline import Deadline
+    from harness.vm.host.cache import Store
+    from harness.vm.kernel.progress import Progress
 
 FACTS = KernelFacts(
     spec="6.1", version="6.1.1", digest="d1", config_digest="c", compiler="gcc", source="s"
@@ -115,3 +124,61 @@ def test_the_kernel_is_that_of_the_result(monkeypatch: pytest.MonkeyPatch) -> No
             prepare.prepare_kernel(invocation, options)
         found = prepare.prepare_kernel(invocation, options)
         assert found is other
+
+
+def test_commands_that_it_starts_use_that_kernel(
+    store: Store,
+    fake_tree: Path,
+    guest_fragment: Path,
+    soon: Deadline,
+    recorder: Progress,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The clean one, and a mutant of it, though the tree was edited since; without the pin, none.
+
+    The child's own fragments do not fit this tree: it cannot build the kernel, only find it.
+    """
+    monkeypatch.setenv("KLP_HARNESS_CACHE", str(store.root))
+    source = fake_tree / "kernel/core.c"
+    source.parent.mkdir(exist_ok=True)
+    source.write_text("int one;\n")
+    monkeypatch.chdir(tmp_path)
+    request = KernelRequest(spec=f"./{fake_tree.name}", fragments=(str(guest_fragment),))
+    kernel = obtain_kernel(request, store=store, deadline=soon, progress=recorder)
+    mutant = tmp_path / "mutant.patch"
+    mutant.write_text(
+        "--- a/kernel/core.c\n+++ b/kernel/core.c\n@@ -1 +1 @@\n-int one;\n+int two;\n"
+    )
+    source.write_text("int edited;\n")
+    words = ("kernel", "build", f"--kernel={fake_tree}")
+
+    def digest_of(name: str, *more: str) -> str | None:
+        with ChildCommands(tmp_path, runs=1, deadline=soon) as commands:
+            done = commands.run(Command(lane=Lane.BUILD, name=name, arguments=(*words, *more)))
+        report = done.report
+        return report.kernel.digest if report is not None and report.kernel else None
+
+    with Invocation("kernel build") as invocation:
+        invocation.kernels.append(kernel)
+        kernels = invocation.report().kernels
+    with pins.pinned(kernels):
+        assert digest_of("clean") == kernel.digest
+        key = patched_key(kernel.digest, [read_patch(mutant)])
+        assert digest_of("mutant", f"--patch={mutant}") == key
+    assert digest_of("any") is None
+
+
+def test_the_pin_is_for_that_command_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it starts by other means is not pinned; a text that is none is wrong usage."""
+    with pins.pinned([FACTS]):
+        variables = pins.environment()
+    assert pins.environment() == {}
+    (name,) = variables
+    monkeypatch.setenv(name, variables[name])
+    with pins.pinned([]):
+        assert pins.environment() == variables
+        assert name not in os.environ
+        monkeypatch.setenv(name, "6.1")
+        with pytest.raises(UsageError, match="does not say which kernels"):
+            pins.environment()

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from harness.behaviours.mutants import read_mutant
+from harness.cli import pins
 from harness.cli.child_commands import ChildCommands
 from harness.deadline import Deadline
 from harness.errors import UsageError
@@ -24,7 +25,7 @@ from harness.vm.guest import runs
 from harness.vm.kernel.spec import SeriesSpec, UrlSpec, parse_spec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from harness.behaviours.mutants import Mutant
     from harness.cli.options import CleanKernel
@@ -39,7 +40,8 @@ _RUN_S = 6 * 3600.0
 class MutantOrder:
     """One mutant to judge: its patch file by name and content, and the clean kernel's digest.
 
-    ``at_a_time`` is how many mutants are judged on one machine at the same time.
+    ``at_a_time`` is how many mutants are judged on one machine at the same time; ``pinned`` are the
+    variables that pin the kernels of its commands.
     """
 
     name: str
@@ -47,6 +49,7 @@ class MutantOrder:
     clean: str
     conditions: Conditions
     at_a_time: int
+    pinned: Mapping[str, str]
 
 
 def check_travels(kernel: CleanKernel) -> None:
@@ -77,6 +80,7 @@ def run_mutants_on(
             clean=clean,
             conditions=conditions,
             at_a_time=most_on_one_host(threads),
+            pinned=pins.environment(),
         )
         for mutant in mutants
     ]
@@ -100,7 +104,8 @@ def judge_order(order: MutantOrder) -> MutantResult:
         suite=resource_dir(Resource.BEHAVIOUR_TESTS),
         guests=max(1, runs.guests_at_a_time(choice) // order.at_a_time),
     )
-    with ChildCommands(folder, runs=1, deadline=Deadline.after(_RUN_S)) as commands:
+    deadline = Deadline.after(_RUN_S)
+    with ChildCommands(folder, runs=1, deadline=deadline, pinned=order.pinned) as commands:
         result = judge_if_same(read_mutant(path), conditions, commands.run, clean=order.clean)
     if result.outcome is CheckOutcome.CAUGHT:
         shutil.rmtree(folder, ignore_errors=True)
