@@ -5,7 +5,7 @@
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
-#include <linux/panic.h>
+#include <linux/kernel.h>
 
 #include "corpus.h"
 #include "corpus_cmdline.inc.c"
