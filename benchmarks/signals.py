@@ -19,7 +19,7 @@ from benchmarks.commands_here import TRACES
 from harness.deadline import Deadline, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from benchmarks.commands_here import Ended, Place, Running
 
@@ -132,9 +132,10 @@ class Shooting:
         problems += [f"still there after the next run: {name}" for name in self._newly_left()]
         return problems
 
-    def _newly_left(self) -> list[str]:
-        """Return what dead runs left, each file once in a campaign."""
-        left = [name for name in self.place.left_of_dead_runs() if name not in self._left]
+    def _newly_left(self, known: Collection[str] = ()) -> list[str]:
+        """Return what dead runs left, but for what is known, each file once in a campaign."""
+        without = {*self._left, *known}
+        left = [name for name in self.place.left_of_dead_runs() if name not in without]
         self._left += left
         return left
 
@@ -170,6 +171,8 @@ class Shooting:
         span = _EARLY_S if chance.random() < 0.25 else clean.seconds
         after = chance.uniform(0, span)
         bugs = len(self.place.bug_logs())
+        # Of a run that SIGKILL ended: whoever is interrupted early has not tidied up after it.
+        before = set(self.place.left_of_dead_runs())
         problems = []
         start = time.monotonic()
         words = victim.on(self.place.kernel)
@@ -203,7 +206,7 @@ class Shooting:
         if len(self.place.bug_logs()) > bugs:
             problems.append(f"a bug was reported: {self.place.bug_logs()[-1]}")
         if number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            problems += [f"left behind: {name}" for name in self._newly_left()]
+            problems += [f"left behind: {name}" for name in self._newly_left(before)]
         if self.list_each_time:
             problems += self._listing_problems()
         return Shot(

@@ -126,6 +126,22 @@ def test_a_private_key_that_is_left(shoot: Shoot) -> None:
     assert shoot(program, signal.SIGKILL) == ()
 
 
+def test_what_an_earlier_one_left_is_not_its_own(shoot: Shoot) -> None:
+    """SIGKILL's leftovers are for the next run, which may be interrupted before it removes them."""
+    leaves_a_key = """
+        folder = os.path.join(os.environ["KLP_HARNESS_RUNS"], f"20260101-000000-run-{os.getpid()}")
+        os.makedirs(folder)
+        open(os.path.join(folder, "client_key"), "w").write("x")
+        time.sleep(60)
+    """
+    assert shoot(leaves_a_key, signal.SIGKILL) == ()
+    program = """
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+        time.sleep(60)
+    """
+    assert shoot(program, signal.SIGTERM) == ()
+
+
 def test_a_signal_that_is_swallowed(shoot: Shoot) -> None:
     """Exit code 0 without results at the time of the signal: the command did not take it."""
     program = """
