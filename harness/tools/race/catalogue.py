@@ -9,6 +9,7 @@ from harness.behaviours.table import Expected, load_table
 from harness.errors import UsageError
 from harness.tools.race.reproducers.crowd import crowd_force, crowd_load, crowd_sysfs, crowd_target
 from harness.tools.race.reproducers.exit import exit_use_after_free
+from harness.tools.race.reproducers.forced import forced_flag_too_narrow
 from harness.tools.race.reproducers.fork import (
     fork_missing_flag,
     fork_stale_forward,
@@ -31,6 +32,7 @@ CATALOGUE: tuple[Reproducer, ...] = (
     fork_stale_forward,
     fork_stale_reverse,
     exit_use_after_free,
+    forced_flag_too_narrow,
     going_stale_target,
     kretprobe_woken,
     storm_fork,
