@@ -78,7 +78,7 @@ class Model:
 LINUX = Model(
     name="linux",
     does="a task switches when no patched function is on its stack, or on its way to user mode",
-    systems="Linux since 4.12, a hybrid of kGraft and kpatch (commit d83a7cb375ee)",
+    systems="Linux since 4.12, a hybrid of kGraft and kpatch (commit d83a7cb3)",
     mail="Josh Poimboeuf, 9 February 2015: rfc-2015",
     cell=Cell(leave=Leave.PATCHED_SET, switch=Switch.THREAD),
     cannot="switch a task that sleeps in a patched function until it leaves it; old and new "
@@ -87,7 +87,7 @@ LINUX = Model(
 NO_RELIABLE_STACK = Model(
     name="no-reliable-stack",
     does="a user task switches on its way to user mode; no stack can be checked",
-    systems="Linux without HAVE_RELIABLE_STACKTRACE (commit 67059d65f76d)",
+    systems="Linux without HAVE_RELIABLE_STACKTRACE (commit 67059d65)",
     mail="Josh Poimboeuf, 9 February 2015: rfc-2015; Ingo Molnar, 20 February 2015: design-2015",
     cell=Cell(leave=Leave.KERNEL, switch=Switch.THREAD),
     cannot="switch a kernel thread: a transition ends only by force",

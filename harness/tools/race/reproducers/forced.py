@@ -2,7 +2,7 @@
 """A forced task below another patch: the kernel forgets in which function it may still be.
 
 force switches a task that sleeps in an old function. klp_force_transition() then marks the patches
-that are being disabled or replaced, so that their modules stay (since 29573083ae84; before it, all
+that are being disabled or replaced, so that their modules stay (since 29573083; before it, all
 patches). A patch that is only below the forced one is not marked. The next transition looks for the
 function on top of the stack of functions alone (klp_check_stack_func()), so it does not see a task
 in the one below. When an atomic replace has taken both away, the lower module can be unloaded under
