@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.agent_protocol import Op
-from harness.errors import HarnessError, KernelVerdict, TransitionTimeout
+from harness.errors import HarnessError, KernelVerdict
 from harness.livepatch.gates import Gates
 from harness.livepatch.kernel_log import KernelLog
 from harness.livepatch.patch import Livepatch
@@ -38,6 +38,8 @@ _INSIDE_GATE, _BESIDE_GATE, _BETWEEN_GATE = 0, 5, 6
 # Four attempts in which the kernel could have switched a task inside a patched function. If it does
 # so in none, it waits for that task.
 _ATTEMPTS_S = 4.0
+# After 15 attempts the kernel wakes whoever can be woken (SIGNALS_TIMEOUT, transition.c).
+_WOKEN_S = 20.0
 # kernel/livepatch/core.c, klp_enable_patch(), without reliable stack traces.
 _MAY_NEVER_END = "livepatch transition may never complete"
 
@@ -98,7 +100,7 @@ class Laboratory:
         sleeper = self._hold("beside", _BESIDE_GATE)
         patch = self._livepatch.load(PATCH)
         # Others may have to be woken first, where all wait for each of them.
-        self._give_time(patch, TRANSITION_S)
+        self._give_time(patch, _WOKEN_S)
         calls = self._release(sleeper, _BESIDE_GATE)
         self._settle(patch)
         return calls
@@ -142,15 +144,12 @@ class Laboratory:
 
     def _settle(self, patch: Patch) -> None:
         """Check that every call runs new bodies, as no task is held; raises KernelVerdict."""
-        try:
-            patch.wait_complete()
-        except TransitionTimeout:
-            # A kernel that says so beforehand keeps its word.
-            if not self._log.matching(_MAY_NEVER_END):
-                raise
-            self.never_ended = self._who_holds(patch)
-            patch.force()
-            patch.wait_complete()
+        if self._log.matching(_MAY_NEVER_END):
+            self._give_time(patch, _WOKEN_S)
+            if patch.in_transition:
+                self.never_ended = self._who_holds(patch)
+                patch.force()
+        patch.wait_complete()
         after = self._calls(_CMDLINE)
         if not after.all(Body.NEW):
             raise KernelVerdict(f"the transition is over, and the calls met {after}")
@@ -160,7 +159,7 @@ class Laboratory:
         kthreads = sum(task.kthread for task in held)
         names = ", ".join(sorted({task.comm.partition("/")[0] for task in held})[:_NAMED])
         return (
-            f"{len(held)} tasks had not switched {TRANSITION_S:.0f} s after the last one left a "
+            f"{len(held)} tasks had not switched {_WOKEN_S:.0f} s after the last one left a "
             f"patched function, {kthreads} of them kernel threads ({names}, ...): {patch.name} "
             "was forced"
         )
