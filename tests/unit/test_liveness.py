@@ -7,13 +7,22 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from harness.deadline import Deadline, wait_until
-from harness.errors import CommandTimeout, GuestStarved, GuestStopped, HarnessError, QemuFailed
+from harness.errors import (
+    CommandTimeout,
+    GuestStarved,
+    GuestStopped,
+    HarnessError,
+    KlpError,
+    LostConnection,
+    QemuFailed,
+)
 from harness.vm.guest import liveness
+from harness.vm.guest.agent_link import AgentLink
 from harness.vm.guest.liveness import Ledger, Liveness, Lost, ThreadTimes, check_lost, read_threads
 from harness.vm.host.process import spawn
 
@@ -165,3 +174,28 @@ def test_stalls_after_a_stop_are_excused(sleeper: int) -> None:
         watched.close()
     assert isinstance(excuse, GuestStopped)
     assert excuse.details == ("BUG: soft lockup",)
+
+
+class Backend:
+    """A guest that could not run since a moment, and could on the whole."""
+
+    def __init__(self, since_s: float) -> None:
+        self._since_s = since_s
+
+    def settle(self) -> None:
+        pass
+
+    def explain(self, error: KlpError) -> KlpError:
+        return error
+
+    def require_ran(self, since_s: float) -> None:
+        if since_s >= self._since_s:
+            raise GuestStarved("it waited for a CPU")
+
+
+@pytest.mark.parametrize(("starved_s", "kind"), [(0.0, GuestStarved), (1e9, LostConnection)])
+def test_a_connection_that_is_lost_by_starvation(starved_s: float, kind: type[KlpError]) -> None:
+    """What SSH did not do in time is the starvation of that time, also after a good minute."""
+    backend: Any = Backend(starved_s)
+    with pytest.raises(kind), AgentLink(backend, 1.0).explained():
+        raise LostConnection("cannot start a command in the guest in time")

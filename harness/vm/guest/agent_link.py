@@ -115,20 +115,24 @@ class AgentLink:
     def explained(self) -> Iterator[None]:
         """Turn a broken connection into its cause, and add console and logs to every error.
 
-        A TimeoutError passes only if the guest could run meanwhile.
+        A TimeoutError and a LostConnection pass only if the guest could run meanwhile.
         """
         since_s = time.monotonic()
         try:
             yield
         except TimeoutError:
-            try:
-                self._backend.require_ran(since_s)
-            except KlpError as error:
-                raise self._backend.explain(error) from None
+            self._require_ran(since_s)
             raise
         except LostConnection as error:
             self._backend.settle()
+            self._require_ran(since_s)
             raise self._backend.explain(error) from None
+        except KlpError as error:
+            raise self._backend.explain(error) from None
+
+    def _require_ran(self, since_s: float) -> None:
+        try:
+            self._backend.require_ran(since_s)
         except KlpError as error:
             raise self._backend.explain(error) from None
 
