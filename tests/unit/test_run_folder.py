@@ -16,7 +16,7 @@ import pytest
 from harness.deadline import Deadline, wait_until
 from harness.errors import HarnessError, NoSpace, UsageError
 from harness.vm.guest import runs
-from harness.vm.guest.run_folder import EVIDENCE_DAYS, LOCK, claim, sweep, writing
+from harness.vm.guest.run_folder import EVIDENCE_DAYS, FETCHED, LOCK, claim, sweep, writing
 from harness.vm.host.process import spawn
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def _fill(folder: Path) -> None:
     """Make what a run has in its folder."""
     for name in ("client_key", "host_key", "keys.json", "initrd", "initrd-0123"):
         (folder / name).write_text("secret")
-    for name in ("templates/a", "kernels-1", "guests/one"):
+    for name in ("templates/a", "kernels-1", f"{FETCHED}/modules", "guests/one"):
         (folder / name).mkdir(parents=True)
     (folder / "guests" / "one" / "console.log").write_text("the last words")
 

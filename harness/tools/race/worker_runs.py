@@ -19,6 +19,7 @@ from harness.tools.race.catalogue import find_races
 from harness.tools.race.trial import GuestTrials
 from harness.vm.cluster.artefacts import artefact_path
 from harness.vm.guest import runs
+from harness.vm.guest.run_folder import FETCHED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -125,8 +126,8 @@ class _WorkerRun:
 
         def named(place: str, name: str, digest: str) -> Path:
             # A module is known by its file's name.
-            path = session.folder / place / name
-            path.parent.mkdir(exist_ok=True)
+            path = session.folder / FETCHED / place / name
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.symlink_to(artefact_path(store, digest))
             return path
 

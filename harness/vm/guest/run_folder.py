@@ -28,12 +28,15 @@ LOCK = "in-use"
 GUESTS = "guests"
 """Below it are the folders with the logs of a run's guests."""
 
+FETCHED = "fetched"
+"""Below it a worker of a cluster names the files that it got."""
+
 EVIDENCE_DAYS = 30.0
 _DAY_S = 86400.0
 # What a run makes for itself, and nobody reads after its end.
 _KEY = "client_key"
 _SECRETS = ("host_key", _KEY, "keys.json", "lock", "initrd", "initrd-*")
-_FOLDERS = ("templates", "kernels-*")
+_FOLDERS = ("templates", "kernels-*", FETCHED)
 
 
 class RunFolder:
