@@ -7,6 +7,7 @@
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include <linux/bitmap.h>
+#include <linux/mutex.h>	/* futex.h of 6.12 uses it, and does not include it */
 #include <linux/futex.h>
 #include <linux/sched.h>
 
