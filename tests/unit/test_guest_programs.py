@@ -8,12 +8,13 @@ import json
 import os
 import select
 import signal
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.deadline import wait_until
+from harness.deadline import Deadline, wait_until
 from harness.vm.host.process import PIPE, Process, run, spawn
 from tests.unit.speaking_agent import build, soon
 
@@ -28,7 +29,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the programs, built once for all tests of a run."""
     folder = tmp_path_factory.getbasetemp() / "guest-programs"
     build(folder, "klp-sampler", "klp-gate", "klp-caller", "klp-fork", "klp-leaver", "klp-storm")
-    build(folder, "klp-hold")
+    build(folder, "klp-hold", "klp-stall")
     return folder
 
 
@@ -49,6 +50,11 @@ def says(child: Process[bytes]) -> dict[str, Any]:
     assert child.stdout is not None
     line: dict[str, Any] = json.loads(child.stdout.readline())
     return line
+
+
+def state(child: Process[bytes]) -> str:
+    """Its scheduler state, as a letter."""
+    return Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def sleeps(child: Process[bytes]) -> int:
@@ -126,6 +132,7 @@ def test_the_gate_is_missed(programs: Path) -> None:
         ("klp-fork", "args=1", "tid=1"),
         ("klp-storm", "1ms"),
         ("klp-storm", "1", "1"),
+        ("klp-stall", "1"),
     ],
     ids=" ".join,
 )
@@ -134,6 +141,33 @@ def test_wrong_usage_is_told(programs: Path, words: tuple[str, ...]) -> None:
     done = run([programs / words[0], *words[1:]], deadline=soon(), check=False)
     assert done.returncode == 2
     assert f"usage: {words[0]}" in done.stderr
+
+
+def test_a_stop_is_seen_as_the_longest_stall(programs: Path) -> None:
+    """klp-stall reports how long it was stopped, once, and in the span in which it was."""
+    start_s = time.monotonic()
+    with spawn([programs / "klp-stall"], stdin=PIPE, stdout=PIPE) as child:
+        assert says(child)["spinning"] == child.pid
+        assert child.stdin is not None
+        child.send_signal(signal.SIGSTOP)
+        assert wait_until(lambda: state(child) == "T", soon())
+        stopped_us = 300_000
+        until = Deadline.after(stopped_us / 1e6)
+        assert wait_until(lambda: until.expired, soon())
+        child.send_signal(signal.SIGCONT)
+        assert wait_until(lambda: state(child) != "T", soon())
+        child.stdin.write(b"first\n")
+        child.stdin.flush()
+        first = says(child)
+        assert stopped_us <= first["longest_us"] <= first["us"]
+        child.stdin.write(b"second\n")
+        child.stdin.flush()
+        second = says(child)
+        assert first["us"] + second["us"] <= (time.monotonic() - start_s) * 1e6
+        assert second["longest_us"] <= second["us"]
+        child.stdin.close()
+        assert "rounds" in says(child)
+        assert child.wait(timeout=soon().remaining_s) == 0
 
 
 def test_a_thread_leaves_its_process_behind(programs: Path) -> None:

@@ -19,7 +19,7 @@ from harness.deadline import Deadline
 from harness.resources import cache_root, runs_root
 from harness.vm.guest import run_folder
 from harness.vm.guest.run_folder import GUESTS, LOCK, writing
-from harness.vm.guest.session import Fresh, GuestSettings, Session
+from harness.vm.guest.session import MEMORY_MIB, Fresh, GuestSettings, Session
 from harness.vm.host.accel import choose_accel
 from harness.vm.host.cache import Store
 from harness.vm.host.capacity import default_guests, measure_host, time_scale
@@ -52,13 +52,19 @@ def guests_at_a_time(choice: AccelChoice) -> int:
 
 
 def settings(
-    accel: Accel, *, guests: int = 1, cpus: int = 2, fresh: Fresh = Fresh.SNAPSHOT
+    accel: Accel,
+    *,
+    guests: int = 1,
+    cpus: int = 2,
+    memory_mib: int = MEMORY_MIB,
+    fresh: Fresh = Fresh.SNAPSHOT,
 ) -> GuestSettings:
     """Return what all guests of a run have in common when so many of them run at a time."""
     return GuestSettings(
         accel=accel,
         time_scale=time_scale(accel, guests=guests, cores=measure_host().cores),
         cpus=cpus,
+        memory_mib=memory_mib,
         fresh=fresh,
     )
 
@@ -92,6 +98,7 @@ def open_session(
     name: str,
     guests: int = 1,
     cpus: int = 2,
+    memory_mib: int = MEMORY_MIB,
     fresh: Fresh = Fresh.SNAPSHOT,
     extra_files: Mapping[str, Path] = MappingProxyType({}),
     base: Path | None = None,
@@ -113,7 +120,7 @@ def open_session(
     try:
         with Session(
             folder,
-            settings(choice.accel, guests=guests, cpus=cpus, fresh=fresh),
+            settings(choice.accel, guests=guests, cpus=cpus, memory_mib=memory_mib, fresh=fresh),
             store(),
             extra_files=extra_files,
             base=base,

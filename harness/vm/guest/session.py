@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from harness.vm.host.cache import Store
     from harness.vm.kernel.kernel import Bootable
 
+MEMORY_MIB = 256
+"""The memory of a guest, unless its settings say otherwise."""
+
 _PREPARE_S = 300.0
 _START_S = 120.0
 # The kernel's defaults and its maxima (kernel/rcu/update.c, kernel/watchdog.c, sysctl).
@@ -59,7 +62,7 @@ class GuestSettings:
     accel: Accel
     time_scale: float
     cpus: int = 2
-    memory_mib: int = 256
+    memory_mib: int = MEMORY_MIB
     fresh: Fresh = Fresh.SNAPSHOT
 
 
@@ -113,11 +116,13 @@ class Session:
         kernel_args: tuple[str, ...] = (),
         boot_s: float | None = None,
         recording: Recording | None = None,
+        spare: bool = True,
     ) -> Iterator[Machine]:
         """Start a fresh guest with that kernel; it is killed when the context ends.
 
         Its logs lie in a folder named after ``name``, which stays. ``boot_s`` is how long a
         cold boot may take. One with a ``recording`` has one CPU, and boots from power-on.
+        ``spare``: QEMU for the next guest starts while this one is used.
         Raises BootFailed, QemuFailed, LostConnection, GuestPanic and the like.
         """
         keys, _ = self._prepare_for(kernel)
@@ -136,7 +141,8 @@ class Session:
         clone = self._spare.take(key) or self._clone(saved, scale)
         clone.hypervisor.move_logs(self._guest_folder(name))
         with restored_guest(clone, keys, time_scale=scale, deadline=deadline) as machine:
-            self._spare.prepare(key, lambda: self._clone(saved, scale))
+            if spare:
+                self._spare.prepare(key, lambda: self._clone(saved, scale))
             yield machine
 
     def template(self, kernel: Bootable, shape: GuestShape) -> Template:
