@@ -91,7 +91,9 @@ COMMANDS: Mapping[str, Command] = {
         help="Find by experiment which consistency model a kernel has.",
     ),
     "models": Command(
-        folder="models", help="List consistency models that can be booted, and compare them."
+        folder="models",
+        others=("compare_command",),
+        help="List consistency models that can be booted, and compare them.",
     ),
     "selftests": Command(
         folder="selftests",

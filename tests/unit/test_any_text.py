@@ -30,6 +30,9 @@ from harness.report.run_results import RunResult
 from harness.report.terminal import LineProgress, Terminal
 from harness.report.text import printable, writable
 from harness.report.timeline_page import timeline_page
+from harness.tools.models.catalogue import LINUX
+from harness.tools.models.compare_page import compare_page
+from harness.tools.models.results import ComparedResult
 from harness.tools.mutants.page import matrix_page
 from harness.tools.mutants.results import MutantResult
 from harness.tools.verify.page import verify_page
@@ -80,7 +83,8 @@ def models(kind: type[BaseModel]) -> st.SearchStrategy[Any]:
 
 
 _NAMES = ["test", "doctor", "run", "verify", "compare", "matrix", "classify", "selftests"]
-REPORTS = {report_class(name) for name in (*_NAMES, "kernel list", "race run", "mutants run")}
+_NAMES += ["kernel list", "race run", "mutants run", "models list", "models compare"]
+REPORTS = {report_class(name) for name in _NAMES}
 REPORTS.add(ModuleMutantReport)
 
 
@@ -110,10 +114,14 @@ def test_any_result_is_shown_on_pages(data: st.DataObject) -> None:
     mutants = data.draw(st.lists(models(MutantResult), max_size=2))
     report = data.draw(models(VerifyReport))
     known = [each for each in mutants if each.outcome in CAUGHT]
+    drawn = data.draw(st.lists(models(ComparedResult), max_size=1))
+    row = {"row": "both", "model": LINUX.name, "values": (), "median": None}
+    compared = [each.model_copy(update=row) for each in drawn]
     for page in (
         timeline_page(data.draw(TEXT), {"kernel": data.draw(TEXT)}, runs),
         matrix_page(known, data.draw(TEXT)),
         verify_page(report.verdicts, report.results, report.runs, kernel="k", accelerator="a"),
+        compare_page((LINUX,), compared, {"kernel": data.draw(TEXT)}),
     ):
         page.encode()
         assert printable(page) == page

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 _ALL_S = 4 * 3600.0
 _EXPERIMENTS = 4
-_NO_PLACE = {
+NO_PLACE = {
     # One that is not written for the kernel's series, or that this kernel cannot be made as.
     "KernelUnfit": CheckOutcome.NOT_APPLICABLE,
     "PatchDoesNotApply": CheckOutcome.DOES_NOT_APPLY,
@@ -51,7 +51,7 @@ _NO_PLACE = {
 }
 
 
-_NOT_MADE = {
+NOT_MADE = {
     CheckOutcome.DOES_NOT_APPLY,
     CheckOutcome.DOES_NOT_BUILD,
     CheckOutcome.DOES_NOT_BOOT,
@@ -129,11 +129,18 @@ def prepare_model(invocation: Invocation, kernel: KernelOptions, model: Model | 
 
 
 @contextlib.contextmanager
-def booted(session: Session, kernel: Kernel, name: str, model: Model | None) -> Iterator[Machine]:
+def booted(
+    session: Session,
+    kernel: Kernel,
+    name: str,
+    model: Model | None,
+    *,
+    spare: bool = True,
+) -> Iterator[Machine]:
     """Start a guest. A model's kernel that does not boot is no verdict: KernelDoesNotBoot."""
     with contextlib.ExitStack() as stack:
         try:
-            machine = stack.enter_context(session.guest(kernel, name=name))
+            machine = stack.enter_context(session.guest(kernel, name=name, spare=spare))
         except KernelVerdict as error:
             if model is None:
                 raise
@@ -179,7 +186,7 @@ def _each(
             )
             terminal.print(f"{model.name:18} {place(results[0])} ({done.seconds:.0f} s)")
     outcomes = {result.outcome for result in found}
-    if outcomes & _NOT_MADE and not outcomes & {CheckOutcome.FAILED, CheckOutcome.ERROR}:
+    if outcomes & NOT_MADE and not outcomes & {CheckOutcome.FAILED, CheckOutcome.ERROR}:
         invocation.exit_code = ExitCode.USAGE
     return invocation.exit_code
 
@@ -193,7 +200,7 @@ def results_of(model: Model, done: Done) -> tuple[ClassifyResult, ...]:
     outcome = CheckOutcome.ERROR
     if error is not None:
         failed = CheckOutcome.FAILED if error.fault == "kernel" else CheckOutcome.ERROR
-        outcome = _NO_PLACE.get(error.kind, failed)
+        outcome = NO_PLACE.get(error.kind, failed)
     return (
         ClassifyResult(
             id=model.name,

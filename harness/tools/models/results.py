@@ -69,6 +69,37 @@ class ModelResult(ResultBase):
     kernels: tuple[str, ...]
 
 
+class ComparedResult(ResultBase):
+    """A row of the comparison for one model.
+
+    ``values`` are in ``unit`` (s, tasks, pairs; empty where the row has words alone), ``median`` is
+    theirs. ``tasks`` is how many slept. ``never`` says why a transition came to no end, ``says``
+    what was seen beside the numbers, ``detail`` which promise was broken, or what failed.
+    """
+
+    model: str
+    row: str
+    unit: str
+    tasks: int | None = None
+    values: tuple[float, ...] = ()
+    median: float | None = None
+    never: str | None = None
+    says: str | None = None
+    detail: str | None = None
+
+    @property
+    def group(self) -> str | None:
+        """The model."""
+        return self.model
+
+
+class ModelsCompareReport(BaseReport):
+    """``klp-harness models compare``."""
+
+    command: Literal["models compare"] = "models compare"
+    results: tuple[ComparedResult, ...] = ()
+
+
 class ModelsReport(BaseReport):
     """``klp-harness models list``."""
 
