@@ -30,29 +30,35 @@ static void print(struct text *json)
 	json->len = 0;
 }
 
-/* Spins until there is input or a signal, and prints what it saw. */
-static void watch(struct text *json)
+/*
+ * Spins until there is input or a signal, and prints what it saw since @start,
+ * the end of the previous span; returns the end of this one.
+ */
+static long long watch(struct text *json, long long start)
 {
 	struct pollfd input = { .fd = STDIN_FILENO, .events = POLLIN };
-	long long start = now_us(), last = start, now = start;
-	long long longest = 0, rounds = 0;
+	long long longest = 0, rounds = 0, last = start, now;
+	bool ends;
 
-	while (!poll(&input, 1, 0) && !stop_signalled()) {
+	do {
+		ends = poll(&input, 1, 0) || stop_signalled();
 		now = now_us();
 		if (now - last > longest)
 			longest = now - last;
 		last = now;
 		rounds++;
-	}
+	} while (!ends);
 	json_begin(json, '{');
 	json_add_number(json, "us", now - start);
 	json_add_number(json, "rounds", rounds);
 	json_add_number(json, "longest_us", longest);
 	print(json);
+	return now;
 }
 
 int main(int argc, char **argv)
 {
+	long long now = now_us();
 	struct text json = {};
 
 	(void)argv;
@@ -63,7 +69,7 @@ int main(int argc, char **argv)
 	json_add_number(&json, "spinning", getpid());
 	print(&json);
 	do {
-		watch(&json);
+		now = watch(&json, now);
 	} while (!stop_wait(0));
 	return 0;
 }

@@ -6,6 +6,8 @@
     KlpError
     ├── UsageError                  exit 2: what was asked for cannot be done as asked
     │   ├── PatchDoesNotApply
+    │   ├── KernelDoesNotBuild      one that was to be made with a consistency model
+    │   ├── KernelDoesNotBoot
     │   └── KernelUnfit             a kernel that is configured so that no test can run on it
     ├── HarnessError                exit 3: the harness or host failed; never a verdict on a kernel
     │   ├── MissingTool
