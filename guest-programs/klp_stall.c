@@ -32,12 +32,14 @@ static void print(struct text *json)
 
 /*
  * Spins until there is input or a signal, and prints what it saw since @start,
- * the end of the previous span; returns the end of this one.
+ * the end of the previous span, which becomes the end of this one; returns
+ * whether it is to end. Reads the input before it prints: who waits for the line
+ * may write again at once.
  */
-static long long watch(struct text *json, long long start)
+static bool watch(struct text *json, long long *start)
 {
 	struct pollfd input = { .fd = STDIN_FILENO, .events = POLLIN };
-	long long longest = 0, rounds = 0, last = start, now;
+	long long longest = 0, rounds = 0, last = *start, now;
 	bool ends;
 
 	do {
@@ -48,12 +50,14 @@ static long long watch(struct text *json, long long start)
 		last = now;
 		rounds++;
 	} while (!ends);
+	ends = stop_wait(0);
 	json_begin(json, '{');
-	json_add_number(json, "us", now - start);
+	json_add_number(json, "us", now - *start);
 	json_add_number(json, "rounds", rounds);
 	json_add_number(json, "longest_us", longest);
 	print(json);
-	return now;
+	*start = now;
+	return ends;
 }
 
 int main(int argc, char **argv)
@@ -68,8 +72,7 @@ int main(int argc, char **argv)
 	json_begin(&json, '{');
 	json_add_number(&json, "spinning", getpid());
 	print(&json);
-	do {
-		now = watch(&json, now);
-	} while (!stop_wait(0));
+	while (!watch(&json, &now))
+		;
 	return 0;
 }

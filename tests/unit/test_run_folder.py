@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import stat
 import sys
@@ -17,6 +18,7 @@ from harness.deadline import Deadline, wait_until
 from harness.errors import HarnessError, NoSpace, UsageError
 from harness.vm.guest import runs
 from harness.vm.guest.run_folder import EVIDENCE_DAYS, FETCHED, LOCK, claim, sweep, writing
+from harness.vm.host.accel import Accel, AccelChoice
 from harness.vm.host.process import spawn
 
 if TYPE_CHECKING:
@@ -179,3 +181,32 @@ def test_a_disk_without_room(tmp_path: Path, number: int, kind: type[NoSpace] | 
     ):
         raise OSError(number, os.strerror(number))
     assert type(raised.value) is (kind or HarnessError)
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["success", "failure"])
+def test_a_signal_while_a_run_is_tidied_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    """Ctrl-C in the middle of the removal, after success or failure, leaves no key."""
+    monkeypatch.setenv("KLP_HARNESS_RUNS", str(tmp_path))
+    removal = shutil.rmtree
+    signals = [KeyboardInterrupt()]
+
+    def interrupted(folder: Path, *, ignore_errors: bool) -> None:
+        if signals:
+            raise signals.pop()
+        removal(folder, ignore_errors=ignore_errors)
+
+    monkeypatch.setattr("harness.vm.guest.runs.shutil.rmtree", interrupted)
+
+    def run() -> None:
+        choice = AccelChoice(accel=Accel.TCG, reason="a test", probed_s=0.0)
+        with runs.open_session(choice, name="tidied") as session:
+            (session.folder / "client_key").write_text("a key")
+            if fails:
+                raise ValueError("a failure")
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    assert not signals
+    assert list(tmp_path.rglob("client_key")) == []

@@ -126,13 +126,18 @@ def open_session(
             base=base,
         ) as session:
             yield session
+        if keep():
+            keep_logs(folder)
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
     except BaseException:
-        keep_logs(folder)
+        try:
+            keep_logs(folder)
+        except KeyboardInterrupt:
+            # The first signal is the last one that is not ignored.
+            keep_logs(folder)
+            raise
         raise
-    if keep():
-        keep_logs(folder)
-    else:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def keep_logs(folder: Path) -> None:
