@@ -139,7 +139,7 @@ def compare(
     """Take the measures on all models by turns, and yield what each trial found as it ends.
 
     Those that take times come one at a time, ``rounds`` times; the others ``at_a_time``. A measure
-    in which a model came to no end, and a model that does not boot, are not tried again; nor are
+    in which a transition did not end, and a model that does not boot, are not tried again; nor are
     other times of a model of which no transition ends with hardly a task asleep.
     """
     done: set[tuple[str, str]] = set()

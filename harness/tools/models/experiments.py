@@ -17,9 +17,9 @@ from harness.errors import HarnessError, KernelVerdict
 from harness.livepatch.gates import Gates
 from harness.livepatch.kernel_log import KernelLog
 from harness.livepatch.patch import Livepatch
-from harness.livepatch.tasks import PatchState, Tasks
 from harness.livepatch.waiting import QUICK_S, TRANSITION_S, poll, scaled
 from harness.tools.models.cells import Body, Calls
+from harness.tools.models.holders import who_holds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -33,7 +33,6 @@ TARGETS = ("klp_target_gate", "klp_target_model")
 _FOLDER = "/sys/kernel/klp_model"
 _CMDLINE = "/proc/cmdline"
 _WAITING = "/proc/klp_gate_waiting"
-_NAMED = 4
 _INSIDE_GATE, _BESIDE_GATE, _BETWEEN_GATE = 0, 5, 6
 # Four attempts in which the kernel could have switched a task inside a patched function. If it does
 # so in none, it waits for that task.
@@ -147,22 +146,16 @@ class Laboratory:
         if self._log.matching(_MAY_NEVER_END):
             self._give_time(patch, _WOKEN_S)
             if patch.in_transition:
-                self.never_ended = self._who_holds(patch)
+                who = who_holds(self._livepatch, patch)
+                self.never_ended = (
+                    f"its transition had not ended {_WOKEN_S:.0f} s after the last task left a "
+                    f"patched function, and was forced; {who}"
+                )
                 patch.force()
         patch.wait_complete()
         after = self._calls(_CMDLINE)
         if not after.all(Body.NEW):
             raise KernelVerdict(f"the transition is over, and the calls met {after}")
-
-    def _who_holds(self, patch: Patch) -> str:
-        held = Tasks(self._guest).in_state(PatchState.UNPATCHED)
-        kthreads = sum(task.kthread for task in held)
-        names = ", ".join(sorted({task.comm.partition("/")[0] for task in held})[:_NAMED])
-        return (
-            f"{len(held)} tasks had not switched {_WOKEN_S:.0f} s after the last one left a "
-            f"patched function, {kthreads} of them kernel threads ({names}, ...): {patch.name} "
-            "was forced"
-        )
 
 
 def _calls(lines: Iterable[str]) -> Calls:

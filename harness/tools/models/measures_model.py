@@ -119,7 +119,7 @@ def consistency(bench: BenchGuest) -> Iterator[Finding]:
 
 
 def _load_again(bench: BenchGuest, patch: Patch) -> str | None:
-    """Disable and load the patch for some rounds; return why that came to no end."""
+    """Disable and load the patch for some rounds; return why one did not end."""
     for number in range(1, _ROUNDS + 1):
         if not patch.completes(Deadline.after(LIMIT_S)):
             return f"load {number} did not end: {bench.who_holds(patch)}"

@@ -73,7 +73,7 @@ class ComparedResult(ResultBase):
     """A row of the comparison for one model.
 
     ``values`` are in ``unit`` (s, tasks, pairs; empty where the row has words alone), ``median`` is
-    theirs. ``tasks`` is how many slept. ``never`` says why a transition came to no end, ``says``
+    theirs. ``tasks`` is how many slept. ``never`` says why a transition did not end, ``says``
     what was seen beside the numbers, ``detail`` which promise was broken, or what failed.
     """
 

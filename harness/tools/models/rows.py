@@ -163,7 +163,7 @@ ROWS: tuple[Row, ...] = (
     Row(
         id="forks",
         title="forks and exits in the middle",
-        means="Whether tasks that come and go during a transition get the state that is right, so "
+        means="Whether tasks that are forked and exit during a transition get the right state, so "
         "that it ends.",
         how="A transition is held open while another task forks at least 200 times. Time from the "
         "release of the holder to the end.",

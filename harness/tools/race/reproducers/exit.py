@@ -12,10 +12,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from harness.errors import ModuleRefused, RaceShown, TransitionTimeout
+from harness.errors import ModuleRefused, TransitionTimeout
 from harness.livepatch.waiting import QUICK_S, scaled
 from harness.tools.race.reproducer import reproducer
-from harness.tools.race.reproducers.module_text import ModuleText
+from harness.tools.race.reproducers.module_text import ModuleText, show_unloaded_under
 
 if TYPE_CHECKING:
     from harness.livepatch.gates import Gates
@@ -47,9 +47,4 @@ def exit_use_after_free(context: TrialContext, gates: Gates) -> None:
         gates.open(GATE)
         patch.unload()
         return
-    splat = context.verdict_after(lambda: gates.open(GATE), scaled(guest, QUICK_S))
-    what = f"{PATCH} was unloaded while thread {tid}, which is ending, slept in its text"
-    if splat is None:
-        raise RaceShown(f"{what}; the kernel has not failed of it yet")
-    lines = (*text.names("\n".join(splat.details)), *splat.details)
-    raise RaceShown(f"{what}: {splat.message}", details=lines, artefacts=splat.artefacts)
+    show_unloaded_under(context, text, f"thread {tid}, which is ending,", lambda: gates.open(GATE))

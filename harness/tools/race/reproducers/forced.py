@@ -13,11 +13,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.errors import ModuleRefused, RaceShown, TransitionTimeout
+from harness.errors import ModuleRefused, TransitionTimeout
 from harness.livepatch.tasks import PatchState
 from harness.livepatch.waiting import QUICK_S, scaled
 from harness.tools.race.reproducer import reproducer
-from harness.tools.race.reproducers.module_text import ModuleText
+from harness.tools.race.reproducers.module_text import ModuleText, show_unloaded_under
 
 if TYPE_CHECKING:
     from harness.livepatch.gates import Gates
@@ -48,9 +48,4 @@ def forced_flag_too_narrow(context: TrialContext, gates: Gates) -> None:
         # The kernel keeps the module as long as a task may be in it.
         sleeper.release()
         return
-    splat = context.verdict_after(lambda: gates.open(GATE), scaled(guest, QUICK_S))
-    what = f"{LOWER} was unloaded while task {sleeper.tid} slept in its text"
-    if splat is None:
-        raise RaceShown(f"{what}; the kernel has not failed of it yet")
-    lines = (*text.names("\n".join(splat.details)), *splat.details)
-    raise RaceShown(f"{what}: {splat.message}", details=lines, artefacts=splat.artefacts)
+    show_unloaded_under(context, text, f"task {sleeper.tid}", lambda: gates.open(GATE))

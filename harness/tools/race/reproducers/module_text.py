@@ -5,15 +5,18 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
+from harness.errors import RaceShown
+from harness.livepatch.waiting import QUICK_S, scaled
 from harness.vm.elf.symbols import function_at
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from harness.livepatch.guest import Guest
+    from harness.tools.race.trial_context import TrialContext
 
 # Bare addresses: what the kernel can no longer name. In front of each is the instruction pointer,
 # or a place on the stack (arch/x86/kernel/dumpstack.c).
@@ -52,3 +55,18 @@ class ModuleText:
     def _name(self, address: int) -> str:
         function = function_at(self.file, address - self.text) or "no function"
         return f"{address:#x} was {function} [{self.name}]"
+
+
+def show_unloaded_under(
+    context: TrialContext, text: ModuleText, task: str, wake: Callable[[], None]
+) -> NoReturn:
+    """Wake a task that sleeps in the text of a module that was unloaded; raises RaceShown.
+
+    ``task`` names it. An address of the splat that lay in the text has its function's name.
+    """
+    splat = context.verdict_after(wake, scaled(context.guest, QUICK_S))
+    what = f"{text.name} was unloaded while {task} slept in its text"
+    if splat is None:
+        raise RaceShown(f"{what}; the kernel has not failed of it yet")
+    lines = (*text.names("\n".join(splat.details)), *splat.details)
+    raise RaceShown(f"{what}: {splat.message}", details=lines, artefacts=splat.artefacts)
