@@ -44,6 +44,9 @@ _BODY = re.compile(
     r"debugging|Slab 0x|Object 0x|"
     r"Preemption disabled at:|Showing |pool \d|workqueue |-+$|preempt_count=)"
 )
+_STALLS = frozenset({Category.LOCKUP, Category.RCU_STALL, Category.HUNG_TASK})
+# A frame of livepatching, or of any module.
+_OURS = re.compile(r"\bklp_[\w.]*\+0x|\+0x[0-9a-f]+/0x[0-9a-f]+ \[\w+\]")
 _RIP = re.compile(r"RIP: 0010:(?P<function>[A-Za-z_.][^\s+]*)\+0x\S+(?P<module> \[\w+\])?")
 
 
@@ -80,6 +83,18 @@ class Splat:
         """What happened and in which function, without numbers that differ from run to run."""
         title = self._rule.title.format_map(self._groups).removesuffix(" in ").strip()
         return f"{title} in {self._fault}" if self._fault else title
+
+    @property
+    def may_come_of_lost_time(self) -> bool:
+        """Whether a guest may print it for no other reason than that it could not run.
+
+        That goes for the reports of stalls (kernel/watchdog.c, kernel/rcu/tree_stall.h,
+        kernel/hung_task.c), and for a warning without a frame of livepatching or of a module:
+        timers and the scheduler warn when the clock has jumped (hrtimer_forward() on 7.2).
+        """
+        if self.category in _STALLS:
+            return True
+        return self.category is Category.WARNING and not _OURS.search(self.text)
 
     @property
     def text(self) -> str:

@@ -167,9 +167,9 @@ def test_stalls_after_a_stop_are_excused(sleeper: int) -> None:
     """A guest that was stopped finds its CPUs stuck: its report is kept, and is no splat."""
     watched = Liveness(sleeper, Monitor())
     try:
-        assert watched.stall_excuse(("BUG: soft lockup",)) is None
+        assert watched.excuse(("BUG: soft lockup",)) is None
         watched._ledger._stopped_s += 30.0
-        excuse = watched.stall_excuse(("BUG: soft lockup",))
+        excuse = watched.excuse(("BUG: soft lockup",))
     finally:
         watched.close()
     assert isinstance(excuse, GuestStopped)

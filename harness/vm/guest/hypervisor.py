@@ -18,10 +18,8 @@ from harness.errors import (
     BootFailed,
     CommandTimeout,
     GuestHang,
-    GuestPanic,
     GuestReset,
     HarnessError,
-    KernelSplat,
     KlpError,
     LostGuest,
     QemuFailed,
@@ -37,6 +35,7 @@ from harness.vm.guest.qemu import GuestShape, Wiring, build_argv
 from harness.vm.guest.qmp import Monitor
 from harness.vm.guest.run_folder import writing
 from harness.vm.guest.serial_line import SerialLine, widen
+from harness.vm.guest.splat_verdict import of_panic, of_splats
 from harness.vm.host.process import Process, kill_group, spawn
 
 if TYPE_CHECKING:
@@ -50,7 +49,6 @@ _HANG_LINES = 60
 # given more time when it has had less (see AgentLink.watch).
 _CAUSE_S = 60.0
 _HANG_SHARE = 1 / 8
-_STALLS = frozenset({Category.LOCKUP, Category.RCU_STALL, Category.HUNG_TASK})
 
 
 class Hypervisor:
@@ -222,7 +220,7 @@ class Hypervisor:
         self.check()
         splats = self.unexpected_splats()
         if splats:
-            raise self._splat_error(splats)
+            raise of_splats(splats, self._liveness, self.folder)
         self.require_ran(time.monotonic() - _CAUSE_S)
 
     def _check_host(self) -> None:
@@ -348,10 +346,7 @@ class Hypervisor:
             any(pattern.search(splat.text) for pattern in self._expected) for splat in panics
         ):
             return self.explain(LostGuest("the guest has ended with the panic that was expected"))
-        causes = self.unexpected_splats()
-        title = causes[0].title if causes else "no text reached the console"
-        details = tuple(causes[0].text.splitlines()) if causes else self.console.tail()
-        return GuestPanic(f"the guest panicked: {title}", details=details, artefacts=self.folder)
+        return of_panic(self.unexpected_splats(), self._liveness, self.folder, self.console.tail())
 
     def _lost(self) -> KlpError:
         assert self._process is not None
@@ -376,20 +371,7 @@ class Hypervisor:
         # A splat is printed line by line, and a panic may follow an oops: wait for the end.
         if now - self._splat_since_s < _SPLAT_GROWS_S:
             return None
-        return self._splat_error(splats)
-
-    def _splat_error(self, splats: tuple[Splat, ...]) -> KlpError:
-        """Return the error for these splats; stalls of one that could not run are no splats."""
-        if self._liveness is not None and all(splat.category in _STALLS for splat in splats):
-            excuse = self._liveness.stall_excuse(tuple(splats[0].text.splitlines()))
-            if excuse is not None:
-                return self.explain(excuse)
-        more = f" (and {len(splats) - 1} more)" if len(splats) > 1 else ""
-        return KernelSplat(
-            f"splat in the kernel log: {splats[0].title}{more}",
-            details=tuple(splats[0].text.splitlines()),
-            artefacts=self.folder,
-        )
+        return of_splats(splats, self._liveness, self.folder)
 
     def _qemu_output(self) -> tuple[str, ...]:
         path = self.folder / "qemu.log"

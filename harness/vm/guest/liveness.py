@@ -200,11 +200,12 @@ class Liveness:
                 hint="qemu.log may say why; run again",
             )
 
-    def stall_excuse(self, lines: tuple[str, ...]) -> HarnessError | None:
-        """Return the error that explains a report of a stall in the guest, None without one.
+    def excuse(self, lines: tuple[str, ...]) -> HarnessError | None:
+        """Return the error that explains what the guest printed, None without one.
 
-        A guest that was stopped, or waited for a CPU, finds afterwards that its clock has jumped,
-        and its detectors blame its CPUs and tasks. ``lines`` are those of the report.
+        A guest that was stopped, or waited for a CPU, finds afterwards that its clock has jumped:
+        its detectors blame its CPUs and tasks, and its timers warn. ``lines`` are those of the
+        report.
         """
         now_s = time.monotonic()
         before = self.lost_since(now_s - _STALLS_S)
