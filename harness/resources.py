@@ -29,6 +29,8 @@ class Resource(StrEnum):
     KERNEL_CONFIGS = "kernel-configs"
     LIVEPATCH_MODULES = "livepatch-modules"
     GUEST_PROGRAMS = "guest-programs"
+    BUG_REPORTS = "docs/bugs"
+    KERNEL_FIXES = "kernel-fixes"
     KERNEL_MODELS = "kernel-models"
     KERNEL_MUTANTS = "kernel-mutants"
     BEHAVIOUR_TESTS = "tests/behaviours"

@@ -111,6 +111,12 @@ COMMANDS: Mapping[str, Command] = {
         others=("record_command",),
         help="Reproduce known races, or look for races in many trials.",
     ),
+    "bugs": Command(
+        folder="race",
+        module="bugs_command",
+        function="bugs",
+        help="List the bugs of unmodified kernels, with reports, reproducers and fixes.",
+    ),
     "mutants": Command(
         folder="mutants", help="Break the kernel on purpose; show which tests notice it."
     ),

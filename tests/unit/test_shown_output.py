@@ -103,6 +103,9 @@ def texts_of(path: Path) -> Iterator[str]:
     if path.suffix == ".toml":
         yield from _strings(tomllib.loads(text))
         return
+    if path.suffix == ".md":
+        yield from re.findall(r"^# (.+)", text, re.M)
+        return
     if path.suffix != ".py":
         yield from re.findall(r'"([^"\n]*)"', text)
         return
@@ -179,6 +182,7 @@ def sources() -> Sources:
         "tests/behaviours": ("toml",),
         "tests/corpus": ("sh",),
         "livepatch-modules": ("c",),
+        "docs/bugs": ("md",),
     }
     found = [
         phrase
@@ -290,6 +294,7 @@ def printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], 
         "klp-harness kernel list",
         "klp-harness kernel prune --dry-run",
         "klp-harness behaviours TR-01",
+        "klp-harness bugs",
         "klp-harness run klp_test_gate --kernel build:./arm64",
     ],
 )

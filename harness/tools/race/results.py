@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Results of ``klp-harness race``: one for each reproducer."""
+"""Results of ``klp-harness race``, one for each reproducer, and of ``klp-harness bugs``."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Literal
 
 from harness.report.base import BaseReport, ErrorFacts, Model, ResultBase
@@ -61,3 +62,51 @@ class RaceReport(BaseReport):
 
     command: Literal["race list", "race run", "race record", "race replay"]
     results: tuple[RaceResult, ...] = ()
+
+
+class BugState(StrEnum):
+    """What the table of rules says of a bug on the kernels of a series."""
+
+    SHOWN = "shown"
+    HOLDS = "holds"
+    NOT_APPLICABLE = "not-applicable"
+
+
+class BugOnSeries(Model):
+    """A bug on one series of kernels, such as 6.1.
+
+    ``without`` names the option without which ``state`` is so; ``why`` says why, where the series
+    has the bug or cannot have it.
+    """
+
+    series: str
+    state: BugState
+    without: str | None = None
+    why: str | None = None
+
+
+class BugFix(Model):
+    """A patch of a kernel that fixes a bug, as a path in a checkout, and the series it is for."""
+
+    file: str
+    series: tuple[str, ...]
+
+
+class BugResult(ResultBase):
+    """A bug of an unmodified kernel; ``id`` names its reproducer, ``report`` a file of a checkout.
+
+    ``outcome`` is not-run: the states are those of the table of rules, which the suite keeps true.
+    """
+
+    title: str
+    rule: str
+    report: str
+    kernels: tuple[BugOnSeries, ...]
+    fixes: tuple[BugFix, ...] = ()
+
+
+class BugsReport(BaseReport):
+    """``klp-harness bugs``."""
+
+    command: Literal["bugs"] = "bugs"
+    results: tuple[BugResult, ...] = ()
