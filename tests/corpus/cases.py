@@ -26,6 +26,7 @@ class Judgement(StrEnum):
 
     GOOD = "good"
     BAD = "bad"
+    WARNED = "warned"
     UNKNOWN = "unknown"
 
 

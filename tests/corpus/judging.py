@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.errors import UsageError
-from harness.tools.verify import CheckOutcome, verify_patch
+from harness.tools.verify import CheckOutcome, Code, verify_patch
 from tests.corpus.cases import Entry, Judgement, Scope, read_corpus
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # The tests themselves overlap.
 GUESTS = 2
+# What a transition does not see. A warning of these is never a matter of the guest.
+_UNSEEN = frozenset({Code.COLD_PART, Code.UNWATCHED_TASK, Code.FORCED_BELOW})
 
 
 def ask_for(metafunc: pytest.Metafunc, *, debug: bool) -> None:
@@ -62,7 +64,9 @@ def judge(
         return
     verdict = verify()
     failed = [f"{check.id} [{check.code}]: {check.detail}" for check in verdict.failed]
-    if entry.verdict is Judgement.GOOD:
+    warnings = {check.code for check in verdict.checks if check.outcome is CheckOutcome.WARNED}
+    assert warnings & _UNSEEN == entry.codes & _UNSEEN
+    if entry.verdict is not Judgement.BAD:
         assert verdict.outcome is not CheckOutcome.FAILED, failed
         return
     assert verdict.outcome is CheckOutcome.FAILED

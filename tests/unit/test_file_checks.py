@@ -12,7 +12,8 @@ import pytest
 
 from harness.errors import UsageError
 from harness.report.base import CheckOutcome
-from harness.tools.verify import file_checks
+from harness.tools.verify import file_checks, stack_checks
+from harness.tools.verify.cold_parts import ColdPart
 from harness.vm.elf.klp_structs import PatchContents, PatchedFunction, SystemState
 from harness.vm.elf.module_info import KlpSymbol, ModuleInfo
 from harness.vm.elf.vmlinux import KernelSymbol, Vmlinux
@@ -20,8 +21,11 @@ from harness.vm.kernel.check import Problem
 from harness.vm.kernel.codes import Code
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from harness.tools.verify.verdict import Check
 
+COLD = ("cold_bodies", "cold_in_vmlinux", "cold_functions")
 IMAGE = Vmlinux(
     {
         "f": (KernelSymbol(0x100, 16, True),),
@@ -72,6 +76,8 @@ class CheckOf(Protocol):
         problems: tuple[Problem, ...] = (),
         options: tuple[str, ...] = (),
         unused: tuple[str, ...] = (),
+        cold: Sequence[tuple[ColdPart, ...]] = ((), (), ()),
+        symbols: bool = True,
         **others: Any,
     ) -> Check: ...
 
@@ -87,13 +93,19 @@ def check_of(monkeypatch: pytest.MonkeyPatch) -> CheckOf:
         problems: tuple[Problem, ...] = (),
         options: tuple[str, ...] = (),
         unused: tuple[str, ...] = (),
+        cold: Sequence[tuple[ColdPart, ...]] = ((), (), ()),
+        symbols: bool = True,
         **others: Any,
     ) -> Check:
+        for name_of, parts in zip(COLD, cold, strict=True):
+            monkeypatch.setattr(stack_checks, name_of, lambda *_, found=parts: found)
         monkeypatch.setattr(file_checks, "find_problems", lambda *_, **__: problems)
         monkeypatch.setattr(file_checks, "read_vmlinux", lambda _: IMAGE)
         monkeypatch.setattr(file_checks, "unused_functions", lambda _: unused)
         config = SimpleNamespace(enabled=lambda option: option in options)
-        kernel: Any = SimpleNamespace(version="6.1", vmlinux=Path("vmlinux"), config=config)
+        kernel: Any = SimpleNamespace(
+            version="6.1", vmlinux=Path("vmlinux") if symbols else None, config=config
+        )
         return next(
             each for each in file_checks.check_file(info, kernel, **others) if each.id == name
         )
@@ -164,8 +176,12 @@ def test_relocations(
 def test_init_functions(check_of: CheckOf) -> None:
     """A patch of an __init function fails, of vmlinux and of a module."""
     target = module("driver", init_functions=frozenset({"probe"}))
-    for contents in (patch("start"), patch("probe", owner="driver")):
+    for contents, why in (
+        (patch("start"), "it has run"),
+        (patch("probe", owner="driver"), "cannot be unpatched"),
+    ):
         found = check_of("functions", module(patch=contents), targets=[target])
+        assert why in found.detail
         assert (found.outcome, found.code) == (FAILED, Code.INIT_FUNCTION)
     assert check_of("functions", module(), targets=[target]).outcome is PASSED
 
@@ -224,6 +240,76 @@ def test_functions_on_every_stack(check_of: CheckOf) -> None:
     assert (found.outcome, found.code) == (WARNED, Code.ALWAYS_ON_STACK)
     assert [line for line in found.lines if "schedule(): every sleeping task" in line]
     assert check_of("stacks", module(patch=patch("schedule", owner="driver"))).outcome is PASSED
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("exit_task_stack_account", "it has left the list of tasks"),
+        ("idle_inject_fn", "injects idle time"),
+    ],
+)
+def test_functions_of_tasks_that_nobody_watches(check_of: CheckOf, name: str, why: str) -> None:
+    """A transition does not see them, or switches them without a look: a warning of its own."""
+    found = check_of("stacks", module(patch=patch("f", name)))
+    assert (found.outcome, found.code) == (WARNED, Code.UNWATCHED_TASK)
+    assert why in found.detail
+    assert "loaded for good" in str(found.advice)
+
+
+def test_cold_parts(check_of: CheckOf) -> None:
+    """Of the patch's own bodies first, since those are unloaded; of old functions, each object."""
+    part = ColdPart(function="g", sleeps="msleep")
+    found = check_of("cold-parts", module(), cold=((part,), (), ()))
+    assert (found.outcome, found.code) == (WARNED, Code.COLD_PART)
+    assert "g() of the patch has a part g.cold, which calls msleep()" in found.detail
+    assert "-fno-reorder-blocks-and-partition" in str(found.advice)
+    found = check_of("cold-parts", module(), cold=((), (part,), ()))
+    assert "g() of vmlinux" in found.detail
+    assert "when the patch is enabled" in found.detail
+    found = check_of(
+        "cold-parts", module(), cold=((part,), (part,), (part,)), targets=[module("t")]
+    )
+    assert len(found.lines) == 3
+    assert "g() of t" in found.lines[2]
+    assert check_of("cold-parts", module()).outcome is PASSED
+    assert check_of("cold-parts", module(patch=None)).outcome is CheckOutcome.NOT_RUN
+
+
+def test_cold_parts_of_a_kernel_without_symbols(check_of: CheckOf) -> None:
+    """What was not looked at is said; a patch of modules alone has nothing there."""
+    said = check_of("cold-parts", module(), symbols=False).detail
+    assert "kernel's own functions were not looked at" in said
+    of_module = module(patch=patch("f", owner="driver"))
+    assert "looked at" not in check_of("cold-parts", of_module, symbols=False).detail
+
+
+@pytest.mark.parametrize(
+    ("mine", "lower", "upper", "outcome"),
+    [
+        (True, patch("f"), patch("f"), WARNED),
+        (True, patch("f", replace=True), patch("f", "g"), WARNED),
+        (True, patch("f", replace=True), patch("f", replace=True), PASSED),
+        (True, patch("f"), patch("g"), PASSED),
+        (True, patch("f"), patch("f", owner="driver"), PASSED),
+        (False, patch("f"), patch("f"), PASSED),
+    ],
+)
+def test_a_patch_below_a_forced_one(
+    check_of: CheckOf,
+    *,
+    mine: bool,
+    lower: PatchContents,
+    upper: PatchContents,
+    outcome: CheckOutcome,
+) -> None:
+    """An atomic replace of two patches of one function, of which the upper one replaced nothing."""
+    older = [module("lower", patch=lower), module("upper", patch=upper)]
+    found = check_of("forced-below", module(patch=patch("f", replace=mine)), older=older)
+    assert found.outcome is outcome
+    if outcome is WARNED:
+        assert found.code is Code.FORCED_BELOW
+        assert "f() of vmlinux" in found.detail
 
 
 def states(*each: tuple[int, int]) -> tuple[SystemState, ...]:

@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-import tomllib
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import UsageError
+from harness.tools.verify.stack_checks import VMLINUX, check_stacks
 from harness.tools.verify.unused_functions import unused_functions
 from harness.tools.verify.verdict import failed, not_run, passed, warned
 from harness.vm.elf.vmlinux import read_vmlinux
@@ -15,7 +14,7 @@ from harness.vm.kernel.check import find_problems
 from harness.vm.kernel.codes import Code
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from harness.tools.verify.verdict import Check
     from harness.vm.elf.klp_structs import PatchedFunction
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from harness.vm.kernel.check import Problem
     from harness.vm.kernel.kernel import Kernel
 
-VMLINUX = "vmlinux"
 # What license_is_gpl_compatible() accepts (include/linux/license.h).
 _GPL = frozenset(
     {
@@ -38,8 +36,12 @@ _GPL = frozenset(
 )
 # Such a module is no livepatch of this kernel, so that there is nothing to judge.
 _NOT_JUDGED = (Code.OTHER_KERNEL, Code.NOT_A_LIVEPATCH, Code.MISSING_DEPENDENCY)
-_ON_ALL_STACKS = Path(__file__).with_name("risky.toml")
 _MOST_NAMES = 6
+_INIT_HAS_RUN = "it has run, and its memory is freed, before the patch is loaded"
+_INIT_OF_A_TARGET = (
+    "a target that is there has freed it, so that the patch is refused; in one that is loaded later "
+    "it is patched, and cannot be unpatched when its memory is freed"
+)
 
 
 def check_file(
@@ -71,7 +73,7 @@ def check_file(
         _relocations(info, image, targets),
         _refused("functions", functions) or _functions(info, image, targets),
         _bodies(info),
-        _stacks(info),
+        *check_stacks(info, kernel, image, targets=targets, older=older),
         _targets(info, absent),
         _states(info, older),
     )
@@ -171,8 +173,8 @@ def _functions(info: ModuleInfo, image: Vmlinux | None, targets: Sequence[Module
             return failed(
                 "functions",
                 Code.INIT_FUNCTION,
-                f"it patches {function.name}() of {function.object}, which is __init: it has run, "
-                "and its memory is freed, before the patch is loaded",
+                f"it patches {function.name}() of {function.object}, which is __init: "
+                + (_INIT_HAS_RUN if function.object == VMLINUX else _INIT_OF_A_TARGET),
                 "change what init has set up, for example in a callback",
             )
     names = [f"{each.object}:{each.name}" for each in info.patch.functions]
@@ -203,25 +205,6 @@ def _bodies(info: ModuleInfo) -> Check:
         "name it in a klp_func, and that list in a klp_object, or leave it out",
         tuple(names) if len(names) > _MOST_NAMES else (),
     )
-
-
-def _stacks(info: ModuleInfo) -> Check:
-    reasons = _functions_on_all_stacks()
-    lines = tuple(
-        f"{function.name}(): {reasons[function.name]}"
-        for function in (info.patch.functions if info.patch is not None else ())
-        if function.object == VMLINUX and function.name in reasons
-    )
-    if not lines:
-        return passed("stacks", "patches no function that is known to be on every stack")
-    advice = "patch a caller further out, which tasks enter and leave"
-    return warned("stacks", Code.ALWAYS_ON_STACK, lines[0], advice, lines)
-
-
-def _functions_on_all_stacks() -> Mapping[str, str]:
-    """Return the functions of vmlinux that tasks do not leave, each with the reason."""
-    groups = tomllib.loads(_ON_ALL_STACKS.read_text(encoding="utf-8"))["group"]
-    return {name: group["why"] for group in groups for name in group["functions"]}
 
 
 def _targets(info: ModuleInfo, absent: Sequence[str]) -> Check:

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from harness.vm.elf.elf_file import ElfFile, Relocation
 
 _R_X86_64_64 = 1
+NEW_FUNC = 8
+"""Offset of new_func in a klp_func."""
+
 SYMPOS = 16
 """Offset of old_sympos in a klp_func."""
 

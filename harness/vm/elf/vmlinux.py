@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import bisect
+import contextlib
 import functools
 import os
+import re
 import stat
 import struct
 from dataclasses import dataclass
@@ -24,7 +26,10 @@ from harness.vm.elf.elf_file import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+_CALL_OR_JUMP = re.compile(rb"(?=([\xe8\xe9]|\x0f[\x80-\x8f]))", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,19 @@ class Vmlinux:
         """
         return self._symbols.get(name, ())
 
+    def names_at(self, address: int) -> tuple[str, ...]:
+        """Return the names of the functions that begin at an address."""
+        return self._by_address.get(address, ())
+
+    @functools.cached_property
+    def _by_address(self) -> dict[int, tuple[str, ...]]:
+        found: dict[int, tuple[str, ...]] = {}
+        for name, symbols in self._symbols.items():
+            for symbol in symbols:
+                if symbol.is_function:
+                    found[symbol.address] = (*found.get(symbol.address, ()), name)
+        return found
+
     def is_traceable(self, symbol: KernelSymbol) -> bool:
         """Return whether ftrace has a call site at the function's entry."""
         number = bisect.bisect_left(self._call_sites, symbol.address)
@@ -86,11 +104,35 @@ def read_vmlinux(path: Path) -> Vmlinux:
 
     Raises HarnessError when it cannot be read.
     """
-    try:
+    with _readable(path):
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             raise HarnessError(f"{path} is no readable kernel image: it is no file")
         return _read(path, status.st_mtime_ns, status.st_size)
+
+
+def called_from(path: Path, symbol: KernelSymbol) -> tuple[int, ...]:
+    """Return the addresses that a function of a vmlinux may call or jump to, in its order.
+
+    The code is not disassembled: all bytes count that look like a call or a jump with a distance of
+    four bytes. Raises HarnessError when the file cannot be read.
+    """
+    with _readable(path), path.open("rb", buffering=0) as file:
+        code = _bytes_at(ElfFile(_OnDisk(file.fileno())), symbol.address, symbol.size) or b""
+    found = []
+    for match in _CALL_OR_JUMP.finditer(code):
+        at = match.end(1)
+        if at + 4 <= len(code):
+            distance = int.from_bytes(code[at : at + 4], "little", signed=True)
+            found.append(symbol.address + at + 4 + distance)
+    return tuple(found)
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Raise HarnessError for what is wrong with the file."""
+    try:
+        yield
     except OSError as error:
         raise HarnessError(f"{path} cannot be read: {error.strerror}") from error
     except (DamagedElf, OtherMachine) as error:
