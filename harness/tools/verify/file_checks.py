@@ -39,7 +39,7 @@ _NOT_JUDGED = (Code.OTHER_KERNEL, Code.NOT_A_LIVEPATCH, Code.MISSING_DEPENDENCY)
 _MOST_NAMES = 6
 _INIT_HAS_RUN = "it has run, and its memory is freed, before the patch is loaded"
 _INIT_OF_A_TARGET = (
-    "a target that is there has freed it, so that the patch is refused; one that is loaded later is "
+    "a target that is there has freed it, so that the patch is refused; in one loaded later it is "
     "patched there, and cannot be unpatched when that memory is freed"
 )
 
