@@ -3,6 +3,8 @@
  * Differences between the kernels and compilers that these modules are built with.
  *
  * All of them belong here, probed as features and not by a version.
+ *
+ * checkpatch: ignore PREFER_DEFINED_ATTRIBUTE_MACRO: __cold may be empty
  */
 
 #ifndef KLP_COMPAT_H
@@ -22,6 +24,13 @@
 #else
 # define __klp_noipa	noinline
 #endif
+
+/*
+ * For a function that is seldom called: GCC puts a branch that calls it into
+ * .text.unlikely. The kernel's own macro may be empty, since functions lose their
+ * alignment by it (include/linux/compiler_types.h).
+ */
+#define __klp_cold	__attribute__((__cold__))
 
 /* Older than 5.14, "sched: Introduce task_is_running()". */
 #ifndef task_is_running

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from harness.behaviours.table import Expected, load_table
 from harness.errors import UsageError
+from harness.tools.race.reproducers.cold import cold_part, cold_switched
 from harness.tools.race.reproducers.crowd import crowd_force, crowd_load, crowd_sysfs, crowd_target
 from harness.tools.race.reproducers.exit import exit_use_after_free
 from harness.tools.race.reproducers.forced import forced_flag_too_narrow
@@ -33,6 +34,8 @@ CATALOGUE: tuple[Reproducer, ...] = (
     fork_stale_reverse,
     exit_use_after_free,
     forced_flag_too_narrow,
+    cold_part,
+    cold_switched,
     going_stale_target,
     kretprobe_woken,
     storm_fork,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from harness.errors import RaceShown
 from harness.livepatch.waiting import QUICK_S, scaled
-from harness.vm.elf.symbols import function_at
+from harness.vm.elf.symbols import COLD_SECTION, function_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,19 +26,27 @@ _FAULT = re.compile(r"page fault for address: ([0-9a-f]{16})\b")
 
 @dataclass(frozen=True, kw_only=True)
 class ModuleText:
-    """Where a module lay: ``text`` is the address of its .text, ``size`` in bytes is all of it."""
+    """Where a module lay: ``text`` is the address of its .text, ``size`` in bytes is all of it.
+
+    ``cold`` is the address of its .text.unlikely; None without one.
+    """
 
     name: str
     file: Path
     text: int
     size: int
+    cold: int | None = None
 
     @classmethod
     def of(cls, guest: Guest, name: str, file: Path) -> ModuleText:
         """Return where a loaded module lies; raises FileNotFoundError when it is not loaded."""
-        text = int(guest.read(f"/sys/module/{name}/sections/.text").strip(), 16)
+        text = _address(guest, name, ".text")
         size = int(guest.read(f"/sys/module/{name}/coresize"))
-        return cls(name=name, file=file, text=text, size=size)
+        try:
+            cold = _address(guest, name, COLD_SECTION)
+        except FileNotFoundError:
+            cold = None
+        return cls(name=name, file=file, text=text, size=size, cold=cold)
 
     def names(self, splat: str) -> tuple[str, ...]:
         """Return in words, each once, the addresses of a splat that lay in the module."""
@@ -53,8 +61,14 @@ class ModuleText:
                     yield address
 
     def _name(self, address: int) -> str:
-        function = function_at(self.file, address - self.text) or "no function"
-        return f"{address:#x} was {function} [{self.name}]"
+        function = function_at(self.file, address - self.text)
+        if function is None and self.cold is not None:
+            function = function_at(self.file, address - self.cold, COLD_SECTION)
+        return f"{address:#x} was {function or 'no function'} [{self.name}]"
+
+
+def _address(guest: Guest, module: str, section: str) -> int:
+    return int(guest.read(f"/sys/module/{module}/sections/{section}").strip(), 16)
 
 
 def show_unloaded_under(
