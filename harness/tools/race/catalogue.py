@@ -17,6 +17,7 @@ from harness.tools.race.reproducers.fork import (
     fork_stale_reverse,
 )
 from harness.tools.race.reproducers.fuzz import fuzz_schedule
+from harness.tools.race.reproducers.idle import idle_injection, idle_switched
 from harness.tools.race.reproducers.kretprobe import kretprobe_woken
 from harness.tools.race.reproducers.sleepers import crowd_sleepers
 from harness.tools.race.reproducers.storm import storm_fork
@@ -36,6 +37,8 @@ CATALOGUE: tuple[Reproducer, ...] = (
     forced_flag_too_narrow,
     cold_part,
     cold_switched,
+    idle_injection,
+    idle_switched,
     going_stale_target,
     kretprobe_woken,
     storm_fork,
