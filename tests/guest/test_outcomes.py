@@ -79,6 +79,14 @@ def test_declared_warning_is_no_error(doomed: Machine, break_kernel: BreakKernel
     doomed.check_splats()
 
 
+def test_splat_that_may_come(doomed: Machine, break_kernel: BreakKernel) -> None:
+    """A splat that is declared, and not required, is no error whether it comes or not."""
+    doomed.expect_splat("WARNING.*klp_bad", required=False)
+    doomed.check_splats()
+    break_kernel(doomed, "warn")
+    doomed.check_splats()
+
+
 def test_hang(doomed: Machine, break_kernel: BreakKernel, monkeypatch: pytest.MonkeyPatch) -> None:
     """All CPUs stuck with interrupts off: GuestHang; an NMI made the kernel print its stacks."""
     # Its CPUs are the host's while it spins.

@@ -19,6 +19,7 @@ from harness.tools.race.reproducers.fork import (
 from harness.tools.race.reproducers.fuzz import fuzz_schedule
 from harness.tools.race.reproducers.idle import idle_injection, idle_switched
 from harness.tools.race.reproducers.kretprobe import kretprobe_woken
+from harness.tools.race.reproducers.late_init import late_init
 from harness.tools.race.reproducers.sleepers import crowd_sleepers
 from harness.tools.race.reproducers.storm import storm_fork
 from harness.tools.race.reproducers.target_going import going_stale_target
@@ -39,6 +40,7 @@ CATALOGUE: tuple[Reproducer, ...] = (
     cold_switched,
     idle_injection,
     idle_switched,
+    late_init,
     going_stale_target,
     kretprobe_woken,
     storm_fork,

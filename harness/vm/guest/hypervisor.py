@@ -59,7 +59,7 @@ class Hypervisor:
         self.folder = folder
         self.events = GuestEvents()
         self._stack = stack
-        self._expected: list[re.Pattern[str]] = []
+        self._expected: dict[re.Pattern[str], bool] = {}  # whether it has to come
         self._panicked = False
         self._shutdown: str | None = None
         self._splat_since_s: float | None = None
@@ -162,9 +162,9 @@ class Hypervisor:
                 total += int(path.read_text().split()[0])
         return total
 
-    def expect_splat(self, pattern: str) -> None:
-        """Declare a splat: one whose title or text matches is not an error."""
-        self._expected.append(re.compile(pattern))
+    def expect_splat(self, pattern: str, *, required: bool = True) -> None:
+        """Declare a splat: one whose title or text matches is not an error, and may be required."""
+        self._expected[re.compile(pattern)] = required
 
     def unexpected_splats(self) -> tuple[Splat, ...]:
         """Return the splats on the console that no test declared."""
@@ -175,12 +175,12 @@ class Hypervisor:
         )
 
     def unmet_expectations(self) -> tuple[str, ...]:
-        """Return the declared patterns that no splat met."""
+        """Return the patterns of splats that are required and have not come."""
         texts = [splat.text for splat in self.console.splats()]
         return tuple(
             pattern.pattern
-            for pattern in self._expected
-            if not any(pattern.search(text) for text in texts)
+            for pattern, required in self._expected.items()
+            if required and not any(pattern.search(text) for text in texts)
         )
 
     def check(self) -> None:

@@ -250,9 +250,12 @@ class Machine:
         """Send the agent one request and return its reply; raises OSError with its errno."""
         return self._link.request(verb, *args, deadline=deadline)
 
-    def expect_splat(self, pattern: str) -> None:
-        """Declare a splat that this test causes on purpose (a regular expression)."""
-        self.hypervisor.expect_splat(pattern)
+    def expect_splat(self, pattern: str, *, required: bool = True) -> None:
+        """Declare a splat that this test causes on purpose (a regular expression).
+
+        One that is not ``required`` may also not come.
+        """
+        self.hypervisor.expect_splat(pattern, required=required)
 
     def check_splats(self) -> None:
         """Raise KernelSplat when the kernel log has a splat that no test declared.
