@@ -31,7 +31,9 @@ FORCED = "forced-flag-too-narrow"
 def test_each_race_that_is_expected_now_is_in_the_catalogue() -> None:
     """A kernel of the newest series that is expected to show a race has a report about it."""
     newest = {race.name for race in find_races(()) if known_of(race, "7.2.13")}
-    named = {bug.name for bug in load_bugs()}
+    reports = [bug.report for bug in load_bugs()]
+    named = {name for name in newest if any(f"`{name}`" in report for report in reports)}
+    named |= {bug.name for bug in load_bugs()}
     assert newest - named <= WITHOUT_A_REPORT
     assert newest
 
@@ -44,7 +46,8 @@ WITHOUT_A_REPORT = {"exit-use-after-free"}
 def test_a_report_is_whole(bug: bugs.Bug) -> None:
     """A title, the command that shows it, the table of kernels, how it happens, impact and fix."""
     assert bug.title
-    assert f"klp-harness race run {bug.name}" in bug.report
+    group = bug.name.partition("-")[0]
+    assert re.search(rf"klp-harness race run {group}(-|\s)", bug.report)
     for heading in ("What happens", "Impact"):
         assert f"\n## {heading}" in bug.report, heading
     assert any(on.state is BugState.SHOWN for on in bug.series)
