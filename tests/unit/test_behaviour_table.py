@@ -50,14 +50,15 @@ def test_the_document_is_made_from_the_table() -> None:
 
 
 def test_the_rules_are_in_order() -> None:
-    """By section, and within one by number; no number is missing."""
+    """By section, and within one by number; the number of a rule that was refuted stays unused."""
     sections = [section.id for section in TABLE.section]
     assert len(RULES) == len(set(RULES))
     assert [rule.id for section in TABLE.section for rule in TABLE.rules_of(section)] == RULES
     assert sections == list(dict.fromkeys(rule.section for rule in TABLE.rule))
     for section in TABLE.section:
         numbers = [int(rule.id.partition("-")[2]) for rule in TABLE.rules_of(section)]
-        assert numbers == list(range(1, len(numbers) + 1)), section.id
+        assert numbers == sorted(set(numbers)), section.id
+        assert numbers[0] == 1, section.id
 
 
 def test_what_the_rows_name_is_known() -> None:
