@@ -26,13 +26,18 @@ _FLAGS, _OFFSET, _SHNDX = 8, 24, 6
 
 @dataclass(frozen=True, kw_only=True)
 class LivepatchRelocation:
-    """All relocations of ``section`` are of ``symbol``, which stands for another object's."""
+    """All relocations of ``section`` are of ``symbol``, which stands for another object's.
+
+    The section is applied with ``object``; the symbol is one of ``symbol_object``, by default of
+    the same object.
+    """
 
     section: str
     symbol: str
     object: str
     stands_for: str
     sympos: int = 0
+    symbol_object: str | None = None
 
 
 def with_livepatch_relocation(module: bytes, wanted: LivepatchRelocation) -> bytes:
@@ -58,7 +63,7 @@ def with_livepatch_relocation(module: bytes, wanted: LivepatchRelocation) -> byt
     struct.pack_into("<Q", data, header + _FLAGS, flags)
 
     symbol = table["sh_offset"] + symbols.index(wanted.symbol) * table["sh_entsize"]
-    name = f".klp.sym.{wanted.object}.{wanted.stands_for},{wanted.sympos}"
+    name = f".klp.sym.{wanted.symbol_object or wanted.object}.{wanted.stands_for},{wanted.sympos}"
     struct.pack_into("<I", data, symbol, _add_string(data, elf, table["sh_link"], name))
     struct.pack_into("<H", data, symbol + _SHNDX, SHN_LIVEPATCH)
     return bytes(data)
