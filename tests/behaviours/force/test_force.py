@@ -76,6 +76,40 @@ def test_force_takes_only_one(livepatch: Livepatch, tasks: Tasks, gate: Gates) -
     patch.wait_complete()
 
 
+@pytest.mark.behaviour("FC-09")
+@pytest.mark.parametrize("enabling", [True, False], ids=["enabling", "disabling"])
+def test_force_of_another_patch(
+    livepatch: Livepatch, tasks: Tasks, gate: Gates, kernel_log: KernelLog, enabling: bool
+) -> None:
+    """1 written to ``force`` of a patch is EINVAL while another is in transition; it goes on.
+
+    force_store() (kernel/livepatch/core.c) compares the patch with the one in transition. The
+    other patch is not forced either, so that its module can be unloaded in the end.
+    """
+    other = livepatch.load("klp_test_cmdline_a", wait=True)
+    if enabling:
+        sleeper = gate.enter()
+        held = livepatch.load("klp_test_gate")
+    else:
+        held = livepatch.load("klp_test_gate", wait=True)
+        sleeper = gate.enter()
+        held.disable(wait=False)
+    tasks.wait_all(PatchState.PATCHED if enabling else PatchState.UNPATCHED, held_by=sleeper)
+    before = sleeper.patch_state
+    _refused(other, "1")
+    assert sleeper.patch_state is before
+    assert held.in_transition
+    assert not other.in_transition
+    assert not kernel_log.matching("forcing remaining tasks")
+    sleeper.release()
+    held.wait_complete()
+    if enabling:
+        held.disable()
+    held.unload()
+    other.disable()
+    other.unload()
+
+
 def _refused(patch: Patch, text: str) -> None:
     with pytest.raises(OSError, match="force") as refused:
         patch.write("force", text)
