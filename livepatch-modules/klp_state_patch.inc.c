@@ -13,7 +13,8 @@
  *	state taken from=p to=n users=u		post_patch, after "found"
  *	state restored version=n users=u	pre_unpatch
  *	state freed version=n			post_unpatch, no patch has it any more
- *	state kept version=p			post_unpatch, the atomic replace was reversed
+ *	state kept version=p			post_unpatch, a patch below has it, or the atomic
+ *						replace was reversed
  *
  * Parameter: replace (bool), default on.
  */

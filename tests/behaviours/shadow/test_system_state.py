@@ -8,10 +8,13 @@ import errno
 import pytest
 
 from harness.errors import ModuleRefused
+from harness.livepatch.gates import Gates
 from harness.livepatch.kernel_log import KernelLog
 from harness.livepatch.patch import Livepatch
+from harness.livepatch.tasks import PatchState, Tasks
 
-ONE, TWO = "klp_test_state_1", "klp_test_state_2"
+ONE, TWO, THREE, FOUR = (f"klp_test_state_{version}" for version in range(1, 5))
+ASKS = "klp_test_prev_state"
 
 
 def _states(kernel_log: KernelLog) -> list[str]:
@@ -67,3 +70,52 @@ def test_replaced_patch_is_there_for_post_patch(
     (taken,) = kernel_log.matching(": state taken from=")
     assert taken.text.endswith("from=1 to=2 users=2")
     old.wait_gone()
+
+
+@pytest.mark.behaviour("SV-06")
+@pytest.mark.expect_splat("klp_get_prev_state")
+def test_prev_state_without_a_transition(livepatch: Livepatch, kernel_log: KernelLog) -> None:
+    """Without a transition klp_get_prev_state() warns and finds nothing, whoever has the state."""
+    livepatch.load(ONE, wait=True)
+    livepatch.load_target(ASKS)
+    assert kernel_log.matching("prev state none")
+
+
+@pytest.mark.behaviour("SV-06")
+def test_prev_state_in_a_transition(
+    livepatch: Livepatch, kernel_log: KernelLog, gate: Gates, tasks: Tasks
+) -> None:
+    """While a transition runs it finds the state, and does not warn."""
+    livepatch.load(ONE, wait=True)
+    sleeper = gate.enter()
+    patch = livepatch.load("klp_test_gate")
+    tasks.wait_all(PatchState.PATCHED, held_by=sleeper)
+    livepatch.load_target(ASKS)
+    assert kernel_log.matching("prev state version=1")
+    sleeper.release()
+    patch.wait_complete()
+
+
+@pytest.mark.behaviour("SV-07")
+def test_newest_state_below(livepatch: Livepatch, kernel_log: KernelLog) -> None:
+    """With several patches of one state, the newest one below has it: not the oldest, none above.
+
+    klp_get_prev_state() (kernel/livepatch/state.c) passes the patches in the order in which they
+    were loaded, up to the one in transition.
+    """
+    one, two, three = (livepatch.load(name, replace=False, wait=True) for name in (ONE, TWO, THREE))
+    found = [state for state in _states(kernel_log) if state.startswith("found ")]
+    assert found == ["found version=1", "found version=2"]
+    kernel_log.mark()
+    two.disable()
+    two.unload()
+    assert _states(kernel_log) == ["restored version=2 users=3", "kept version=1"]
+    kernel_log.mark()
+    four = livepatch.load(FOUR, replace=False, wait=True)
+    assert _states(kernel_log) == ["found version=3", "taken from=3 to=4 users=4"]
+    kernel_log.mark()
+    for patch in (four, three, one):
+        patch.disable()
+        patch.unload()
+    last = [state for state in _states(kernel_log) if not state.startswith("restored ")]
+    assert last == ["kept version=3", "kept version=1", "freed version=1"]
