@@ -3,13 +3,15 @@
  * Forks once, and sleeps during the fork in gates of /dev/klp_gate
  * (livepatch-modules/klp_target_gate.c).
  *
- *	klp-fork [args=N] [pidfd=N] [tid=N] [spin]
+ *	klp-fork [args=N] [pidfd=N] [ptid=N] [tid=N] [spin]
  *
  * Each option names a gate, and places in its page what the kernel accesses:
  *
  *	args	the arguments of clone3(): the parent sleeps before anything is copied
  *	pidfd	where CLONE_PIDFD stores the pidfd: the parent sleeps between
  *		dup_task_struct() and klp_copy_process()
+ *	ptid	where CLONE_PARENT_SETTID stores the child's id: the parent sleeps after
+ *		copy_process(), and the child has not been woken yet
  *	tid	where CLONE_CHILD_SETTID stores the child's id: the child sleeps in
  *		schedule_tail(), before it reaches user mode
  *
@@ -44,10 +46,10 @@
 #define STATES		4	/* how often the child reads its patch state */
 #define USAGE_EXIT	2
 
-enum use { ARGS, PIDFD, TID, USES };
+enum use { ARGS, PIDFD, PTID, TID, USES };
 
-static const char *const names[USES] = { "args=", "pidfd=", "tid=" };
-static long long gates[USES] = { -1, -1, -1 };
+static const char *const names[USES] = { "args=", "pidfd=", "ptid=", "tid=" };
+static long long gates[USES] = { -1, -1, -1, -1 };
 static bool spin;
 
 /* Shared by parent and child. */
@@ -96,7 +98,7 @@ static void *map_page(int fd, long long page, int flags)
 
 static bool parse(char **argv)
 {
-	int use;
+	int use, other;
 
 	while (*++argv) {
 		for (use = 0; use < USES; use++)
@@ -109,8 +111,9 @@ static bool parse(char **argv)
 			return false;
 	}
 	for (use = 0; use < USES; use++)
-		if (gates[use] >= 0 && gates[use] == gates[(use + 1) % USES])
-			return false;
+		for (other = 0; other < use; other++)
+			if (gates[use] >= 0 && gates[use] == gates[other])
+				return false;
 	return true;
 }
 
@@ -152,7 +155,8 @@ int main(int argc, char **argv)
 	pid_t pid;
 
 	if (argc < 1 || !parse(argv))
-		errx(USAGE_EXIT, "usage: klp-fork [args=N] [pidfd=N] [tid=N] [spin], N up to %d",
+		errx(USAGE_EXIT,
+		     "usage: klp-fork [args=N] [pidfd=N] [ptid=N] [tid=N] [spin], N up to %d",
 		     GATES - 1);
 	device = open("/dev/klp_gate", O_RDWR | O_CLOEXEC);
 	if (device < 0)
@@ -168,6 +172,10 @@ int main(int argc, char **argv)
 	if (gates[PIDFD] >= 0) {
 		filled->flags |= CLONE_PIDFD;
 		filled->pidfd = (uintptr_t)map_page(device, gates[PIDFD], 0);
+	}
+	if (gates[PTID] >= 0) {
+		filled->flags |= CLONE_PARENT_SETTID;
+		filled->parent_tid = (uintptr_t)map_page(device, gates[PTID], 0);
 	}
 	if (gates[TID] >= 0) {
 		filled->flags |= CLONE_CHILD_SETTID;

@@ -3,8 +3,9 @@
 
 copy_process() (kernel/fork.c) accesses user memory at known points: the arguments of clone3()
 before anything is copied, the pidfd of CLONE_PIDFD between dup_task_struct() and
-klp_copy_process(), the child's id of CLONE_CHILD_SETTID when the child runs for the first time. A
-page of a gate makes the parent or the child sleep there.
+klp_copy_process(), the child's id of CLONE_PARENT_SETTID before the child is woken, that of
+CLONE_CHILD_SETTID when the child runs for the first time. A page of a gate makes the parent or the
+child sleep there.
 """
 
 from __future__ import annotations
@@ -87,17 +88,19 @@ class Forker:
         *,
         args: Gate | None = None,
         pidfd: Gate | None = None,
+        parent_tid: Gate | None = None,
         child_tid: Gate | None = None,
         spin: bool = False,
     ) -> ForkingTask:
         """Close the named gates and start a fork; return when it sleeps in the first of them.
 
         ``args``: the parent sleeps before anything is copied. ``pidfd``: the parent sleeps between
-        dup_task_struct() and klp_copy_process(). ``child_tid``: the child sleeps before it is in
-        user mode. ``spin``: the child stays in user mode until ``finish``.
+        dup_task_struct() and klp_copy_process(). ``parent_tid``: the parent sleeps before it wakes
+        the child. ``child_tid``: the child sleeps before it is in user mode. ``spin``: the child
+        stays in user mode until ``finish``.
         Raises TimeoutError, and HarnessError when the program fails.
         """
-        used = {"args": args, "pidfd": pidfd, "tid": child_tid}
+        used = {"args": args, "pidfd": pidfd, "ptid": parent_tid, "tid": child_tid}
         words = [f"{name}={gate.number}" for name, gate in used.items() if gate is not None]
         process = self._guest.spawn(_PROGRAM, *words, *(["spin"] if spin else []))
         task = ForkingTask(self._guest, process, tid_gate=child_tid, spin=spin)
@@ -107,7 +110,7 @@ class Forker:
             if gate is not None:
                 gate.close()
         process.write_line("go")
-        parent_gate = args or pidfd
+        parent_gate = args or pidfd or parent_tid
         if parent_gate is not None:
             task.wait_in(parent_gate, deadline)
         return task
