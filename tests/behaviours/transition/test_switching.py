@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -52,6 +53,30 @@ def test_cpu_bound_task_switches(
     assert spinner.alive
     assert not kernel_log.matching("signaling remaining tasks")
     tries = kernel_log.matching(f":{spinner.tid} is running")
+    assert len(tries) <= 2 * TIMES + RETRIES, "no interrupt has switched it"
+
+
+@pytest.mark.behaviour("TR-40")
+def test_thread_in_user_mode_switches(
+    guest: Machine, kernel: Kernel, livepatch: Livepatch, tasks: Tasks, kernel_log: KernelLog
+) -> None:
+    """A second thread that spins in user mode switches as TR-05 says, while its leader sleeps.
+
+    It has to be marked (TIF_PATCH_PENDING) for that, which klp_start_transition() does for each
+    thread. The fake signal goes to marked threads alone (klp_send_signals()).
+    """
+    _keep_others_off(guest, kernel)
+    log_attempts(guest)
+    spinning = guest.spawn("klp-spinner", "1")
+    thread = tasks.get(json.loads(spinning.next_line(guest.scaled(10)))["spinning"])
+    assert thread.pid != thread.tid
+    for _ in range(TIMES):
+        patch = livepatch.load("klp_test_cmdline_a", wait=True)
+        patch.disable()
+        patch.unload()
+    assert thread.state == "R"
+    assert not kernel_log.matching("signaling remaining tasks")
+    tries = kernel_log.matching(f":{thread.tid} is running")
     assert len(tries) <= 2 * TIMES + RETRIES, "no interrupt has switched it"
 
 
