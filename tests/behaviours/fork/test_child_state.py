@@ -10,8 +10,10 @@ import pytest
 from harness.agent_protocol import Op
 from harness.livepatch.forker import Forker
 from harness.livepatch.gates import Gates
+from harness.livepatch.kernel_log import KernelLog
 from harness.livepatch.patch import Livepatch
-from harness.livepatch.tasks import PatchState, Tasks
+from harness.livepatch.tasks import PatchState, TaskHandle, Tasks
+from harness.livepatch.transition_log import log_attempts
 from harness.livepatch.waiting import poll
 
 if TYPE_CHECKING:
@@ -83,3 +85,37 @@ def test_child_inherits_state_one(
     assert patch.in_transition
     sleeper.release()
     patch.wait_complete()
+
+
+@pytest.mark.behaviour("FO-09")
+def test_child_that_has_not_run_yet(
+    guest: Machine, livepatch: Livepatch, tasks: Tasks, gate: Gates, kernel_log: KernelLog
+) -> None:
+    """A child that has never run does not hold a transition: its stack can be trusted.
+
+    Its parent sleeps in clone3() after copy_process(), so the child is in the list of tasks and was
+    not woken. All of its stack is the frame that copy_thread() made, which returns to the beginning
+    of ret_from_fork(): the unwinder must not look up the address before (3bf19a0f,
+    arch/x86/kernel/unwind_orc.c).
+    """
+    parent = Forker(guest).clone3(parent_tid=gate[5])
+    (child,) = [
+        TaskHandle.of(guest, task)
+        for task in tasks.sample().tasks
+        if task.ppid == parent.pid and task.pid != parent.pid
+    ]
+    log_attempts(guest)
+    patch = livepatch.load("klp_test_gate", wait=True)
+    patch.disable()
+    patch.wait_gone()
+    assert not kernel_log.matching(f":{child.tid} has an unreliable stack")
+    assert gate.waiting(5) == [parent.tid], "the child was woken"
+    assert _switches(guest, child) == 0, "the child has run"
+    gate.open(5)
+    parent.finish()
+
+
+def _switches(guest: Machine, task: TaskHandle) -> int:
+    """Return how often a task has left its CPU."""
+    status = guest.read(f"/proc/{task.tid}/status").splitlines()
+    return sum(int(line.split()[1]) for line in status if "_ctxt_switches:" in line)
