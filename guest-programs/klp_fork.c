@@ -3,7 +3,7 @@
  * Forks once, and sleeps during the fork in gates of /dev/klp_gate
  * (livepatch-modules/klp_target_gate.c).
  *
- *	klp-fork [args=N] [pidfd=N] [ptid=N] [tid=N] [spin]
+ *	klp-fork [args=N] [pidfd=N] [ptid=N] [tid=N] [spin|vfork]
  *
  * Each option names a gate, and places in its page what the kernel accesses:
  *
@@ -16,7 +16,8 @@
  *		schedule_tail(), before it reaches user mode
  *
  * With spin, the child reads its own patch state as soon as it is in user mode,
- * and then spins there without a system call.
+ * and then spins there without a system call. With vfork, it shares the memory of
+ * its parent, which sleeps until the child has exited.
  *
  * Prints {"ready":PID} and waits for a line on standard input (close the gates
  * before). The child prints {"states":[...]} when it spins, the parent
@@ -50,7 +51,7 @@ enum use { ARGS, PIDFD, PTID, TID, USES };
 
 static const char *const names[USES] = { "args=", "pidfd=", "ptid=", "tid=" };
 static long long gates[USES] = { -1, -1, -1, -1 };
-static bool spin;
+static bool spin, vforks;
 
 /* Shared by parent and child. */
 static volatile bool *spin_end;
@@ -106,6 +107,8 @@ static bool parse(char **argv)
 				break;
 		if (use == USES && !strcmp(*argv, "spin"))
 			spin = true;
+		else if (use == USES && !strcmp(*argv, "vfork"))
+			vforks = true;
 		else if (use == USES ||
 			 !parse_number(*argv + strlen(names[use]), GATES - 1, &gates[use]))
 			return false;
@@ -114,7 +117,22 @@ static bool parse(char **argv)
 		for (other = 0; other < use; other++)
 			if (gates[use] >= 0 && gates[use] == gates[other])
 				return false;
-	return true;
+	return !spin || !vforks;
+}
+
+/*
+ * Not syscall(): a child on its parent's stack overwrites the frames of the
+ * functions that it has returned from.
+ */
+static inline long clone3(struct clone_args *arguments)
+{
+	long ret;
+
+	__asm__ volatile("syscall"
+			 : "=a"(ret)
+			 : "0"((long)SYS_clone3), "D"(arguments), "S"(sizeof(*arguments))
+			 : "rcx", "r11", "memory");
+	return ret;
 }
 
 /* Waits for a line; returns false at the end of the input. */
@@ -156,7 +174,7 @@ int main(int argc, char **argv)
 
 	if (argc < 1 || !parse(argv))
 		errx(USAGE_EXIT,
-		     "usage: klp-fork [args=N] [pidfd=N] [ptid=N] [tid=N] [spin], N up to %d",
+		     "usage: klp-fork [args=N] [pidfd=N] [ptid=N] [tid=N] [spin|vfork], N up to %d",
 		     GATES - 1);
 	device = open("/dev/klp_gate", O_RDWR | O_CLOEXEC);
 	if (device < 0)
@@ -185,9 +203,11 @@ int main(int argc, char **argv)
 	print_pid("ready", getpid());
 	if (!wait_for_line())
 		errx(1, "standard input ended before the fork");
-	pid = syscall(SYS_clone3, arguments, sizeof(*arguments));
+	if (vforks)
+		filled->flags |= CLONE_VM | CLONE_VFORK;
+	pid = clone3(arguments);
 	if (pid < 0)
-		err(1, "clone3");
+		errx(1, "clone3: %s", strerror(-pid));
 	if (!pid)
 		_exit(child());
 	print_pid("forked", pid);

@@ -91,18 +91,21 @@ class Forker:
         parent_tid: Gate | None = None,
         child_tid: Gate | None = None,
         spin: bool = False,
+        vfork: bool = False,
     ) -> ForkingTask:
         """Close the named gates and start a fork; return when it sleeps in the first of them.
 
         ``args``: the parent sleeps before anything is copied. ``pidfd``: the parent sleeps between
         dup_task_struct() and klp_copy_process(). ``parent_tid``: the parent sleeps before it wakes
         the child. ``child_tid``: the child sleeps before it is in user mode. ``spin``: the child
-        stays in user mode until ``finish``.
+        stays in user mode until ``finish``. ``vfork``: the child shares the parent's memory, and
+        the parent sleeps until it has exited.
         Raises TimeoutError, and HarnessError when the program fails.
         """
         used = {"args": args, "pidfd": pidfd, "ptid": parent_tid, "tid": child_tid}
         words = [f"{name}={gate.number}" for name, gate in used.items() if gate is not None]
-        process = self._guest.spawn(_PROGRAM, *words, *(["spin"] if spin else []))
+        words += [name for name, wanted in (("spin", spin), ("vfork", vfork)) if wanted]
+        process = self._guest.spawn(_PROGRAM, *words)
         task = ForkingTask(self._guest, process, tid_gate=child_tid, spin=spin)
         deadline = scaled(self._guest, QUICK_S)
         next_object(process, _PROGRAM, deadline, key="ready")

@@ -29,7 +29,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the programs, built once for all tests of a run."""
     folder = tmp_path_factory.getbasetemp() / "guest-programs"
     build(folder, "klp-sampler", "klp-gate", "klp-caller", "klp-fork", "klp-leaver", "klp-storm")
-    build(folder, "klp-hold", "klp-stall", "klp-spinner")
+    build(folder, "klp-hold", "klp-stall", "klp-spinner", "klp-exec", "klp-traced")
     return folder
 
 
@@ -131,6 +131,10 @@ def test_the_gate_is_missed(programs: Path) -> None:
         ("klp-fork", "args=8"),
         ("klp-fork", "args=1", "tid=1"),
         ("klp-fork", "pidfd=2", "ptid=1", "tid=2"),
+        ("klp-fork", "tid=1", "spin", "vfork"),
+        ("klp-exec", "0"),
+        ("klp-exec", "thread", "8", "/bin/true"),
+        ("klp-traced", "8"),
         ("klp-spinner",),
         ("klp-spinner", "-1"),
         ("klp-storm", "1ms"),
