@@ -31,10 +31,37 @@
  * alignment by it (include/linux/compiler_types.h).
  */
 #define __klp_cold	__attribute__((__cold__))
+ * Older than 6.16, which also adds "_tp" to the functions that DECLARE_TRACE()
+ * makes; this one keeps their names.
+ */
+#if defined(DECLARE_TRACE) && !defined(DECLARE_TRACE_EVENT)
+# define DECLARE_TRACE_EVENT	DECLARE_TRACE
+#endif
 
 /* Older than 5.14, "sched: Introduce task_is_running()". */
 #ifndef task_is_running
 # define task_is_running(task)	(READ_ONCE((task)->state) == TASK_RUNNING)
+#endif
+
+/*
+ * Older than 5.11, handlers of ftrace get other registers, and ftrace guards them
+ * against recursion: they do not have to.
+ */
+#if __has_include("linux/trace_recursion.h")
+# include <linux/ftrace.h>
+# include <linux/trace_recursion.h>
+# define KLP_HANDLERS_TAKE_GUARD	1
+#else
+# define KLP_HANDLERS_TAKE_GUARD	0
+# define ftrace_regs	pt_regs
+static inline int ftrace_test_recursion_trylock(unsigned long ip, unsigned long parent_ip)
+{
+	return 0;
+}
+
+static inline void ftrace_test_recursion_unlock(int bit)
+{
+}
 #endif
 
 #endif /* KLP_COMPAT_H */
