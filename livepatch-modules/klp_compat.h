@@ -31,6 +31,8 @@
  * alignment by it (include/linux/compiler_types.h).
  */
 #define __klp_cold	__attribute__((__cold__))
+
+/*
  * Older than 6.16, which also adds "_tp" to the functions that DECLARE_TRACE()
  * makes; this one keeps their names.
  */
