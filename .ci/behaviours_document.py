@@ -79,7 +79,8 @@ def _kernels(expectation: Expectation) -> str:
     outcome = "" if expectation.outcome == "passed" else f"{expectation.outcome}, "
     why = _COMMIT.sub(lambda found: f"`{found[0]}`", expectation.why)
     unless = f" without `CONFIG_{expectation.unless}`" if expectation.unless else ""
-    return f"{series}{unless}: {outcome}{why}"
+    only = f" with `CONFIG_{expectation.only}`" if expectation.only else ""
+    return f"{series}{unless}{only}: {outcome}{why}"
 
 
 if __name__ == "__main__":

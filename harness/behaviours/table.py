@@ -35,13 +35,15 @@ class Expected(StrEnum):
 class Expectation(_Model):
     """What is known of a rule on some kernels: ``series`` as in the table, or "all".
 
-    ``unless`` names an option, such as TASKS_RCU, with which those kernels keep the rule.
+    ``unless`` names an option, such as TASKS_RCU, with which those kernels keep the rule, ``only``
+    one, such as KASAN, without which they keep it, or do not show that they break it.
     """
 
     series: tuple[str, ...]
     outcome: Expected
     why: str
     unless: str | None = None
+    only: str | None = None
 
 
 class Section(_Model):
@@ -79,6 +81,8 @@ class Rule(_Model):
         """
         for expectation in self.expect:
             if expectation.unless is not None and enabled(expectation.unless):
+                continue
+            if expectation.only is not None and not enabled(expectation.only):
                 continue
             if any(_of_series(version, series) for series in expectation.series):
                 return expectation

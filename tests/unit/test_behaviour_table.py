@@ -88,6 +88,7 @@ def test_expectations_are_found_by_series() -> None:
             "expect": [
                 {"series": ["6.1"], "outcome": "not-applicable", "why": "it is old"},
                 {"series": ["5.10"], "unless": "X", "outcome": "expected-failure", "why": "a bug"},
+                {"series": ["7.2"], "only": "Y", "outcome": "expected-failure", "why": "a bug"},
             ],
         }
     )
@@ -99,6 +100,8 @@ def test_expectations_are_found_by_series() -> None:
     assert rule.expected("5.10.2") is not None
     assert rule.expected("5.10.2", lambda option: option == "X") is None
     assert rule.expected("5.10.2", lambda option: option != "X") is not None
+    assert rule.expected("7.2.1") is None
+    assert rule.expected("7.2.1", lambda option: option == "Y") is not None
 
 
 def test_a_broken_table_is_the_installations_fault(tmp_path: Path) -> None:

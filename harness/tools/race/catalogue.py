@@ -76,10 +76,15 @@ def find_races(names: Sequence[str]) -> tuple[Reproducer, ...]:
 def known_of(race: Reproducer, version: str = "") -> str | None:
     """Return why the race is expected, by the table of rules; None: it is not.
 
-    ``version`` is a kernel release; without one, the first entry of the table counts.
+    ``version`` is a kernel release; without one, the first entry of the table counts. The kernel
+    has the options that the race needs, and otherwise our configuration.
     """
     (rule,) = (rule for rule in load_table().rule if rule.id == race.rule)
-    expectation = rule.expected(version) if version else next(iter(rule.expect), None)
+    expectation = (
+        rule.expected(version, lambda option: f"CONFIG_{option}" in race.needs)
+        if version
+        else next(iter(rule.expect), None)
+    )
     if expectation is None or expectation.outcome is not Expected.EXPECTED_FAILURE:
         return None
     return expectation.why
