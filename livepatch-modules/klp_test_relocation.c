@@ -11,6 +11,9 @@
  * .klp.rela.klp_target_mod.SECTION and the symbol to
  * .klp.sym.klp_target_mod.klp_target_g,0.
  *
+ * Parameter: pre_patch_ret (int), what pre_patch of klp_target_mod returns. The
+ * kernel calls it when it has applied the relocations.
+ *
  * checkpatch: ignore WEAK_DECLARATION: modpost wants everything else to be defined
  * checkpatch: ignore NEW_TYPEDEFS: a pointer to a function that is used often
  * checkpatch: ignore AVOID_EXTERNS: defined below, in assembly
@@ -23,6 +26,7 @@
 #include <linux/livepatch.h>
 #include <linux/module.h>
 
+#include "klp_callbacks.h"
 #include "klp_compat.h"
 
 typedef const char *klp_text_fn(void);
@@ -41,6 +45,10 @@ asm("	.pushsection .klp_hidden_near, \"aw\", @progbits\n"
 
 extern s32 klp_hidden_near;
 
+static int pre_patch_ret;
+module_param(pre_patch_ret, int, 0644);
+MODULE_PARM_DESC(pre_patch_ret, "What pre_patch of klp_target_mod returns (default 0)");
+
 static __klp_noipa const char *klp_test_relocation_f(void)
 {
 	/* Modules are in the last 2 GiB: the distance to address 0 fits, and the sum is NULL. */
@@ -48,6 +56,12 @@ static __klp_noipa const char *klp_test_relocation_f(void)
 	klp_text_fn *hidden = READ_ONCE(klp_hidden) ?: (klp_text_fn *)near;
 
 	return hidden ? hidden() : "f unrelocated";
+}
+
+static int klp_target_pre_patch(struct klp_object *obj)
+{
+	klp_log_pre_patch(obj);
+	return pre_patch_ret;
 }
 
 static struct klp_func klp_target_funcs[] = {
@@ -62,6 +76,7 @@ static struct klp_object klp_target_objs[] = {
 	{
 		.name = "klp_target_mod",
 		.funcs = klp_target_funcs,
+		.callbacks = KLP_LOG_CALLBACKS(klp_target_pre_patch),
 	},
 	{ }
 };

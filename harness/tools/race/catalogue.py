@@ -20,6 +20,7 @@ from harness.tools.race.reproducers.fuzz import fuzz_schedule
 from harness.tools.race.reproducers.idle import idle_injection, idle_switched
 from harness.tools.race.reproducers.kretprobe import kretprobe_woken
 from harness.tools.race.reproducers.late_init import late_init
+from harness.tools.race.reproducers.relocations import refused_target_relocations
 from harness.tools.race.reproducers.sleepers import crowd_sleepers
 from harness.tools.race.reproducers.storm import storm_fork
 from harness.tools.race.reproducers.target_going import going_stale_target
@@ -42,6 +43,7 @@ CATALOGUE: tuple[Reproducer, ...] = (
     idle_switched,
     late_init,
     going_stale_target,
+    refused_target_relocations,
     kretprobe_woken,
     storm_fork,
     crowd_sysfs,
