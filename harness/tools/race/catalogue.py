@@ -21,6 +21,7 @@ from harness.tools.race.reproducers.idle import idle_injection, idle_switched
 from harness.tools.race.reproducers.kretprobe import kretprobe_woken
 from harness.tools.race.reproducers.late_init import late_init
 from harness.tools.race.reproducers.relocations import refused_target_relocations
+from harness.tools.race.reproducers.reversed_below import reverse_out_of_bounds
 from harness.tools.race.reproducers.sleepers import crowd_sleepers
 from harness.tools.race.reproducers.storm import storm_fork
 from harness.tools.race.reproducers.target_going import going_stale_target
@@ -44,6 +45,7 @@ CATALOGUE: tuple[Reproducer, ...] = (
     late_init,
     going_stale_target,
     refused_target_relocations,
+    reverse_out_of_bounds,
     kretprobe_woken,
     storm_fork,
     crowd_sysfs,
