@@ -8,6 +8,7 @@
  * Parameters:
  *	symbol			the function
  *	post			with a post_handler (default off)
+ *	comm			count only what tasks of that name do (default: all)
  *	hits, post_hits		how often each handler ran
  */
 
@@ -16,6 +17,8 @@
 #include <linux/kernel.h>
 #include <linux/kprobes.h>
 #include <linux/module.h>
+#include <linux/sched.h>
+#include <linux/string.h>
 
 static char *symbol = "";
 module_param(symbol, charp, 0444);
@@ -25,6 +28,10 @@ static bool post;
 module_param(post, bool, 0444);
 MODULE_PARM_DESC(post, "Have a post_handler (default off)");
 
+static char *comm = "";
+module_param(comm, charp, 0444);
+MODULE_PARM_DESC(comm, "Count only what tasks of that name do (default: all)");
+
 static unsigned int hits;
 module_param(hits, uint, 0444);
 MODULE_PARM_DESC(hits, "How often the pre_handler ran");
@@ -33,15 +40,22 @@ static unsigned int post_hits;
 module_param(post_hits, uint, 0444);
 MODULE_PARM_DESC(post_hits, "How often the post_handler ran");
 
+static bool klp_kprobe_counts(void)
+{
+	return !*comm || !strcmp(current->comm, comm);
+}
+
 static int klp_kprobe_pre(struct kprobe *p, struct pt_regs *regs)
 {
-	hits++;
+	if (klp_kprobe_counts())
+		hits++;
 	return 0;
 }
 
 static void klp_kprobe_post(struct kprobe *p, struct pt_regs *regs, unsigned long flags)
 {
-	post_hits++;
+	if (klp_kprobe_counts())
+		post_hits++;
 }
 
 static struct kprobe klp_kprobe = {

@@ -157,7 +157,7 @@ def test_a_hit_says_how_to_see_it_again() -> None:
 
 def test_the_list_as_json() -> None:
     """Scripts find rule and known facts of a reproducer in the JSON report."""
-    done = CliRunner().invoke(app, ["race", "list", "--json", "-", "exit"])
+    done = CliRunner().invoke(app, ["race", "list", "--json", "-", "exit-use-after-free"])
     assert done.exit_code == 0
     (result,) = json.loads(done.stdout)["results"]
     assert (result["id"], result["outcome"]) == ("exit-use-after-free", "not-run")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.tools.race.reproducer import run_steps
-from harness.tools.race.reproducers.exit import exit_use_after_free
+from harness.tools.race.reproducers.exit import exit_use_after_free, exit_warning
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,3 +28,12 @@ def test_module_stays_for_an_ending_thread(
     exit_tasks_rcu_stop() (kernel/rcu/tasks.h).
     """
     run_steps(exit_use_after_free, guest, modules=sample_modules)
+
+
+@pytest.mark.needs("CONFIG_KPROBES")
+@pytest.mark.behaviour("FO-08")
+def test_ending_thread_calls_a_function_in_transition(
+    guest: Machine, sample_modules: Mapping[str, Path]
+) -> None:
+    """The kernel does not warn of a thread without a patch state that calls a patched function."""
+    run_steps(exit_warning, guest, modules=sample_modules)
