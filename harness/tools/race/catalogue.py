@@ -10,6 +10,7 @@ from harness.errors import UsageError
 from harness.tools.race.reproducers.cold import cold_part, cold_switched
 from harness.tools.race.reproducers.crowd import crowd_force, crowd_load, crowd_sysfs, crowd_target
 from harness.tools.race.reproducers.exit import exit_use_after_free, exit_warning
+from harness.tools.race.reproducers.exit_loop import exit_loop
 from harness.tools.race.reproducers.forced import forced_flag_too_narrow
 from harness.tools.race.reproducers.fork import (
     fork_missing_flag,
@@ -38,6 +39,7 @@ CATALOGUE: tuple[Reproducer, ...] = (
     fork_stale_reverse,
     exit_use_after_free,
     exit_warning,
+    exit_loop,
     forced_flag_too_narrow,
     cold_part,
     cold_switched,
