@@ -19,6 +19,7 @@ from harness.tools.race.reproducers.fork import (
 )
 from harness.tools.race.reproducers.fuzz import fuzz_schedule
 from harness.tools.race.reproducers.idle import idle_injection, idle_switched
+from harness.tools.race.reproducers.held_cpu import ipmodify_rollback, sync_no_memory
 from harness.tools.race.reproducers.kretprobe import kretprobe_woken
 from harness.tools.race.reproducers.late_init import late_init
 from harness.tools.race.reproducers.relocations import refused_target_relocations
@@ -49,6 +50,8 @@ CATALOGUE: tuple[Reproducer, ...] = (
     going_stale_target,
     refused_target_relocations,
     reverse_out_of_bounds,
+    ipmodify_rollback,
+    sync_no_memory,
     kretprobe_woken,
     storm_fork,
     crowd_sysfs,
