@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from harness.behaviours.table import Expected, load_table
 from harness.errors import UsageError
 from harness.tools.race.reproducers.cold import cold_part, cold_switched
+from harness.tools.race.reproducers.alias import alias_nop_freed, alias_replace
 from harness.tools.race.reproducers.crowd import crowd_force, crowd_load, crowd_sysfs, crowd_target
 from harness.tools.race.reproducers.exit import exit_use_after_free, exit_warning
 from harness.tools.race.reproducers.exit_loop import exit_loop
@@ -47,6 +48,8 @@ CATALOGUE: tuple[Reproducer, ...] = (
     idle_injection,
     idle_switched,
     late_init,
+    alias_replace,
+    alias_nop_freed,
     going_stale_target,
     refused_target_relocations,
     reverse_out_of_bounds,
