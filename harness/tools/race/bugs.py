@@ -103,7 +103,11 @@ def _on(rule: Rule, series: str) -> BugOnSeries:
     if found is None:
         return BugOnSeries(series=series, state=BugState.HOLDS)
     return BugOnSeries(
-        series=series, state=_STATES[found.outcome], without=found.unless, why=found.why
+        series=series,
+        state=_STATES[found.outcome],
+        without=found.unless,
+        only=found.only,
+        why=found.why,
     )
 
 

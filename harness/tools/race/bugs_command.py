@@ -77,12 +77,18 @@ def _print_table(terminal: Terminal, found: Sequence[Bug]) -> None:
     heads = "".join(f"{name:{_STATE}}" for name in series)
     terminal.print(f"{'bug':{names}}  {heads}rule   fix")
     for bug in found:
-        states = "".join(f"{_SHORT[on.state]:{_STATE}}" for on in bug.series)
+        states = "".join(f"{_short(on):{_STATE}}" for on in bug.series)
         fix = "yes" if bug.fixes else "none"
         terminal.print(f"{bug.name:{names}}  {states}{bug.rule:7}{fix}")
         terminal.prose(f"  {bug.title}", indent="  ")
+    if any(on.only or on.without for bug in found for on in bug.series):
+        terminal.print("* depends on an option, which `klp-harness bugs NAME` names")
     count = "1 bug" if len(found) == 1 else f"{len(found)} bugs"
     terminal.print(f"{count}; `klp-harness bugs NAME` prints a report")
+
+
+def _short(on: BugOnSeries) -> str:
+    return f"{_SHORT[on.state]}{'*' if on.only or on.without else ''}"
 
 
 def _print_bug(terminal: Terminal, bug: Bug) -> None:
@@ -108,8 +114,9 @@ def _by_state(bug: Bug) -> Iterator[tuple[str, list[str]]]:
 
 
 def _state(on: BugOnSeries) -> str:
-    without = f" without CONFIG_{on.without}" if on.without else ""
-    return f"{on.state.value}{without}{f', {on.why}' if on.why else ''}"
+    option = f" without CONFIG_{on.without}" if on.without else ""
+    option += f" with CONFIG_{on.only}" if on.only else ""
+    return f"{on.state.value}{option}{f', {on.why}' if on.why else ''}"
 
 
 def _command(bug: Bug, series: str) -> str:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from harness.behaviours.table import Expected, load_table
 from harness.errors import UsageError
-from harness.tools.race.reproducers.cold import cold_part, cold_switched
 from harness.tools.race.reproducers.alias import alias_nop_freed, alias_replace
+from harness.tools.race.reproducers.cold import cold_part, cold_switched
 from harness.tools.race.reproducers.crowd import crowd_force, crowd_load, crowd_sysfs, crowd_target
 from harness.tools.race.reproducers.exit import exit_use_after_free, exit_warning
 from harness.tools.race.reproducers.exit_loop import exit_loop
@@ -19,8 +19,8 @@ from harness.tools.race.reproducers.fork import (
     fork_stale_reverse,
 )
 from harness.tools.race.reproducers.fuzz import fuzz_schedule
-from harness.tools.race.reproducers.idle import idle_injection, idle_switched
 from harness.tools.race.reproducers.held_cpu import ipmodify_rollback, sync_no_memory
+from harness.tools.race.reproducers.idle import idle_injection, idle_switched
 from harness.tools.race.reproducers.kretprobe import kretprobe_woken
 from harness.tools.race.reproducers.late_init import late_init
 from harness.tools.race.reproducers.relocations import refused_target_relocations

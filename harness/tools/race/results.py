@@ -75,13 +75,14 @@ class BugState(StrEnum):
 class BugOnSeries(Model):
     """A bug on one series of kernels, such as 6.1.
 
-    ``without`` names the option without which ``state`` is so; ``why`` says why, where the series
-    has the bug or cannot have it.
+    ``without`` names the option without which ``state`` is so, ``only`` the one with which it is;
+    ``why`` says why, where the series has the bug or cannot have it.
     """
 
     series: str
     state: BugState
     without: str | None = None
+    only: str | None = None
     why: str | None = None
 
 
