@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A stack with more frames than the check of stacks takes (MAX_STACK_ENTRIES)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.livepatch.gates import Gates
+from harness.livepatch.kernel_log import KernelLog
+from harness.livepatch.patch import Livepatch
+from harness.livepatch.tasks import PatchState, TaskHandle, Tasks
+from harness.livepatch.waiting import QUICK_S, scaled
+
+if TYPE_CHECKING:
+    from harness.livepatch.guest import GuestProcess
+    from harness.vm.guest.machine import Machine
+
+DYNAMIC_DEBUG = "/sys/kernel/debug/dynamic_debug/control"
+TARGET, PATCH = "klp_target_deep", "klp_test_cmdline_a"
+PLAIN = 5  # a gate that no patch touches
+FITS, TOO_DEEP = 80, 120  # kernel/livepatch/transition.c: MAX_STACK_ENTRIES is 100
+
+
+def enter(guest: Machine, livepatch: Livepatch, gate: Gates, depth: int) -> GuestProcess:
+    """Start a task that sleeps below so many frames."""
+    livepatch.load_target(TARGET, depth=depth)
+    gate.close(PLAIN)
+    reader = guest.spawn("cat", "/sys/kernel/klp_deep/sleep")
+    gate[PLAIN].await_task(reader.pid)
+    return reader
+
+
+def leave(guest: Machine, gate: Gates, reader: GuestProcess) -> int:
+    """Let it go on; return how many of the calls have returned."""
+    gate.open(PLAIN)
+    return int(reader.next_line(scaled(guest, QUICK_S)))
+
+
+@pytest.mark.behaviour("TR-35")
+def test_stack_that_is_too_deep(
+    guest: Machine, livepatch: Livepatch, tasks: Tasks, gate: Gates, kernel_log: KernelLog
+) -> None:
+    """Its task is not switched, try after try, although no patched function is on the stack."""
+    guest.write(DYNAMIC_DEBUG, "file kernel/livepatch/transition.c +p\n")
+    reader = enter(guest, livepatch, gate, TOO_DEEP)
+    sleeper: TaskHandle = tasks.get(reader.pid)
+    patch = livepatch.load(PATCH)
+    tasks.wait_all(PatchState.PATCHED, held_by=sleeper)
+    kernel_log.wait_for(rf":{sleeper.tid} has an unreliable stack")
+    assert sleeper.patch_state is PatchState.UNPATCHED
+    assert patch.in_transition
+    assert leave(guest, gate, reader) == TOO_DEEP
+    patch.wait_complete()
+
+
+@pytest.mark.behaviour("TR-35")
+def test_stack_that_fits(guest: Machine, livepatch: Livepatch, tasks: Tasks, gate: Gates) -> None:
+    """A stack of many frames that the check can take does not hold the transition."""
+    reader = enter(guest, livepatch, gate, FITS)
+    livepatch.load(PATCH, wait=True)
+    assert tasks.states() == {PatchState.UNDEFINED}
+    assert gate.waiting(PLAIN) == [reader.pid]
+    assert leave(guest, gate, reader) == FITS
