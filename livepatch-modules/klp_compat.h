@@ -11,6 +11,7 @@
 #define KLP_COMPAT_H
 
 #include <linux/compiler.h>
+#include <linux/linkage.h>
 #include <linux/sched.h>
 
 /*
@@ -64,6 +65,13 @@ static inline int ftrace_test_recursion_trylock(unsigned long ip, unsigned long 
 static inline void ftrace_test_recursion_unlock(int bit)
 {
 }
+#endif
+
+/* Where an indirect branch may lead. Older than 5.18: there is no such mark. */
+#ifdef ASM_ENDBR
+# define KLP_ENDBR	ASM_ENDBR
+#else
+# define KLP_ENDBR
 #endif
 
 #endif /* KLP_COMPAT_H */
