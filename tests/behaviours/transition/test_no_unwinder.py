@@ -24,6 +24,7 @@ NO_MODEL = "doesn't have support for the livepatch consistency model"
 @pytest.mark.slow
 @pytest.mark.kernel_config("no-reliable-stack")
 @pytest.mark.behaviour("TR-22")
+@pytest.mark.behaviour("TR-48")
 def test_switching_at_the_exit_alone(
     guest: Machine, livepatch: Livepatch, tasks: Tasks, gate: Gates, kernel_log: KernelLog
 ) -> None:
@@ -52,6 +53,7 @@ def test_switching_at_the_exit_alone(
     patch.force()
     patch.wait_complete()
     assert tasks.states() == {PatchState.UNDEFINED}
+    assert len(kernel_log.matching(NO_MODEL)) == 1, "said again for tasks or tries"
 
 
 def _states(tasks: Tasks, *, kthreads: bool, but: TaskHandle | None = None) -> set[PatchState]:
