@@ -25,7 +25,7 @@ from harness.tools.race.reproducers.fuzz import fuzz_schedule, is_fuzzer, steps_
 from harness.tools.race.reproducers.fuzz_model import (
     ORIGINAL,
     PATCHES,
-    TARGET,
+    TARGETS,
     Model,
     Step,
     parse_steps,
@@ -49,20 +49,20 @@ def after(text: str) -> Model:
     ("steps", "transition", "blockers"),
     [
         ("load gate", None, set()),
-        ("enter; load gate", "gate", {0}),
-        ("enter; load gate; leave", None, set()),
+        ("enter gate; load gate", "gate", {0}),
+        ("enter gate; load gate; leave", None, set()),
         # Who enters meanwhile is in the new body, and blocks the way back.
-        ("enter; load gate; enter; reverse", "gate", {1}),
-        ("load gate; enter; disable gate", "gate", {0}),
+        ("enter gate; load gate; enter gate; reverse", "gate", {1}),
+        ("load gate; enter gate; disable gate", "gate", {0}),
         # Another function: nobody sleeps there.
-        ("enter; load a", None, set()),
-        ("enter; load a replace", None, set()),
+        ("enter gate; load a", None, set()),
+        ("enter gate; load a replace", None, set()),
         # A replacing patch has nops for the functions of the one below.
-        ("load gate; enter; load a replace", "a", {0}),
-        ("load gate; enter; load a replace; enter; reverse", "a", {1}),
-        ("load gate; enter; load a replace; force", None, set()),
+        ("load gate; enter gate; load a replace", "a", {0}),
+        ("load gate; enter gate; load a replace; enter gate; reverse", "a", {1}),
+        ("load gate; enter gate; load a replace; force", None, set()),
         # Who was forced sleeps in the old body still, and no longer blocks.
-        ("enter; load gate; force; disable gate", None, set()),
+        ("enter gate; load gate; force; disable gate", None, set()),
     ],
 )
 def test_who_blocks(steps: str, transition: str | None, blockers: set[int]) -> None:
@@ -79,10 +79,10 @@ def test_who_blocks(steps: str, transition: str | None, blockers: set[int]) -> N
         ("load a; load b; disable b", "cmdline_proc_show", "a"),
         ("load a; load b; disable a", "cmdline_proc_show", "b"),
         ("load a; load fg replace", "cmdline_proc_show", ORIGINAL),
-        ("enter; load gate", "klp_gate_wait", "gate"),
-        ("enter; load gate; reverse", "klp_gate_wait", ORIGINAL),
-        ("load gate; enter; load a replace", "klp_gate_wait", ORIGINAL),
-        ("load gate; enter; load a replace; reverse", "klp_gate_wait", "gate"),
+        ("enter gate; load gate", "klp_gate_wait", "gate"),
+        ("enter gate; load gate; reverse", "klp_gate_wait", ORIGINAL),
+        ("load gate; enter gate; load a replace", "klp_gate_wait", ORIGINAL),
+        ("load gate; enter gate; load a replace; reverse", "klp_gate_wait", "gate"),
         # Replaced, the patch is one as any other, and others stack on it.
         ("load gate; load a replace; load gate", "klp_gate_wait", "gate"),
     ],
@@ -98,13 +98,13 @@ def test_whose_body_runs(steps: str, function: str, body: str) -> None:
         ("load a", "disable a", 0),
         ("load a", "enable a", errno.EINVAL),
         ("load a", "force", errno.EINVAL),
-        ("enter; load gate", "load a", errno.EBUSY),
-        ("enter; load gate", "force", 0),
-        ("load a; enter; load gate", "disable a", errno.EBUSY),
-        ("load a; enter; load gate", "enable a", errno.EINVAL),
-        ("enter; load gate", "disable gate", 0),
-        ("enter; load gate; enter; reverse", "disable gate", errno.EINVAL),
-        ("enter; load gate; enter; reverse", "enable gate", 0),
+        ("enter gate; load gate", "load a", errno.EBUSY),
+        ("enter gate; load gate", "force", 0),
+        ("load a; enter gate; load gate", "disable a", errno.EBUSY),
+        ("load a; enter gate; load gate", "enable a", errno.EINVAL),
+        ("enter gate; load gate", "disable gate", 0),
+        ("enter gate; load gate; enter gate; reverse", "disable gate", errno.EINVAL),
+        ("enter gate; load gate; enter gate; reverse", "enable gate", 0),
     ],
 )
 def test_what_is_refused(steps: str, step: str, refusal: int) -> None:
@@ -115,11 +115,11 @@ def test_what_is_refused(steps: str, step: str, refusal: int) -> None:
 
 def test_replaced_patches_go_and_forced_ones_stay_loaded() -> None:
     """Replacing removes patches; a forced transition keeps their modules."""
-    model = after("load gate; load a; enter; load b replace")
+    model = after("load gate; load a; enter gate; load b replace")
     assert model.stack == ["gate", "a", "b"]
-    model = after("load gate; load a; enter; load b replace; leave")
+    model = after("load gate; load a; enter gate; load b replace; leave")
     assert (model.stack, model.stuck) == (["b"], set())
-    model = after("load gate; load a; enter; load b replace; force")
+    model = after("load gate; load a; enter gate; load b replace; force")
     assert (model.stack, model.stuck) == (["b"], {"gate", "a"})
     assert not model.can(Step("load", "gate"))
 
@@ -127,9 +127,9 @@ def test_replaced_patches_go_and_forced_ones_stay_loaded() -> None:
 def test_hooks_follow_the_target() -> None:
     """ftrace has hooks in a target's functions only while the target is loaded."""
     assert after("load fg").hooked() == set()
-    assert after("load fg; target").hooked() == {"klp_target_f", "klp_target_g"}
-    assert after("load fg; target; untarget").hooked() == set()
-    assert PATCHES["fg"].object == TARGET
+    assert after("load fg; target mod").hooked() == {"klp_target_f", "klp_target_g"}
+    assert after("load fg; target mod; untarget mod").hooked() == set()
+    assert PATCHES["fg"].object == TARGETS["mod"]
 
 
 @pytest.mark.parametrize("text", ["jump", "load", "load x", "reverse a", "disable a replace"])
@@ -166,7 +166,7 @@ def test_a_transition_lasts_only_while_somebody_blocks_it(seed: int) -> None:
 def test_held_transitions_are_often_reversed() -> None:
     """The steps that races are made of come often enough to be worth a campaign."""
     steps = [str(step) for seed in range(200) for step in steps_of(seed)]
-    for verb in ("reverse", "force", "leave", "untarget", "fork", "exit", "storm"):
+    for verb in ("reverse", "force", "leave", "untarget mod", "fork", "exit", "storm"):
         assert steps.count(verb) >= 20, verb
 
 
@@ -177,10 +177,14 @@ def test_a_failure_is_shortened_to_its_cause() -> None:
     def fails(steps: tuple[Step, ...]) -> bool:
         text = "; ".join(map(str, steps))
         asked.append(text)
-        return "enter" in text and "load gate" in text and "reverse" in text.partition("load")[2]
+        return (
+            "enter gate" in text and "load gate" in text and "reverse" in text.partition("load")[2]
+        )
 
-    steps = parse_steps("load a; fork; enter; target; load gate; fork; enter; reverse; disable a")
-    assert "; ".join(map(str, shrink(steps, fails, most=60))) == "enter; load gate; reverse"
+    steps = parse_steps(
+        "load a; fork; enter gate; target mod; load gate; fork; enter gate; reverse; disable a"
+    )
+    assert "; ".join(map(str, shrink(steps, fails, most=60))) == "enter gate; load gate; reverse"
     assert len(asked) == len(set(asked)), "a sequence was tried twice"
 
 
@@ -199,7 +203,7 @@ def test_shortening_ends_when_it_has_asked_enough() -> None:
 
 def test_what_cannot_be_shortened_stays() -> None:
     """A sequence of which every step is needed is returned as it is."""
-    steps = parse_steps("enter; load gate")
+    steps = parse_steps("enter gate; load gate")
     assert shrink(steps, lambda tried: tried == steps, most=50) == steps
 
 
@@ -235,9 +239,9 @@ def test_the_first_hit_is_shortened_and_printed() -> None:
     ]
     stream = io.StringIO()
     terminal = Terminal(stdout=stream, stderr=stream)
-    text = "enter; load gate; fork; reverse; leave"
+    text = "enter gate; load gate; fork; reverse; leave"
     shortest = shorten_hits(terminal, [found], try_one, given=text)
-    assert shortest == {8: "enter; load gate; reverse"}
+    assert shortest == {8: "enter gate; load gate; reverse"}
     assert set(seeds) == {8}
     hits = (RaceHit(seed=8, seconds=1.0, message="x"), RaceHit(seed=9, seconds=1.0, message="x"))
     result = RaceResult(
@@ -251,9 +255,9 @@ def test_the_first_hit_is_shortened_and_printed() -> None:
         first_hit_s=1.0,
     )
     shown = with_shortest(result, shortest)
-    assert [hit.steps for hit in shown.hits] == ["enter; load gate; reverse", None]
+    assert [hit.steps for hit in shown.hits] == ["enter gate; load gate; reverse", None]
     print_race(terminal, shown)
-    assert "--steps 'enter; load gate; reverse'" in stream.getvalue()
+    assert "--steps 'enter gate; load gate; reverse'" in stream.getvalue()
 
 
 def test_without_a_hit_nothing_is_shortened() -> None:

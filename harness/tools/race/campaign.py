@@ -57,13 +57,21 @@ class Extent:
     """How long a campaign lasts: a number of trials of each reproducer, or a time in seconds.
 
     The seeds of a reproducer's trials are ``seed``, ``seed`` + 1, and so on. Without ``go_on``, a
-    reproducer that has shown its race, or failed, is not tried again.
+    reproducer that has shown its race, or failed, is not tried again, unless all of these trials
+    are ``passed_over``.
     """
 
     seed: int
     trials: int | None = 1
     budget_s: float | None = None
     go_on: bool = False
+    passed_over: Callable[[Trial], bool] = lambda _: False
+
+    def tries_again(self, found: ReproducerTrials) -> bool:
+        """Return whether a reproducer with these trials is tried again."""
+        return self.go_on or all(
+            trial.ended_by is None or self.passed_over(trial) for trial in found.trials
+        )
 
 
 @dataclass
@@ -125,12 +133,12 @@ class Campaign:
         """Yield the trials in turns, so that no reproducer waits for the end of another."""
         extent = self.extent
         for number in itertools.count() if extent.trials is None else range(extent.trials):
-            wanted = [each for each in self.found.values() if extent.go_on or not each.settled]
+            wanted = [each for each in self.found.values() if extent.tries_again(each)]
             if not wanted:
                 return
             for found in wanted:
                 elapsed_s = time.monotonic() - start_s
                 if extent.budget_s is not None and elapsed_s >= extent.budget_s:
                     return
-                if extent.go_on or not found.settled:
+                if extent.tries_again(found):
                     yield found.race, extent.seed + number

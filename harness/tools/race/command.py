@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import secrets
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -26,6 +27,7 @@ from harness.report.base import CheckOutcome
 from harness.tools.race.campaign import Campaign, Extent
 from harness.tools.race.catalogue import find_races, known_of
 from harness.tools.race.fuzz_shrink import given_steps, shorten_hits, with_shortest
+from harness.tools.race.known_bugs import load_known
 from harness.tools.race.open_trials import open_trials
 from harness.tools.race.terminal import print_hit, print_race, print_reproducer
 from harness.tools.race.timelines import TrialTimelines
@@ -34,9 +36,10 @@ from harness.vm.guest import runs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from harness.report.terminal import Terminal
+    from harness.tools.race.campaign import Trial
+    from harness.tools.race.known_bugs import KnownBug
     from harness.tools.race.open_trials import TrialMaker
     from harness.tools.race.reproducer import Reproducer
     from harness.vm.kernel.kernel import Kernel
@@ -110,9 +113,19 @@ def run_races(
     excuse_expected: Annotated[
         bool,
         typer.Option(
-            "--excuse-expected", help="Do not fail for a race that the kernel is known to have."
+            "--excuse-expected",
+            help="Do not fail for a race that the kernel is known to have; after one, the fuzzer "
+            "goes on.",
         ),
     ] = False,
+    known: Annotated[
+        tuple[Path, ...],
+        typer.Option(
+            "--known",
+            metavar="FILE",
+            help="More signatures of bugs that the fuzzer's hits are named by. Repeatable.",
+        ),
+    ] = (),
     steps: Annotated[
         str | None,
         typer.Option(
@@ -138,6 +151,7 @@ def run_races(
         )
         made = prepare_kernel(invocation, with_mutants(terminal, kernel, mutant))
         races = _possible(invocation, races, made, named=bool(names))
+        bugs = load_known(known, made.version)
         timelines = TrialTimelines()
         if html_file is not None:
             races = timelines.of(races)
@@ -149,6 +163,7 @@ def run_races(
             trials=trials,
             budget_s=seconds,
             go_on=go_on,
+            passed_over=lambda trial: excuse_expected and _is_known(trial, bugs),
         )
         invocation.chosen["seed"] = extent.seed
         invocation.print_facts(seed=str(extent.seed))
@@ -168,15 +183,21 @@ def run_races(
         shortest: Mapping[int, str] = {}
         is_whole = False
         try:
-            _watch(terminal, campaign, maker)
+            _watch(terminal, campaign, maker, bugs)
             if executors.is_here:
                 found = campaign.found.values()
-                shortest = shorten_hits(terminal, found, maker.try_one, given=steps)
+                shortest = shorten_hits(terminal, found, maker.try_one, given=steps, known=bugs)
             is_whole = True
         finally:
             for found_of in campaign.found.values():
                 result = with_shortest(
-                    judge(found_of, made.version, extent, excuse_expected=excuse_expected),
+                    judge(
+                        found_of,
+                        made.version,
+                        extent,
+                        excuse_expected=excuse_expected,
+                        known=bugs,
+                    ),
                     shortest,
                 )
                 invocation.results.append(result)
@@ -191,6 +212,11 @@ def run_races(
                     partial=not is_whole,
                 )
     return invocation.exit_code
+
+
+def _is_known(trial: Trial, bugs: Sequence[KnownBug]) -> bool:
+    """Return whether a trial is a hit of the fuzzer that looks like a known bug."""
+    return trial.shown is not None and hit_of(trial, bugs).bug is not None
 
 
 def _check_travels(html_file: Path | None, steps: str | None) -> None:
@@ -223,7 +249,9 @@ def _possible(
     return tuple(possible)
 
 
-def _watch(terminal: Terminal, campaign: Campaign, maker: TrialMaker) -> None:
+def _watch(
+    terminal: Terminal, campaign: Campaign, maker: TrialMaker, bugs: Sequence[KnownBug]
+) -> None:
     """Run a campaign and show its progress, and each hit as soon as there is one."""
     each = campaign.extent.trials
     total = None if each is None else each * len(campaign.found)
@@ -234,5 +262,5 @@ def _watch(terminal: Terminal, campaign: Campaign, maker: TrialMaker) -> None:
         for done, trial in enumerate(trials, start=1):
             if trial.shown is not None:
                 hits += 1
-                print_hit(terminal, trial.race.name, hit_of(trial))
+                print_hit(terminal, trial.race.name, hit_of(trial, bugs))
             progress.count(done, total, f"trials, {hits} hits")

@@ -9,12 +9,14 @@ from harness.errors import UsageError
 from harness.tools.race.reproducers.fuzz import is_fuzzer, steps_of, with_steps
 from harness.tools.race.reproducers.fuzz_model import parse_steps
 from harness.tools.race.reproducers.fuzz_plan import meaningful, shrink
+from harness.tools.race.trial_results import hit_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from harness.report.terminal import Terminal
-    from harness.tools.race.campaign import ReproducerTrials, TryOne
+    from harness.tools.race.campaign import ReproducerTrials, Trial, TryOne
+    from harness.tools.race.known_bugs import KnownBug
     from harness.tools.race.reproducer import Reproducer
     from harness.tools.race.reproducers.fuzz_model import Step
     from harness.tools.race.results import RaceResult
@@ -38,18 +40,31 @@ def shorten_hits(
     try_one: TryOne,
     *,
     given: str | None = None,
+    known: Sequence[KnownBug] = (),
 ) -> Mapping[int, str]:
     """Return, by its seed, the shortest sequence for the fuzzer's first hit; a guest for each try.
 
-    ``given`` are the steps of all trials, where they are not those of the seeds.
+    With ``known`` bugs, for the first hit of each of them, and the first that is new; a shorter
+    sequence has to show the same one. ``given`` are the steps of all trials, where they are not
+    those of the seeds.
     """
+    shortest: dict[int, str] = {}
     for trials in found:
-        if is_fuzzer(trials.race) and trials.hits:
-            seed = trials.hits[0].seed
-            steps = steps_of(seed) if given is None else parse_steps(given)
-            shortest = _shorten(terminal, trials.race, steps, seed, try_one)
-            return {seed: "; ".join(map(str, shortest))}
-    return {}
+        if not is_fuzzer(trials.race):
+            continue
+        firsts: dict[str | None, Trial] = {}
+        for trial in trials.hits:
+            firsts.setdefault(hit_of(trial, known).bug, trial)
+        for bug, trial in firsts.items():
+            steps = steps_of(trial.seed) if given is None else parse_steps(given)
+            left = _shorten(terminal, trial, steps, try_one, is_same=_same(bug, known))
+            shortest[trial.seed] = "; ".join(map(str, left))
+    return shortest
+
+
+def _same(bug: str | None, known: Sequence[KnownBug]) -> Callable[[Trial], bool]:
+    """Return what says whether a trial shows that bug."""
+    return lambda trial: trial.shown is not None and hit_of(trial, known).bug == bug
 
 
 def with_shortest(result: RaceResult, shortest: Mapping[int, str]) -> RaceResult:
@@ -63,15 +78,16 @@ def with_shortest(result: RaceResult, shortest: Mapping[int, str]) -> RaceResult
 
 def _shorten(
     terminal: Terminal,
-    race: Reproducer,
+    hit: Trial,
     steps: Sequence[Step],
-    seed: int,
     try_one: TryOne,
+    *,
+    is_same: Callable[[Trial], bool],
 ) -> tuple[Step, ...]:
     terminal.note(f"shortening {len(steps)} steps, {_MOST_TRIALS} trials at most")
 
     def fails(tried: tuple[Step, ...]) -> bool:
-        shown = try_one(with_steps(race, tried), seed).shown is not None
+        shown = is_same(try_one(with_steps(hit.race, tried), hit.seed))
         if shown:
             terminal.note(f"{len(tried)} steps show it: {'; '.join(map(str, tried))}")
         return shown

@@ -12,7 +12,8 @@ from harness.report.base import BaseReport, ErrorFacts, Model, ResultBase
 class RaceHit(Model):
     """A trial that showed the race; ``--seed`` repeats it. ``details`` begin with the splat.
 
-    ``steps``: the shortest sequence of the fuzzer that shows it too, for ``--steps``.
+    ``steps``: the shortest sequence of the fuzzer that shows it too, for ``--steps``. ``bug`` is
+    the known bug that a hit of the fuzzer looks like; None: it is new.
     """
 
     seed: int
@@ -21,6 +22,7 @@ class RaceHit(Model):
     details: tuple[str, ...] = ()
     logs: str | None = None
     steps: str | None = None
+    bug: str | None = None
 
 
 class RaceResult(ResultBase):

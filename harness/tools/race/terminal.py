@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from harness.report.base import CheckOutcome
@@ -32,6 +33,8 @@ def print_hit(terminal: Terminal, name: str, hit: RaceHit) -> None:
         terminal.print(f"    {printable(line)}")
     if len(hit.details) > _LINES:
         terminal.print(f"    ({len(hit.details) - _LINES} more lines)")
+    if hit.bug is not None:
+        terminal.print(f"  this is known: {hit.bug}")
     terminal.print(f"  after {hit.seconds:.1f} s; repeat it with --seed {hit.seed}")
     if hit.logs is not None:
         terminal.print(f"  logs: {hit.logs}")
@@ -43,7 +46,8 @@ def print_race(terminal: Terminal, result: RaceResult) -> None:
     terminal.prose(f"{result.id}: {_outcome(result)}", indent="  ")
     for hit in result.hits:
         if hit.steps is not None:
-            terminal.print("  shortest sequence that shows it:", f"    --steps '{hit.steps}'")
+            what = hit.bug or "it"
+            terminal.print(f"  shortest sequence that shows {what}:", f"    --steps '{hit.steps}'")
     if result.error is not None and not result.hits:
         for line in (result.error.message, *result.error.details[:_LINES]):
             terminal.print(f"  {printable(line)}")
@@ -61,6 +65,11 @@ def _outcome(result: RaceResult) -> str:
                 what += f", first after {result.first_hit_s:.1f} s ({rate})"
             if result.expected:
                 return f"{what}; expected: {result.known}"
+            bugs = Counter(hit.bug for hit in result.hits if hit.bug is not None)
+            if bugs:
+                names = ", ".join(f"{name} {count}" for name, count in bugs.most_common())
+                new = len(result.hits) - bugs.total()
+                return f"{what}; known: {names}; new: {new or 'none'}"
             return f"{what}: this kernel breaks {result.rule}"
         case CheckOutcome.NOT_SHOWN:
             what = f"not shown in {trials}, {result.seconds:.1f} s"

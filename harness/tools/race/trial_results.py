@@ -8,10 +8,15 @@ from typing import TYPE_CHECKING
 from harness.cli.invocation import error_facts
 from harness.report.base import CheckOutcome
 from harness.tools.race.catalogue import known_of
+from harness.tools.race.known_bugs import bug_of
+from harness.tools.race.reproducers.fuzz import is_fuzzer
 from harness.tools.race.results import RaceHit, RaceResult
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from harness.tools.race.campaign import Extent, ReproducerTrials, Trial
+    from harness.tools.race.known_bugs import KnownBug
     from harness.tools.race.reproducer import Reproducer
 
 
@@ -37,11 +42,17 @@ def result_of(
 
 
 def judge(
-    found: ReproducerTrials, version: str, extent: Extent, *, excuse_expected: bool = False
+    found: ReproducerTrials,
+    version: str,
+    extent: Extent,
+    *,
+    excuse_expected: bool = False,
+    known: Sequence[KnownBug] = (),
 ) -> RaceResult:
     """Return the result of all trials of a reproducer on that release of the kernel.
 
     A hit counts before another failure of the kernel, and that before one of harness or host.
+    ``known`` are signatures of bugs, by which hits of the fuzzer are named.
     """
     failed = next((trial.failed for trial in found.trials if trial.failed), None)
     broken = next((trial.error for trial in found.trials if trial.error), None)
@@ -56,13 +67,15 @@ def judge(
     low, high = found.interval()
     error = failed or broken
     result = result_of(found.race, outcome, known=known_of(found.race, version))
+    hits = tuple(hit_of(trial, known) for trial in found.hits)
+    is_known = bool(hits) and failed is None and all(hit.bug for hit in hits)
     return result.model_copy(
         update={
-            "excused": excuse_expected and result.expected,
+            "excused": excuse_expected and (result.expected or is_known),
             "seconds": sum(trial.seconds for trial in found.trials),
             "seed": extent.seed,
             "trials": found.judged,
-            "hits": tuple(hit_of(trial) for trial in found.hits),
+            "hits": hits,
             "low": low,
             "high": high,
             "first_hit_s": found.first_hit_s,
@@ -71,14 +84,15 @@ def judge(
     )
 
 
-def hit_of(trial: Trial) -> RaceHit:
-    """Return a trial that showed its race."""
+def hit_of(trial: Trial, known: Sequence[KnownBug] = ()) -> RaceHit:
+    """Return a trial that showed its race; one of the fuzzer has the name of a known bug."""
     assert trial.shown is not None
     folder = trial.shown.artefacts
-    return RaceHit(
+    hit = RaceHit(
         seed=trial.seed,
         seconds=trial.seconds,
         message=trial.shown.message,
         details=trial.shown.details,
         logs=str(folder) if folder is not None else None,
     )
+    return hit.model_copy(update={"bug": bug_of(hit, known)}) if is_fuzzer(trial.race) else hit

@@ -8,18 +8,28 @@ import errno
 import functools
 import re
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from harness.errors import KernelSplat, ModuleRefused, RaceShown, TransitionTimeout, errno_text
+from harness.errors import (
+    HarnessError,
+    KernelSplat,
+    ModuleRefused,
+    RaceShown,
+    TransitionTimeout,
+    errno_text,
+)
 from harness.livepatch.gates import Body
+from harness.livepatch.program_output import wait_success
 from harness.livepatch.tasks import PatchState
 from harness.livepatch.waiting import QUICK_S, scaled
 from harness.tools.race.reproducer import reproducer
 from harness.tools.race.reproducers.fuzz_model import (
     CALLED_GATE,
+    COLD_OBJECT,
     ORIGINAL,
     PATCHES,
-    TARGET,
+    SLEEPS,
+    TARGETS,
     Model,
     Step,
 )
@@ -30,8 +40,8 @@ from harness.tools.race.trial_context import chance_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from harness.livepatch.gates import GateTask
     from harness.livepatch.patch import Patch
+    from harness.livepatch.tasks import TaskHandle
     from harness.tools.race.reproducer import Reproducer
     from harness.tools.race.reproducers.fuzz_model import Verb
     from harness.tools.race.trial_context import TrialContext
@@ -40,6 +50,7 @@ if TYPE_CHECKING:
 _CMDLINE = "/proc/cmdline"
 _PATCHED_CMDLINE = re.compile(r"(\w+): this has been live patched")
 _PAIR = "/sys/kernel/klp_target/pair"
+_COLD_CALL = "/sys/kernel/klp_cold/call"
 _HOOKS = "/sys/kernel/tracing/enabled_functions"
 _ALL_FUNCTIONS = frozenset(name for patch in PATCHES.values() for name in patch.functions)
 # A transition that nobody blocks ends with the kernel's next attempt, a second later.
@@ -52,8 +63,8 @@ _LEAVE = Step("leave")
 def fuzz_schedule(context: TrialContext) -> None:
     """Random steps: load, reverse, force, replace; after one the kernel's state is wrong.
 
-    Livepatches are loaded, disabled, reversed, forced and replaced, their target is loaded and
-    unloaded, tasks sleep in patched functions, fork and exit.
+    Livepatches are loaded, disabled, reversed, forced and replaced at any depth of the stack, their
+    targets are loaded and unloaded, tasks sleep in patched functions, fork and exit.
     """
     take_steps(context, make_steps(context.chance))
 
@@ -89,22 +100,33 @@ def take_steps(context: TrialContext, steps: Sequence[Step]) -> None:
         fuzzer.take(_LEAVE, done)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Asleep:
+    """A task that sleeps in a patched function; ``leave`` lets it go, and returns whose body."""
+
+    task: TaskHandle
+    function: str
+    leave: Callable[[], str]
+
+    def __str__(self) -> str:
+        return f"task {self.task.tid}, asleep in {self.function}()"
+
+
 class _Fuzzer:
     def __init__(self, context: TrialContext) -> None:
         self.model = Model()
         self._context = context
         self._gates = context.gates
         self._guest = context.guest
-        self._sleepers: dict[int, GateTask] = {}
+        self._sleepers: dict[int, _Asleep] = {}
         self._children: list[SpawnedProcess] = []
         self._gates.open()
+        context.livepatch.load_target(COLD_OBJECT)
 
     def take(self, step: Step, done: Sequence[str]) -> None:
         """Take a step and check the kernel's state; raises RaceShown."""
         try:
-            self._try(step)
-            self._check()
-            self._guest.check_splats()
+            self._try_and_check(step)
         except (KernelSplat, RaceShown, TransitionTimeout) as error:
             raise RaceShown(
                 f"after {len(done)} steps, the last of them {done[-1]!r}: {error.message}",
@@ -113,6 +135,16 @@ class _Fuzzer:
             ) from error
 
     # -- steps
+
+    def _try_and_check(self, step: Step) -> None:
+        try:
+            self._try(step)
+            self._check()
+        except (HarnessError, TimeoutError):
+            # An oops kills the task that runs into it, and then nobody answers here.
+            self._guest.check_splats()
+            raise
+        self._guest.check_splats()
 
     def _try(self, step: Step) -> None:
         wanted = self.model.refusal(step)
@@ -129,31 +161,61 @@ class _Fuzzer:
     def _do(self, step: Step) -> None:
         livepatch = self._context.livepatch
         actions: dict[Verb, Callable[[], object]] = {
-            "load": lambda: livepatch.load(PATCHES[step.patch].module, replace=step.replace),
-            "disable": lambda: self._patch(step.patch).disable(wait=False),
-            "enable": lambda: self._patch(step.patch).enable(),
+            "load": lambda: self._load(step),
+            "disable": lambda: self._patch(step.what).disable(wait=False),
+            "enable": lambda: self._patch(step.what).enable(),
             "reverse": lambda: self._newest().reverse(),
             "force": lambda: self._newest().force(),
-            "enter": self._enter,
+            "enter": lambda: self._enter(step.what),
             "leave": self._leave,
-            "target": lambda: livepatch.load_target(TARGET),
-            "untarget": lambda: livepatch.module(TARGET).unload(),
+            "target": lambda: livepatch.load_target(TARGETS[step.what]),
+            "untarget": lambda: livepatch.module(TARGETS[step.what]).unload(),
             "fork": self._fork,
             "exit": self._exit,
             "storm": lambda: start_storm(self._guest),
         }
         actions[step.verb]()
 
-    def _enter(self) -> None:
-        gate = self.model.free_gate()
-        self._sleepers[gate] = self._gates.enter(gate)
+    def _load(self, step: Step) -> None:
+        sample = PATCHES[step.what]
+        parameters: dict[str, Any] = dict(sample.parameters)
+        if not sample.is_alone:
+            parameters["replace"] = step.replace
+        self._context.livepatch.load(sample.module, **parameters)
+
+    def _enter(self, where: str) -> None:
+        function, _ = SLEEPS[where]
+        gate = self.model.free_gate(where)
+        assert gate is not None
+        if where == "cold":
+            self._sleepers[gate] = self._call_cold(gate, function)
+            return
+        task = self._gates.enter(gate)
+        self._sleepers[gate] = _Asleep(
+            task=task, function=function, leave=lambda: str(task.release().body)
+        )
+
+    def _call_cold(self, gate: int, function: str) -> _Asleep:
+        """Start a call that sleeps in a branch which the compiler has moved away."""
+        self._gates.close(gate)
+        caller = self._guest.spawn("cat", _COLD_CALL)
+        self._gates[gate].await_task(caller.pid)
+
+        def leave() -> str:
+            self._gates.open(gate)
+            deadline = scaled(self._guest, QUICK_S)
+            _, outer, *_ = caller.next_line(deadline).split()
+            wait_success(caller, "cat", deadline)
+            return outer
+
+        return _Asleep(task=self._context.tasks.get(caller.pid), function=function, leave=leave)
 
     def _leave(self) -> None:
         gate = self.model.oldest_sleeper()
-        body = self._sleepers.pop(gate).release().body
-        wanted = Body.ORIGINAL if self.model.sleepers[gate] == ORIGINAL else Body.PATCHED
-        if body is not wanted:
-            raise RaceShown(f"the sleeper left the {body} body, and had entered the {wanted} one")
+        sleeper = self._sleepers.pop(gate)
+        body, wanted = sleeper.leave(), _shown(self.model.sleepers[gate].body)
+        if body != wanted:
+            raise RaceShown(f"{sleeper}, left the {body} body, and had entered the {wanted} one")
 
     def _exit(self) -> None:
         child = self._children.pop(0)
@@ -205,29 +267,40 @@ class _Fuzzer:
     def _check_transition(self, patch: Patch) -> None:
         blockers = [self._sleepers[gate] for gate in sorted(self.model.blockers())]
         wanted = self._state()
-        self._context.tasks.wait_all(wanted, but=blockers, deadline=scaled(self._guest, _SETTLE_S))
-        for task in blockers:
-            if task.patch_state is wanted:
+        deadline = scaled(self._guest, _SETTLE_S)
+        tasks = [sleeper.task for sleeper in blockers]
+        try:
+            self._context.tasks.wait_all(wanted, but=tasks, deadline=deadline)
+        except TransitionTimeout:
+            self._expect_held(patch, blockers)
+            raise
+        for sleeper in blockers:
+            if sleeper.task.patch_state is wanted:
                 raise RaceShown(
-                    f"task {task.tid} was switched while it slept in the body that is left",
-                    details=task.stack(),
+                    f"{sleeper}, was switched in the body that is left",
+                    details=sleeper.task.stack(),
                 )
+        self._expect_held(patch, blockers)
+
+    def _expect_held(self, patch: Patch, blockers: Sequence[_Asleep]) -> None:
         if not patch.in_transition:
-            raise RaceShown(f"{patch.name} ended its transition, though a sleeper blocks it")
+            raise RaceShown(
+                f"{patch.name} ended its transition with {blockers[0]}, in the body that is left",
+                details=blockers[0].task.stack(),
+            )
 
     def _check_bodies(self) -> None:
         model = self.model
         match = _PATCHED_CMDLINE.match(self._guest.read(_CMDLINE))
         shown = match[1] if match else ORIGINAL
         self._expect("cmdline_proc_show()", shown, _module(model.body_of("cmdline_proc_show")))
-        if model.target:
+        if "mod" in model.targets:
             names = [_module(model.body_of(f"klp_target_{name}")) for name in "fg"]
             wanted = f"f {names[0]} g {names[1]}"
             self._expect("the target's functions", self._guest.read(_PAIR).strip(), wanted)
         body = self._gates.call(CALLED_GATE).body
-        gate = model.body_of("klp_gate_wait_second")
-        wanted_body = Body.ORIGINAL if gate == ORIGINAL else Body.PATCHED
-        self._expect("klp_gate_wait_second()", body.value, wanted_body.value)
+        second = "klp_gate_wait_second"
+        self._expect(f"{second}()", str(body), _shown(model.body_of(second)))
 
     def _expect(self, what: str, found: object, wanted: object) -> None:
         if found != wanted:
@@ -264,6 +337,11 @@ def _errno_of(action: Callable[[], None]) -> int:
     except OSError as error:
         return error.errno or errno.EIO
     return 0
+
+
+def _shown(body: str) -> str:
+    """Return what the sample modules say of a body: all patches of a function say the same."""
+    return str(Body.ORIGINAL if body == ORIGINAL else Body.PATCHED)
 
 
 def _module(patch: str) -> str:

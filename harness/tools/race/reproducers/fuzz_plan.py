@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.tools.race.reproducers.fuzz_model import PATCHES, Model, Step
+from harness.tools.race.reproducers.fuzz_model import PATCHES, SLEEPS, TARGETS, Model, Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from random import Random
 
-_LEAST, _MOST = 8, 14
+_LEAST, _MOST = 8, 16
 
 
 def make_steps(chance: Random) -> tuple[Step, ...]:
@@ -32,19 +32,25 @@ def make_steps(chance: Random) -> tuple[Step, ...]:
 def _choices(model: Model) -> Iterator[tuple[Step, float]]:
     """Yield steps with their weights: those that reverse a held transition weigh most."""
     held = model.transition is not None
-    for patch in PATCHES:
-        # Only its functions are slept in, so only it holds transitions open.
-        often = 2.0 if patch == "gate" and model.sleepers else 0.6
-        yield Step("load", patch), 0.2 if held else often
-        yield Step("load", patch, replace=True), 0.2 if held else often
-        yield Step("disable", patch), 0.4 if held else 0.8
-        yield Step("enable", patch), 0.2
-    yield Step("reverse"), 6.0
-    yield Step("force"), 2.0 if held else 0.2
-    yield Step("enter"), 1.5 if model.sleepers else 4.0
-    yield Step("leave"), 2.0
-    yield Step("target"), 1.5
-    yield Step("untarget"), 1.0
+    slept_in = {sleeper.function for sleeper in model.sleepers.values()}
+    for name, patch in PATCHES.items():
+        # What is slept in holds transitions open.
+        often = 2.0 if slept_in & set(patch.functions) else 0.5
+        yield Step("load", name), 0.2 if held else often
+        if not patch.is_alone:
+            yield Step("load", name, replace=True), 0.2 if held else often / 2
+        yield Step("disable", name), 0.4 if held else 0.8
+        yield Step("enable", name), 0.2
+    yield Step("reverse"), 5.0
+    yield Step("force"), 3.0 if held else 0.2
+    for where in SLEEPS:
+        # A known bug ends nearly each sequence with a task in a cold part, before anything else.
+        rarely = 0.1 if where == "cold" else 1.0
+        yield Step("enter", where), rarely * (1.5 if model.sleepers else 4.0)
+    yield Step("leave"), 1.5
+    for target in TARGETS:
+        yield Step("target", target), 1.0
+        yield Step("untarget", target), 0.7
     yield Step("fork"), 1.0
     yield Step("exit"), 1.0
     yield Step("storm"), 0.4

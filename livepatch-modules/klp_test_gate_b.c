@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * klp_test_gate_b - patches the same functions as klp_test_gate, above or below it.
+ *
+ * Parameter: replace (bool). See klp_gate_patch.inc.c.
+ */
+
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include "klp_gate_patch.inc.c"
+
+MODULE_INFO(livepatch, "Y");
