@@ -23,6 +23,7 @@ from harness.tools.race.reproducers.held_cpu import ipmodify_rollback, sync_no_m
 from harness.tools.race.reproducers.idle import idle_injection, idle_switched
 from harness.tools.race.reproducers.kretprobe import kretprobe_woken
 from harness.tools.race.reproducers.late_init import late_init
+from harness.tools.race.reproducers.refused import refused_release
 from harness.tools.race.reproducers.relocations import refused_target_relocations
 from harness.tools.race.reproducers.reversed_below import reverse_out_of_bounds
 from harness.tools.race.reproducers.sleepers import crowd_sleepers
@@ -53,6 +54,7 @@ CATALOGUE: tuple[Reproducer, ...] = (
     going_stale_target,
     refused_target_relocations,
     reverse_out_of_bounds,
+    refused_release,
     ipmodify_rollback,
     sync_no_memory,
     kretprobe_woken,
