@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What the kernel logs of tasks that it cannot switch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.deadline import wait_until
+from harness.livepatch.gates import Gates
+from harness.livepatch.patch import Livepatch
+from harness.livepatch.tasks import PatchState, Tasks
+
+if TYPE_CHECKING:
+    from harness.vm.guest.machine import Machine
+
+DYNAMIC_DEBUG = "/sys/kernel/debug/dynamic_debug/control"
+CONSOLE = "klp_test_console"
+ALL_LEVELS = "8"
+LINES = 3
+
+
+@pytest.mark.needs("CONFIG_DYNAMIC_DEBUG")
+@pytest.mark.behaviour("TR-47")
+def test_printed_without_the_lock(
+    guest: Machine, livepatch: Livepatch, tasks: Tasks, gate: Gates
+) -> None:
+    """A console that prints why a task was not switched finds the locks of that task free.
+
+    klp_try_switch_task() logs after it has released them (f36e6645): with a run queue's lock held,
+    printk() can dead-lock, since it may have to wake a task that waits for the console.
+    """
+    console = livepatch.load_target(CONSOLE)
+    guest.write(DYNAMIC_DEBUG, "file kernel/livepatch/transition.c +p\n")
+    guest.write("/proc/sys/kernel/printk", ALL_LEVELS)
+    sleeper = gate.enter()
+    patch = livepatch.load("klp_test_gate")
+    tasks.wait_all(PatchState.PATCHED, held_by=sleeper)
+    assert wait_until(
+        lambda: int(console.parameter("lines")) >= LINES, guest.scaled(20), interval_s=0.5
+    ), "the console has not printed the kernel's reasons"
+    sleeper.release()
+    patch.wait_complete()
+    assert int(console.parameter("locked")) == 0
