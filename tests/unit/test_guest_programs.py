@@ -30,6 +30,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.getbasetemp() / "guest-programs"
     build(folder, "klp-sampler", "klp-gate", "klp-caller", "klp-fork", "klp-leaver", "klp-storm")
     build(folder, "klp-hold", "klp-stall", "klp-spinner", "klp-exec", "klp-traced")
+    build(folder, "klp-fifo")
     return folder
 
 
@@ -140,6 +141,10 @@ def test_the_gate_is_missed(programs: Path) -> None:
         ("klp-storm", "1ms"),
         ("klp-storm", "1", "1"),
         ("klp-stall", "1"),
+        ("klp-fifo", "1"),
+        ("klp-fifo", "0", "1"),
+        ("klp-fifo", "1", "x"),
+        ("klp-fifo", "1", "--"),
     ],
     ids=" ".join,
 )
@@ -148,6 +153,14 @@ def test_wrong_usage_is_told(programs: Path, words: tuple[str, ...]) -> None:
     done = run([programs / words[0], *words[1:]], deadline=soon(), check=False)
     assert done.returncode == 2
     assert f"usage: {words[0]}" in done.stderr
+
+
+def test_a_priority_that_cannot_be_set_is_told(programs: Path) -> None:
+    """klp-fifo ends with code 1, and names the thread that did not get its priority."""
+    nobody = 2**31 - 1
+    done = run([programs / "klp-fifo", "1", str(nobody)], deadline=soon(), check=False)
+    assert done.returncode == 1
+    assert f"priority 1 for thread {nobody}" in done.stderr
 
 
 def test_a_stop_is_seen_as_the_longest_stall(programs: Path) -> None:

@@ -123,6 +123,14 @@ def test_what_is_expected_comes_from_the_table() -> None:
     assert known_of(fork_stale_forward, "6.1.192") is None
 
 
+def test_what_a_race_needs_is_there_where_it_is_shown() -> None:
+    """A race that needs an option is expected by what the table says of kernels with that."""
+    (race,) = find_races(["preempted-handler"])
+    assert "CONFIG_PREEMPTION" in race.needs
+    for version in ("6.1.192", "7.2.13"):
+        assert "use after free" in (known_of(race, version) or "")
+
+
 # -- the text of a module
 
 

@@ -72,14 +72,20 @@ def _address(guest: Guest, module: str, section: str) -> int:
 
 
 def show_unloaded_under(
-    context: TrialContext, text: ModuleText, task: str, wake: Callable[[], None]
+    context: TrialContext,
+    text: ModuleText,
+    task: str,
+    wake: Callable[[], None],
+    *,
+    does: str = "slept in",
 ) -> NoReturn:
     """Wake a task that sleeps in the text of a module that was unloaded; raises RaceShown.
 
-    ``task`` names it. An address of the splat that lay in the text has its function's name.
+    ``task`` names it, ``does`` says what it does with the text. An address of the splat that lay in
+    the text has its function's name.
     """
     splat = context.verdict_after(wake, scaled(context.guest, QUICK_S))
-    what = f"{text.name} was unloaded while {task} slept in its text"
+    what = f"{text.name} was unloaded while {task} {does} its text"
     if splat is None:
         raise RaceShown(f"{what}; the kernel has not failed of it yet")
     lines = (*text.names("\n".join(splat.details)), *splat.details)
