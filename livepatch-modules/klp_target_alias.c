@@ -33,7 +33,7 @@ static __klp_noipa const char *klp_named(void)
 	return "original";
 }
 
-static const char *klp_alias(void) __alias(klp_named) __used;
+static const char *klp_alias(void) __used __alias(klp_named);
 
 static __klp_noipa const char *klp_alias_hold(void)
 {
