@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from harness.vm.guest.machine import Machine
 
 
+@pytest.mark.needs("CONFIG_DYNAMIC_DEBUG")
 @pytest.mark.behaviour("TR-30")
 def test_reversed_disable_of_a_lower_patch(
     guest: Machine, sample_modules: Mapping[str, Path]
