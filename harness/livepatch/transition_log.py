@@ -2,7 +2,8 @@
 """The kernel's attempts to complete a transition, fake signals and force, from its log. Pure.
 
 The lines are those of kernel/livepatch/transition.c. klp_try_switch_task() logs with pr_debug(), so
-dynamic debug has to be switched on first: `log_attempts`.
+dynamic debug has to be switched on first: `log_attempts`. On 5.10, what it logs of a stack begins
+with the name of klp_check_stack(), which wrote that text.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _QUERY = "func klp_try_switch_task +p"
 # The kernel tries once a second; the lines of one attempt are logged without a pause.
 _SAME_ATTEMPT_US = 250_000
 _HELD = re.compile(
-    r"klp_try_switch_task: (?P<comm>.*):(?P<tid>\d{1,10}) "
+    r"klp_(?:try_switch_task|check_stack): (?P<comm>.*):(?P<tid>\d{1,10}) "
     r"(?:is (?P<running>running)|has an (?P<unreliable>unreliable stack)"
     r"|is (?P<sleeping>sleeping) on function (?P<function>\S+))$"
 )
@@ -117,4 +118,4 @@ def read_measures(records: Iterable[KlogRecord]) -> list[tuple[int, Measure]]:
 
 def is_of_attempt(text: str) -> bool:
     """Return whether a line of the kernel log is one that `log_attempts` asked for."""
-    return "klp_try_switch_task: " in text
+    return any(f"{name}: " in text for name in ("klp_try_switch_task", "klp_check_stack"))

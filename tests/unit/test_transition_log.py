@@ -50,6 +50,16 @@ def test_lines_that_come_together_are_one_attempt() -> None:
     assert found[1].held == (HeldTask(tid=9, comm="a b", why=Why.UNRELIABLE),)
 
 
+def test_an_old_kernel_names_the_function_that_looked() -> None:
+    """On 5.10 klp_check_stack() writes what klp_try_switch_task() logs (recorded in a guest)."""
+    line = "livepatch: klp_check_stack: klp-gate:52 is sleeping on function klp_gate_wait\n"
+    (attempt,) = read_attempts(records((3.79, line)))
+    assert attempt.held == (
+        HeldTask(tid=52, comm="klp-gate", why=Why.SLEEPING, function="klp_gate_wait"),
+    )
+    assert is_of_attempt(line)
+
+
 def test_signals_and_force_are_distinguished() -> None:
     """Only the livepatch core's own lines count as measures."""
     said = records(
