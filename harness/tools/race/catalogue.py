@@ -23,8 +23,8 @@ from harness.tools.race.reproducers.held_cpu import ipmodify_rollback, sync_no_m
 from harness.tools.race.reproducers.idle import idle_injection, idle_switched
 from harness.tools.race.reproducers.kretprobe import kretprobe_woken
 from harness.tools.race.reproducers.late_init import late_init
-from harness.tools.race.reproducers.refused import refused_release
 from harness.tools.race.reproducers.preempted import preempted_disable, preempted_handler
+from harness.tools.race.reproducers.refused import refused_release
 from harness.tools.race.reproducers.relocations import refused_target_relocations
 from harness.tools.race.reproducers.reversed_below import reverse_out_of_bounds
 from harness.tools.race.reproducers.sleepers import crowd_sleepers
