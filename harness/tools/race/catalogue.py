@@ -28,6 +28,7 @@ from harness.tools.race.reproducers.refused import refused_release
 from harness.tools.race.reproducers.relocations import refused_target_relocations
 from harness.tools.race.reproducers.reversed_below import reverse_out_of_bounds
 from harness.tools.race.reproducers.sleepers import crowd_sleepers
+from harness.tools.race.reproducers.stack_order import stack_order
 from harness.tools.race.reproducers.storm import storm_fork
 from harness.tools.race.reproducers.target_going import going_stale_target
 from harness.tools.race.reproducers.tracing import crowd_locks, crowd_replace, crowd_tracer
@@ -58,6 +59,7 @@ CATALOGUE: tuple[Reproducer, ...] = (
     refused_target_relocations,
     reverse_out_of_bounds,
     refused_release,
+    stack_order,
     ipmodify_rollback,
     sync_no_memory,
     kretprobe_woken,
