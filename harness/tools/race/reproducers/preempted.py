@@ -14,6 +14,7 @@ from signal import SIGKILL
 from typing import TYPE_CHECKING
 
 from harness.agent_protocol import Op
+from harness.deadline import wait_until
 from harness.errors import HarnessError
 from harness.livepatch.tasks import PatchState
 from harness.livepatch.waiting import QUICK_S, poll, scaled
@@ -22,7 +23,8 @@ from harness.tools.race.reproducers.module_text import ModuleText, show_unloaded
 
 if TYPE_CHECKING:
     from harness.livepatch.gates import Gates
-    from harness.livepatch.tasks import Tasks
+    from harness.livepatch.patch import Patch
+    from harness.livepatch.tasks import TaskHandle, Tasks
     from harness.tools.race.trial_context import TrialContext
     from harness.vm.guest.machine import Machine
     from harness.vm.guest.spawned import SpawnedProcess
@@ -84,9 +86,7 @@ def preempted_disable(context: TrialContext, gates: Gates, tasks: Tasks) -> None
     gates.close(GATE)
     call = ("klp-gate", "read", str(GATE))
     spinner, caller = _preempt(context, tasks, SLEEPING_FUNCTION, call)
-    # The write looks at each task. ftrace then waits until the task has run, and that is all.
-    patch.disable(wait=False)
-    held = tasks.get(caller.pid).patch_state is PatchState.PATCHED
+    held = not _disabled_under(guest, patch, tasks.get(caller.pid))
     spinner.signal(SIGKILL)
     gates[GATE].await_task(caller.pid)
     if held:
@@ -95,6 +95,25 @@ def preempted_disable(context: TrialContext, gates: Gates, tasks: Tasks) -> None
         return
     patch.unload(scaled(guest, QUICK_S))
     show_unloaded_under(context, text, f"task {caller.pid}", lambda: gates.open(GATE))
+
+
+def _disabled_under(guest: Machine, patch: Patch, task: TaskHandle) -> bool:
+    """Disable the livepatch; return whether the preempted task was switched.
+
+    The write looks at each task. When all were switched it ends the transition, and returns when
+    the preempted task has run: ftrace waits for that, and for nothing else.
+    """
+    write = guest.spawn("sh", "-c", f"echo 0 >{patch.path}/enabled")
+
+    def switched() -> bool:
+        return task.patch_state is PatchState.UNPATCHED
+
+    def looked() -> bool:
+        return switched() or bool(write.output.exit or write.output.ended)
+
+    if not wait_until(looked, scaled(guest, QUICK_S)):
+        raise HarnessError(f"the write to {patch.path}/enabled did not look at task {task.tid}")
+    return switched()
 
 
 def _preempt(
