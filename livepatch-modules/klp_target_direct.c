@@ -70,6 +70,7 @@ extern void klp_direct_second(void);
 /* The function has no arguments: there is no register to be saved. */
 #define KLP_TRAMPOLINE(name)				\
 	asm("	.pushsection .text, \"ax\", @progbits\n"	\
+	    "	.balign 16\n"				\
 	    "	.type klp_direct_" #name ", @function\n"	\
 	    "	.globl klp_direct_" #name "\n"		\
 	    "klp_direct_" #name ":\n"			\

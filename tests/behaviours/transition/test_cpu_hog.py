@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.livepatch.gates import Gates
 from harness.livepatch.patch import Livepatch
+from harness.livepatch.tasks import PatchState, Tasks
 from harness.livepatch.waiting import TRANSITION_S, scaled
 
 if TYPE_CHECKING:
@@ -16,46 +18,39 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from harness.vm.guest.machine import Machine
-    from tests.behaviours.conftest import Guestview
 
-PATCH, TARGET = "klp_test_target_fg", "klp_target_mod"
+SPINNER, PATCH, MODULE = "klp_target_ticks", "klp_test_gate", "klp_target_mod"
 FIRST_CPU = "1"  # a mask, as taskset(1) takes it
 
-# Arguments: the patch's module, its directory, a command, and a function. Loads the patch while a
-# real-time task has the second CPU; once the end of its transition waits for that CPU, starts the
-# command, and prints "waits" when that sleeps in the function, in the way to the lock. Then ends
-# the real-time task and prints how the command ended. All of it in the guest, whose network may
-# stop with a busy CPU.
+# Arguments: the sleeper, the patch's directory, a command, and a function. Keeps the second CPU
+# busy and opens the sleeper's gate. Once the end of the transition waits for that CPU, it starts
+# the command, and prints "waits" when that sleeps in the function, on its way to the lock. Then it
+# leaves the CPU, and prints how the command ended. All of it in the guest, whose network may stop
+# with a busy CPU.
 _HELD = """
-klp-hog 1 >/hog &
-hog=$!
-while [ ! -s /hog ]; do sleep 0.1; done
-insmod $1 &
-tries=0
-until cat /proc/[0-9]*/stack 2>/dev/null | grep -q schedule_on_each_cpu; do
-    tries=$((tries + 1)); [ $tries -lt 300 ] || { echo 'the end does not wait'; exit 1; }
-    sleep 0.1
-done
+spin=/sys/kernel/klp_ticks/spin
+stacks() { cat /proc/[0-9]*/stack 2>/dev/null; }
+taskset -p 1 $1 >/dev/null
+taskset 2 sh -c "echo 1 >$spin" &
+while [ "$(cat $spin)" != 1 ]; do sleep 0.1; done
+echo open 0 >/dev/klp_gate
+until stacks | grep -q schedule_on_each_cpu || [ "$(cat $spin)" != 1 ]; do sleep 0.1; done
 sh -c "$3" 2>/said &
-tries=0
-until cat /proc/[0-9]*/stack 2>/dev/null | grep -q "$4"; do
-    tries=$((tries + 1)); [ $tries -lt 100 ] || { echo "no task is in $4"; break; }
-    sleep 0.1
-done
-[ $tries -ge 100 ] || echo waits
-cat $2/transition
-kill -9 $hog
-wait $!
+command=$!
+until stacks | grep -q "$4" || [ "$(cat $spin)" != 1 ]; do sleep 0.1; done
+[ "$(cat $2/transition)" != 1 ] || [ "$(cat $spin)" != 1 ] || echo waits
+echo 0 >$spin
+wait $command
 echo "code $?"
 """
 
 
 class Asked(StrEnum):
-    """What is asked of livepatch meanwhile; each needs the lock."""
+    """What is asked of livepatch meanwhile: the function in which it waits for the lock."""
 
     DISABLE = "enabled_store"
     FORCE = "force_store"
-    TARGET = "klp_module_coming"
+    LOAD = "klp_module_coming"
 
 
 @pytest.mark.smp(2)
@@ -65,30 +60,36 @@ def test_end_waits_for_a_cpu(
     guest: Machine,
     livepatch: Livepatch,
     sample_modules: Mapping[str, Path],
-    view: Guestview,
+    tasks: Tasks,
+    gate: Gates,
     asked: Asked,
 ) -> None:
-    """What needs the lock waits as long as the real-time task runs, and then does its work."""
+    """What needs the lock waits as long as a task keeps the CPU, and then does its work.
+
+    The kernel ends the transition on the CPU of its first try: not on the busy one.
+    """
+    livepatch.load_target(SPINNER, ticking=False)
+    sleeper = gate.enter()
+    load = f"exec insmod {guest.upload(sample_modules[PATCH])}"
+    loading = guest.spawn("taskset", FIRST_CPU, "sh", "-c", load)
+    assert loading.wait(scaled(guest, TRANSITION_S)) == 0
     patch = livepatch.patch(PATCH)
-    if asked is Asked.TARGET:
-        command = f"exec insmod {guest.upload(sample_modules[TARGET])}"
+    tasks.wait_all(PatchState.PATCHED, held_by=sleeper)
+    if asked is Asked.LOAD:
+        command = f"exec insmod {guest.upload(sample_modules[MODULE])}"
     else:
         value, name = ("0", "enabled") if asked is Asked.DISABLE else ("1", "force")
         command = f"echo {value} >{patch.path}/{name}"
-    script = guest.spawn(
+    held = guest.spawn(
         "taskset", FIRST_CPU, "sh", "-c", _HELD, "held",
-        guest.upload(sample_modules[PATCH]), patch.path, command, asked.value,
+        str(sleeper.tid), patch.path, command, asked.value,
     )  # fmt: skip
-    assert list(script.lines(scaled(guest, TRANSITION_S))) == [
-        "waits",
-        "1",
-        # Once the transition has ended there is none to be forced.
-        "code 1" if asked is Asked.FORCE else "code 0",
-    ]
+    # Once the transition has ended, there is none to be forced.
+    code = 1 if asked is Asked.FORCE else 0
+    assert list(held.lines(scaled(guest, TRANSITION_S))) == ["waits", f"code {code}"]
     if asked is Asked.DISABLE:
         patch.wait_gone()
         return
     patch.wait_complete()
     assert patch.enabled
-    if asked is Asked.TARGET:
-        assert view.target("f") == PATCH
+    assert livepatch.module(MODULE).loaded is (asked is Asked.LOAD)
