@@ -13,7 +13,7 @@
 
 static __cold __corpus_noipa void corpus_wait(void)
 {
-	msleep(10);
+	msleep(20);
 	barrier();
 }
 
