@@ -334,8 +334,8 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     [
         (["fork"], "names 3 reproducers"),
         (["nothing"], "no reproducer nothing"),
-        (["exit", "-o", "."], "is a directory"),
-        (["exit", "-o", "/nowhere/x"], "does not exist"),
+        (["going", "-o", "."], "is a directory"),
+        (["going", "-o", "/nowhere/x"], "does not exist"),
     ],
 )
 def test_what_cannot_be_recorded_is_refused_at_once(arguments: list[str], message: str) -> None:
