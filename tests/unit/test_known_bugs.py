@@ -11,9 +11,10 @@ from typer.testing import CliRunner
 
 from harness.cli.app import app
 from harness.errors import ExitCode, KernelSplat, KernelVerdict, RaceShown, UsageError
+from harness.tools.race import command
 from harness.tools.race.campaign import Campaign, Extent, Trial
 from harness.tools.race.catalogue import CATALOGUE
-from harness.tools.race.known_bugs import OURS, KnownBug, bug_of, load_known
+from harness.tools.race.known_bugs import OURS, KnownBug, bug_of, load_known, read_known
 from harness.tools.race.reproducers.exit import exit_use_after_free
 from harness.tools.race.reproducers.fuzz import fuzz_schedule
 from harness.tools.race.reproducers.fuzz_model import parse_steps
@@ -116,7 +117,7 @@ def test_signatures_of_the_users_own(tmp_path: Path) -> None:
     """They come first, and may name anything."""
     file = tmp_path / "mine.toml"
     file.write_text("[[known]]\nbug = 'mine'\nsteps = 'enter cold'\nshows = 'asleep'\n")
-    known = load_known((file,), "6.1.192")
+    known = load_known(read_known((file,)), "6.1.192")
     assert bug_of(hit(*HITS["cold-part"]), known) == "mine"
     assert bug_of(hit(*HITS["late-init"]), known) == "late-init"
 
@@ -136,12 +137,13 @@ def test_a_file_that_is_none(tmp_path: Path, text: str, why: str) -> None:
     file = tmp_path / "mine.toml"
     file.write_text(text)
     with pytest.raises(UsageError, match=why) as raised:
-        load_known((file,), "6.1.192")
+        read_known((file,))
     assert "[[known]]" in str(raised.value.hint)
 
 
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    """Before a kernel is built."""
+def test_a_file_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is said before a kernel is built."""
+    monkeypatch.setattr(command, "prepare_kernel", lambda *_: pytest.fail("a kernel was made"))
     ran = CliRunner().invoke(app, ["race", "run", "fuzz", "--known", str(tmp_path / "none.toml")])
     assert ran.exit_code == ExitCode.USAGE
     assert "none.toml" in ran.output

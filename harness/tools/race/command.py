@@ -27,7 +27,7 @@ from harness.report.base import CheckOutcome
 from harness.tools.race.campaign import Campaign, Extent
 from harness.tools.race.catalogue import find_races, known_of
 from harness.tools.race.fuzz_shrink import given_steps, shorten_hits, with_shortest
-from harness.tools.race.known_bugs import load_known
+from harness.tools.race.known_bugs import load_known, read_known
 from harness.tools.race.open_trials import open_trials
 from harness.tools.race.terminal import print_hit, print_race, print_reproducer
 from harness.tools.race.timelines import TrialTimelines
@@ -141,6 +141,7 @@ def run_races(
         if steps is not None:
             races = given_steps(races, steps)
         check_writable(html_file)
+        given = read_known(known)
         check_kernels(kernel)
         if not executors.is_here:
             _check_travels(html_file, steps)
@@ -151,7 +152,7 @@ def run_races(
         )
         made = prepare_kernel(invocation, with_mutants(terminal, kernel, mutant))
         races = _possible(invocation, races, made, named=bool(names))
-        bugs = load_known(known, made.version)
+        bugs = load_known(given, made.version)
         timelines = TrialTimelines()
         if html_file is not None:
             races = timelines.of(races)

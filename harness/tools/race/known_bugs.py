@@ -15,7 +15,7 @@ from harness.inputs import MIB, read_file, shown, user_path
 from harness.tools.race.catalogue import CATALOGUE, known_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from harness.tools.race.results import RaceHit
 
@@ -61,12 +61,16 @@ class _File(BaseModel):
     known: tuple[KnownBug, ...]
 
 
-def load_known(files: Iterable[Path], version: str) -> tuple[KnownBug, ...]:
-    """Return the signatures of these files, and then those of ours that this kernel may show.
+def read_known(files: Iterable[Path]) -> tuple[KnownBug, ...]:
+    """Return the signatures of the user's files; raises UsageError for what is no such file."""
+    return tuple(known for file in files for known in _read(file))
 
-    ``version`` is a kernel release. Raises UsageError for a file that is no list of signatures.
+
+def load_known(given: Sequence[KnownBug], version: str) -> tuple[KnownBug, ...]:
+    """Return the given signatures, and then those of ours that this kernel may show.
+
+    ``version`` is a kernel release.
     """
-    given = tuple(known for file in files for known in _read(file))
     expected = {race.name for race in CATALOGUE if known_of(race, version) is not None}
     try:
         ours = _File.model_validate(tomllib.loads(OURS.read_text(encoding="utf-8"))).known

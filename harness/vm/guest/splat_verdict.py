@@ -46,7 +46,7 @@ def of_panic(
 ) -> GuestPanic | HarnessError:
     """Return the error for a panic, given all splats that no test declared.
 
-    A kernel can be told to panic on the reports that `of_splats` excuses (softlockup_panic,
+    Options make a kernel panic on the reports that `of_splats` excuses (softlockup_panic,
     hung_task_panic, panic_on_rcu_stall, panic_on_warn): such a panic is excused with its cause.
     ``tail`` is the console's, for a panic of which no text is there.
     """

@@ -69,7 +69,7 @@ def exit_warning(context: TrialContext, gates: Gates) -> None:
     gates.open(GATE)
     hits = f"{ends.path}/parameters/hits"
     if not poll(guest, hits, Op.EQUALS, "1", deadline=scaled(guest, QUICK_S)):
-        raise HarnessError(f"the thread that is ending did not come to {LAST_FUNCTION}()")
+        raise HarnessError(f"the thread that is ending did not call {LAST_FUNCTION}()")
     guest.check_splats()
     sleeper.release()
     for loaded in (patch, holding):

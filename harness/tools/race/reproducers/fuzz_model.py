@@ -33,7 +33,7 @@ SLEEPS: Mapping[str, tuple[str, tuple[int, ...]]] = MappingProxyType(
 TARGETS: Mapping[str, str] = MappingProxyType(
     {"mod": "klp_target_mod", "setup": "klp_target_setup"}
 )
-"""The modules that come and go. Those in which tasks sleep are always there."""
+"""The modules that are loaded and unloaded. Those in which tasks sleep are always loaded."""
 
 # Of an __init function. ftrace has it only while the target is being loaded.
 INIT_FUNCTION = "klp_setup_text"
@@ -52,7 +52,7 @@ _ALONE: tuple[_Alone, ...] = get_args(_Alone)
 class Sample:
     """A sample livepatch: its module, its one object, and the functions that it patches there.
 
-    ``parameters`` are those of the module. One that ``is_alone`` cannot be told to replace others.
+    ``parameters`` are those of the module. One that ``is_alone`` has no parameter ``replace``.
     """
 
     module: str
@@ -140,7 +140,7 @@ def _parse(words: list[str]) -> Step:
         replace = of_patch == "load" and rest[1:] == ["replace"]
         if verb == of_patch and rest and rest[0] in PATCHES and (len(rest) == 1 or replace):
             if replace and PATCHES[rest[0]].is_alone:
-                raise UsageError(f"{rest[0]} cannot be told to replace others")
+                raise UsageError(f"{rest[0]} has no parameter `replace`")
             return Step(of_patch, rest[0], replace)
     raise UsageError(
         f"{' '.join(words)!r} is no step of a sequence",

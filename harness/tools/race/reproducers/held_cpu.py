@@ -133,4 +133,4 @@ def end_calls(context: TrialContext, hold: Module, tasks: Iterable[GuestProcess]
         task.wait(scaled(context.guest, QUICK_S))
     context.guest.check_splats()
     if hold.parameter("held") != "1":
-        raise HarnessError("no CPU came to klp_ftrace_handler() in time")
+        raise HarnessError("no CPU entered klp_ftrace_handler() in time")

@@ -80,7 +80,7 @@ def _call(context: TrialContext, gates: Gates) -> tuple[SpawnedProcess, TaskHand
     gates.close(AFTER)
     reader = guest.spawn("cat", _CALL)
     if not poll(guest, _WAITING, Op.CONTAINS, f"{BEFORE} ", deadline=scaled(guest, QUICK_S)):
-        raise HarnessError(f"no thread of {TARGET} came to gate {BEFORE}")
+        raise HarnessError(f"no thread of {TARGET} sleeps in gate {BEFORE}")
     (tid,) = gates.waiting(BEFORE)
     return reader, context.tasks.get(tid)
 
