@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.errors import HarnessError, RaceShown
+from harness.errors import HarnessError
 from harness.livepatch.tasks import PatchState
 from harness.livepatch.waiting import QUICK_S, scaled
 from harness.tools.race.reproducer import reproducer
 from harness.tools.race.reproducers.module_text import ModuleText, show_unloaded_under
+from harness.tools.race.reproducers.versions import expect_one_version, next_versions
 from harness.vm.elf.symbols import cold_part as cold_symbol
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from harness.vm.guest.spawned import SpawnedProcess
 
 TARGET, PATCH = "klp_target_cold", "klp_test_cold"
-OUTER, NEW_OUTER = "klp_cold_outer", "klp_test_cold_outer"
+OUTER, INNER, NEW_OUTER = "klp_cold_outer", "klp_cold_inner", "klp_test_cold_outer"
 GATE = 5
 _CALL = "/sys/kernel/klp_cold/call"
 
@@ -41,7 +42,7 @@ def cold_part(context: TrialContext, gates: Gates) -> None:
     patch.disable(wait=False)
     if context.tasks.get(caller.pid).patch_state is PatchState.PATCHED:
         gates.open(GATE)
-        _versions(context, caller)
+        next_versions(context, caller)
         patch.unload()
         return
     patch.unload(scaled(guest, QUICK_S))
@@ -57,14 +58,13 @@ def cold_switched(context: TrialContext, gates: Gates) -> None:
     patch = livepatch.load(PATCH)
     held = context.tasks.get(caller.pid).patch_state is PatchState.UNPATCHED
     gates.open(GATE)
-    outer, inner = _versions(context, caller)
-    if outer != inner:
-        raise RaceShown(
-            f"task {caller.pid} was switched while it slept in {OUTER}.cold: the {outer} "
-            f"{OUTER}() called the {inner} klp_cold_inner()"
-        )
-    if not held:
-        raise HarnessError(f"task {caller.pid} was switched, and yet called no new function")
+    expect_one_version(
+        next_versions(context, caller),
+        who=f"task {caller.pid}",
+        where=f"slept in {OUTER}.cold",
+        functions=(OUTER, INNER),
+        held=held,
+    )
     patch.wait_complete()
     patch.disable()
     patch.unload()
@@ -88,10 +88,3 @@ def _sleep_in_cold_part(
     if not any(f" {symbol}+" in line for line in stack):
         raise HarnessError(f"task {caller.pid} does not sleep in {symbol}", details=stack)
     return caller
-
-
-def _versions(context: TrialContext, caller: SpawnedProcess) -> tuple[str, str]:
-    """Return which version of the outer and of the inner function a call ran."""
-    line = caller.next_line(scaled(context.guest, QUICK_S))
-    _, outer, _, inner = line.split()
-    return outer, inner

@@ -11,11 +11,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.agent_protocol import Op
-from harness.errors import HarnessError, RaceShown
+from harness.errors import HarnessError
 from harness.livepatch.tasks import PatchState
 from harness.livepatch.waiting import QUICK_S, poll, scaled
 from harness.tools.race.reproducer import reproducer
 from harness.tools.race.reproducers.module_text import ModuleText, show_unloaded_under
+from harness.tools.race.reproducers.versions import expect_one_version, next_versions
 
 if TYPE_CHECKING:
     from harness.livepatch.gates import Gates
@@ -43,7 +44,7 @@ def idle_injection(context: TrialContext, gates: Gates) -> None:
     _inject(gates, injector, PatchState.PATCHED)
     if injector.patch_state is PatchState.PATCHED:
         gates.open(AFTER)
-        _versions(context, reader)
+        next_versions(context, reader)
         patch.unload()
         return
     patch.unload(scaled(guest, QUICK_S))
@@ -60,14 +61,13 @@ def idle_switched(context: TrialContext, gates: Gates) -> None:
     _inject(gates, injector, PatchState.UNPATCHED)
     held = injector.patch_state is PatchState.UNPATCHED
     gates.open(AFTER)
-    outer, inner = _versions(context, reader)
-    if outer != inner:
-        raise RaceShown(
-            f"thread {injector.tid} was switched while it injected idle time in {OUTER}(): the "
-            f"{outer} {OUTER}() called the {inner} {INNER}()"
-        )
-    if not held:
-        raise HarnessError(f"thread {injector.tid} was switched, and yet called no new function")
+    expect_one_version(
+        next_versions(context, reader),
+        who=f"thread {injector.tid}",
+        where=f"injected idle time in {OUTER}()",
+        functions=(OUTER, INNER),
+        held=held,
+    )
     patch.wait_complete()
     patch.disable()
     patch.unload()
@@ -94,9 +94,3 @@ def _inject(gates: Gates, injector: TaskHandle, state: PatchState) -> None:
         )
     gates.open(BEFORE)
     gates[AFTER].await_task(injector.tid)
-
-
-def _versions(context: TrialContext, reader: SpawnedProcess) -> tuple[str, str]:
-    """Return which version of the outer and of the inner function a call ran."""
-    _, outer, _, inner = reader.next_line(scaled(context.guest, QUICK_S)).split()
-    return outer, inner
