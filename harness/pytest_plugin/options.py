@@ -30,7 +30,7 @@ _MARKERS = (
     "kernel_config(*fragments): run on the kernel under test built with these on top",
     "kernel_args(*words): boot this test's guest with them on the kernel's command line",
     "expect_splat(pattern): this test causes a splat with a text that matches",
-    "slow: takes long by the kernel's own clock; is started first, so that others overlap it",
+    "slow(seconds): takes about so long, mostly by the kernel's own clock; others overlap it",
 )
 
 

@@ -125,7 +125,7 @@ def _ask(guest: Machine, modules: Mapping[str, Path]) -> None:
     guest.write("/proc/sys/kernel/modprobe", "/root/loader")
 
 
-@pytest.mark.slow
+@pytest.mark.slow(8)
 def test_parts_are_enabled_as_one_and_for_a_target_that_comes(
     bundle: tuple[Machine, Livepatch],
 ) -> None:
@@ -155,7 +155,7 @@ def test_parts_are_enabled_as_one_and_for_a_target_that_comes(
         module.unload()
 
 
-@pytest.mark.slow
+@pytest.mark.slow(3)
 def test_a_part_that_comes_too_late(bundle: tuple[Machine, Livepatch]) -> None:
     """The bundle is one: a part whose target is live already is refused, and changes nothing."""
     guest, livepatch = bundle

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 TRIALS = 3
 
 
-@pytest.mark.slow
+@pytest.mark.slow(35)
 def test_a_worker_that_is_killed_costs_no_trial(
     kernel: Kernel,
     sample_modules: Mapping[str, Path],

@@ -107,6 +107,7 @@ def test_stopped_under_a_script(doomed: Machine, monkeypatch: pytest.MonkeyPatch
             _script(doomed)
 
 
+@pytest.mark.slow(11)
 def test_stopped_while_a_patch_is_held(doomed: Machine, sample_modules: Mapping[str, Path]) -> None:
     """A transition that is overdue because QEMU was stopped in between is no TransitionTimeout."""
     livepatch = Livepatch(doomed, modules=sample_modules)
@@ -117,12 +118,14 @@ def test_stopped_while_a_patch_is_held(doomed: Machine, sample_modules: Mapping[
         patch.wait_complete(doomed.scaled(2.0))
 
 
+@pytest.mark.slow(11)
 def test_stopped_while_a_file_is_waited_for(doomed: Machine) -> None:
     """The guest's own clock runs on while QEMU is stopped: its time-outs are checked here."""
     with _stopped_in_pulses(doomed), pytest.raises(GuestStopped):
         doomed.poll_file("/nowhere", Op.PRESENT, "", deadline=doomed.scaled(2.0))
 
 
+@pytest.mark.slow(17)
 def test_starved(doomed: Machine) -> None:
     """A guest that the host gives no CPU is starved: what it did not do in time says nothing."""
     pid = doomed.hypervisor.pid
@@ -138,6 +141,7 @@ def test_starved(doomed: Machine) -> None:
         doomed.run(["sh", "-c", "while :; do :; done"], deadline=doomed.scaled(4.0))
 
 
+@pytest.mark.slow(12)
 def test_paused_by_its_monitor(doomed: Machine) -> None:
     """A guest that QEMU does not run answers nothing, and does not hang."""
     doomed.hypervisor.monitor.execute("stop", deadline=doomed.scaled(5))
@@ -170,7 +174,7 @@ def test_flood_of_the_serial_line(doomed: Machine) -> None:
     assert wait_until(lambda: log.stat().st_size > size, doomed.scaled(30))
 
 
-@pytest.mark.slow
+@pytest.mark.slow(31)
 def test_messages_that_were_dropped(kernel: Kernel, klp_session: Session) -> None:
     """A log that lost messages is not clean: nobody knows what was in them.
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 MODULE = "klp_test_cmdline_a"
 
 
+@pytest.mark.slow(7)
 @pytest.mark.parametrize("fresh", list(Fresh))
 def test_both_ways_of_freshness_give_the_same(
     kernel: Kernel, klp_session: Session, sample_modules: Mapping[str, Path], fresh: Fresh
@@ -68,6 +69,7 @@ def test_guests_do_not_see_each_other(
         three.stat("/tmp/mark")
 
 
+@pytest.mark.slow(7)
 @pytest.mark.smp(6)
 def test_cpus_by_marker(guest: Machine) -> None:
     """A test that asks for six CPUs gets six."""

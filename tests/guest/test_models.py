@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _RUN_S = 1800.0
 
 
-@pytest.mark.slow
+@pytest.mark.slow(15)
 def test_null_mixes_what_linux_keeps_apart(
     kernel: Kernel, tmp_path: Path, pytestconfig: pytest.Config
 ) -> None:

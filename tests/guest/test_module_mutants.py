@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from harness.vm.kernel.kernel import Kernel
 
 
-@pytest.mark.slow
+@pytest.mark.slow(17)
 def test_verify_notices_a_mutant_that_loads(
     kernel: Kernel, klp_session: Session, sample_modules: Mapping[str, Path], tmp_path: Path
 ) -> None:

@@ -77,7 +77,7 @@ def run(kernel: Kernel, tmp_path: Path, pytestconfig: pytest.Config) -> Run:
     return judged
 
 
-@pytest.mark.slow
+@pytest.mark.slow(35)
 def test_a_mutant_of_the_catalogue(run: Run, kernel: Kernel) -> None:
     """A test of the rules that it breaks notices it, and passes on the clean kernel.
 
@@ -96,7 +96,7 @@ def test_a_mutant_of_the_catalogue(run: Run, kernel: Kernel) -> None:
     assert any(catch.expected for catch in result.caught_by), what
 
 
-@pytest.mark.slow
+@pytest.mark.slow(9)
 def test_a_kernel_that_does_not_boot(run: Run, tmp_path: Path) -> None:
     """A kernel that panics at boot is neither caught nor a survivor, and the panic is shown."""
     patch = tmp_path / "panics.patch"

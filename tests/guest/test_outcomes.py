@@ -87,6 +87,7 @@ def test_splat_that_may_come(doomed: Machine, break_kernel: BreakKernel) -> None
     doomed.check_splats()
 
 
+@pytest.mark.slow(33)
 def test_hang(doomed: Machine, break_kernel: BreakKernel, monkeypatch: pytest.MonkeyPatch) -> None:
     """All CPUs stuck with interrupts off: GuestHang; an NMI made the kernel print its stacks."""
     # Its CPUs are the host's while it spins.
@@ -129,6 +130,7 @@ def test_slow_command_is_no_verdict(doomed: Machine) -> None:
     assert doomed.run(["echo", "alive"]).stdout == "alive\n"
 
 
+@pytest.mark.slow(26)
 def test_boot_that_never_comes(kernel: Kernel, klp_session: Session) -> None:
     """A guest that never gets its user space up is BootFailed at its deadline, with its console."""
     with pytest.raises(BootFailed, match="did not reach user space") as raised:

@@ -6,6 +6,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import pytest
+
 from harness.deadline import Deadline
 from harness.livepatch.patch import Livepatch
 from harness.tools.race.recording import guest_files, record, replay
@@ -35,6 +37,7 @@ def load_unload(livepatch: Livepatch) -> None:
     patch.unload()
 
 
+@pytest.mark.slow(9)
 def test_a_replay_prints_what_was_recorded(
     kernel: Kernel, klp_session: Session, sample_modules: Mapping[str, Path], tmp_path: Path
 ) -> None:

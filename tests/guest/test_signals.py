@@ -25,6 +25,7 @@ def place(kernel: Kernel, tmp_path: Path) -> Place:
     return Place(tmp_path, ("--kernel", kernel.spec))
 
 
+@pytest.mark.slow(46)
 def test_a_signal_at_any_moment_leaves_nothing(place: Place) -> None:
     """The signal's exit code, no traceback, no process, no key, a sound cache, and it works again.
 

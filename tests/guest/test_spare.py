@@ -8,6 +8,7 @@ import signal
 from typing import TYPE_CHECKING
 
 import psutil
+import pytest
 
 from harness.deadline import Deadline, wait_until
 from harness.vm.guest.session import Session
@@ -33,6 +34,7 @@ def _qemus() -> set[int]:
     }
 
 
+@pytest.mark.slow(7)
 def test_each_guest_from_the_reserve_is_fresh(
     kernel: Kernel, klp_session: Session, tmp_path: Path
 ) -> None:
@@ -54,6 +56,7 @@ def test_each_guest_from_the_reserve_is_fresh(
     assert not list((tmp_path / "run/guests").glob("clone-*"))
 
 
+@pytest.mark.slow(7)
 def test_a_guest_that_died_in_reserve_is_replaced(
     kernel: Kernel, klp_session: Session, tmp_path: Path
 ) -> None:

@@ -28,6 +28,7 @@ def script(tmp_path: Path, text: str) -> Path:
     return path
 
 
+@pytest.mark.slow(7)
 def test_a_script_that_hangs_before_the_patch(
     kernel: Kernel, klp_session: Session, sample_modules: Mapping[str, Path], tmp_path: Path
 ) -> None:
@@ -42,6 +43,7 @@ def test_a_script_that_hangs_before_the_patch(
         verify_patch(request, kernel=kernel, session=klp_session, samples=sample_modules)
 
 
+@pytest.mark.slow(7)
 def test_a_script_that_hangs_with_the_patch(
     kernel: Kernel, klp_session: Session, sample_modules: Mapping[str, Path], tmp_path: Path
 ) -> None:
@@ -58,6 +60,7 @@ def test_a_script_that_hangs_with_the_patch(
     assert verdict.check("disable").outcome is CheckOutcome.NOT_RUN
 
 
+@pytest.mark.slow(17)
 def test_a_script_that_leaves_a_child(
     kernel: Kernel, klp_session: Session, sample_modules: Mapping[str, Path], tmp_path: Path
 ) -> None:
@@ -74,6 +77,7 @@ def test_a_script_that_leaves_a_child(
     assert "sleep (" in check.detail
 
 
+@pytest.mark.slow(45)
 def test_a_function_that_nothing_calls(
     kernel: Kernel,
     klp_session: Session,
@@ -111,6 +115,7 @@ def test_the_patch_is_there(livepatch, tasks, moment, tmp_path):
 """
 
 
+@pytest.mark.slow(17)
 def test_a_test_file_reaches_the_guest(
     kernel: Kernel, klp_session: Session, sample_modules: Mapping[str, Path], tmp_path: Path
 ) -> None:

@@ -29,6 +29,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("functions", ALL if every else FEW)
 
 
+@pytest.mark.slow(15)
 def test_a_good_patch_of_many_functions(
     functions: int,
     kernel: Kernel,

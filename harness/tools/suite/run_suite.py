@@ -144,7 +144,10 @@ def _selected(words: Sequence[str]) -> int | None:
 
 def _spread(guests: int) -> list[str]:
     # A single worker would start and collect anew, to do what this process can do itself.
-    return ["-n", str(guests), "--dist", "worksteal"] if guests > 1 else ["-n", "0"]
+    if guests == 1:
+        return ["-n", "0"]
+    # Each worker takes one test at a time, in the order of harness.pytest_plugin.order.
+    return ["-n", str(guests), "--dist", "load", "--maxschedchunk", "1"]
 
 
 @contextlib.contextmanager

@@ -76,6 +76,7 @@ def test_force_takes_only_one(livepatch: Livepatch, tasks: Tasks, gate: Gates) -
     patch.wait_complete()
 
 
+@pytest.mark.slow(7)
 @pytest.mark.behaviour("FC-09")
 @pytest.mark.parametrize("enabling", [True, False], ids=["enabling", "disabling"])
 def test_force_of_another_patch(

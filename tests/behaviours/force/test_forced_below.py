@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from harness.vm.guest.machine import Machine
 
 
+@pytest.mark.slow(7)
 @pytest.mark.behaviour("FC-08")
 def test_module_stays_for_a_task_in_a_lower_patch(
     guest: Machine, sample_modules: Mapping[str, Path]

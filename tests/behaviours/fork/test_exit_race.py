@@ -30,6 +30,7 @@ def test_module_stays_for_an_ending_thread(
     run_steps(exit_use_after_free, guest, modules=sample_modules)
 
 
+@pytest.mark.slow(7)
 @pytest.mark.needs("CONFIG_KPROBES")
 @pytest.mark.behaviour("FO-08")
 def test_ending_thread_calls_a_function_in_transition(

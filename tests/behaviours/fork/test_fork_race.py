@@ -45,7 +45,7 @@ def test_no_stale_flag_after_a_reverse(guest: Machine, sample_modules: Mapping[s
     run_steps(fork_stale_reverse, guest, modules=sample_modules)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(14)
 @pytest.mark.behaviour("FO-07")
 def test_storm_of_forks(guest: Machine, sample_modules: Mapping[str, Path]) -> None:
     """Forks without a pause during enable, reverse and disable: no warning, no task is left."""

@@ -111,7 +111,7 @@ def test_probe_with_post_handler_comes_second(livepatch: Livepatch, view: Guestv
     assert _hits(probe) == (1, 1)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(13)
 @pytest.mark.behaviour("FT-05")
 def test_toggled_during_transitions(
     guest: Machine, livepatch: Livepatch, tasks: Tasks, gate: Gates

@@ -48,7 +48,7 @@ done
 """
 
 
-@pytest.mark.slow
+@pytest.mark.slow(18)
 @pytest.mark.behaviour("LD-08")
 def test_parallel_loads(
     livepatch: Livepatch,

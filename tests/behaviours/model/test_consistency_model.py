@@ -23,6 +23,7 @@ def laboratory(guest: Machine, sample_modules: Mapping[str, Path]) -> Laboratory
     return Laboratory(guest, sample_modules)
 
 
+@pytest.mark.slow(19)
 @pytest.mark.behaviour("CM-01")
 def test_threads_switch_one_by_one_out_of_the_patched_set(laboratory: Laboratory) -> None:
     """A task inside a patched function runs old bodies only, while another runs new ones only.
@@ -46,6 +47,7 @@ def test_no_function_switches_before_the_others(laboratory: Laboratory) -> None:
     assert laboratory.between().all(Body.OLD)
 
 
+@pytest.mark.slow(18)
 @pytest.mark.behaviour("CM-01")
 def test_forced_tasks_are_as_in_the_null_model(laboratory: Laboratory) -> None:
     """A task that is forced in an old function runs new ones: LEAVE_FUNCTION, SWITCH_FUNCTION."""

@@ -71,6 +71,7 @@ def test_nop_runs_the_original(
     assert (view.target("f"), view.target("g")) == ("original", "original")
 
 
+@pytest.mark.slow(10)
 @pytest.mark.behaviour("RP-08")
 def test_reversed_replace_keeps_the_old(
     livepatch: Livepatch, tasks: Tasks, gate: Gates, view: Guestview

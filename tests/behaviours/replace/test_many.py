@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 A, B, C, D = (f"klp_test_cmdline_{letter}" for letter in "abcd")
 
 
+@pytest.mark.slow(7)
 @pytest.mark.behaviour("RP-09")
 def test_five_replacing_patches(livepatch: Livepatch, view: Guestview) -> None:
     """Of five atomic replaces in a row each replaces the one before; its rmmod is refused."""
@@ -33,7 +34,7 @@ def test_five_replacing_patches(livepatch: Livepatch, view: Guestview) -> None:
         previous = patch
 
 
-@pytest.mark.slow
+@pytest.mark.slow(8)
 @pytest.mark.behaviour("RP-10")
 def test_many_replaced_at_once(livepatch: Livepatch, view: Guestview) -> None:
     """One atomic replace replaces several patches: each can be unloaded."""

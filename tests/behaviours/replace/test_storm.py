@@ -36,7 +36,7 @@ COUNT = "echo 3 >/proc/sys/vm/drop_caches && cat /proc/slabinfo"
 SHRINK = "for cache in /sys/kernel/slab/*/shrink; do echo 1 >$cache; done && "
 
 
-@pytest.mark.slow
+@pytest.mark.slow(19)
 @pytest.mark.needs("CONFIG_SLUB_DEBUG")
 @pytest.mark.smp(1)
 @pytest.mark.kernel_args("slub_debug=F")

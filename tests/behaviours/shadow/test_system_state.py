@@ -96,6 +96,7 @@ def test_prev_state_in_a_transition(
     patch.wait_complete()
 
 
+@pytest.mark.slow(9)
 @pytest.mark.behaviour("SV-07")
 def test_newest_state_below(livepatch: Livepatch, kernel_log: KernelLog) -> None:
     """With several patches of one state, the newest one below has it: not the oldest, none above.

@@ -14,7 +14,7 @@ INTERRUPTIBLE = 3
 UNINTERRUPTIBLE = 0
 
 
-@pytest.mark.slow
+@pytest.mark.slow(18)
 @pytest.mark.behaviour("SG-01")
 def test_interruptible_sleeper_is_signalled(
     livepatch: Livepatch, tasks: Tasks, gate: Gates, kernel_log: KernelLog
@@ -34,7 +34,7 @@ def test_interruptible_sleeper_is_signalled(
     assert (left.body, left.errno) == (Body.PATCHED, 0)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(35)
 @pytest.mark.behaviour("SG-01")
 def test_each_transition_counts_its_own_rounds(
     livepatch: Livepatch, gate: Gates, kernel_log: KernelLog

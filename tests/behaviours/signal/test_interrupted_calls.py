@@ -86,7 +86,7 @@ def restarted(guest: Machine, waiter: Waiter) -> bool:
     return guest.read(f"/proc/{waiter.task.tid}/syscall").split()[0] == RESTART_SYSCALL
 
 
-@pytest.mark.slow
+@pytest.mark.slow(17)
 @pytest.mark.behaviour("SG-05")
 @pytest.mark.parametrize(
     "calls",

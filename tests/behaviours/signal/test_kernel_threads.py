@@ -15,7 +15,7 @@ NAP = "klp_target_nap"
 SIGNALLING = "signaling remaining tasks"
 
 
-@pytest.mark.slow
+@pytest.mark.slow(18)
 @pytest.mark.behaviour("SG-03")
 def test_kernel_thread_is_woken(livepatch: Livepatch, tasks: Tasks, kernel_log: KernelLog) -> None:
     """A kernel thread that sleeps interruptibly in a function is woken, leaves it and switches."""
@@ -25,7 +25,7 @@ def test_kernel_thread_is_woken(livepatch: Livepatch, tasks: Tasks, kernel_log: 
     assert tasks.states() == {PatchState.UNDEFINED}
 
 
-@pytest.mark.slow
+@pytest.mark.slow(33)
 @pytest.mark.behaviour("SG-02")
 def test_kernel_thread_that_needs_two_wake_ups(
     livepatch: Livepatch, tasks: Tasks, kernel_log: KernelLog

@@ -49,7 +49,7 @@ echo "$said"
 """
 
 
-@pytest.mark.slow
+@pytest.mark.slow(12)
 @pytest.mark.behaviour("ST-03")
 def test_toggled_under_interrupts_and_idle(livepatch: Livepatch, view: Guestview) -> None:
     """A function of interrupts and one of idle CPUs are patched again and again.
@@ -77,6 +77,7 @@ def test_toggled_under_interrupts_and_idle(livepatch: Livepatch, view: Guestview
     assert not [name for name in ("klp_tick", *IDLE_ROUTINES) if name in hooked]
 
 
+@pytest.mark.slow(7)
 @pytest.mark.behaviour("ST-03")
 @pytest.mark.parametrize("enabling", [True, False], ids=["enabling", "disabling"])
 def test_end_waits_for_every_cpu(

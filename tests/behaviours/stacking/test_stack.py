@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 A, B, C = (f"klp_test_cmdline_{letter}" for letter in "abc")
 
 
-@pytest.mark.slow
+@pytest.mark.slow(7)
 @pytest.mark.behaviour("ST-01")
 @pytest.mark.parametrize(
     ("order", "bodies"),

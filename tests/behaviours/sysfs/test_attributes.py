@@ -21,7 +21,7 @@ ALWAYS = {"enabled": 0o644, "transition": 0o444, "force": 0o200}
 NEWER = {"replace": 0o444, "stack_order": 0o444}
 
 
-@pytest.mark.slow
+@pytest.mark.slow(8)
 @pytest.mark.behaviour("SY-01")
 def test_modes_and_values(livepatch: Livepatch, view: Guestview) -> None:
     """Every attribute has its documented mode and value.
@@ -88,6 +88,7 @@ def test_disabled_patch_is_not_enabled_again(
     assert view.cmdline() == "original"
 
 
+@pytest.mark.slow(8)
 @pytest.mark.behaviour("SY-04")
 def test_disable_during_another_transition(livepatch: Livepatch, tasks: Tasks, gate: Gates) -> None:
     """Writing 0 while another patch is in transition is EBUSY, and changes nothing."""

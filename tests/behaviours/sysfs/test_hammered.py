@@ -52,7 +52,7 @@ echo $rounds
 """
 
 
-@pytest.mark.slow
+@pytest.mark.slow(7)
 @pytest.mark.behaviour("SY-06")
 def test_hammered_while_it_is_disabled(livepatch: Livepatch, gate: Gates, view: Guestview) -> None:
     """Eight writers of enabled and force, and readers of all attributes: none hangs, no splat.

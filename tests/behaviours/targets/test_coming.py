@@ -29,7 +29,7 @@ def test_patched_before_its_init(
     assert (view.target("f"), view.target("g")) == (PATCH, PATCH)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(4)
 @pytest.mark.behaviour("MO-02")
 def test_reloaded_target_is_patched_again(
     livepatch: Livepatch, view: Guestview, kernel_log: KernelLog

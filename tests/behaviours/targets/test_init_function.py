@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from harness.vm.guest.machine import Machine
 
 
-@pytest.mark.slow
+@pytest.mark.slow(4)
 @pytest.mark.behaviour("MO-09")
 def test_livepatch_of_a_freed_function_leaves_no_trace(
     guest: Machine, sample_modules: Mapping[str, Path]

@@ -60,6 +60,7 @@ def test_warning_of_a_coming_target(livepatch: Livepatch, kernel_log: KernelLog)
     assert len(kernel_log.matching(WARNING)) == 3
 
 
+@pytest.mark.slow(7)
 @pytest.mark.kernel_args("init_on_alloc=1")
 @pytest.mark.behaviour("MO-13")
 def test_key_of_vmlinux_in_a_coming_target(

@@ -37,7 +37,7 @@ done
 """
 
 
-@pytest.mark.slow
+@pytest.mark.slow(11)
 @pytest.mark.behaviour("MO-06")
 def test_target_in_a_storm(
     livepatch: Livepatch,

@@ -87,6 +87,7 @@ def test_loop_outside_the_function(
     assert bool(kernel_log.matching(BY_ITSELF)) is by_itself
 
 
+@pytest.mark.slow(14)
 @pytest.mark.smp(CPUS)
 @pytest.mark.behaviour("TR-20")
 def test_system_call_under_load(guest: Machine, livepatch: Livepatch, tasks: Tasks) -> None:
@@ -113,6 +114,7 @@ def test_system_call_under_load(guest: Machine, livepatch: Livepatch, tasks: Tas
         assert last["calls"] > 0, "its last line has no number of calls"
 
 
+@pytest.mark.slow(9)
 @pytest.mark.smp(CPUS)
 @pytest.mark.behaviour("TR-21")
 def test_all_cpus_busy(guest: Machine, livepatch: Livepatch, tasks: Tasks) -> None:
@@ -126,7 +128,7 @@ def test_all_cpus_busy(guest: Machine, livepatch: Livepatch, tasks: Tasks) -> No
     assert all(tasks.get(hog.pid).alive for hog in (*pinned, *free))
 
 
-@pytest.mark.slow
+@pytest.mark.slow(5)
 @pytest.mark.behaviour("TR-21")
 def test_nearly_out_of_memory(
     guest: Machine, livepatch: Livepatch, tasks: Tasks, sample_modules: Mapping[str, Path]

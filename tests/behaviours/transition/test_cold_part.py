@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from harness.vm.guest.machine import Machine
 
 
-@pytest.mark.slow
+@pytest.mark.slow(5)
 @pytest.mark.behaviour("TR-26")
 def test_module_stays_for_a_task_in_a_cold_part(
     guest: Machine, sample_modules: Mapping[str, Path]

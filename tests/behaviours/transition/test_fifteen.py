@@ -20,7 +20,7 @@ BUILT = "klp_test_cmdline_a"
 NAMES = [f"klp_test_cmdline_{letter}" for letter in string.ascii_lowercase[:15]]
 
 
-@pytest.mark.slow
+@pytest.mark.slow(20)
 @pytest.mark.behaviour("TR-24")
 def test_fifteen_patches_of_one_function(
     livepatch: Livepatch, sample_modules: Mapping[str, Path], tmp_path: Path, view: Guestview

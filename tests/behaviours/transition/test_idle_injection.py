@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from harness.vm.guest.machine import Machine
 
 
-@pytest.mark.slow
+@pytest.mark.slow(4)
 @pytest.mark.behaviour("TR-28")
 def test_module_stays_for_a_thread_that_injects_idle_time(
     guest: Machine, sample_modules: Mapping[str, Path]

@@ -25,7 +25,7 @@ LONG_S = 120
 
 
 @pytest.mark.behaviour("TR-38")
-@pytest.mark.slow
+@pytest.mark.slow(50)
 @pytest.mark.parametrize(("functions", "sleepers"), [(10, 1000), (MANY, 10)])
 def test_many_functions_and_tasks(
     guest: Machine, livepatch: Livepatch, tasks: Tasks, gate: Gates, functions: int, sleepers: int

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from harness.vm.guest.machine import Machine
 
 
+@pytest.mark.slow(9)
 @pytest.mark.needs("CONFIG_OPTPROBES")
 @pytest.mark.behaviour("TR-32")
 def test_transition_waits_without_memory(

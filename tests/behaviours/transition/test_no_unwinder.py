@@ -21,7 +21,7 @@ SPIN = "while :; do :; done"
 NO_MODEL = "doesn't have support for the livepatch consistency model"
 
 
-@pytest.mark.slow
+@pytest.mark.slow(22)
 @pytest.mark.kernel_config("no-reliable-stack")
 @pytest.mark.behaviour("TR-22")
 @pytest.mark.behaviour("TR-48")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.needs("CONFIG_PREEMPTION"), pytest.mark.needs("CONFIG_KPROBES")]
 
 
-@pytest.mark.slow
+@pytest.mark.slow(8)
 @pytest.mark.behaviour("TR-29")
 def test_module_stays_for_a_task_that_is_about_to_jump_to_it(
     guest: Machine, sample_modules: Mapping[str, Path]
@@ -29,7 +29,7 @@ def test_module_stays_for_a_task_that_is_about_to_jump_to_it(
     run_steps(preempted_handler, guest, modules=sample_modules)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(8)
 @pytest.mark.behaviour("TR-29")
 def test_task_is_not_switched_before_it_jumps_to_a_new_function(
     guest: Machine, sample_modules: Mapping[str, Path]

@@ -113,7 +113,7 @@ def test_frozen_task(
     assert "frozen 1" in guest.read(events)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(18)
 @pytest.mark.behaviour("TR-36")
 def test_patch_of_the_function_that_stops(
     livepatch: Livepatch,

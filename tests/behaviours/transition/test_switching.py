@@ -31,6 +31,7 @@ TIMES = 3  # a CPU may have work of its own by chance, but not each time
 SPIN = "while :; do :; done"
 
 
+@pytest.mark.slow(10)
 @pytest.mark.behaviour("TR-05")
 def test_cpu_bound_task_switches(
     guest: Machine, kernel: Kernel, livepatch: Livepatch, tasks: Tasks, kernel_log: KernelLog
@@ -80,6 +81,7 @@ def test_thread_in_user_mode_switches(
     assert len(tries) <= 2 * TIMES + RETRIES, "no interrupt has switched it"
 
 
+@pytest.mark.slow(14)
 @pytest.mark.behaviour("TR-13")
 @pytest.mark.smp(CPUS)
 def test_idle_cpus_switch(

@@ -57,7 +57,7 @@ def test_task_between_the_two(
     patch.wait_gone()
 
 
-@pytest.mark.slow
+@pytest.mark.slow(11)
 @pytest.mark.behaviour("TR-03")
 def test_no_mixed_pair_under_load(
     guest: Machine, livepatch: Livepatch, gate: Gates, kernel_log: KernelLog
