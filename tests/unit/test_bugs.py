@@ -52,6 +52,18 @@ def test_a_report_is_whole(bug: bugs.Bug) -> None:
             assert f"\n| {on.series}." in bug.report, f"no kernel of {on.series} in its table"
 
 
+@pytest.mark.parametrize("bug", load_bugs(), ids=lambda bug: bug.name)
+def test_a_bug_that_an_option_shows_has_the_fragment_with_it(bug: bugs.Bug) -> None:
+    """The commands that `bugs NAME` prints build the kernel on which it is shown."""
+    needed = {on.only for on in bug.series if on.only}
+    assert bool(needed) == (bug.race.fragment is not None)
+    shown = CliRunner().invoke(app, ["bugs", bug.name]).stdout.partition("\n\n#")[0]
+    commands = [line for line in shown.splitlines() if "race run" in line]
+    assert commands
+    for command in commands:
+        assert (f"--kernel-config {bug.race.fragment}" in command) == bool(needed)
+
+
 def test_the_index_names_each_report() -> None:
     """With its title, in the order of the command."""
     index = (ROOT / "docs" / "bugs" / "README.md").read_text().splitlines()

@@ -98,12 +98,13 @@ def _print_bug(terminal: Terminal, bug: Bug) -> None:
     terminal.print(f"  rule {bug.rule}, report {bug.page}")
     newest = bug.newest
     if newest is not None:
-        terminal.print("shown by", f"  {_command(bug, newest.series)}")
+        terminal.print("shown by", f"  {_command(bug, newest)}")
     if bug.fixes:
         terminal.print("not shown with the fix")
+    on = {each.series: each for each in bug.series}
     for fix in bug.fixes:
         for series in fix.series:
-            terminal.print(f"  {_command(bug, series)} --patch {_path(fix)}")
+            terminal.print(f"  {_command(bug, on[series])} --patch {_path(fix)}")
     terminal.print("", bug.report.partition(_COMMENT_END)[2].strip(), "")
 
 
@@ -119,10 +120,13 @@ def _state(on: BugOnSeries) -> str:
     return f"{on.state.value}{option}{f', {on.why}' if on.why else ''}"
 
 
-def _command(bug: Bug, series: str) -> str:
+def _command(bug: Bug, on: BugOnSeries) -> str:
     # The table names the newest series by its number.
-    kernel = series if series in SERIES else NEWEST
-    return f"klp-harness race run {bug.name} --kernel {kernel}"
+    words = ["klp-harness race run", bug.name]
+    words += ["--kernel", on.series if on.series in SERIES else NEWEST]
+    if on.only and bug.race.fragment:
+        words += ["--kernel-config", bug.race.fragment]
+    return " ".join(words)
 
 
 def _path(fix: BugFix) -> Path:

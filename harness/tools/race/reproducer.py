@@ -32,8 +32,9 @@ class Reproducer:
     ``title`` is the first line of the steps' docstring, ``parameters`` names what the steps take of
     a TrialContext, ``rule`` is the id of the rule that a kernel with the race breaks, ``fixed_by``
     the kernel commit that ended it, and ``shows`` a regular expression for the splat that shows it.
-    A kernel needs the options ``needs`` (CONFIG_...) and the ``functions``. ``chance``: the race
-    needs luck, so one trial says little. ``on_recorded``: each trial is recorded, which costs some
+    A kernel needs the options ``needs`` (CONFIG_...) and the ``functions``; ``fragment`` is the
+    config fragment that turns on what the default kernel lacks of them. ``chance``: the race needs
+    luck, so one trial says little. ``on_recorded``: each trial is recorded, which costs some
     time, and this function is called with the recording.
     """
 
@@ -45,6 +46,7 @@ class Reproducer:
     fixed_by: str | None = None
     shows: str | None = None
     needs: tuple[str, ...] = ()
+    fragment: str | None = None
     functions: tuple[str, ...] = ()
     cpus: int = 2
     chance: bool = False
@@ -56,7 +58,9 @@ class Reproducer:
             if not kernel.config.enabled(symbol.removeprefix("CONFIG_")):
                 raise UsageError(
                     f"{self.name} needs {symbol}, and kernel {kernel.version} is built without it",
-                    hint="--kernel-config takes a fragment that turns it on",
+                    hint=f"--kernel-config {self.fragment} turns it on"
+                    if self.fragment
+                    else "--kernel-config takes a fragment that turns it on",
                 )
         # A packaged kernel has no symbols here: the load of the patch fails there.
         image = kernel.vmlinux if self.functions else None
@@ -83,6 +87,7 @@ def reproducer(
     fixed_by: str | None = None,
     shows: str | None = None,
     needs: tuple[str, ...] = (),
+    fragment: str | None = None,
     functions: tuple[str, ...] = (),
     cpus: int = 2,
     chance: bool = False,
@@ -108,6 +113,7 @@ def reproducer(
             fixed_by=fixed_by,
             shows=shows,
             needs=needs,
+            fragment=fragment,
             functions=functions,
             cpus=cpus,
             chance=chance,

@@ -71,6 +71,7 @@ def alias_replace(context: TrialContext, gates: Gates) -> None:
     rule="RP-14",
     shows="KASAN: .* in klp_ftrace_handler",
     needs=("CONFIG_KASAN", *HOLD_NEEDS),
+    fragment="debug",
 )
 def alias_nop_freed(context: TrialContext) -> None:
     """A nop that is above the new function is freed while a CPU is about to read it."""

@@ -50,7 +50,7 @@ _CLEAR = f'for task in /proc/[0-9]*; do taskset -p {ELSEWHERE} "${{task#/proc/}}
 _SPIN = f"read called <{_WAIT}; while :; do :; done"
 
 
-@reproducer("preempted-handler", rule="TR-29", needs=NEEDS)
+@reproducer("preempted-handler", rule="TR-29", needs=NEEDS, fragment="preempt")
 def preempted_handler(context: TrialContext, tasks: Tasks) -> None:
     """A task is preempted before it jumps to a new function, whose module is unloaded."""
     guest, livepatch = context.guest, context.livepatch
@@ -77,7 +77,7 @@ def preempted_handler(context: TrialContext, tasks: Tasks) -> None:
     )
 
 
-@reproducer("preempted-disable", rule="TR-29", needs=NEEDS)
+@reproducer("preempted-disable", rule="TR-29", needs=NEEDS, fragment="preempt")
 def preempted_disable(context: TrialContext, gates: Gates, tasks: Tasks) -> None:
     """A task is switched before it jumps to a new function, and sleeps there; that is unloaded."""
     guest = context.guest

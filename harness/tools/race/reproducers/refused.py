@@ -29,6 +29,7 @@ _TRIES = 6
     rule="LD-09",
     shows=r"ODEBUG: free active|debugobjects: free active",
     needs=("CONFIG_DEBUG_KOBJECT_RELEASE",),
+    fragment="debug",
 )
 def refused_release(context: TrialContext) -> None:
     """A livepatch is refused and freed, and kobjects in its memory are released later."""

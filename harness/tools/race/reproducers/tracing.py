@@ -98,6 +98,7 @@ def crowd_tracer(
     rule="TR-14",
     shows=_LOCKDEP,
     needs=("CONFIG_PROVE_LOCKING", "CONFIG_HOTPLUG_CPU"),
+    fragment="debug",
     chance=True,
 )
 def crowd_locks(context: TrialContext, guest: Machine, livepatch: Livepatch, tasks: Tasks) -> None:
