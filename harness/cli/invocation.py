@@ -122,8 +122,10 @@ class Invocation:
         failed = self._finish()
         if self._files != ResultFiles():
             failed += self.write(self.report(error))
-        if self.partial and self.results:
-            self.terminal.note(f"partial: {len(self.results)} results; the command did not finish")
+        # Who has closed the pipe (`| head`) has read what was wanted.
+        if self.partial and self.results and not isinstance(error, BrokenPipeError):
+            count = "1 result" if len(self.results) == 1 else f"{len(self.results)} results"
+            self.terminal.note(f"partial: {count}; the command did not finish")
         if not failed:
             return
         for other in failed if error is not None else failed[1:]:

@@ -63,7 +63,17 @@ def test_a_part_is_written_as_a_part(
     assert names == (["x", "command"] if is_partial else ["x"])
     assert ("partial" in (tmp_path / "a.ktap").read_text()) == is_partial
     assert ("not ok 2 command # ERROR" in (tmp_path / "a.ktap").read_text()) == is_partial
-    assert ("partial: 1 results" in capsys.readouterr().err) == is_partial
+    assert ("partial: 1 result;" in capsys.readouterr().err) == is_partial
+
+
+def test_a_closed_pipe_needs_no_note(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`| head` has read what was wanted; a file of results says that it is a part."""
+    with pytest.raises(BrokenPipeError):
+        run(files_in(tmp_path), BrokenPipeError(), [])
+    assert capsys.readouterr().err == ""
+    assert json.loads((tmp_path / "a.json").read_text())["partial"]
 
 
 def test_a_page_says_it(tmp_path: Path) -> None:
