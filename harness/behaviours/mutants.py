@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from harness.vm.kernel.patch_file import PatchFile
 
-_NAMES = ("Broken", "Breaks", "Commit", "Kernels", "Shows", "Equivalent")
+_NAMES = ("Broken", "Breaks", "Commit", "Kernels", "Config", "Shows", "Equivalent")
 _RULE = re.compile(r"[A-Z]{2}-\d\d\Z")
 _COMMIT = re.compile(r"[0-9a-f]{8,40}\Z")
 _ALWAYS = "always"
@@ -37,9 +37,9 @@ class Mutant:
     """A patch that breaks a kernel.
 
     ``broken`` says what the kernel then does, ``breaks`` are ids of rules, ``kernels`` the series
-    that it is written for (empty: unknown), ``always`` whether one run of the tests has to show
-    it, ``equivalent`` is the proof that no test can see it. ``ports`` break other series in the
-    same way.
+    that it is written for (empty: unknown), ``config`` the fragments without which it breaks
+    nothing, ``always`` whether one run of the tests has to show it, ``equivalent`` is the proof
+    that no test can see it. ``ports`` break other series in the same way.
     """
 
     name: str
@@ -49,6 +49,7 @@ class Mutant:
     breaks: tuple[str, ...] = ()
     commit: str | None = None
     kernels: tuple[str, ...] = ()
+    config: tuple[str, ...] = ()
     always: bool = True
     equivalent: str | None = None
     ports: tuple[Mutant, ...] = ()
@@ -109,6 +110,7 @@ def read_mutant(path: Path) -> Mutant:
         breaks=breaks,
         commit=commit,
         kernels=tuple(fields.get("Kernels", "").split()),
+        config=tuple(fields.get("Config", "").split()),
         always=shows == _ALWAYS,
         equivalent=fields.get("Equivalent"),
     )

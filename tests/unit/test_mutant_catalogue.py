@@ -78,13 +78,14 @@ def test_a_header(tmp_path: Path) -> None:
         patch_file(
             tmp_path,
             "Broken: this\n  and that\nBreaks: TR-01 SV-02\nCommit: d83a7cb3\nKernels: 6.1 6.12\n"
-            "Shows: sometimes\nEquivalent: since\nSomething: else\n",
+            "Config: workloads preempt\nShows: sometimes\nEquivalent: since\nSomething: else\n",
         )
     )
     assert mutant.name == "m"
     assert mutant.broken == "this and that"
     assert mutant.breaks == ("TR-01", "SV-02")
     assert (mutant.commit, mutant.kernels) == ("d83a7cb3", ("6.1", "6.12"))
+    assert mutant.config == ("workloads", "preempt")
     assert not mutant.always
     assert mutant.equivalent == "since"
     assert mutant.diff == DIFF

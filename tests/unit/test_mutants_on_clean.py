@@ -121,3 +121,21 @@ def test_without_any_catch_the_clean_kernel_is_not_run(
     found = [caught("m")]
     assert without_false_alarms(found, conditions, clean, again=clean.again) == found
     assert clean.ran == []
+
+
+def test_a_mutant_with_fragments_has_a_clean_kernel_of_its_own(
+    conditions: Conditions, tmp_path: Path
+) -> None:
+    """Its tests do not apply to the kernel of the others: there they would count as failing."""
+    commands: list[Command] = []
+    clean = CleanKernel(tmp_path, [], {})
+
+    def run(command: Command) -> Done:
+        commands.append(command)
+        return clean(command)
+
+    more = caught("more", "t::of-option").model_copy(update={"config": ("workloads",)})
+    found = [more, caught("m", "t::good")]
+    assert without_false_alarms(found, conditions, run, again=clean.again) == found
+    assert clean.ran == [{"t::of-option"}, {"t::good"}]
+    assert ["workloads" in command.arguments for command in commands] == [True, False]

@@ -195,6 +195,16 @@ def test_a_mutant_that_is_caught(mutant: Mutant, conditions: Conditions, tmp_pat
     assert (result.build_s, result.seconds) == (2.0, 2.0)
 
 
+def test_a_mutant_of_a_kernel_with_more_options(conditions: Conditions, tmp_path: Path) -> None:
+    """It is built and tested with its fragments, each once."""
+    broken = read_mutant(patch_file(tmp_path, "Breaks: TR-02\nConfig: x.config workloads"))
+    run = Commands(done(tmp_path), done(tmp_path, 3))
+    judge(broken, conditions, run)
+    options = "--kernel 6.1 --kernel-config x.config --kernel-config workloads --patch"
+    assert run.lines[0].startswith(f"kernel build {options}")
+    assert run.lines[1].startswith(f"test {options}")
+
+
 def test_a_mutant_that_survives(mutant: Mutant, conditions: Conditions, tmp_path: Path) -> None:
     """A mutant has survived only after all tests have run."""
     run = Commands(

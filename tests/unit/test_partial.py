@@ -66,9 +66,7 @@ def test_a_part_is_written_as_a_part(
     assert ("partial: 1 result;" in capsys.readouterr().err) == is_partial
 
 
-def test_a_closed_pipe_needs_no_note(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_closed_pipe_needs_no_note(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """`| head` has read what was wanted; a file of results says that it is a part."""
     with pytest.raises(BrokenPipeError):
         run(files_in(tmp_path), BrokenPipeError(), [])

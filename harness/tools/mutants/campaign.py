@@ -44,12 +44,26 @@ def without_false_alarms(
     results: Sequence[MutantResult], conditions: Conditions, run: RunCommand, *, again: Again
 ) -> list[MutantResult]:
     """Run the tests that caught a mutant on the clean kernel, and return the results without those
-    that fail there too.
+    that fail there too. The clean kernel is built with a mutant's own fragments as well.
 
     A mutant that is left without any is judged once more by the tests that have not run, since the
     first that failed had ended its run: ``again`` judges such mutants, given their results, without
     the tests that are named.
     """
+    by_config: dict[tuple[str, ...], list[MutantResult]] = {}
+    for result in results:
+        by_config.setdefault(result.config, []).append(result)
+    found: dict[str, MutantResult] = {}
+    for config, those in by_config.items():
+        clean = conditions.with_fragments(config)
+        found |= {each.id: each for each in _without_false_alarms(those, clean, run, again)}
+    return [found[result.id] for result in results]
+
+
+def _without_false_alarms(
+    results: Sequence[MutantResult], conditions: Conditions, run: RunCommand, again: Again
+) -> list[MutantResult]:
+    """Do so for mutants of one clean kernel, that of the ``conditions``."""
     held: set[str] = set()
     broke: set[str] = set()
     found = list(results)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -33,3 +33,9 @@ class Conditions:
     rules_only: bool = False
     selftests: bool = False
     without: frozenset[str] = frozenset()
+
+    def with_fragments(self, fragments: Sequence[str]) -> Conditions:
+        """Return the same with a kernel that is built with these config fragments as well."""
+        more = [name for name in fragments if name not in self.kernel]
+        words = [word for name in more for word in ("--kernel-config", name)]
+        return replace(self, kernel=(*self.kernel, *words))

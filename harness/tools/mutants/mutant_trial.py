@@ -43,6 +43,7 @@ def not_run(mutant: Mutant) -> MutantResult:
         breaks=mutant.breaks,
         commit=mutant.commit,
         kernels=mutant.series,
+        config=mutant.config,
         always=mutant.always,
         equivalent=mutant.equivalent,
         diff=mutant.diff,
@@ -54,6 +55,7 @@ def judge(mutant: Mutant, conditions: Conditions, run: RunCommand) -> MutantResu
 
     Raises what ``run`` raises.
     """
+    conditions = conditions.with_fragments(mutant.config)
     patch = ("--patch", str(mutant.path))
     name = _name(mutant, conditions)
     build = run(_obtain(f"{name}.build", conditions, patch))

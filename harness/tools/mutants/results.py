@@ -43,7 +43,8 @@ class MutantResult(ResultBase):
     not-run in a list. ``seconds`` is from the start of its tests until the outcome was known,
     ``build_s`` what its build took before. ``caught_by`` has the tests that failed, which pass on
     the clean kernel; ``on_clean`` those that do not. ``rules`` has the outcome of the tests of each
-    rule. ``equivalent`` is a proof that no test can notice it: such a mutant may survive.
+    rule. ``config`` are the fragments that its kernel has beside those of the run.
+    ``equivalent`` is a proof that no test can notice it: such a mutant may survive.
     ``upstream`` is the outcome of the kernel's own selftests; None: they did not run.
     """
 
@@ -51,6 +52,7 @@ class MutantResult(ResultBase):
     breaks: tuple[str, ...] = ()
     commit: str | None = None
     kernels: tuple[str, ...] = ()
+    config: tuple[str, ...] = ()
     always: bool = True
     equivalent: str | None = None
     caught_by: tuple[Catch, ...] = ()
