@@ -37,9 +37,14 @@ def prepare_accel(invocation: Invocation, name: str) -> AccelChoice:
     return invocation.accel
 
 
-def prepare_kernel(invocation: Invocation, options: CleanKernel) -> Kernel:
-    """Obtain the kernel, with progress; raises UsageError, HarnessError, KernelBuildFailed."""
-    kernel = _obtain(invocation.terminal, options)
+def prepare_kernel(
+    invocation: Invocation, options: CleanKernel, *, terminal: Terminal | None = None
+) -> Kernel:
+    """Obtain the kernel, with progress; raises UsageError, HarnessError, KernelBuildFailed.
+
+    ``terminal`` shows the progress where it is not the command's own.
+    """
+    kernel = _obtain(terminal or invocation.terminal, options)
     pins.check(kernel, options.request())
     invocation.kernels.append(kernel)
     return kernel

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ from harness.vm.kernel.progress import LineProgress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from harness.tools.verify.case import Case
@@ -75,9 +77,18 @@ def guests_at_a_time(choice: AccelChoice) -> int:
 
 
 def verify_case(
-    case: Case, session: Session, *, guests: int, on_check: Callable[[Check], None]
+    case: Case,
+    session: Session,
+    *,
+    guests: int,
+    on_check: Callable[[Check], None],
+    gate: AbstractContextManager[object] | None = None,
 ) -> Verdict:
-    """Verify a livepatch whose files have been read; else as `verify_patch`."""
+    """Verify a livepatch whose files have been read; else as `verify_patch`.
+
+    ``gate`` is held while a guest is used: cases that run side by side share one that bounds them.
+    """
+    gate = gate or contextlib.nullcontext()
     start_s = time.monotonic()
     older = [plan.info for plan in case.older if plan.info is not None]
     absent = case.plan.absent
@@ -86,13 +97,15 @@ def verify_case(
     )
     for check in checks:
         on_check(check)
-    case = without_refused(case, session)
+    if case.plan.targets:
+        with gate:
+            case = without_refused(case, session)
     specs = scenes_for(case)
     if any(check.outcome is CheckOutcome.FAILED for check in checks):
         # One scene shows that the kernel refuses the patch.
         specs = specs[:1]
     results: dict[str, SceneResult] = {}
-    for result in SceneRunner(case, session, guests=guests).run(specs):
+    for result in SceneRunner(case, session, guests=guests, gate=gate).run(specs):
         results[result.spec.name] = result
         for check in result.checks:
             on_check(check)

@@ -3,50 +3,58 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from functools import cache, partial
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.cli.executors import ExecutorOptions
 from harness.cli.exits import guarded
 from harness.cli.invocation import Invocation, check_writable, write_file
-from harness.cli.modules import ModuleFinder, check_named, is_folder
-from harness.cli.options import Accel, AccelAsked, KernelOptions, ResultFiles
+from harness.cli.modules import ModuleFinder, check_named
+from harness.cli.options import Accel, AccelAsked, KernelsOptions, ResultFiles
 from harness.cli.pages import HtmlPage
 from harness.cli.prepare import check_kernels, prepare_accel, prepare_kernel
-from harness.deadline import Deadline
 from harness.errors import UsageError
 from harness.report.base import CheckOutcome
 from harness.tools.verify.api import guests_at_a_time, verify_case
-from harness.tools.verify.case import check_script, check_together, read_case
-from harness.tools.verify.from_diff.obtain import obtain_from_patch
+from harness.tools.verify.asked import Asked
+from harness.tools.verify.case import check_script
+from harness.tools.verify.matrix.options import MatrixOptions
 from harness.tools.verify.page import verify_page
 from harness.tools.verify.request import LoadProfile, VerifyRequest
 from harness.tools.verify.results import VerdictFacts, VerifyResult, facts_of, results_of
 from harness.tools.verify.scene_list import check_names
 from harness.tools.verify.terminal import print_verdict
 from harness.tools.verify.verdict import Check, Verdict, not_run
-from harness.vm.elf.module_info import read_module
 from harness.vm.guest import runs
 from harness.vm.kernel.patch_file import read_patch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Mapping, Sequence
+    from typing import Any
 
     from harness.report.run_results import RunResult
-    from harness.report.terminal import Terminal
     from harness.tools.verify.case import Case
-    from harness.vm.elf.module_info import ModuleInfo
+    from harness.tools.verify.matrix.plan import MatrixPlan
     from harness.vm.guest.session import Session
     from harness.vm.host.accel import AccelChoice
     from harness.vm.kernel.kernel import Kernel
 
 _CPUS = 2
-_SOURCE_S = 3600.0
 _DEBUG = "debug"
 _DEBUG_SLOWER = 4
+_DEFAULTS = {
+    "params": {},
+    "load": (),
+    "scenes": (),
+    "thorough": VerifyRequest.thorough,
+    "cycles": VerifyRequest.cycles,
+    "within_s": VerifyRequest.within_s,
+    "check_timeout_s": VerifyRequest.check_timeout_s,
+}
 
 
 @guarded
@@ -112,30 +120,40 @@ def verify(
     ] = False,
     html_file: HtmlPage = None,
     *,
-    kernel: KernelOptions,
+    kernels: KernelsOptions,
     files: ResultFiles,
+    matrix: MatrixOptions,
+    executors: ExecutorOptions,
     accel: Accel = AccelAsked.AUTO,
 ) -> int:
-    """Verify livepatches: is each safe to load, to run under load, to upgrade, to unload?"""
+    """Verify livepatches: is each safe to load, to run under load, to upgrade, to unload?
+
+    Several kernels, or a manifest (-f), make a table of patches and kernels.
+    """
     check_writable(html_file)
-    if not module and not source:
+    settings: dict[str, Any] = {
+        "params": _params(param),
+        "load": load,
+        "scenes": scene,
+        "thorough": thorough,
+        "cycles": cycles,
+        "within_s": within,
+        "check_timeout_s": check_timeout,
+    }
+    if not module and not source and matrix.manifest is None:
         raise UsageError("nothing to verify", hint="name a module, or a diff with --source")
-    asked = _Asked(
+    if matrix.is_wanted or len(kernels.specs) > 1 or not executors.is_here:
+        plan = _planned(module, source, target, replaces, check, settings, kernels, matrix)
+        from harness.tools.verify.matrix.command import run_matrix
+
+        return run_matrix(plan, matrix, executors, files=files, accel=accel, html=html_file)
+    kernel = kernels.each()[0]
+    asked = Asked(
         modules=module,
         sources=source,
         targets=target,
         replaces=replaces,
-        request=partial(
-            VerifyRequest,
-            params=_params(param),
-            check=check,
-            load=load,
-            scenes=scene,
-            thorough=thorough,
-            cycles=cycles,
-            within_s=within,
-            check_timeout_s=check_timeout,
-        ),
+        request=partial(VerifyRequest, check=check, **settings),
     )
     with Invocation("verify", files) as invocation:
         check_names(scene)
@@ -158,33 +176,48 @@ def verify(
     return invocation.exit_code
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Asked:
-    """The command line: names of modules, and a request that lacks its files."""
+def _planned(
+    modules: tuple[str, ...],
+    sources: tuple[Path, ...],
+    targets: tuple[str, ...],
+    replaces: tuple[str, ...],
+    check: Path | None,
+    settings: Mapping[str, Any],
+    kernels: KernelsOptions,
+    matrix: MatrixOptions,
+) -> MatrixPlan:
+    """Return the cells that are asked for, when all that is named can be used; else UsageError."""
+    if matrix.manifest is not None:
+        from harness.tools.verify.matrix.from_manifest import plan_of
+        from harness.tools.verify.matrix.manifest import read_manifest
 
-    modules: tuple[str, ...]
-    sources: tuple[Path, ...]
-    targets: tuple[str, ...]
-    replaces: tuple[str, ...]
-    request: partial[VerifyRequest]
+        given = [sources, targets, replaces, check, kernels.fragments, kernels.patches]
+        if any(given) or settings != _DEFAULTS:
+            raise UsageError(
+                "with a manifest, MODULE and --kernel choose among its patches and kernels, and no "
+                "other option changes how they are verified",
+                hint=f"write it in {matrix.manifest}: a key has the name of the option",
+            )
+        return plan_of(read_manifest(matrix.manifest)).only(modules, kernels.specs)
+    from harness.tools.verify.matrix.from_words import plan_of_words
 
-    def cases(self, finder: ModuleFinder, kernel: Kernel, terminal: Terminal) -> list[Case]:
-        """Build or find all files for a kernel, and read them; raises UsageError."""
-        read = cache(read_module)
-        patches, beside = _find(finder, self.modules, read)
-        patches += [_built_from(diff, kernel, terminal) for diff in self.sources]
-        check_together([read(path) for path in patches])
-        targets = (*_files(finder, self.targets), *beside)
-        replaces = _files(finder, self.replaces)
-        requests = [
-            self.request(module=path, targets=targets, replaces=replaces) for path in patches
-        ]
-        return [read_case(each, kernel, finder.samples, read=read) for each in requests]
-
-    def built_files(self) -> list[Path]:
-        """Return what is named as a built file, which suits one kernel only."""
-        names = (*self.modules, *self.targets, *self.replaces)
-        return [path for name in names if (path := Path(name).expanduser()).is_file()]
+    check_names(settings["scenes"])
+    check_kernels(*kernels.each())
+    check_named((*modules, *targets, *replaces))
+    for diff in sources:
+        read_patch(diff)
+    if check is not None:
+        check_script(check)
+    return plan_of_words(
+        modules=modules,
+        sources=sources,
+        targets=targets,
+        replaces=replaces,
+        check=check,
+        settings=settings,
+        kernels=kernels.each(),
+        thorough=settings["thorough"],
+    )
 
 
 class _Report:
@@ -244,7 +277,7 @@ def _verify_on(
     invocation: Invocation,
     choice: AccelChoice,
     kernel: Kernel,
-    asked: _Asked,
+    asked: Asked,
     report: _Report,
     *,
     debug: bool = False,
@@ -297,41 +330,6 @@ def _on_debug(verdict: Verdict) -> Verdict:
             for run in verdict.runs
         ),
     )
-
-
-def _find(
-    finder: ModuleFinder, named: Sequence[str], read: Callable[[Path], ModuleInfo]
-) -> tuple[list[Path], list[Path]]:
-    """Return the patches to verify, and the modules of folders that they patch."""
-    patches: list[Path] = []
-    beside: list[Path] = []
-    for text in named:
-        found = list(finder.find(text))
-        if is_folder(text):
-            livepatches = [path for path in found if read(path).is_livepatch]
-            if not livepatches:
-                raise UsageError(f"no module built from {text} is a livepatch")
-            beside += [path for path in found if path not in livepatches]
-            found = livepatches
-        patches += found
-    return patches, beside
-
-
-def _built_from(diff: Path, kernel: Kernel, terminal: Terminal) -> Path:
-    """Return the module that klp-build or kpatch-build makes of a diff."""
-    with terminal.progress() as progress:
-        progress.stage(f"a livepatch of {diff.name} for {kernel.version}")
-        return obtain_from_patch(
-            diff,
-            kernel,
-            store=runs.store(),
-            deadline=Deadline.after(_SOURCE_S),
-            progress=progress,
-        )
-
-
-def _files(finder: ModuleFinder, named: Sequence[str]) -> tuple[Path, ...]:
-    return tuple(path for text in named for path in finder.find(text))
 
 
 def _params(texts: Sequence[str]) -> dict[str, str]:

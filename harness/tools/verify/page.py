@@ -13,6 +13,7 @@ from harness.tools.verify.results import FINDINGS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from harness.report.base import ErrorFacts
     from harness.report.run_results import RunResult
     from harness.tools.verify.results import VerdictFacts, VerifyResult
 
@@ -25,15 +26,27 @@ def verify_page(
     kernel: str,
     accelerator: str,
     partial: bool = False,
+    above: tuple[str, str] | None = None,
+    outcome: tuple[str, str] | None = None,
+    error: ErrorFacts | None = None,
 ) -> str:
-    """Return the page: the verdict on each module, its checks with their evidence, timelines."""
+    """Return the page: the verdict on each module, its checks with their evidence, timelines.
+
+    Of a cell of a matrix, ``above`` is its name and the link to the table, ``outcome`` its outcome
+    and what is to be known of it, ``error`` what kept it from being judged.
+    """
     checks = {v.module: [r for r in results if r.module == v.module] for v in verdicts}
+    unfinished = [r for r in results if r.module not in checks]
     return render(
         "page.html.j2",
         str(__package__),
         kernel=kernel,
         accelerator=accelerator,
         partial=partial,
+        above=above,
+        cell_outcome=outcome,
+        error=error,
+        unfinished=unfinished,
         verdicts=verdicts,
         checks=checks,
         counts={name: Counter(r.outcome.value for r in found) for name, found in checks.items()},

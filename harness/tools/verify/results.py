@@ -5,7 +5,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from harness.report.base import BaseReport, CheckOutcome, Model, ResultBase
+from harness.report.base import (
+    BaseReport,
+    CheckOutcome,
+    ErrorFacts,
+    KernelFacts,
+    Model,
+    ResultBase,
+)
 from harness.report.run_results import RunResult
 
 if TYPE_CHECKING:
@@ -58,6 +65,52 @@ class VerifyReport(BaseReport):
     results: tuple[VerifyResult, ...] = ()
     verdicts: tuple[VerdictFacts, ...] = ()
     runs: tuple[RunResult, ...] = ()
+
+
+class CellResult(ResultBase):
+    """A patch on a kernel. ``id`` is PATCH@KERNEL, ``row`` the patch, ``column`` the kernel's name.
+
+    ``outcome`` is the worst of its verdicts: passed, warned or failed; failed also when the module
+    or the kernel does not build. ``error`` is what kept it from being judged; ``outcome`` is then
+    error, and ``error.fault`` says whose fault that is. not-run: the patch has no file for this
+    kernel. ``at`` is when it ended, ISO 8601. ``kernel`` is None when it could not be had.
+    """
+
+    row: str
+    column: str
+    at: str
+    kernel: KernelFacts | None = None
+    accelerator: str | None = None
+    cpus: int | None = None
+    codes: tuple[str, ...] = ()
+    detail: str = ""
+    error: ErrorFacts | None = None
+    verdicts: tuple[VerdictFacts, ...] = ()
+    checks: tuple[VerifyResult, ...] = ()
+    runs: tuple[RunResult, ...] = ()
+
+    def words(self) -> tuple[str, str]:
+        """Return the detail, and it with each finding in full."""
+        found = [check for check in self.checks if check.outcome in FINDINGS]
+        lines = [f"{check.id} {check.outcome.value}: {check.words()[1]}" for check in found]
+        if self.error is not None:
+            lines += [*self.error.details, *filter(None, (self.error.hint,))]
+        return self.detail, "\n".join((self.detail, *lines))
+
+
+class VerifyMatrixReport(BaseReport):
+    """``klp-harness verify`` of several kernels or of a manifest: one result for each cell.
+
+    ``folder`` is where each cell was kept; ``kept`` are the cells that were not run again, as an
+    earlier run of the same job had their results.
+    """
+
+    command: Literal["verify matrix"] = "verify matrix"
+    results: tuple[CellResult, ...] = ()
+    rows: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    folder: str | None = None
+    kept: tuple[str, ...] = ()
 
 
 def results_of(verdict: Verdict) -> list[VerifyResult]:

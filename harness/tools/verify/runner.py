@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from dataclasses import replace
@@ -32,10 +33,19 @@ _TRIES = 2
 class SceneRunner:
     """Runs the scenes of a case in threads: a guest dies with the thread that started it."""
 
-    def __init__(self, case: Case, session: Session, *, guests: int) -> None:
+    def __init__(
+        self,
+        case: Case,
+        session: Session,
+        *,
+        guests: int,
+        gate: AbstractContextManager[object] | None = None,
+    ) -> None:
+        """``gate`` is held while a scene runs."""
         self._case = case
         self._session = session
         self._guests = guests
+        self._gate = gate or contextlib.nullcontext()
         # Set when the first scene has failed, and when no scene is of use any more.
         self._stop = threading.Event()
         self._stop_all = threading.Event()
@@ -53,7 +63,8 @@ class SceneRunner:
     def _run(self, spec: SceneSpec) -> SceneResult:
         result = SceneResult(spec=spec)
         for attempt in range(_TRIES):
-            result = self._try(spec)
+            with self._gate:
+                result = self._try(spec)
             # A guest that was lost says nothing about the patch: once more.
             if not isinstance(result.error, LostGuest | LostConnection):
                 break
