@@ -128,6 +128,11 @@ COMMANDS: Mapping[str, Command] = {
         function="verify",
         help="Check whether a livepatch is safe to load, run under load, replace and unload.",
     ),
+    "history": Command(
+        folder="history",
+        function="history",
+        help="Show what became slower, what began to fail, and when.",
+    ),
     "rerun": Command(
         folder="rerun",
         function="rerun",

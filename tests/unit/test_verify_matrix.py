@@ -162,7 +162,7 @@ def test_a_file_for_each_kernel(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("[[patch]]\nmodul = 1\n", r"klp-verify.toml:2: patch.1.modul: there is no such key"),
+        ("[[patch]]\nmodules = 1\n", r"klp-verify.toml:2: patch.1.modules: there is no such key"),
         ("patches = 1\n", r"klp-verify.toml:1: patches: there is no such key"),
         ("[[patch]]\n\nmodule = 3\n", r"klp-verify.toml:3: patch.1.module: input should be"),
         ("[[patch]]\nname = 'x'\n", r"klp-verify.toml:1: patch.1: a patch has either"),
@@ -204,8 +204,8 @@ def test_a_file_for_each_kernel(tmp_path: Path) -> None:
             r"klp-verify.toml:3: patch.1.scene: verify has no scene no",
         ),
         (
-            "[[patch]]\nmodule = 'klp_test_gate'\ncheck = '{nam}.sh'\n",
-            r"klp-verify.toml:3: patch.1.check: \{nam\} stands for nothing here",
+            "[[patch]]\nmodule = 'klp_test_gate'\ncheck = '{moon}.sh'\n",
+            r"klp-verify.toml:3: patch.1.check: \{moon\} stands for nothing here",
         ),
         ("[[patch]\n", r"klp-verify.toml is no TOML: .*line 1"),
         ("", r"klp-verify.toml names no patch"),

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from harness.cli.executors import open_cluster, require_dask
+from harness.cli.history_files import add_to_history, history_folder
 from harness.cli.invocation import Invocation, check_writable, write_file
 from harness.cli.prepare import prepare_accel, prepare_kernel
 from harness.errors import ExitCode, UsageError
@@ -57,6 +58,7 @@ def run_matrix(
             raise UsageError("--anew runs all cells, and --rerun-failed does not: give one of them")
         if not executors.is_here:
             _check_travels(plan)
+        place = history_folder(options.history) if options.history is not None else None
         started = now()
         folder = (
             results_folder(options.results)
@@ -69,6 +71,8 @@ def run_matrix(
         limits = limits_for(choice, options, cells=len(plan.cells))
         report = _Report(invocation, plan, kept, html, choice)
         stack.callback(report.close)
+        if place is not None:
+            invocation.at_end(lambda _: _add_to_history(invocation, place))
         # Before the kernels: a missing cluster is then reported at once.
         cluster = stack.enter_context(
             open_cluster(executors, invocation.terminal, guests=limits.guests)
@@ -95,6 +99,12 @@ def run_matrix(
         report.is_complete = True
         invocation.exit_code = exit_code(report.known.values())
     return invocation.exit_code
+
+
+def _add_to_history(invocation: Invocation, folder: Path) -> None:
+    if invocation.results:
+        report = invocation.report().model_dump(mode="json")
+        add_to_history(folder, report | {"partial": invocation.partial}, at=now())
 
 
 def _on_cluster(cluster: Cluster, work: MatrixRun, accel: AccelAsked) -> Iterator[CellResult]:

@@ -56,6 +56,15 @@ class MatrixOptions:
         ),
     ] = None
 
+    history: Annotated[
+        Path | None,
+        typer.Option(
+            "--history",
+            metavar="FOLDER",
+            help="Add this run to a history, which `klp-harness history` shows.",
+        ),
+    ] = None
+
     @property
     def is_wanted(self) -> bool:
         """Whether one of the options was given."""
