@@ -75,6 +75,13 @@ def test_a_script_that_leaves_a_child(
     check = verdict.check("check-during")
     assert (check.outcome, check.code) == (CheckOutcome.WARNED, Code.CHECK_LEFT)
     assert "sleep (" in check.detail
+    assert "never ran the new body of cmdline_proc_show()" in check.detail
+    counted = {(each.during, each.old, each.new) for each in verdict.executed}
+    assert counted == {
+        ("check-before", 0, None),
+        ("check-during", None, 0),
+        ("check-after", 0, None),
+    }
 
 
 @pytest.mark.slow(45)

@@ -15,9 +15,8 @@ from harness.errors import GuestPanic, LostConnection, UsageError
 from harness.tools.verify import case, check_tests
 from harness.tools.verify.check_guest import MAY_USE
 from harness.tools.verify.check_plugin import started_file
-from harness.tools.verify.check_tests import CheckTests, collect
+from harness.tools.verify.check_tests import CheckTests, check_in, collect
 from harness.tools.verify.request import VerifyRequest
-from harness.tools.verify.scene import check_in
 from harness.tools.verify.script import CheckScript, When
 from harness.vm.guest.address import Address
 from harness.vm.guest.machine import Machine

@@ -122,6 +122,7 @@ def verify_case(
         module=case.name,
         checks=tuple(checks),
         runs=tuple(run for result in in_order for run in result.runs),
+        executed=tuple(each for result in in_order for each in result.executed),
         seconds=time.monotonic() - start_s,
     )
     if errors and not verdict.failed:

@@ -17,7 +17,7 @@ import pytest
 from harness.deadline import Deadline
 from harness.errors import CommandTimeout, HarnessError, LostConnection, UsageError
 from harness.tools.verify.check_plugin import CheckReport, started_file
-from harness.tools.verify.script import CheckRun, When
+from harness.tools.verify.script import CheckRun, CheckScript, When
 from harness.vm.guest.attached import address_of
 from harness.vm.host.process import STDOUT, run, spawn
 
@@ -118,6 +118,12 @@ class CheckTests:
             )
         lines = tuple(f"{failure.test}: {failure.text}" for failure in failures)
         return CheckRun(code=code, lines=lines, ending="failed")
+
+
+def check_in(machine: Machine, path: Path, *, timeout_s: float) -> CheckScript | CheckTests:
+    """Return the user's check for a guest: a script that runs there, or a test file."""
+    kind = CheckTests if path.suffix == SUFFIX else CheckScript
+    return kind(machine, path, timeout_s=timeout_s)
 
 
 def collect(path: Path) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from harness.report.base import ErrorFacts
     from harness.report.run_results import RunResult
-    from harness.tools.verify.results import VerdictFacts, VerifyResult
+    from harness.tools.verify.results import ExecutedFacts, VerdictFacts, VerifyResult
 
 
 def verify_page(
@@ -51,6 +51,7 @@ def verify_page(
         checks=checks,
         counts={name: Counter(r.outcome.value for r in found) for name, found in checks.items()},
         news=FINDINGS,
+        executed={v.module: _executed(v.executed) for v in verdicts},
         drawings={
             v.module: [
                 (run.id.partition("/")[2], timeline_svg(run, ident=f"t{number}"))
@@ -60,3 +61,30 @@ def verify_page(
             for v in verdicts
         },
     )
+
+
+def _executed(
+    executed: Sequence[ExecutedFacts],
+) -> tuple[list[str], dict[str, dict[str, list[tuple[str, str]]]]]:
+    """Return the columns of the table of executions, and by function and column its counts.
+
+    Each count is "old" or "new" with how often that body ran: the least of several counts in one
+    place, since one of them that saw no call is worth knowing.
+    """
+    columns = list(dict.fromkeys(_place(each) for each in executed))
+    table: dict[str, dict[str, list[tuple[str, str]]]] = {}
+    for function in sorted({each.function for each in executed}):
+        cells = table.setdefault(function, {})
+        for column in columns:
+            here = [e for e in executed if e.function == function and _place(e) == column]
+            for body in ("old", "new"):
+                counts = [getattr(each, body) for each in here]
+                known = [count for count in counts if count is not None]
+                if known:
+                    about = "" if all(each.exact for each in here) else "about "
+                    cells.setdefault(column, []).append((body, f"{about}{min(known)}"))
+    return columns, table
+
+
+def _place(each: ExecutedFacts) -> str:
+    return f"{each.scene}: {each.during}"

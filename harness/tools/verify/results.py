@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Literal
 
 from harness.report.base import (
@@ -45,14 +46,34 @@ class VerifyResult(ResultBase):
         return self.detail, "\n".join((self.detail, *filter(None, more)))
 
 
+class ExecutedFacts(Model):
+    """How often the bodies of a patched function ran during something in a scene.
+
+    ``during`` is check-before, check-during or check-after (the user's check), ``load`` or
+    ``calls``. ``old`` and ``new``: None where it was not counted, or is not known. ``exact``: else
+    it is a share of what the tracer saw.
+    """
+
+    function: str
+    scene: str
+    during: str
+    old: int | None = None
+    new: int | None = None
+    exact: bool = True
+
+
 class VerdictFacts(Model):
-    """The verdict on one module: the worst of its checks. ``codes`` are those that failed."""
+    """The verdict on one module: the worst of its checks. ``codes`` are those that failed.
+
+    ``executed`` says how often old and new bodies ran.
+    """
 
     module: str
     outcome: str
     path: str
     codes: tuple[str, ...] = ()
     seconds: float = 0.0
+    executed: tuple[ExecutedFacts, ...] = ()
 
 
 class VerifyReport(BaseReport):
@@ -139,4 +160,5 @@ def facts_of(verdict: Verdict, path: Path) -> VerdictFacts:
         path=str(path),
         codes=tuple(sorted(verdict.codes)),
         seconds=verdict.seconds,
+        executed=tuple(ExecutedFacts.model_validate(asdict(each)) for each in verdict.executed),
     )

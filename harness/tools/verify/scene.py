@@ -26,9 +26,10 @@ from harness.errors import (
 from harness.livepatch.modules import format_params
 from harness.livepatch.patch import Livepatch
 from harness.report.base import CheckOutcome
-from harness.tools.verify.check_tests import SUFFIX, CheckTests
+from harness.tools.verify.check_tests import check_in
+from harness.tools.verify.executed import Executed
 from harness.tools.verify.patience import Waited, Waits, advice_on_stacks
-from harness.tools.verify.script import CheckScript, When
+from harness.tools.verify.script import When
 from harness.tools.verify.step import (
     ADVICE,
     Failed,
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from harness.observe.load_plan import Plan, Target
     from harness.report.run_results import RunResult
     from harness.tools.verify.case import Case
+    from harness.tools.verify.executed import Execution
     from harness.vm.guest.machine import Machine
 
 _SLICE_S = 2.0
@@ -87,6 +89,7 @@ class SceneResult:
     spec: SceneSpec
     checks: list[Check] = field(default_factory=list)
     runs: list[RunResult] = field(default_factory=list)
+    executed: list[Execution] = field(default_factory=list)
     splat: str | None = None
     has_guest: bool = False
     unread: str | None = "it was not looked at"
@@ -132,6 +135,8 @@ class Scene:
         self.result = result
         self.another_guest = another_guest
         self.livepatch = Livepatch(machine)
+        self.executed = Executed(machine, case, result.spec.name)
+        result.executed = self.executed.counts
         self._stop = stop
         self._left: tuple[str, ...] = ()
         patch = case.info.patch
@@ -204,7 +209,7 @@ class Scene:
 
     def _note(self, check: Check, seconds: float) -> None:
         left, self._left = self._left, ()
-        if left and check.outcome is CheckOutcome.PASSED:
+        if left and (check.outcome is CheckOutcome.PASSED or check.code is Code.NOT_EXERCISED):
             check = warned(
                 check.id,
                 Code.CHECK_LEFT,
@@ -353,7 +358,8 @@ class Scene:
         path = self.case.request.check
         if self.script is None or path is None:
             return
-        run = self.script.run(when)
+        with self.executed.during(f"check-{when}", when):
+            run = self.script.run(when)
         self._left += run.left
         if run.ok:
             return
@@ -390,9 +396,3 @@ class Scene:
 
 # What a patch that is replaced may leave to the one that replaces it.
 _SOFT = frozenset({Code.LEFT_BEHIND, Code.SPLAT, Code.PANIC, Code.CHECK_FAILED, Code.HANG})
-
-
-def check_in(machine: Machine, path: Path, *, timeout_s: float) -> CheckScript | CheckTests:
-    """Return the user's check for a guest: a script that runs there, or a test file."""
-    kind = CheckTests if path.suffix == SUFFIX else CheckScript
-    return kind(machine, path, timeout_s=timeout_s)

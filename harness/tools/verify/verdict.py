@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from harness.report.run_results import RunResult
+    from harness.tools.verify.executed import Execution
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,11 +64,15 @@ def not_run(name: str, why: str) -> Check:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """All checks of one module. ``runs`` are the recorded timelines."""
+    """All checks of one module.
+
+    ``runs`` are the recorded timelines, ``executed`` how often old and new bodies ran.
+    """
 
     module: str
     checks: tuple[Check, ...]
     runs: tuple[RunResult, ...] = ()
+    executed: tuple[Execution, ...] = ()
     seconds: float = 0.0
 
     @property

@@ -52,7 +52,7 @@ class Stretch:
 
 def exercise(scene: Scene, count: Callable[[Machine, int], Count]) -> None:
     """Call what the patch patches; expect that no call loses memory."""
-    with scene.step("calls") as step:
+    with scene.executed.paused(), scene.step("calls") as step:
         if scene.case.kernel.config.enabled("KASAN"):
             step.skip("this kernel's KASAN keeps freed memory: nothing can be counted")
             return
@@ -85,6 +85,7 @@ def exercise(scene: Scene, count: Callable[[Machine, int], Count]) -> None:
             name: sum(each.calls.get(name.partition(":")[2], 0) for each in with_patch)
             for name in functions
         }
+        scene.executed.add("calls", calls)
         never = [name.partition(":")[2] for name, number in calls.items() if not number]
         called = len(functions) - len(never)
         step.passed(
@@ -93,13 +94,14 @@ def exercise(scene: Scene, count: Callable[[Machine, int], Count]) -> None:
         if never:
             step.warn(
                 Code.NOT_EXERCISED,
-                f"no call of {_names(never)} was seen: what is new there was not exercised",
+                f"no call of {names_of(never)} was seen: what is new there was not exercised",
                 "give a --check that makes the kernel call it",
                 tuple(never),
             )
 
 
-def _names(names: Sequence[str]) -> str:
+def names_of(names: Sequence[str]) -> str:
+    """Return functions in a sentence, the first five by their names."""
     shown = ", ".join(f"{name}()" for name in names[:_MOST_NAMES])
     more = len(names) - _MOST_NAMES
     return f"{shown} and {more} more" if more > 0 else shown

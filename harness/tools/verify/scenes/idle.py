@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from harness.livepatch.blockers import parse_stack, patched_function_on
 from harness.tools.verify.alone import words as refused_words
+from harness.tools.verify.scenes.calls import names_of
 from harness.tools.verify.scenes.expect import (
     expect_patched,
     expect_redirected,
@@ -114,6 +115,15 @@ def _check(scene: Scene, name: str, when: When, detail: str) -> None:
         with scene.step(name) as step:
             scene.check(when)
             step.passed(detail)
+            never = scene.executed.never_ran(f"check-{when}") if when is When.DURING else ()
+            if never:
+                step.warn(
+                    Code.NOT_EXERCISED,
+                    f"the check passes, and never ran the new body of {names_of(never)}: it shows "
+                    "nothing of what is new there",
+                    "have the check make the kernel call what is patched",
+                    never,
+                )
     elif scene.case.request.check is not None:
         with scene.step(name) as step:
             step.skip(f"the check may need them: {refused_words(scene.case)}")

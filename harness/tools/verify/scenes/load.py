@@ -56,7 +56,8 @@ def run_under(scene: Scene, profiles: Sequence[LoadProfile]) -> None:
             patch = scene.load()
             enabled = scene.wait_complete(patch, within_s)
             expect_redirected(scene, patch)
-            _work(scene)
+            with scene.executed.during("load", When.DURING):
+                _work(scene)
             load.check()
             disabled = scene.disable(patch, within_s)
             scene.unload(patch)
