@@ -516,3 +516,43 @@ def test_what_was_left_out() -> None:
     """A patch without a file for a kernel is not run, with the reason."""
     found = left_out(Cell(row="a", column="b", not_run="no file"))
     assert (found.outcome, found.detail) == (CheckOutcome.NOT_RUN, "no file")
+
+
+# -- on a cluster ---------------------------------------------------------------------------------
+
+
+def test_a_cell_travels_with_its_files(tmp_path: Path) -> None:
+    """A worker finds the files of a cell in a folder of its own; a sample keeps its name."""
+    on_cluster = pytest.importorskip("harness.tools.verify.matrix.on_cluster")
+    for name in ("here/klp_fix/Kbuild", "here/klp_fix/sub/a.c", "here/check.sh", "here/t.ko"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    cell = Cell(
+        row="klp_fix",
+        column="6.1",
+        module=str(tmp_path / "here/klp_fix"),
+        targets=("klp_target_gate", str(tmp_path / "here/t.ko")),
+        check=str(tmp_path / "here/check.sh"),
+    )
+    column = Column(name="6.1", options=KernelOptions(spec="6.1"))
+    order = on_cluster._order(cell, column, "d1", "auto", 2)
+    (tmp_path / "here").rename(tmp_path / "elsewhere")
+    found = on_cluster._unpacked(order, tmp_path / "there")
+    assert Path(found.module, "sub/a.c").read_text() == "here/klp_fix/sub/a.c"
+    assert Path(found.check).read_text() == "here/check.sh"
+    assert found.targets[0] == "klp_target_gate"
+    assert Path(found.targets[1]).name == "t.ko"
+
+
+def test_what_does_not_travel() -> None:
+    """Workers fetch kernels by themselves: one made of this machine's files is refused."""
+    on_cluster = pytest.importorskip("harness.tools.verify.matrix.on_cluster")
+    on_cluster.check_travels(small_plan())
+    for options in (
+        KernelOptions(spec="deb:linux-image-amd64"),
+        KernelOptions(spec="6.1", patches=(Path("a.patch"),)),
+        KernelOptions(spec="6.1", fragments=("/here/own.config",)),
+    ):
+        made = replace(small_plan(), columns=(Column(name="mine", options=options),))
+        with pytest.raises(UsageError, match="workers cannot fetch mine"):
+            on_cluster.check_travels(made)

@@ -75,16 +75,17 @@ def run_matrix(
             invocation.at_end(lambda _: _add_to_history(invocation, place))
         # Before the kernels: a missing cluster is then reported at once.
         cluster = stack.enter_context(
-            open_cluster(executors, invocation.terminal, guests=limits.guests)
+            open_cluster(executors, invocation.terminal, guests=limits.jobs)
         )
         terminal = invocation.terminal
         terminal.print(
             f"{'patches':12} {len(plan.rows)}",
             f"{'kernels':12} {', '.join(column.name for column in plan.columns)}",
             f"{'accelerator':12} {choice.describe()}",
-            f"{'at a time':12} {limits.jobs} cells, {limits.guests} guests",
             f"{'results':12} {folder}",
         )
+        if cluster is None:
+            terminal.print(f"{'at a time':12} {limits.jobs} cells, {limits.guests} guests")
         if kept.kept:
             terminal.note(f"{len(kept.kept)} of {len(plan.cells)} cells are kept from {folder}")
         lines = PlainProgress(results_to_stderr=files.json == "-")

@@ -131,7 +131,7 @@ class _Planner:
             for name in sorted(names):
                 word = files[column.name].get(name)
                 if word is None:
-                    why = f"there is no {name} for it: nothing else matches {pattern}"
+                    why = f"no file named {name} matches {pattern} for this kernel"
                     yield Cell(row=name, column=column.name, not_run=why)
                 else:
                     yield self._cell(name, column, kind, place, word, values, places)
