@@ -15,7 +15,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 # Where results went: those of another run are not to be overwritten.
-_OUTPUT = frozenset({"json", "junit", "ktap", "html", "html_file", "svg_file", "out", "console"})
+_OUTPUT = frozenset(
+    {
+        *("json", "junit", "ktap", "html", "html_file", "svg_file", "out", "console"),
+        *("results", "history", "rerun_failed", "anew"),
+    }
+)
 _VERSION = re.compile(r"[\d.]+")
 _context: list[Any] = []
 

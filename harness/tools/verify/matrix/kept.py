@@ -26,7 +26,7 @@ from harness.vm.guest.run_folder import writing
 from harness.vm.kernel.module import source_files
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from harness.tools.verify.matrix.plan import Cell, Column, MatrixPlan
 
@@ -116,9 +116,16 @@ class KeptCells:
         self._write_state(finished=finished)
         self._lock.release()
 
-    def drop(self, cell: str) -> None:
-        """Forget a kept result, of a kernel that is another one now."""
-        self.kept.pop(cell, None)
+    def missing(self, cells: Sequence[Cell], digest: str | None) -> list[Cell]:
+        """Return those of the cells that have no kept result.
+
+        ``digest`` is their kernel's: a result of another one is forgotten. None: it cannot be had.
+        """
+        for cell in cells:
+            known = self.kept.get(cell.id)
+            if digest and known and known.kernel and known.kernel.digest != digest:
+                del self.kept[cell.id]
+        return [cell for cell in cells if cell.id not in self.kept]
 
     def keep(self, result: CellResult) -> None:
         """Write the result of a cell, whole or not at all. Raises as `write_file` does."""

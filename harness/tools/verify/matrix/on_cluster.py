@@ -8,7 +8,6 @@ and both have to get the same digest.
 from __future__ import annotations
 
 import shutil
-import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -82,32 +81,30 @@ def results_on(
     When the caller stops, the workers finish what they have begun; nobody waits for it.
     """
     threads = cluster.threads()
-    lock = threading.Lock()
-    kernels: dict[str, Kernel | KlpError] = {}
 
-    def kernel_of(column: Column) -> Kernel | KlpError:
-        with lock:
-            if column.name not in kernels:
+    def jobs() -> Iterator[tuple[Cell, Column, Kernel | KlpError | None]]:
+        for column in plan.columns:
+            cells = [cell for cell in plan.cells if cell.column == column.name]
+            kernel: Kernel | KlpError | None = None
+            if any(cell.not_run is None for cell in cells):
                 try:
-                    kernels[column.name] = obtain(column)
+                    kernel = obtain(column)
                 except KlpError as error:
-                    kernels[column.name] = error
-            return kernels[column.name]
+                    kernel = error
+            digest = None if kernel is None or isinstance(kernel, KlpError) else kernel.digest
+            yield from ((cell, column, kernel) for cell in kept.missing(cells, digest))
 
-    def judge(job: tuple[Cell, Column]) -> CellResult:
-        cell, column = job
-        if cell.not_run is not None:
+    def judge(job: tuple[Cell, Column, Kernel | KlpError | None]) -> CellResult:
+        cell, column, kernel = job
+        if cell.not_run is not None or kernel is None:
             return left_out(cell)
-        kernel = kernel_of(column)
         if isinstance(kernel, KlpError):
             return not_judged(cell, kernel)
         order = _order(cell, column, kernel.digest, accel, most_on_one_host(threads))
         found: CellResult = cluster.call(judge_order, order, {}).result
         return found
 
-    columns = {column.name: column for column in plan.columns}
-    jobs = [(cell, columns[cell.column]) for cell in plan.cells if cell.id not in kept.kept]
-    return run_jobs(jobs, judge, at_a_time=max(1, sum(threads.values())), name="cells")
+    return run_jobs(jobs(), judge, at_a_time=max(1, sum(threads.values())), name="cells")
 
 
 def judge_order(order: CellOrder) -> CellResult:

@@ -142,7 +142,7 @@ class MatrixRun:
                 continue
             try:
                 kernel = self.obtain(column)
-                left = self._without_kept(cells, kernel.digest)
+                left = self.kept.missing(cells, kernel.digest)
                 if not left:
                     continue
                 finder = ModuleFinder(self._terminal, kernel)
@@ -150,20 +150,11 @@ class MatrixRun:
                     kernel, column, finder, self._choice, self._limits, cells=len(left)
                 )
             except KlpError as error:
-                left = self._without_kept(cells, None)
+                left = self.kept.missing(cells, None)
                 yield from (_Job(cell=cell, error=error) for cell in left)
                 continue
             self._runs.append(run)
             yield from (_Job(cell=cell, run=run) for cell in left)
-
-    def _without_kept(self, cells: list[Cell], digest: str | None) -> list[Cell]:
-        """Return the cells to run. A result of another kernel is not kept."""
-        for cell in cells:
-            known = self.kept.kept.get(cell.id)
-            is_other = digest and known and known.kernel and known.kernel.digest != digest
-            if is_other:
-                self.kept.drop(cell.id)
-        return [cell for cell in cells if cell.id not in self.kept.kept]
 
     def _judge(self, job: _Job) -> CellResult:
         if job.error is not None:
