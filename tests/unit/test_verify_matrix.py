@@ -89,7 +89,7 @@ def result(cell: Cell, outcome: CheckOutcome = CheckOutcome.PASSED, **more: Any)
 
 def test_lines_of_keys() -> None:
     """Keys are found behind values of several lines, in arrays of tables, and as dotted keys."""
-    text = '[[a]]\nx = [\n "y = 1", # ]\n]\n[[a]]\n[a.b]\n"c-d" = """\n[no]\nz = 1\n"""\ne.f = 2\n'
+    text = '[[a]]\nx = [\n ["y"], # ]\n]\n[[a]]\n[a.b]\n"c-d" = """\n[no]\nz = 1\n"""\ne.f = 2\n'
     lines = key_lines(text)
     assert lines["a", 0, "x"] == 2
     assert lines["a", 1] == 5
