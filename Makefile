@@ -119,7 +119,7 @@ fuzz: setup ## fuzz every reader of text from outside: make fuzz ARGS="--seconds
 # The C sources in kernel style. checkpatch.pl comes with the kernel source in the cache.
 .PHONY: checkpatch
 checkpatch: setup
-	@exec $(VENV_PYTHON) .ci/checkpatch.py livepatch-modules guest-programs tests/corpus
+	@exec $(VENV_PYTHON) .ci/checkpatch.py livepatch-modules guest-programs qemu-plugin tests/corpus
 
 .PHONY: format
 format: setup ## put the Python code into its one format

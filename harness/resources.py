@@ -29,6 +29,7 @@ class Resource(StrEnum):
     KERNEL_CONFIGS = "kernel-configs"
     LIVEPATCH_MODULES = "livepatch-modules"
     GUEST_PROGRAMS = "guest-programs"
+    QEMU_PLUGIN = "qemu-plugin"
     BUG_REPORTS = "docs/bugs"
     KERNEL_FIXES = "kernel-fixes"
     KERNEL_MODELS = "kernel-models"

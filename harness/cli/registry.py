@@ -71,6 +71,9 @@ COMMANDS: Mapping[str, Command] = {
         help="Run the behaviour suite, each test on a fresh guest.",
         for_pytest=True,
     ),
+    "coverage": Command(
+        folder="coverage", help="Show, add and compare the coverage of earlier runs."
+    ),
     "matrix": Command(
         folder="suite",
         module="matrix",

@@ -20,6 +20,7 @@ from harness.livepatch.patch import Livepatch
 from harness.livepatch.tasks import Tasks
 from harness.pytest_plugin.kernels import kernel_of_run
 from harness.pytest_plugin.log_check import LogCheck
+from harness.pytest_plugin.observing import note_test, plugins_of
 from harness.pytest_plugin.options import Variant, choose, guest_settings, plan, say
 from harness.pytest_plugin.reporting import LIVEPATCH, LOG, passed
 from harness.report import properties
@@ -65,7 +66,8 @@ def klp_session(pytestconfig: pytest.Config) -> Iterator[Session]:
         # A worker that is killed, or whose controller is, takes its guests with it.
         die_with_parent(os.getppid())
     settings = guest_settings(pytestconfig)
-    with Session(plan(pytestconfig).folder, settings, runs.store()) as session:
+    plugins = plugins_of(pytestconfig)
+    with Session(plan(pytestconfig).folder, settings, runs.store(), plugins=plugins) as session:
         yield session
 
 
@@ -127,6 +129,7 @@ def guest(
         cpus=smp.args[0] if smp else None,
         kernel_args=arguments.args if arguments else (),
     ) as machine:
+        note_test(machine, node)
         for marker in node.iter_markers("expect_splat"):
             machine.expect_splat(marker.args[0])
         check = node.stash[LOG] = LogCheck(machine)

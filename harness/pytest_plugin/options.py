@@ -105,6 +105,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="DIR",
         help="keep the logs of failing tests there (default: a folder of this run)",
     )
+    group.addoption(
+        "--observe",
+        type=Path,
+        metavar="DIR",
+        help="have QEMU count what the kernel executes, in a file of DIR for each guest",
+    )
+    group.addoption(
+        "--cover",
+        metavar="FILES",
+        help="with --observe: C files or folders of the kernel to count in (kernel/livepatch)",
+    )
     group.addoption("--keep", action="store_true", help="keep the logs of passing tests as well")
 
 

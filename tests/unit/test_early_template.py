@@ -14,6 +14,7 @@ import pytest
 from harness.errors import BootFailed
 from harness.pytest_plugin import early
 from harness.pytest_plugin.early import EarlyTemplate
+from harness.vm.guest.plugin import no_plugin
 from harness.vm.guest.session import Fresh, GuestSettings
 from harness.vm.host.accel import Accel
 
@@ -54,7 +55,8 @@ def started(
     """The plugin after the start of so many workers."""
     monkeypatch.setattr(early, "guest_settings", lambda config: settings)
     monkeypatch.setattr(early, "plan", lambda config: SimpleNamespace(folder=Path("/none")))
-    monkeypatch.setattr(early, "Session", lambda *arguments: session)
+    monkeypatch.setattr(early, "Session", lambda *arguments, **options: session)
+    monkeypatch.setattr(early, "plugins_of", lambda config: no_plugin)
     plugin = EarlyTemplate(KERNEL)
     for _ in range(workers):
         plugin.pytest_configure_node(SimpleNamespace(config=None))

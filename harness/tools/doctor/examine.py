@@ -78,6 +78,7 @@ def examine(deadline: Deadline, *, requested_accel: str = "auto") -> Examined:
         judge_qemu(program_version(QEMU)),
         *(judge_tool(state, distribution) for state in examine_tools(distribution)),
         _examine_archive(distribution, deadline),
+        _examine_observer(accel, deadline),
     )
     return Examined(
         distribution=distribution,
@@ -254,6 +255,26 @@ def _examine_archive(distribution: Distribution, deadline: Deadline) -> DoctorRe
     except (MissingTool, CommandFailed):
         listed = ""
     return judge_archive(listed).model_copy(update={"seconds": time.monotonic() - start_s})
+
+
+def _examine_observer(accel: AccelChoice | None, deadline: Deadline) -> DoctorResult:
+    """Say whether QEMU can observe the kernel: --coverage needs it, and nothing else does."""
+    from harness.observer.plugin_build import examine_plugin
+    from harness.vm.guest import runs
+
+    start_s = time.monotonic()
+    try:
+        works, detail = examine_plugin(runs.store(), deadline=deadline)
+    except KlpError as error:
+        works, detail = False, error.message
+    seconds = time.monotonic() - start_s
+    if not works:
+        return _result(
+            "coverage", _WARNED, detail, "test --coverage cannot be used", seconds=seconds
+        )
+    if accel is not None and accel.accel is Accel.KVM:
+        detail = f"{detail}, under --accel tcg: KVM has no plugins"
+    return _result("coverage", _PASSED, detail, seconds=seconds)
 
 
 def _result(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.cli.coverage import CoverageOptions
 from harness.cli.exits import guarded
 from harness.cli.invocation import Invocation, write_file
 from harness.cli.options import Accel, AccelAsked, Guests, KernelsOptions, ResultFiles, Smp
@@ -42,6 +43,7 @@ def run_tests(
     accel: Accel = AccelAsked.AUTO,
     smp: Smp = 2,
     guests: Guests = None,
+    coverage: CoverageOptions,
     everything: Annotated[
         bool,
         typer.Option(
@@ -63,7 +65,14 @@ def run_tests(
     The kernel is 6.1 unless --kernel names others. What is not an option of this command is passed
     to pytest.
     """
-    options = SuiteOptions(kernels=kernels.each(), accel=accel, smp=smp, guests=guests)
+    coverage.check()
+    options = SuiteOptions(
+        kernels=kernels.each(),
+        accel=accel,
+        smp=smp,
+        guests=guests,
+        coverage=coverage if coverage.coverage else None,
+    )
 
     def work() -> int:
         # pytest writes its own JUnit file, which has more than ours could.
@@ -82,6 +91,8 @@ def run_tests(
             is_written = ran.interrupt is None or Path(files.junit or "").is_file()
             invocation.results += ran.results
             _print_skipped(invocation.terminal, ran.results)
+            if ran.covered is not None:
+                ran.covered.finish(partial=ran.interrupt is not None)
             if ran.interrupt is not None:
                 raise ran.interrupt
             invocation.exit_code = ran.exit_code

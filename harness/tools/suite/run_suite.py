@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.behaviours.latest_results import History
+from harness.cli.coverage import Covered
 from harness.cli.invocation import kernel_facts, write_file
 from harness.cli.options import AccelAsked
 from harness.cli.prepare import prepare_accel, prepare_kernel, prepare_modules
@@ -28,6 +29,7 @@ from harness.vm.guest import runs
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from harness.cli.coverage import CoverageOptions
     from harness.cli.invocation import Invocation
     from harness.cli.options import CleanKernel
     from harness.errors import ExitCode
@@ -40,12 +42,16 @@ _TESTS_OF_A_WORKER = 3
 
 @dataclass(frozen=True, kw_only=True)
 class SuiteOptions:
-    """What to run on. ``guests`` None: as many as the host can take."""
+    """What to run on. ``guests`` None: as many as the host can take.
+
+    With ``coverage``, whoever has started the run finishes that of its result.
+    """
 
     kernels: Sequence[CleanKernel]
     accel: AccelAsked = AccelAsked.AUTO
     smp: int = 2
     guests: int | None = None
+    coverage: CoverageOptions | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +64,7 @@ class SuiteRun:
     results: Sequence[TestResult]
     exit_code: ExitCode
     interrupt: KeyboardInterrupt | None = None
+    covered: Covered | None = None
 
 
 def run_suite(
@@ -83,6 +90,9 @@ def run_suite(
         samples = prepare_modules(terminal, kernel)
         kernels[wanted.request()] = kernel
         terminal.print(f"kernel       {kernel.describe()}, {len(samples)} sample modules")
+    covered = None
+    if options.coverage is not None:
+        covered = Covered(invocation, options.coverage, tuple(kernels.values()))
     suite = resource_dir(Resource.BEHAVIOUR_TESTS)
     added = [str(folder) for folder in folders or (() if words.paths else (suite,))]
     arguments = [
@@ -92,6 +102,7 @@ def run_suite(
         f"--accel={options.accel.value}",
         f"--smp={options.smp}",
         *([f"--junit-xml={junit}"] if junit is not None else []),
+        *(covered.arguments if covered is not None else ()),
         *words.words,
         *added,
     ]
@@ -115,6 +126,7 @@ def run_suite(
         results=results,
         exit_code=collector.exit_code(int(status)),
         interrupt=type(ended_by)() if ended_by is not None else None,
+        covered=covered,
     )
 
 

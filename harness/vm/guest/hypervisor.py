@@ -30,6 +30,7 @@ from harness.vm.guest.dump_state import dump_state
 from harness.vm.guest.events import GuestEvents
 from harness.vm.guest.initramfs import LACKS_LINE, READY_LINE
 from harness.vm.guest.liveness import LEAST_SHARE, Liveness
+from harness.vm.guest.plugin import file_of
 from harness.vm.guest.privileges import as_whom
 from harness.vm.guest.qemu import GuestShape, Wiring, build_argv
 from harness.vm.guest.qmp import Monitor
@@ -67,6 +68,8 @@ class Hypervisor:
         self._console_ended_s: float | None = None
         self._liveness: Liveness | None = None
         self.agent_line: SerialLine | None = None
+        # What the plugin of QEMU has written, if the shape has one.
+        self.observed: Path | None = None
 
     def start(
         self,
@@ -104,6 +107,7 @@ class Hypervisor:
                 shared_ram=shared_ram,
                 incoming=incoming,
                 agent_pipe=None if self.agent_line is None else self.agent_line.path,
+                plugin=self._plugin(),
             )
             with writing(self.folder):
                 started = as_whom(self.shape, wiring, opened)
@@ -153,6 +157,8 @@ class Hypervisor:
         self.folder.rename(folder)
         self.folder = folder
         self.console.log_path = folder / self.console.log_path.name
+        if self.observed is not None:
+            self.observed = self.observed.rename(file_of(folder.name, self.observed.parent))
 
     def cpu_ns(self) -> int:
         """Return the CPU time of all QEMU's threads so far, in nanoseconds; 0 after its end."""
@@ -303,6 +309,14 @@ class Hypervisor:
         """Kill QEMU at once."""
         if self._process is not None:
             kill_group(self._process)
+
+    def _plugin(self) -> tuple[str, str] | None:
+        plugin = self.shape.plugin
+        if plugin is None:
+            return None
+        with writing(plugin.folder):
+            self.observed = plugin.make_file(self.folder.name)
+        return str(plugin.library), str(self.observed)
 
     def _serial_ends(self) -> tuple[SerialEnd, SerialEnd]:
         if self.shape.recording is None:

@@ -66,6 +66,13 @@ def as_whom(shape: GuestShape, wiring: Wiring, opened: contextlib.ExitStack) -> 
         initrd = opened.enter_context(descriptor_of(shape.initrd))
         descriptors += [kernel, initrd]
         wiring = replace(wiring, kernel_fd=kernel, initrd_fd=initrd)
+    if shape.plugin is not None and wiring.plugin is not None:
+        library = opened.enter_context(descriptor_of(shape.plugin.library))
+        shared = os.open(wiring.plugin[1], os.O_RDWR | os.O_CLOEXEC)
+        opened.callback(os.close, shared)
+        os.fchown(shared, account.uid, account.gid)
+        descriptors += [library, shared]
+        wiring = replace(wiring, plugin=(own_fd(library), own_fd(shared)))
     groups = ",".join(str(group) for group in account.groups)
     return Started(
         wiring=wiring,

@@ -12,6 +12,7 @@ from harness.vm.host.accel import ACCEL_ARGUMENTS, QEMU
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from harness.vm.guest.plugin import Plugin
     from harness.vm.host.accel import Accel
 
 SERIAL_ID = "serial0"
@@ -79,6 +80,7 @@ class GuestShape:
     memory_mib: int = 256
     kernel_args: tuple[str, ...] = ()
     recording: Recording | None = None
+    plugin: Plugin | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +91,7 @@ class Wiring:
     (``shared_ram``), and clones map it copy-on-write. ``incoming``: QEMU waits for device state.
     ``kernel_fd`` and ``initrd_fd`` are for a QEMU that may not open the files of the shape.
     ``agent_pipe`` is that of a guest that is recorded, which has a pipe for ``serial_fd``.
+    ``plugin`` has the paths of a plugin of QEMU and of the file that it shares with the harness.
     """
 
     serial_fd: int
@@ -99,6 +102,7 @@ class Wiring:
     agent_pipe: Path | None = None
     kernel_fd: int | None = None
     initrd_fd: int | None = None
+    plugin: tuple[str, str] | None = None
 
 
 def build_argv(shape: GuestShape, wiring: Wiring) -> list[str]:
@@ -114,6 +118,7 @@ def build_argv(shape: GuestShape, wiring: Wiring) -> list[str]:
         *_serial_ports(shape, wiring),
         *("-chardev", f"socket,id=monitor0,fd={wiring.monitor_fd}"),
         *("-mon", "chardev=monitor0,mode=control"),
+        *_plugin(wiring),
         *_boot(shape, wiring),
     ]
 
@@ -175,6 +180,13 @@ def _serial_ports(shape: GuestShape, wiring: Wiring) -> list[str]:
         *("-chardev", f"pipe,id=agent0,path={_escaped(wiring.agent_pipe)}"),
         *("-serial", "chardev:agent0"),
     ]
+
+
+def _plugin(wiring: Wiring) -> list[str]:
+    if wiring.plugin is None:
+        return []
+    library, shared = wiring.plugin
+    return ["-plugin", f"{_escaped(library)},shared={_escaped(shared)}"]
 
 
 def _boot(shape: GuestShape, wiring: Wiring) -> list[str]:

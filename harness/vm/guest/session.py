@@ -22,6 +22,7 @@ from harness.errors import KernelVerdict
 from harness.vm.guest.boot_failures import BootFailures
 from harness.vm.guest.initramfs import BOOT_DIR, build_base, build_initrd, extend_initrd
 from harness.vm.guest.keys import RunKeys, make_keys
+from harness.vm.guest.plugin import PluginMaker, no_plugin
 from harness.vm.guest.qemu import GuestShape
 from harness.vm.guest.run_folder import GUESTS, RunFolder, claim, writing
 from harness.vm.guest.snapshot import Clone, Template, cold_guest, restored_guest, template
@@ -77,16 +78,19 @@ class Session:
         *,
         extra_files: Mapping[str, Path] = MappingProxyType({}),
         base: Path | None = None,
+        plugins: PluginMaker = no_plugin,
     ) -> None:
         """``extra_files`` are those that guests of this run have beside the usual ones, by path.
 
-        ``base`` is the archive with the usual ones when it was made elsewhere.
+        ``base`` is the archive with the usual ones when it was made elsewhere. ``plugins`` chooses
+        the plugin of QEMU for guests that are not recorded.
         """
         self.folder = folder
         self.settings = settings
         self.store = store
         self._extra_files = extra_files
         self._base = base
+        self._plugins = plugins
         self._stack = contextlib.ExitStack()
         self._templates: dict[str, Template] = {}
         self._prepared: tuple[RunKeys, Path] | None = None
@@ -205,6 +209,7 @@ class Session:
             memory_mib=self.settings.memory_mib,
             kernel_args=(*self._kernel_args(kernel, recording), *kernel_args),
             recording=recording,
+            plugin=None if recording is not None else self._plugins(kernel),
         )
 
     def _clone(self, saved: Template, scale: float) -> Clone:

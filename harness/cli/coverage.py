@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The options of coverage, which commands that start guests share, and what they do with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.cli.invocation import check_writable, write_file
+from harness.errors import UsageError
+from harness.vm.guest import run_folder, runs
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.cli.invocation import Invocation
+    from harness.observer.coverage import Coverage
+    from harness.observer.watch import Watch
+    from harness.report.terminal import Terminal
+    from harness.vm.kernel.kernel import Kernel
+
+# Of these the terminal shows the source.
+_MOST_MISSING = 80
+
+Page = Annotated[
+    Path | None,
+    typer.Option("--html", metavar="FILE", help="Write the coverage as a page with the source."),
+]
+Lcov = Annotated[
+    Path | None,
+    typer.Option("--lcov", metavar="FILE", help="Write the coverage as a tracefile of lcov."),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoverageOptions:
+    """The options that ask for coverage, and name its files."""
+
+    coverage: Annotated[
+        bool,
+        typer.Option(
+            "--coverage",
+            help="Print which lines of the kernel's livepatch code ran, and which never did. The "
+            "kernel is not changed; guests are translated by QEMU (--accel tcg).",
+        ),
+    ] = False
+    cover: Annotated[
+        str | None,
+        typer.Option(
+            "--cover",
+            metavar="FILES",
+            help="With --coverage: other C files or folders of the kernel, separated by commas: "
+            "kernel/livepatch,kernel/module/main.c.",
+        ),
+    ] = None
+    html: Page = None
+    lcov: Lcov = None
+    coverage_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--coverage-file",
+            metavar="FILE",
+            help="Write the coverage as JSON, for `klp-harness coverage`.",
+        ),
+    ] = None
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files asked for; none for the default."""
+        return tuple(name for name in (self.cover or "").split(",") if name)
+
+    def check(self) -> None:
+        """Raise UsageError for options without --coverage, and files that cannot be written."""
+        given = {
+            "--cover": self.cover,
+            "--html": self.html,
+            "--lcov": self.lcov,
+            "--coverage-file": self.coverage_file,
+        }
+        for option, value in given.items():
+            if value is not None and not self.coverage:
+                raise UsageError(f"{option} is an option of the coverage", hint="add --coverage")
+        check_writable(self.html, self.lcov, self.coverage_file)
+
+
+class Covered:
+    """The coverage of a command's guests, from before the first one to its files."""
+
+    def __init__(
+        self, invocation: Invocation, options: CoverageOptions, kernels: Sequence[Kernel]
+    ) -> None:
+        """Prepare to observe; the kernels and the accelerator of the run are known.
+
+        Raises UsageError for KVM, several kernels, and a kernel whose lines are not known.
+        """
+        from harness.observer.debug_objects import DEFAULT_FILES
+        from harness.observer.watch import Watch, require_translation
+
+        assert invocation.accel is not None
+        require_translation(invocation.accel, "--coverage")
+        if len(kernels) != 1:
+            raise UsageError(
+                "--coverage is of one kernel: lines of several cannot be added",
+                hint="run the command once for each",
+            )
+        self._invocation, self._options, self._kernel = invocation, options, kernels[0]
+        folder = runs.folder_for("observed")
+        self._claimed = run_folder.claim(folder)
+        self.watch: Watch = Watch(
+            folder=folder, store=runs.store(), files=options.files or DEFAULT_FILES
+        )
+        with invocation.terminal.progress() as progress:
+            progress.stage(f"lines of {', '.join(self.watch.files)} in {self._kernel.version}")
+            self.watch(self._kernel)
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """The options of pytest that have its guests observed."""
+        return (f"--observe={self.watch.folder}", f"--cover={','.join(self.watch.files)}")
+
+    def finish(self, *, partial: bool = False) -> Coverage:
+        """Print the coverage, write its files, and return it."""
+        coverage = self.watch.collect(self._kernel)
+        if partial:
+            note = "the run did not finish: what the other tests would have run is missing"
+            coverage = coverage.model_copy(update={"notes": (*coverage.notes, note)})
+        try:
+            print_coverage(self._invocation.terminal, coverage)
+            write_coverage(coverage, self._options, partial=partial)
+        finally:
+            self.watch.remove()
+            self._claimed.release()
+        return coverage
+
+
+def print_coverage(terminal: Terminal, coverage: Coverage) -> None:
+    """Print the table; before it what did not run, unless that is most of the code."""
+    from harness.observer.coverage_text import never_run, one_way, table
+
+    missing = len(coverage.lines()) - len(coverage.lines_run())
+    if missing <= _MOST_MISSING:
+        terminal.print("", *never_run(coverage), *one_way(coverage), "")
+    terminal.print(*table(coverage))
+    if missing > _MOST_MISSING:
+        terminal.print(f"{missing} lines did not run: --html FILE shows them in the source")
+
+
+def write_coverage(
+    coverage: Coverage,
+    options: CoverageOptions,
+    *,
+    partial: bool = False,
+) -> None:
+    """Write the files that the options ask for. Raises NoSpace, UsageError, HarnessError."""
+    if options.coverage_file is not None:
+        write_file(options.coverage_file, coverage.model_dump_json(indent=1) + "\n")
+    if options.lcov is not None:
+        from harness.observer.lcov import to_lcov
+
+        write_file(options.lcov, to_lcov(coverage))
+    if options.html is not None:
+        from harness.observer.coverage_page import coverage_page
+
+        title = f"Coverage of {', '.join(_parts(coverage))}"
+        write_file(options.html, coverage_page(coverage, title=title, partial=partial))
+
+
+def _parts(coverage: Coverage) -> list[str]:
+    """Return the folders of the files, or the file where a folder has one."""
+    folders: dict[str, list[str]] = {}
+    for file in coverage.files:
+        folders.setdefault(file.name.rpartition("/")[0], []).append(file.name)
+    return [names[0] if len(names) == 1 else folder for folder, names in folders.items()]

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The file that the plugin of QEMU shares with the harness: made before QEMU starts, read later.
+
+Its layout is qemu-plugin/klp_observer.h; a unit test compares both. It can be read while the guest
+runs, and after QEMU was killed: what QEMU had written is in the page cache.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from array import array
+from dataclasses import dataclass
+from enum import IntEnum, IntFlag
+from typing import TYPE_CHECKING, NamedTuple
+
+from harness.errors import HarnessError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+MAGIC = 0x3172767362706C6B
+MOST_RANGES, MOST_POINTS, MOST_CPUS = 1024, 8192, 64
+# Documentation/x86/x86_64/mm.rst: modules, to the end of the area that they may have.
+_MODULES = (0xFFFFFFFFA0000000, 0xFFFFFFFFFF000000)
+_PAGE = 4096
+_U64 = ctypes.c_uint64
+
+
+class Flag(IntFlag):
+    """What the plugin does beside counting in ranges and reporting points."""
+
+    CLOCK = 1
+    MODULE_CALLS = 2
+    BY_CALLBACK = 4
+
+
+_NO_FLAGS = Flag(0)
+
+
+class Kind(IntEnum):
+    """What an event reports, or a point is to report."""
+
+    POINT = 1
+    STORE = 2
+    SWITCH = 3
+    BODY = 4
+    RETURN = 5
+
+
+class Point(NamedTuple):
+    """An instruction to report, by its address."""
+
+    address: int
+    kind: Kind
+
+
+class Event(NamedTuple):
+    """One event. ``clock`` counts the instructions of all CPUs, ``task`` is current or 0."""
+
+    clock: int
+    where: int
+    task: int
+    data: int
+    cpu: int
+    kind: int
+
+
+class _Range(ctypes.LittleEndianStructure):
+    _fields_ = (("start", _U64), ("end", _U64), ("first", _U64))
+
+
+class _Point(ctypes.LittleEndianStructure):
+    _fields_ = (("address", _U64), ("kind", _U64))
+
+
+class _Event(ctypes.LittleEndianStructure):
+    _fields_ = (
+        *((name, _U64) for name in ("clock", "where", "task", "data")),
+        *((name, ctypes.c_uint32) for name in ("cpu", "kind")),
+    )
+
+
+class Head(ctypes.LittleEndianStructure):
+    """The head of the file: struct klp_shared."""
+
+    _fields_ = (
+        *(
+            (name, _U64)
+            for name in (
+                *("magic", "bytes", "flags", "n_ranges", "n_points", "counters_at", "events_at"),
+                *("n_counters", "events_max", "module_start", "module_end", "return_thunk"),
+                *("n_events", "clock"),
+            )
+        ),
+        ("current", _U64 * MOST_CPUS),
+        ("ranges", _Range * MOST_RANGES),
+        ("points", _Point * MOST_POINTS),
+    )
+
+
+class DamagedFile(HarnessError):
+    """A file that is shorter than its head says, or was made by another version."""
+
+
+def make_head(
+    *,
+    ranges: Sequence[tuple[int, int]] = (),
+    points: Sequence[Point] = (),
+    flags: Flag = _NO_FLAGS,
+    events: int = 0,
+    return_thunk: int = 0,
+) -> tuple[bytes, int]:
+    """Return the file's first bytes, and its size.
+
+    ``ranges`` have a counter for each of their instructions, and do not overlap; there is room for
+    so many ``events``. Raises HarnessError when there are more ranges or points than fit.
+    """
+    if len(ranges) > MOST_RANGES or len(points) > MOST_POINTS:
+        raise HarnessError(
+            f"the plugin observes at most {MOST_RANGES} ranges and {MOST_POINTS} points, "
+            f"not {len(ranges)} and {len(points)}",
+            hint="ask for fewer files with --cover",
+        )
+    head = Head(
+        magic=MAGIC,
+        bytes=ctypes.sizeof(Head),
+        flags=int(flags),
+        n_ranges=len(ranges),
+        n_points=len(points),
+        events_max=events,
+        module_start=_MODULES[0],
+        module_end=_MODULES[1],
+        return_thunk=return_thunk,
+    )
+    counters = 0
+    for number, (start, end) in enumerate(sorted(ranges)):
+        head.ranges[number] = _Range(start, end, counters)
+        counters += end - start
+    for number, point in enumerate(sorted(points)):
+        head.points[number] = _Point(point.address, point.kind)
+    head.n_counters = counters
+    head.counters_at = _paged(ctypes.sizeof(Head))
+    head.events_at = _paged(head.counters_at + 8 * counters)
+    return bytes(head), head.events_at + ctypes.sizeof(_Event) * events
+
+
+def _paged(offset: int) -> int:
+    return -(-offset // _PAGE) * _PAGE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Events:
+    """The events of a file. ``lost`` is for how many there was no room."""
+
+    kept: tuple[Event, ...]
+    lost: int
+
+
+class SharedFile:
+    """A shared file of a QEMU that runs or is gone. Raises DamagedFile, and OSError."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with path.open("rb") as file:
+            data = file.read(ctypes.sizeof(Head))
+        self._size = path.stat().st_size
+        if len(data) < ctypes.sizeof(Head):
+            raise DamagedFile(f"{path} ends within its head, at {len(data)} bytes")
+        head = Head.from_buffer_copy(data)
+        if head.magic != MAGIC or head.bytes != ctypes.sizeof(Head):
+            raise DamagedFile(f"{path} was not made by this version of klp-harness")
+        counters_end = head.counters_at + 8 * head.n_counters
+        events_end = head.events_at + ctypes.sizeof(_Event) * head.events_max
+        if max(counters_end, events_end) > self._size:
+            raise DamagedFile(f"{path} has {self._size} bytes, its head names {events_end}")
+        if head.n_ranges > MOST_RANGES or head.n_points > MOST_POINTS:
+            raise DamagedFile(f"{path} has a head that cannot be")
+        self.head = head
+
+    def counters(self) -> Iterator[tuple[int, int]]:
+        """Yield the address of each instruction that ran in a range, and how often."""
+        with self.path.open("rb") as file:
+            for place in self.head.ranges[: self.head.n_ranges]:
+                file.seek(self.head.counters_at + 8 * place.first)
+                values = array("Q")
+                values.frombytes(file.read(8 * (place.end - place.start)))
+                for offset, times in enumerate(values):
+                    if times:
+                        yield place.start + offset, times
+
+    def events(self, since: int = 0) -> Events:
+        """Return the events from that number on.
+
+        One that was not finished, since QEMU was killed in it, is left out.
+        """
+        written = self.head.n_events
+        kept = min(written, self.head.events_max)
+        size = ctypes.sizeof(_Event)
+        with self.path.open("rb") as file:
+            file.seek(self.head.events_at + since * size)
+            data = file.read(max(0, kept - since) * size)
+        found = (_Event * (len(data) // size)).from_buffer_copy(data)
+        return Events(
+            kept=tuple(
+                Event(each.clock, each.where, each.task, each.data, each.cpu, each.kind)
+                for each in found
+                if each.kind
+            ),
+            lost=written - kept,
+        )

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a run observes of its guests: the plugin for each kernel, and what guests have left."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness.deadline import Deadline
+from harness.errors import HarnessError, UsageError
+from harness.observer.code_map import obtain_map
+from harness.observer.coverage import BOOT, OTHERS, make_coverage
+from harness.observer.debug_objects import DEFAULT_FILES
+from harness.observer.plugin_build import obtain_plugin
+from harness.observer.shared_file import SharedFile, make_head
+from harness.vm.guest.plugin import SUFFIX, Plugin
+from harness.vm.host.accel import Accel
+from harness.vm.kernel.kernel import Kernel
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from harness.observer.coverage import Coverage
+    from harness.vm.host.accel import AccelChoice
+    from harness.vm.host.cache import Store
+    from harness.vm.kernel.kernel import Bootable
+
+_PREPARE_S = 600.0
+_TEST_SUFFIX = ".test"
+_DIGEST = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watch:
+    """Counts what the code of some files of the kernel runs; the counters are below ``folder``.
+
+    ``files`` are C files, or folders of them, as the kernel names them.
+    """
+
+    folder: Path
+    store: Store
+    files: tuple[str, ...] = DEFAULT_FILES
+
+    def __call__(self, kernel: Bootable) -> Plugin | None:
+        """Return the plugin for guests of a kernel, as harness.vm.guest.plugin.PluginMaker does.
+
+        Raises UsageError for a kernel without symbols or sources, and HarnessError when this
+        machine cannot observe.
+        """
+        if not isinstance(kernel, Kernel):
+            raise HarnessError("only a kernel that is on this machine can be observed")
+        deadline = Deadline.after(_PREPARE_S)
+        built = obtain_plugin(self.store, deadline=deadline)
+        code = obtain_map(kernel, self.files, store=self.store, deadline=deadline)
+        head, size = make_head(ranges=code.ranges)
+        return Plugin(
+            library=built.library, head=head, size=size, folder=self.folder_of(kernel.digest)
+        )
+
+    def folder_of(self, digest: str) -> Path:
+        """Return where the files of guests of a kernel are."""
+        return self.folder / digest[:_DIGEST]
+
+    def collect(self, kernel: Kernel) -> Coverage:
+        """Return the coverage of all guests that the run has had with a kernel.
+
+        What is missing is in its notes. Raises what calling this raises.
+        """
+        code = obtain_map(kernel, self.files, store=self.store, deadline=Deadline.after(_PREPARE_S))
+        own = self.folder_of(kernel.digest)
+        counters: dict[str, Counter[int]] = {}
+        notes = []
+        for path in sorted(own.glob(f"*{SUFFIX}")):
+            try:
+                counts = Counter(dict(SharedFile(path).counters()))
+            except (HarnessError, OSError) as error:
+                notes.append(f"what one guest ran is lost: {error}")
+                continue
+            if counts:
+                counters.setdefault(_test_of(path), Counter()).update(counts)
+        others = [
+            len(list(path.glob(f"*{_TEST_SUFFIX}")))
+            for path in (self.folder.iterdir() if self.folder.is_dir() else ())
+            if path != own and path.is_dir()
+        ]
+        if sum(others):
+            guests = "1 guest" if sum(others) == 1 else f"{sum(others)} guests"
+            notes.append(f"{guests} with a kernel of another configuration: not counted")
+        return make_coverage(code, counters, kernel=kernel.describe(), notes=notes)
+
+    def remove(self) -> None:
+        """Remove the counters."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def name_test(observed: Path | None, test: str) -> None:
+    """Record which test a guest is of, by the guest's shared file."""
+    if observed is not None:
+        observed.with_suffix(_TEST_SUFFIX).write_text(test)
+
+
+def _test_of(path: Path) -> str:
+    try:
+        return path.with_suffix(_TEST_SUFFIX).read_text()
+    except OSError:
+        # The folder of a template is named by a digest, that of a test's guest by the test.
+        return OTHERS if "-" in path.stem else BOOT
+
+
+def require_translation(choice: AccelChoice, option: str) -> None:
+    """Raise UsageError unless guests run translated: KVM has no plugins."""
+    if choice.accel is not Accel.TCG:
+        raise UsageError(
+            f"{option} needs guests that QEMU translates: KVM has no plugins",
+            hint="add --accel tcg",
+        )

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""klp-harness coverage: the coverage of earlier runs, added, compared, and checked for luck."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.cli.coverage import (
+    CoverageOptions,
+    Lcov,
+    Page,
+    print_coverage,
+    write_coverage,
+)
+from harness.cli.exits import guarded
+from harness.cli.invocation import check_writable
+from harness.errors import ExitCode, UsageError
+from harness.observer.coverage import by_luck, difference, merge, read_coverage
+from harness.observer.coverage_text import difference_text, luck_text
+from harness.report.terminal import Terminal
+
+if TYPE_CHECKING:
+    from harness.observer.coverage import Coverage
+
+app = typer.Typer(
+    help="Show, add and compare what `test --coverage --coverage-file` has written.",
+    no_args_is_help=True,
+)
+
+Files = Annotated[tuple[Path, ...], typer.Argument(metavar="FILE", help="Files of coverage.")]
+
+
+@app.command("show")
+@guarded
+def show(files: Files, *, html: Page = None, lcov: Lcov = None) -> int:
+    """Print the coverage of runs on one kernel, added up, or write it as a page or a tracefile."""
+    check_writable(html, lcov)
+    coverage = merge(_read(files, at_least=1))
+    print_coverage(Terminal(), coverage)
+    write_coverage(coverage, CoverageOptions(html=html, lcov=lcov))
+    return ExitCode.HELD
+
+
+@app.command("diff")
+@guarded
+def diff(
+    first: Annotated[Path, typer.Argument(metavar="A", help="A file of coverage.")],
+    second: Annotated[Path, typer.Argument(metavar="B", help="Another one.")],
+) -> int:
+    """Print which lines ran in one of two runs and not in the other.
+
+    The exit code is 0 either way.
+    """
+    one, other = read_coverage(first), read_coverage(second)
+    lines = difference_text(difference(one, other), one, (first.name, second.name))
+    Terminal().print(*lines)
+    return ExitCode.HELD
+
+
+@app.command("luck")
+@guarded
+def luck(files: Files) -> int:
+    """Print the lines that some of several runs of the same tests reached, and others did not.
+
+    Whether a test reaches such a line depends on the time of things, and so does what it notices
+    there. The exit code is 0 either way.
+    """
+    runs = _read(files, at_least=2)
+    Terminal().print(*luck_text(by_luck(runs), runs))
+    return ExitCode.HELD
+
+
+def _read(files: tuple[Path, ...], *, at_least: int) -> list[Coverage]:
+    if len(files) < at_least:
+        raise UsageError(f"this needs {at_least} files of coverage or more")
+    return [read_coverage(path) for path in files]

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The file that QEMU's plugin shares with the harness: its layout, and files that are damaged."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+from pathlib import Path
+
+import pytest
+
+from harness.deadline import Deadline
+from harness.errors import HarnessError
+from harness.observer import shared_file
+from harness.observer.shared_file import (
+    MOST_POINTS,
+    DamagedFile,
+    Event,
+    Flag,
+    Head,
+    Kind,
+    Point,
+    SharedFile,
+    make_head,
+)
+from harness.vm.host.process import run
+
+ROOT = Path(__file__).resolve().parents[2]
+EVENT = struct.Struct("<QQQQII")
+RANGES = ((0x2000, 0x2010), (0x1000, 0x1008))
+# Prints name and number of everything that both sides have to agree on.
+FACTS = """
+#include <stddef.h>
+#include <stdio.h>
+#include "klp_observer.h"
+#define AT(field) printf(#field " %zu\\n", offsetof(struct klp_shared, field))
+int main(void)
+{
+    AT(magic); AT(bytes); AT(flags); AT(n_ranges); AT(n_points); AT(counters_at); AT(events_at);
+    AT(n_counters); AT(events_max); AT(module_start); AT(module_end); AT(return_thunk);
+    AT(n_events); AT(clock); AT(current); AT(ranges); AT(points);
+    printf("size %zu\\nevent %zu\\nMAGIC %llu\\n", sizeof(struct klp_shared),
+           sizeof(struct klp_event), KLP_MAGIC);
+    printf("CLOCK %d\\nMODULE_CALLS %d\\nBY_CALLBACK %d\\n", KLP_CLOCK, KLP_MODULE_CALLS,
+           KLP_BY_CALLBACK);
+    printf("POINT %d\\nSTORE %d\\nSWITCH %d\\nBODY %d\\nRETURN %d\\n", KLP_POINT, KLP_STORE,
+           KLP_SWITCH, KLP_BODY, KLP_RETURN);
+    return 0;
+}
+"""
+
+
+def write(
+    path: Path,
+    *,
+    counters: dict[int, int] | None = None,
+    events: tuple[Event, ...] = (),
+    written: int | None = None,
+    room: int = 4,
+) -> Path:
+    """Make a file as QEMU leaves it."""
+    head, size = make_head(ranges=RANGES, events=room)
+    made = Head.from_buffer_copy(head)
+    made.n_events = len(events) if written is None else written
+    with path.open("wb") as file:
+        file.write(bytes(made))
+        os.truncate(file.fileno(), size)
+        for number, times in (counters or {}).items():
+            file.seek(made.counters_at + 8 * number)
+            file.write(struct.pack("<Q", times))
+        file.seek(made.events_at)
+        for event in events[:room]:
+            file.write(EVENT.pack(*event))
+    return path
+
+
+def test_both_sides_have_one_layout(tmp_path: Path) -> None:
+    """Each field, flag and kind is where, and what, the plugin's header says."""
+    (tmp_path / "facts.c").write_text(FACTS)
+    deadline = Deadline.after(60)
+    run(
+        ["gcc", f"-I{ROOT}/qemu-plugin", "-o", tmp_path / "facts", tmp_path / "facts.c"],
+        deadline=deadline,
+    )
+    lines = run([tmp_path / "facts"], deadline=deadline).stdout.splitlines()
+    there = {name: int(number) for name, number in (line.split() for line in lines)}
+    ours = {name: getattr(Head, name).offset for name, *_ in Head._fields_}
+    ours |= {"size": ctypes.sizeof(Head), "event": EVENT.size, "MAGIC": shared_file.MAGIC}
+    ours |= {flag.name or "": flag.value for flag in Flag}
+    ours |= {kind.name: kind.value for kind in Kind}
+    assert ours == there
+
+
+def test_counters_have_the_addresses_of_their_ranges(tmp_path: Path) -> None:
+    """The ranges are sorted: the first counter is that of the lowest address."""
+    path = write(tmp_path / "a", counters={0: 7, 7: 1, 8: 2, 23: 5})
+    found = dict(SharedFile(path).counters())
+    assert found == {0x1000: 7, 0x1007: 1, 0x2000: 2, 0x200F: 5}
+
+
+def test_events_in_their_order(tmp_path: Path) -> None:
+    """Those from a number on, and none is lost while there is room."""
+    each = tuple(Event(n, 0x1000 + n, 5, 6, 1, Kind.STORE) for n in range(3))
+    shared = SharedFile(write(tmp_path / "a", events=each))
+    assert shared.events().kept == each
+    assert shared.events(since=2).kept == each[2:]
+    assert shared.events().lost == 0
+
+
+def test_lost_events_are_counted(tmp_path: Path) -> None:
+    """Of a full ring, what is kept is the beginning, and how much is missing is known."""
+    each = tuple(Event(n, 1, 2, 3, 0, Kind.POINT) for n in range(6))
+    events = SharedFile(write(tmp_path / "a", events=each)).events()
+    assert events.kept == each[:4]
+    assert events.lost == 2
+
+
+def test_an_event_that_was_not_finished_is_none(tmp_path: Path) -> None:
+    """QEMU was killed between taking a number and writing the event."""
+    each = (Event(1, 1, 2, 3, 0, Kind.POINT), Event(2, 1, 2, 3, 0, 0))
+    events = SharedFile(write(tmp_path / "a", events=each, written=3)).events()
+    assert events.kept == each[:1]
+    assert events.lost == 0
+
+
+@pytest.mark.parametrize("keep", [0, 100, ctypes.sizeof(Head), ctypes.sizeof(Head) + 5000])
+def test_a_short_file_is_damaged(tmp_path: Path, keep: int) -> None:
+    """It is refused when it is opened, and the message has its size."""
+    path = write(tmp_path / "a", counters={0: 7})
+    os.truncate(path, keep)
+    with pytest.raises(DamagedFile, match=str(keep)):
+        SharedFile(path)
+
+
+def test_the_file_of_another_version_is_refused(tmp_path: Path) -> None:
+    """Its head has another magic."""
+    path = tmp_path / "a"
+    path.write_bytes(bytes(ctypes.sizeof(Head)))
+    with pytest.raises(DamagedFile, match="this version"):
+        SharedFile(path)
+
+
+def test_more_than_the_plugin_takes_is_refused() -> None:
+    """A list that would not fit is an error before QEMU starts."""
+    points = [Point(number, Kind.POINT) for number in range(MOST_POINTS + 1)]
+    with pytest.raises(HarnessError, match="at most"):
+        make_head(points=points)
