@@ -21,6 +21,7 @@
     │   ├── GuestStopped            QEMU, or the guest in it, was stopped while it was waited for
     │   ├── GuestStarved            the host did not let QEMU, or the harness, run
     │   ├── LogIncomplete           a part of the kernel log is missing: it cannot be checked
+    │   ├── EventsLost              a part of what the oracle observes is missing
     │   └── LostConnection          SSH or the agent ended while the guest still runs
     └── KernelVerdict               exit 1: the kernel or the patch under test failed
         ├── KernelBuildFailed
@@ -31,6 +32,7 @@
         ├── GuestHang
         ├── TransitionTimeout
         ├── TransitionNotHeld       a task that has to hold a transition has switched
+        ├── ConsistencyViolated     a task ran a version of a function that its patch state excludes
         ├── RaceShown               a reproducer showed the race that it is for
         └── ModuleRefused           the kernel refused a module; carries the errno
 """
@@ -172,6 +174,10 @@ class LogIncomplete(HarnessError):
     """A part of the kernel log is missing, so that nothing can be said about what it held."""
 
 
+class EventsLost(HarnessError):
+    """A part of what was observed of a guest is missing, so that nothing can be said about it."""
+
+
 class LostConnection(HarnessError):
     """SSH or the agent ended while the guest still runs."""
 
@@ -212,6 +218,10 @@ class TransitionTimeout(KernelVerdict):
 
 class TransitionNotHeld(KernelVerdict):
     """A task that has to hold a transition has switched, or the transition has ended."""
+
+
+class ConsistencyViolated(KernelVerdict):
+    """A task ran a version of a function that its patch state excludes, or that was going."""
 
 
 class RaceShown(KernelVerdict):

@@ -37,7 +37,7 @@ Lcov = Annotated[
 
 @dataclass(frozen=True, kw_only=True)
 class CoverageOptions:
-    """The options that ask for coverage, and name its files."""
+    """The options that ask for coverage, name its files, and ask for the oracle."""
 
     coverage: Annotated[
         bool,
@@ -56,6 +56,14 @@ class CoverageOptions:
             "kernel/livepatch,kernel/module/main.c.",
         ),
     ] = None
+    oracle: Annotated[
+        bool,
+        typer.Option(
+            "--oracle",
+            help="Judge the consistency of every call of every patched function, in every test: "
+            "guests are translated by QEMU (--accel tcg).",
+        ),
+    ] = False
     html: Page = None
     lcov: Lcov = None
     coverage_file: Annotated[
@@ -66,6 +74,11 @@ class CoverageOptions:
             help="Write the coverage as JSON, for `klp-harness coverage`.",
         ),
     ] = None
+
+    @property
+    def observes(self) -> bool:
+        """Whether guests are to be observed at all."""
+        return self.coverage or self.oracle
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -100,40 +113,55 @@ class Covered:
         from harness.observer.watch import Watch, require_translation
 
         assert invocation.accel is not None
-        require_translation(invocation.accel, "--coverage")
-        if len(kernels) != 1:
+        option = "--coverage" if options.coverage else "--oracle"
+        require_translation(invocation.accel, option)
+        if options.coverage and len(kernels) != 1:
             raise UsageError(
                 "--coverage is of one kernel: lines of several cannot be added",
                 hint="run the command once for each",
             )
         self._invocation, self._options, self._kernel = invocation, options, kernels[0]
+        files = options.files or DEFAULT_FILES
         folder = runs.folder_for("observed")
         self._claimed = run_folder.claim(folder)
         self.watch: Watch = Watch(
-            folder=folder, store=runs.store(), files=options.files or DEFAULT_FILES
+            folder=folder,
+            store=runs.store(),
+            files=files if options.coverage else (),
+            oracle=options.oracle,
         )
         with invocation.terminal.progress() as progress:
-            progress.stage(f"lines of {', '.join(self.watch.files)} in {self._kernel.version}")
-            self.watch(self._kernel)
+            what = ", ".join(self.watch.files or ("what the oracle observes",))
+            for kernel in kernels:
+                progress.stage(f"{what} in {kernel.version}")
+                self.watch(kernel)
 
     @property
     def arguments(self) -> tuple[str, ...]:
         """The options of pytest that have its guests observed."""
-        return (f"--observe={self.watch.folder}", f"--cover={','.join(self.watch.files)}")
+        files = f"--cover={','.join(self.watch.files)}"
+        return (
+            f"--observe={self.watch.folder}",
+            files,
+            *(["--oracle"] if self.watch.oracle else []),
+        )
 
-    def finish(self, *, partial: bool = False) -> Coverage:
-        """Print the coverage, write its files, and return it."""
+    def finish(self, *, partial: bool = False) -> None:
+        """Print the coverage and write its files, if it was asked for; remove the counters."""
+        try:
+            if self._options.coverage:
+                self._write(partial)
+        finally:
+            self.watch.remove()
+            self._claimed.release()
+
+    def _write(self, partial: bool) -> None:
         coverage = self.watch.collect(self._kernel)
         if partial:
             note = "the run did not finish: what the other tests would have run is missing"
             coverage = coverage.model_copy(update={"notes": (*coverage.notes, note)})
-        try:
-            print_coverage(self._invocation.terminal, coverage)
-            write_coverage(coverage, self._options, partial=partial)
-        finally:
-            self.watch.remove()
-            self._claimed.release()
-        return coverage
+        print_coverage(self._invocation.terminal, coverage)
+        write_coverage(coverage, self._options, partial=partial)
 
 
 def print_coverage(terminal: Terminal, coverage: Coverage) -> None:

@@ -96,7 +96,12 @@ def image_of(kernel: Kernel) -> Image:
 def _disassembled(path: Path, start: int, end: int) -> tuple[Instruction, ...]:
     limits = (f"--start-address={start:#x}", f"--stop-address={end:#x}")
     done = run(["objdump", "-d", "-w", *limits, path], deadline=Deadline.after(_OBJDUMP_S))
-    matches = (_INSTRUCTION.match(line) for line in done.stdout.splitlines())
+    return parse_instructions(done.stdout)
+
+
+def parse_instructions(text: str) -> tuple[Instruction, ...]:
+    """Return the instructions that objdump -d -w has printed."""
+    matches = (_INSTRUCTION.match(line) for line in text.splitlines())
     return tuple(
         Instruction(int(match[1], 16), bytes.fromhex(match[2]), (match[3] or "").strip())
         for match in matches

@@ -8,6 +8,7 @@ runs, and after QEMU was killed: what QEMU had written is in the page cache.
 from __future__ import annotations
 
 import ctypes
+import struct
 from array import array
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
@@ -24,6 +25,7 @@ MOST_RANGES, MOST_POINTS, MOST_CPUS = 1024, 8192, 64
 # Documentation/x86/x86_64/mm.rst: modules, to the end of the area that they may have.
 _MODULES = (0xFFFFFFFFA0000000, 0xFFFFFFFFFF000000)
 _PAGE = 4096
+_PACKED = struct.Struct("<QQQQII")
 _U64 = ctypes.c_uint64
 
 
@@ -200,12 +202,5 @@ class SharedFile:
         with self.path.open("rb") as file:
             file.seek(self.head.events_at + since * size)
             data = file.read(max(0, kept - since) * size)
-        found = (_Event * (len(data) // size)).from_buffer_copy(data)
-        return Events(
-            kept=tuple(
-                Event(each.clock, each.where, each.task, each.data, each.cpu, each.kind)
-                for each in found
-                if each.kind
-            ),
-            lost=written - kept,
-        )
+        found = map(Event._make, _PACKED.iter_unpack(data[: len(data) // size * size]))
+        return Events(kept=tuple(each for each in found if each.kind), lost=written - kept)

@@ -11,17 +11,23 @@ from typing import TYPE_CHECKING
 from harness.deadline import Deadline
 from harness.errors import HarnessError, UsageError
 from harness.observer.code_map import obtain_map
+from harness.observer.consistency_points import obtain_points
 from harness.observer.coverage import BOOT, OTHERS, make_coverage
 from harness.observer.debug_objects import DEFAULT_FILES
+from harness.observer.module_code import replaced_by
+from harness.observer.oracle import EVENTS
 from harness.observer.plugin_build import obtain_plugin
-from harness.observer.shared_file import SharedFile, make_head
+from harness.observer.shared_file import Flag, SharedFile, make_head
+from harness.resources import Resource, resource_dir
 from harness.vm.guest.plugin import SUFFIX, Plugin
 from harness.vm.host.accel import Accel
 from harness.vm.kernel.kernel import Kernel
+from harness.vm.kernel.module import obtain_modules
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from harness.observer.consistency_points import ConsistencyPoints
     from harness.observer.coverage import Coverage
     from harness.vm.host.accel import AccelChoice
     from harness.vm.host.cache import Store
@@ -36,12 +42,14 @@ _DIGEST = 16
 class Watch:
     """Counts what the code of some files of the kernel runs; the counters are below ``folder``.
 
-    ``files`` are C files, or folders of them, as the kernel names them.
+    ``files`` are C files, or folders of them, as the kernel names them; none: nothing is counted.
+    With ``oracle``, the guests report what `Oracle` judges.
     """
 
     folder: Path
     store: Store
     files: tuple[str, ...] = DEFAULT_FILES
+    oracle: bool = False
 
     def __call__(self, kernel: Bootable) -> Plugin | None:
         """Return the plugin for guests of a kernel, as harness.vm.guest.plugin.PluginMaker does.
@@ -53,11 +61,39 @@ class Watch:
             raise HarnessError("only a kernel that is on this machine can be observed")
         deadline = Deadline.after(_PREPARE_S)
         built = obtain_plugin(self.store, deadline=deadline)
-        code = obtain_map(kernel, self.files, store=self.store, deadline=deadline)
-        head, size = make_head(ranges=code.ranges)
+        ranges: tuple[tuple[int, int], ...] = ()
+        if self.files:
+            ranges = obtain_map(kernel, self.files, store=self.store, deadline=deadline).ranges
+        if self.oracle:
+            points = self.points(kernel)
+            head, size = make_head(
+                ranges=ranges,
+                points=points.points(),
+                flags=Flag.CLOCK | Flag.MODULE_CALLS,
+                events=EVENTS,
+                return_thunk=points.return_thunk,
+            )
+        else:
+            head, size = make_head(ranges=ranges)
         return Plugin(
             library=built.library, head=head, size=size, folder=self.folder_of(kernel.digest)
         )
+
+    def points(self, kernel: Kernel) -> ConsistencyPoints:
+        """Return what the oracle observes of a kernel: the functions that the samples replace."""
+        deadline = Deadline.after(_PREPARE_S)
+        samples = obtain_modules(
+            kernel, resource_dir(Resource.LIVEPATCH_MODULES), store=self.store, deadline=deadline
+        )
+        names = sorted(
+            {
+                version.function.name
+                for path in samples.values()
+                for version in replaced_by(path)
+                if version.function.object == "vmlinux"
+            }
+        )
+        return obtain_points(kernel, names, store=self.store, deadline=deadline)
 
     def folder_of(self, digest: str) -> Path:
         """Return where the files of guests of a kernel are."""

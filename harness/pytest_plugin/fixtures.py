@@ -20,7 +20,7 @@ from harness.livepatch.patch import Livepatch
 from harness.livepatch.tasks import Tasks
 from harness.pytest_plugin.kernels import kernel_of_run
 from harness.pytest_plugin.log_check import LogCheck
-from harness.pytest_plugin.observing import note_test, plugins_of
+from harness.pytest_plugin.observing import observe, plugins_of
 from harness.pytest_plugin.options import Variant, choose, guest_settings, plan, say
 from harness.pytest_plugin.reporting import LIVEPATCH, LOG, passed
 from harness.report import properties
@@ -129,7 +129,7 @@ def guest(
         cpus=smp.args[0] if smp else None,
         kernel_args=arguments.args if arguments else (),
     ) as machine:
-        note_test(machine, node)
+        observe(machine, node, kernel)
         for marker in node.iter_markers("expect_splat"):
             machine.expect_splat(marker.args[0])
         check = node.stash[LOG] = LogCheck(machine)

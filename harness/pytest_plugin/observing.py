@@ -1,19 +1,26 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Observed guests of a test run: QEMU gets the plugin that counts what the kernel executes."""
+"""Observed guests of a test run: QEMU gets the plugin that sees what the kernel executes."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
+from harness.errors import KlpError
 from harness.pytest_plugin.options import choose
+from harness.report.text import printable
 from harness.vm.guest import runs
 from harness.vm.guest.plugin import no_plugin
 
 if TYPE_CHECKING:
-    import pytest
-
+    from harness.observer.oracle import Oracle
+    from harness.observer.watch import Watch
     from harness.vm.guest.machine import Machine
     from harness.vm.guest.plugin import PluginMaker
+    from harness.vm.kernel.kernel import Kernel
+
+ORACLE: pytest.StashKey[Oracle] = pytest.StashKey()
 
 
 def plugins_of(config: pytest.Config) -> PluginMaker:
@@ -21,23 +28,49 @@ def plugins_of(config: pytest.Config) -> PluginMaker:
 
     Raises UsageError where guests run under KVM.
     """
-    folder = config.getoption("observe")
-    if folder is None:
-        return no_plugin
+    return no_plugin if config.getoption("observe") is None else _watch(config)
+
+
+def _watch(config: pytest.Config) -> Watch:
     # Imported when it is used: other runs do not pay for it.
     from harness.observer.watch import Watch, require_translation
 
     require_translation(choose(config), "--observe")
     files = config.getoption("cover")
-    watch = Watch(folder=folder.resolve(), store=runs.store())
-    if files:
-        watch = Watch(folder=watch.folder, store=watch.store, files=tuple(files.split(",")))
-    return watch
+    return Watch(
+        folder=config.getoption("observe").resolve(),
+        store=runs.store(),
+        files=tuple(name for name in files.split(",") if name),
+        oracle=config.getoption("oracle"),
+    )
 
 
-def note_test(machine: Machine, item: pytest.Item) -> None:
-    """Record which test an observed guest is of."""
-    if machine.hypervisor.observed is not None:
-        from harness.observer.watch import name_test
+def observe(machine: Machine, item: pytest.Item, kernel: Kernel) -> None:
+    """Record which test an observed guest is of, and follow its modules for the oracle."""
+    observed = machine.hypervisor.observed
+    if observed is None:
+        return
+    from harness.observer.oracle import Oracle
+    from harness.observer.watch import name_test
 
-        name_test(machine.hypervisor.observed, item.nodeid)
+    name_test(observed, item.nodeid)
+    watch = _watch(item.config)
+    if watch.oracle and item.get_closest_marker("inconsistent") is None:
+        item.stash[ORACLE] = Oracle(machine, watch.points(kernel))
+
+
+def judge(item: pytest.Item, ending: BaseException | None) -> None:
+    """Let the oracle judge the guest of a test that has ended; ``ending`` is what it raised.
+
+    Raises ConsistencyViolated and EventsLost after a test that has passed. To what another one
+    raised, it is added.
+    """
+    oracle = item.stash.get(ORACLE, None)
+    if oracle is None or isinstance(ending, pytest.skip.Exception | KeyboardInterrupt):
+        return
+    try:
+        oracle.check()
+    except KlpError as error:
+        if ending is None:
+            raise
+        ending.add_note(printable(f"the oracle: {error}"))

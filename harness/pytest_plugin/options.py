@@ -30,6 +30,7 @@ _MARKERS = (
     "kernel_config(*fragments): run on the kernel under test built with these on top",
     "kernel_args(*words): boot this test's guest with them on the kernel's command line",
     "expect_splat(pattern): this test causes a splat with a text that matches",
+    "inconsistent(reason): breaks consistency on purpose, as force does: --oracle leaves it out",
     "slow(seconds): takes about so long, mostly by the kernel's own clock; others overlap it",
 )
 
@@ -114,7 +115,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--cover",
         metavar="FILES",
+        default="kernel/livepatch",
         help="with --observe: C files or folders of the kernel to count in (kernel/livepatch)",
+    )
+    group.addoption(
+        "--oracle",
+        action="store_true",
+        help="with --observe: judge the consistency of every call of every patched function",
     )
     group.addoption("--keep", action="store_true", help="keep the logs of passing tests as well")
 

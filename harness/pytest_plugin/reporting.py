@@ -19,6 +19,7 @@ from harness.errors import (
     is_of_guest,
 )
 from harness.pytest_plugin.log_check import LogCheck, leaves, undeclared_splat
+from harness.pytest_plugin.observing import judge
 from harness.report.properties import ACCELERATOR, FAULT, KERNEL, RULE
 from harness.report.text import printable
 
@@ -65,9 +66,11 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     try:
         result = yield
     except BaseException as ending:
+        judge(item, ending)
         _look(item, ending)
         raise
     _look(item, None)
+    judge(item, None)
     return result
 
 

@@ -71,7 +71,7 @@ def run_tests(
         accel=accel,
         smp=smp,
         guests=guests,
-        coverage=coverage if coverage.coverage else None,
+        coverage=coverage if coverage.observes else None,
     )
 
     def work() -> int:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING, Any, Self
 
@@ -50,6 +51,17 @@ _CONNECT_S = 15.0
 _LOG_S = 120.0
 
 
+class ModuleWatch:
+    """What is done around the load and unload of modules: nothing, unless a subclass says so."""
+
+    def loading(self, name: str, source: Path | None) -> contextlib.AbstractContextManager[None]:  # noqa: ARG002
+        """Return what a module is loaded in; ``source`` is its file on the host, if it was sent."""
+        return contextlib.nullcontext()
+
+    def unloaded(self, name: str) -> None:
+        """Take note that a module was unloaded."""
+
+
 class Machine:
     """One guest. Implements harness.livepatch.guest.Guest."""
 
@@ -67,6 +79,8 @@ class Machine:
         self._uploads = Uploads(self._link, uploads_to, self.run)
         self._ssh: SshSession | None = None
         self.ssh_since_s: float | None = None
+        # Whoever follows what is loaded (harness/observer/) sets this.
+        self.module_watch: ModuleWatch = ModuleWatch()
 
     def __enter__(self) -> Self:
         return self
@@ -233,11 +247,13 @@ class Machine:
     def insmod(self, path: str, params: str = "", *, deadline: Deadline | None = None) -> None:
         """Load the module file at that guest path; raises ModuleRefused with the kernel's errno."""
         name = path.rsplit("/", 1)[-1].removesuffix(".ko").replace("-", "_")
-        self._module("insmod", name, path, params, deadline=deadline)
+        with self.module_watch.loading(name, self._uploads.source_of(path)):
+            self._module("insmod", name, path, params, deadline=deadline)
 
     def rmmod(self, name: str) -> None:
         """Unload a module; raises ModuleRefused with the kernel's errno."""
         self._module("rmmod", name, name)
+        self.module_watch.unloaded(name)
 
     def wait(self, condition: Callable[[], bool], deadline: Deadline) -> bool:
         """Wait on the host until the condition holds; return False when the deadline came first.

@@ -50,6 +50,10 @@ class Uploads:
         self._sent[identity] = target
         return target
 
+    def source_of(self, target: str) -> Path | None:
+        """Return the host's file that the guest has at that path; None for one not sent."""
+        return next((key[0] for key, path in self._sent.items() if path == target), None)
+
     def _write(self, folder: str, target: str, data: bytes) -> None:
         deadline = self._link.scaled(_UPLOAD_S)
         if len(data) <= _BY_REQUEST_MOST:

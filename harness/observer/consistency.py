@@ -1,0 +1,394 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The consistency of live patching, judged on every entry into every version of every function.
+
+A model of the kernel follows what the kernel itself stores, in the order in which it does: patch
+states of tasks, and which livepatches are in force. Each entry into a body is then right or wrong:
+
+- A task enters the version of its patch state, and no other (I1), so once it has switched it does
+  not enter the version that it left (I2). An interrupt is judged by the task that it interrupts.
+- A task does not switch while it is in a body that its new state does not allow, and at the end of
+  a transition nobody is inside of one (I3).
+- A module's text is not freed while a task is in it (I4).
+
+The model does not believe what the kernel writes to func->transition, which may be what is wrong:
+that it is written to says which livepatch a transition is of.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from harness.observer.consistency_points import Step
+from harness.observer.shared_file import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from harness.observer.consistency_points import ConsistencyPoints
+    from harness.observer.shared_file import Event
+
+_KEPT = 20
+_IMAGE = 0xFFFFFFFF80000000
+
+Item = TypeVar("Item")
+
+Key = tuple[str, str]
+"""A function: its object (``vmlinux`` or a module) and its name."""
+
+
+@dataclass(kw_only=True, eq=False)
+class Version:
+    """One klp_func: the function that a livepatch replaces. ``nop``: its patch restores it."""
+
+    key: Key
+    patch: str
+    nop: bool = False
+    transition: bool = False
+    patched: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Body:
+    """The code of a version of a function; that of ``version`` None is the original one.
+
+    ``is_left``: each way out of it is seen. Where it may be left by a jump, that is not so.
+    """
+
+    key: Key
+    parts: tuple[tuple[int, int], ...]
+    module: str | None
+    version: Version | None = None
+    is_left: bool = True
+
+    def holds(self, address: int) -> bool:
+        """Return whether an address is in it."""
+        return any(start <= address < end for start, end in self.parts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Violation:
+    """A violation: by a task, at a clock, and what it did. ``ago`` counts instructions."""
+
+    rule: str
+    task: int
+    cpu: int
+    clock: int
+    what: str
+    ago: int | None = None
+
+
+@dataclass(kw_only=True)
+class Verdict:
+    """What a guest's events show. ``kinds`` counts all violations, ``violations`` has the first."""
+
+    violations: list[Violation] = field(default_factory=list)
+    kinds: Counter[str] = field(default_factory=Counter)
+    entries: Counter[str] = field(default_factory=Counter)
+    transitions: int = 0
+    unknown: int = 0
+
+    @property
+    def holds(self) -> bool:
+        """Whether there is no violation."""
+        return not self.kinds
+
+
+class _Places(Generic[Item]):
+    """Items by address, each from the number of an event on: text of modules is used again."""
+
+    def __init__(self) -> None:
+        self._items: dict[int, list[tuple[int, Item]]] = {}
+
+    def add(self, since: int, address: int, item: Item) -> None:
+        found = self._items.setdefault(address, [])
+        bisect.insort(found, (since, item), key=lambda each: each[0])
+
+    def at(self, number: int, address: int) -> Item | None:
+        found = self._items.get(address)
+        if not found:
+            return None
+        place = bisect.bisect_right(found, number, key=lambda each: each[0])
+        return found[place - 1][1] if place else None
+
+
+class Model:
+    """The model of one guest: told what is loaded, then given its events in their order."""
+
+    def __init__(self, points: ConsistencyPoints) -> None:
+        self.verdict = Verdict()
+        self._points = points
+        self._bodies: _Places[Body] = _Places()
+        self._versions: _Places[Version] = _Places()
+        self._unloads: list[tuple[int, str]] = []
+        self._keys: set[Key] = set()
+        self._stacks: dict[Key, list[Version]] = {}
+        self._states: dict[int, int | None] = {}
+        self._switched: dict[int, int] = {}
+        self._open: dict[int, list[Body]] = {}
+        # klp_funcs in the heap, by address; those of an atomic replace that begins are not known
+        # until all others of its patch are.
+        self._nops: dict[int, Version] = {}
+        self._new_nops: list[int] = []
+        self._begun: list[Key] = []
+        self._pending: list[int] = []
+        self._goal: int | None = None
+        self._forced = False
+        for each in points.originals:
+            key = ("vmlinux", each.name)
+            body = Body(key=key, parts=each.parts, module=None, is_left=each.is_left)
+            self.add_body(0, each.body, body)
+
+    def add_body(self, since: int, entry: int, body: Body) -> None:
+        """Add a body, whose code behind the fentry begins at ``entry`` from that event on."""
+        self._bodies.add(since, entry, body)
+
+    def add_version(self, since: int, address: int, version: Version) -> None:
+        """Add the klp_func at an address, from that event on."""
+        self._versions.add(since, address, version)
+        self._keys.add(version.key)
+
+    def add_unload(self, number: int, module: str) -> None:
+        """Say that a module's text was freed before the event of that number."""
+        self._unloads.append((number, module))
+
+    def judge(self, events: Iterable[Event]) -> Verdict:
+        """Give the model all events, and return what they show."""
+        unloads = sorted(self._unloads)
+        number = 0
+        for number, event in enumerate(events):
+            while unloads and unloads[0][0] <= number:
+                self._unloaded(unloads.pop(0)[1], event)
+            self._feed(number, event)
+        return self.verdict
+
+    def _feed(self, number: int, event: Event) -> None:
+        stored = self._points.byte_stores.get(event.where)
+        if self._new_nops and (stored is None or stored.function != Step.INIT):
+            self._resolve_nops()
+        if event.kind == Kind.BODY:
+            body = self._bodies.at(number, event.where)
+            if body is not None and body.key in self._keys:
+                self._enter(event, body)
+        elif event.kind == Kind.RETURN:
+            self._leave(event)
+        elif event.kind == Kind.POINT:
+            self._step(event, self._points.steps[event.where])
+        elif event.where in self._points.state_stores:
+            offset = self._points.offsets["task_struct"]["patch_state"]
+            how = self._points.state_stores[event.where]
+            self._state(event, event.data - offset, how)
+        elif event.where in self._points.byte_stores:
+            self._byte(number, event)
+
+    def _step(self, event: Event, step: Step) -> None:
+        if step is Step.INIT:
+            self._pending, self._goal, self._forced = [], None, False
+            self._states.clear()
+            self._switched.clear()
+            self._begun.clear()
+            self.verdict.transitions += 1
+        elif step is Step.REVERSE and self._goal is not None:
+            self._goal = 1 - self._goal
+            self._switched.clear()
+        elif step is Step.CANCEL:
+            self._goal = 0
+            self._switched.clear()
+        elif step is Step.FORCE:
+            self._forced = True
+        elif step is Step.DEATH:
+            self._open.pop(event.task, None)
+        elif step is Step.COMPLETE:
+            self._complete(event)
+
+    def _complete(self, event: Event) -> None:
+        if self._forced or self._goal is None:
+            return
+        for task, inside in self._open.items():
+            for body in inside:
+                if self._is_leaving(body, self._goal):
+                    what = f"is inside {_named(body)} at the end of the transition"
+                    self._violated("I3", event, what, task=task)
+
+    def _is_leaving(self, body: Body, state: int) -> bool:
+        """Whether a body is of a function in transition, and not what that state allows."""
+        stack = self._stacks.get(body.key)
+        if not stack or not stack[-1].transition:
+            return False
+        return self._expected(body.key, state) is not body.version
+
+    def _state(self, event: Event, task: int, how: str) -> None:
+        if how == Step.INIT:
+            self._pending.append(task)
+        elif how == Step.COMPLETE:
+            self._states.pop(task, None)
+        elif how == "klp_copy_process":
+            self._states[task] = self._states.get(event.task)
+            self._open.pop(task, None)
+        else:
+            self._states[task] = self._goal
+            self._switched[task] = event.clock
+            if self._goal is None or self._forced:
+                return
+            for body in self._open.get(task, ()):
+                if self._is_leaving(body, self._goal):
+                    what = f"is switched to state {self._goal} by {how}() inside {_named(body)}"
+                    self._violated("I3", event, what, task=task)
+
+    def _byte(self, number: int, event: Event) -> None:
+        """Follow a store to ``patched`` or ``transition``, if it is one."""
+        offsets = self._points.offsets["klp_func"]
+        stored = self._points.byte_stores[event.where]
+        for name in ("patched", "transition"):
+            address = event.data - offsets[name]
+            version = self._versions.at(number, address) or self._nops.get(address)
+            if version is not None:
+                break
+        else:
+            if stored.function != Step.INIT:
+                return
+            if event.data < _IMAGE:
+                self._new_nops.append(event.data - offsets["transition"])
+                self._begin(1)
+            else:
+                self.verdict.unknown += 1
+            return
+        if name == "patched":
+            self._patched(version, stored.value)
+            return
+        # In klp_init_transition() it begins, whatever is written.
+        begins = stored.value or stored.function == Step.INIT
+        version.transition = begins
+        if begins:
+            self._begun.append(version.key)
+            self._begin(0 if version.patched else 1)
+
+    def _begin(self, goal: int) -> None:
+        """Begin a transition to a state, unless it has begun."""
+        if self._goal is None:
+            self._goal = goal
+            for task in self._pending:
+                self._states[task] = 1 - goal
+
+    def _patched(self, version: Version, value: bool) -> None:
+        stack = self._stacks.setdefault(version.key, [])
+        version.patched = value
+        if value:
+            stack.append(version)
+        elif version in stack:
+            stack.remove(version)
+        if version.nop and not value:
+            self._nops = {at: each for at, each in self._nops.items() if each is not version}
+
+    def _resolve_nops(self) -> None:
+        """Find out what the klp_funcs in the heap are that an atomic replace has made.
+
+        They are for the functions that livepatches replace and this one does not. The kernel visits
+        them object by object, those of the replacing patch first (klp_for_each_object).
+        """
+        free = [key for key, stack in self._stacks.items() if stack and key not in self._begun]
+        visited = list(dict.fromkeys(key[0] for key in self._begun))
+        free.sort(key=lambda key: visited.index(key[0]) if key[0] in visited else len(visited))
+        self.verdict.unknown += max(0, len(self._new_nops) - len(free))
+        for address, key in zip(self._new_nops, free, strict=False):
+            self._nops[address] = Version(
+                key=key, patch="an atomic replace", nop=True, transition=True
+            )
+        self._new_nops.clear()
+
+    def _expected(self, key: Key, state: int | None) -> Version | None:
+        stack = self._stacks.get(key)
+        if not stack:
+            return None
+        top: Version | None = stack[-1]
+        if stack[-1].transition and state == 0:
+            top = stack[-2] if len(stack) > 1 else None
+        return None if top is None or top.nop else top
+
+    def _enter(self, event: Event, body: Body) -> None:
+        self.verdict.entries[_named(body)] += 1
+        if not event.task:
+            self.verdict.unknown += 1
+            return
+        stack = self._stacks.get(body.key)
+        state = self._states.get(event.task)
+        undecided = bool(stack) and stack is not None and stack[-1].transition and state is None
+        if not undecided:
+            wanted = self._expected(body.key, state)
+            if wanted is not body.version:
+                self._wrong_version(event, body, wanted, state)
+        if body.is_left:
+            self._open.setdefault(event.task, []).append(body)
+
+    def _wrong_version(
+        self, event: Event, body: Body, wanted: Version | None, state: int | None
+    ) -> None:
+        in_state = "outside of a transition" if state is None else f"in patch state {state}"
+        instead = "the original" if wanted is None else f"that of {wanted.patch}"
+        rule = "I1"
+        if event.task in self._switched and state == self._goal:
+            rule = "I2"
+        what = f"enters {_named(body)} {in_state}, where {instead} is in force"
+        switched = self._switched.get(event.task)
+        self._violated(rule, event, what, ago=None if switched is None else event.clock - switched)
+
+    def _leave(self, event: Event) -> None:
+        inside = self._open.get(event.task)
+        if not inside:
+            return
+        # A return of an outer body ends those in it.
+        for place in range(len(inside) - 1, -1, -1):
+            if inside[place].holds(event.where):
+                del inside[place:]
+                return
+
+    def _unloaded(self, module: str, event: Event) -> None:
+        for task, inside in self._open.items():
+            for body in inside:
+                if body.module == module:
+                    what = f"is inside {_named(body)}, whose text is freed"
+                    self._violated("I4", event, what, task=task)
+        for inside in self._open.values():
+            inside[:] = [body for body in inside if body.module != module]
+
+    def _violated(
+        self, rule: str, event: Event, what: str, *, task: int | None = None, ago: int | None = None
+    ) -> None:
+        self.verdict.kinds[f"{rule}: {what}"] += 1
+        if len(self.verdict.violations) < _KEPT:
+            self.verdict.violations.append(
+                Violation(
+                    rule=rule,
+                    task=event.task if task is None else task,
+                    cpu=event.cpu,
+                    clock=event.clock,
+                    what=what,
+                    ago=ago,
+                )
+            )
+
+
+def _named(body: Body) -> str:
+    version = "the original" if body.version is None else f"{body.version.patch}'s version"
+    return f"{version} of {body.key[1]}()"
+
+
+def in_words(verdict: Verdict, name_of: Callable[[int], str]) -> Sequence[str]:
+    """Return the violations as sentences, the first of each kind; ``name_of`` names a task."""
+    lines = []
+    seen: set[str] = set()
+    for each in verdict.violations:
+        kind = f"{each.rule}: {each.what}"
+        if kind in seen:
+            continue
+        seen.add(kind)
+        count = verdict.kinds[kind]
+        often = "" if count == 1 else f" ({count} times)"
+        since = "" if each.ago is None else f", {each.ago} instructions after it was switched"
+        lines.append(
+            f"{each.rule}: {name_of(each.task)} {each.what}{since}; on CPU {each.cpu}, at "
+            f"instruction {each.clock}{often}"
+        )
+    return lines

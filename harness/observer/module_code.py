@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The functions of a module and its klp_funcs, as its file has them: section by section."""
+
+from __future__ import annotations
+
+import functools
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness.deadline import Deadline
+from harness.observer.consistency import Body, Version
+from harness.observer.consistency_points import body_of
+from harness.observer.image import parse_instructions
+from harness.vm.elf.elf_file import EXEC, STT_FUNC
+from harness.vm.elf.klp_structs import NEW_FUNC, PatchedFunction, locate_patch
+from harness.vm.elf.module_info import open_module
+from harness.vm.host.process import run
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from harness.observer.consistency import Model
+    from harness.observer.image import Instruction
+    from harness.vm.elf.elf_file import ElfFile
+
+_OBJDUMP_S = 60.0
+_SECTION = re.compile(r"^Disassembly of section (\S+):$", re.M)
+_THUNK = "__x86_return_thunk"
+_JMP = 0xE9
+_NEAR_JUMP = 0x0F
+
+Place = tuple[str, int]
+"""A section's name and an offset in it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModuleFunction:
+    """A function: its places with their sizes, the first of them its own; where its body begins."""
+
+    name: str
+    parts: tuple[tuple[Place, int], ...]
+    body: int
+    is_left: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModuleVersion:
+    """A klp_func: where it is, what it replaces, and the place of the new function."""
+
+    place: Place
+    function: PatchedFunction
+    new: Place | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModuleCode:
+    """The functions of a module that can be traced, and its klp_funcs."""
+
+    functions: tuple[ModuleFunction, ...]
+    versions: tuple[ModuleVersion, ...]
+
+    def sections(self) -> tuple[str, ...]:
+        """Return the names of the sections whose addresses are needed."""
+        names = [part[0][0] for each in self.functions for part in each.parts]
+        return tuple(dict.fromkeys([*names, *(each.place[0] for each in self.versions)]))
+
+
+@functools.lru_cache(maxsize=256)
+def read_module(path: Path) -> ModuleCode:
+    """Read a .ko file. Raises UsageError as `open_module` does."""
+    elf = open_module(path).elf
+    code = _disassembled(path)
+    jumps = _jumps_away(elf)
+    return ModuleCode(functions=tuple(_functions(elf, code, jumps)), versions=tuple(_versions(elf)))
+
+
+def replaced_by(path: Path) -> tuple[ModuleVersion, ...]:
+    """Return the klp_funcs of a .ko file; none where the module fills them when it runs."""
+    return tuple(_versions(open_module(path).elf))
+
+
+def add_module(
+    model: Model, name: str, code: ModuleCode, sections: Mapping[str, int], since: int
+) -> None:
+    """Tell a model what a module has, loaded at those addresses from that event on."""
+    versions: dict[Place, Version] = {}
+    for each in code.versions:
+        if each.place[0] not in sections:
+            continue
+        version = Version(key=(each.function.object, each.function.name), patch=name)
+        model.add_version(since, sections[each.place[0]] + each.place[1], version)
+        if each.new is not None:
+            versions[each.new] = version
+    for function in code.functions:
+        (home, start), _ = function.parts[0]
+        if home not in sections:
+            continue
+        replaces = versions.get((home, start))
+        parts = tuple(
+            (sections[section] + offset, sections[section] + offset + size)
+            for (section, offset), size in function.parts
+            if section in sections
+        )
+        body = Body(
+            key=(name, function.name) if replaces is None else replaces.key,
+            parts=parts,
+            module=name,
+            version=replaces,
+            is_left=function.is_left,
+        )
+        model.add_body(since, sections[home] + function.body, body)
+
+
+def _functions(
+    elf: ElfFile, code: Mapping[str, tuple[Instruction, ...]], jumps: set[Place]
+) -> list[ModuleFunction]:
+    found = []
+    places: dict[str, tuple[Place, int]] = {}
+    for symbol in elf.symbols or ():
+        home = symbol.defined_in
+        if symbol.kind != STT_FUNC or home is None or not symbol.size:
+            continue
+        section = elf.sections[home]
+        # The text of init functions is freed, and is no version of anything.
+        if section.flags & EXEC and not section.name.startswith(".init"):
+            places[symbol.name] = ((section.name, symbol.value), symbol.size)
+    for name, ((section_name, start), size) in places.items():
+        own = [insn for insn in code.get(section_name, ()) if start <= insn.address < start + size]
+        body = body_of(start, [insn.data for insn in own[:2]])
+        if body is None:
+            continue
+        parts = [places[name]]
+        if f"{name}.cold" in places:
+            parts.append(places[f"{name}.cold"])
+        away = any((section_name, place) in jumps for place in range(start, start + size))
+        # Jumps with a relocation have no target yet: objdump shows the next instruction.
+        inside = all(
+            start <= insn.target <= start + size for insn in own if insn.target is not None
+        )
+        direct = all(insn.target is not None for insn in own if insn.name == "jmp")
+        found.append(
+            ModuleFunction(
+                name=name,
+                parts=tuple(parts),
+                body=body,
+                is_left=not away and inside and direct,
+            )
+        )
+    return found
+
+
+def _jumps_away(elf: ElfFile) -> set[Place]:
+    """Return where a jump leads to another function by a relocation, but for returns."""
+    found = set()
+    for number, relocations in elf.tables.items():
+        section = elf.sections[elf.sections[number].info]
+        if not section.flags & EXEC:
+            continue
+        content = elf.data(section)
+        for relocation in relocations:
+            at = relocation.offset - 1
+            if at < 1 or relocation.symbol.name == _THUNK:
+                continue
+            target = relocation.symbol.name
+            is_jump = content[at] == _JMP or (
+                content[at - 1] == _NEAR_JUMP and content[at] & 0xF0 == 0x80
+            )
+            if (
+                is_jump
+                and not target.partition(".cold")[1]
+                and relocation.symbol.defined_in is None
+            ):
+                found.add((section.name, at))
+    return found
+
+
+def _versions(elf: ElfFile) -> list[ModuleVersion]:
+    layout = locate_patch(elf)
+    found = []
+    for place in (each for one in layout.objects for each in one.functions) if layout else ():
+        section = elf.sections[place.section]
+        new: Place | None = None
+        for number, relocations in elf.tables.items():
+            if elf.sections[number].info != place.section:
+                continue
+            for relocation in relocations:
+                home = relocation.symbol.defined_in
+                if relocation.offset == place.offset + NEW_FUNC and home is not None:
+                    offset = relocation.symbol.value + relocation.addend
+                    new = (elf.sections[home].name, offset)
+        found.append(
+            ModuleVersion(place=(section.name, place.offset), function=place.function, new=new)
+        )
+    return found
+
+
+def _disassembled(path: Path) -> dict[str, tuple[Instruction, ...]]:
+    """Return the instructions of each section of a module."""
+    done = run(["objdump", "-d", "-w", path], deadline=Deadline.after(_OBJDUMP_S))
+    parts = _SECTION.split(done.stdout)
+    return {
+        name: parse_instructions(text) for name, text in zip(parts[1::2], parts[2::2], strict=True)
+    }

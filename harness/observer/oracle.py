@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The oracle of one guest: follows its modules, and judges the consistency of all that it ran."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from typing import TYPE_CHECKING
+
+from harness.errors import ConsistencyViolated, EventsLost, KlpError
+from harness.observer.consistency import Model, in_words
+from harness.observer.module_code import add_module, read_module
+from harness.observer.shared_file import SharedFile
+from harness.vm.guest.machine import ModuleWatch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from harness.observer.consistency import Verdict
+    from harness.observer.consistency_points import ConsistencyPoints
+    from harness.vm.guest.machine import Machine
+
+EVENTS = 1 << 21
+"""For how many events a guest has room, of 40 bytes each; the file grows when they are written."""
+
+_READ_S = 10.0
+_BYTES = re.compile(r"0x([0-9a-f]{2})\b")
+_COMM_BYTES = 16
+
+
+class Oracle(ModuleWatch):
+    """Follows the modules of a guest from now on; `verdict` judges the guest's events."""
+
+    def __init__(self, machine: Machine, points: ConsistencyPoints) -> None:
+        assert machine.hypervisor.observed is not None
+        self._machine = machine
+        self._points = points
+        self._path: Path = machine.hypervisor.observed
+        self._model = Model(points)
+        machine.module_watch = self
+
+    @contextlib.contextmanager
+    def loading(self, name: str, source: Path | None) -> Iterator[None]:
+        """Take note of the module's addresses when it is loaded."""
+        since = self._events()
+        yield
+        if source is None:
+            return
+        code = read_module(source)
+        sections = {}
+        for section in code.sections():
+            # It may be gone again: its init has failed, or a test was quicker.
+            with contextlib.suppress(OSError, ValueError):
+                text = self._machine.read(f"/sys/module/{name}/sections/{section}")
+                sections[section] = int(text.strip(), 16)
+        add_module(self._model, name, code, sections, since)
+
+    def unloaded(self, name: str) -> None:
+        """Take note that a module's text is freed."""
+        self._model.add_unload(self._events(), name)
+
+    def check(self) -> Verdict:
+        """Judge the guest; to be called once, while it runs.
+
+        Raises ConsistencyViolated, which says the violations in words, and EventsLost when not all
+        events are there.
+        """
+        events = SharedFile(self._path).events()
+        verdict = self._model.judge(events.kept)
+        if not verdict.holds:
+            names: dict[int, str] = {}
+            lines = in_words(verdict, lambda task: self._name(task, names))
+            total = sum(verdict.kinds.values())
+            raise ConsistencyViolated(
+                f"consistency is violated {total} {'time' if total == 1 else 'times'}: {lines[0]}",
+                details=tuple(lines[1:]),
+                artefacts=self._machine.folder,
+            )
+        if events.lost:
+            raise EventsLost(
+                f"{events.lost} events of {events.lost + len(events.kept)} are lost: consistency "
+                "cannot be judged to the end",
+                hint="the test calls functions of its modules too often for --oracle",
+            )
+        return verdict
+
+    def _events(self) -> int:
+        return int(SharedFile(self._path).head.n_events)
+
+    def _name(self, task: int, known: dict[int, str]) -> str:
+        """Return the name and id of a task, read from the guest's memory."""
+        if task not in known:
+            known[task] = f"the task at {task:#x}"
+            with contextlib.suppress(KlpError, IndexError):
+                offsets = self._points.offsets["task_struct"]
+                comm = self._memory(task + offsets["comm"], _COMM_BYTES)
+                pid = int.from_bytes(self._memory(task + offsets["pid"], 4), "little")
+                name = comm.partition(b"\0")[0].decode(errors="replace")
+                known[task] = f"{name} ({pid})"
+        return known[task]
+
+    def _memory(self, address: int, size: int) -> bytes:
+        command = f"x /{size}xb {address:#x}"
+        text = self._machine.hypervisor.monitor.human(
+            command, deadline=self._machine.scaled(_READ_S)
+        )
+        found = bytes(int(byte, 16) for line in text.splitlines() for byte in _BYTES.findall(line))
+        return found[:size]
