@@ -23,7 +23,9 @@ from harness.observer.coverage import (
 from harness.observer.coverage_page import coverage_page
 from harness.observer.coverage_text import difference_text, luck_text, never_run, one_way, table
 from harness.observer.lcov import to_lcov
+from harness.observer.unreached import Unreached, Why, compare, read_unreached
 
+ROOT = Path(__file__).resolve().parents[2]
 FILE = "kernel/livepatch/core.c"
 TEXT = (
     "int g(int x)",
@@ -199,3 +201,38 @@ def test_page_has_the_source_and_the_tests() -> None:
     assert "return x &lt; 2;" in page
     page = coverage_page(coverage(one=ONE), title="t")
     assert '<tr class="missed"><td class="number" title="no test">7</td>' in page
+
+
+LISTED = Unreached(
+    file=FILE,
+    function="f",
+    after="if (WARN_ON(g(x)))",
+    text="return 1;",
+    kind=Why.NO_TEST,
+    why="x",
+)
+
+
+def test_lines_that_did_not_run_are_listed_or_named() -> None:
+    """One that is not listed is unexplained; one that is listed and ran, or is gone, is named."""
+    line = (FILE, 7)
+    assert compare(coverage(one=ONE), []) == ((line,), (), ())
+    assert compare(coverage(one=ONE), [LISTED]) == ((), (), ())
+    assert compare(coverage(one=OTHER), [LISTED]) == ((), (line,), ())
+    other = LISTED.model_copy(update={"function": "g"})
+    assert compare(coverage(one=ONE), [other]) == ((line,), (), (other,))
+    gone = LISTED.model_copy(update={"after": "else"})
+    assert compare(coverage(one=ONE), [gone]) == ((line,), (), (gone,))
+
+
+def test_the_list_of_the_suite_can_be_read(tmp_path: Path) -> None:
+    """Each line has its reason, and none is there twice."""
+    listed = read_unreached(ROOT / "tests/behaviours/unreached.toml")
+    assert len(listed) > 20
+    assert all(each.why for each in listed)
+    assert len({(each.file, each.function, each.after, each.text) for each in listed}) == len(
+        listed
+    )
+    (tmp_path / "x.toml").write_text("[[line]]\nfile = 'x'\n")
+    with pytest.raises(UsageError, match="no list of lines"):
+        read_unreached(tmp_path / "x.toml")

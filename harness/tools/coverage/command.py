@@ -20,7 +20,9 @@ from harness.cli.invocation import check_writable
 from harness.errors import ExitCode, UsageError
 from harness.observer.coverage import by_luck, difference, merge, read_coverage
 from harness.observer.coverage_text import difference_text, luck_text
+from harness.observer.unreached import compare, read_unreached
 from harness.report.terminal import Terminal
+from harness.resources import Resource, resource_dir
 
 if TYPE_CHECKING:
     from harness.observer.coverage import Coverage
@@ -71,6 +73,46 @@ def luck(files: Files) -> int:
     runs = _read(files, at_least=2)
     Terminal().print(*luck_text(by_luck(runs), runs))
     return ExitCode.HELD
+
+
+@app.command("check")
+@guarded
+def check(
+    files: Files,
+    *,
+    unreached: Annotated[
+        Path | None,
+        typer.Option(
+            "--unreached",
+            metavar="FILE",
+            help="The list of lines that need not run, with reasons. Default: that of the suite, "
+            "which is for 6.1.",
+            show_default=False,
+        ),
+    ] = None,
+) -> int:
+    """Check that each line that did not run is on a list, with its reason.
+
+    The exit code is 1 when a line is not. A listed line that ran is named: some are reached in some
+    runs only. The files are added up.
+    """
+    path = unreached or resource_dir(Resource.BEHAVIOUR_TESTS) / "unreached.toml"
+    coverage, listed = merge(_read(files, at_least=1)), read_unreached(path)
+    found = compare(coverage, listed)
+    terminal = Terminal()
+    texts = {file.name: file.text for file in coverage.files}
+    for place, what in (
+        *((place, "did not run, and is not listed") for place in found.unexplained),
+        *((place, "is listed, and ran") for place in found.reached),
+    ):
+        terminal.print(f"{place[0]}:{place[1]} {what}: {texts[place[0]][place[1] - 1].strip()}")
+    for each in found.unknown:
+        terminal.print(f"{each.file} has no code of the listed line: {each.text}")
+    terminal.print(
+        f"{len(coverage.lines_run())} of {len(coverage.lines())} lines ran; "
+        f"{len(found.unexplained)} of the others are not listed"
+    )
+    return ExitCode.VERDICT if found.unexplained else ExitCode.HELD
 
 
 def _read(files: tuple[Path, ...], *, at_least: int) -> list[Coverage]:
