@@ -326,11 +326,13 @@ class Model:
         self, event: Event, body: Body, wanted: Version | None, state: int | None
     ) -> None:
         in_state = "outside of a transition" if state is None else f"in patch state {state}"
-        instead = "the original" if wanted is None else f"that of {wanted.patch}"
+        instead = "where the original is in force"
+        if wanted is not None:
+            instead = f"where that of {wanted.patch} is in force"
         rule = "I1"
         if event.task in self._switched and state == self._goal:
             rule = "I2"
-        what = f"enters {_named(body)} {in_state}, where {instead} is in force"
+        what = f"enters {_named(body)} {in_state}, {instead}"
         switched = self._switched.get(event.task)
         self._violated(rule, event, what, ago=None if switched is None else event.clock - switched)
 
