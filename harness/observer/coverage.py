@@ -124,6 +124,11 @@ class Coverage(_Model):
     tests: tuple[SeenTest, ...] = ()
     notes: tuple[str, ...] = ()
 
+    @property
+    def test_count(self) -> int:
+        """How many tests ran; the boot of guests is none."""
+        return sum(test.name not in (BOOT, OTHERS) for test in self.tests)
+
     def lines_run(self) -> frozenset[tuple[str, int]]:
         """Return file and number of each line that ran."""
         return frozenset(

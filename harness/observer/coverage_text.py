@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.observer.coverage import BOOT, OTHERS, sides_of
+from harness.observer.coverage import sides_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,7 +23,7 @@ def table(coverage: Coverage) -> list[str]:
     rows += [_row(file.name, [file], width) for file in files]
     if len(files) > 1:
         rows.append(_row("all", files, width))
-    count = sum(test.name not in (BOOT, OTHERS) for test in coverage.tests)
+    count = coverage.test_count
     rows.append(
         f"{coverage.instructions_run} of {coverage.instructions} instructions ran, in "
         f"{count} {'test' if count == 1 else 'tests'} and the boot of their guests"
