@@ -16,7 +16,8 @@
  *	state kept version=p			post_unpatch, a patch below has it, or the atomic
  *						replace was reversed
  *
- * Parameter: replace (bool), default on.
+ * Parameters: replace (bool), default on; ask (uint), an id of a state: pre_patch
+ * logs "asked for 7: none", or "asked for 1: version=n" for that of this patch.
  */
 
 #include <linux/kernel.h>
@@ -30,17 +31,34 @@ static bool replace = true;
 module_param(replace, bool, 0444);
 MODULE_PARM_DESC(replace, "Replace all other patches (default on)");
 
+static unsigned int ask;
+module_param(ask, uint, 0444);
+MODULE_PARM_DESC(ask, "Id of the state to ask for (default: none)");
+
 struct klp_test_state_data {
 	unsigned int users;
 };
 
 static struct klp_patch klp_state_patch;
 
+static void klp_state_ask(void)
+{
+	struct klp_state *state = klp_get_state(&klp_state_patch, ask);
+
+	if (state)
+		pr_info("asked for %u: version=%u\n", ask, state->version);
+	else
+		pr_info("asked for %u: none\n", ask);
+}
+
 static int klp_state_pre_patch(struct klp_object *obj)
 {
 	struct klp_state *state = klp_get_state(&klp_state_patch, KLP_TEST_STATE_ID);
 	struct klp_state *prev = klp_get_prev_state(KLP_TEST_STATE_ID);
 	struct klp_test_state_data *data;
+
+	if (ask)
+		klp_state_ask();
 
 	if (prev) {
 		pr_info("state found version=%u\n", prev->version);

@@ -72,6 +72,16 @@ def test_replaced_patch_is_there_for_post_patch(
     old.wait_gone()
 
 
+@pytest.mark.behaviour("KS-03")
+def test_state_of_an_id(livepatch: Livepatch, kernel_log: KernelLog) -> None:
+    """klp_get_state() (kernel/livepatch/state.c) finds the state of an id that the patch has."""
+    livepatch.load(ONE, ask=1, wait=True)
+    assert kernel_log.matching("asked for 1: version=1")
+    kernel_log.mark()
+    livepatch.load(TWO, ask=7, wait=True)
+    assert kernel_log.matching("asked for 7: none")
+
+
 @pytest.mark.behaviour("SV-06")
 @pytest.mark.expect_splat("klp_get_prev_state")
 def test_prev_state_without_a_transition(livepatch: Livepatch, kernel_log: KernelLog) -> None:
