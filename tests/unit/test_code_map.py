@@ -3,11 +3,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
-from harness.observer.code_map import _branches, parse_addr2line
-from harness.observer.debug_objects import _same
+from harness.deadline import Deadline
+from harness.errors import UsageError
+from harness.observer.code_map import _branches, obtain_map, parse_addr2line
+from harness.observer.debug_objects import _same, find_commands
 from harness.observer.image import Instruction
+from harness.vm.host.cache import Store
 
 ADDR2LINE = """\
 0x0000000000000000
@@ -84,3 +91,40 @@ def test_code_is_compared(ours: bytes, theirs: bytes, changed: tuple[int, ...], 
 def test_code_that_is_not_in_the_image_is_other_code() -> None:
     """An address that the image does not have."""
     assert not _same(b"\x01", None, frozenset())
+
+
+def kernel(**facts: Any) -> Any:
+    return SimpleNamespace(describe=lambda: "6.1.192 (here)", **facts)
+
+
+def test_a_kernel_without_symbols_is_refused(tmp_path: Path) -> None:
+    """Of a packaged kernel there is no vmlinux."""
+    with pytest.raises(UsageError, match="comes without its symbols"):
+        obtain_map(
+            kernel(vmlinux=None),
+            ["kernel/livepatch"],
+            store=Store(tmp_path),
+            deadline=Deadline.after(10),
+        )
+
+
+@pytest.mark.parametrize("name", ["kernel/nothing.c", "kernel/nothing", "../x.c", "/etc/x.c"])
+def test_files_that_a_kernel_does_not_have(tmp_path: Path, name: str) -> None:
+    """They are named, and where they would have to be."""
+    with pytest.raises(UsageError, match=name):
+        find_commands(kernel(build_dir=tmp_path), [name])
+
+
+def test_commands_of_kbuild_are_found(tmp_path: Path) -> None:
+    """Of a C file and of a folder; a folder has commands of other kinds too."""
+    folder = tmp_path / "kernel/livepatch"
+    folder.mkdir(parents=True)
+    (folder / ".core.o.cmd").write_text("cmd_x := gcc -DA -c -o core.o ../core.c ; objtool x\n")
+    (folder / ".built-in.a.cmd").write_text("cmd_x := ar rcs built-in.a core.o\n")
+    (folder / ".patch.o.cmd").write_text("savedcmd_x := gcc -c -o patch.o ../patch.c\n")
+    made = kernel(build_dir=tmp_path)
+    assert [path.name for path in find_commands(made, ["kernel/livepatch/"])] == [
+        ".core.o.cmd",
+        ".patch.o.cmd",
+    ]
+    assert find_commands(made, ["kernel/livepatch/core.c"]) == (folder / ".core.o.cmd",)
