@@ -25,7 +25,7 @@ from harness.observer.consistency_points import Step
 from harness.observer.shared_file import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable
 
     from harness.observer.consistency_points import ConsistencyPoints
     from harness.observer.shared_file import Event
@@ -82,13 +82,18 @@ class Violation:
 
 @dataclass(kw_only=True)
 class Verdict:
-    """What a guest's events show. ``kinds`` counts all violations, ``violations`` has the first."""
+    """What a guest's events show. ``kinds`` counts all violations, ``violations`` has the first.
+
+    ``unknown`` entries were by a task that is not known. ``unknown_versions`` are klp_funcs of
+    which no file says what they replace: their functions are not judged.
+    """
 
     violations: list[Violation] = field(default_factory=list)
     kinds: Counter[str] = field(default_factory=Counter)
     entries: Counter[str] = field(default_factory=Counter)
     transitions: int = 0
     unknown: int = 0
+    unknown_versions: int = 0
 
     @property
     def holds(self) -> bool:
@@ -253,7 +258,7 @@ class Model:
                 self._new_nops.append(event.data - offsets["transition"])
                 self._begin(1)
             else:
-                self.verdict.unknown += 1
+                self.verdict.unknown_versions += 1
             return
         if name == "patched":
             self._patched(version, stored.value)
@@ -291,7 +296,7 @@ class Model:
         free = [key for key, stack in self._stacks.items() if stack and key not in self._begun]
         visited = list(dict.fromkeys(key[0] for key in self._begun))
         free.sort(key=lambda key: visited.index(key[0]) if key[0] in visited else len(visited))
-        self.verdict.unknown += max(0, len(self._new_nops) - len(free))
+        self.verdict.unknown_versions += max(0, len(self._new_nops) - len(free))
         for address, key in zip(self._new_nops, free, strict=False):
             self._nops[address] = Version(
                 key=key, patch="an atomic replace", nop=True, transition=True
@@ -375,22 +380,3 @@ class Model:
 def _named(body: Body) -> str:
     version = "the original" if body.version is None else f"{body.version.patch}'s version"
     return f"{version} of {body.key[1]}()"
-
-
-def in_words(verdict: Verdict, name_of: Callable[[int], str]) -> Sequence[str]:
-    """Return the violations as sentences, the first of each kind; ``name_of`` names a task."""
-    lines = []
-    seen: set[str] = set()
-    for each in verdict.violations:
-        kind = f"{each.rule}: {each.what}"
-        if kind in seen:
-            continue
-        seen.add(kind)
-        count = verdict.kinds[kind]
-        often = "" if count == 1 else f" ({count} times)"
-        since = "" if each.ago is None else f", {each.ago} instructions after it was switched"
-        lines.append(
-            f"{each.rule}: {name_of(each.task)} {each.what}{since}; on CPU {each.cpu}, at "
-            f"instruction {each.clock}{often}"
-        )
-    return lines

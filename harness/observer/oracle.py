@@ -8,9 +8,10 @@ import re
 from typing import TYPE_CHECKING
 
 from harness.errors import ConsistencyViolated, EventsLost, KlpError
-from harness.observer.consistency import Model, in_words
+from harness.observer.consistency import Model
 from harness.observer.module_code import add_module, read_module
 from harness.observer.shared_file import SharedFile
+from harness.observer.violation_text import in_words
 from harness.vm.guest.machine import ModuleWatch
 
 if TYPE_CHECKING:

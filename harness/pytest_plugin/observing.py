@@ -69,7 +69,13 @@ def judge(item: pytest.Item, ending: BaseException | None) -> None:
     if oracle is None or isinstance(ending, pytest.skip.Exception | KeyboardInterrupt):
         return
     try:
-        oracle.check()
+        verdict = oracle.check()
+        if verdict.unknown_versions:
+            text = (
+                f"{item.name}: the oracle has not judged a livepatch that fills its klp_func when "
+                "it runs"
+            )
+            item.warn(pytest.PytestWarning(text))
     except KlpError as error:
         if ending is None:
             raise

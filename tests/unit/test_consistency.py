@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from harness.observer.consistency import Body, Model, Verdict, Version, in_words
+from harness.observer.consistency import Body, Model, Verdict, Version
 from harness.observer.consistency_points import ByteStore, ConsistencyPoints, Step, body_of, exits
 from harness.observer.image import Instruction
 from harness.observer.shared_file import Event, Kind
+from harness.observer.violation_text import in_words
 
 TARGET, PATCH = 0xFFFFFFFFA0001000, 0xFFFFFFFFA0002000
 FUNC = 0xFFFFFFFFA0003000

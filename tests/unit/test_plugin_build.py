@@ -12,6 +12,7 @@ import pytest
 
 from harness.deadline import Deadline
 from harness.errors import ConsistencyViolated, HarnessError, MissingTool, UsageError
+from harness.observer.consistency import Verdict
 from harness.observer.plugin_build import examine_plugin, obtain_plugin
 from harness.observer.watch import require_translation
 from harness.pytest_plugin import observing
@@ -107,6 +108,15 @@ def test_a_violation_is_added_to_what_a_test_raised(item: Any) -> None:
     error = AssertionError("x")
     observing.judge(item, error)
     assert error.__notes__ == ["the oracle: cat (7) enters the wrong version"]
+
+
+def test_what_was_not_judged_is_said() -> None:
+    """A livepatch whose structures no file has is not passed in silence."""
+    said: list[Warning] = []
+    oracle = SimpleNamespace(check=lambda: Verdict(unknown_versions=2))
+    item: Any = SimpleNamespace(stash={observing.ORACLE: oracle}, warn=said.append, name="test_x")
+    observing.judge(item, None)
+    assert "test_x: the oracle has not judged a livepatch" in str(said[0])
 
 
 def test_a_skipped_test_is_not_judged(item: Any) -> None:

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Violations of consistency in words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from harness.observer.consistency import Verdict
+
+
+def in_words(verdict: Verdict, name_of: Callable[[int], str]) -> Sequence[str]:
+    """Return the violations as sentences, the first of each kind; ``name_of`` names a task."""
+    lines = []
+    seen: set[str] = set()
+    for each in verdict.violations:
+        kind = f"{each.rule}: {each.what}"
+        if kind in seen:
+            continue
+        seen.add(kind)
+        count = verdict.kinds[kind]
+        often = "" if count == 1 else f" ({count} times)"
+        since = "" if each.ago is None else f", {each.ago} instructions after it was switched"
+        lines.append(
+            f"{each.rule}: {name_of(each.task)} {each.what}{since}; on CPU {each.cpu}, at "
+            f"instruction {each.clock}{often}"
+        )
+    return lines
