@@ -36,6 +36,7 @@ def run_application(load: Callable[[], Callable[..., Any]], name: str) -> NoRetu
 
     streams.mend()
     try:
+        from harness.cli import detach
         from harness.cli.exits import run_to_exit
     except ImportError as error:
         sys.stderr.write(f"error: {name} is not installed as a whole: {error}\n")
@@ -43,7 +44,9 @@ def run_application(load: Callable[[], Callable[..., Any]], name: str) -> NoRetu
     code = run_to_exit(load, name)
     signals.disregard()
     code = streams.settle(code)
-    sys.exit(_GIVE_UP if code in (_USAGE, _HARNESS) and "--bisect" in sys.argv else code)
+    code = _GIVE_UP if code in (_USAGE, _HARNESS) and "--bisect" in sys.argv else code
+    detach.end(code)
+    sys.exit(code)
 
 
 def _application() -> Callable[..., Any]:

@@ -21,6 +21,8 @@ _OUTPUT = frozenset(
         *("results", "history", "rerun_failed", "anew"),
     }
 )
+# What was to be left behind at a failure: so is what another run would leave.
+_KEEPING = frozenset({"keep_guest", "stop_at_failure", "dump_on_failure", "keep_for"})
 _VERSION = re.compile(r"[\d.]+")
 _context: list[Any] = []
 
@@ -53,7 +55,7 @@ def words_again(chosen: Mapping[str, object]) -> tuple[str, ...]:
     for parameter in context.command.params:
         given = context.params.get(parameter.name)
         value = chosen.get(parameter.name, given)
-        if parameter.name in _OUTPUT or parameter.name == "help":
+        if parameter.name in _OUTPUT | _KEEPING or parameter.name == "help":
             continue
         if parameter.param_type_name == "argument":
             arguments += _texts(value)

@@ -141,6 +141,25 @@ COMMANDS: Mapping[str, Command] = {
         function="rerun",
         help="Run again what a result says, on the same kernel.",
     ),
+    "guests": Command(folder="guests", help="List the guests that are kept, and stop them."),
+    "ssh": Command(
+        folder="guests",
+        module="ssh_command",
+        function="ssh",
+        help="Open a shell in a kept guest, or run a command there.",
+    ),
+    "gdb": Command(
+        folder="guests",
+        module="gdb_command",
+        function="gdb",
+        help="Debug the kernel of a kept guest with gdb.",
+    ),
+    "dump": Command(
+        folder="guests",
+        module="dump_command",
+        function="dump",
+        help="Write the memory of a kept guest to a file, and report its livepatches.",
+    ),
     "demo": Command(
         folder="run",
         module="demo",

@@ -18,6 +18,7 @@ from harness.livepatch.gates import Gates
 from harness.livepatch.kernel_log import KernelLog
 from harness.livepatch.patch import Livepatch
 from harness.livepatch.tasks import Tasks
+from harness.pytest_plugin.keeping import after_test, keeper_of
 from harness.pytest_plugin.kernels import kernel_of_run
 from harness.pytest_plugin.log_check import LogCheck
 from harness.pytest_plugin.observing import observe, plugins_of
@@ -66,8 +67,9 @@ def klp_session(pytestconfig: pytest.Config) -> Iterator[Session]:
         # A worker that is killed, or whose controller is, takes its guests with it.
         die_with_parent(os.getppid())
     settings = guest_settings(pytestconfig)
+    folder, keeper = plan(pytestconfig).folder, keeper_of(pytestconfig)
     plugins = plugins_of(pytestconfig)
-    with Session(plan(pytestconfig).folder, settings, runs.store(), plugins=plugins) as session:
+    with Session(folder, settings, runs.store(), plugins=plugins, keeper=keeper) as session:
         yield session
 
 
@@ -138,6 +140,7 @@ def guest(
         found = check.look()
         if found is not None:
             raise found
+        after_test(node, klp_session, machine, kernel)
         folder = machine.folder
     if passed(node) and not request.config.getoption("keep"):
         shutil.rmtree(folder)

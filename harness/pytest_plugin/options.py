@@ -123,6 +123,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="with --observe: judge the consistency of every call of every patched function",
     )
+    group.addoption(
+        "--stop-at-failure",
+        action="store_true",
+        help="hold the guest of the first test that fails until `klp-harness guests stop`",
+    )
+    group.addoption(
+        "--dump-on-failure",
+        action="store_true",
+        help="write the memory of the guest of the first test that fails beside its logs",
+    )
     group.addoption("--keep", action="store_true", help="keep the logs of passing tests as well")
 
 

@@ -18,6 +18,7 @@ from harness.errors import (
     UsageError,
     is_of_guest,
 )
+from harness.pytest_plugin.keeping import FAILURE
 from harness.pytest_plugin.log_check import LogCheck, leaves, undeclared_splat
 from harness.pytest_plugin.observing import judge
 from harness.report.properties import ACCELERATOR, FAULT, KERNEL, RULE
@@ -107,6 +108,7 @@ def pytest_runtest_makereport(
     if call.when == "call":
         item.stash[_PASSED] = report.passed
     if raised is not None and report.failed:
+        item.stash[FAILURE] = (str(raised) or type(raised).__name__).splitlines()[0]
         report.user_properties.append(FAULT.of(int(_fault(raised))))
         if isinstance(raised, KlpError):
             report.longrepr = f"{type(raised).__name__}: {raised}\n\n{report.longrepr}"

@@ -220,7 +220,9 @@ def test_a_script_that_fails_with_the_patch(code: int | None, found: Code) -> No
 
 
 class Guests:
-    """A session whose first guests are lost."""
+    """A session whose first guests are lost, and that keeps none."""
+
+    keeper = None
 
     def __init__(self, lost: int) -> None:
         self.lost = lost

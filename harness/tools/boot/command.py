@@ -17,6 +17,7 @@ import typer
 
 from harness.cli.exits import guarded
 from harness.cli.invocation import Invocation
+from harness.cli.keeping import KeepOptions, keeping
 from harness.cli.modules import ModuleFinder, check_named
 from harness.cli.options import Accel, AccelAsked, KernelOptions, Smp
 from harness.cli.prepare import check_kernels, prepare_accel, prepare_kernel
@@ -48,12 +49,13 @@ def boot(
     kernel: KernelOptions,
     accel: Accel = AccelAsked.AUTO,
     smp: Smp = 2,
+    keep: KeepOptions,
 ) -> int:
     """Open a shell in a guest, to try things by hand; `exit` or Ctrl-] ends the guest.
 
     When standard input is not a terminal, it is run as a script; exit code 1 when the script fails.
     """
-    with Invocation("boot") as invocation:
+    with keeping(keep) as keeper, Invocation("boot") as invocation:
         terminal = invocation.terminal
         check_kernels(kernel)
         check_named(modules, contents=False)
@@ -63,7 +65,9 @@ def boot(
         files = [file for named in modules for file in finder.find(named)]
         terminal.note(f"kernel {made.describe()}, {choice.describe()}")
         with (
-            runs.open_session(choice, cpus=smp, fresh=Fresh.BOOT, name="boot") as session,
+            runs.open_session(
+                choice, cpus=smp, fresh=Fresh.BOOT, name="boot", keeper=keeper
+            ) as session,
             session.guest(made, name="boot") as machine,
         ):
             for file in files:
@@ -73,6 +77,7 @@ def boot(
                 return _interactive(machine)
             code = _script(machine)
             if code != 0:
+                session.failed(machine, made, f"the script ended with exit code {code}")
                 terminal.note(f"the script ended with exit code {code}")
             return ExitCode.VERDICT if code != 0 else ExitCode.HELD
 

@@ -17,6 +17,7 @@ from harness.errors import CommandFailed, HarnessError, KlpError, MissingTool
 from harness.report.base import CheckOutcome
 from harness.resources import cache_root, runs_root
 from harness.tools.doctor.results import DoctorResult
+from harness.vm.guest.kept import kept_guests, left_behind
 from harness.vm.host.accel import QEMU, Accel, AccelChoice, choose_accel
 from harness.vm.host.capacity import HostCapacity, default_guests, measure_host
 from harness.vm.host.lookup import program_version
@@ -74,6 +75,7 @@ def examine(deadline: Deadline, *, requested_accel: str = "auto") -> Examined:
         judge_python(sys.version_info[:3]),
         judge_memory(capacity),
         *_examine_folders(),
+        *_examine_kept(),
         accel_result,
         judge_qemu(program_version(QEMU)),
         *(judge_tool(state, distribution) for state in examine_tools(distribution)),
@@ -223,6 +225,25 @@ def _examine_folders() -> Iterator[DoctorResult]:
     )
     if cache.outcome is _PASSED:
         yield judge_space(cache_root(), free_mib(cache_root()))
+
+
+def _examine_kept() -> Iterator[DoctorResult]:
+    """Name the guests that are kept, and what an owner that was killed has left of one."""
+    for guest in kept_guests():
+        yield DoctorResult(
+            id=f"guest {guest.name}",
+            outcome=_PASSED,
+            seconds=0.0,
+            detail=f"kept by process {guest.owner}, {guest.memory_mib} MiB",
+        )
+    for guest in left_behind():
+        yield DoctorResult(
+            id=f"guest {guest.name}",
+            outcome=_WARNED,
+            seconds=0.0,
+            detail=f"process {guest.owner}, which kept it, is gone, and so is the guest",
+            hint=f"the next run removes {guest.folder}",
+        )
 
 
 def _examine_accel(requested: str, deadline: Deadline) -> tuple[AccelChoice | None, DoctorResult]:

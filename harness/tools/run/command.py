@@ -9,6 +9,7 @@ import typer
 
 from harness.cli.exits import guarded
 from harness.cli.invocation import Invocation, check_writable
+from harness.cli.keeping import KeepOptions, keeping
 from harness.cli.modules import ModuleFinder, check_named, is_folder
 from harness.cli.options import Accel, AccelAsked, KernelOptions, ResultFiles, Smp
 from harness.cli.pages import HtmlTimeline, SvgTimeline, write_timelines
@@ -70,9 +71,10 @@ def run(
     smp: Smp = 2,
     html_file: HtmlTimeline = None,
     svg_file: SvgTimeline = None,
+    keep: KeepOptions,
 ) -> int:
     """Try a livepatch: load it in a fresh guest, disable, unload; show when each task switched."""
-    with Invocation("run", files) as invocation:
+    with keeping(keep) as keeper, Invocation("run", files) as invocation:
         terminal = invocation.terminal
         check_writable(html_file, svg_file)
         check_kernels(kernel)
@@ -104,12 +106,14 @@ def run(
 
         invocation.at_end(finish)
         with runs.open_session(
-            choice, cpus=smp, fresh=fresh, name="run", keep=lambda: failed
+            choice, cpus=smp, fresh=fresh, name="run", keep=lambda: failed, keeper=keeper
         ) as session:
             for plan in plans:
                 terminal.note(f"loading {plan.name} in a fresh guest")
                 with session.guest(made, name=plan.name) as machine:
                     result = watch_plan(machine, plan, hold_s=hold)
+                    if result.error is not None:
+                        session.failed(machine, made, f"{plan.name}: {result.error.message}")
                 failed = failed or result.error is not None
                 invocation.results.append(result)
                 watched.append(result)

@@ -12,6 +12,7 @@ import typer
 from harness.cli.coverage import CoverageOptions
 from harness.cli.exits import guarded
 from harness.cli.invocation import Invocation, write_file
+from harness.cli.keeping import KeepOptions, keeping
 from harness.cli.options import Accel, AccelAsked, Guests, KernelsOptions, ResultFiles, Smp
 from harness.errors import UsageError
 from harness.report.base import CheckOutcome
@@ -59,6 +60,7 @@ def run_tests(
             "booted, 255 when the bisection has to stop.",
         ),
     ] = False,
+    keep: KeepOptions,
 ) -> int:
     """Test whether a kernel keeps the rules of live patching: each test runs in a fresh guest.
 
@@ -73,8 +75,16 @@ def run_tests(
         guests=guests,
         coverage=coverage if coverage.observes else None,
     )
+    if keep.is_asked and guests not in (None, 1):
+        raise UsageError(
+            f"a guest can be kept of a run with one guest at a time, and --guests is {guests}"
+        )
 
     def work() -> int:
+        with keeping(keep) as keeper:
+            return run(replace(options, keeper=keeper))
+
+    def run(options: SuiteOptions) -> int:
         # pytest writes its own JUnit file, which has more than ours could.
         with Invocation("test", replace(files, junit=None)) as invocation:
             is_written = False

@@ -19,6 +19,7 @@ from harness.cli.invocation import kernel_facts, write_file
 from harness.cli.options import AccelAsked
 from harness.cli.prepare import prepare_accel, prepare_kernel, prepare_modules
 from harness.pytest_plugin.early import EarlyTemplate
+from harness.pytest_plugin.keeping import GivenKeeper
 from harness.pytest_plugin.kernels import GivenKernels
 from harness.report.junit import mark_partial
 from harness.resources import Resource, cache_root, resource_dir, results_root
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from harness.errors import ExitCode
     from harness.report.suite_results import TestResult
     from harness.tools.suite.pytest_words import PytestWords
+    from harness.vm.guest.keeper import Keeper
 
 _LEAST_WORKERS = 3
 _TESTS_OF_A_WORKER = 3
@@ -44,7 +46,8 @@ _TESTS_OF_A_WORKER = 3
 class SuiteOptions:
     """What to run on. ``guests`` None: as many as the host can take.
 
-    With ``coverage``, whoever has started the run finishes that of its result.
+    With ``coverage``, whoever has started the run finishes that of its result. With a ``keeper``
+    one guest runs at a time, in this process.
     """
 
     kernels: Sequence[CleanKernel]
@@ -52,6 +55,7 @@ class SuiteOptions:
     smp: int = 2
     guests: int | None = None
     coverage: CoverageOptions | None = None
+    keeper: Keeper | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,11 +112,17 @@ def run_suite(
     ]
     collector = Collector()
     with _bytecode_kept():
-        number = options.guests or guests_for(_selected(arguments) if words.selects else None, most)
+        asked = 1 if options.keeper is not None else options.guests
+        number = asked or guests_for(_selected(arguments) if words.selects else None, most)
         terminal.print(f"accelerator  {choice.describe()}", f"guests       {number} at a time")
         status = pytest.main(
             [*_spread(number), *arguments],
-            plugins=[collector, GivenKernels(kernels), EarlyTemplate(next(iter(kernels.values())))],
+            plugins=[
+                collector,
+                GivenKernels(kernels),
+                EarlyTemplate(next(iter(kernels.values()))),
+                *([GivenKeeper(options.keeper)] if options.keeper is not None else []),
+            ],
         )
     results = collector.results()
     _record(invocation, results, suite)

@@ -13,6 +13,7 @@ import typer
 from harness.cli.executors import ExecutorOptions
 from harness.cli.exits import guarded
 from harness.cli.invocation import Invocation, check_writable, write_file
+from harness.cli.keeping import KeepOptions, keeping
 from harness.cli.modules import ModuleFinder, check_named
 from harness.cli.options import Accel, AccelAsked, KernelsOptions, ResultFiles
 from harness.cli.pages import HtmlPage
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from harness.report.run_results import RunResult
     from harness.tools.verify.case import Case
     from harness.tools.verify.matrix.plan import MatrixPlan
+    from harness.vm.guest.keeper import Keeper
     from harness.vm.guest.session import Session
     from harness.vm.host.accel import AccelChoice
     from harness.vm.kernel.kernel import Kernel
@@ -125,6 +127,7 @@ def verify(
     matrix: MatrixOptions,
     executors: ExecutorOptions,
     accel: Accel = AccelAsked.AUTO,
+    keep: KeepOptions,
 ) -> int:
     """Verify livepatches: is each safe to load, to run under load, to upgrade, to unload?
 
@@ -143,6 +146,11 @@ def verify(
     if not module and not source and matrix.manifest is None:
         raise UsageError("nothing to verify", hint="name a module, or a diff with --source")
     if matrix.is_wanted or len(kernels.specs) > 1 or not executors.is_here:
+        if keep.is_asked:
+            raise UsageError(
+                "a table of patches and kernels keeps no guest",
+                hint="verify the patch alone, on one --kernel, with --keep-guest",
+            )
         plan = _planned(module, source, target, replaces, check, settings, kernels, matrix)
         from harness.tools.verify.matrix.command import run_matrix
 
@@ -155,7 +163,7 @@ def verify(
         replaces=replaces,
         request=partial(VerifyRequest, check=check, **settings),
     )
-    with Invocation("verify", files) as invocation:
+    with keeping(keep) as keeper, Invocation("verify", files) as invocation:
         check_names(scene)
         check_kernels(kernel)
         check_named((*module, *target, *replaces))
@@ -164,7 +172,7 @@ def verify(
         if check is not None:
             check_script(check)
         choice = prepare_accel(invocation, accel)
-        report = _Report(invocation, html_file)
+        report = _Report(invocation, html_file, keeper)
         made = prepare_kernel(invocation, kernel)
         _verify_on(invocation, choice, made, asked, report)
         if thorough and (built := asked.built_files()):
@@ -223,7 +231,8 @@ def _planned(
 class _Report:
     """What the command writes: results, verdicts, timelines; and the page, after each module."""
 
-    def __init__(self, invocation: Invocation, page: Path | None) -> None:
+    def __init__(self, invocation: Invocation, page: Path | None, keeper: Keeper | None) -> None:
+        self.keeper = keeper
         self.verdicts: list[VerdictFacts] = []
         self._runs: list[RunResult] = []
         self._invocation = invocation
@@ -294,6 +303,7 @@ def _verify_on(
         # Deadlines are scaled by it: a kernel that checks itself is several times slower.
         guests=guests * _DEBUG_SLOWER if debug else guests,
         keep=lambda: report.keep_logs,
+        keeper=report.keeper,
     ) as session:
         for case in cases:
             verdict = _verify_one(invocation, case, session, guests)

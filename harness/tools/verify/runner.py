@@ -99,6 +99,7 @@ class SceneRunner:
                 except KernelVerdict as error:
                     result.checks.append(_outside(spec, error, time.monotonic() - start_s))
                 read_log(machine, result)
+                self._note_failure(machine, result)
         except (HarnessError, UsageError) as error:
             result.error = error
         except OSError as error:
@@ -110,6 +111,19 @@ class SceneRunner:
                 f"no guest for {spec.name}: {error.message}", details=error.details
             )
         return result
+
+    def _note_failure(self, machine: Machine, result: SceneResult) -> None:
+        """Let the session keep the guest of a scene that failed; returns when it is let go."""
+        failed, keeper = result.failed, self._session.keeper
+        why = f"{failed.id}: {failed.detail}" if failed is not None else None
+        if why is None and result.splat is not None and not result.excused:
+            why = f"{result.spec.name}: {result.splat.splitlines()[0]}"
+        if why is None or keeper is None:
+            return
+        if keeper.stops_all:
+            self._stop.set()
+            self._stop_all.set()
+        keeper.failed(machine, self._case.kernel, why)
 
     def _guest(self, spec: SceneSpec, name: str) -> AbstractContextManager[Machine]:
         return self._session.guest(

@@ -41,6 +41,7 @@ from harness.vm.host.process import Process, kill_group, spawn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from concurrent.futures import ThreadPoolExecutor
 
 _START_S = 20.0
 _SETTLE_S = 3.0
@@ -55,11 +56,23 @@ _HANG_SHARE = 1 / 8
 class Hypervisor:
     """A started QEMU. Implements harness.vm.guest.backend.Backend."""
 
-    def __init__(self, shape: GuestShape, folder: Path, stack: contextlib.ExitStack) -> None:
+    def __init__(
+        self,
+        shape: GuestShape,
+        folder: Path,
+        stack: contextlib.ExitStack,
+        *,
+        starter: ThreadPoolExecutor | None = None,
+    ) -> None:
+        """``starter``: starts QEMU, for a guest that may be kept: it stays when it panics or hangs.
+
+        ``stack`` is what ends QEMU, and may be exchanged.
+        """
         self.shape = shape
         self.folder = folder
         self.events = GuestEvents()
-        self._stack = stack
+        self.stack = stack
+        self._starter = starter
         self._expected: dict[re.Pattern[str], bool] = {}  # whether it has to come
         self._panicked = False
         self._shutdown: str | None = None
@@ -89,14 +102,14 @@ class Hypervisor:
         monitor_ours, monitor_theirs = socket.socketpair()
         if self.shape.recording is not None:
             self.agent_line = SerialLine(self.folder / "agent")
-            self._stack.callback(self.agent_line.remove)
+            self.stack.callback(self.agent_line.remove)
         log_path = self.folder / "qemu.log"
         with writing(self.folder):
-            log = self._stack.enter_context(log_path.open("wb"))
+            log = self.stack.enter_context(log_path.open("wb"))
             self.console = Console(serial_ours, self.folder / "console.log", self.events)
         self.monitor = Monitor(monitor_ours, self._on_event, self._check_host)
-        self._stack.callback(self.console.close)
-        self._stack.callback(self.monitor.close)
+        self.stack.callback(self.console.close)
+        self.stack.callback(self.monitor.close)
         with contextlib.ExitStack() as opened:
             opened.enter_context(serial_theirs)
             opened.enter_context(monitor_theirs)
@@ -113,11 +126,13 @@ class Hypervisor:
                 started = as_whom(self.shape, wiring, opened)
             argv = build_argv(self.shape, started.wiring)
             fds = (*started.descriptors, *pass_fds)
-            self._process = self._stack.enter_context(
-                spawn(argv, stdout=log, stderr=log, pass_fds=fds, rights=started.rights)
-            )
+            process = spawn(argv, stdout=log, stderr=log, pass_fds=fds, rights=started.rights)
+            if self._starter is None:
+                self._process = self.stack.enter_context(process)
+            else:
+                self._process = self._starter.submit(self.stack.enter_context, process).result()
         self._liveness = Liveness(self.pid, self.monitor)
-        self._stack.callback(self._liveness.close)
+        self.stack.callback(self._liveness.close)
         try:
             self.monitor.connect(deadline.within(_START_S))
         except (QemuFailed, CommandTimeout) as error:
@@ -127,6 +142,8 @@ class Hypervisor:
                 details=self._qemu_output() or (error.message,),
                 artefacts=self.folder,
             ) from error
+        if self._starter is not None:
+            self.monitor.execute("set-action", {"panic": "pause"}, deadline=deadline)
 
     def quit(self, deadline: Deadline) -> None:
         """Ask QEMU to end, which completes a recording; raises QemuFailed."""
@@ -268,7 +285,7 @@ class Hypervisor:
         if not up:
             self.require_ran(since_s)
             self._dump_state()
-            self.kill()
+            self._end()
             raise self.explain(
                 BootFailed(
                     "the guest did not reach user space in time",
@@ -293,7 +310,7 @@ class Hypervisor:
         """
         self.require_ran(time.monotonic() - silent_s, share=_HANG_SHARE)
         self._dump_state()
-        self.kill()
+        self._end()
         return GuestHang(
             f"the guest has not answered for {silent_s:.0f} s: it hangs",
             hint="console.log ends with what SysRq and an NMI made it print",
@@ -304,6 +321,10 @@ class Hypervisor:
     def _dump_state(self) -> None:
         """Make a guest that does not answer print on the console where it is."""
         dump_state(self.monitor, self.console, self._is_dead, sysrq=self.shape.recording is None)
+
+    def _end(self) -> None:
+        if self._starter is None:
+            self.kill()
 
     def kill(self) -> None:
         """Kill QEMU at once."""

@@ -226,6 +226,10 @@ class Machine:
         """Copy a host file into the guest; return its path there. The same file is sent once."""
         return self._uploads.send(path)
 
+    def uploaded(self) -> tuple[Path, ...]:
+        """Return the host files that this guest has been sent, or was booted with."""
+        return self._uploads.files
+
     def tasks(self) -> TaskSample:
         """Return all threads with their patch states."""
         return TaskSample.of(self.request("tasks"))

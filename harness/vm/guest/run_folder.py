@@ -31,12 +31,16 @@ GUESTS = "guests"
 FETCHED = "fetched"
 """Below it a worker of a cluster names the files that it got."""
 
+KEPT_NOTE = "kept.json"
+"""Describes the guest that is kept, in the folder of one (harness.vm.guest.kept)."""
+
 EVIDENCE_DAYS = 30.0
 _DAY_S = 86400.0
 # What a run makes for itself, and nobody reads after its end.
 _KEY = "client_key"
-_SECRETS = ("host_key", _KEY, "keys.json", "lock", "initrd", "initrd-*")
-_FOLDERS = ("templates", "kernels-*", FETCHED)
+_SECRETS = ("host_key", _KEY, "keys.json", "lock", "initrd", "initrd-*", KEPT_NOTE)
+_SECRETS_OF_KEPT = ("ssh_config", "known_hosts", "control", "gdb")
+_FOLDERS = ("templates", "kernels-*", FETCHED, "modules")
 
 
 class RunFolder:
@@ -111,7 +115,7 @@ def sweep(root: Path) -> None:
 
 def strip(folder: Path) -> None:
     """Remove what a run made for itself: keys, initrd, templates. The guests' logs stay."""
-    for pattern in _SECRETS:
+    for pattern in (*_SECRETS, *_SECRETS_OF_KEPT):
         for path in folder.glob(pattern):
             path.unlink(missing_ok=True)
     for pattern in _FOLDERS:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
+    from harness.vm.guest.keeper import Keeper
     from harness.vm.host.accel import Accel, AccelChoice
 
 _PROBE_S = 60.0
@@ -103,13 +104,13 @@ def open_session(
     extra_files: Mapping[str, Path] = MappingProxyType({}),
     base: Path | None = None,
     keep: Callable[[], bool] = lambda: False,
+    keeper: Keeper | None = None,
 ) -> Iterator[Session]:
     """Open a run of so many guests at a time, in a folder of its own.
 
-    ``extra_files`` are further files of its guests, by their paths there; ``base`` is as in
-    `Session`. The folder is removed
-    when all went well. After a failure, or when ``keep`` returns True at the end, the guests' logs
-    stay, and nothing else.
+    ``extra_files`` are further files of its guests, by their paths there; ``base`` and ``keeper``
+    are as in `Session`. The folder is removed when all went well. After a failure, or when ``keep``
+    returns True at the end, the guests' logs stay, and nothing else.
     """
     sweep()
     folder = folder_for(name)
@@ -124,6 +125,7 @@ def open_session(
             store(),
             extra_files=extra_files,
             base=base,
+            keeper=keeper,
         ) as session:
             yield session
         if keep():

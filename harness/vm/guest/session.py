@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from harness.vm.guest.keeper import Keeper
     from harness.vm.guest.machine import Machine
     from harness.vm.guest.qemu import Recording
     from harness.vm.host.accel import Accel
@@ -79,11 +80,13 @@ class Session:
         extra_files: Mapping[str, Path] = MappingProxyType({}),
         base: Path | None = None,
         plugins: PluginMaker = no_plugin,
+        keeper: Keeper | None = None,
     ) -> None:
         """``extra_files`` are those that guests of this run have beside the usual ones, by path.
 
         ``base`` is the archive with the usual ones when it was made elsewhere. ``plugins`` chooses
-        the plugin of QEMU for guests that are not recorded.
+        the plugin of QEMU for guests that are not recorded. ``keeper`` gets the guest in which
+        something fails.
         """
         self.folder = folder
         self.settings = settings
@@ -98,6 +101,8 @@ class Session:
         self._numbers = itertools.count(1)
         self._spare = SpareGuest()
         self._claimed: RunFolder | None = None
+        self.keeper = keeper
+        self._starter = keeper.starter if keeper is not None else None
 
     def __enter__(self) -> Self:
         self._claimed = claim(self.folder)
@@ -135,19 +140,47 @@ class Session:
         deadline = Deadline.after(_START_S * scale)
         if recording is not None or (fresh or self.settings.fresh) is Fresh.BOOT:
             folder = self._guest_folder(name)
-            with cold_guest(
-                shape, keys, folder, time_scale=scale, deadline=deadline, boot_s=boot_s
-            ) as machine:
+            with (
+                cold_guest(
+                    shape,
+                    keys,
+                    folder,
+                    time_scale=scale,
+                    deadline=deadline,
+                    boot_s=boot_s,
+                    starter=self._starter,
+                ) as machine,
+                self._failing(machine, kernel),
+            ):
                 yield machine
             return
         saved = self.template(kernel, shape)
         key = _template_key(kernel, shape)
         clone = self._spare.take(key) or self._clone(saved, scale)
         clone.hypervisor.move_logs(self._guest_folder(name))
-        with restored_guest(clone, keys, time_scale=scale, deadline=deadline) as machine:
+        with (
+            restored_guest(clone, keys, time_scale=scale, deadline=deadline) as machine,
+            self._failing(machine, kernel),
+        ):
             if spare:
                 self._spare.prepare(key, lambda: self._clone(saved, scale))
             yield machine
+
+    def failed(self, machine: Machine, kernel: Bootable, why: str) -> None:
+        """Say that something failed in a guest that still runs: it may be kept, or dumped.
+
+        ``why`` is the failure in a line. What is raised out of the guest's context needs no call.
+        """
+        if self.keeper is not None:
+            self.keeper.failed(machine, kernel, why)
+
+    @contextlib.contextmanager
+    def _failing(self, machine: Machine, kernel: Bootable) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self.failed(machine, kernel, str(error) or type(error).__name__)
+            raise
 
     def template(self, kernel: Bootable, shape: GuestShape) -> Template:
         """Return the template for that shape, booted unless a process of the run has done so.
@@ -216,7 +249,8 @@ class Session:
         folder = self.folder / GUESTS / f"clone-{os.getpid()}-{secrets.token_hex(4)}"
         with writing(folder):
             folder.mkdir(parents=True, mode=0o700)
-        return Clone(saved, folder, deadline=Deadline.after(_START_S * scale))
+        deadline = Deadline.after(_START_S * scale)
+        return Clone(saved, folder, deadline=deadline, starter=self._starter)
 
     def _adopt(self, folder: Path, shape: GuestShape) -> Template | None:
         """Open another process's template, when there is one and its owner lives.

@@ -23,6 +23,7 @@ from harness.vm.guest.machine import Machine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from concurrent.futures import ThreadPoolExecutor
     from pathlib import Path
 
     from harness.vm.guest.keys import RunKeys
@@ -61,10 +62,11 @@ def cold_guest(
     time_scale: float,
     deadline: Deadline,
     boot_s: float | None = None,
+    starter: ThreadPoolExecutor | None = None,
 ) -> Iterator[Machine]:
     """Boot a guest from power-on, connected; it is killed when the context ends."""
     with contextlib.ExitStack() as stack:
-        hypervisor = Hypervisor(shape, folder, stack)
+        hypervisor = Hypervisor(shape, folder, stack, starter=starter)
         hypervisor.start(deadline=deadline)
         machine = stack.enter_context(Machine(hypervisor, keys, time_scale=time_scale))
         hypervisor.wait_for_boot(Deadline.after(boot_s or _BOOT_S * time_scale))
@@ -101,10 +103,17 @@ def template(
 class Clone:
     """A guest from a template, stopped where the template was saved, and ready to continue."""
 
-    def __init__(self, saved: Template, folder: Path, *, deadline: Deadline) -> None:
+    def __init__(
+        self,
+        saved: Template,
+        folder: Path,
+        *,
+        deadline: Deadline,
+        starter: ThreadPoolExecutor | None = None,
+    ) -> None:
         """Start QEMU and load the state; raises QemuFailed."""
         with contextlib.ExitStack() as stack:
-            self.hypervisor = Hypervisor(saved.shape, folder, stack)
+            self.hypervisor = Hypervisor(saved.shape, folder, stack, starter=starter)
             state = stack.enter_context(saved.state_path.open("rb"))
             self.hypervisor.start(
                 ram_path=saved.ram_path,
@@ -114,6 +123,7 @@ class Clone:
             )
             _load(self.hypervisor, state.fileno(), deadline=deadline)
             self._stack = stack.pop_all()
+        self.hypervisor.stack = self._stack
 
     @property
     def folder(self) -> Path:

@@ -35,6 +35,11 @@ class Uploads:
         for path, target in there.items():
             self._sent[_identity(path)] = target
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files on the host that the guest has."""
+        return tuple(path for path, _, _ in self._sent)
+
     def send(self, path: Path) -> str:
         """Copy a file and return its path in the guest; one that is there is not sent again.
 

@@ -250,6 +250,13 @@ def die_with_parent(parent_pid: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+def outlive_parent() -> None:
+    """Undo `die_with_parent`, for a process that has something to keep; raises HarnessError."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_PDEATHSIG, 0, 0, 0, 0) != 0:
+        raise HarnessError(f"prctl(PR_SET_PDEATHSIG): {os.strerror(ctypes.get_errno())}")
+
+
 class _Collector:
     """Reads both outputs of a child in one loop, so that neither can fill up and block it."""
 
