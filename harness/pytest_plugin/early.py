@@ -12,7 +12,7 @@ import pytest
 from harness.errors import KlpError
 from harness.log import LOGGER
 from harness.pytest_plugin.observing import plugins_of
-from harness.pytest_plugin.options import guest_settings, plan
+from harness.pytest_plugin.options import guest_settings, plan, user_files
 from harness.vm.guest import runs
 from harness.vm.guest.session import Fresh, Session
 
@@ -37,9 +37,14 @@ class EarlyTemplate:
         """Begin when the first worker does."""
         settings = guest_settings(node.config)
         if self._thread is None and settings.fresh is Fresh.SNAPSHOT:
-            plugins = plugins_of(node.config)
-            folder = plan(node.config).folder
-            session = Session(folder, settings, runs.store(), plugins=plugins)
+            config = node.config
+            session = Session(
+                plan(config).folder,
+                settings,
+                runs.store(),
+                extra_files=user_files(config),
+                plugins=plugins_of(config),
+            )
             self._thread = threading.Thread(
                 target=self._boot, args=(session,), name="template", daemon=True
             )

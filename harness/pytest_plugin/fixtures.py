@@ -22,7 +22,7 @@ from harness.pytest_plugin.keeping import after_test, keeper_of
 from harness.pytest_plugin.kernels import kernel_of_run
 from harness.pytest_plugin.log_check import LogCheck
 from harness.pytest_plugin.observing import observe, plugins_of
-from harness.pytest_plugin.options import Variant, choose, guest_settings, plan, say
+from harness.pytest_plugin.options import Variant, choose, guest_settings, plan, say, user_files
 from harness.pytest_plugin.reporting import LIVEPATCH, LOG, passed
 from harness.report import properties
 from harness.resources import Resource, resource_dir
@@ -68,8 +68,14 @@ def klp_session(pytestconfig: pytest.Config) -> Iterator[Session]:
         die_with_parent(os.getppid())
     settings = guest_settings(pytestconfig)
     folder, keeper = plan(pytestconfig).folder, keeper_of(pytestconfig)
-    plugins = plugins_of(pytestconfig)
-    with Session(folder, settings, runs.store(), plugins=plugins, keeper=keeper) as session:
+    with Session(
+        folder,
+        settings,
+        runs.store(),
+        extra_files=user_files(pytestconfig),
+        plugins=plugins_of(pytestconfig),
+        keeper=keeper,
+    ) as session:
         yield session
 
 

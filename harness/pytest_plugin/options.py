@@ -15,12 +15,15 @@ import pytest
 from harness.errors import KlpError
 from harness.report.text import printable
 from harness.vm.guest import runs
+from harness.vm.guest.guest_files import guest_files
 from harness.vm.guest.run_folder import strip
-from harness.vm.guest.session import Fresh, GuestSettings
+from harness.vm.guest.session import MEMORY_MIB, Fresh, GuestSettings
 from harness.vm.host.process import obey_parent
 from harness.vm.kernel.build import DEFAULT_SPEC
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from harness.vm.host.accel import AccelChoice
 
 _MARKERS = (
@@ -124,6 +127,27 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="with --observe: judge the consistency of every call of every patched function",
     )
     group.addoption(
+        "--file",
+        action="append",
+        metavar="SRC:DST",
+        default=[],
+        help="file or folder to be in each guest, at the path DST there; repeatable",
+    )
+    group.addoption(
+        "--append",
+        action="append",
+        metavar="WORDS",
+        default=[],
+        help="words for the kernel's command line; repeatable",
+    )
+    group.addoption(
+        "--memory",
+        type=int,
+        metavar="MIB",
+        default=MEMORY_MIB,
+        help=f"memory of a guest (default {MEMORY_MIB})",
+    )
+    group.addoption(
         "--stop-at-failure",
         action="store_true",
         help="hold the guest of the first test that fails until `klp-harness guests stop`",
@@ -221,7 +245,17 @@ def guest_settings(config: pytest.Config) -> GuestSettings:
         guests=plan(config).guests,
         cpus=config.getoption("smp"),
         fresh=Fresh(config.getoption("fresh")),
+        memory_mib=config.getoption("memory"),
+        kernel_args=tuple(word for text in config.getoption("append") for word in text.split()),
     )
+
+
+def user_files(config: pytest.Config) -> Mapping[str, Path]:
+    """Return the user's files that are in each guest of this run, by their paths there.
+
+    Raises UsageError.
+    """
+    return guest_files(config.getoption("file"))
 
 
 def say(config: pytest.Config, text: str) -> None:

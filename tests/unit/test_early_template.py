@@ -55,7 +55,8 @@ def started(
     """The plugin after the start of so many workers."""
     monkeypatch.setattr(early, "guest_settings", lambda config: settings)
     monkeypatch.setattr(early, "plan", lambda config: SimpleNamespace(folder=Path("/none")))
-    monkeypatch.setattr(early, "Session", lambda *arguments, **options: session)
+    monkeypatch.setattr(early, "user_files", lambda config: {})
+    monkeypatch.setattr(early, "Session", lambda *arguments, **more: session)
     monkeypatch.setattr(early, "plugins_of", lambda config: no_plugin)
     plugin = EarlyTemplate(KERNEL)
     for _ in range(workers):

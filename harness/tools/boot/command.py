@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli.exits import guarded
+from harness.cli.guest_options import GuestOptions
 from harness.cli.invocation import Invocation
 from harness.cli.keeping import KeepOptions, keeping
 from harness.cli.modules import ModuleFinder, check_named
@@ -50,6 +51,7 @@ def boot(
     accel: Accel = AccelAsked.AUTO,
     smp: Smp = 2,
     keep: KeepOptions,
+    guest: GuestOptions,
 ) -> int:
     """Open a shell in a guest, to try things by hand; `exit` or Ctrl-] ends the guest.
 
@@ -59,6 +61,7 @@ def boot(
         terminal = invocation.terminal
         check_kernels(kernel)
         check_named(modules, contents=False)
+        in_guest = guest.files()
         choice = prepare_accel(invocation, accel)
         made = prepare_kernel(invocation, kernel)
         finder = ModuleFinder(terminal, made)
@@ -66,7 +69,14 @@ def boot(
         terminal.note(f"kernel {made.describe()}, {choice.describe()}")
         with (
             runs.open_session(
-                choice, cpus=smp, fresh=Fresh.BOOT, name="boot", keeper=keeper
+                choice,
+                cpus=smp,
+                memory_mib=guest.memory,
+                kernel_args=guest.kernel_args,
+                extra_files=in_guest,
+                fresh=Fresh.BOOT,
+                name="boot",
+                keeper=keeper,
             ) as session,
             session.guest(made, name="boot") as machine,
         ):

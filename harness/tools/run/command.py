@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli.exits import guarded
+from harness.cli.guest_options import GuestOptions
 from harness.cli.invocation import Invocation, check_writable
 from harness.cli.keeping import KeepOptions, keeping
 from harness.cli.modules import ModuleFinder, check_named, is_folder
@@ -72,6 +73,7 @@ def run(
     html_file: HtmlTimeline = None,
     svg_file: SvgTimeline = None,
     keep: KeepOptions,
+    guest: GuestOptions,
 ) -> int:
     """Try a livepatch: load it in a fresh guest, disable, unload; show when each task switched."""
     with keeping(keep) as keeper, Invocation("run", files) as invocation:
@@ -81,6 +83,7 @@ def run(
         check_named(module, contents=check)
         check_named(target)
         check_params(param)
+        in_guests = guest.files()
         if svg_file is not None and len(module) > 1:
             raise UsageError("--svg takes one livepatch; --html takes any number")
         choice = prepare_accel(invocation, accel)
@@ -106,7 +109,15 @@ def run(
 
         invocation.at_end(finish)
         with runs.open_session(
-            choice, cpus=smp, fresh=fresh, name="run", keep=lambda: failed, keeper=keeper
+            choice,
+            cpus=smp,
+            memory_mib=guest.memory,
+            kernel_args=guest.kernel_args,
+            extra_files=in_guests,
+            fresh=fresh,
+            name="run",
+            keep=lambda: failed,
+            keeper=keeper,
         ) as session:
             for plan in plans:
                 terminal.note(f"loading {plan.name} in a fresh guest")

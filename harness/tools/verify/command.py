@@ -12,10 +12,11 @@ import typer
 
 from harness.cli.executors import ExecutorOptions
 from harness.cli.exits import guarded
+from harness.cli.guest_options import GuestOptions
 from harness.cli.invocation import Invocation, check_writable, write_file
 from harness.cli.keeping import KeepOptions, keeping
 from harness.cli.modules import ModuleFinder, check_named
-from harness.cli.options import Accel, AccelAsked, KernelsOptions, ResultFiles
+from harness.cli.options import Accel, AccelAsked, KernelsOptions, ResultFiles, Smp
 from harness.cli.pages import HtmlPage
 from harness.cli.prepare import check_kernels, prepare_accel, prepare_kernel
 from harness.errors import UsageError
@@ -29,6 +30,7 @@ from harness.tools.verify.request import LoadProfile, VerifyRequest
 from harness.tools.verify.results import VerdictFacts, VerifyResult, facts_of, results_of
 from harness.tools.verify.scene_list import check_names
 from harness.tools.verify.terminal import print_verdict
+from harness.tools.verify.user_load import libraries_of, parse_loads
 from harness.tools.verify.verdict import Check, Verdict, not_run
 from harness.vm.guest import runs
 from harness.vm.kernel.patch_file import read_patch
@@ -101,8 +103,12 @@ def verify(
         float, typer.Option(min=1, metavar="SECONDS", help="How long the script may run.")
     ] = VerifyRequest.check_timeout_s,
     load: Annotated[
-        tuple[LoadProfile, ...],
-        typer.Option(help="Load to verify the patch under. Repeatable; default: all of them."),
+        tuple[str, ...],
+        typer.Option(
+            metavar="LOAD",
+            help="Load to verify the patch under: forks, syscalls, cpu, memory, modules, or a "
+            "program of yours. Repeatable; default: all five.",
+        ),
     ] = (),
     scene: Annotated[
         tuple[str, ...],
@@ -127,7 +133,9 @@ def verify(
     matrix: MatrixOptions,
     executors: ExecutorOptions,
     accel: Accel = AccelAsked.AUTO,
+    smp: Smp = _CPUS,
     keep: KeepOptions,
+    guest: GuestOptions,
 ) -> int:
     """Verify livepatches: is each safe to load, to run under load, to upgrade, to unload?
 
@@ -136,7 +144,7 @@ def verify(
     check_writable(html_file)
     settings: dict[str, Any] = {
         "params": _params(param),
-        "load": load,
+        "load": parse_loads(load),
         "scenes": scene,
         "thorough": thorough,
         "cycles": cycles,
@@ -146,16 +154,18 @@ def verify(
     if not module and not source and matrix.manifest is None:
         raise UsageError("nothing to verify", hint="name a module, or a diff with --source")
     if matrix.is_wanted or len(kernels.specs) > 1 or not executors.is_here:
-        if keep.is_asked:
-            raise UsageError(
-                "a table of patches and kernels keeps no guest",
-                hint="verify the patch alone, on one --kernel, with --keep-guest",
-            )
+        _refuse_in_table(settings["load"], guest, keep, smp)
         plan = _planned(module, source, target, replaces, check, settings, kernels, matrix)
         from harness.tools.verify.matrix.command import run_matrix
 
         return run_matrix(plan, matrix, executors, files=files, accel=accel, html=html_file)
     kernel = kernels.each()[0]
+    shape = {
+        "cpus": smp,
+        "memory_mib": guest.memory,
+        "kernel_args": guest.kernel_args,
+        "extra_files": {**guest.files(), **libraries_of(settings["load"])},
+    }
     asked = Asked(
         modules=module,
         sources=source,
@@ -174,14 +184,28 @@ def verify(
         choice = prepare_accel(invocation, accel)
         report = _Report(invocation, html_file, keeper)
         made = prepare_kernel(invocation, kernel)
-        _verify_on(invocation, choice, made, asked, report)
+        _verify_on(invocation, choice, made, asked, report, shape)
         if thorough and (built := asked.built_files()):
             report.add_no_debug(built[0])
         elif thorough:
             debug = replace(kernel, fragments=(*kernel.fragments, _DEBUG))
             made = prepare_kernel(invocation, debug)
-            _verify_on(invocation, choice, made, asked, report, debug=True)
+            _verify_on(invocation, choice, made, asked, report, shape, debug=True)
     return invocation.exit_code
+
+
+def _refuse_in_table(
+    loads: Sequence[LoadProfile | Path], guest: GuestOptions, keep: KeepOptions, smp: int
+) -> None:
+    """Raise UsageError for what one patch on one kernel can have, and a table cannot."""
+    own = [str(load) for load in loads if load not in list(LoadProfile)]
+    if own or guest != GuestOptions() or keep.is_asked or smp != _CPUS:
+        raise UsageError(
+            "a table of patches and kernels keeps no guest, and has guests and loads as they are "
+            "by default",
+            hint="verify the patch alone, on one --kernel, with --load PROGRAM, --file, --append, "
+            "--memory, --smp, or to keep a guest",
+        )
 
 
 def _planned(
@@ -288,17 +312,18 @@ def _verify_on(
     kernel: Kernel,
     asked: Asked,
     report: _Report,
+    shape: Mapping[str, Any],
     *,
     debug: bool = False,
 ) -> None:
-    """Verify all modules on one kernel."""
+    """Verify all modules on one kernel; ``shape`` says what its guests are like."""
     terminal = invocation.terminal
     cases = asked.cases(ModuleFinder(terminal, kernel), kernel, terminal)
     terminal.print(f"kernel       {kernel.describe()}", f"accelerator  {choice.describe()}")
     guests = guests_at_a_time(choice)
     with runs.open_session(
         choice,
-        cpus=_CPUS,
+        **shape,
         name="verify",
         # Deadlines are scaled by it: a kernel that checks itself is several times slower.
         guests=guests * _DEBUG_SLOWER if debug else guests,

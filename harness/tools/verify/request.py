@@ -29,10 +29,10 @@ class VerifyRequest:
     ``targets`` are the modules that it patches, loaded in this order; ``replaces`` older versions
     of the patch, after each of which it is loaded. ``check`` is a script that runs in the guest
     with the argument before, during or after, and ends with 0 when the kernel behaves as it should
-    then; or a pytest file (NAME.py), whose tests run on the host. ``load``: these profiles only;
-    none given: all of them. ``scenes``: only scenes whose names begin so; none given: all.
-    ``within_s`` is how long a transition may take on quick hardware. ``thorough``: for longer, and
-    each load by itself too. Lockdep and KASAN are up to the kernel.
+    then; or a pytest file (NAME.py), whose tests run on the host. ``load``: these profiles only,
+    or programs of the user's; none given: all profiles. ``scenes``: only scenes whose names begin
+    so; none given: all. ``within_s`` is how long a transition may take on quick hardware.
+    ``thorough``: for longer, and each load by itself too. Lockdep and KASAN are up to the kernel.
     """
 
     module: Path
@@ -40,7 +40,7 @@ class VerifyRequest:
     replaces: tuple[Path, ...] = ()
     params: Mapping[str, str] = field(default_factory=dict)
     check: Path | None = None
-    load: tuple[LoadProfile, ...] = ()
+    load: tuple[LoadProfile | Path, ...] = ()
     scenes: tuple[str, ...] = ()
     thorough: bool = False
     cycles: int = 50

@@ -72,7 +72,7 @@ class SceneSpec:
     name: str
     run: Callable[[Scene], None]
     checks: tuple[str, ...]
-    cpus: int = 2
+    cpus: int | None = None
     first: bool = False
     always: bool = False
 

@@ -22,6 +22,7 @@ from harness.tools.verify.scenes import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
     from harness.tools.verify.case import Case
 
@@ -82,7 +83,7 @@ def _scenes(case: Case) -> Iterator[SceneSpec]:
     )
     for profiles in _loads(case):
         yield SceneSpec(
-            name=f"load-{'+'.join(profiles)}",
+            name=f"load-{load.names_of(profiles)}",
             run=partial(load.run_under, profiles=profiles),
             checks=(load.load_name(profiles),),
         )
@@ -116,7 +117,7 @@ def _scenes(case: Case) -> Iterator[SceneSpec]:
     yield SceneSpec(name="tracing", run=tracing.with_others, checks=("with-tracer", "with-kprobe"))
 
 
-def _loads(case: Case) -> Iterator[tuple[LoadProfile, ...]]:
+def _loads(case: Case) -> Iterator[tuple[LoadProfile | Path, ...]]:
     if case.request.load:
         yield from ((profile,) for profile in case.request.load)
         return

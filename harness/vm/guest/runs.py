@@ -59,6 +59,7 @@ def settings(
     cpus: int = 2,
     memory_mib: int = MEMORY_MIB,
     fresh: Fresh = Fresh.SNAPSHOT,
+    kernel_args: tuple[str, ...] = (),
 ) -> GuestSettings:
     """Return what all guests of a run have in common when so many of them run at a time."""
     return GuestSettings(
@@ -67,6 +68,7 @@ def settings(
         cpus=cpus,
         memory_mib=memory_mib,
         fresh=fresh,
+        kernel_args=kernel_args,
     )
 
 
@@ -101,6 +103,7 @@ def open_session(
     cpus: int = 2,
     memory_mib: int = MEMORY_MIB,
     fresh: Fresh = Fresh.SNAPSHOT,
+    kernel_args: tuple[str, ...] = (),
     extra_files: Mapping[str, Path] = MappingProxyType({}),
     base: Path | None = None,
     keep: Callable[[], bool] = lambda: False,
@@ -121,7 +124,14 @@ def open_session(
     try:
         with Session(
             folder,
-            settings(choice.accel, guests=guests, cpus=cpus, memory_mib=memory_mib, fresh=fresh),
+            settings(
+                choice.accel,
+                guests=guests,
+                cpus=cpus,
+                memory_mib=memory_mib,
+                fresh=fresh,
+                kernel_args=kernel_args,
+            ),
             store(),
             extra_files=extra_files,
             base=base,

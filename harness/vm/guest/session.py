@@ -59,13 +59,17 @@ class Fresh(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class GuestSettings:
-    """What all guests of a run have in common, unless one asks for something else."""
+    """What all guests of a run have in common, unless one asks for something else.
+
+    ``kernel_args`` are words of the user's for the kernel's command line.
+    """
 
     accel: Accel
     time_scale: float
     cpus: int = 2
     memory_mib: int = MEMORY_MIB
     fresh: Fresh = Fresh.SNAPSHOT
+    kernel_args: tuple[str, ...] = ()
 
 
 class Session:
@@ -240,7 +244,11 @@ class Session:
             accel=self.settings.accel,
             cpus=1 if recording is not None else cpus or self.settings.cpus,
             memory_mib=self.settings.memory_mib,
-            kernel_args=(*self._kernel_args(kernel, recording), *kernel_args),
+            kernel_args=(
+                *self._kernel_args(kernel, recording),
+                *self.settings.kernel_args,
+                *kernel_args,
+            ),
             recording=recording,
             plugin=None if recording is not None else self._plugins(kernel),
         )

@@ -9,11 +9,12 @@ from harness.deadline import Deadline
 from harness.tools.verify.request import LoadProfile
 from harness.tools.verify.scenes.expect import expect_redirected, expect_unpatched
 from harness.tools.verify.scenes.guest_state import read_state
-from harness.tools.verify.scenes.load_profiles import Load
+from harness.tools.verify.scenes.load_profiles import Load, label
 from harness.tools.verify.script import When
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from harness.tools.verify.scene import Scene
     from harness.vm.guest.machine import Machine
@@ -36,12 +37,17 @@ FILES = (
 )
 
 
-def load_name(profiles: Sequence[LoadProfile]) -> str:
+def load_name(profiles: Sequence[LoadProfile | Path]) -> str:
     """Return the id of the check under these loads."""
-    return f"under-{'+'.join(profiles)}"
+    return f"under-{names_of(profiles)}"
 
 
-def run_under(scene: Scene, profiles: Sequence[LoadProfile]) -> None:
+def names_of(profiles: Sequence[LoadProfile | Path]) -> str:
+    """Return the names of loads in one word."""
+    return "+".join(label(profile) for profile in profiles)
+
+
+def run_under(scene: Scene, profiles: Sequence[LoadProfile | Path]) -> None:
     """Load and unload the patch under these loads at once."""
     files = (*FILES, *files_of_targets(scene)) if LoadProfile.SYSCALLS in profiles else ()
     scene.load_targets()
@@ -53,6 +59,7 @@ def run_under(scene: Scene, profiles: Sequence[LoadProfile]) -> None:
         try:
             for profile in profiles:
                 load.start(profile)
+            load.check()
             patch = scene.load()
             enabled = scene.wait_complete(patch, within_s)
             expect_redirected(scene, patch)

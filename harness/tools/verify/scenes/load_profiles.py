@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, UsageError
 from harness.tools.verify.request import LoadProfile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from harness.vm.guest.machine import Machine
     from harness.vm.guest.spawned import SpawnedProcess
@@ -34,6 +34,8 @@ while :; do
     rm -f /dev/shm/pressure
 done
 """
+# A program of the user's need not say that it has begun.
+_USERS = 'chmod +x "$1" && echo ready && exec "$1"'
 # Arguments: the module's file and its name.
 _CHURN = """
 echo ready
@@ -63,10 +65,11 @@ class Load:
         self._samples = samples
         self._files = files
         self._used = used
-        self._running: list[tuple[LoadProfile, SpawnedProcess]] = []
+        self._users = False
+        self._running: list[tuple[str, SpawnedProcess]] = []
 
-    def start(self, profile: LoadProfile) -> None:
-        """Start the programs of a profile; raises TimeoutError when one does not begin."""
+    def start(self, profile: LoadProfile | Path) -> None:
+        """Start the programs of a profile, or the user's; raises TimeoutError when it does not."""
         programs: list[tuple[str, ...]]
         match profile:
             case LoadProfile.FORKS:
@@ -80,21 +83,33 @@ class Load:
             case LoadProfile.MODULES:
                 name = next(each for each in CHURNED if each not in self._used)
                 programs = [_shell(_CHURN, self._machine.upload(self._samples[name]), name)]
+            case Path():
+                programs = [_shell(_USERS, self._machine.upload(profile))]
         for program, *words in programs:
             process = self._machine.spawn(program, *words)
             # Each prints a line when it has begun.
             process.next_line(self._machine.scaled(_READY_S))
-            self._running.append((profile, process))
+            self._running.append((label(profile), process))
+            self._users = self._users or isinstance(profile, Path)
 
     def check(self) -> None:
-        """Raise HarnessError when a program has ended: the load was less than the result claims."""
-        for profile, process in self._running:
+        """Raise when a program has ended: the load was less than the result claims.
+
+        Raises UsageError for the user's own, which has to run until it is killed, and HarnessError.
+        """
+        for name, process in self._running:
             ended = process.output.exit
-            if ended is not None:
-                raise HarnessError(
-                    f"the load {profile} has ended, with code {ended.code}",
-                    details=tuple(process.output.stderr[-5:]),
+            if ended is None:
+                continue
+            how = f"code {ended.code}" if ended.code is not None else f"signal {ended.signal}"
+            lines = tuple(process.output.stderr[-5:])
+            if self._users:
+                raise UsageError(
+                    f"the load {name} has ended, with {how}",
+                    hint="a load runs until it is killed",
+                    details=lines,
                 )
+            raise HarnessError(f"the load {name} has ended, with {how}", details=lines)
 
     def stop(self) -> None:
         """Kill all of it."""
@@ -102,6 +117,11 @@ class Load:
             with contextlib.suppress(OSError):
                 self._machine.request("signal", f"-{process.pid}", str(_SIGKILL))
         self._running.clear()
+
+
+def label(profile: LoadProfile | Path) -> str:
+    """Return the name of a load in checks and scenes."""
+    return profile.name if isinstance(profile, Path) else profile.value
 
 
 def _shell(script: str, *words: str) -> tuple[str, ...]:
