@@ -94,6 +94,9 @@ def absolute(word: str) -> str:
     prefix, colon, inner = path.partition(":")
     if colon and "/" in inner and "/" not in prefix:
         return f"{prefix}:{absolute(inner)}{separator}{rest}"
+    folder, hash_sign, revision = path.rpartition("#")
+    if hash_sign and "/" in folder and _exists(Path(folder).expanduser()):
+        return f"{absolute(folder)}#{revision}"  # of git:DIR#REV
     named = Path(path)
     # 6.1 is a kernel, also where there is a folder of that name.
     is_file = "/" in path or path in (".", "..") or (named.suffix and not _VERSION.fullmatch(path))

@@ -11,6 +11,7 @@ from harness.errors import UsageError
 from harness.vm.kernel.spec import (
     BuildSpec,
     PackageSpec,
+    ReleaseSpec,
     SeriesSpec,
     Spec,
     TarballSpec,
@@ -29,6 +30,28 @@ SUM = "ab" * 32
 def test_series(series: str) -> None:
     """The series of Debian and newest are known by name."""
     assert parse_spec(series) == SeriesSpec(series=series)
+
+
+@pytest.mark.parametrize("series", ["5.10", "6.1", "6.12", "newest"])
+def test_series_of_debian_by_its_name(series: str) -> None:
+    """With debian: in front it is said, and not only meant, whose sources they are."""
+    assert parse_spec(f"debian:{series}") == SeriesSpec(series=series)
+
+
+@pytest.mark.parametrize(
+    ("text", "spec"),
+    [
+        ("v6.6.52", ReleaseSpec(version="6.6.52")),
+        ("6.6.52", ReleaseSpec(version="6.6.52")),
+        ("v6.6", ReleaseSpec(version="6.6")),
+        ("v6.1", ReleaseSpec(version="6.1")),
+        ("6.1.100", ReleaseSpec(version="6.1.100")),
+        ("6.6", ReleaseSpec(version="6.6", newest=True)),
+    ],
+)
+def test_releases(text: str, spec: ReleaseSpec) -> None:
+    """A series of Debian is Debian's; another one, and each release, is kernel.org's."""
+    assert parse_spec(text) == spec
 
 
 def test_paths_and_urls(tmp_path: Path) -> None:
@@ -56,7 +79,16 @@ def test_a_relative_path_is_made_absolute(tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("text", "sha256", "said"),
     [
-        ("6.99", None, "unknown kernel"),
+        ("6.x", None, "unknown kernel"),
+        ("v6", None, "unknown kernel"),
+        ("6.06", None, "unknown kernel"),
+        ("v6.6-rc1", None, "no signed tarball"),
+        ("debian:6.6", None, "no series that Debian has"),
+        ("debian:", None, "no series that Debian has"),
+        ("git:", None, "names no revision"),
+        ("git:#v6.6", None, "names no revision"),
+        ("git:./nowhere#v6.6", None, "no folder"),
+        ("v6.6", SUM, "does not go with"),
         ("", None, "unknown kernel"),
         ("./nowhere", None, "no file or folder"),
         ("nowhere.tar.xz", None, "no file or folder"),

@@ -8,14 +8,10 @@ the cache entry. A build always uses the entry, never the user's own tree: that 
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
-import http.client
 import os
 import tempfile
-import urllib.error
-import urllib.request
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +19,17 @@ from harness.errors import DownloadFailed, HarnessError, UsageError
 from harness.inputs import shown
 from harness.vm.host.process import run
 from harness.vm.kernel.debian import DebianArchive
-from harness.vm.kernel.spec import SeriesSpec, TarballSpec, TreeSpec, UrlSpec
+from harness.vm.kernel.download import fetch
+from harness.vm.kernel.releases import KernelOrg
+from harness.vm.kernel.revision import revision
+from harness.vm.kernel.spec import (
+    GitSpec,
+    ReleaseSpec,
+    SeriesSpec,
+    SourceSpec,
+    TarballSpec,
+    UrlSpec,
+)
 from harness.vm.kernel.tree import opened, source_version
 
 if TYPE_CHECKING:
@@ -35,8 +41,6 @@ if TYPE_CHECKING:
 
 KIND = "source"
 TREE = "linux"
-_READ_TIMEOUT_S = 30.0
-_BLOCK = 1 << 20
 # As root, tar would keep owners, and the bits of set-user-ID programs.
 _TAR = ("tar", "--extract", "--no-same-owner", "--no-same-permissions")
 
@@ -58,7 +62,7 @@ class Source:
 
 @contextlib.contextmanager
 def located(
-    spec: SeriesSpec | TreeSpec | TarballSpec | UrlSpec,
+    spec: SourceSpec,
     *,
     store: Store,
     deadline: Deadline,
@@ -66,8 +70,8 @@ def located(
 ) -> Iterator[Source]:
     """Give the sources that a spec names, for as long as the block lasts.
 
-    Raises UsageError (no kernel tree, wrong sha256), DownloadFailed (it cannot be found out what
-    the archive has), HarnessError.
+    Raises UsageError (no kernel tree, no such release or revision, wrong sha256), DownloadFailed
+    (it cannot be found out what the archive has), HarnessError.
     """
     if isinstance(spec, SeriesSpec):
         yield _from_debian(spec, store, deadline, progress)
@@ -75,6 +79,21 @@ def located(
         yield _from_tarball(spec, deadline, progress)
     elif isinstance(spec, UrlSpec):
         yield _from_url(spec, deadline, progress)
+    elif isinstance(spec, ReleaseSpec):
+        archive = KernelOrg(store.root / "kernel.org")
+        release = archive.resolve(spec, deadline=deadline, progress=progress)
+        tarball = UrlSpec(url=release.url, sha256=release.sha256)
+        yield replace(
+            _from_url(tarball, deadline, progress),
+            description=f"linux-{release.version} of kernel.org",
+        )
+    elif isinstance(spec, GitSpec):
+        with revision(spec, deadline) as found:
+            yield Source(
+                digest=found.tree,
+                description=found.description,
+                fill=lambda destination: found.copy_to(destination, deadline),
+            )
     else:
         with opened(spec.path, deadline) as tree:
             yield Source(
@@ -145,7 +164,7 @@ def _from_url(spec: UrlSpec, deadline: Deadline, progress: Progress) -> Source:
         with _scratch(destination) as scratch:
             file = scratch / name
             progress.stage(f"fetching {spec.url}")
-            _fetch(spec.url, file, deadline, progress)
+            fetch(spec.url, file, deadline, progress)
             tarball = _from_tarball(TarballSpec(path=file, sha256=None), deadline, progress)
             if tarball.digest != spec.sha256:
                 raise DownloadFailed(
@@ -155,36 +174,6 @@ def _from_url(spec: UrlSpec, deadline: Deadline, progress: Progress) -> Source:
             tarball.fill(destination)
 
     return Source(digest=spec.sha256, description=spec.url, fill=fill)
-
-
-def _fetch(url: str, file: Path, deadline: Deadline, progress: Progress) -> None:
-    request = urllib.request.Request(url, headers={"User-Agent": "klp-harness"})  # noqa: S310
-    try:
-        with (
-            # parse_spec lets http and https through and nothing else.
-            urllib.request.urlopen(request, timeout=_READ_TIMEOUT_S) as answer,  # noqa: S310
-            file.open("wb") as out,
-        ):
-            said = str(answer.headers.get("Content-Length") or 0)
-            length = int(said) if said.isdecimal() else 0
-            done = 0
-            while block := answer.read(_BLOCK):
-                out.write(block)
-                done += len(block)
-                progress.count(done >> 20, max(done, length) >> 20 if length else None, "MiB")
-                if deadline.expired:
-                    raise DownloadFailed(f"{url} was not fetched in time")
-    except urllib.error.HTTPError as error:
-        raise DownloadFailed(f"{url}: the server answers {error.code} {error.reason}") from error
-    # http.client raises exceptions of its own for what is no HTTP, urllib a ValueError for what is
-    # no address, and a redirection may lead to either.
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        reason = getattr(error, "reason", error)
-        raise DownloadFailed(f"{url} cannot be fetched: {shown(reason)}") from error
-    if length and done != length:
-        raise DownloadFailed(f"{url} ended after {done} of {length} bytes")
 
 
 def _unpack(tarball: Path, destination: Path, deadline: Deadline) -> None:

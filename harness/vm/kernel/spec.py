@@ -18,13 +18,16 @@ NEWEST = "newest"
 SERIES = ("5.10", "6.1", "6.12", NEWEST)
 TARBALL_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tar.zst")
 ACCEPTED = (
-    f"accepted are {', '.join(SERIES)}, a folder with kernel sources (./linux), a tarball "
-    "(linux-6.6.tar.xz), a URL of a tarball with --sha256, build:DIR, a finished build, and "
-    "deb:PACKAGE, a kernel that the machine's distribution packages"
+    f"accepted are {', '.join(SERIES)} of Debian (debian:6.1), releases of kernel.org (v6.6.52, "
+    "6.6), a folder with kernel sources (./linux), git:REV of the repository here or git:DIR#REV, "
+    "a tarball (linux-6.6.tar.xz), a URL of a tarball with --sha256, build:DIR, a finished build, "
+    "and deb:PACKAGE, a kernel that the machine's distribution packages"
 )
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}\Z")
 # Debian Policy 5.6.1.
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]{0,199}\Z")
+_RELEASE = re.compile(r"(v?)([1-9]\d?)\.(0|[1-9]\d{0,2})(?:\.(0|[1-9]\d{0,3}))?\Z")
+_CANDIDATE = re.compile(r"v?\d+\.\d+(?:\.\d+)?-(?:rc\d+|next.*)\Z")
 _URL = re.compile(r"[!-~]{1,2000}\Z")
 _WHAT = "the kernel"
 
@@ -34,6 +37,22 @@ class SeriesSpec:
     """A series that Debian has a source package of, or ``newest``."""
 
     series: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleaseSpec:
+    """A release of kernel.org, as ``6.6.52``; or with ``newest`` the last one of a series."""
+
+    version: str
+    newest: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class GitSpec:
+    """What a revision of a git repository has; the work tree, if there is one, does not count."""
+
+    revision: str
+    repository: Path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +92,8 @@ class PackageSpec:
     name: str
 
 
-Spec = SeriesSpec | TreeSpec | TarballSpec | UrlSpec | BuildSpec | PackageSpec
+SourceSpec = SeriesSpec | ReleaseSpec | GitSpec | TreeSpec | TarballSpec | UrlSpec
+Spec = SourceSpec | BuildSpec | PackageSpec
 
 
 def parse_spec(text: str, *, sha256: str | None = None) -> Spec:
@@ -103,14 +123,39 @@ def parse_spec(text: str, *, sha256: str | None = None) -> Spec:
 
 
 def _parse(text: str, sha256: str | None) -> Spec:
+    spec = _parse_word(text)
+    if spec is not None:
+        return spec
+    if "://" in text:
+        return _parse_url(text, sha256)
+    return _parse_path(text, sha256)
+
+
+def _parse_word(text: str) -> Spec | None:
+    """Return what has a form of its own, whatever the file system has."""
     if text in SERIES:
         return SeriesSpec(series=text)
+    if text.startswith("debian:"):
+        return _of_debian(text.removeprefix("debian:"))
+    if text.startswith("git:"):
+        return _parse_git(text.removeprefix("git:"))
+    if match := _RELEASE.match(text):
+        given_v, *numbers = match.groups()
+        version = ".".join(number for number in numbers if number is not None)
+        return ReleaseSpec(version=version, newest=not given_v and match[4] is None)
     if text.startswith("build:"):
         return BuildSpec(path=_existing(text.removeprefix("build:")))
     if text.startswith("deb:"):
         return PackageSpec(name=_package(text.removeprefix("deb:")))
-    if "://" in text:
-        return _parse_url(text, sha256)
+    if _CANDIDATE.match(text):
+        raise UsageError(
+            f"kernel.org has no signed tarball of {shown(text)}",
+            hint=f"in a clone of the repository, git:{text} takes it",
+        )
+    return None
+
+
+def _parse_path(text: str, sha256: str | None) -> TreeSpec | TarballSpec:
     if not text.strip():
         raise UsageError(f"unknown kernel {text!r}", hint=ACCEPTED)
     path = user_path(text, _WHAT)
@@ -127,6 +172,29 @@ def _parse(text: str, sha256: str | None) -> Spec:
     if "/" in text or text.endswith(TARBALL_SUFFIXES):
         raise UsageError(f"there is no file or folder {shown(text)}", hint=ACCEPTED)
     raise UsageError(f"unknown kernel '{shown(text)}'", hint=ACCEPTED)
+
+
+def _of_debian(series: str) -> SeriesSpec:
+    if series not in SERIES:
+        raise UsageError(
+            f"'{shown(series)}' is no series that Debian has a source package of",
+            hint=f"debian: goes with {', '.join(SERIES)}; without it, a release is kernel.org's",
+        )
+    return SeriesSpec(series=series)
+
+
+def _parse_git(text: str) -> GitSpec:
+    folder, separator, revision = text.rpartition("#")
+    if not revision or (separator and not folder):
+        raise UsageError(
+            f"'git:{shown(text)}' names no revision",
+            hint="for example git:v6.6 in a repository, or git:./linux#v6.6 of another",
+        )
+    what = "the repository of git:DIR#REV"
+    path = user_path(folder or ".", what)
+    if kind_of(path, what) is not Kind.FOLDER:
+        raise UsageError(f"there is no folder {shown(folder)}", hint=ACCEPTED)
+    return GitSpec(revision=revision, repository=path.absolute())
 
 
 def _parse_url(text: str, sha256: str | None) -> UrlSpec:

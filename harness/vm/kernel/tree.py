@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from harness.deadline import Deadline
 
 _VERSION_LINES = re.compile(r"^(VERSION|PATCHLEVEL|SUBLEVEL|EXTRAVERSION)[ \t]*=[ \t]*(.*)$", re.M)
-_KERNEL_FILES = ("Kbuild", "Kconfig", "kernel/livepatch/Kconfig", "arch/x86/Kconfig")
+KERNEL_FILES = ("Kbuild", "Kconfig", "kernel/livepatch/Kconfig", "arch/x86/Kconfig")
 _PRODUCT_SUFFIXES = (".o", ".a", ".ko", ".cmd", ".mod", ".mod.c", ".order", ".symvers", ".dwo")
 _PRODUCTS = {".git", ".config", ".config.old", "vmlinux", "vmlinux.o", "System.map", ".version"}
 _BUILD_MARKS = (".config", "include/config", "arch/x86/include/generated")
@@ -51,7 +51,7 @@ def source_version(tree: Path) -> str:
             f"{tree} holds no kernel sources: its Makefile names no kernel version",
             hint=f"a finished build is given as build:{tree}" if built else None,
         )
-    missing = [name for name in _KERNEL_FILES if not (tree / name).is_file()]
+    missing = [name for name in KERNEL_FILES if not (tree / name).is_file()]
     if missing:
         raise UsageError(f"{tree} is no complete kernel source tree: it lacks {missing[0]}")
     return (
