@@ -9,11 +9,14 @@ import re
 from typing import TYPE_CHECKING
 
 from harness.cli.prepare import prepare_modules
+from harness.deadline import Deadline
 from harness.errors import UsageError
 from harness.inputs import Kind, kind_of, read_file, shown, user_path
 from harness.resources import Resource, resource_dir
 from harness.vm.elf.module_info import MOST_BYTES, read_module
+from harness.vm.guest import runs
 from harness.vm.kernel.module import source_files
+from harness.vm.kernel.signing import enforcing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from harness.vm.kernel.kernel import Kernel
 
 _SUFFIX = ".ko"
+_SIGN_S = 60.0
 _WHAT = "the module"
 _LISTED = re.compile(r"^obj-m \+= (\w+)\.o$", re.MULTILINE)
 
@@ -102,10 +106,22 @@ class ModuleFinder:
             built = prepare_modules(self._terminal, self._kernel, path)
             return tuple(built[name] for name in sorted(built))
         if kind is Kind.FILE:
-            return (path,)
+            return (self._signed(path),)
         if "/" in named or named.endswith(_SUFFIX):
             raise UsageError(f"there is no file {shown(named)}")
         sample = self.samples.get(named.replace("-", "_"))
         if sample is None:
             raise _unknown(named, self.samples)
         return (sample,)
+
+    def _signed(self, path: Path) -> Path:
+        """Return a finished module as the kernel loads it: one that has to be signed, is."""
+        if enforcing(self._kernel.config) is None:
+            return path
+        signer = self._kernel.signer()
+        if signer is None:
+            return path
+        signed = signer.signed(path, runs.store(), Deadline.after(_SIGN_S))
+        if signed != path:
+            self._terminal.print(f"signed with the kernel's key, in a copy: {path.name}")
+        return signed

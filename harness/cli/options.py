@@ -13,8 +13,8 @@ import typer
 from harness.vm.kernel.build import DEFAULT_SPEC, KernelRequest
 
 _SPEC_HELP = (
-    "Kernel to use: a version that the distribution's mirror has (6.1, 6.12, newest), a source "
-    "tree, a tarball or URL, build:DIR, deb:PACKAGE."
+    "Kernel to use: a version that Debian has (6.1, 6.12, newest), a release of kernel.org "
+    "(v6.6.52, 6.6), a source tree, git:REV, a tarball or URL, build:DIR, deb:PACKAGE."
 )
 
 Fragments = Annotated[
@@ -34,6 +34,17 @@ Patches = Annotated[
         help="Patch to apply to the kernel's sources, without fuzz. Repeatable.",
     ),
 ]
+WholeConfig = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        help="Whole .config to build the sources with, such as a distribution's.",
+    ),
+]
+Llvm = Annotated[
+    bool, typer.Option("--llvm", help="Build kernel and modules with clang and lld (LLVM=1).")
+]
 Sha256 = Annotated[
     str | None,
     typer.Option("--sha256", metavar="HEX", help="Digest that a tarball or URL must have."),
@@ -46,6 +57,8 @@ class CleanKernel:
 
     spec: Annotated[str, typer.Option("--kernel", metavar="SPEC", help=_SPEC_HELP)] = DEFAULT_SPEC
     fragments: Fragments = ()
+    config: WholeConfig = None
+    llvm: Llvm = False
     sha256: Sha256 = None
 
     def request(self) -> KernelRequest:
@@ -55,6 +68,8 @@ class CleanKernel:
             sha256=self.sha256,
             fragments=("base", "livepatch", *self.fragments),
             patches=getattr(self, "patches", ()),
+            config=self.config,
+            llvm=self.llvm,
         )
 
     def as_arguments(self) -> tuple[str, ...]:
@@ -63,6 +78,8 @@ class CleanKernel:
             f"--kernel={self.spec}",
             *(f"--kernel-config={name}" for name in self.fragments),
             *(f"--patch={path.absolute()}" for path in getattr(self, "patches", ())),
+            *([f"--config={self.config.absolute()}"] if self.config is not None else []),
+            *(["--llvm"] if self.llvm else []),
             *([f"--sha256={self.sha256}"] if self.sha256 is not None else []),
         )
 
@@ -84,13 +101,20 @@ class KernelsOptions:
     ] = ()
     fragments: Fragments = ()
     patches: Patches = ()
+    config: WholeConfig = None
+    llvm: Llvm = False
     sha256: Sha256 = None
 
     def each(self, default: tuple[str, ...] = (DEFAULT_SPEC,)) -> tuple[KernelOptions, ...]:
         """Return the options of each kernel; ``default`` are the specs where none was given."""
         return tuple(
             KernelOptions(
-                spec=spec, fragments=self.fragments, patches=self.patches, sha256=self.sha256
+                spec=spec,
+                fragments=self.fragments,
+                patches=self.patches,
+                config=self.config,
+                llvm=self.llvm,
+                sha256=self.sha256,
             )
             for spec in self.specs or default
         )

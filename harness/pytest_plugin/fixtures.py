@@ -96,6 +96,8 @@ def kernel(request: pytest.FixtureRequest) -> Kernel:
         sha256=sha256,
         fragments=("base", "livepatch", *config.getoption("kernel_config"), *variant.fragments),
         patches=tuple(config.getoption("patch")),
+        config=config.getoption("klp_config"),
+        llvm=config.getoption("llvm"),
     )
     progress = LineProgress(lambda text: say(config, f"klp-harness: {text}"))
     return kernel_of_run(plan(config).kernels, wanted, progress)

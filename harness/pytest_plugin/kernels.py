@@ -66,6 +66,7 @@ def _locked(folder: Path, request: KernelRequest) -> Iterator[Path]:
     """Yield the file that names the request's kernel, locked: one process builds, others wait."""
     wanted = dataclasses.asdict(request)
     wanted["patches"] = [str(path.absolute()) for path in request.patches]
+    wanted["config"] = str(request.config.absolute()) if request.config is not None else None
     name = hashlib.sha256(json.dumps(wanted).encode()).hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     with FileLock(folder / f"{name}.lock"):

@@ -91,6 +91,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="patch to apply to the kernel's sources, without fuzz; repeatable",
     )
     group.addoption(
+        "--config",
+        dest="klp_config",
+        metavar="FILE",
+        type=Path,
+        help="whole .config to build the kernel's sources with, such as a distribution's",
+    )
+    group.addoption(
+        "--llvm", action="store_true", help="build kernel and modules with clang and lld"
+    )
+    group.addoption(
         "--sha256", metavar="HEX", help="digest that a kernel's tarball or URL must have"
     )
     group.addoption(

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from collections import Counter
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -18,21 +19,25 @@ from harness.cli.prepare import prepare_kernel
 from harness.errors import ExitCode, UsageError
 from harness.report.base import CheckOutcome
 from harness.resources import cache_root
-from harness.tools.kernel.results import KernelResult
+from harness.tools.kernel.results import ConfigChange, KernelResult
 from harness.vm.guest import runs
 from harness.vm.kernel.build import DEFAULT_SPEC
 from harness.vm.kernel.inventory import doubtful_ages, list_kernels, prune_kernels
+from harness.vm.kernel.whole_config import read_changes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from harness.vm.kernel.inventory import CachedKernel
+    from harness.vm.kernel.whole_config import Change
 
 app = typer.Typer(help="Build, list and prune kernels.", no_args_is_help=True)
 
 _DAY_S = 86400.0
 _DEFAULT_AGE_DAYS = 30.0
 _SHORT_DIGEST = 12
+_SHOWN_CHANGES = 60
 _LAST_S = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
 
 
@@ -67,6 +72,8 @@ def _build(invocation: Invocation, options: KernelOptions) -> None:
     start_s = time.monotonic()
     kernel = prepare_kernel(invocation, options)
     seconds = time.monotonic() - start_s
+    whole = options.config
+    changes = read_changes(kernel.build_dir.parent.parent) if whole is not None else ()
     invocation.results.append(
         KernelResult(
             id=options.spec,
@@ -75,6 +82,7 @@ def _build(invocation: Invocation, options: KernelOptions) -> None:
             version=kernel.version,
             digest=kernel.digest,
             image=str(kernel.image),
+            config_changes=tuple(ConfigChange(**asdict(change)) for change in changes),
         )
     )
     invocation.terminal.print(
@@ -83,6 +91,26 @@ def _build(invocation: Invocation, options: KernelOptions) -> None:
         f"image    {kernel.image}",
         f"seconds  {seconds:.1f}",
     )
+    if whole is not None and changes:
+        _print_changes(invocation, whole, changes)
+
+
+def _print_changes(invocation: Invocation, config: Path, changes: Sequence[Change]) -> None:
+    """Print what a build has otherwise than the file of --config, the reasons that matter first.
+
+    Options that the sources lack, and those that follow from others, are many and are counted.
+    """
+    counts = Counter(change.reason for change in changes)
+    table = Table(box=None, padding=(0, 3, 0, 0))
+    for name in ("option", config.name, "built", "because"):
+        table.add_column(name, overflow="fold")
+    for change in changes:
+        if counts[change.reason] <= _SHOWN_CHANGES:
+            table.add_row(change.symbol, change.wanted, change.got, change.reason)
+    invocation.terminal.print(table)
+    for reason, count in counts.items():
+        if count > _SHOWN_CHANGES:
+            invocation.terminal.print(f"{count} more options differ: {reason}")
 
 
 @app.command("list")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,8 +22,10 @@ from harness.cli.options import (
     Fragments,
     Guests,
     KernelOptions,
+    Llvm,
     ResultFiles,
     Sha256,
+    WholeConfig,
 )
 from harness.cli.prepare import check_kernels, prepare_accel, prepare_kernel, prepare_modules
 from harness.deadline import Deadline
@@ -63,6 +66,8 @@ def compare(
         typer.Option("-k", metavar="EXPR", help="Run only these tests, as pytest selects them."),
     ] = None,
     fragments: Fragments = (),
+    config: WholeConfig = None,
+    llvm: Llvm = False,
     sha256: Sha256 = None,
     *,
     files: ResultFiles,
@@ -80,12 +85,15 @@ def compare(
                 hint="name a second kernel, or give patches with --series FILE",
             )
         terminal = invocation.terminal
+        one = KernelOptions(
+            spec=first, sha256=sha256, fragments=fragments, config=config, llvm=llvm
+        )
         sides = (
-            KernelOptions(spec=first, sha256=sha256, fragments=fragments),
-            KernelOptions(
+            one,
+            replace(
+                one,
                 spec=second or first,
                 sha256=sha256 if second is None else None,
-                fragments=fragments,
                 patches=series,
             ),
         )

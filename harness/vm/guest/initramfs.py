@@ -21,6 +21,7 @@ from harness.errors import HarnessError, MissingTool
 from harness.vm.guest.programs import build_programs
 from harness.vm.host.lookup import is_static
 from harness.vm.host.process import find_program, run
+from harness.vm.kernel.kernel import SIGNED_WORD
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -77,8 +78,9 @@ done
 [ -d /sys/kernel/livepatch ] || lacks "there is no /sys/kernel/livepatch (CONFIG_LIVEPATCH)"
 cd /root
 export HOME=/root
-case "$(cat /sys/module/module/parameters/sig_enforce 2>/dev/null)" in
-Y) lacks "it loads no module that is not signed (CONFIG_MODULE_SIG_FORCE, module.sig_enforce=1)" ;;
+case "$(cat /sys/module/module/parameters/sig_enforce 2>/dev/null) $(cat /proc/cmdline)" in
+*{SIGNED_WORD}*) ;;
+Y*) lacks "it loads no module that is not signed (CONFIG_MODULE_SIG_FORCE, module.sig_enforce=1)" ;;
 esac
 ip link set lo up
 """

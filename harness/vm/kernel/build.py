@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from harness.errors import NoSpace, UsageError
 from harness.log import LOGGER
+from harness.vm.kernel.build_needs import require_compiler, require_host
 from harness.vm.kernel.config import (
     KernelConfig,
     allconfig_text,
@@ -30,6 +31,8 @@ from harness.vm.kernel.requirements import require_for_guest
 from harness.vm.kernel.source import TREE, Source, located, obtain_source
 from harness.vm.kernel.spec import BuildSpec, PackageSpec, parse_spec
 from harness.vm.kernel.toolchain import Toolchain, find_toolchain, jobs
+from harness.vm.kernel.whole_config import FRAGMENT as FOR_WHOLE
+from harness.vm.kernel.whole_config import read_whole, write_changes
 from harness.vm.kernel.workspace import link_tree
 
 if TYPE_CHECKING:
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
     from harness.vm.host.cache import Store
     from harness.vm.kernel.config import Request
     from harness.vm.kernel.progress import Progress
+    from harness.vm.kernel.whole_config import WholeConfig
 
 DEFAULT_SPEC = "6.1"
 _FORMAT = 1
@@ -50,12 +54,21 @@ class KernelRequest:
     """What to build. ``fragments`` are names from kernel-configs/ or paths; later ones win.
 
     ``patches`` are applied to the sources in their order (see `harness.vm.kernel.patched`).
+    ``config`` is a whole .config, which takes the place of the fragments base and livepatch.
+    ``llvm``: clang compiles it.
     """
 
     spec: str = DEFAULT_SPEC
     sha256: str | None = None
     fragments: tuple[str, ...] = ("base", "livepatch")
     patches: tuple[Path, ...] = ()
+    config: Path | None = None
+    llvm: bool = False
+
+    @property
+    def configured_by(self) -> tuple[str, ...]:
+        """The fragments that it is built with; with a ``config`` other ones than without."""
+        return (FOR_WHOLE, *self.more) if self.config is not None else self.fragments
 
     @property
     def more(self) -> tuple[str, ...]:
@@ -69,7 +82,9 @@ def check_request(request: KernelRequest) -> None:
     That is a spec of no form, a file that cannot be read, a patch or fragment that is none.
     """
     parse_spec(request.spec, sha256=request.sha256)
-    load_fragments(request.fragments)
+    load_fragments(request.configured_by)
+    if request.config is not None:
+        read_whole(request.config)
     for path in request.patches:
         read_patch(path)
 
@@ -85,27 +100,30 @@ def obtain_kernel(
     """
     spec = parse_spec(request.spec, sha256=request.sha256)
     if isinstance(spec, BuildSpec | PackageSpec):
-        if request.patches or request.more:
-            asked = "patched" if request.patches else f"configured with {request.more[0]}"
-            raise UsageError(
-                f"{request.spec} is a finished build: it cannot be {asked}",
-                hint="name the sources that it was built from",
-            )
+        _refuse_building(request)
         if isinstance(spec, BuildSpec):
             return kernel_from_build(spec.path, request.spec)
         return kernel_from_package(
             spec.name, request.spec, store=store, deadline=deadline, progress=progress
         )
     patches = tuple(read_patch(path) for path in request.patches)
-    requests = merge(load_fragments(request.fragments))
-    toolchain = find_toolchain()
+    whole = None if request.config is None else read_whole(request.config)
+    requests = merge(load_fragments(request.configured_by))
+    toolchain = find_toolchain(llvm=request.llvm)
+    asked = {each.symbol: each.value for each in requests}
+    require_host(asked if whole is None else {**whole.values, **asked}, toolchain, deadline)
     with located(spec, store=store, deadline=deadline, progress=progress) as source:
-        key = kernel_key(source.digest, requests, toolchain)
+        key = kernel_key(source.digest, requests, toolchain, whole)
         job = _Build(
             name=request.spec,
             key=key,
             source=source,
-            flavour=tuple(Path(name).stem for name in request.more),
+            flavour=(
+                *([whole.name] if whole is not None else []),
+                *(Path(name).stem for name in request.more),
+                *(["clang"] if toolchain.llvm else []),
+            ),
+            whole=whole,
             requests=requests,
             toolchain=toolchain,
             store=store,
@@ -125,7 +143,31 @@ def obtain_kernel(
     return obtain_patched(kernel, patches, store=store, deadline=deadline, progress=progress)
 
 
-def kernel_key(source_digest: str, requests: tuple[Request, ...], toolchain: Toolchain) -> str:
+def _refuse_building(request: KernelRequest) -> None:
+    asked = (
+        "patched"
+        if request.patches
+        else f"configured with {request.more[0]}"
+        if request.more
+        else f"configured by {request.config}"
+        if request.config is not None
+        else "built with clang"
+        if request.llvm
+        else None
+    )
+    if asked is not None:
+        raise UsageError(
+            f"{request.spec} is a finished build: it cannot be {asked}",
+            hint="name the sources that it was built from",
+        )
+
+
+def kernel_key(
+    source_digest: str,
+    requests: tuple[Request, ...],
+    toolchain: Toolchain,
+    whole: WholeConfig | None = None,
+) -> str:
     """Return the name of a build: a digest of everything that its result depends on."""
     parts = {
         "format": _FORMAT,
@@ -133,6 +175,8 @@ def kernel_key(source_digest: str, requests: tuple[Request, ...], toolchain: Too
         "config": allconfig_text(requests),
         "toolchain": toolchain.identity,
     }
+    if whole is not None:
+        parts["whole"] = whole.digest
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
 
@@ -142,6 +186,7 @@ class _Build:
     key: str
     source: Source
     flavour: tuple[str, ...]
+    whole: WholeConfig | None
     requests: tuple[Request, ...]
     toolchain: Toolchain
     store: Store
@@ -160,6 +205,7 @@ class _Build:
         tree = obtain_source(
             self.source, store=self.store, deadline=self.deadline, progress=self.progress
         )
+        require_compiler(tree, self.toolchain, self.source.description, self.deadline)
         copy = folder / TREE
         link_tree(tree, copy, self.deadline)
         build = copy / BUILD
@@ -192,13 +238,27 @@ class _Build:
 
     def _configure(self, copy: Path, build: Path, log_path: Path) -> None:
         self.progress.stage(f"configuring {self.description}")
-        wanted = build.with_name(f"{BUILD}.allconfig")
-        wanted.write_text(allconfig_text(self.requests))
-        self._make(copy, log_path, f"KCONFIG_ALLCONFIG={wanted}", "allnoconfig")
-        wanted.unlink()
+        if self.whole is None:
+            wanted = build.with_name(f"{BUILD}.allconfig")
+            wanted.write_text(allconfig_text(self.requests))
+            self._make(copy, log_path, f"KCONFIG_ALLCONFIG={wanted}", "allnoconfig")
+            wanted.unlink()
+        else:
+            (build / ".config").write_text(self.whole.merged(self.requests, copy))
+            self._make(copy, log_path, "olddefconfig")
+            changes = self.whole.changes(self.requests, build / ".config", copy)
+            write_changes(changes, copy.parent)
+            LOGGER.warning(
+                "%s options of %s have another value in the build; `klp-harness kernel build` "
+                "with the same options lists them",
+                *(len(changes), self.whole.name),
+            )
         for line in verify(self.requests, build / ".config", copy):
             LOGGER.info("%s has no %s", self.source.description, line)
-        require_for_guest(KernelConfig.read(build / ".config"), "the kernel as configured")
+        config = KernelConfig.read(build / ".config")
+        # The build makes its key: MODULE_SIG does, which all that enforce signatures need.
+        signs = config.get("MODULE_SIG") == "y"
+        require_for_guest(config, "the kernel as configured", signs=signs)
 
     def _compile(self, copy: Path, log_path: Path) -> int:
         self.progress.stage(f"building {self.description}")

@@ -24,6 +24,7 @@ _FRAGMENT = "the kernel configuration fragment"
 _SET = re.compile(r"(CONFIG_\w+)=(.*)\Z")
 _UNSET = re.compile(r"#\s*(CONFIG_\w+) is not set\Z")
 _OPTIONAL = re.compile(r"#\s*optional:\s*(.+)\Z")
+_UNLESS = re.compile(r"#\s*unless\s+(?:CONFIG_)?(\w+):\s*(.+)\Z")
 _SYMBOL_BLOCK = re.compile(r"^[ \t]*(?:menu)?config[ \t]+(\w+)[ \t]*$(.*?)(?=^\S|\Z)", re.M | re.S)
 _DEPENDS = re.compile(r"^[ \t]+depends on (.+)$", re.M)
 
@@ -66,7 +67,8 @@ class KernelConfig:
 class Request:
     """One line of a fragment. ``value`` is ``n`` for "is not set"; strings keep their quotes.
 
-    ``optional`` says why a kernel may lack the symbol; None when it may not.
+    ``optional`` says why a kernel may lack the symbol; None when it may not. ``unless`` names a
+    symbol; a kernel that has it enabled may ignore the request.
     """
 
     symbol: str
@@ -74,6 +76,7 @@ class Request:
     fragment: str
     line: int
     optional: str | None = None
+    unless: str | None = None
 
     @property
     def text(self) -> str:
@@ -103,16 +106,25 @@ def parse_fragment(text: str, name: str) -> Fragment:
     """Parse a fragment. Raises UsageError when it sets one symbol to two values."""
     requests: dict[str, Request] = {}
     optional: str | None = None
+    unless: str | None = None
     for number, raw in enumerate(text.splitlines(), start=1):
         line = raw.strip()
         if match := _OPTIONAL.match(line):
             optional = match[1]
             continue
+        if match := _UNLESS.match(line):
+            unless, optional = match[1], match[2]
+            continue
         wanted = _parse_line(line, name, number)
         if wanted is not None:
             symbol, value = wanted
             request = Request(
-                symbol=symbol, value=value, fragment=name, line=number, optional=optional
+                symbol=symbol,
+                value=value,
+                fragment=name,
+                line=number,
+                optional=optional,
+                unless=unless,
             )
             earlier = requests.get(symbol)
             if earlier is not None and earlier.value != value:
@@ -121,7 +133,7 @@ def parse_fragment(text: str, name: str) -> Fragment:
                     f"{earlier.line}, {request.text} in line {number}"
                 )
             requests[symbol] = request
-        optional = None
+        optional = unless = None
     return tuple(requests.values())
 
 
@@ -157,7 +169,8 @@ def verify(requests: Sequence[Request], final: Path, tree: Path) -> tuple[str, .
     missing, mismatches = [], []
     for request in wrong:
         block = blocks.get(request.symbol.removeprefix("CONFIG_"))
-        if block is None and request.optional is not None:
+        excluded = request.unless is not None and got.enabled(request.unless)
+        if excluded or (block is None and request.optional is not None):
             missing.append(f"{request.symbol} ({request.optional})")
         else:
             mismatches.append(_explain(request, got, block))
@@ -171,6 +184,13 @@ def verify(requests: Sequence[Request], final: Path, tree: Path) -> tuple[str, .
             details=tuple(mismatches),
         )
     return tuple(missing)
+
+
+def depends_on(symbol: str, tree: Path) -> str:
+    """Return what a tree's Kconfig makes a symbol depend on; nothing when that is nothing."""
+    name = symbol.removeprefix("CONFIG_")
+    block = _symbol_blocks(tree, {name}).get(name, "")
+    return " && ".join(" ".join(line.split()) for line in _DEPENDS.findall(block))
 
 
 def _load(name: str) -> Fragment:

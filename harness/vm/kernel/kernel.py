@@ -10,7 +10,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from harness.errors import CacheCorrupt
 from harness.vm.kernel.config import KernelConfig
+from harness.vm.kernel.signing import Signer, find_signer
 from harness.vm.kernel.source import TREE
+from harness.vm.kernel.toolchain import Toolchain, find_toolchain, is_clang
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,6 +24,9 @@ BUILD = "klp-build"
 that the pair can be renamed and copied, and ccache knows the same file in another kernel's folder
 (top Makefile, "building in a subdirectory of the source tree")."""
 
+
+SIGNED_WORD = "klp_harness.signed"
+"""On the command line: the modules that the guest gets are signed. The kernel ignores it."""
 
 # CPU time of a boot under TCG with kernel-configs/debug.config against without: 12 s and 1.8 s. Of
 # lockdep alone nothing is measured.
@@ -98,11 +103,28 @@ class Kernel:
     def boot_args(self) -> tuple[str, ...]:
         """What has to be on its command line.
 
-        With KASAN the AML of _PRT takes more than the 30 s after which ACPI aborts it, under TCG
-        and for each device. A kernel that reads the MP table finds the same there.
+        SIGNED_WORD lets a guest enforce signatures. With KASAN the AML of _PRT takes more than
+        the 30 s after which ACPI aborts it, under TCG and for each device. A kernel that reads the
+        MP table finds the same there.
         """
         slow_aml = self.config.enabled("KASAN") and self.config.enabled("X86_MPPARSE")
-        return ("pci=noacpi",) if slow_aml else ()
+        return (
+            *(["pci=noacpi"] if slow_aml else []),
+            *([SIGNED_WORD] if self.signer() is not None else []),
+        )
+
+    @property
+    def is_clang_built(self) -> bool:
+        """Whether clang compiled it, and so has to compile its modules."""
+        return self.config.enabled("CC_IS_CLANG") or is_clang(self.compiler)
+
+    def signer(self) -> Signer | None:
+        """Return what signs modules for it; None when that is not wanted, or no key is here."""
+        return find_signer(self.config, self.build_dir)
+
+    def toolchain(self) -> Toolchain:
+        """Return what its modules are compiled with on this host. Raises MissingTool."""
+        return find_toolchain(llvm=self.is_clang_built)
 
     def describe(self) -> str:
         """Return version and origin, for example ``6.1.192 (linux-source-6.1 6.1.192-2)``."""

@@ -14,7 +14,7 @@ from harness.errors import UsageError
 from harness.inputs import MIB, Kind, kind_of, shown
 from harness.vm.kernel.inventory import MODULES
 from harness.vm.kernel.kbuild import build_log, make
-from harness.vm.kernel.toolchain import find_toolchain, jobs
+from harness.vm.kernel.toolchain import jobs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,8 +48,10 @@ def obtain_modules(
     and HarnessError when time is up.
     """
     files = source_files(source_dir)
-    toolchain = find_toolchain()
-    built_with = "\n".join((toolchain.identity, *variables))
+    toolchain = kernel.toolchain()
+    signer = kernel.signer()
+    signed_by = () if signer is None else (signer.identity,)
+    built_with = "\n".join((toolchain.identity, *variables, *signed_by))
     key = f"{kernel.module_digest}-{_digest(source_dir, files, built_with)}"
 
     def fill(folder: Path) -> None:
@@ -74,7 +76,9 @@ def obtain_modules(
                 hidden=f"{copy}/",
             )
         for module in sorted(copy.rglob("*.ko")):
-            shutil.copyfile(module, folder / module.name)
+            made = Path(shutil.copyfile(module, folder / module.name))
+            if signer is not None:
+                signer.sign(made, deadline)
         shutil.rmtree(copy)
 
     entry = store.obtain(MODULES, key, fill, deadline=deadline)

@@ -165,7 +165,9 @@ class _Build:
     def _make(self, workspace: Workspace, log_path: Path) -> None:
         self.progress.stage(f"building {self.description}")
         # The same CC as before: another one would compile everything again.
-        toolchain = Toolchain(cc=self.base.cc, compiler=self.base.compiler, linker="")
+        toolchain = Toolchain(
+            cc=self.base.cc, compiler=self.base.compiler, linker="", llvm=self.base.is_clang_built
+        )
         steps: list[tuple[str, ...]] = [(jobs(), "bzImage", "modules")]
         if changes_options(self.files):
             steps.insert(0, ("olddefconfig",))

@@ -18,6 +18,7 @@ from harness.vm.kernel.requirements import (
     require_reliable_stack,
     require_x86_64,
 )
+from harness.vm.kernel.signing import find_signer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -89,7 +90,8 @@ def finished_kernel(
     ``where`` names in words what is at fault. Raises UsageError, and KernelUnfit when the kernel
     lacks what a guest needs to boot or a test needs to mean anything.
     """
-    require_for_guest(config, where, modules=True)
+    signs = find_signer(config, build_dir) is not None
+    require_for_guest(config, where, modules=True, signs=signs)
     require_reliable_stack(config, where)
     require_image(image)
     return Kernel(

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.errors import KernelUnfit
+from harness.vm.kernel.signing import ENFORCING, KEY_VARIABLE, enforcing
 
 if TYPE_CHECKING:
     from harness.vm.kernel.config import KernelConfig
@@ -46,11 +47,6 @@ RELIABLE_STACK = {
 }
 """klp_have_reliable_stack() of kernel/livepatch/transition.h, and what each option is for."""
 
-_FORBIDDEN = {
-    "MODULE_SIG_FORCE": "it loads no module that its own key has not signed",
-    "LOCK_DOWN_KERNEL_FORCE_INTEGRITY": "lockdown refuses modules that are not signed",
-    "LOCK_DOWN_KERNEL_FORCE_CONFIDENTIALITY": "lockdown refuses modules that are not signed",
-}
 _OTHER_MACHINES = {
     "X86_32": "32-bit x86",
     "ARM64": "arm64",
@@ -75,11 +71,14 @@ def require_x86_64(config: KernelConfig, where: str) -> None:
             )
 
 
-def require_for_guest(config: KernelConfig, where: str, *, modules: bool = False) -> None:
+def require_for_guest(
+    config: KernelConfig, where: str, *, modules: bool = False, signs: bool = False
+) -> None:
     """Check what every guest of the harness depends on.
 
-    ``modules``: the build's modules are available, so that BOOT_MODULES may be =m. Raises
-    KernelUnfit, which names each option and what it is for.
+    ``modules``: the build's modules are available, so that BOOT_MODULES may be =m. ``signs``: there
+    is a key that modules are signed with. Raises KernelUnfit, which names each option and what it
+    is for.
     """
     require_x86_64(config, where)
     lacking = {
@@ -95,12 +94,13 @@ def require_for_guest(config: KernelConfig, where: str, *, modules: bool = False
             "base and livepatch",
             details=_lines(lacking),
         )
-    for name, purpose in _FORBIDDEN.items():
-        if config.get(name) == "y":
-            raise KernelUnfit(
-                f"{where} cannot be tested: with CONFIG_{name}=y {purpose}",
-                hint=f"turn CONFIG_{name} off",
-            )
+    name = enforcing(config)
+    if name is not None and not signs:
+        raise KernelUnfit(
+            f"{where} cannot be tested: with CONFIG_{name}=y {ENFORCING[name]}, and there is no "
+            "key to sign them with",
+            hint=f"{KEY_VARIABLE}=FILE names a key that it trusts; or turn CONFIG_{name} off",
+        )
 
 
 def require_reliable_stack(config: KernelConfig, where: str) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.deadline import Deadline
+from harness.errors import MissingTool
 from harness.vm.host.capacity import usable_cores
 from harness.vm.host.process import run
 
@@ -21,15 +23,21 @@ _ASK_DEADLINE_S = 30.0
 # something else under the same key.
 _INHERITED = ("HOME", "PATH", "TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME")
 _INHERITED_PREFIX = "CCACHE_"
+_LLVM_PROGRAMS = ("clang", "ld.lld", "llvm-ar", "llvm-nm", "llvm-objcopy", "llvm-strip")
+_VERSION = re.compile(r"(?:\bclang version |\bGCC\b.*|\bgcc \(.*\) )(\d+(?:\.\d+)+)")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Toolchain:
-    """``cc`` is what make gets as CC; the others are the first lines of --version."""
+    """``cc`` is what make gets as CC; the others are the first lines of --version.
+
+    ``llvm``: make gets LLVM=1 as well, and takes the linker and the binary tools of LLVM.
+    """
 
     cc: str
     compiler: str
     linker: str
+    llvm: bool = False
 
     @property
     def identity(self) -> str:
@@ -37,18 +45,38 @@ class Toolchain:
         return f"{self.compiler}\n{self.linker}"
 
 
-def find_toolchain() -> Toolchain:
-    """Return the host's gcc and ld, with ccache before gcc where it is installed.
+def find_toolchain(*, llvm: bool = False) -> Toolchain:
+    """Return the host's gcc and ld, or its clang and lld, with ccache where it is installed.
 
     The choice is the same for every build of a machine: another CC string makes Kbuild compile
     everything again.
     Raises MissingTool.
     """
+    compiler, linker = ("clang", "ld.lld") if llvm else ("gcc", "ld")
+    if llvm:
+        missing = [name for name in _LLVM_PROGRAMS if shutil.which(name) is None]
+        if missing:
+            raise MissingTool(
+                f"a build with clang needs {', '.join(missing)}, which the host lacks",
+                hint="Debian, Ubuntu: apt-get install clang lld llvm",
+            )
     return Toolchain(
-        cc="ccache gcc" if shutil.which("ccache") else "gcc",
-        compiler=_first_line("gcc"),
-        linker=_first_line("ld"),
+        cc=f"ccache {compiler}" if shutil.which("ccache") else compiler,
+        compiler=_first_line(compiler),
+        linker=_first_line(linker),
+        llvm=llvm,
     )
+
+
+def is_clang(compiler: str) -> bool:
+    """Return whether the first line of a compiler's --version is clang's."""
+    return "clang version" in compiler
+
+
+def version_in(compiler: str) -> str | None:
+    """Return the number in the first line of a compiler's --version, for example ``14.0.6``."""
+    match = _VERSION.search(compiler)
+    return match[1] if match else None
 
 
 def _first_line(program: str) -> str:
@@ -83,7 +111,8 @@ def build_environment(*, ccache: bool = True) -> dict[str, str]:
 
 def make_command(folder: Path, toolchain: Toolchain, *arguments: str) -> list[str]:
     """Return the make command for targets and variables in a folder, without -j."""
-    return ["make", "-C", str(folder), "ARCH=x86_64", f"CC={toolchain.cc}", *arguments]
+    how = ["LLVM=1"] if toolchain.llvm else []
+    return ["make", "-C", str(folder), "ARCH=x86_64", *how, f"CC={toolchain.cc}", *arguments]
 
 
 def jobs() -> str:

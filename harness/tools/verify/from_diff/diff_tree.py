@@ -30,7 +30,7 @@ from harness.errors import (
 from harness.vm.host.process import run
 from harness.vm.kernel.kernel import BUILD
 from harness.vm.kernel.source import TREE
-from harness.vm.kernel.toolchain import build_environment, find_toolchain
+from harness.vm.kernel.toolchain import build_environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -109,7 +109,7 @@ class DiffJob(ABC):
                 command,
                 deadline=self.deadline,
                 cwd=cwd,
-                env={**build_environment(), **(env or {})},
+                env={**build_environment(), **self._compiler(), **(env or {})},
                 log_path=self.log_path,
                 on_line=on_line,
                 death_signal=signal.SIGTERM,
@@ -119,12 +119,15 @@ class DiffJob(ABC):
         except CommandFailed as error:
             raise failure(lines) from error
 
+    def _compiler(self) -> dict[str, str]:
+        # The tools call make by themselves; it takes LLVM from the environment.
+        return {"LLVM": "1"} if self.kernel.is_clang_built else {}
+
     @property
     def key(self) -> str:
         """The key of the module in the cache."""
-        made_by = "\0".join(
-            (_FORMAT, self.identity + find_toolchain().identity, self.diff.name, self.diff.digest)
-        )
+        tools = self.identity + self.kernel.toolchain().identity
+        made_by = f"{_FORMAT}\x00{tools}\x00{self.diff.name}\x00{self.diff.digest}"
         digest = hashlib.sha256(made_by.encode()).hexdigest()[:32]
         return f"{self.kernel.digest}-{digest}"
 

@@ -32,12 +32,14 @@ from harness.vm.host.process import run
 from harness.vm.kernel.config import KernelConfig
 from harness.vm.kernel.make_log import build_failure
 from harness.vm.kernel.source import TREE
-from harness.vm.kernel.toolchain import find_toolchain, jobs, make_command
+from harness.vm.kernel.toolchain import jobs, make_command
 from harness.vm.kernel.workspace import KPATCH_BUILD
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from harness.vm.kernel.toolchain import Toolchain
 
 _VMLINUX = "vmlinux-with-types"
 _DEBUG_INFO = """
@@ -145,9 +147,15 @@ class KpatchJob(DiffJob):
     def _is_built(self, source: str) -> bool:
         return (self.kernel.build_dir / source).with_suffix(".o").is_file()
 
+    @property
+    def _toolchain(self) -> Toolchain:
+        """That of the kernel, without ccache: kpatch-build looks at what the compiler was."""
+        toolchain = self.kernel.toolchain()
+        return replace(toolchain, cc="clang" if toolchain.llvm else "gcc")
+
     def _make(self, tree: Path, *targets: str) -> None:
         self.run_logged(
-            make_command(tree, replace(find_toolchain(), cc="gcc"), jobs(), *targets),
+            make_command(tree, self._toolchain, jobs(), *targets),
             lambda lines: build_failure(self.kernel.describe(), lines, self.log_path),
         )
 

@@ -42,7 +42,9 @@ def obtain_from_patch(
         deadline=deadline,
         on_wait=lambda: progress.stage(f"waiting for another build of {diff.name}"),
     )
-    return next(entry.glob("*.ko"))
+    made = next(entry.glob("*.ko"))
+    signer = kernel.signer()
+    return made if signer is None else signer.signed(made, store, deadline)
 
 
 def _has_klp_build(kernel: Kernel) -> bool:
