@@ -74,4 +74,20 @@ static inline void ftrace_test_recursion_unlock(int bit)
 # define KLP_ENDBR
 #endif
 
+/*
+ * Return where a function that is hooked goes on behind the call of ftrace. With
+ * CONFIG_X86_KERNEL_IBT the mark above, or the nop that it was turned into, may
+ * stand before that call.
+ */
+static inline void *klp_behind_hook(void *function)
+{
+	const unsigned char call = 0xe8;
+	const unsigned int mark_size = 4;
+	unsigned char *hook = function;
+
+	if (hook[0] != call && hook[mark_size] == call)
+		hook += mark_size;
+	return hook + MCOUNT_INSN_SIZE;
+}
+
 #endif /* KLP_COMPAT_H */

@@ -54,7 +54,7 @@ static unsigned long klp_test_exit_loop_work(struct pt_regs *regs, unsigned long
 {
 	unsigned long (*original)(struct pt_regs *regs, unsigned long work);
 
-	original = klp_vmlinux_funcs[0].old_func + MCOUNT_INSN_SIZE;
+	original = klp_behind_hook(klp_vmlinux_funcs[0].old_func);
 	work = original(regs, work);
 	barrier();
 	return work;

@@ -40,7 +40,7 @@ static struct klp_func klp_nomem_funcs[] = {
 
 static int klp_test_nomem_schedule(work_func_t func)
 {
-	int (*original)(work_func_t func) = klp_nomem_funcs[0].old_func + MCOUNT_INSN_SIZE;
+	int (*original)(work_func_t func) = klp_behind_hook(klp_nomem_funcs[0].old_func);
 	char name[sizeof("klp_sync")];
 	int ret;
 

@@ -15,7 +15,13 @@ from harness.vm.kernel.config import KernelConfig
 from harness.vm.kernel.kernel import SIGNED_WORD
 from harness.vm.kernel.module import obtain_modules
 from harness.vm.kernel.requirements import GUEST_NEEDS, require_for_guest
-from harness.vm.kernel.signing import ENFORCING, enforcing, find_signer, is_signed
+from harness.vm.kernel.signing import (
+    ENFORCING,
+    enforcing,
+    find_signer,
+    is_signed,
+    without_signature,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -135,6 +141,15 @@ def test_what_is_no_key(
     assert signer is not None
     with pytest.raises(UsageError, match=r"fix\.ko cannot be signed with .*bad\.pem"):
         signer.signed(module, store, soon)
+
+
+def test_a_signature_is_taken_off() -> None:
+    """What is left is what was signed; other content is left as it is."""
+    module = b"\x7fELF and more"
+    structure = bytes([0, 0, 2, 3, 4, 0, 0, 0]) + (300).to_bytes(4, "big")
+    signed = module + b"s" * 307 + structure + MAGIC.encode()
+    assert without_signature(signed) == module
+    assert without_signature(module) == module
 
 
 def test_a_build_without_the_program(kernel: Kernel) -> None:

@@ -17,7 +17,7 @@ from harness.tools.verify.scenes import guest_state
 from harness.tools.verify.scenes.cycles import when_to_count
 from harness.tools.verify.scenes.expect import expect_redirected, expect_restored
 from harness.tools.verify.scenes.guest_state import GuestState, parse_hooks
-from harness.tools.verify.scenes.leaks import Count, find_growth, read_slabinfo
+from harness.tools.verify.scenes.leaks import Count, count_vmalloc_areas, find_growth, read_slabinfo
 from harness.tools.verify.scenes.reverse_force import try_reverse
 from harness.tools.verify.scenes.sysctls import changed_settings, read_settings
 from harness.tools.verify.scenes.target_order import load_target, unload_target
@@ -228,6 +228,15 @@ def test_slabinfo() -> None:
         "kmalloc-64 128 192 64 64 1 : tunables 0 0 0 : slabdata 3 3 0\n"
     )
     assert read_slabinfo(text) == {"kmalloc-64": 128}
+
+
+def test_areas_that_are_freed_late_are_not_counted() -> None:
+    """Stacks of ended threads stay in /proc/vmallocinfo until many are freed at once."""
+    text = (
+        "0xffffc90000000000-0xffffc90000005000   20480 dup_task_struct+0x5f/0x560 pages=4 vmalloc\n"
+        "0xffffc90000008000-0xffffc9000000d000   20480 unpurged vm_area\n"
+    )
+    assert count_vmalloc_areas(text) == 1
 
 
 @pytest.mark.parametrize("cycles", [7, 12, 50])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +30,7 @@ _WHAT = f"the key of {KEY_VARIABLE}"
 _OWN_KEY = "certs/signing_key.pem"
 _TOOL = "scripts/sign-file"
 _MAGIC = b"~Module signature appended~\n"
+_STRUCTURE = struct.Struct(">3xBB3xI")
 # Options with which the kernel loads no module that is not signed.
 ENFORCING = {
     "MODULE_SIG_FORCE": "it loads no module that is not signed",
@@ -113,6 +115,19 @@ def is_signed(module: Path) -> bool:
         file.seek(0, os.SEEK_END)
         file.seek(-min(len(_MAGIC), file.tell()), os.SEEK_END)
         return file.read() == _MAGIC
+
+
+def without_signature(module: bytes) -> bytes:
+    """Return a module's content without the signature that is appended to it, if there is one.
+
+    struct module_signature of include/linux/module_signature.h: the signature, this structure with
+    the lengths, and a word that says so.
+    """
+    if not module.endswith(_MAGIC):
+        return module
+    structure = module[: -len(_MAGIC)][-_STRUCTURE.size :]
+    signer, key_id, signature = _STRUCTURE.unpack(structure)
+    return module[: -(len(_MAGIC) + _STRUCTURE.size + signer + key_id + signature)]
 
 
 def _given_key() -> Path | None:

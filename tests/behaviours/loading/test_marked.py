@@ -12,6 +12,7 @@ from elftools.elf.elffile import ELFFile
 from harness.errors import ModuleRefused
 from harness.livepatch.kernel_log import KernelLog
 from harness.livepatch.patch import Livepatch
+from harness.vm.kernel.signing import without_signature
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,7 +60,7 @@ def _renamed(module: Path, old: str, new: str) -> bytes:
         section = ELFFile(file).get_section_by_name(NAME_SECTION)
         assert section is not None
         start, size = section["sh_offset"], section["sh_size"]
-    data = bytearray(module.read_bytes())
+    data = bytearray(without_signature(module.read_bytes()))
     place = data.index(old.encode(), start, start + size)
     data[place : place + len(old)] = new.encode().ljust(len(old), b"\0")
     return bytes(data)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 TARGET, PATCH = "klp_target_special", "klp_test_special"
 USE, ON = "/sys/kernel/klp_special/use", "/sys/kernel/klp_special/on"
+DEFAULT_ON = "INIT_ON_ALLOC_DEFAULT_ON"
 FIRST = "key=off vmlinux=off call=1 trace=0 alternative=2 table=7"
 SWITCHED = "key=on vmlinux=off call=2 trace=1 alternative=2 table=7"
 WARNING = "warning of a special section"
@@ -24,28 +25,32 @@ WARNING = "warning of a special section"
 @pytest.mark.behaviour("MO-13")
 @pytest.mark.parametrize("coming", [False, True], ids=["target-first", "patch-first"])
 def test_special_sections(
-    guest: Machine, livepatch: Livepatch, kernel_log: KernelLog, coming: bool
+    guest: Machine, kernel: Kernel, livepatch: Livepatch, kernel_log: KernelLog, coming: bool
 ) -> None:
     """They work from pre_patch on, in the patch and in the target, whichever is loaded first.
 
     A target that is loaded later is patched by klp_module_coming() (kernel/module/), which runs
     before the notifiers that register its static keys, static calls and tracepoints.
     """
+    is_on = kernel.config.enabled(DEFAULT_ON)
+    first, switched = (
+        text.replace("vmlinux=off", "vmlinux=on") if is_on else text for text in (FIRST, SWITCHED)
+    )
     if not coming:
         livepatch.load_target(TARGET)
     patch = livepatch.load(PATCH, wait=True)
     if coming:
         target = livepatch.load_target(TARGET)
-    assert _logged(kernel_log, "target") == [FIRST]
-    assert _logged(kernel_log, "patch") == [SWITCHED]
-    assert _logged(kernel_log, "init") == [SWITCHED if coming else FIRST]
-    assert guest.read(USE).strip() == SWITCHED
+    assert _logged(kernel_log, "target") == [first]
+    assert _logged(kernel_log, "patch") == [switched]
+    assert _logged(kernel_log, "init") == [switched if coming else first]
+    assert guest.read(USE).strip() == switched
     guest.write(ON, "1")
     patch.disable()
     patch.unload()
-    assert guest.read(USE).strip() == SWITCHED, "those of the target"
+    assert guest.read(USE).strip() == switched, "those of the target"
     guest.write(ON, "0")
-    assert guest.read(USE).strip() == FIRST
+    assert guest.read(USE).strip() == first
     if coming:
         target.unload()
 
@@ -68,13 +73,14 @@ def test_key_of_vmlinux_in_a_coming_target(
 ) -> None:
     """In pre_patch, the text of a coming target does not know yet which keys of others are on.
 
-    With JUMP_LABEL it has the value that the key was compiled with, off, until the notifier of
-    kernel/jump_label.c runs; from the target's init on, and in the patch, it has the right one.
+    With JUMP_LABEL it has the value that the key was compiled with, mostly off, until the notifier
+    of kernel/jump_label.c runs; from the target's init on, and in the patch, it has the right one.
     """
     livepatch.load(PATCH, wait=True)
     livepatch.load_target(TARGET)
     on = "vmlinux=on"
-    late = "vmlinux=off" if kernel.config.enabled("JUMP_LABEL") else on
+    is_late = kernel.config.enabled("JUMP_LABEL") and not kernel.config.enabled(DEFAULT_ON)
+    late = "vmlinux=off" if is_late else on
     assert [late in text for text in _logged(kernel_log, "target")] == [True]
     assert [on in text for text in _logged(kernel_log, "patch")] == [True]
     assert [on in text for text in _logged(kernel_log, "init")] == [True]

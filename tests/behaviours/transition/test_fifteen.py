@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.livepatch.patch import Livepatch
+from harness.vm.kernel.signing import without_signature
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,5 +41,6 @@ def _named(module: Path, name: str, folder: Path) -> Path:
     """Return the module with another name of the same length, also in what its body prints."""
     assert len(name) == len(BUILT)
     renamed = folder / f"{name}.ko"
-    renamed.write_bytes(module.read_bytes().replace(BUILT.encode(), name.encode()))
+    content = without_signature(module.read_bytes())
+    renamed.write_bytes(content.replace(BUILT.encode(), name.encode()))
     return renamed

@@ -14,7 +14,7 @@ from harness.deadline import Deadline
 from harness.tools.verify.scenes.calls import exercise
 from harness.tools.verify.scenes.expect import left_behind
 from harness.tools.verify.scenes.guest_state import read_hooks, read_state
-from harness.tools.verify.scenes.leaks import Count, find_growth, read_slabinfo
+from harness.tools.verify.scenes.leaks import Count, count_vmalloc_areas, find_growth, read_slabinfo
 from harness.tools.verify.step import Failed
 from harness.vm.kernel.codes import Code
 
@@ -119,7 +119,7 @@ def _count(machine: Machine, cycles: int) -> Count:
         objects=read_slabinfo(ran.stdout),
         things={
             "memory in pages": used_kib // _PAGE_KIB,
-            "vmalloc areas": len(machine.read("/proc/vmallocinfo").splitlines()),
+            "vmalloc areas": count_vmalloc_areas(machine.read("/proc/vmallocinfo")),
             "per-CPU memory in pages": memory.get("Percpu", 0) // _PAGE_KIB,
             "kernel threads": sum(task.kthread for task in tasks),
             "modules": len(machine.read("/proc/modules").splitlines()),

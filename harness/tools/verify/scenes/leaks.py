@@ -60,6 +60,15 @@ def read_slabinfo(text: str) -> dict[str, int]:
     return found
 
 
+def count_vmalloc_areas(text: str) -> int:
+    """Return how many areas /proc/vmallocinfo lists that somebody still has.
+
+    With CONFIG_VMAP_STACK those of ended threads are freed late, many at a time: until then they
+    are listed as unpurged.
+    """
+    return sum("unpurged" not in line for line in text.splitlines())
+
+
 def find_growth(counts: Sequence[Count]) -> tuple[Growth, ...]:
     """Return what has grown in every interval, by at least about one for each cycle.
 
