@@ -17,7 +17,12 @@ if TYPE_CHECKING:
     from harness.vm.guest.machine import Machine
 
 
-pytestmark = [pytest.mark.needs("CONFIG_PREEMPTION"), pytest.mark.needs("CONFIG_KPROBES")]
+# With PREEMPT_DYNAMIC the boot chooses whether tasks are preempted; elsewhere the word is void.
+pytestmark = [
+    pytest.mark.needs("CONFIG_PREEMPTION"),
+    pytest.mark.needs("CONFIG_KPROBES"),
+    pytest.mark.kernel_args("preempt=full"),
+]
 
 
 @pytest.mark.slow(8)
