@@ -22,8 +22,9 @@ from harness.resources import Resource, resource_dir
 from harness.tools.mutants.sample import sample
 from harness.vm.host.cache import Store
 from harness.vm.kernel.build import KernelRequest, obtain_kernel
+from harness.vm.kernel.finished_spec import FinishedSpec
 from harness.vm.kernel.kernel import KIND
-from harness.vm.kernel.spec import BuildSpec, PackageSpec, parse_spec
+from harness.vm.kernel.spec import BuildSpec, parse_spec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -108,7 +109,7 @@ def mutants_to_build(kernel: Kernel) -> tuple[Mutant, ...]:
 
     None for a series without mutants, and for a finished build, of which there are no sources.
     """
-    if isinstance(parse_spec(kernel.spec), BuildSpec | PackageSpec):
+    if isinstance(parse_spec(kernel.spec), BuildSpec | FinishedSpec):
         return ()
     series = series_of(kernel.version)
     known = written_for(load_mutants(resource_dir(Resource.KERNEL_MUTANTS)), series)

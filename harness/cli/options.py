@@ -14,7 +14,8 @@ from harness.vm.kernel.build import DEFAULT_SPEC, KernelRequest
 
 _SPEC_HELP = (
     "Kernel to use: a version that Debian has (6.1, 6.12, newest), a release of kernel.org "
-    "(v6.6.52, 6.6), a source tree, git:REV, a tarball or URL, build:DIR, deb:PACKAGE."
+    "(v6.6.52, 6.6), a source tree, git:REV, a tarball or URL, build:DIR, installed, "
+    "/boot/vmlinuz-X, deb: or rpm: with the name of a package or with files (deb:A.deb,B.deb)."
 )
 
 Fragments = Annotated[

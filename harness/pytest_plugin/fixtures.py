@@ -30,9 +30,10 @@ from harness.vm.guest import runs
 from harness.vm.guest.session import Session
 from harness.vm.host.process import die_with_parent
 from harness.vm.kernel.build import DEFAULT_SPEC, KernelRequest
+from harness.vm.kernel.finished_spec import FinishedSpec
 from harness.vm.kernel.module import obtain_modules
 from harness.vm.kernel.progress import LineProgress
-from harness.vm.kernel.spec import BuildSpec, PackageSpec, parse_spec
+from harness.vm.kernel.spec import BuildSpec, parse_spec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -202,7 +203,7 @@ def _build(kernel: Kernel, source_dir: Path) -> Mapping[str, Path]:
 
 
 def _is_built(spec: str, sha256: str | None) -> bool:
-    return isinstance(parse_spec(spec, sha256=sha256), BuildSpec | PackageSpec)
+    return isinstance(parse_spec(spec, sha256=sha256), BuildSpec | FinishedSpec)
 
 
 def _require_features(node: pytest.Item, kernel: Kernel) -> None:

@@ -100,11 +100,14 @@ def check_of(monkeypatch: pytest.MonkeyPatch) -> CheckOf:
         for name_of, parts in zip(COLD, cold, strict=True):
             monkeypatch.setattr(stack_checks, name_of, lambda *_, found=parts: found)
         monkeypatch.setattr(file_checks, "find_problems", lambda *_, **__: problems)
-        monkeypatch.setattr(file_checks, "read_vmlinux", lambda _: IMAGE)
+        monkeypatch.setattr(file_checks, "kernel_symbols", lambda _: IMAGE)
         monkeypatch.setattr(file_checks, "unused_functions", lambda _: unused)
         config = SimpleNamespace(enabled=lambda option: option in options)
         kernel: Any = SimpleNamespace(
-            version="6.1", vmlinux=Path("vmlinux") if symbols else None, config=config
+            version="6.1",
+            vmlinux=Path("vmlinux") if symbols else None,
+            symbols=None,
+            config=config,
         )
         return next(
             each for each in file_checks.check_file(info, kernel, **others) if each.id == name
@@ -282,6 +285,15 @@ def test_cold_parts_of_a_kernel_without_symbols(check_of: CheckOf) -> None:
     assert "kernel's own functions were not looked at" in said
     of_module = module(patch=patch("f", owner="driver"))
     assert "looked at" not in check_of("cold-parts", of_module, symbols=False).detail
+
+
+def test_functions_of_a_kernel_without_symbols(check_of: CheckOf) -> None:
+    """What is left to the kernel is said; of a patch of modules alone nothing is."""
+    said = check_of("functions", module(), symbols=False).detail
+    assert "6.1 comes without its symbols" in said
+    assert "symbols" not in check_of("functions", module()).detail
+    of_module = module(patch=patch("f", owner="driver"))
+    assert "symbols" not in check_of("functions", of_module, symbols=False).detail
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from harness.log import LOGGER
 from harness.vm.host.process import run
 from harness.vm.kernel.build import KernelRequest, obtain_kernel
 from harness.vm.kernel.packages import kernel_packages, parse_packages
-from harness.vm.kernel.requirements import GUEST_NEEDS, RELIABLE_STACK
+from tests.unit.finished_kernels import CONFIG, debian_root, write_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,7 +80,6 @@ APT_CACHE = """\
 test ! -f "$(dirname "$0")/offline" || exit 100
 cat "$(dirname "$0")/shown"
 """
-CONFIG = "".join(f"CONFIG_{name}=y\n" for name in (*GUEST_NEEDS, *RELIABLE_STACK))
 VERSION = "6.1.0-9-cloud-amd64"
 
 
@@ -112,6 +111,28 @@ def test_what_is_not_signed_has_the_headers_of_what_is(named: str) -> None:
     assert {p.name for p in kernel_packages(named, offered.get)[1]} == set(offered)
 
 
+def test_an_image_that_is_split() -> None:
+    """Debian's unstable has image, modules and configuration in packages of their own."""
+    depends = {
+        "linux-image-amd64": "linux-base-amd64, linux-image-7.2+deb14-amd64",
+        "linux-image-7.2+deb14-amd64": "linux-binary-7.2+deb14-amd64 (= 7.2-1), "
+        "linux-modules-7.2+deb14-amd64 (= 7.2-1), linux-base (>= 4), dracut | initramfs-tools",
+        "linux-binary-7.2+deb14-amd64": "linux-base-7.2+deb14-amd64 (= 7.2-1)",
+        "linux-base-7.2+deb14-amd64": "",
+        "linux-modules-7.2+deb14-amd64": "linux-base-7.2+deb14-amd64",
+        "linux-headers-7.2+deb14-amd64": "gcc-16-for-host, linux-kbuild-7.2+deb14",
+        "linux-kbuild-7.2+deb14": "libc6 (>= 2.38)",
+    }
+    text = "\n\n".join(
+        f"Package: {name}\nVersion: 7.2-1\nDepends: {others}\nSize: 1\nSHA256: a"
+        for name, others in depends.items()
+    )
+    offered = {package.name: package for package in parse_packages(text)}
+    image, parts = kernel_packages("linux-image-amd64", offered.get)
+    assert image.name == "linux-image-7.2+deb14-amd64"
+    assert {part.name for part in parts} == set(depends) - {"linux-image-amd64"}
+
+
 @pytest.mark.parametrize(
     ("named", "said"),
     [
@@ -140,22 +161,15 @@ def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Pa
     """Put apt's programs first in PATH; they offer one package with image, config and headers."""
 
     def offer(config: str = CONFIG) -> Path:
-        root = tmp_path / "content"
-        head = bytearray(0x240)
-        head[0x202:0x206], head[0x236] = b"HdrS", 1
-        for name, content in {
-            f"boot/vmlinuz-{VERSION}": bytes(head),
-            f"boot/config-{VERSION}": config.encode(),
-            f"usr/src/linux-headers-{VERSION}/Makefile": b"include /usr/src/common/Makefile\n",
-            "usr/src/common/Makefile": b"all:\n\t@echo it is $(abspath $(lastword "
-            b"$(MAKEFILE_LIST)))\n",
-            f"lib/modules/{VERSION}/kernel/a.ko.xz": lzma.compress(b"a module"),
-            "DEBIAN/control": b"Package: x\nVersion: 1\nArchitecture: all\n"
-            b"Maintainer: x <x@example.org>\nDescription: x\n",
-        }.items():
-            path = root / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+        root = debian_root(tmp_path / "content", VERSION, config=config)
+        write_files(
+            root,
+            {
+                f"lib/modules/{VERSION}/kernel/a.ko.xz": lzma.compress(b"a module"),
+                "DEBIAN/control": "Package: x\nVersion: 1\nArchitecture: all\n"
+                "Maintainer: x <x@example.org>\nDescription: x\n",
+            },
+        )
         folder = tmp_path / "apt"
         folder.mkdir(exist_ok=True)
         for name, text in (("apt-get", APT_GET), ("apt-cache", APT_CACHE)):
@@ -196,9 +210,9 @@ def test_it_is_unpacked_and_not_installed(
     assert kernel.config.get("LIVEPATCH") == "y"
     assert kernel.boot_modules == ()
     root = kernel.image.parents[1]
-    assert (root / f"lib/modules/{VERSION}/kernel/a.ko").read_bytes() == b"a module"
+    assert (root / f"lib/modules/{VERSION}/kernel/a.ko.xz").is_file()
     said = run(["make", "-C", kernel.build_dir], deadline=Deadline.after(30)).stdout
-    assert f"it is {root}/usr/src/common/Makefile" in said
+    assert f"it is {root}/usr/src/linux-headers-common/Makefile" in said
 
 
 def test_it_is_asked_for_once(archive: Callable[..., Path], obtain: Callable[[], Kernel]) -> None:

@@ -19,6 +19,7 @@ from harness.vm.kernel.requirements import (
     require_for_guest,
     require_reliable_stack,
 )
+from tests.unit.finished_kernels import host_programs, write_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,18 +42,16 @@ def finished(tmp_path: Path) -> Callable[..., Path]:
     def make(**changes: str | None) -> Path:
         config = {**GOOD, **{f"CONFIG_{name}": value for name, value in changes.items()}}
         text = "".join(f"{name}={value}\n" for name, value in config.items() if value)
-        for name, content in {
+        files: dict[str, bytes | str] = {
+            **host_programs(),
             "vmlinux": b"\x7fELF",
             "arch/x86/boot/bzImage": image(),
             ".config": text.encode(),
             "Module.symvers": b"",
             "include/config/kernel.release": b"6.6.6\n",
             "include/config/auto.conf": text.encode(),
-        }.items():
-            path = tmp_path / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
-        return tmp_path
+        }
+        return write_files(tmp_path, files)
 
     return make
 

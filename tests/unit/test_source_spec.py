@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.errors import UsageError
+from harness.vm.kernel.finished_spec import PackageSpec
 from harness.vm.kernel.spec import (
     BuildSpec,
-    PackageSpec,
     ReleaseSpec,
     SeriesSpec,
     Spec,

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import contextlib
 import platform
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated
 
+import typer
 from rich.text import Text
 
 from harness import __version__
@@ -22,8 +24,10 @@ from harness.tools.doctor.examine import examine, folder_size_mib
 if TYPE_CHECKING:
     from harness.report.terminal import Terminal
     from harness.tools.doctor.examine import Examined
+    from harness.tools.doctor.results import DoctorResult
 
 _PATIENCE_S = 120.0
+_KERNEL_S = 1800.0
 _WORDS = {
     CheckOutcome.PASSED: ("ok", "green"),
     CheckOutcome.WARNED: ("note", "yellow"),
@@ -37,20 +41,50 @@ _NAME_WIDTH = 24
 def doctor(
     files: ResultFiles,
     accel: Accel = AccelAsked.AUTO,
+    kernel: Annotated[
+        str | None,
+        typer.Option(
+            "--kernel",
+            metavar="SPEC",
+            help="Finished kernel to look at as well: installed, /boot/vmlinuz-X, deb:, rpm:, "
+            "build:DIR.",
+        ),
+    ] = None,
 ) -> int:
     """Check what this machine has for the harness; say what it lacks, and how to get it.
 
     Exit code 3 when something is missing that a run needs.
     """
+    if kernel is not None:
+        _require_finished_spec(kernel)
     with Invocation("doctor", files) as invocation:
         invocation.terminal.note("looking at this machine; an accelerator is tried by running it")
         examined = examine(Deadline.after(_PATIENCE_S), requested_accel=accel.value)
+        if kernel is not None:
+            parts = _examine_kernel(invocation.terminal, kernel)
+            examined = replace(examined, results=(*examined.results, *parts))
         invocation.accel = examined.accel
         invocation.results += examined.results
         _print(invocation.terminal, examined)
         if not examined.is_ready:
             invocation.exit_code = ExitCode.HARNESS
     return invocation.exit_code
+
+
+def _require_finished_spec(spec: str) -> None:
+    from harness.tools.doctor.kernel_parts import require_finished_spec
+
+    require_finished_spec(spec)
+
+
+def _examine_kernel(terminal: Terminal, spec: str) -> tuple[DoctorResult, ...]:
+    # What it takes is not imported for a look at the machine alone.
+    from harness.tools.doctor.kernel_parts import examine_kernel
+    from harness.vm.guest import runs
+
+    with terminal.progress() as progress:
+        deadline = Deadline.after(_KERNEL_S)
+        return examine_kernel(spec, store=runs.store(), deadline=deadline, progress=progress)
 
 
 def _print(terminal: Terminal, examined: Examined) -> None:

@@ -15,7 +15,7 @@ from harness.observe.observation import Observation
 from harness.report.base import CheckOutcome, ErrorFacts
 from harness.report.run_results import RunResult
 from harness.tools.race.trial_context import TrialContext, context_names
-from harness.vm.elf.vmlinux import read_vmlinux
+from harness.vm.kernel.symbols import kernel_symbols
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -62,9 +62,8 @@ class Reproducer:
                     if self.fragment
                     else "--kernel-config takes a fragment that turns it on",
                 )
-        # A packaged kernel has no symbols here: the load of the patch fails there.
-        image = kernel.vmlinux if self.functions else None
-        known = read_vmlinux(image) if image is not None else None
+        # A packaged kernel may have no symbols here: the load of the patch fails there.
+        known = kernel_symbols(kernel) if self.functions else None
         for name in self.functions:
             if known is not None and not known.named(name):
                 raise UsageError(

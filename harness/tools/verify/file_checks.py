@@ -9,9 +9,9 @@ from harness.errors import UsageError
 from harness.tools.verify.stack_checks import VMLINUX, check_stacks
 from harness.tools.verify.unused_functions import unused_functions
 from harness.tools.verify.verdict import failed, not_run, passed, warned
-from harness.vm.elf.vmlinux import read_vmlinux
 from harness.vm.kernel.check import find_problems
 from harness.vm.kernel.codes import Code
+from harness.vm.kernel.symbols import kernel_symbols, not_judged
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,7 +62,7 @@ def check_file(
     for problem in problems:
         if problem.code in _NOT_JUDGED:
             raise UsageError(problem.sentence, hint=problem.hint)
-    image = read_vmlinux(kernel.vmlinux) if kernel.vmlinux is not None else None
+    image = kernel_symbols(kernel)
     symbols = [each for each in problems if each.code is Code.UNRESOLVED_SYMBOL]
     functions = [each for each in problems if each not in symbols]
     return (
@@ -71,7 +71,7 @@ def check_file(
         _signature(info, kernel),
         _refused("symbols", symbols) or passed("symbols", "all symbols that it uses are exported"),
         _relocations(info, image, targets),
-        _refused("functions", functions) or _functions(info, image, targets),
+        _refused("functions", functions) or _functions(info, image, targets, not_judged(kernel)),
         _bodies(info),
         *check_stacks(info, kernel, image, targets=targets, older=older),
         _targets(info, absent),
@@ -149,7 +149,9 @@ def _relocations(info: ModuleInfo, image: Vmlinux | None, targets: Sequence[Modu
     return passed("relocations", detail)
 
 
-def _functions(info: ModuleInfo, image: Vmlinux | None, targets: Sequence[ModuleInfo]) -> Check:
+def _functions(
+    info: ModuleInfo, image: Vmlinux | None, targets: Sequence[ModuleInfo], left_open: str | None
+) -> Check:
     if info.patch is None:
         why = "the file does not name the functions: the module fills in its list when it is loaded"
         return not_run("functions", why)
@@ -179,6 +181,8 @@ def _functions(info: ModuleInfo, image: Vmlinux | None, targets: Sequence[Module
             )
     names = [f"{each.object}:{each.name}" for each in info.patch.functions]
     detail = f"patches {_listed(names)}" if names else "patches no function: callbacks only"
+    if left_open and any(each.object == VMLINUX for each in info.patch.functions):
+        detail += f"; {left_open}"
     return passed("functions", detail)
 
 

@@ -102,8 +102,8 @@ def _cold_parts(
         advice = _ADVICE_BODY if bodies else _ADVICE_OLD
         return warned("cold-parts", Code.COLD_PART, lines[0], advice, tuple(lines))
     detail = "nothing that the compiler split off a function is known to sleep"
-    if image is None and VMLINUX in info.patch.objects:
-        detail += "; the kernel's own functions were not looked at, since it has no symbols here"
+    if kernel.vmlinux is None and VMLINUX in info.patch.objects:
+        detail += "; the kernel's own functions were not looked at, since its vmlinux is not here"
     return passed("cold-parts", detail)
 
 

@@ -47,11 +47,13 @@ class Vmlinux:
     def __init__(
         self,
         symbols: dict[str, tuple[KernelSymbol, ...]],
-        call_sites: tuple[int, ...],
+        call_sites: tuple[int, ...] | None,
         vermagic: str | None,
     ) -> None:
         self._symbols = symbols
-        self._call_sites = call_sites
+        self._call_sites = call_sites or ()
+        self.knows_call_sites = call_sites is not None
+        """Whether it is known which functions can be traced; without, all are said to be."""
         self.vermagic = vermagic
         """The string that a module must carry, or None when the image does not show it."""
 
@@ -77,7 +79,9 @@ class Vmlinux:
         return found
 
     def is_traceable(self, symbol: KernelSymbol) -> bool:
-        """Return whether ftrace has a call site at the function's entry."""
+        """Return whether ftrace has a call site at the function's entry, as far as it is known."""
+        if not self.knows_call_sites:
+            return True
         number = bisect.bisect_left(self._call_sites, symbol.address)
         end = symbol.address + max(symbol.size, 1)
         return number < len(self._call_sites) and self._call_sites[number] < end
@@ -197,13 +201,18 @@ def _bytes_at(elf: ElfFile, address: int, size: int) -> bytes | None:
     return None
 
 
-def _call_sites(elf: ElfFile, symbols: dict[str, tuple[KernelSymbol, ...]]) -> tuple[int, ...]:
+def _call_sites(
+    elf: ElfFile, symbols: dict[str, tuple[KernelSymbol, ...]]
+) -> tuple[int, ...] | None:
+    """Return the addresses in ftrace's table; None where a file of debug information has none."""
     try:
         start = symbols["__start_mcount_loc"][0].address
         stop = symbols["__stop_mcount_loc"][0].address
     except KeyError:
         return ()
-    data = _bytes_at(elf, start, stop - start) or b""
+    data = _bytes_at(elf, start, stop - start)
+    if data is None:
+        return None
     if len(data) % 8:
         raise DamagedElf("its table of call sites ends within one")
     return tuple(sorted(site for (site,) in struct.iter_unpack("<Q", data) if site))

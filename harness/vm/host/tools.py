@@ -216,6 +216,8 @@ TOOLS: tuple[Tool, ...] = (
     _debian_program("apt-get", "fetches kernel sources from the distribution's archive", "apt"),
     _debian_program("dpkg-deb", "unpacks kernel source packages", "dpkg"),
     _program("chromium", "opens the HTML pages in a test of the project", optional=True),
+    _program("zstd", "unpacks a distribution's modules (.ko.zst)", optional=True),
+    _program("rpm2archive", "unpacks kernels of .rpm packages", "rpm", optional=True),
     _program("ccache", "makes building the same kernel files again quicker", optional=True),
 )
 

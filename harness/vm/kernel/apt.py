@@ -21,6 +21,7 @@ from harness.vm.host.process import find_program, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from harness.deadline import Deadline
@@ -52,6 +53,42 @@ class Answer(Protocol):
 
 
 AnswerT = TypeVar("AnswerT", bound=Answer)
+
+
+def recall(
+    path: Path,
+    kind: type[AnswerT],
+    ask: Callable[[], AnswerT],
+    *,
+    fresh_s: float,
+    announce: Callable[[], None],
+    locked: AbstractContextManager[None] | None = None,
+) -> AnswerT:
+    """Return what ``ask`` returns, now or within the last ``fresh_s`` seconds, kept in a file.
+
+    ``announce`` is called before the archive is asked, under ``locked``. When it cannot be read, an
+    older answer is used, with a warning. Raises what ``ask`` raises; an older answer replaces
+    DownloadFailed alone.
+    """
+    adapter = TypeAdapter(kind)
+    try:
+        known = adapter.validate_json(read_text(path) or "")
+    except ValueError:
+        known = None
+    if known is not None and time.time() - known.resolved_s < fresh_s:
+        return known
+    announce()
+    with locked or contextlib.nullcontext():
+        try:
+            answer = ask()
+        except DownloadFailed as error:
+            if known is None:
+                raise
+            LOGGER.warning("%s; using %s as found before", error.message, known.description)
+            return known
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_text(path, adapter.dump_json(answer).decode())
+    return answer
 
 
 class PrivateApt:
@@ -101,25 +138,14 @@ class PrivateApt:
         asked. When it cannot be read, an older answer is used, with a warning.
         Raises what ``ask`` raises; an older answer replaces DownloadFailed alone.
         """
-        adapter = TypeAdapter(kind)
-        path = self.folder / f"{record}.json"
-        try:
-            known = adapter.validate_json(read_text(path) or "")
-        except ValueError:
-            known = None
-        if known is not None and time.time() - known.resolved_s < fresh_s:
-            return known
-        announce()
-        with self.locked(deadline):
-            try:
-                answer = ask()
-            except DownloadFailed as error:
-                if known is None:
-                    raise
-                LOGGER.warning("%s; using %s as found before", error.message, known.description)
-                return known
-            replace_text(path, adapter.dump_json(answer).decode())
-        return answer
+        return recall(
+            self.folder / f"{record}.json",
+            kind,
+            ask,
+            fresh_s=fresh_s,
+            announce=announce,
+            locked=self.locked(deadline),
+        )
 
     def run(
         self,
@@ -275,15 +301,21 @@ def content_matches(file: Path, checksum: str) -> bool:
 
 
 @contextlib.contextmanager
-def watched_download(folder: Path, total_bytes: int, progress: Progress) -> Iterator[None]:
-    """Count a growing download; apt itself prints no progress into a pipe."""
+def watched_download(
+    folder: Path, total_bytes: int, progress: Progress, names: str = "*.deb*"
+) -> Iterator[None]:
+    """Count a growing download, of so many bytes or of 0 when that is not known.
+
+    Package managers print no progress into a pipe.
+    """
     end = threading.Event()
-    total_mib = max(1, total_bytes >> 20)
+    total_mib = max(1, total_bytes >> 20) if total_bytes else None
 
     def report() -> None:
         while not end.wait(0.5):
-            size = sum(path.stat().st_size for path in folder.rglob("*.deb*"))
-            progress.count(min(size >> 20, total_mib), total_mib, "MiB")
+            size = sum(path.stat().st_size for path in folder.rglob(names))
+            done = size >> 20
+            progress.count(min(done, total_mib) if total_mib else done, total_mib, "MiB")
 
     thread = threading.Thread(target=report, daemon=True)
     thread.start()

@@ -20,16 +20,17 @@ from harness.vm.kernel.config import (
     merge,
     verify,
 )
+from harness.vm.kernel.finished import finished_kernel_of
+from harness.vm.kernel.finished_spec import FinishedSpec
 from harness.vm.kernel.inventory import known_objects
 from harness.vm.kernel.kbuild import ObjectCounter, build_log, make, make_relocatable
 from harness.vm.kernel.kernel import BUILD, KIND, METADATA, Kernel, kernel_in
-from harness.vm.kernel.packaged import kernel_from_package
 from harness.vm.kernel.patch_file import read_patch
 from harness.vm.kernel.patched import obtain_patched
 from harness.vm.kernel.prebuilt import kernel_from_build
 from harness.vm.kernel.requirements import require_for_guest
 from harness.vm.kernel.source import TREE, Source, located, obtain_source
-from harness.vm.kernel.spec import BuildSpec, PackageSpec, parse_spec
+from harness.vm.kernel.spec import BuildSpec, parse_spec
 from harness.vm.kernel.toolchain import Toolchain, find_toolchain, jobs
 from harness.vm.kernel.whole_config import FRAGMENT as FOR_WHOLE
 from harness.vm.kernel.whole_config import read_whole, write_changes
@@ -99,12 +100,12 @@ def obtain_kernel(
     NoSpace, and HarnessError when the deadline came first.
     """
     spec = parse_spec(request.spec, sha256=request.sha256)
-    if isinstance(spec, BuildSpec | PackageSpec):
+    if isinstance(spec, BuildSpec | FinishedSpec):
         _refuse_building(request)
         if isinstance(spec, BuildSpec):
             return kernel_from_build(spec.path, request.spec)
-        return kernel_from_package(
-            spec.name, request.spec, store=store, deadline=deadline, progress=progress
+        return finished_kernel_of(
+            spec, request.spec, store=store, deadline=deadline, progress=progress
         )
     patches = tuple(read_patch(path) for path in request.patches)
     whole = None if request.config is None else read_whole(request.config)

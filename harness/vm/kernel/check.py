@@ -12,14 +12,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError, UsageError
-from harness.vm.elf.vmlinux import Vmlinux, read_vmlinux
 from harness.vm.kernel.codes import Code
+from harness.vm.kernel.symbols import kernel_symbols
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from harness.vm.elf.klp_structs import PatchedFunction
     from harness.vm.elf.module_info import ModuleInfo
+    from harness.vm.elf.vmlinux import Vmlinux
     from harness.vm.kernel.kernel import Kernel
 
 _CLONES = (".isra.", ".constprop.", ".part.", ".cold", ".lto_priv.")
@@ -64,11 +65,11 @@ def find_problems(
 ) -> tuple[Problem, ...]:
     """Return all problems of a module with a kernel, the most basic first.
 
-    A module of another kernel gets that problem only: the others would follow from it. What a
-    packaged kernel's vmlinux has is not known: functions and livepatch relocations of it are
-    left to the kernel, which judges them when the module is loaded.
+    A module of another kernel gets that problem only: the others would follow from it. What is not
+    known of a packaged kernel's vmlinux (`harness.vm.kernel.symbols.not_judged`) is left to the
+    kernel, which judges functions and livepatch relocations when the module is loaded.
     """
-    image = _image(kernel)
+    image = kernel_symbols(kernel)
     other = _other_kernel(info, kernel)
     if other is not None:
         return (other,)
@@ -103,7 +104,7 @@ def find_problems(
 
 def expected_vermagic(kernel: Kernel) -> str:
     """Return the vermagic that modules of a kernel carry (include/linux/vermagic.h)."""
-    image = _image(kernel)
+    image = kernel_symbols(kernel)
     if image is not None and image.vermagic is not None:
         return image.vermagic
     words = [kernel.version]
@@ -117,10 +118,6 @@ def expected_vermagic(kernel: Kernel) -> str:
         if kernel.config.enabled(option) and not (word == "preempt" and "preempt_rt" in words):
             words.append(word)
     return " ".join(words)
-
-
-def _image(kernel: Kernel) -> Vmlinux | None:
-    return read_vmlinux(kernel.vmlinux) if kernel.vmlinux is not None else None
 
 
 def _other_kernel(info: ModuleInfo, kernel: Kernel) -> Problem | None:

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from pathlib import Path
+from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -13,9 +14,6 @@ from harness.vm.kernel.config import KernelConfig
 from harness.vm.kernel.signing import Signer, find_signer
 from harness.vm.kernel.source import TREE
 from harness.vm.kernel.toolchain import Toolchain, find_toolchain, is_clang
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 KIND = "kernel"
 METADATA = "kernel.json"
@@ -73,8 +71,10 @@ class Kernel:
     built from, ``build_dir`` is what modules are built against with make -C, ``cc`` is the CC that
     Kbuild was given. ``module_digest`` names the kernel that modules are built for: that of a
     patched kernel is the clean one's when the patch changes nothing that a module sees.
-    ``vmlinux``: None for a packaged kernel, which comes without its symbols. ``boot_modules`` are
-    what a guest must load, in this order, before it has devices and a network.
+    ``vmlinux``: None for a packaged kernel without its debug information. ``symbols`` is then its
+    System.map or the like, if there is one: see `harness.vm.kernel.symbols`. ``boot_modules`` are
+    what a guest must load, in this order, before it has devices and a network. ``module_variables``
+    are for make, whenever a module is built for it.
     """
 
     spec: str
@@ -90,6 +90,8 @@ class Kernel:
     cc: str
     module_digest: str
     boot_modules: tuple[Path, ...] = ()
+    symbols: Path | None = None
+    module_variables: tuple[str, ...] = ()
 
     @property
     def slowness(self) -> float:
@@ -159,7 +161,8 @@ class Metadata(BaseModel):
     """The description of a kernel's cache entry: what `Kernel` has under the same names.
 
     ``source_digest`` names its sources in the cache, ``base`` the clean kernel of a patched one,
-    ``objects`` is how many the build compiled.
+    ``objects`` is how many the build compiled. ``headers`` is the folder that modules of an
+    installed kernel are built against, when that is a tree of the user.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -173,6 +176,7 @@ class Metadata(BaseModel):
     series: str = ""
     objects: str = ""
     base: str | None = None
+    headers: Path | None = None
 
 
 def read_metadata(entry: Path) -> Metadata:

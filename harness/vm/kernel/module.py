@@ -51,6 +51,7 @@ def obtain_modules(
     toolchain = kernel.toolchain()
     signer = kernel.signer()
     signed_by = () if signer is None else (signer.identity,)
+    variables = (*kernel.module_variables, *variables)
     built_with = "\n".join((toolchain.identity, *variables, *signed_by))
     key = f"{kernel.module_digest}-{_digest(source_dir, files, built_with)}"
 

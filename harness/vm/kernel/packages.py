@@ -17,7 +17,7 @@ from harness.log import LOGGER
 from harness.vm.kernel.apt import NETWORK_HINT, PrivateApt, Sources, content_matches
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from harness.deadline import Deadline
     from harness.vm.kernel.progress import Progress
@@ -28,7 +28,7 @@ _IMAGE = "linux-image-"
 _HEADERS = "linux-headers-"
 # What an image or headers package needs for a guest and for building modules; the rest of their
 # dependencies are for installing them.
-_IMAGE_PARTS = (_IMAGE, "linux-modules-")
+_IMAGE_PARTS = (_IMAGE, "linux-modules-", "linux-binary-", "linux-base-")
 _HEADER_PARTS = (_HEADERS, "linux-kbuild-")
 
 
@@ -138,16 +138,24 @@ class PackagedKernels:
     def __init__(self, folder: Path) -> None:
         self._apt = PrivateApt(folder, Sources.MACHINE)
 
-    def resolve(self, named: str, *, deadline: Deadline, progress: Progress) -> KernelPackages:
+    def resolve(
+        self,
+        named: str,
+        *,
+        further: Sequence[str] = (),
+        deadline: Deadline,
+        progress: Progress,
+    ) -> KernelPackages:
         """Return the packages of a kernel, as asked for within the last week or asked for now.
 
+        ``further`` are taken besides, such as one of debug information.
         Without an answer now, an older one is used, with a warning.
         Raises UsageError as `kernel_packages` does, DownloadFailed, MissingTool.
         """
         return self._apt.recall(
-            Path(named).name,
+            "+".join([Path(named).name, *further])[:200],
             KernelPackages,
-            lambda: self._ask(named, deadline),
+            lambda: self._ask(named, further, deadline),
             fresh_s=_FRESH_S,
             deadline=deadline,
             announce=lambda: progress.stage(f"asking the machine's package archive for {named}"),
@@ -172,7 +180,7 @@ class PackagedKernels:
                 )
         return files
 
-    def _ask(self, named: str, deadline: Deadline) -> KernelPackages:
+    def _ask(self, named: str, further: Sequence[str], deadline: Deadline) -> KernelPackages:
         unsigned = self._apt.unsigned(deadline)
         if unsigned:
             LOGGER.warning(
@@ -181,8 +189,13 @@ class PackagedKernels:
                 ", ".join(unsigned),
             )
         failed = self._apt.update(deadline)
+
+        def show(name: str) -> BinaryPackage | None:
+            return self._show(name, deadline)
+
         try:
-            image, parts = kernel_packages(named, lambda name: self._show(name, deadline))
+            image, parts = kernel_packages(named, show)
+            parts += tuple(_shown(name, show) for name in further)
         except UsageError as error:
             if not failed:
                 raise

@@ -10,6 +10,7 @@ from harness.errors import KernelUnfit, UsageError
 from harness.vm.kernel.boot_modules import boot_modules, by_name
 from harness.vm.kernel.config import KernelConfig
 from harness.vm.kernel.kernel import Kernel
+from harness.vm.kernel.module_build import module_variables
 from harness.vm.kernel.requirements import (
     BOOT_MODULES,
     GUEST_NEEDS,
@@ -84,6 +85,7 @@ def finished_kernel(
     vmlinux: Path | None,
     build_dir: Path,
     modules: Iterable[Path],
+    symbols: Path | None = None,
 ) -> Kernel:
     """Return a kernel that somebody else built, with all its ``modules``.
 
@@ -108,6 +110,8 @@ def finished_kernel(
         cc="gcc",
         module_digest=digest,
         boot_modules=boot_modules(config, by_name(modules), where),
+        symbols=symbols,
+        module_variables=module_variables(config, build_dir, where),
     )
 
 

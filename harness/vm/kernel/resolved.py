@@ -34,7 +34,7 @@ class ResolvedKernel:
     @classmethod
     def of(cls, kernel: Kernel, store: Store) -> ResolvedKernel:
         """Return what `open_kernel` needs to know of a kernel."""
-        in_cache = kernel.build_dir.is_relative_to(store.root)
+        in_cache = kernel.image.is_relative_to(store.root)
         folder = None if in_cache else str(kernel.build_dir)
         return cls(spec=kernel.spec, digest=kernel.digest, folder=folder)
 

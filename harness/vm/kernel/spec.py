@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from harness.errors import UsageError
 from harness.inputs import Kind, kind_of, shown, user_path
+from harness.vm.kernel.finished_spec import FinishedSpec, parse_finished
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,12 +21,11 @@ TARBALL_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".
 ACCEPTED = (
     f"accepted are {', '.join(SERIES)} of Debian (debian:6.1), releases of kernel.org (v6.6.52, "
     "6.6), a folder with kernel sources (./linux), git:REV of the repository here or git:DIR#REV, "
-    "a tarball (linux-6.6.tar.xz), a URL of a tarball with --sha256, build:DIR, a finished build, "
-    "and deb:PACKAGE, a kernel that the machine's distribution packages"
+    "a tarball (linux-6.6.tar.xz), a URL of a tarball with --sha256, build:DIR for a finished "
+    "build, 'installed' for the running kernel, /boot/vmlinuz-X for another that is installed, and "
+    "deb: or rpm: with the name of a kernel's package, or with its files"
 )
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}\Z")
-# Debian Policy 5.6.1.
-_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]{0,199}\Z")
 _RELEASE = re.compile(r"(v?)([1-9]\d?)\.(0|[1-9]\d{0,2})(?:\.(0|[1-9]\d{0,3}))?\Z")
 _CANDIDATE = re.compile(r"v?\d+\.\d+(?:\.\d+)?-(?:rc\d+|next.*)\Z")
 _URL = re.compile(r"[!-~]{1,2000}\Z")
@@ -85,15 +85,8 @@ class BuildSpec:
     path: Path
 
 
-@dataclass(frozen=True, kw_only=True)
-class PackageSpec:
-    """A kernel that the machine's distribution packages, by the name of the package."""
-
-    name: str
-
-
 SourceSpec = SeriesSpec | ReleaseSpec | GitSpec | TreeSpec | TarballSpec | UrlSpec
-Spec = SourceSpec | BuildSpec | PackageSpec
+Spec = SourceSpec | BuildSpec | FinishedSpec
 
 
 def parse_spec(text: str, *, sha256: str | None = None) -> Spec:
@@ -145,8 +138,9 @@ def _parse_word(text: str) -> Spec | None:
         return ReleaseSpec(version=version, newest=not given_v and match[4] is None)
     if text.startswith("build:"):
         return BuildSpec(path=_existing(text.removeprefix("build:")))
-    if text.startswith("deb:"):
-        return PackageSpec(name=_package(text.removeprefix("deb:")))
+    finished = parse_finished(text)
+    if finished is not None:
+        return finished
     if _CANDIDATE.match(text):
         raise UsageError(
             f"kernel.org has no signed tarball of {shown(text)}",
@@ -212,15 +206,6 @@ def _parse_url(text: str, sha256: str | None) -> UrlSpec:
             hint="give --sha256 with the tarball's SHA-256",
         )
     return UrlSpec(url=text, sha256=sha256)
-
-
-def _package(name: str) -> str:
-    if not _PACKAGE.match(name):
-        raise UsageError(
-            f"'{shown(name)}' is no name of a package",
-            hint="for example deb:linux-image-cloud-amd64",
-        )
-    return name
 
 
 def _existing(text: str) -> Path:
