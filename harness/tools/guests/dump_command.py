@@ -47,7 +47,7 @@ def dump(
         ),
     ] = None,
 ) -> int:
-    """Dump the memory of a kept guest for drgn and crash; with drgn, report its livepatches."""
+    """Dump the memory of a kept guest to a file; with drgn, report its livepatches."""
     terminal = Terminal()
     if read is not None:
         if name is not None or out is not None or compressed:
@@ -66,8 +66,6 @@ def dump(
             note_of_dump(guest, path)
         size = path.stat().st_size >> 20
         terminal.print(f"{path}: {size} MiB in {time.monotonic() - began_s:.1f} s")
-    if guest.vmlinux is not None:
-        terminal.print(f"crash {guest.vmlinux} {path}")
     for line in report_lines(guest, path):
         terminal.print(line)
     return ExitCode.HELD

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The memory of a guest as a file that crash and drgn open: QEMU's dump-guest-memory."""
+"""The memory of a guest as a file that drgn opens: QEMU's dump-guest-memory."""
 
 from __future__ import annotations
 

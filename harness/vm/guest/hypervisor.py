@@ -4,12 +4,10 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import signal
 import socket
 import time
-from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,17 +23,17 @@ from harness.errors import (
     QemuFailed,
 )
 from harness.klog.splats import Category, Splat
-from harness.vm.guest.console import Console, SerialEnd
+from harness.vm.guest.console import Console
 from harness.vm.guest.dump_state import dump_state
 from harness.vm.guest.events import GuestEvents
 from harness.vm.guest.initramfs import LACKS_LINE, READY_LINE
 from harness.vm.guest.liveness import LEAST_SHARE, Liveness
-from harness.vm.guest.plugin import file_of
+from harness.vm.guest.plugin import file_of, observed_by
 from harness.vm.guest.privileges import as_whom
 from harness.vm.guest.qemu import GuestShape, Wiring, build_argv
 from harness.vm.guest.qmp import Monitor
 from harness.vm.guest.run_folder import writing
-from harness.vm.guest.serial_line import SerialLine, widen
+from harness.vm.guest.serial_line import SerialLine, serial_ends
 from harness.vm.guest.splat_verdict import of_panic, of_splats
 from harness.vm.host.process import Process, kill_group, spawn
 
@@ -98,7 +96,7 @@ class Hypervisor:
         The sockets are bound before QEMU starts and handed over as descriptors: there is no race,
         and no path that could be too long for a unix socket.
         """
-        serial_ours, serial_theirs = self._serial_ends()
+        serial_ours, serial_theirs = serial_ends(recorded=self.shape.recording is not None)
         monitor_ours, monitor_theirs = socket.socketpair()
         if self.shape.recording is not None:
             self.agent_line = SerialLine(self.folder / "agent")
@@ -113,6 +111,8 @@ class Hypervisor:
         with contextlib.ExitStack() as opened:
             opened.enter_context(serial_theirs)
             opened.enter_context(monitor_theirs)
+            with writing(self.folder):
+                plugin, self.observed = observed_by(self.shape.plugin, self.folder.name)
             wiring = Wiring(
                 serial_fd=serial_theirs.fileno(),
                 monitor_fd=monitor_theirs.fileno(),
@@ -120,7 +120,7 @@ class Hypervisor:
                 shared_ram=shared_ram,
                 incoming=incoming,
                 agent_pipe=None if self.agent_line is None else self.agent_line.path,
-                plugin=self._plugin(),
+                plugin=plugin,
             )
             with writing(self.folder):
                 started = as_whom(self.shape, wiring, opened)
@@ -330,21 +330,6 @@ class Hypervisor:
         """Kill QEMU at once."""
         if self._process is not None:
             kill_group(self._process)
-
-    def _plugin(self) -> tuple[str, str] | None:
-        plugin = self.shape.plugin
-        if plugin is None:
-            return None
-        with writing(plugin.folder):
-            self.observed = plugin.make_file(self.folder.name)
-        return str(plugin.library), str(self.observed)
-
-    def _serial_ends(self) -> tuple[SerialEnd, SerialEnd]:
-        if self.shape.recording is None:
-            return socket.socketpair()
-        ours, theirs = os.pipe()
-        widen(ours)
-        return FileIO(ours, "rb"), FileIO(theirs, "wb")
 
     def _on_event(self, name: str, data: Mapping[str, Any]) -> None:
         if name == "GUEST_PANICKED":

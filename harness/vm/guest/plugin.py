@@ -59,3 +59,14 @@ def no_plugin(kernel: Bootable) -> Plugin | None:  # noqa: ARG001
 def file_of(name: str, folder: Path) -> Path:
     """Return the path of the shared file of the guest with that folder."""
     return folder / f"{name}{SUFFIX}"
+
+
+def observed_by(plugin: Plugin | None, name: str) -> tuple[tuple[str, str] | None, Path | None]:
+    """Return the library and the shared file for QEMU's command line, and the file's path.
+
+    ``name`` is that of the guest's folder. Both are None without a plugin; raises OSError.
+    """
+    if plugin is None:
+        return None, None
+    path = plugin.make_file(name)
+    return (str(plugin.library), str(path)), path

@@ -13,7 +13,9 @@ import fcntl
 import json
 import os
 import select
+import socket
 import threading
+from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,12 +23,22 @@ from harness.errors import LostConnection
 
 if TYPE_CHECKING:
     from harness.deadline import Deadline
+    from harness.vm.guest.console import SerialEnd
 
 PORT_BYTES = 16
 PIPE_BYTES = 1 << 20
 _TAKEN = b'{"event":"taken",'
 _READ = 65536
 _LOOK_S = 0.25
+
+
+def serial_ends(*, recorded: bool) -> tuple[SerialEnd, SerialEnd]:
+    """Return both ends of a guest's console, ours and QEMU's: of a recorded guest a pipe."""
+    if not recorded:
+        return socket.socketpair()
+    ours, theirs = os.pipe()
+    widen(ours)
+    return FileIO(ours, "rb"), FileIO(theirs, "wb")
 
 
 class SerialLine:
