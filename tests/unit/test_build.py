@@ -22,6 +22,7 @@ from harness.vm.kernel.inventory import list_kernels, prune_kernels
 from harness.vm.kernel.make_log import build_failure, compiles, first_errors
 from harness.vm.kernel.toolchain import build_environment, find_toolchain
 from tests.unit.fake_tree import vmlinux_of
+from tests.unit.finished_kernels import host_programs, write_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -335,6 +336,7 @@ def test_a_finished_build_is_used_as_it_is(
     built.image.write_bytes(image)
     with (built.build_dir / ".config").open("a") as config:
         config.write("CONFIG_STACKTRACE=y\nCONFIG_HAVE_RELIABLE_STACKTRACE=y\n")
+    write_files(built.build_dir, host_programs())
     request = KernelRequest(spec=f"build:{built.build_dir}")
     kernel = obtain_kernel(request, store=store, deadline=soon, progress=recorder)
     assert kernel.version == "6.1.0-fake"

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -14,6 +15,7 @@ from harness.cli.modules import ModuleFinder
 from harness.errors import UsageError
 from harness.report.terminal import Terminal
 from harness.tools.suite import command as test
+from harness.vm.kernel.config import KernelConfig
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,7 +34,8 @@ def finder(monkeypatch: pytest.MonkeyPatch) -> ModuleFinder:
 
     monkeypatch.setattr(modules, "prepare_modules", build)
     terminal = Terminal(stdout=io.StringIO(), stderr=io.StringIO())
-    return ModuleFinder(terminal, cast("Any", None))
+    kernel = SimpleNamespace(config=KernelConfig({}))
+    return ModuleFinder(terminal, cast("Any", kernel))
 
 
 def test_sample_by_name(finder: ModuleFinder) -> None:

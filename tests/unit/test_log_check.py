@@ -46,6 +46,7 @@ class ScriptedMachine:
         self.fate: KlpError | None = None
         self.hypervisor: Any = SimpleNamespace(
             unexpected_splats=self._undeclared,
+            observed=None,
             console=SimpleNamespace(tail=lambda _lines: tuple(self.splats)),
         )
 
@@ -84,6 +85,7 @@ class ScriptedSession:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.keeper = None
         self.made: list[ScriptedMachine] = []
         self.kernel = SimpleNamespace(
             describe=lambda: "6.1", digest="d", config_digest="c", compiler="gcc"

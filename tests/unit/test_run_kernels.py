@@ -16,6 +16,7 @@ from harness.pytest_plugin.options import PLAN, RunPlan
 from harness.vm.host.cache import Store
 from harness.vm.kernel.build import KernelRequest, obtain_kernel
 from harness.vm.kernel.resolved import ResolvedKernel, open_kernel
+from tests.unit.finished_kernels import host_programs, write_files
 
 if TYPE_CHECKING:
     from harness.deadline import Deadline
@@ -149,6 +150,7 @@ def built(request: KernelRequest, cache: Store, recorder: Any, soon: Deadline) -
     kernel = obtain_kernel(request, store=cache, deadline=soon, progress=recorder)
     folder = cache.root.parent / "build"
     shutil.copytree(kernel.build_dir, folder)
+    write_files(folder, host_programs())
     image = bytearray(0x240)
     image[0x202:0x206], image[0x236] = b"HdrS", 1
     (folder / "arch/x86/boot/bzImage").write_bytes(image)

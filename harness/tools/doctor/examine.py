@@ -229,14 +229,19 @@ def _examine_folders() -> Iterator[DoctorResult]:
 
 def _examine_kept() -> Iterator[DoctorResult]:
     """Name the guests that are kept, and what an owner that was killed has left of one."""
-    for guest in kept_guests():
+    try:
+        kept, left = kept_guests(), left_behind()
+    except KlpError:
+        # The folder of the runs cannot be used, which has a result of its own.
+        return
+    for guest in kept:
         yield DoctorResult(
             id=f"guest {guest.name}",
             outcome=_PASSED,
             seconds=0.0,
             detail=f"kept by process {guest.owner}, {guest.memory_mib} MiB",
         )
-    for guest in left_behind():
+    for guest in left:
         yield DoctorResult(
             id=f"guest {guest.name}",
             outcome=_WARNED,
