@@ -120,7 +120,7 @@ class _Places(Generic[Item]):
 
 
 class Model:
-    """The model of one guest: told what is loaded, then given its events in their order."""
+    """The model of one guest, of its modules and then of its events in their order."""
 
     def __init__(self, points: ConsistencyPoints) -> None:
         self.verdict = Verdict()

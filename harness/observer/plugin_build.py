@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.errors import CommandFailed, HarnessError, MissingTool
+from harness.errors import CommandFailed, HarnessError
 from harness.resources import Resource, resource_dir
 from harness.vm.host.accel import QEMU
 from harness.vm.host.process import find_program, run
@@ -106,8 +106,6 @@ def examine_plugin(store: Store, *, deadline: Deadline) -> tuple[bool, str]:
     """Return whether the kernel can be observed on this machine, and why or why not."""
     try:
         plugin = obtain_plugin(store, deadline=deadline)
-    except MissingTool as error:
-        return False, error.message
     except HarnessError as error:
         return False, error.message
     return True, f"QEMU accepts version {plugin.version} of its interface for plugins"

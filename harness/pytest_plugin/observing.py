@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.errors import KlpError
+from harness.errors import KernelVerdict, KlpError
 from harness.pytest_plugin.options import choose
 from harness.report.text import printable
 from harness.vm.guest import runs
@@ -62,12 +62,13 @@ def observe(machine: Machine, item: pytest.Item, kernel: Kernel) -> None:
 def judge(item: pytest.Item, ending: BaseException | None) -> None:
     """Let the oracle judge the guest of a test that has ended; ``ending`` is what it raised.
 
-    Raises ConsistencyViolated and EventsLost after a test that has passed. To what another one
-    raised, it is added.
+    Raises ConsistencyViolated and EventsLost after a test that has passed, and the first after one
+    that has skipped itself. To what another one raised, it is added.
     """
     oracle = item.stash.get(ORACLE, None)
-    if oracle is None or isinstance(ending, pytest.skip.Exception | KeyboardInterrupt):
+    if oracle is None or isinstance(ending, KeyboardInterrupt):
         return
+    is_skip = isinstance(ending, pytest.skip.Exception)
     try:
         verdict = oracle.check()
         if verdict.unknown_versions:
@@ -77,6 +78,6 @@ def judge(item: pytest.Item, ending: BaseException | None) -> None:
             )
             item.warn(pytest.PytestWarning(text))
     except KlpError as error:
-        if ending is None:
+        if ending is None or (is_skip and isinstance(error, KernelVerdict)):
             raise
         ending.add_note(printable(f"the oracle: {error}"))

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The plugin of QEMU: which version is built, and what a machine without it is told."""
+"""The plugin of QEMU: which version is built, and the words for a machine without it."""
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from harness.deadline import Deadline
-from harness.errors import ConsistencyViolated, HarnessError, MissingTool, UsageError
+from harness.errors import ConsistencyViolated, EventsLost, HarnessError, MissingTool, UsageError
 from harness.observer.consistency import Verdict
 from harness.observer.plugin_build import examine_plugin, obtain_plugin
 from harness.observer.watch import require_translation
@@ -119,7 +119,20 @@ def test_what_was_not_judged_is_said() -> None:
     assert "test_x: the oracle has not judged a livepatch" in str(said[0])
 
 
-def test_a_skipped_test_is_not_judged(item: Any) -> None:
-    """Neither is one without an oracle."""
-    observing.judge(item, pytest.skip.Exception("x"))
+def test_a_test_that_skips_itself_hides_no_violation(item: Any) -> None:
+    """It is judged as one that passed; what it did not do to the end is no error."""
+    skip = pytest.skip.Exception("x")
+    with pytest.raises(ConsistencyViolated):
+        observing.judge(item, skip)
+
+    def lost() -> None:
+        raise EventsLost("one is lost")
+
+    observing.judge(
+        cast("Any", SimpleNamespace(stash={observing.ORACLE: SimpleNamespace(check=lost)})), skip
+    )
+
+
+def test_a_test_without_an_oracle_is_not_judged() -> None:
+    """Its guest is not observed."""
     observing.judge(SimpleNamespace(stash={}), None)  # type: ignore[arg-type]

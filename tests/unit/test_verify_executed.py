@@ -46,7 +46,7 @@ def test_counts_of_the_tracer(text: str, calls: dict[str, int | None], exact: bo
 
 
 class Traced(Guest):
-    """A guest whose tracer answers as it is told to; ``asked`` are the names that it was given."""
+    """A guest whose tracer gives set answers; ``asked`` are the names that it was asked for."""
 
     def __init__(self, *answers: Any) -> None:
         super().__init__()

@@ -10,7 +10,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from harness.cli.app import app
 from harness.cli.options import KernelOptions
 from harness.errors import (
     DownloadFailed,
@@ -400,3 +402,12 @@ def test_what_does_not_travel() -> None:
         made = replace(small_plan(), columns=(Column(name="mine", options=options),))
         with pytest.raises(UsageError, match="workers cannot fetch mine"):
             on_cluster.check_travels(made)
+
+
+@pytest.mark.parametrize("option", ["--keep-guest", "--memory=300", "--smp=3", "--append=quiet"])
+def test_a_table_refuses_what_one_patch_on_one_kernel_can_have(option: str) -> None:
+    """It would be left out in silence otherwise; said before a kernel is built."""
+    words = ["verify", "klp_test_gate", "--kernel", "6.1", "--kernel", "6.12", option]
+    result = CliRunner().invoke(app, words, prog_name="klp-harness")
+    assert result.exit_code == ExitCode.USAGE
+    assert "a table of patches and kernels keeps no guest" in result.output

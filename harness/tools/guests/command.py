@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +14,9 @@ from harness.errors import ExitCode, HarnessError, UsageError
 from harness.report.terminal import Terminal
 from harness.vm.guest import kept
 from harness.vm.guest.control import ask
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _STOP_S = 20.0
 
@@ -66,7 +69,11 @@ def stop(
     guests = kept.kept_guests() if every else tuple(kept.find(each) for each in name)
     for guest in guests:
         ask(guest.folder, "stop", timeout_s=_STOP_S)
-        if not wait_until(lambda: not guest.folder.exists(), Deadline.after(_STOP_S)):  # noqa: B023
+        if not _is_gone(guest.folder):
             raise HarnessError(f"the guest {guest.name} does not end", artefacts=guest.folder)
         Terminal().print(f"{guest.name}: stopped")
     return ExitCode.HELD
+
+
+def _is_gone(folder: Path) -> bool:
+    return wait_until(lambda: not folder.exists(), Deadline.after(_STOP_S))

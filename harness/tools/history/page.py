@@ -12,6 +12,7 @@ from harness.report.html import render
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from harness.report.history import HistoryRun
     from harness.tools.history.results import TrendResult
     from harness.tools.history.trend import Point, Series
 
@@ -47,9 +48,9 @@ def _by_run(series: Series) -> dict[str, Point]:
     return {point.run.id: point for point in series.points}
 
 
-def _curve(series: Series, shown: Sequence[object]) -> Markup:
+def _curve(series: Series, shown: Sequence[HistoryRun]) -> Markup:
     """Return the seconds of a series as a drawing, from zero on."""
-    places = {run.id: number for number, run in enumerate(shown)}  # type: ignore[attr-defined]
+    places = {run.id: number for number, run in enumerate(shown)}
     timed = [
         (places[point.run.id], point.result.seconds)
         for point in series.points

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import UsageError
+from harness.errors import KlpError, UsageError
 from harness.resources import runs_root
 from harness.vm.guest.run_folder import KEPT_NOTE, LOCK
 from harness.vm.host.files import replace_text
@@ -189,7 +189,7 @@ def answers(machine: Machine) -> bool:
     """Return whether the guest's agent answers within a moment."""
     try:
         machine.request("hello", deadline=machine.scaled(_ANSWER_S))
-    except Exception:  # noqa: BLE001 - however it does not: it has failed, and that is reported
+    except (KlpError, OSError, TimeoutError):
         return False
     return True
 

@@ -39,7 +39,7 @@ Loads = Annotated[tuple[LoadProfile, ...], BeforeValidator(_one_or_more)]
 
 class _Model(BaseModel):
     # Of bool and str pydantic makes numbers otherwise: cycles = true is a mistake.
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Settings(_Model):
