@@ -3,12 +3,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+import socket
+import threading
+from typing import TYPE_CHECKING, Any
 
 import paramiko
 import pytest
 
-from harness.vm.guest.ssh import Stream
+from harness.deadline import Deadline
+from harness.vm.guest import events as guest_events
+from harness.vm.guest.events import GuestEvents
+from harness.vm.guest.keys import RunKeys
+from harness.vm.guest.ssh import LOOPBACK, Stream, connect
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FOREVER_S = 3600.0
+EXIT_CODE = 7
 
 
 class Ending:
@@ -29,3 +41,49 @@ def test_closing_what_has_just_ended_is_no_failure(error: Exception) -> None:
     channel: Any = Ending(error)
     Stream(channel).close()
     assert channel.asked == 1
+
+
+class Server(paramiko.ServerInterface):
+    """Takes any key, and runs any command: it says the command, and its exit code after that."""
+
+    def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
+        return paramiko.common.AUTH_SUCCESSFUL
+
+    def check_channel_request(self, kind: str, chanid: int) -> int:
+        return paramiko.common.OPEN_SUCCEEDED
+
+    def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
+        threading.Thread(target=self._run, args=(channel, command), daemon=True).start()
+        return True
+
+    @staticmethod
+    def _run(channel: paramiko.Channel, command: bytes) -> None:
+        channel.sendall(command)
+        channel.shutdown_write()
+        channel.send_exit_status(EXIT_CODE)
+        channel.close()
+
+
+def serve(listening: socket.socket, host_key: paramiko.PKey) -> None:
+    connection, _ = listening.accept()
+    transport = paramiko.Transport(connection)
+    transport.add_server_key(host_key)
+    transport.start_server(server=Server())
+
+
+def test_no_wait_for_ssh_is_a_poll(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Greeting, authentication and the end of a command each wake who waits for them."""
+    monkeypatch.setattr(guest_events, "_SLICE_S", FOREVER_S)
+    host_key = paramiko.ECDSAKey.generate()
+    host_public = f"{host_key.get_name()} {host_key.get_base64()}"
+    keys = RunKeys(folder=tmp_path, host_public=host_public, client_public="")
+    paramiko.RSAKey.generate(2048).write_private_key_file(str(keys.client_key))
+    deadline = Deadline.after(30.0)
+    with socket.create_server((LOOPBACK, 0)) as listening:
+        threading.Thread(target=serve, args=(listening, host_key), daemon=True).start()
+        port = listening.getsockname()[1]
+        session = connect(port, keys, events=GuestEvents(), deadline=deadline)
+        ran = session.run(["a", "command"], deadline=deadline, between=lambda: None)
+        session.close()
+    assert (ran.code, ran.stdout) == (EXIT_CODE, "a command")
+    assert not deadline.expired

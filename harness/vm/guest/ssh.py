@@ -134,12 +134,12 @@ class SshSession:
         try:
             stdout = _Reader(channel.recv, self._events)
             stderr = _Reader(channel.recv_stderr, self._events)
-            readers = (stdout, stderr)
+            status = _ExitStatus(channel, self._events)
             self._feed(channel, stdin, deadline, between)
 
             def ended() -> bool:
-                drained = all(reader.ended for reader in readers)
-                return drained and (channel.exit_status_ready() or not self.alive)
+                drained = stdout.ended and stderr.ended
+                return drained and (status.ended or not self.alive)
 
             if not self._events.wait(ended, deadline, between=between):
                 raise TimeoutError(f"`{command_line(argv)}` did not end in time in the guest")
@@ -310,7 +310,7 @@ def connect(
     transport.banner_timeout = timeout
     transport.auth_timeout = timeout
     try:
-        begun, authenticated = threading.Event(), threading.Event()
+        begun, authenticated = _Noticed(events), _Noticed(events)
         transport.start_client(event=begun)
         settled("greeting", begun)
         _check_host_key(transport, keys)
@@ -336,10 +336,38 @@ def _check_host_key(transport: paramiko.Transport, keys: RunKeys) -> None:
         )
 
 
+class _Noticed(threading.Event):
+    """An event that paramiko sets, and that wakes every wait for the guest."""
+
+    def __init__(self, events: GuestEvents) -> None:
+        super().__init__()
+        self._events = events
+
+    def set(self) -> None:
+        """Set it, and wake who waits."""
+        super().set()
+        self._events.notify()
+
+
 def _close(channel: paramiko.Channel) -> None:
     """Close a channel. Its connection may just have ended, which is reported elsewhere."""
     with contextlib.suppress(*_FAILURES):
         channel.close()
+
+
+class _ExitStatus:
+    """Waits for a command's exit code, or for the end of its channel, in a thread of its own."""
+
+    def __init__(self, channel: paramiko.Channel, events: GuestEvents) -> None:
+        self._channel = channel
+        self._events = events
+        self.ended = False
+        threading.Thread(target=self._wait, name="ssh-status", daemon=True).start()
+
+    def _wait(self) -> None:
+        self._channel.recv_exit_status()
+        self.ended = True
+        self._events.notify()
 
 
 class _Reader:
