@@ -15,7 +15,6 @@
  * open any more and the next server is ready.
  */
 
-#include <arpa/inet.h>
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -29,6 +28,7 @@
 #include <unistd.h>
 
 #include "lib_common.h"
+#include "lib_place.h"
 
 #define MAX_SESSIONS	16
 #define BACKLOG		8
@@ -82,25 +82,6 @@ static int start_server(void)
 	close(ends[1]);
 	fcntl(ends[0], F_SETFL, O_NONBLOCK);
 	return ends[0];
-}
-
-static bool parse_place(const char *text, struct sockaddr_in *address)
-{
-	const char *colon = strchr(text, ':');
-	char host[INET_ADDRSTRLEN];
-	long long port;
-
-	if (!colon || (size_t)(colon - text) >= sizeof(host))
-		return false;
-	memcpy(host, text, colon - text);
-	host[colon - text] = '\0';
-	if (inet_pton(AF_INET, host, &address->sin_addr) != 1)
-		return false;
-	if (!parse_number(colon + 1, 65535, &port))
-		return false;
-	address->sin_family = AF_INET;
-	address->sin_port = htons(port);
-	return true;
 }
 
 static int listen_at(const struct sockaddr_in *address)

@@ -88,11 +88,10 @@ def test_stopped_while_a_command_runs(doomed: Machine) -> None:
 
 
 def test_stopped_before_it_is_reached(doomed: Machine) -> None:
-    """A guest to which a connection is being made is watched, too."""
-    doomed.disconnect()
+    """A guest to which SSH is being connected is watched, too."""
     _stop(doomed)
     with pytest.raises(GuestStopped):
-        doomed.connect()
+        doomed.ssh()
 
 
 def test_stopped_under_a_script(doomed: Machine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from harness.vm.host.accel import Accel
 SHAPE = GuestShape(
     image=Path("/k/bzImage"), initrd=Path("/r/initrd"), accel=Accel.TCG, cpus=3, memory_mib=384
 )
-WIRING = Wiring(serial_fd=7, monitor_fd=9)
+WIRING = Wiring(serial_fd=7, monitor_fd=9, agent_fd=11)
 
 
 def value_of(argv: list[str], option: str) -> str:
@@ -45,7 +45,7 @@ def test_size_and_kernel() -> None:
 
 
 def test_guest_is_cut_off() -> None:
-    """No default devices, no network but a forward from loopback, a sandbox that forks nothing."""
+    """No default devices, a forward from loopback and one to our socket, a sandbox."""
     argv = build_argv(SHAPE, WIRING)
     assert "-nodefaults" in argv
     assert "-no-user-config" in argv
@@ -53,16 +53,23 @@ def test_guest_is_cut_off() -> None:
     options = netdev.split(",")
     assert "restrict=on" in options
     assert [o for o in options if o.startswith("hostfwd=")] == ["hostfwd=tcp:127.0.0.1:0-:22"]
+    inside = [o for o in options if o.startswith("guestfwd=")]
+    assert inside == ["guestfwd=tcp:10.0.2.100:23-chardev:agent0"]
+    assert "socket,id=agent0,fd=11" in values_of(argv, "-chardev")
     sandbox = value_of(argv, "-sandbox").split(",")
     assert sandbox[0] == "on"
     assert {"spawn=deny", "elevateprivileges=deny", "resourcecontrol=deny"} <= set(sandbox)
 
 
 def test_sockets_are_inherited() -> None:
-    """Serial line and monitor are descriptors that were made before QEMU: there is no path."""
+    """Serial line, monitor and agent have descriptors that were made before QEMU: no path."""
     argv = build_argv(SHAPE, WIRING)
     chardevs = values_of(argv, "-chardev")
-    assert {part for chardev in chardevs for part in chardev.split(",")} >= {"fd=7", "fd=9"}
+    assert {part for chardev in chardevs for part in chardev.split(",")} >= {
+        "fd=7",
+        "fd=9",
+        "fd=11",
+    }
     assert not any("path=" in word for word in argv)
 
 

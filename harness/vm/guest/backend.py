@@ -31,7 +31,7 @@ class Backend(Protocol):
 
     @property
     def agent_line(self) -> Stream | None:
-        """The serial line to the agent, for a guest without a network."""
+        """The connection to the agent; None where it is reached by SSH."""
 
     def ssh_port(self, deadline: Deadline) -> int:
         """Return the port on this host's loopback that leads to the guest's SSH."""

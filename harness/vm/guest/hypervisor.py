@@ -23,11 +23,12 @@ from harness.errors import (
     QemuFailed,
 )
 from harness.klog.splats import Category, Splat
+from harness.vm.guest.agent_line import AgentLine
 from harness.vm.guest.console import Console
 from harness.vm.guest.dump_state import dump_state
 from harness.vm.guest.events import GuestEvents
 from harness.vm.guest.initramfs import LACKS_LINE, READY_LINE
-from harness.vm.guest.liveness import LEAST_SHARE, Liveness
+from harness.vm.guest.liveness import LEAST_SHARE, Liveness, read_threads
 from harness.vm.guest.plugin import file_of, observed_by
 from harness.vm.guest.privileges import as_whom
 from harness.vm.guest.qemu import GuestShape, Wiring, build_argv
@@ -78,7 +79,7 @@ class Hypervisor:
         self._process: Process[bytes] | None = None
         self._console_ended_s: float | None = None
         self._liveness: Liveness | None = None
-        self.agent_line: SerialLine | None = None
+        self.agent_line: AgentLine | SerialLine | None = None
         # What the plugin of QEMU has written, if the shape has one.
         self.observed: Path | None = None
 
@@ -96,11 +97,11 @@ class Hypervisor:
         The sockets are bound before QEMU starts and handed over as descriptors: there is no race,
         and no path that could be too long for a unix socket.
         """
-        serial_ours, serial_theirs = serial_ends(recorded=self.shape.recording is not None)
+        recorded = self.shape.recording is not None
+        serial_ours, serial_theirs = serial_ends(recorded=recorded)
         monitor_ours, monitor_theirs = socket.socketpair()
-        if self.shape.recording is not None:
-            self.agent_line = SerialLine(self.folder / "agent")
-            self.stack.callback(self.agent_line.remove)
+        self.agent_line = line = SerialLine(self.folder / "agent") if recorded else AgentLine()
+        self.stack.callback(line.remove)
         log_path = self.folder / "qemu.log"
         with writing(self.folder):
             log = self.stack.enter_context(log_path.open("wb"))
@@ -111,15 +112,17 @@ class Hypervisor:
         with contextlib.ExitStack() as opened:
             opened.enter_context(serial_theirs)
             opened.enter_context(monitor_theirs)
+            opened.callback(line.started)
             with writing(self.folder):
                 plugin, self.observed = observed_by(self.shape.plugin, self.folder.name)
             wiring = Wiring(
                 serial_fd=serial_theirs.fileno(),
                 monitor_fd=monitor_theirs.fileno(),
+                agent_fd=line.fd,
+                agent_pipe=line.path,
                 ram_path=ram_path,
                 shared_ram=shared_ram,
                 incoming=incoming,
-                agent_pipe=None if self.agent_line is None else self.agent_line.path,
                 plugin=plugin,
             )
             with writing(self.folder):
@@ -177,13 +180,9 @@ class Hypervisor:
         if self.observed is not None:
             self.observed = self.observed.rename(file_of(folder.name, self.observed.parent))
 
-    def cpu_ns(self) -> int:
-        """Return the CPU time of all QEMU's threads so far, in nanoseconds; 0 after its end."""
-        total = 0
-        for path in Path(f"/proc/{self.pid}/task").glob("*/schedstat"):
-            with contextlib.suppress(OSError):
-                total += int(path.read_text().split()[0])
-        return total
+    def cpu_s(self) -> float:
+        """Return the CPU time of all QEMU's threads so far, in seconds; 0 after its end."""
+        return sum(each.ran_s for each in read_threads(Path(f"/proc/{self.pid}/task")).values())
 
     def expect_splat(self, pattern: str, *, required: bool = True) -> None:
         """Declare a splat: one whose title or text matches is not an error, and may be required."""

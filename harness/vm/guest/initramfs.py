@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from harness.deadline import Deadline
 from harness.errors import HarnessError, MissingTool
+from harness.vm.guest.agent_line import PLACE
 from harness.vm.guest.programs import build_programs
 from harness.vm.host.lookup import is_static
 from harness.vm.host.process import find_program, run
@@ -34,9 +35,7 @@ SSH_PORT = 22
 AGENT_PORT = 23
 _SSH_PLACE = f"0.0.0.0:{SSH_PORT}"
 _AGENT_PLACE = f"127.0.0.1:{AGENT_PORT}"
-IDLE_LINES = tuple(
-    f"klp-standby: no connection to {place} is open" for place in (_SSH_PLACE, _AGENT_PLACE)
-)
+SSH_IDLE_LINE = f"klp-standby: no connection to {_SSH_PLACE} is open"
 GUEST_ADDRESS = "10.0.2.15"
 LACKS_LINE = "klp-harness: this guest cannot serve: "
 """Begins what the guest prints when its kernel lacks something that shows right after the boot."""
@@ -89,6 +88,7 @@ _RC = f"""{_RC_BEGINNING}\
 ip link set eth0 up || lacks "it found no network card (CONFIG_VIRTIO_PCI, CONFIG_VIRTIO_NET)"
 ip addr add {GUEST_ADDRESS}/24 dev eth0
 klp-standby {_AGENT_PLACE} /dev/kmsg klp-agent >/dev/null
+klp-line {PLACE} klp-agent &
 klp-standby {_SSH_PLACE} /dev/kmsg dropbear -i -s -k -I 0 -r /etc/dropbear/host_key >/dev/null
 echo "{READY_LINE}"
 """

@@ -78,7 +78,6 @@ class Machine:
         self._link = AgentLink(backend, time_scale)
         self._uploads = Uploads(self._link, uploads_to, self.run)
         self._ssh: SshSession | None = None
-        self.ssh_since_s: float | None = None
         # Whoever follows what is loaded (harness/observer/) sets this.
         self.module_watch: ModuleWatch = ModuleWatch()
 
@@ -113,7 +112,7 @@ class Machine:
         return self._link.scaled(seconds)
 
     def connect(self) -> None:
-        """Reach the agent, by SSH where the guest has a network; check that all its CPUs came up.
+        """Reach the agent; check that all its CPUs came up. SSH is connected when it is needed.
 
         Raises LostConnection, and BootFailed when CPUs are missing.
         """
@@ -137,16 +136,26 @@ class Machine:
     def _reach_agent(self, deadline: Deadline) -> Stream:
         if self._backend.agent_line is not None:
             return self._backend.agent_line
-        port = self._backend.ssh_port(deadline)
-        self._ssh = connect(
-            port,
-            self.keys,
-            events=self._backend.events,
-            deadline=deadline,
-            between=self._backend.check,
-        )
-        self.ssh_since_s = time.monotonic()
-        return self._ssh.reach(AGENT_PORT, deadline)
+        return self.ssh(deadline).reach(AGENT_PORT, deadline)
+
+    def ssh(self, deadline: Deadline | None = None) -> SshSession:
+        """Return the SSH connection, which is made when it is first asked for.
+
+        Raises LostConnection, also for a guest that is recorded, which has no network.
+        """
+        if isinstance(self._backend, Hypervisor) and self._backend.shape.recording is not None:
+            raise LostConnection("this guest has no network, so no SSH: nothing can be run there")
+        if self._ssh is None:
+            deadline = deadline or self.scaled(_CONNECT_S)
+            with self._link.explained():
+                self._ssh = connect(
+                    self._backend.ssh_port(deadline),
+                    self.keys,
+                    events=self._backend.events,
+                    deadline=deadline,
+                    between=self._backend.check,
+                )
+        return self._ssh
 
     def disconnect(self) -> None:
         """Close agent and SSH; the guest keeps running."""
@@ -163,24 +172,20 @@ class Machine:
         deadline: Deadline | None = None,
     ) -> Ran:
         """Run a command over SSH to its end and return its exit code and output."""
-        if self._ssh is None:
-            raise LostConnection("this guest has no SSH connection: nothing can be run there")
         data = stdin.encode() if isinstance(stdin, str) else stdin
         deadline = deadline or self.scaled(REQUEST_S)
         with self._link.explained():
-            return self._ssh.run(argv, stdin=data, deadline=deadline, between=self._link.watch())
+            return self.ssh().run(argv, stdin=data, deadline=deadline, between=self._link.watch())
 
     def shell(self, term: str, columns: int, rows: int) -> Any:
         """Start an interactive shell; returns its channel."""
-        assert self._ssh is not None
         with self._link.explained():
-            return self._ssh.shell(term, columns, rows, self.scaled(_CONNECT_S))
+            return self.ssh().shell(term, columns, rows, self.scaled(_CONNECT_S))
 
     def pipe(self, argv: Sequence[str]) -> Any:
         """Start a command without a terminal; returns its channel."""
-        assert self._ssh is not None
         with self._link.explained():
-            return self._ssh.pipe(argv, self.scaled(_CONNECT_S))
+            return self.ssh().pipe(argv, self.scaled(_CONNECT_S))
 
     def watch(self) -> Callable[[], None]:
         """Return what a wait of another kind has to call several times a second.

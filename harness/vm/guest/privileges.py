@@ -53,6 +53,8 @@ def as_whom(shape: GuestShape, wiring: Wiring, opened: contextlib.ExitStack) -> 
     keeps this user's rights: QEMU writes the recording to files by their paths. Raises OSError.
     """
     descriptors = [wiring.serial_fd, wiring.monitor_fd]
+    if wiring.agent_fd is not None:
+        descriptors.append(wiring.agent_fd)
     account = None if shape.recording is not None else qemu_account()
     if account is None:
         return Started(wiring=wiring, descriptors=tuple(descriptors))

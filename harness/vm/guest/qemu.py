@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from harness.vm.guest.agent_line import PLACE
 from harness.vm.host.accel import ACCEL_ARGUMENTS, QEMU
 
 if TYPE_CHECKING:
@@ -90,7 +91,8 @@ class Wiring:
     Without ``ram_path`` the RAM is the guest's own. With one, the template writes to that file
     (``shared_ram``), and clones map it copy-on-write. ``incoming``: QEMU waits for device state.
     ``kernel_fd`` and ``initrd_fd`` are for a QEMU that may not open the files of the shape.
-    ``agent_pipe`` is that of a guest that is recorded, which has a pipe for ``serial_fd``.
+    ``agent_fd`` leads to the agent. A guest that is recorded has ``agent_pipe`` instead, and a pipe
+    for ``serial_fd``.
     ``plugin`` has the paths of a plugin of QEMU and of the file that it shares with the harness.
     """
 
@@ -99,6 +101,7 @@ class Wiring:
     ram_path: str | None = None
     shared_ram: bool = False
     incoming: bool = False
+    agent_fd: int | None = None
     agent_pipe: Path | None = None
     kernel_fd: int | None = None
     initrd_fd: int | None = None
@@ -109,11 +112,12 @@ def build_argv(shape: GuestShape, wiring: Wiring) -> list[str]:
     """Return the full command line of one guest.
 
     The guest's network reaches nothing (``restrict=on``); the host reaches the guest's SSH port
-    through a loopback port that QEMU itself binds (port 0: the host's kernel picks a free one).
+    through a loopback port that QEMU itself binds (port 0: the host's kernel picks a free one), and
+    the agent through a socket that it shares with QEMU.
     """
     return [
         *_machine(shape, _memory(shape.memory_mib, wiring)),
-        *_network_and_entropy(shape),
+        *_network_and_entropy(shape, wiring),
         *_REPORTS_PANIC,
         *_serial_ports(shape, wiring),
         *("-chardev", f"socket,id=monitor0,fd={wiring.monitor_fd}"),
@@ -152,12 +156,13 @@ def _machine(shape: GuestShape, memory: str) -> list[str]:
     ]
 
 
-def _network_and_entropy(shape: GuestShape) -> list[str]:
+def _network_and_entropy(shape: GuestShape, wiring: Wiring) -> list[str]:
     if shape.recording is not None:
         return _recorded(shape.recording)
+    ssh, agent = f"tcp:127.0.0.1:0-:{_SSH_PORT}", f"tcp:{PLACE}-chardev:agent0"
+    user = f"user,id={NETDEV_ID},restrict=on,ipv6=off,hostfwd={ssh},guestfwd={agent}"
     return [
-        "-netdev",
-        f"user,id={NETDEV_ID},restrict=on,ipv6=off,hostfwd=tcp:127.0.0.1:0-:{_SSH_PORT}",
+        *("-chardev", f"socket,id=agent0,fd={wiring.agent_fd}", "-netdev", user),
         *("-device", f"virtio-net-pci,netdev={NETDEV_ID},romfile=,guest_announce=off"),
         *("-object", "rng-builtin,id=rng0", "-device", "virtio-rng-pci,rng=rng0"),
     ]

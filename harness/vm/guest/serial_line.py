@@ -47,6 +47,8 @@ class SerialLine:
     Implements harness.vm.guest.agent.Stream.
     """
 
+    fd = None
+
     def __init__(self, path: Path) -> None:
         self.path = path
         self._files = (Path(f"{path}.in"), Path(f"{path}.out"))
@@ -61,6 +63,9 @@ class SerialLine:
         self._sent = 0
         self._partial = b""
         self._closing = False
+
+    def started(self) -> None:
+        """Do nothing: QEMU opens the files itself."""
 
     def receive(self) -> bytes:
         """Return the next whole lines, b"" when QEMU has ended or this was closed; blocks."""

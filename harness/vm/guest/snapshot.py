@@ -18,7 +18,7 @@ from harness.deadline import Deadline, wait_until
 from harness.errors import LostConnection, QemuFailed
 from harness.log import LOGGER
 from harness.vm.guest.hypervisor import Hypervisor
-from harness.vm.guest.initramfs import IDLE_LINES
+from harness.vm.guest.initramfs import SSH_IDLE_LINE
 from harness.vm.guest.machine import Machine
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ _SAVE_S = 20.0
 _DISCONNECT_S = 15.0
 _IDLE_S = 2.0
 _IDLE_POLL_S = 0.1
-_IDLE_NS = 5_000_000
+_IDLE_CPU_S = 0.005
 # "events" makes QEMU report when the state of a migration changes, so that nothing is polled.
 _CAPABILITIES = {
     "capabilities": [
@@ -92,6 +92,7 @@ def template(
             machine.connect()
             machine.tasks()
             machine.klog()
+            machine.run(["true"])
             _disconnect(machine)
             _await_idle(hypervisor, machine.scaled(_IDLE_S))
             _save(hypervisor, state_path, deadline=deadline)
@@ -152,12 +153,12 @@ def restored_guest(
 
 
 def _disconnect(machine: Machine) -> None:
-    """Disconnect, and wait until the guest has servers ready for its next connection."""
+    """Disconnect, and wait until the guest has a server ready for its next connection by SSH."""
     console = machine.hypervisor.console
     before = console.size
     machine.disconnect()
     if not machine.hypervisor.events.wait(
-        lambda: all(line in console.text(before) for line in IDLE_LINES),
+        lambda: SSH_IDLE_LINE in console.text(before),
         machine.scaled(_DISCONNECT_S),
         between=machine.hypervisor.check,
     ):
@@ -171,11 +172,11 @@ def _await_idle(hypervisor: Hypervisor, deadline: Deadline) -> None:
 
     A guest that is never idle is saved as it is, which costs time and is not wrong.
     """
-    used_ns: list[int] = []
+    used_s: list[float] = []
 
     def idle() -> bool:
-        used_ns.append(hypervisor.cpu_ns())
-        return len(used_ns) > 1 and used_ns[-1] - used_ns[-2] < _IDLE_NS
+        used_s.append(hypervisor.cpu_s())
+        return len(used_s) > 1 and used_s[-1] - used_s[-2] < _IDLE_CPU_S
 
     if not wait_until(idle, deadline, interval_s=_IDLE_POLL_S):
         LOGGER.info("the template does not become idle; its clones start a little slower")

@@ -43,12 +43,14 @@ class Accel(StrEnum):
 
 
 # tsc=off: with KVM a restored guest would find its TSC unstable. la57=off: four-level page tables.
+# erms=off, fsrm=off: with them the kernel clears and copies pages byte by byte (rep stosb, rep
+# movsb), of which TCG executes each as an instruction; without, eight bytes at a time.
 # thread=single: with a thread for each CPU one may translate what another is changing, and QEMU 7.2
 # may then keep the old translation. A task that meets an int3 of ftrace's in this way never leaves
 # it. CPUs that take turns cost nothing when more guests run than the host has cores.
 ACCEL_ARGUMENTS: Mapping[Accel, tuple[str, ...]] = {
     Accel.KVM: ("-accel", "kvm", "-cpu", "host,migratable=on,tsc=off"),
-    Accel.TCG: ("-accel", "tcg,thread=single", "-cpu", "max,la57=off"),
+    Accel.TCG: ("-accel", "tcg,thread=single", "-cpu", "max,la57=off,erms=off,fsrm=off"),
 }
 """QEMU's arguments for each accelerator. The probe uses what the guests use."""
 

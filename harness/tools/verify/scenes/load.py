@@ -82,11 +82,11 @@ def _work(scene: Scene) -> None:
     least_s = _THOROUGH_HOLD_S if scene.case.request.thorough else _HOLD_S
     end = Deadline.after(_MOST_HOLD_S)
     least = Deadline.after(least_s)
-    until_ns = scene.machine.hypervisor.cpu_ns() + int(_WORK_S * least_s / _HOLD_S * 1e9)
+    until_s = scene.machine.hypervisor.cpu_s() + _WORK_S * least_s / _HOLD_S
     while not end.expired:
         scene.check(When.DURING)
         scene.hold(_LOOK_S)
-        if least.expired and scene.machine.hypervisor.cpu_ns() >= until_ns:
+        if least.expired and scene.machine.hypervisor.cpu_s() >= until_s:
             return
 
 

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The connection to the agent of a guest with a network: a socket of which QEMU has the other end.
+
+In the guest the agent connects to an address that QEMU answers itself (guestfwd of its user
+network). QEMU saves such a connection with the guest, as it does no forwarded port's: a restored
+guest has its agent connected, and neither a handshake nor a cipher is run before its first answer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from typing import TYPE_CHECKING
+
+from harness.errors import LostConnection
+
+if TYPE_CHECKING:
+    from harness.deadline import Deadline
+
+PLACE = "10.0.2.100:23"
+"""Where the agent connects to in the guest."""
+
+_READ = 65536
+_LEAST_S = 0.001
+
+
+class AgentLine:
+    """Both ends of it, made before QEMU starts. Implements harness.vm.guest.agent.Stream."""
+
+    path = None
+
+    def __init__(self) -> None:
+        self._ours, self._theirs = socket.socketpair()
+
+    @property
+    def fd(self) -> int:
+        """The descriptor of QEMU's end, until QEMU has started."""
+        return self._theirs.fileno()
+
+    def started(self) -> None:
+        """Close QEMU's end here, since QEMU has it: so ``receive`` ends when QEMU does."""
+        self._theirs.close()
+
+    def receive(self) -> bytes:
+        """Return the next bytes, b"" when QEMU has ended or this was closed; blocks."""
+        try:
+            return self._ours.recv(_READ)
+        except OSError:
+            return b""
+
+    def send(self, data: bytes, deadline: Deadline) -> None:
+        """Send to the agent; raises LostConnection, or TimeoutError while it takes nothing."""
+        left = memoryview(data)
+        while left:
+            self._ours.settimeout(max(deadline.remaining_s, _LEAST_S))
+            try:
+                left = left[self._ours.send(left) :]
+            except TimeoutError:
+                raise TimeoutError("the guest does not take what it is sent") from None
+            except OSError as error:
+                raise LostConnection(f"the line to the guest has ended: {error}") from error
+
+    def close(self) -> None:
+        """End ``receive`` and ``send``. The agent in the guest notices nothing of it."""
+        with contextlib.suppress(OSError):
+            self._ours.shutdown(socket.SHUT_RDWR)
+
+    def remove(self) -> None:
+        """Close both ends, once nobody reads any more."""
+        self._ours.close()
+        self._theirs.close()

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The way to the agent through QEMU's network, with the test in the place of QEMU and the guest."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.deadline import Deadline
+from harness.errors import LostConnection
+from harness.vm.guest.agent_line import AgentLine
+from harness.vm.host.process import run
+from tests.unit.speaking_agent import build
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+REQUEST = b"12 read /sys/kernel/livepatch/klp_test_gate/transition\n"
+MUCH = 8 << 20
+SHORTLY_S = 0.05
+LATER_S = 20.0
+
+
+@pytest.fixture
+def line() -> Iterator[AgentLine]:
+    made = AgentLine()
+    yield made
+    made.remove()
+
+
+@pytest.fixture
+def qemu(line: AgentLine) -> Iterator[socket.socket]:
+    """QEMU's end, as a QEMU that has started has it."""
+    with socket.socket(fileno=os.dup(line.fd)) as theirs:
+        line.started()
+        yield theirs
+
+
+def test_both_directions(line: AgentLine, qemu: socket.socket) -> None:
+    """What one end sends, the other receives."""
+    line.send(REQUEST, Deadline.after(LATER_S))
+    assert qemu.recv(len(REQUEST)) == REQUEST
+    qemu.sendall(REQUEST)
+    assert line.receive() == REQUEST
+
+
+def test_more_than_the_socket_holds(line: AgentLine, qemu: socket.socket) -> None:
+    """A request of several mebibytes arrives whole, as fast as it is taken."""
+    taken = bytearray()
+
+    def take() -> None:
+        while len(taken) < MUCH:
+            taken.extend(qemu.recv(1 << 16))
+
+    reader = threading.Thread(target=take)
+    reader.start()
+    line.send(b"x" * MUCH, Deadline.after(LATER_S))
+    reader.join()
+    assert taken == b"x" * MUCH
+
+
+@pytest.mark.usefixtures("qemu")
+def test_guest_that_takes_nothing(line: AgentLine) -> None:
+    """A guest that does not read is noticed at the deadline."""
+    with pytest.raises(TimeoutError, match="does not take"):
+        line.send(b"x" * MUCH, Deadline.after(SHORTLY_S))
+
+
+def test_end_of_qemu(line: AgentLine, qemu: socket.socket) -> None:
+    """When QEMU ends, what waits for the agent ends, and nothing more can be sent."""
+    qemu.close()
+    assert line.receive() == b""
+    with pytest.raises(LostConnection, match="has ended"):
+        line.send(REQUEST, Deadline.after(LATER_S))
+
+
+@pytest.mark.usefixtures("qemu")
+def test_closing_ends_the_reader(line: AgentLine) -> None:
+    """A reader that waits for the agent ends when the line is closed."""
+    read: list[bytes] = []
+    reader = threading.Thread(target=lambda: read.append(line.receive()))
+    reader.start()
+    line.close()
+    reader.join(LATER_S)
+    assert read == [b""]
+
+
+def test_program_on_a_connection(tmp_path: Path) -> None:
+    """klp-line connects and becomes the program, which reads and writes the connection."""
+    build(tmp_path, "klp-line")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(LATER_S)
+        place = f"127.0.0.1:{server.getsockname()[1]}"
+        answer: list[bytes] = []
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.sendall(REQUEST)
+                connection.shutdown(socket.SHUT_WR)
+                answer.append(connection.recv(1 << 16, socket.MSG_WAITALL))
+
+        serving = threading.Thread(target=serve)
+        serving.start()
+        run([tmp_path / "klp-line", place, "cat"], deadline=Deadline.after(LATER_S))
+        serving.join()
+    assert answer == [REQUEST]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "text"),
+    [
+        (("127.0.0.1:1", "cat"), 1, "Connection refused"),
+        (("nowhere:23", "cat"), 2, "usage: klp-line"),
+        (("127.0.0.1:1",), 2, "usage: klp-line"),
+    ],
+)
+def test_no_connection(tmp_path: Path, words: tuple[str, ...], code: int, text: str) -> None:
+    """klp-line says why it cannot connect, and how it is used."""
+    build(tmp_path, "klp-line")
+    ended = run([tmp_path / "klp-line", *words], deadline=Deadline.after(LATER_S), check=False)
+    assert ended.returncode == code
+    assert text in ended.stderr
