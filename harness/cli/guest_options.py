@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.cli.rootfs import check_root, obtain
 from harness.vm.guest.guest_files import guest_files
 from harness.vm.guest.session import MEMORY_MIB
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from harness.report.terminal import Terminal
+    from harness.vm.guest.root_disk import RootDisk
 
 LEAST_MIB = 128
 
@@ -41,9 +45,36 @@ class GuestOptions:
         typer.Option("--memory", min=LEAST_MIB, metavar="MIB", help="Memory of a guest."),
     ] = MEMORY_MIB
 
+    rootfs: Annotated[
+        str | None,
+        typer.Option(
+            "--rootfs",
+            metavar="DIR|IMAGE|deb:SUITE",
+            help="Root file system of the guests: a folder, an image (ext4, squashfs, qcow2), or a "
+            "suite of Debian with packages (deb:bookworm,bpftrace).",
+        ),
+    ] = None
+    rootfs_init: Annotated[
+        bool,
+        typer.Option(
+            "--rootfs-init", help="Start that root's own init, systemd, and wait until it is up."
+        ),
+    ] = False
+
     def files(self) -> Mapping[str, Path]:
         """Return the host files by their paths in the guest; raises UsageError."""
         return guest_files(self.file)
+
+    def root(self, terminal: Terminal) -> RootDisk | None:
+        """Return the guests' root file system, made when it is not in the cache; None without one.
+
+        Raises UsageError when it cannot be one, and what making it does.
+        """
+        spec = check_root(self.rootfs, init=self.rootfs_init)
+        if spec is None:
+            return None
+        with terminal.progress() as progress:
+            return obtain(spec, progress, init=self.rootfs_init)
 
     @property
     def kernel_args(self) -> tuple[str, ...]:

@@ -40,7 +40,7 @@ class Host:
     def look(self, distribution: Distribution) -> tuple[Tool, ...]:
         return () if self._installed else (BC,)
 
-    def _foreground(self, argv: list[str]) -> int:
+    def _foreground(self, argv: list[str], *, to_stderr: bool = False) -> int:
         self.commands.append(" ".join(argv))
         answer = self._answers.pop(0)
         self._installed = answer == 0 and "install" in argv

@@ -249,6 +249,7 @@ class KnownKernel:
     slowness = 1.0
     boot_args = ()
     boot_modules: tuple[Path, ...] = ()
+    root_modules: tuple[Path, ...] = ()
 
     def __init__(self, image: Path) -> None:
         self.image = image

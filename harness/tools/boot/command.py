@@ -22,6 +22,7 @@ from harness.cli.keeping import KeepOptions, keeping
 from harness.cli.modules import ModuleFinder, check_named
 from harness.cli.options import Accel, AccelAsked, KernelOptions, Smp
 from harness.cli.prepare import check_kernels, prepare_accel, prepare_kernel
+from harness.cli.rootfs import require_fitting
 from harness.errors import ExitCode, KernelSplat, LostConnection
 from harness.vm.guest import runs
 from harness.vm.guest.session import Fresh
@@ -63,10 +64,14 @@ def boot(
         check_named(modules, contents=False)
         in_guest = guest.files()
         choice = prepare_accel(invocation, accel)
+        root = guest.root(terminal)
         made = prepare_kernel(invocation, kernel)
+        require_fitting(made, root)
         finder = ModuleFinder(terminal, made)
         files = [file for named in modules for file in finder.find(named)]
         terminal.note(f"kernel {made.describe()}, {choice.describe()}")
+        if root is not None:
+            terminal.note(f"root file system {root.source}")
         with (
             runs.open_session(
                 choice,
@@ -77,6 +82,7 @@ def boot(
                 fresh=Fresh.BOOT,
                 name="boot",
                 keeper=keeper,
+                root=root,
             ) as session,
             session.guest(made, name="boot") as machine,
         ):

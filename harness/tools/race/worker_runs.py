@@ -83,6 +83,7 @@ class FetchedKernel:
     slowness: float
     boot_args: tuple[str, ...]
     boot_modules: tuple[Path, ...] = ()
+    root_modules: tuple[Path, ...] = ()
 
     def describe(self) -> str:
         """Return version and origin in words."""

@@ -15,6 +15,7 @@ from harness.cli.modules import ModuleFinder, check_named, is_folder
 from harness.cli.options import Accel, AccelAsked, KernelOptions, ResultFiles, Smp
 from harness.cli.pages import HtmlTimeline, SvgTimeline, write_timelines
 from harness.cli.prepare import check_kernels, prepare_accel, prepare_kernel
+from harness.cli.rootfs import require_fitting
 from harness.errors import UsageError
 from harness.livepatch.modules import module_name
 from harness.observe.load_plan import Plan, Target, check_params, objects_of, plan_module
@@ -87,12 +88,16 @@ def run(
         if svg_file is not None and len(module) > 1:
             raise UsageError("--svg takes one livepatch; --html takes any number")
         choice = prepare_accel(invocation, accel)
+        root = guest.root(terminal)
         made = prepare_kernel(invocation, kernel)
+        require_fitting(made, root)
         finder = ModuleFinder(terminal, made)
         plans = make_plans(finder, made, module, targets=target, params=param, check=check)
         if svg_file is not None and len(plans) > 1:
             raise UsageError("--svg takes one livepatch; --html takes any number")
         invocation.print_facts()
+        if root is not None:
+            terminal.print(f"root         {root.source}")
         fresh = Fresh.SNAPSHOT if len(plans) > 1 else Fresh.BOOT
         watched: list[RunResult] = []
         failed = False
@@ -118,6 +123,7 @@ def run(
             name="run",
             keep=lambda: failed,
             keeper=keeper,
+            root=root,
         ) as session:
             for plan in plans:
                 terminal.note(f"loading {plan.name} in a fresh guest")

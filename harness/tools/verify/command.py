@@ -19,6 +19,7 @@ from harness.cli.modules import ModuleFinder, check_named
 from harness.cli.options import Accel, AccelAsked, KernelsOptions, ResultFiles, Smp
 from harness.cli.pages import HtmlPage
 from harness.cli.prepare import check_kernels, prepare_accel, prepare_kernel
+from harness.cli.rootfs import require_fitting
 from harness.errors import UsageError
 from harness.report.base import CheckOutcome
 from harness.tools.verify.api import guests_at_a_time, verify_case
@@ -160,11 +161,11 @@ def verify(
 
         return run_matrix(plan, matrix, executors, files=files, accel=accel, html=html_file)
     kernel = kernels.each()[0]
-    shape = {
+    shape: dict[str, Any] = {
         "cpus": smp,
         "memory_mib": guest.memory,
         "kernel_args": guest.kernel_args,
-        "extra_files": {**guest.files(), **libraries_of(settings["load"])},
+        "extra_files": dict(guest.files()),
     }
     asked = Asked(
         modules=module,
@@ -182,6 +183,9 @@ def verify(
         if check is not None:
             check_script(check)
         choice = prepare_accel(invocation, accel)
+        shape["root"] = guest.root(invocation.terminal)
+        if shape["root"] is None:
+            shape["extra_files"] |= libraries_of(settings["load"])
         report = _Report(invocation, html_file, keeper)
         made = prepare_kernel(invocation, kernel)
         _verify_on(invocation, choice, made, asked, report, shape)
@@ -318,8 +322,11 @@ def _verify_on(
 ) -> None:
     """Verify all modules on one kernel; ``shape`` says what its guests are like."""
     terminal = invocation.terminal
+    require_fitting(kernel, shape["root"])
     cases = asked.cases(ModuleFinder(terminal, kernel), kernel, terminal)
     terminal.print(f"kernel       {kernel.describe()}", f"accelerator  {choice.describe()}")
+    if shape["root"] is not None:
+        terminal.print(f"root         {shape['root'].source}")
     guests = guests_at_a_time(choice)
     with runs.open_session(
         choice,

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from concurrent.futures import ThreadPoolExecutor
 
+    from harness.vm.guest.root_disk import Layers
+
 _START_S = 20.0
 _SETTLE_S = 3.0
 _SPLAT_GROWS_S = 0.7
@@ -80,8 +82,7 @@ class Hypervisor:
         self._console_ended_s: float | None = None
         self._liveness: Liveness | None = None
         self.agent_line: AgentLine | SerialLine | None = None
-        # What the plugin of QEMU has written, if the shape has one.
-        self.observed: Path | None = None
+        self.observed: Path | None = None  # what the plugin of QEMU has written
 
     def start(
         self,
@@ -90,6 +91,7 @@ class Hypervisor:
         shared_ram: bool = False,
         incoming: bool = False,
         pass_fds: tuple[int, ...] = (),
+        layers: Layers | None = None,
         deadline: Deadline,
     ) -> None:
         """Start QEMU; raises QemuFailed with its output when that fails.
@@ -115,17 +117,17 @@ class Hypervisor:
             opened.callback(line.started)
             with writing(self.folder):
                 plugin, self.observed = observed_by(self.shape.plugin, self.folder.name)
-            wiring = Wiring(
-                serial_fd=serial_theirs.fileno(),
-                monitor_fd=monitor_theirs.fileno(),
-                agent_fd=line.fd,
-                agent_pipe=line.path,
-                ram_path=ram_path,
-                shared_ram=shared_ram,
-                incoming=incoming,
-                plugin=plugin,
-            )
-            with writing(self.folder):
+                wiring = Wiring(
+                    serial_fd=serial_theirs.fileno(),
+                    monitor_fd=monitor_theirs.fileno(),
+                    ram_path=ram_path,
+                    shared_ram=shared_ram,
+                    incoming=incoming,
+                    agent_fd=line.fd,
+                    agent_pipe=line.path,
+                    plugin=plugin,
+                    layers=layers,
+                )
                 started = as_whom(self.shape, wiring, opened)
             argv = build_argv(self.shape, started.wiring)
             fds = (*started.descriptors, *pass_fds)

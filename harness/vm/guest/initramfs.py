@@ -55,7 +55,7 @@ _PROGRAMS = {
 }
 _KMOD_NAMES = ("insmod", "rmmod", "lsmod", "modprobe", "modinfo", "depmod")
 
-_RC_BEGINNING = f"""#!/bin/busybox sh
+RC_BEGINNING = f"""#!/bin/busybox sh
 # SPDX-License-Identifier: GPL-2.0-only
 export PATH=/bin:/sbin
 mount -t devtmpfs devtmpfs /dev
@@ -84,19 +84,36 @@ esac
 ip link set lo up
 """
 
-_RC = f"""{_RC_BEGINNING}\
+NETWORK_UP = f"""\
 ip link set eth0 up || lacks "it found no network card (CONFIG_VIRTIO_PCI, CONFIG_VIRTIO_NET)"
 ip addr add {GUEST_ADDRESS}/24 dev eth0
-klp-standby {_AGENT_PLACE} /dev/kmsg klp-agent >/dev/null
-klp-line {PLACE} klp-agent &
-klp-standby {_SSH_PLACE} /dev/kmsg dropbear -i -s -k -I 0 -r /etc/dropbear/host_key >/dev/null
+"""
+AGENT_ON_LINE = f"klp-line {PLACE} klp-agent &"
+AGENT_SERVER = (_AGENT_PLACE, "klp-agent")
+SSH_SERVER = (
+    *(_SSH_PLACE, "dropbear", "-i", "-s", "-k", "-I", "0"),
+    *("-r", "/etc/dropbear/host_key"),
+)
+"""Where each is reached by SSH's client, and its command line."""
+
+
+def serve(server: tuple[str, ...], *, output: str = "/dev/null") -> str:
+    """Return the line of a script that starts a server; its process id is written to ``output``."""
+    place, *command = server
+    return f"klp-standby {place} /dev/kmsg {' '.join(command)} >{output}"
+
+
+_RC = f"""{RC_BEGINNING}{NETWORK_UP}\
+{AGENT_ON_LINE}
+{serve(AGENT_SERVER)}
+{serve(SSH_SERVER)}
 echo "{READY_LINE}"
 """
 
 RC_PLACE = "/etc/rc"
 # The port is opened before the guest reports that it is ready: a port that nobody has open loses
 # its input. A subshell opens it, since it would else become the terminal of this shell.
-RC_WITHOUT_NETWORK = f"""{_RC_BEGINNING}\
+RC_WITHOUT_NETWORK = f"""{RC_BEGINNING}\
 (
 	exec 3<>/dev/ttyS1
 	stty raw -echo clocal <&3
@@ -150,14 +167,18 @@ def build_initrd(
     target: Path,
     *,
     extra_files: Mapping[str, Path] = MappingProxyType({}),
+    texts: Mapping[str, str] = MappingProxyType({}),
     deadline: Deadline,
 ) -> None:
-    """Write the initrd of one run to ``target``: the base, this run's keys, and ``extra_files``."""
+    """Write the initrd of one run to ``target``: the base, this run's keys, and ``extra_files``.
+
+    ``texts`` are files with that content, by their paths; like ``extra_files`` they replace others.
+    """
     private = {
         "etc/dropbear/host_key": keys.host_key.read_bytes(),
         "root/.ssh/authorized_keys": f"{keys.client_public}\n".encode(),
     }
-    extend_initrd(base, extra_files, target, private=private, deadline=deadline)
+    extend_initrd(base, extra_files, target, private=private, texts=texts, deadline=deadline)
 
 
 def extend_initrd(
@@ -166,16 +187,23 @@ def extend_initrd(
     target: Path,
     *,
     private: Mapping[str, bytes] = MappingProxyType({}),
+    texts: Mapping[str, str] = MappingProxyType({}),
     deadline: Deadline,
 ) -> None:
     """Write to ``target`` an initrd that has more files, by their paths in the guest.
 
-    There all may read and execute the ``files``; ``private`` has what root alone may read.
+    There all may read and execute the ``files`` and ``texts``; ``private`` has what root alone may
+    read.
     """
     with tempfile.TemporaryDirectory(dir=target.parent, prefix="more-") as name:
         root = Path(name, "root")
         root.mkdir()
         _copy(root, files)
+        for name_there, text in texts.items():
+            place = root / name_there.lstrip("/")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_text(text)
+            place.chmod(0o755)
         for path, content in private.items():
             place = root / path
             place.parent.mkdir(parents=True, exist_ok=True)

@@ -52,7 +52,8 @@ def as_whom(shape: GuestShape, wiring: Wiring, opened: contextlib.ExitStack) -> 
     What it then inherits is closed with ``opened``, once it has started. A guest that is recorded
     keeps this user's rights: QEMU writes the recording to files by their paths. Raises OSError.
     """
-    descriptors = [wiring.serial_fd, wiring.monitor_fd]
+    layers = wiring.layers.descriptors if wiring.layers is not None else ()
+    descriptors = [wiring.serial_fd, wiring.monitor_fd, *layers]
     if wiring.agent_fd is not None:
         descriptors.append(wiring.agent_fd)
     account = None if shape.recording is not None else qemu_account()

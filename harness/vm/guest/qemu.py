@@ -8,12 +8,14 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from harness.vm.guest.agent_line import PLACE
+from harness.vm.guest.root_disk import disk_arguments
 from harness.vm.host.accel import ACCEL_ARGUMENTS, QEMU
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from harness.vm.guest.plugin import Plugin
+    from harness.vm.guest.root_disk import Layers, RootDisk
     from harness.vm.host.accel import Accel
 
 SERIAL_ID = "serial0"
@@ -82,6 +84,7 @@ class GuestShape:
     kernel_args: tuple[str, ...] = ()
     recording: Recording | None = None
     plugin: Plugin | None = None
+    root: RootDisk | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +97,7 @@ class Wiring:
     ``agent_fd`` leads to the agent. A guest that is recorded has ``agent_pipe`` instead, and a pipe
     for ``serial_fd``.
     ``plugin`` has the paths of a plugin of QEMU and of the file that it shares with the harness.
+    ``layers`` are those of the disk of a guest that has one.
     """
 
     serial_fd: int
@@ -106,6 +110,7 @@ class Wiring:
     kernel_fd: int | None = None
     initrd_fd: int | None = None
     plugin: tuple[str, str] | None = None
+    layers: Layers | None = None
 
 
 def build_argv(shape: GuestShape, wiring: Wiring) -> list[str]:
@@ -119,6 +124,7 @@ def build_argv(shape: GuestShape, wiring: Wiring) -> list[str]:
         *_machine(shape, _memory(shape.memory_mib, wiring)),
         *_network_and_entropy(shape, wiring),
         *_REPORTS_PANIC,
+        *_disk(shape, wiring),
         *_serial_ports(shape, wiring),
         *("-chardev", f"socket,id=monitor0,fd={wiring.monitor_fd}"),
         *("-mon", "chardev=monitor0,mode=control"),
@@ -185,6 +191,12 @@ def _serial_ports(shape: GuestShape, wiring: Wiring) -> list[str]:
         *("-chardev", f"pipe,id=agent0,path={_escaped(wiring.agent_pipe)}"),
         *("-serial", "chardev:agent0"),
     ]
+
+
+def _disk(shape: GuestShape, wiring: Wiring) -> list[str]:
+    if shape.root is None or wiring.layers is None:
+        return []
+    return disk_arguments(shape.root, wiring.layers)
 
 
 def _plugin(wiring: Wiring) -> list[str]:

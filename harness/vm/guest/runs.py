@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from harness.vm.guest.keeper import Keeper
+    from harness.vm.guest.root_disk import RootDisk
     from harness.vm.host.accel import Accel, AccelChoice
 
 _PROBE_S = 60.0
@@ -108,12 +109,13 @@ def open_session(
     base: Path | None = None,
     keep: Callable[[], bool] = lambda: False,
     keeper: Keeper | None = None,
+    root: RootDisk | None = None,
 ) -> Iterator[Session]:
     """Open a run of so many guests at a time, in a folder of its own.
 
-    ``extra_files`` are further files of its guests, by their paths there; ``base`` and ``keeper``
-    are as in `Session`. The folder is removed when all went well. After a failure, or when ``keep``
-    returns True at the end, the guests' logs stay, and nothing else.
+    ``extra_files`` are further files of its guests, by their paths there; ``base``, ``keeper`` and
+    ``root`` are as in `Session`. The folder is removed when all went well. After a failure, or when
+    ``keep`` returns True at the end, the guests' logs stay, and nothing else.
     """
     sweep()
     folder = folder_for(name)
@@ -136,6 +138,7 @@ def open_session(
             extra_files=extra_files,
             base=base,
             keeper=keeper,
+            root=root,
         ) as session:
             yield session
         if keep():

@@ -12,6 +12,7 @@ import re
 import secrets
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Self
 
@@ -19,6 +20,7 @@ from filelock import FileLock
 
 from harness.deadline import Deadline
 from harness.errors import KernelVerdict
+from harness.vm.guest import root_init
 from harness.vm.guest.boot_failures import BootFailures
 from harness.vm.guest.initramfs import BOOT_DIR, build_base, build_initrd, extend_initrd
 from harness.vm.guest.keys import RunKeys, make_keys
@@ -30,11 +32,11 @@ from harness.vm.guest.spare import SpareGuest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
     from harness.vm.guest.keeper import Keeper
     from harness.vm.guest.machine import Machine
     from harness.vm.guest.qemu import Recording
+    from harness.vm.guest.root_disk import RootDisk
     from harness.vm.host.accel import Accel
     from harness.vm.host.cache import Store
     from harness.vm.kernel.kernel import Bootable
@@ -85,12 +87,13 @@ class Session:
         base: Path | None = None,
         plugins: PluginMaker = no_plugin,
         keeper: Keeper | None = None,
+        root: RootDisk | None = None,
     ) -> None:
         """``extra_files`` are those that guests of this run have beside the usual ones, by path.
 
         ``base`` is the archive with the usual ones when it was made elsewhere. ``plugins`` chooses
         the plugin of QEMU for guests that are not recorded. ``keeper`` gets the guest in which
-        something fails.
+        something fails. ``root`` is the root file system of guests that are not recorded.
         """
         self.folder = folder
         self.settings = settings
@@ -106,6 +109,7 @@ class Session:
         self._spare = SpareGuest()
         self._claimed: RunFolder | None = None
         self.keeper = keeper
+        self._root = root
         self._starter = keeper.starter if keeper is not None else None
 
     def __enter__(self) -> Self:
@@ -220,7 +224,8 @@ class Session:
         except KernelVerdict as error:
             failures.add(error)
             raise
-        (folder / "owner.json").write_text(json.dumps({"ram_path": saved.ram_path}))
+        paths = {"ram_path": saved.ram_path, "disk_path": saved.disk_path}
+        (folder / "owner.json").write_text(json.dumps(paths))
         return saved
 
     def prepare(self, kernel: Bootable) -> None:
@@ -238,6 +243,7 @@ class Session:
         recording: Recording | None,
     ) -> GuestShape:
         _, initrd = self._prepare_for(kernel)
+        root = self._root if recording is None else None
         return GuestShape(
             image=kernel.image,
             initrd=initrd,
@@ -246,11 +252,13 @@ class Session:
             memory_mib=self.settings.memory_mib,
             kernel_args=(
                 *self._kernel_args(kernel, recording),
+                *(root_init.kernel_args(root) if root is not None else ()),
                 *self.settings.kernel_args,
                 *kernel_args,
             ),
             recording=recording,
             plugin=None if recording is not None else self._plugins(kernel),
+            root=root,
         )
 
     def _clone(self, saved: Template, scale: float) -> Clone:
@@ -265,20 +273,18 @@ class Session:
 
         The descriptor opened here keeps the RAM even when the owner ends before we do.
         """
-        try:
-            path = str(json.loads((folder / "owner.json").read_text())["ram_path"])
-            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        except (FileNotFoundError, PermissionError, ValueError):
-            return None
-        if os.fstat(fd).st_size != shape.memory_mib << 20:
-            os.close(fd)
-            return None
-        self._stack.callback(os.close, fd)
-        return Template(
-            shape=shape,
-            ram_path=f"/proc/{os.getpid()}/fd/{fd}",
-            state_path=folder / "device-state",
-        )
+        with contextlib.ExitStack() as opened:
+            try:
+                paths = json.loads((folder / "owner.json").read_text())
+                ram = _held(str(paths["ram_path"]), opened)
+                disk = _held(str(paths["disk_path"]), opened) if shape.root is not None else None
+            except (FileNotFoundError, PermissionError, ValueError):
+                return None
+            if Path(ram).stat().st_size != shape.memory_mib << 20:
+                return None
+            self._stack.enter_context(opened.pop_all())
+        state = folder / "device-state"
+        return Template(shape=shape, ram_path=ram, state_path=state, disk_path=disk)
 
     def _prepare(self) -> tuple[RunKeys, Path]:
         """Make, or find, the keys and the initrd of this run."""
@@ -293,7 +299,11 @@ class Session:
             else:
                 keys = make_keys(self.folder, deadline=deadline)
                 base = self._base or build_base(self.store, deadline=deadline)
-                build_initrd(base, keys, initrd, extra_files=self._extra_files, deadline=deadline)
+                files, texts = self._extra_files, MappingProxyType[str, str]({})
+                if self._root is not None:
+                    files = root_init.placed(files)
+                    texts = MappingProxyType(root_init.initramfs_files(self._root))
+                build_initrd(base, keys, initrd, extra_files=files, texts=texts, deadline=deadline)
                 public = {"host_public": keys.host_public, "client_public": keys.client_public}
                 note.write_text(json.dumps(public))
         self._prepared = keys, initrd
@@ -302,14 +312,18 @@ class Session:
     def _prepare_for(self, kernel: Bootable) -> tuple[RunKeys, Path]:
         """Make, or find, the keys and the initrd for guests with that kernel."""
         keys, initrd = self._prepare()
-        if not kernel.boot_modules:
+        drivers = list(kernel.boot_modules)
+        if self._root is not None:
+            loaded = {path.name for path in drivers}
+            drivers += [path for path in kernel.root_modules if path.name not in loaded]
+        if not drivers:
             return keys, initrd
         own = self.folder / f"initrd-{kernel.digest[:16]}"
         with writing(self.folder), FileLock(self.folder / "lock"):
             if not own.exists():
                 files = {
                     f"{BOOT_DIR}/{number:02}-{path.name}": path
-                    for number, path in enumerate(kernel.boot_modules)
+                    for number, path in enumerate(drivers)
                 }
                 extend_initrd(initrd, files, own, deadline=Deadline.after(_PREPARE_S))
         return keys, own
@@ -340,6 +354,14 @@ class Session:
         return folder
 
 
+def _held(path: str, opened: contextlib.ExitStack) -> str:
+    """Return the path of a file that this process holds open; raises OSError."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    opened.callback(os.close, descriptor)
+    return f"/proc/{os.getpid()}/fd/{descriptor}"
+
+
 def _template_key(kernel: Bootable, shape: GuestShape) -> str:
-    what = (kernel.digest, shape.accel, shape.cpus, shape.memory_mib, shape.kernel_args)
+    size = (shape.accel, shape.cpus, shape.memory_mib, shape.kernel_args)
+    what = (kernel.digest, *size, *([shape.root] if shape.root is not None else []))
     return hashlib.sha256(repr(what).encode()).hexdigest()[:16]

@@ -20,6 +20,7 @@ from harness.log import LOGGER
 from harness.vm.guest.hypervisor import Hypervisor
 from harness.vm.guest.initramfs import SSH_IDLE_LINE
 from harness.vm.guest.machine import Machine
+from harness.vm.guest.root_disk import open_layers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from harness.vm.guest.keys import RunKeys
     from harness.vm.guest.qemu import GuestShape
+    from harness.vm.guest.root_disk import Layers
 
 _BOOT_S = 30.0
 _SAVE_S = 20.0
@@ -51,11 +53,15 @@ _CAPABILITIES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Template:
-    """A saved guest: where its RAM and device state are, valid while the owner lives."""
+    """A saved guest: where its RAM and device state are, valid while the owner lives.
+
+    ``disk_path`` is its own layer of the disk, if it has one.
+    """
 
     shape: GuestShape
     ram_path: str
     state_path: Path
+    disk_path: str | None = None
 
 
 @contextlib.contextmanager
@@ -72,7 +78,8 @@ def cold_guest(
     """Boot a guest from power-on, connected; it is killed when the context ends."""
     with contextlib.ExitStack() as stack:
         hypervisor = Hypervisor(shape, folder, stack, starter=starter)
-        hypervisor.start(deadline=deadline)
+        layers = _layers(shape, folder, stack, deadline=deadline)
+        hypervisor.start(layers=layers, deadline=deadline)
         machine = stack.enter_context(Machine(hypervisor, keys, time_scale=time_scale))
         hypervisor.wait_for_boot(Deadline.after(boot_s or _BOOT_S * time_scale))
         machine.connect()
@@ -84,16 +91,20 @@ def template(
     shape: GuestShape, keys: RunKeys, folder: Path, *, time_scale: float, deadline: Deadline
 ) -> Iterator[Template]:
     """Boot a guest, use it once so that its entropy and caches are warm, and save it."""
-    ram = os.memfd_create("klp-template")
-    try:
+    with contextlib.ExitStack() as held:
+        ram = os.memfd_create("klp-template")
+        held.callback(os.close, ram)
         ram_path = f"/proc/{os.getpid()}/fd/{ram}"
         state_path = folder / "device-state"
         with contextlib.ExitStack() as stack:
             for boots_left in reversed(range(_BOOTS)):
                 os.truncate(ram, 0)
                 os.truncate(ram, shape.memory_mib << 20)
+                layers = _layers(shape, folder, held, deadline=deadline)
                 hypervisor = Hypervisor(shape, folder, stack)
-                hypervisor.start(ram_path=ram_path, shared_ram=True, deadline=deadline)
+                hypervisor.start(
+                    ram_path=ram_path, shared_ram=True, layers=layers, deadline=deadline
+                )
                 machine = stack.enter_context(Machine(hypervisor, keys, time_scale=time_scale))
                 hypervisor.wait_for_boot(machine.scaled(_BOOT_S))
                 if _TICKS_LINE not in hypervisor.console.text() or not boots_left:
@@ -107,9 +118,26 @@ def template(
             _disconnect(machine)
             _await_idle(hypervisor, machine.scaled(_IDLE_S))
             _save(hypervisor, state_path, deadline=deadline)
-        yield Template(shape=shape, ram_path=ram_path, state_path=state_path)
-    finally:
-        os.close(ram)
+        own = layers.descriptors[-1] if layers is not None else None
+        yield Template(
+            shape=shape,
+            ram_path=ram_path,
+            state_path=state_path,
+            disk_path=f"/proc/{os.getpid()}/fd/{own}" if own is not None else None,
+        )
+
+
+def _layers(
+    shape: GuestShape,
+    folder: Path,
+    opened: contextlib.ExitStack,
+    *,
+    below: str | None = None,
+    deadline: Deadline,
+) -> Layers | None:
+    if shape.root is None:
+        return None
+    return open_layers(shape.root, folder, opened, below=below, deadline=deadline)
 
 
 class Clone:
@@ -127,10 +155,12 @@ class Clone:
         with contextlib.ExitStack() as stack:
             self.hypervisor = Hypervisor(saved.shape, folder, stack, starter=starter)
             state = stack.enter_context(saved.state_path.open("rb"))
+            layers = _layers(saved.shape, folder, stack, below=saved.disk_path, deadline=deadline)
             self.hypervisor.start(
                 ram_path=saved.ram_path,
                 incoming=True,
                 pass_fds=(state.fileno(),),
+                layers=layers,
                 deadline=deadline,
             )
             _load(self.hypervisor, state.fileno(), deadline=deadline)

@@ -42,10 +42,11 @@ _PIP_DEADLINE_S = 900.0
 _VENV_DEADLINE_S = 120.0
 
 
-def say(text: str) -> None:
+def say(text: str, *, to_stderr: bool = False) -> None:
     """Print one line of progress, at once, also into a pipe."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
+    stream = sys.stderr if to_stderr else sys.stdout
+    stream.write(text + "\n")
+    stream.flush()
 
 
 def install_packages(
@@ -53,8 +54,11 @@ def install_packages(
     *,
     look: Callable[[Distribution], tuple[Tool, ...]] = missing_tools,
     is_root: bool | None = None,
+    to_stderr: bool = False,
 ) -> None:
     """Install what the host lacks, on Debian and Ubuntu as root or with sudo.
+
+    ``to_stderr``: what apt-get prints goes to standard error.
 
     Raises UsageError, which says what to install, where the harness may not do it itself, and
     HarnessError when apt-get fails.
@@ -68,7 +72,7 @@ def install_packages(
     if distribution.family is not Family.DEBIAN or sudo is None:
         raise UsageError(sentence, hint=hint)
     packages = packages_for(missing, Family.DEBIAN)
-    say(f"klp-harness: installing packages: {' '.join(packages)}")
+    say(f"klp-harness: installing packages: {' '.join(packages)}", to_stderr=to_stderr)
     install = [
         *sudo,
         "env",
@@ -78,11 +82,12 @@ def install_packages(
         "DPkg::Lock::Timeout=300",
     ]
     arguments = ["install", "--yes", "--quiet", "--no-install-recommends", *packages]
-    if foreground([*install, *arguments]) != 0:
-        say("klp-harness: apt's package lists are missing or old: refreshing them")
-        if foreground([*install, "update", "--quiet"]) != 0:
+    if foreground([*install, *arguments], to_stderr=to_stderr) != 0:
+        stale = "apt's package lists are missing or old: refreshing them"
+        say(f"klp-harness: {stale}", to_stderr=to_stderr)
+        if foreground([*install, "update", "--quiet"], to_stderr=to_stderr) != 0:
             raise HarnessError("`apt-get update` failed", hint="is the network up? " + hint)
-        if foreground([*install, *arguments]) != 0:
+        if foreground([*install, *arguments], to_stderr=to_stderr) != 0:
             raise HarnessError("`apt-get install` failed", hint=hint)
     still = look(distribution)
     if still:

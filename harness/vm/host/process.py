@@ -17,6 +17,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
@@ -126,12 +127,14 @@ def spawn(
                     stream.close()
 
 
-def foreground(argv: Sequence[str | Path]) -> int:
+def foreground(argv: Sequence[str | Path], *, to_stderr: bool = False) -> int:
     """Run a command with this terminal as its own, for sudo and apt-get; return its exit code.
 
+    ``to_stderr``: what it prints goes to standard error.
     It stays in our process group, so that Ctrl-C reaches it and sudo may ask for a password.
     """
-    return subprocess.call([find_program(argv[0]), *(str(arg) for arg in argv[1:])])
+    command = [find_program(argv[0]), *(str(arg) for arg in argv[1:])]
+    return subprocess.call(command, stdout=sys.stderr.fileno() if to_stderr else None)
 
 
 def kill_group(child: Process[bytes]) -> None:

@@ -218,6 +218,19 @@ TOOLS: tuple[Tool, ...] = (
     _program("chromium", "opens the HTML pages in a test of the project", optional=True),
     _program("zstd", "unpacks a distribution's modules (.ko.zst)", optional=True),
     _program("rpm2archive", "unpacks kernels of .rpm packages", "rpm", optional=True),
+    _program(
+        "qemu-img",
+        "gives guests with a root file system their disks (--rootfs)",
+        "qemu-utils",
+        optional=True,
+        fedora="qemu-img",
+        suse="qemu-tools",
+        arch="qemu-img",
+        alpine="qemu-img",
+    ),
+    _program("mmdebstrap", "makes the userland of a Debian suite (--rootfs deb:)", optional=True),
+    _program("mkfs.ext4", "makes guests' root file systems", "e2fsprogs", optional=True),
+    _program("unsquashfs", "looks into images of squashfs", "squashfs-tools", optional=True),
     _program("ccache", "makes building the same kernel files again quicker", optional=True),
 )
 

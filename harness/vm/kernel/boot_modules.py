@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from harness.errors import KernelUnfit
 from harness.vm.elf.module_info import read_module
-from harness.vm.kernel.requirements import BOOT_MODULES, GUEST_NEEDS
+from harness.vm.kernel.requirements import BOOT_MODULES, GUEST_NEEDS, ROOT_MODULES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -42,6 +42,23 @@ def boot_modules(config: KernelConfig, files: Mapping[str, Path], where: str) ->
             hint="run make modules there",
         )
     return tuple(files[name] for name in order)
+
+
+def root_modules(config: KernelConfig, files: Mapping[str, Path]) -> tuple[Path, ...]:
+    """Return the files of what is =m of ROOT_MODULES, as far as they and what they need are there.
+
+    In the order in which they are loaded; ``files`` is as in `boot_modules`.
+    """
+    done: dict[str, Path] = {}
+    for symbol, name in ROOT_MODULES.items():
+        if config.get(symbol) != "m":
+            continue
+        order = in_order(
+            [name], lambda each: read_module(files[each]).depends if each in files else ()
+        )
+        if all(each in files for each in order):
+            done |= {each: files[each] for each in order}
+    return tuple(done.values())
 
 
 def in_order(wanted: Iterable[str], depends: Callable[[str], Iterable[str]]) -> tuple[str, ...]:

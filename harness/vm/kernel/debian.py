@@ -31,6 +31,7 @@ _DEBIAN_SUITES = {
     *("bullseye", "bookworm", "trixie", "forky", "sid"),
     *("oldoldstable", "oldstable", "stable", "testing", "unstable"),
 }
+_WITHOUT_SECURITY = ("sid", "unstable", "experimental")
 _KEYRINGS = (
     Path("/usr/share/keyrings/debian-archive-keyring.pgp"),
     Path("/usr/share/keyrings/debian-archive-keyring.gpg"),
@@ -121,7 +122,7 @@ class DebianArchive:
         progress.stage(f"fetching the sources of {name}")
         failed: tuple[str, ...] = ()
         with apt.locked(deadline):
-            for lines in _sources_lists(apt, NEWEST, deadline):
+            for lines in sources_lists(apt, _SUITE_OF_SERIES[NEWEST], deadline):
                 sources = [line.replace("deb ", "deb-src ", 1) for line in lines]
                 (apt.folder / "sources.list").write_text("\n".join(sources) + "\n")
                 failed += apt.update(deadline)
@@ -142,7 +143,7 @@ class DebianArchive:
 
 def _ask(apt: PrivateApt, series: str, deadline: Deadline) -> Package:
     failed: tuple[str, ...] = ()
-    for lines in _sources_lists(apt, series, deadline):
+    for lines in sources_lists(apt, _SUITE_OF_SERIES[series], deadline):
         (apt.folder / "sources.list").write_text("\n".join(lines) + "\n")
         complained = apt.update(deadline)
         package = _offered(apt, series, deadline)
@@ -163,15 +164,17 @@ def _ask(apt: PrivateApt, series: str, deadline: Deadline) -> Package:
     )
 
 
-def _sources_lists(apt: PrivateApt, series: str, deadline: Deadline) -> Iterator[list[str]]:
-    """Yield sources lists to try: each mirror of the machine, with and without security updates."""
-    suite = _SUITE_OF_SERIES[series]
+def sources_lists(apt: PrivateApt, suite: str, deadline: Deadline) -> Iterator[list[str]]:
+    """Yield sources lists of a suite to try, with security updates: one for each mirror.
+
+    Raises UsageError when the machine's apt knows no mirror of Debian.
+    """
     keyring = next((path for path in _KEYRINGS if path.exists()), None)
     options = f"[signed-by={keyring}] " if keyring is not None else ""
     archives, security = _mirrors(apt, deadline)
     for archive in archives:
         lines = [f"deb {options}{archive} {suite} main"]
-        if suite != "sid":
+        if suite not in _WITHOUT_SECURITY:
             source = security or re.sub(r"/debian$", "/debian-security", archive)
             yield [*lines, f"deb {options}{source} {suite}-security main"]
         else:

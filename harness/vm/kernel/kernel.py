@@ -51,6 +51,10 @@ class Bootable(Protocol):
         """Modules that a guest loads from its initramfs, in this order."""
 
     @property
+    def root_modules(self) -> tuple[Path, ...]:
+        """Modules that a guest with a disk loads after those, in this order."""
+
+    @property
     def slowness(self) -> float:
         """How many times longer it takes than a kernel without debug options; at least 1."""
 
@@ -73,8 +77,9 @@ class Kernel:
     patched kernel is the clean one's when the patch changes nothing that a module sees.
     ``vmlinux``: None for a packaged kernel without its debug information. ``symbols`` is then its
     System.map or the like, if there is one: see `harness.vm.kernel.symbols`. ``boot_modules`` are
-    what a guest must load, in this order, before it has devices and a network. ``module_variables``
-    are for make, whenever a module is built for it.
+    what a guest must load, in this order, before it has devices and a network, ``root_modules``
+    what it loads then for a root file system on a disk. ``module_variables`` are for make, whenever
+    a module is built for it.
     """
 
     spec: str
@@ -90,6 +95,7 @@ class Kernel:
     cc: str
     module_digest: str
     boot_modules: tuple[Path, ...] = ()
+    root_modules: tuple[Path, ...] = ()
     symbols: Path | None = None
     module_variables: tuple[str, ...] = ()
 

@@ -14,7 +14,7 @@ from harness.inputs import MIB, shown
 from harness.vm.elf.module_info import read_module
 from harness.vm.host.process import find_program, run
 from harness.vm.kernel.boot_modules import in_order
-from harness.vm.kernel.requirements import BOOT_MODULES, GUEST_NEEDS
+from harness.vm.kernel.requirements import BOOT_MODULES, GUEST_NEEDS, ROOT_MODULES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -69,12 +69,7 @@ def collect_drivers(
                 "kernel-modules-core on Fedora",
             )
 
-    def depends(name: str) -> tuple[str, ...]:
-        if name not in modules:
-            raise KernelUnfit(
-                f"{where} has no file {name}.ko, which a driver of the guest depends on",
-                hint="give or install the package with all its modules",
-            )
+    def made_plain(name: str) -> tuple[str, ...]:
         plain = folder / f"{name}.ko"
         write_plain(modules[name], plain, deadline)
         info = read_module(plain)
@@ -86,7 +81,18 @@ def collect_drivers(
             )
         return info.depends
 
+    def depends(name: str) -> tuple[str, ...]:
+        if name not in modules:
+            raise KernelUnfit(
+                f"{where} has no file {name}.ko, which a driver of the guest depends on",
+                hint="give or install the package with all its modules",
+            )
+        return made_plain(name)
+
     in_order(wanted, depends)
+    # Few guests have a disk: what is missing for that is said when one is asked for.
+    of_root = [name for symbol, name in ROOT_MODULES.items() if config.get(symbol) == "m"]
+    in_order(of_root, lambda name: made_plain(name) if name in modules else ())
 
 
 def write_plain(module: Path, target: Path, deadline: Deadline) -> None:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from harness.vm.kernel.layout import Layout
     from harness.vm.kernel.progress import Progress
 
-FORMAT = "3"
+FORMAT = "4"
 ROOT = "root"
 _DRIVERS = "drivers"
 # In the names of packages of a kernel, and of those that do not hold the kernel itself.

@@ -7,7 +7,7 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from harness.errors import KernelUnfit, UsageError
-from harness.vm.kernel.boot_modules import boot_modules, by_name
+from harness.vm.kernel.boot_modules import boot_modules, by_name, root_modules
 from harness.vm.kernel.config import KernelConfig
 from harness.vm.kernel.kernel import Kernel
 from harness.vm.kernel.module_build import module_variables
@@ -96,6 +96,7 @@ def finished_kernel(
     require_for_guest(config, where, modules=True, signs=signs)
     require_reliable_stack(config, where)
     require_image(image)
+    files = by_name(modules)
     return Kernel(
         spec=spec,
         version=version,
@@ -109,7 +110,8 @@ def finished_kernel(
         build_dir=build_dir,
         cc="gcc",
         module_digest=digest,
-        boot_modules=boot_modules(config, by_name(modules), where),
+        boot_modules=boot_modules(config, files, where),
+        root_modules=root_modules(config, files),
         symbols=symbols,
         module_variables=module_variables(config, build_dir, where),
     )

@@ -9,6 +9,8 @@ from harness.errors import KernelUnfit
 from harness.vm.kernel.signing import ENFORCING, KEY_VARIABLE, enforcing
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from harness.vm.kernel.config import KernelConfig
 
 GUEST_NEEDS = {
@@ -39,6 +41,27 @@ BOOT_MODULES = {
 }
 """Options that may be =m where a build's modules are available, and the modules that they make.
 The guest loads these from its initramfs. Those not in GUEST_NEEDS may be off as well."""
+
+ROOT_MODULES = {
+    # ext4 asks for its checksums by name: nothing says that it depends on them (before 6.15).
+    "CRYPTO_CRC32C": "crc32c_generic",
+    "VIRTIO_BLK": "virtio_blk",
+    "EXT4_FS": "ext4",
+    "SQUASHFS": "squashfs",
+    "OVERLAY_FS": "overlay",
+}
+"""The same for a guest with a root file system on a disk, of which each may be off."""
+
+_FILE_SYSTEMS = {
+    "ext4": ("EXT4_FS",),
+    "squashfs": ("SQUASHFS", "OVERLAY_FS"),
+}
+_SYSTEMD = {
+    "CGROUPS": "control groups, one for each service",
+    "INOTIFY_USER": "files that are watched",
+    "FHANDLE": "names of control groups",
+    "TMPFS_XATTR": "labels of devices",
+}
 
 RELIABLE_STACK = {
     "STACKTRACE": "the kernel can walk stacks",
@@ -100,6 +123,31 @@ def require_for_guest(
             f"{where} cannot be tested: with CONFIG_{name}=y {ENFORCING[name]}, and there is no "
             "key to sign them with",
             hint=f"{KEY_VARIABLE}=FILE names a key that it trusts; or turn CONFIG_{name} off",
+        )
+
+
+def require_for_root(
+    config: KernelConfig, where: str, *, file_system: str, systemd: bool, modules: Iterable[str]
+) -> None:
+    """Check what a guest with a root file system on a disk depends on beside that.
+
+    ``modules`` are the names of those at hand. Raises KernelUnfit.
+    """
+    wanted = {"VIRTIO_BLK": "the disk"}
+    wanted |= dict.fromkeys(_FILE_SYSTEMS[file_system], f"a root file system of {file_system}")
+    wanted |= _SYSTEMD if systemd else {}
+    names = set(modules)
+    lacking = {
+        symbol: purpose
+        for symbol, purpose in wanted.items()
+        if config.get(symbol) != "y"
+        and not (config.get(symbol) == "m" and ROOT_MODULES.get(symbol) in names)
+    }
+    if lacking:
+        raise KernelUnfit(
+            f"{where} cannot have that root file system: it is built without {_listed(lacking)}",
+            hint="--kernel-config rootfs adds them; a distribution's kernel has them as modules",
+            details=_lines(lacking),
         )
 
 
