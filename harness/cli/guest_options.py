@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.rootfs import check_root, obtain
 from harness.vm.guest.guest_files import guest_files
+from harness.vm.guest.rootfs import check_root, obtain
 from harness.vm.guest.session import MEMORY_MIB
 
 if TYPE_CHECKING:

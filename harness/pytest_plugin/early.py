@@ -12,7 +12,7 @@ import pytest
 from harness.errors import KlpError
 from harness.log import LOGGER
 from harness.pytest_plugin.observing import plugins_of
-from harness.pytest_plugin.options import guest_settings, plan, user_files
+from harness.pytest_plugin.options import guest_settings, plan, user_files, user_root
 from harness.vm.guest import runs
 from harness.vm.guest.session import Fresh, Session
 
@@ -44,6 +44,7 @@ class EarlyTemplate:
                 runs.store(),
                 extra_files=user_files(config),
                 plugins=plugins_of(config),
+                root=user_root(config),
             )
             self._thread = threading.Thread(
                 target=self._boot, args=(session,), name="template", daemon=True

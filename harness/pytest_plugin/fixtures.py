@@ -22,11 +22,20 @@ from harness.pytest_plugin.keeping import after_test, keeper_of
 from harness.pytest_plugin.kernels import kernel_of_run
 from harness.pytest_plugin.log_check import LogCheck
 from harness.pytest_plugin.observing import observe, plugins_of
-from harness.pytest_plugin.options import Variant, choose, guest_settings, plan, say, user_files
+from harness.pytest_plugin.options import (
+    Variant,
+    choose,
+    guest_settings,
+    plan,
+    say,
+    user_files,
+    user_root,
+)
 from harness.pytest_plugin.reporting import LIVEPATCH, LOG, passed
 from harness.report import properties
 from harness.resources import Resource, resource_dir
 from harness.vm.guest import runs
+from harness.vm.guest.rootfs import require_fitting
 from harness.vm.guest.session import Session
 from harness.vm.host.process import die_with_parent
 from harness.vm.kernel.build import DEFAULT_SPEC, KernelRequest
@@ -76,6 +85,7 @@ def klp_session(pytestconfig: pytest.Config) -> Iterator[Session]:
         extra_files=user_files(pytestconfig),
         plugins=plugins_of(pytestconfig),
         keeper=keeper,
+        root=user_root(pytestconfig),
     ) as session:
         yield session
 
@@ -101,7 +111,9 @@ def kernel(request: pytest.FixtureRequest) -> Kernel:
         llvm=config.getoption("llvm"),
     )
     progress = LineProgress(lambda text: say(config, f"klp-harness: {text}"))
-    return kernel_of_run(plan(config).kernels, wanted, progress)
+    made = kernel_of_run(plan(config).kernels, wanted, progress)
+    require_fitting(made, user_root(config))
+    return made
 
 
 @pytest.fixture(scope="session")

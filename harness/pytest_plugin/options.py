@@ -16,14 +16,17 @@ from harness.errors import KlpError
 from harness.report.text import printable
 from harness.vm.guest import runs
 from harness.vm.guest.guest_files import guest_files
+from harness.vm.guest.rootfs import check_root, obtain
 from harness.vm.guest.run_folder import strip
 from harness.vm.guest.session import MEMORY_MIB, Fresh, GuestSettings
 from harness.vm.host.process import obey_parent
 from harness.vm.kernel.build import DEFAULT_SPEC
+from harness.vm.kernel.progress import LineProgress
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from harness.vm.guest.root_disk import RootDisk
     from harness.vm.host.accel import AccelChoice
 
 _MARKERS = (
@@ -64,6 +67,7 @@ class Variant:
 
 
 PLAN = pytest.StashKey[RunPlan]()
+_ROOT = pytest.StashKey["RootDisk | None"]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -156,6 +160,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="MIB",
         default=MEMORY_MIB,
         help=f"memory of a guest (default {MEMORY_MIB})",
+    )
+    group.addoption(
+        "--rootfs",
+        metavar="DIR|IMAGE|deb:SUITE",
+        help="root file system of the guests: a folder, an image, a suite of Debian with packages",
+    )
+    group.addoption(
+        "--rootfs-init",
+        action="store_true",
+        help="start that root's own init, systemd, and wait until it is up",
     )
     group.addoption(
         "--stop-at-failure",
@@ -266,6 +280,19 @@ def user_files(config: pytest.Config) -> Mapping[str, Path]:
     Raises UsageError.
     """
     return guest_files(config.getoption("file"))
+
+
+def user_root(config: pytest.Config) -> RootDisk | None:
+    """Return the root file system of this run's guests, None where they have none of their own.
+
+    Raises UsageError, and what making it does.
+    """
+    if _ROOT not in config.stash:
+        spec = check_root(config.getoption("rootfs"), init=config.getoption("rootfs_init"))
+        progress = LineProgress(lambda text: say(config, f"klp-harness: {text}"))
+        init = config.getoption("rootfs_init")
+        config.stash[_ROOT] = obtain(spec, progress, init=init) if spec is not None else None
+    return config.stash[_ROOT]
 
 
 def say(config: pytest.Config, text: str) -> None:

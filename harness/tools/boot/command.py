@@ -22,9 +22,9 @@ from harness.cli.keeping import KeepOptions, keeping
 from harness.cli.modules import ModuleFinder, check_named
 from harness.cli.options import Accel, AccelAsked, KernelOptions, Smp
 from harness.cli.prepare import check_kernels, prepare_accel, prepare_kernel
-from harness.cli.rootfs import require_fitting
 from harness.errors import ExitCode, KernelSplat, LostConnection
 from harness.vm.guest import runs
+from harness.vm.guest.rootfs import require_fitting
 from harness.vm.guest.session import Fresh
 
 if TYPE_CHECKING:

@@ -15,7 +15,6 @@ from harness.cli.modules import ModuleFinder, check_named, is_folder
 from harness.cli.options import Accel, AccelAsked, KernelOptions, ResultFiles, Smp
 from harness.cli.pages import HtmlTimeline, SvgTimeline, write_timelines
 from harness.cli.prepare import check_kernels, prepare_accel, prepare_kernel
-from harness.cli.rootfs import require_fitting
 from harness.errors import UsageError
 from harness.livepatch.modules import module_name
 from harness.observe.load_plan import Plan, Target, check_params, objects_of, plan_module
@@ -23,6 +22,7 @@ from harness.observe.watch import watch_plan
 from harness.tools.run.terminal import print_result
 from harness.vm.elf.module_info import read_module
 from harness.vm.guest import runs
+from harness.vm.guest.rootfs import require_fitting
 from harness.vm.guest.session import Fresh
 from harness.vm.kernel.check import check_module
 

@@ -19,7 +19,6 @@ from harness.cli.modules import ModuleFinder, check_named
 from harness.cli.options import Accel, AccelAsked, KernelsOptions, ResultFiles, Smp
 from harness.cli.pages import HtmlPage
 from harness.cli.prepare import check_kernels, prepare_accel, prepare_kernel
-from harness.cli.rootfs import require_fitting
 from harness.errors import UsageError
 from harness.report.base import CheckOutcome
 from harness.tools.verify.api import guests_at_a_time, verify_case
@@ -34,6 +33,7 @@ from harness.tools.verify.terminal import print_verdict
 from harness.tools.verify.user_load import libraries_of, parse_loads
 from harness.tools.verify.verdict import Check, Verdict, not_run
 from harness.vm.guest import runs
+from harness.vm.guest.rootfs import require_fitting
 from harness.vm.kernel.patch_file import read_patch
 
 if TYPE_CHECKING:
