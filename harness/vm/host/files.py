@@ -113,3 +113,15 @@ def locked(
         yield
     finally:
         lock.release()
+
+
+def odd_files(tree: Path) -> Iterator[Path]:
+    """Yield what is neither file, folder nor link below a folder: root's tar makes device nodes."""
+    pending = [str(tree)]
+    while pending:
+        with os.scandir(pending.pop()) as entries:
+            for each in entries:
+                if each.is_dir(follow_symlinks=False):
+                    pending.append(each.path)
+                elif not each.is_file(follow_symlinks=False) and not each.is_symlink():
+                    yield Path(each.path)

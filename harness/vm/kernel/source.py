@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from harness.errors import DownloadFailed, HarnessError, UsageError
 from harness.inputs import shown
+from harness.vm.host.files import odd_files
 from harness.vm.host.process import run
 from harness.vm.kernel.debian import DebianArchive
 from harness.vm.kernel.download import fetch
@@ -196,25 +197,13 @@ def _unpack(tarball: Path, destination: Path, deadline: Deadline) -> None:
                 f"{tarball.name} is no kernel tarball: "
                 f"it has {len(top)} folders at its top, not one"
             )
-        odd = next(_odd_files(top[0]), None)
+        odd = next(odd_files(top[0]), None)
         if odd is not None:
             raise UsageError(
                 f"{tarball.name} is no kernel tarball: {shown(odd.relative_to(top[0]))} in it is a "
                 "pipe, a socket or a device"
             )
         top[0].rename(destination)
-
-
-def _odd_files(tree: Path) -> Iterator[Path]:
-    """Yield what is neither file, folder nor link: root's tar makes device nodes."""
-    pending = [str(tree)]
-    while pending:
-        with os.scandir(pending.pop()) as entries:
-            for each in entries:
-                if each.is_dir(follow_symlinks=False):
-                    pending.append(each.path)
-                elif not each.is_file(follow_symlinks=False) and not each.is_symlink():
-                    yield Path(each.path)
 
 
 @contextlib.contextmanager

@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.errors import MissingTool, NoSpace, UsageError
+from harness.deadline import wait_until
+from harness.errors import CommandTimeout, MissingTool, NoSpace, UsageError
 from harness.inputs import shown
-from harness.vm.host.process import find_program, run
+from harness.vm.host.files import odd_files
+from harness.vm.host.process import DEVNULL, find_program, run, spawn
 from harness.vm.kernel.finished_spec import Packaging
 
 if TYPE_CHECKING:
@@ -93,6 +95,12 @@ def unpack(files: Iterable[Path], packaging: Packaging, root: Path, deadline: De
             _unpack_deb(path, root, deadline)
         else:
             _unpack_rpm(path, root, deadline)
+        odd = next(odd_files(root), None)
+        if odd is not None:
+            raise UsageError(
+                f"{shown(path)} is no package of a kernel: {shown(odd.relative_to(root))} in it is "
+                "a pipe, a socket or a device"
+            )
     _merge_lib(root)
 
 
@@ -143,8 +151,21 @@ def _unpack_deb(path: Path, root: Path, deadline: Deadline) -> None:
     listed = run(["dpkg-deb", "--contents", path], deadline=deadline, explain=damaged).stdout
     # -rw-r--r-- root/root    259360 2026-11-16 10:17 ./boot/config-6.1
     sizes = (line.split(maxsplit=3)[2:3] for line in listed.splitlines())
-    _require_room(path, sum(int(size[0]) for size in sizes if size and size[0].isdecimal()), root)
-    run(["dpkg-deb", "--extract", path, root], deadline=deadline, explain=damaged)
+    size = sum(int(size[0]) for size in sizes if size and size[0].isdecimal())
+    _require_room(path, 2 * size, root)
+    with tempfile.TemporaryDirectory(dir=root.parent, prefix="scratch-") as folder:
+        archive = Path(folder, "data.tar")
+        # dpkg-deb --extract would keep owners and set-user-ID bits, and follow links out of the
+        # folder.
+        with (
+            archive.open("wb") as data,
+            spawn(["dpkg-deb", "--fsys-tarfile", path], stdout=data, stderr=DEVNULL) as child,
+        ):
+            if not wait_until(lambda: child.poll() is not None, deadline, interval_s=0.05):
+                raise CommandTimeout(f"dpkg-deb did not unpack {path.name} in time")
+        if child.returncode != 0:
+            raise damaged(None)
+        run([*_TAR, "--file", archive, "--directory", root], deadline=deadline, explain=damaged)
 
 
 def _unpack_rpm(path: Path, root: Path, deadline: Deadline) -> None:
