@@ -15,7 +15,8 @@ import traceback
 from pathlib import Path
 
 from tests.fuzz.mutate import mutated
-from tests.fuzz.targets import TARGETS, Target
+from tests.fuzz.reader import Target
+from tests.fuzz.targets import TARGETS
 
 _ROUND = 200
 _FOUND = Path("build/fuzz")

@@ -8,9 +8,7 @@ documented to deal with. Anything else is a defect.
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -52,56 +50,11 @@ from harness.vm.kernel.make_log import compiles, first_errors
 from harness.vm.kernel.patch_file import changed_files, modules_see
 from harness.vm.kernel.spec import parse_spec
 from harness.vm.kernel.tree import source_version
+from tests.fuzz.kernels import KERNEL_TARGETS
+from tests.fuzz.reader import Target, file_with, scratch, text_of
 
 ROOT = Path(__file__).parents[2]
 KLOG = ROOT / "tests/unit/data/klog"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Target:
-    """A reader. ``raises`` are exceptions that its callers deal with, beside KlpError."""
-
-    name: str
-    read: Callable[[bytes], object]
-    samples: Callable[[], list[bytes]]
-    raises: tuple[type[Exception], ...] = ()
-
-    def __str__(self) -> str:
-        return self.name
-
-    def take(self, data: bytes) -> None:
-        """Read the data; raises only what is a defect."""
-        allowed: tuple[type[Exception], ...] = (KlpError, *self.raises)
-        try:
-            self.read(data)
-        except allowed:
-            return
-
-
-def text_of(data: bytes) -> str:
-    """Return what the harness gets of bytes from a guest."""
-    return data.decode(errors="replace")
-
-
-@cache
-def scratch() -> Path:
-    """Return a folder for readers that want a file; it is removed with this process."""
-    memory = Path("/dev/shm")
-    folder = tempfile.TemporaryDirectory(
-        prefix="klp-fuzz-", dir=memory if memory.is_dir() else None
-    )
-    _KEPT.append(folder)
-    return Path(folder.name)
-
-
-_KEPT: list[tempfile.TemporaryDirectory[str]] = []
-
-
-def file_with(data: bytes, name: str = "input") -> Path:
-    """Write the data to a file."""
-    path = scratch() / name
-    path.write_bytes(data)
-    return path
 
 
 def records_of(data: bytes) -> list[KlogRecord]:
@@ -446,4 +399,5 @@ TARGETS = (
         samples=_lines(_USERNET),
     ),
     Target(name="attributes", read=_attributes, samples=_lines("0", "1", "-1\n")),
+    *KERNEL_TARGETS,
 )

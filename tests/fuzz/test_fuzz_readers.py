@@ -24,7 +24,8 @@ from harness.vm.guest.agent import AgentClient
 from harness.vm.guest.events import GuestEvents
 from tests.fuzz.hostile import shapes
 from tests.fuzz.mutate import mutated
-from tests.fuzz.targets import TARGETS, Target
+from tests.fuzz.reader import Target
+from tests.fuzz.targets import TARGETS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,8 +15,9 @@ import shutil
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from harness.agent_protocol import read_object
 from harness.errors import KlpError, UsageError
 from harness.resources import runs_root
 from harness.vm.guest.run_folder import KEPT_NOTE, LOCK
@@ -88,8 +89,11 @@ class KeptGuest:
     @classmethod
     def read(cls, note: Path) -> KeptGuest:
         """Return what `write` has written; raises OSError, ValueError, KeyError, TypeError."""
-        fields: dict[str, Any] = json.loads(note.read_text())
-        modules = {name: KeptModule(**each) for name, each in fields.pop("modules").items()}
+        fields = read_object(note.read_bytes())
+        modules = fields.pop("modules") if fields is not None else None
+        if fields is None or not isinstance(modules, dict):
+            raise ValueError(f"{note} does not describe a guest")
+        modules = {name: KeptModule(**each) for name, each in modules.items()}
         return cls(**fields, modules=modules)
 
 
