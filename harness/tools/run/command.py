@@ -135,6 +135,9 @@ def run(
                 invocation.results.append(result)
                 watched.append(result)
                 print_result(terminal, result)
+                if keeper is not None and keeper.stops_all and keeper.has_failed:
+                    invocation.partial = plan is not plans[-1]
+                    break
     return invocation.exit_code
 
 

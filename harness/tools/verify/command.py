@@ -191,7 +191,7 @@ def verify(
         _verify_on(invocation, choice, made, asked, report, shape)
         if thorough and (built := asked.built_files()):
             report.add_no_debug(built[0])
-        elif thorough:
+        elif thorough and not report.stops:
             debug = replace(kernel, fragments=(*kernel.fragments, _DEBUG))
             made = prepare_kernel(invocation, debug)
             _verify_on(invocation, choice, made, asked, report, shape, debug=True)
@@ -269,6 +269,11 @@ class _Report:
         invocation.at_end(lambda partial: self._write_page(partial=partial))
 
     @property
+    def stops(self) -> bool:
+        """Whether nothing is to begin after what has failed: --stop-at-failure."""
+        return self.keeper is not None and self.keeper.stops_all and self.keeper.has_failed
+
+    @property
     def keep_logs(self) -> bool:
         """Whether a verdict makes the guests' logs worth keeping."""
         return any(facts.outcome != CheckOutcome.PASSED for facts in self.verdicts)
@@ -340,6 +345,9 @@ def _verify_on(
         for case in cases:
             verdict = _verify_one(invocation, case, session, guests)
             report.add(_on_debug(verdict) if debug else verdict, case.request.module)
+            if report.stops:
+                invocation.partial = case is not cases[-1]
+                break
 
 
 def _verify_one(invocation: Invocation, case: Case, session: Session, guests: int) -> Verdict:

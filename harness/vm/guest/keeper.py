@@ -84,6 +84,11 @@ class Keeper:
         """Whether nothing is to begin after the first failure."""
         return self.plan.wait
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether something has failed."""
+        return self._taken
+
     def failed(self, machine: Machine, kernel: Bootable, why: str) -> None:
         """Keep or dump the guest, unless an earlier one was; raises nothing of its own.
 
