@@ -14,7 +14,7 @@ from uuid import UUID
 import pytest
 
 from harness.deadline import Deadline
-from harness.errors import KernelUnfit, UsageError
+from harness.errors import DownloadFailed, KernelUnfit, UsageError
 from harness.vm.guest.disk_image import find_file_system, followed
 from harness.vm.guest.root_disk import Layers, RootDisk, disk_arguments, open_layers
 from harness.vm.guest.root_image import needed_tools, obtain_root
@@ -143,6 +143,60 @@ def test_a_suite_with_packages() -> None:
     wanted = SuiteRoot(suite="bookworm", packages=("bpftrace", "linux-perf"))
     assert parse_root("deb:bookworm,linux-perf,bpftrace,bpftrace", init=False) == wanted
     assert "mmdebstrap" not in [tool.name for tool in needed_tools("/srv/root")]
+
+
+NO_RELEASE = """\
+Err:2 http://mirror.example/debian nosuch Release
+E: The repository 'http://mirror.example/debian nosuch Release' does not have a Release file.
+E: apt-get update failed
+E: mmdebstrap failed to run
+"""
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "why"),
+    [
+        (NO_RELEASE, UsageError, "Debian's archive has no suite nosuch"),
+        ("E: Unable to locate package perl9\nE: x\n", UsageError, "nosuch has no package perl9"),
+        ("E: Could not resolve 'mirror'\n", DownloadFailed, "could not be made"),
+        ("", DownloadFailed, "could not be made"),
+    ],
+)
+def test_a_suite_that_is_not_there(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    said: str,
+    kind: type[Exception],
+    why: str,
+) -> None:
+    """What mmdebstrap says becomes a sentence; nothing of it stays in the cache."""
+    program = tmp_path / "bin/mmdebstrap"
+    program.parent.mkdir()
+    (tmp_path / "said").write_text(said)
+    program.write_text(f"#!/bin/sh\ncat {tmp_path}/said >&2\nmkdir $4\nexit 25\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("KLP_HARNESS_DEBIAN_MIRROR", "http://mirror.example/debian")
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    store = Store(tmp_path / "cache")
+    with pytest.raises(kind, match=why):
+        obtain_root(
+            SuiteRoot(suite="nosuch", packages=("perl9",)),
+            init=False,
+            store=store,
+            deadline=Deadline.after(60),
+            progress=Silent(),
+        )
+    assert not list((tmp_path / "cache/rootfs").glob("*/*"))
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    with pytest.raises(UsageError, match="is made as root alone"):
+        obtain_root(
+            SuiteRoot(suite="nosuch", packages=()),
+            init=False,
+            store=store,
+            deadline=Deadline.after(60),
+            progress=Silent(),
+        )
 
 
 @needs("mkfs.ext4", "debugfs")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import time
 from typing import TYPE_CHECKING
@@ -154,6 +155,13 @@ def _bootstrap(
     spec: SuiteRoot, root: Path, store: Store, deadline: Deadline, progress: Progress
 ) -> None:
     """Make the root of a suite by mmdebstrap, from the mirrors that the machine's apt has."""
+    if os.geteuid() != 0:
+        # Its files belong to several users, and this one cannot make a file system of them.
+        raise UsageError(
+            f"--rootfs {DEB}{spec.suite} is made as root alone",
+            hint=f"`mmdebstrap {spec.suite} root.squashfs` makes one as any user: --rootfs "
+            "root.squashfs",
+        )
     progress.stage(f"asking Debian's archive for {spec.suite}")
     apt = PrivateApt(store.root / "packages" / KIND, Sources.MACHINE)
     with apt.locked(deadline):
