@@ -11,6 +11,7 @@
 #define KLP_COMPAT_H
 
 #include <linux/compiler.h>
+#include <linux/ftrace.h>
 #include <linux/linkage.h>
 #include <linux/sched.h>
 
@@ -51,7 +52,6 @@
  * against recursion: they do not have to.
  */
 #if __has_include("linux/trace_recursion.h")
-# include <linux/ftrace.h>
 # include <linux/trace_recursion.h>
 # define KLP_HANDLERS_TAKE_GUARD	1
 #else
