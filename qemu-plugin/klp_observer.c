@@ -233,14 +233,21 @@ static void watch(struct qemu_plugin_insn *insn, const struct klp_point *point, 
 	}
 }
 
-/* A nop of five bytes, a call into ftrace, or an int3 while ftrace changes the one to the other. */
+/*
+ * A nop of five bytes, a call into ftrace, or an int3 while ftrace changes the one to the other.
+ * Before 5.13 the nop depends on the CPU: the second one is that of QEMU's.
+ */
 static bool is_fentry(const uint8_t *bytes, size_t size)
 {
 	static const uint8_t nop[CALL_BYTES] = { 0x0f, 0x1f, 0x44, 0x00, 0x00 };
+	static const uint8_t old_nop[CALL_BYTES] = { 0x66, 0x66, 0x66, 0x66, 0x90 };
 
 	if (bytes[0] == 0xcc)
 		return true;
-	return size == CALL_BYTES && (bytes[0] == 0xe8 || !memcmp(bytes, nop, sizeof(nop)));
+	if (size != CALL_BYTES)
+		return false;
+	return bytes[0] == 0xe8 || !memcmp(bytes, nop, sizeof(nop)) ||
+	       !memcmp(bytes, old_nop, sizeof(old_nop));
 }
 
 static bool is_return(const uint8_t *bytes, size_t size, uint64_t address)
