@@ -89,9 +89,13 @@ static void on_store(unsigned int cpu, uint32_t info, uint64_t vaddr, void *site
 static void on_switch(unsigned int cpu, uint32_t info, uint64_t vaddr, void *data)
 {
 	const struct site *site = data;
+	uint64_t next = vaddr - site->displacement;
 
-	if (!qemu_plugin_mem_is_store(info))
-		shared->current[cpu % KLP_CPUS] = vaddr - site->displacement;
+	if (qemu_plugin_mem_is_store(info))
+		return;
+	if (shared->flags & KLP_SWITCHES)
+		record(cpu, site, next);
+	shared->current[cpu % KLP_CPUS] = next;
 }
 
 static void on_count(unsigned int cpu, void *counter)
@@ -268,12 +272,15 @@ static void watch_module(struct qemu_plugin_insn *insn, uint64_t address, bool m
 	size_t size = insn_bytes(insn, bytes);
 	uint64_t kind = 0;
 
-	if (body_known(address, false))
+	if (body_known(address, false)) {
 		kind = KLP_BODY;
-	else if (may_enter && is_fentry(bytes, size))
+	} else if (may_enter && is_fentry(bytes, size)) {
 		body_known(address + CALL_BYTES, true);
-	else if (is_return(bytes, size, address))
+		if (shared->flags & KLP_MODULE_ENTRIES)
+			kind = KLP_ENTRY;
+	} else if (is_return(bytes, size, address)) {
 		kind = KLP_RETURN;
+	}
 	if (kind)
 		qemu_plugin_register_vcpu_insn_exec_cb(insn, on_exec, QEMU_PLUGIN_CB_NO_REGS,
 						       new_site(address, kind, ahead));

@@ -19,14 +19,17 @@ enum klp_flag {
 	KLP_CLOCK = 1,		/* count the instructions of all CPUs */
 	KLP_MODULE_CALLS = 2,	/* bodies of functions in modules, and returns */
 	KLP_BY_CALLBACK = 4,	/* no inline operations, as with version 2 of the API */
+	KLP_MODULE_ENTRIES = 8,	/* with the calls: the fentry of functions in modules as well */
+	KLP_SWITCHES = 16,	/* a context switch is an event */
 };
 
 enum klp_kind {
 	KLP_POINT = 1,		/* the instruction ran */
 	KLP_STORE,		/* the instruction stored; data is the address */
-	KLP_SWITCH,		/* of __switch_to_asm(): tells who is current, no event */
+	KLP_SWITCH,		/* of __switch_to_asm(): who is current; data: who is next */
 	KLP_BODY,		/* the instruction behind the fentry of a function */
 	KLP_RETURN,		/* a return in a module, or a point of this kind */
+	KLP_ENTRY,		/* the fentry of a function in a module */
 };
 
 /* An address range with a counter for each byte; the one of start has the number first. */

@@ -98,6 +98,11 @@ COMMANDS: Mapping[str, Command] = {
         others=("compare_command",),
         help="List consistency models that can be booted, and compare them.",
     ),
+    "costs": Command(
+        folder="costs",
+        function="costs",
+        help="Measure what live patching costs, in instructions of the guest.",
+    ),
     "selftests": Command(
         folder="selftests",
         function="selftests",

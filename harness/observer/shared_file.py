@@ -35,6 +35,8 @@ class Flag(IntFlag):
     CLOCK = 1
     MODULE_CALLS = 2
     BY_CALLBACK = 4
+    MODULE_ENTRIES = 8
+    SWITCHES = 16
 
 
 _NO_FLAGS = Flag(0)
@@ -48,6 +50,7 @@ class Kind(IntEnum):
     SWITCH = 3
     BODY = 4
     RETURN = 5
+    ENTRY = 6
 
 
 class Point(NamedTuple):

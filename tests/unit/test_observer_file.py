@@ -44,8 +44,9 @@ int main(void)
            sizeof(struct klp_event), KLP_MAGIC);
     printf("CLOCK %d\\nMODULE_CALLS %d\\nBY_CALLBACK %d\\n", KLP_CLOCK, KLP_MODULE_CALLS,
            KLP_BY_CALLBACK);
-    printf("POINT %d\\nSTORE %d\\nSWITCH %d\\nBODY %d\\nRETURN %d\\n", KLP_POINT, KLP_STORE,
-           KLP_SWITCH, KLP_BODY, KLP_RETURN);
+    printf("MODULE_ENTRIES %d\\nSWITCHES %d\\n", KLP_MODULE_ENTRIES, KLP_SWITCHES);
+    printf("POINT %d\\nSTORE %d\\nSWITCH %d\\nBODY %d\\nRETURN %d\\nENTRY %d\\n", KLP_POINT,
+           KLP_STORE, KLP_SWITCH, KLP_BODY, KLP_RETURN, KLP_ENTRY);
     return 0;
 }
 """

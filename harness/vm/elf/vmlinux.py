@@ -86,6 +86,10 @@ class Vmlinux:
         end = symbol.address + max(symbol.size, 1)
         return number < len(self._call_sites) and self._call_sites[number] < end
 
+    def names(self) -> tuple[str, ...]:
+        """Return the names of all symbols."""
+        return tuple(self._symbols)
+
     def function_names(self) -> tuple[str, ...]:
         """Return the names of all functions, for suggestions."""
         return tuple(

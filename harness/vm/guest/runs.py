@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from harness.deadline import Deadline
 from harness.resources import cache_root, runs_root
 from harness.vm.guest import run_folder
+from harness.vm.guest.plugin import PluginMaker, no_plugin
 from harness.vm.guest.run_folder import GUESTS, LOCK, writing
 from harness.vm.guest.session import MEMORY_MIB, Fresh, GuestSettings, Session
 from harness.vm.host.accel import choose_accel
@@ -110,12 +111,13 @@ def open_session(
     keep: Callable[[], bool] = lambda: False,
     keeper: Keeper | None = None,
     root: RootDisk | None = None,
+    plugins: PluginMaker = no_plugin,
 ) -> Iterator[Session]:
     """Open a run of so many guests at a time, in a folder of its own.
 
-    ``extra_files`` are further files of its guests, by their paths there; ``base``, ``keeper`` and
-    ``root`` are as in `Session`. The folder is removed when all went well. After a failure, or when
-    ``keep`` returns True at the end, the guests' logs stay, and nothing else.
+    ``extra_files`` are further files of its guests, by their paths there; ``base``, ``keeper``,
+    ``root`` and ``plugins`` are as in `Session`. The folder is removed when all went well. After a
+    failure, or when ``keep`` returns True at the end, the guests' logs stay, and nothing else.
     """
     sweep()
     folder = folder_for(name)
@@ -139,6 +141,7 @@ def open_session(
             base=base,
             keeper=keeper,
             root=root,
+            plugins=plugins,
         ) as session:
             yield session
         if keep():

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""klp-harness costs: what live patching costs on a kernel, in instructions of the guest."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.cli.exits import guarded
+from harness.cli.invocation import Invocation, check_writable, write_file
+from harness.cli.options import Accel, AccelAsked, KernelsOptions, ResultFiles
+from harness.cli.pages import HtmlPage
+from harness.cli.prepare import check_kernels, prepare_accel, prepare_kernel, prepare_modules
+from harness.deadline import Deadline
+from harness.errors import KlpError
+from harness.observer.cost_results import CostResult
+from harness.observer.plugin_build import obtain_plugin
+from harness.observer.watch import require_translation
+from harness.tools.costs.figures import FUNCTIONS, SLEEPERS
+from harness.tools.costs.page import costs_page
+from harness.tools.costs.run import Extent, measure, prepare
+from harness.tools.costs.terminal import print_found, print_tables
+from harness.vm.guest import runs
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.tools.costs.run import Prepared
+    from harness.vm.host.accel import AccelChoice
+
+_PLUGIN_S = 120.0
+_QUICK = 2
+
+
+@guarded
+def costs(
+    *,
+    kernels: KernelsOptions,
+    files: ResultFiles,
+    accel: Accel = AccelAsked.TCG,
+    quick: Annotated[
+        bool,
+        typer.Option(
+            "--quick",
+            help="Measure calls, and transitions of 1 and 10 functions beside up to 100 sleeping "
+            "tasks.",
+        ),
+    ] = False,
+    html_file: HtmlPage = None,
+) -> int:
+    """Measure what live patching costs, in instructions that a guest executes.
+
+    A busy host does not change them. Calls of a function that is patched, traced, stacked, in
+    transition; transitions beside up to 5,000 sleeping tasks, of up to 400 functions; locks.
+    Several kernels are measured in turn and shown side by side.
+    """
+    extent = Extent(sleepers=SLEEPERS[:_QUICK], functions=FUNCTIONS[:_QUICK]) if quick else Extent()
+    with Invocation("costs", files) as invocation:
+        check_writable(html_file)
+        options = kernels.each()
+        check_kernels(*options)
+        choice = prepare_accel(invocation, accel)
+        require_translation(choice, "costs")
+        # What this machine lacks is said before a kernel is built.
+        obtain_plugin(runs.store(), deadline=Deadline.after(_PLUGIN_S))
+        prepared = []
+        for each in options:
+            kernel = prepare_kernel(invocation, each)
+            prepared.append(prepare(kernel, prepare_modules(invocation.terminal, kernel)))
+        invocation.print_facts()
+
+        def finish(partial: bool) -> None:
+            names = [each.kernel.version for each in prepared]
+            found = [each for each in invocation.results if isinstance(each, CostResult)]
+            print_tables(invocation.terminal, names, found)
+            if html_file is not None:
+                page = costs_page(names, found, invocation.facts, partial=partial)
+                write_file(html_file, page)
+
+        invocation.at_end(finish)
+        _measure(invocation, choice, prepared, extent)
+    return invocation.exit_code
+
+
+def _measure(
+    invocation: Invocation, choice: AccelChoice, prepared: Sequence[Prepared], extent: Extent
+) -> None:
+    """Take all figures; each is a result, and printed, as soon as it is there.
+
+    What ends the measuring of one kernel ends not that of the others: it is raised at the end.
+    """
+    total = extent.count * len(prepared)
+    done = 0
+    failed: list[KlpError] = []
+    with invocation.terminal.progress() as progress:
+        for each in prepared:
+            progress.stage(f"costs of {each.kernel.version}")
+            try:
+                for result in measure(choice, each, extent):
+                    invocation.results.append(result)
+                    print_found(invocation.terminal, result)
+                    if not result.is_slope:
+                        done += 1
+                        progress.count(done, total, "figures")
+            except KlpError as error:
+                failed.append(error)
+                if len(prepared) > 1:
+                    invocation.terminal.note(f"{each.kernel.version} is not measured to the end")
+    for other in failed[1:]:
+        invocation.terminal.error(other)
+    if failed:
+        raise failed[0]
