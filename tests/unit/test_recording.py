@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from harness.cli.app import app
 from harness.errors import ExitCode, HarnessError, UsageError
 from harness.tools.race import record_command as race_record
-from harness.tools.race.recording import argv_of, difference, replay, require_one_cpu
+from harness.tools.race.recording import argv_of, difference, gdb_command, replay, require_one_cpu
 from harness.tools.race.recording_file import RecordingNote, pack, read_note, unpacked
 from harness.tools.race.reproducer import reproducer
 from harness.vm.cluster.artefacts import digest_of
@@ -237,10 +237,11 @@ def test_a_replay_that_differs_is_a_failure(
 def test_gdb_gets_vmlinux_and_socket(file: Path, soon: Deadline) -> None:
     """The printed command finds vmlinux and the socket of the guest that waits."""
     note = read_note(file)
-    lines: list[str] = []
+    sockets: list[Path] = []
     with unpacked(file, note) as folder:
-        replay(folder, note, deadline=soon, print_gdb=lines.append)
-        assert lines == [f"gdb {folder}/vmlinux -ex 'target remote {folder}/gdb'"]
+        replay(folder, note, deadline=soon, debug=sockets.append)
+        assert sockets == [folder / "gdb"]
+        assert gdb_command(folder) == f"gdb {folder}/vmlinux -ex 'target remote {folder}/gdb'"
         assert (folder / "vmlinux").read_bytes() == MEMBERS["vmlinux"]
 
 

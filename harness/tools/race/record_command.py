@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli.exits import guarded
-from harness.cli.invocation import Invocation, check_writable
+from harness.cli.invocation import Invocation, check_writable, write_file
 from harness.cli.options import AccelAsked, KernelOptions, ResultFiles
 from harness.cli.prepare import prepare_accel, prepare_kernel, prepare_modules, with_mutants
 from harness.deadline import Deadline
@@ -24,6 +24,7 @@ from harness.tools.race.catalogue import find_races
 from harness.tools.race.command import KernelMutants, app
 from harness.tools.race.recording import (
     REPLAYED,
+    gdb_command,
     guest_files,
     record,
     replay,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from harness.report.terminal import Terminal
     from harness.tools.race.recording_file import RecordingNote
     from harness.tools.race.reproducer import Reproducer
+    from harness.tools.race.results import StoryLine
 
 # QEMU counts instructions, which makes a guest slower than translation alone does: its deadlines
 # are those of a machine with so many guests.
@@ -118,6 +120,18 @@ def replay_race(
         Path | None,
         typer.Option("--console", metavar="FILE", help="Write the console to this file."),
     ] = None,
+    story: Annotated[
+        bool,
+        typer.Option(
+            "--story",
+            help="Replay it under a plugin of QEMU, and print who switched when, and who ran which "
+            "version of a patched function.",
+        ),
+    ] = False,
+    html_file: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="With --story: write it as an HTML page."),
+    ] = None,
     *,
     files: ResultFiles,
 ) -> int:
@@ -127,20 +141,24 @@ def replay_race(
     """
     with Invocation("race replay", files) as invocation:
         terminal = invocation.terminal
+        _check_story(story, gdb=gdb, times=times, html_file=html_file)
         note = read_note(file)
         (race,) = find_races([note.reproducer])
         require_same_qemu(file, note)
         terminal.print(f"kernel  {note.kernel}", f"seed    {note.seed}")
         limit_s = _GDB_S if gdb else max(_REPLAY_LEAST_S, note.seconds * _REPLAY_FACTOR)
         start_s = time.monotonic()
+        lines: tuple[StoryLine, ...] = ()
         with unpacked(file, note) as folder:
-            for number in range(1, times + 1):
+            if story:
+                lines = _tell(terminal, folder, note, html_file, Deadline.after(limit_s))
+            for number in range(1, times + 1) if not story else ():
                 began_s = time.monotonic()
                 size = replay(
                     folder,
                     note,
                     deadline=Deadline.after(limit_s),
-                    print_gdb=(lambda line: _print_gdb(terminal, line)) if gdb else None,
+                    debug=(lambda _: _print_gdb(terminal, gdb_command(folder))) if gdb else None,
                 )
                 terminal.print(
                     f"replay {number} of {times}: {time.monotonic() - began_s:.0f} s, "
@@ -155,11 +173,42 @@ def replay_race(
                     "seconds": time.monotonic() - start_s,
                     "seed": note.seed,
                     "trials": times,
+                    "story": lines,
                 }
             )
         )
         _print(terminal, note)
     return invocation.exit_code
+
+
+def _check_story(story: bool, *, gdb: bool, times: int, html_file: Path | None) -> None:
+    """Raise UsageError for options that do not go with --story, or need it."""
+    if html_file is not None and not story:
+        raise UsageError("--html is the page of a story", hint="add --story")
+    if story and (gdb or times > 1):
+        raise UsageError(
+            "--story replays a recording by itself: it goes with neither --gdb nor --times"
+        )
+    check_writable(html_file)
+
+
+def _tell(
+    terminal: Terminal, folder: Path, note: RecordingNote, html_file: Path | None, limit: Deadline
+) -> tuple[StoryLine, ...]:
+    """Replay a recording with its story, print that, and write its page."""
+    # Imported when it is used: other replays do not pay for it.
+    from harness.tools.race.story.page import story_page
+    from harness.tools.race.story.terminal import print_story
+    from harness.tools.race.story.watch import kernel_of, tell_story
+
+    kernel = kernel_of(note)
+    with terminal.progress() as progress:
+        story = tell_story(folder, note, kernel, deadline=limit, progress=progress)
+    print_story(terminal, story.lines)
+    terminal.print("", f"both replays: {story.console_bytes} bytes on the console, as recorded")
+    if html_file is not None:
+        write_file(html_file, story_page(note, story.lines))
+    return story.lines
 
 
 def _copy_console(folder: Path, target: Path) -> None:

@@ -135,35 +135,37 @@ def replay(
     note: RecordingNote,
     *,
     deadline: Deadline,
-    print_gdb: Callable[[str], None] | None = None,
+    debug: Callable[[Path], None] | None = None,
+    plugin: tuple[str, str] | None = None,
 ) -> int:
     """Run an unpacked recording again; return the size in bytes of its console, which is the same.
 
-    With ``print_gdb``, which is called with the command that starts gdb, the guest waits at its
-    first instruction until gdb continues it. Raises UsageError when there is no vmlinux for gdb,
-    HarnessError when the replay does not end, or its console differs.
+    With ``debug``, which is called with the socket of QEMU's gdb server, the guest waits at its
+    first instruction until somebody continues it there. ``plugin`` is a plugin of QEMU and its
+    shared file. Raises UsageError when there is no vmlinux for gdb, HarnessError when the replay
+    does not end, or its console differs.
     """
-    if print_gdb is not None and VMLINUX not in note.files:
+    if debug is not None and VMLINUX not in note.files:
         raise UsageError(f"the recording has no vmlinux for gdb: {note.kernel} comes without one")
     console, qemu_log, socket = folder / REPLAYED, folder / "qemu.log", folder / GDB_SOCKET
     recording = Recording(
         mode=RecordMode.REPLAY,
         inputs=folder / INPUTS,
         console=console,
-        gdb=socket if print_gdb is not None else None,
+        gdb=socket if debug is not None else None,
     )
     shape = _shape(folder, note.memory_mib, note.kernel_args, recording)
     with ExitStack() as stack:
         log = stack.enter_context(qemu_log.open("wb"))
-        process = stack.enter_context(spawn(replay_argv(shape), stdout=log, stderr=log))
+        process = stack.enter_context(spawn(replay_argv(shape, plugin), stdout=log, stderr=log))
 
         def ended() -> bool:
             return process.poll() is not None
 
-        if print_gdb is not None:
+        if debug is not None:
             wait_until(lambda: socket.exists() or ended(), deadline.within(_SOCKET_S))
             if not ended():
-                print_gdb(gdb_command(folder))
+                debug(socket)
         in_time = wait_until(ended, deadline)
         code = process.returncode
     socket.unlink(missing_ok=True)

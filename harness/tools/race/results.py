@@ -25,6 +25,44 @@ class RaceHit(Model):
     bug: str | None = None
 
 
+class StoryKind(StrEnum):
+    """What a line of a story is about."""
+
+    MODULE = "module"
+    PATCH = "patch"
+    TRANSITION = "transition"
+    ATTEMPT = "attempt"
+    SWITCH = "switch"
+    CALL = "call"
+    FORK = "fork"
+    EXIT = "exit"
+    SPLAT = "splat"
+    VIOLATION = "violation"
+
+
+class StoryLine(Model):
+    """A line of what a replay shows: ``at`` counts instructions since the first line.
+
+    ``task`` is who did it, ``state`` that task's patch state then; None where it has none. A
+    ``switch`` names in ``switched`` the tasks that got the state ``to``, in the kernel's function
+    ``function``; a ``fork`` its child, the start of a transition all tasks that take part.
+    ``function`` and ``version`` of a call: a livepatch, or ``original``. ``times``: so often in a
+    row. ``marked``: a task that holds the transition, a violation, a splat.
+    """
+
+    at: int
+    kind: StoryKind
+    task: str | None
+    text: str
+    state: int | None = None
+    function: str | None = None
+    version: str | None = None
+    switched: tuple[str, ...] = ()
+    to: int | None = None
+    times: int = 1
+    marked: bool = False
+
+
 class RaceResult(ResultBase):
     """A reproducer, on the one kernel of the report.
 
@@ -35,7 +73,7 @@ class RaceResult(ResultBase):
     fails the command, expected or not, unless it is ``excused``: --excuse-expected was given.
     ``trials`` are those that harness and host did not end, the first with ``seed``, each further
     one with the next number; ``low`` and ``high`` are the 95 % confidence interval of the rate of
-    hits.
+    hits. ``story`` is of ``race replay --story``.
     """
 
     title: str
@@ -51,6 +89,7 @@ class RaceResult(ResultBase):
     high: float = 1.0
     first_hit_s: float | None = None
     detail: str | None = None
+    story: tuple[StoryLine, ...] = ()
     error: ErrorFacts | None = None
 
     @property

@@ -128,13 +128,16 @@ def build_argv(shape: GuestShape, wiring: Wiring) -> list[str]:
         *_serial_ports(shape, wiring),
         *("-chardev", f"socket,id=monitor0,fd={wiring.monitor_fd}"),
         *("-mon", "chardev=monitor0,mode=control"),
-        *_plugin(wiring),
+        *_plugin(wiring.plugin),
         *_boot(shape, wiring),
     ]
 
 
-def replay_argv(shape: GuestShape) -> list[str]:
-    """Return the command line that replays a recorded run; QEMU ends where the run did."""
+def replay_argv(shape: GuestShape, plugin: tuple[str, str] | None = None) -> list[str]:
+    """Return the command line that replays a recorded run; QEMU ends where the run did.
+
+    ``plugin`` has the paths of a plugin of QEMU and of the file that it shares with the harness.
+    """
     recording = shape.recording
     assert recording is not None
     argv = [
@@ -144,6 +147,7 @@ def replay_argv(shape: GuestShape) -> list[str]:
         *("-chardev", f"file,id={SERIAL_ID},path={_escaped(recording.console)}"),
         *("-serial", f"chardev:{SERIAL_ID}"),
         *("-chardev", "null,id=agent0", "-serial", "chardev:agent0"),
+        *_plugin(plugin),
         *_kernel(shape),
     ]
     if recording.gdb is not None:
@@ -199,10 +203,10 @@ def _disk(shape: GuestShape, wiring: Wiring) -> list[str]:
     return disk_arguments(shape.root, wiring.layers)
 
 
-def _plugin(wiring: Wiring) -> list[str]:
-    if wiring.plugin is None:
+def _plugin(plugin: tuple[str, str] | None) -> list[str]:
+    if plugin is None:
         return []
-    library, shared = wiring.plugin
+    library, shared = plugin
     return ["-plugin", f"{_escaped(library)},shared={_escaped(shared)}"]
 
 
