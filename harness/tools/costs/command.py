@@ -13,7 +13,7 @@ from harness.cli.options import Accel, AccelAsked, KernelsOptions, ResultFiles
 from harness.cli.pages import HtmlPage
 from harness.cli.prepare import check_kernels, prepare_accel, prepare_kernel, prepare_modules
 from harness.deadline import Deadline
-from harness.errors import KlpError
+from harness.errors import ExitCode, KlpError
 from harness.observer.cost_results import CostResult
 from harness.observer.plugin_build import obtain_plugin
 from harness.observer.watch import require_translation
@@ -88,11 +88,10 @@ def _measure(
 ) -> None:
     """Take all figures; each is a result, and printed, as soon as it is there.
 
-    What ends the measuring of one kernel ends not that of the others: it is raised at the end.
+    Of several kernels, what ends the measuring of one is printed, and the others are measured.
     """
     total = extent.count * len(prepared)
     done = 0
-    failed: list[KlpError] = []
     with invocation.terminal.progress() as progress:
         for each in prepared:
             progress.stage(f"costs of {each.kernel.version}")
@@ -104,10 +103,9 @@ def _measure(
                         done += 1
                         progress.count(done, total, "figures")
             except KlpError as error:
-                failed.append(error)
-                if len(prepared) > 1:
-                    invocation.terminal.note(f"{each.kernel.version} is not measured to the end")
-    for other in failed[1:]:
-        invocation.terminal.error(other)
-    if failed:
-        raise failed[0]
+                if len(prepared) == 1:
+                    raise
+                invocation.terminal.error(error)
+                invocation.partial = True
+                if invocation.exit_code is ExitCode.HELD:
+                    invocation.exit_code = error.exit_code
