@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from benchmarks.builds import cold_build, mutant_build, mutants_to_build
+from benchmarks.instructions import instructions
 from benchmarks.measure import (
     Bench,
     overlap_of_guests,
@@ -38,7 +39,8 @@ _CPUS = 2
 _MUTANT = "mutant-build"
 _PEERS = "virtme-ng"
 _QUICK = ("guest-start", "guest-overlap")
-_USUAL = (*_QUICK, "upstream-cases", _MUTANT, "cold-build", "suite")
+_INSTRUCTIONS = "instructions"
+_USUAL = (*_QUICK, _INSTRUCTIONS, "upstream-cases", _MUTANT, "cold-build", "suite")
 
 
 @guarded
@@ -136,6 +138,11 @@ def bench(
                     place, kernel.spec, runs.store(), runs=starts, progress=progress
                 ),
             )
+        measure(
+            _INSTRUCTIONS,
+            "costs in instructions",
+            lambda progress: instructions(made, modules, progress=progress),
+        )
         measure(
             _MUTANT,
             "kernel mutants",

@@ -67,3 +67,17 @@ class CostResult(ResultBase):
     def group(self) -> str | None:
         """The kernel."""
         return self.kernel
+
+
+class CostChange(Model):
+    """A figure that differs between two kernels, in instructions."""
+
+    figure: str
+    what: str
+    before: float
+    after: float
+
+    @property
+    def share(self) -> float:
+        """The change as a share of what it was before: 0.5 is half as much again."""
+        return (self.after - self.before) / self.before if self.before else float("inf")

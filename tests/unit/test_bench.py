@@ -215,7 +215,9 @@ def test_kernels_without_a_mutant_to_build(spec: str, version: str, tmp_path: Pa
 def measured(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The command with measurements that are told what to return, or what to raise."""
     told: dict[str, Any] = {"start": [MET]}
-    told |= {name: [] for name in ("overlap", "upstream", "mutant", "build", "suite")}
+    told |= {
+        name: [] for name in ("overlap", "upstream", "instructions", "mutant", "build", "suite")
+    }
 
     def answer(name: str) -> Any:
         def measurement(*_: object, **__: object) -> list[Figure]:
@@ -239,6 +241,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         ("start_of_a_guest", answer("start")),
         ("overlap_of_guests", answer("overlap")),
         ("upstream_cases", answer("upstream")),
+        ("instructions", answer("instructions")),
         ("mutant_build", answer("mutant")),
         ("cold_build", answer("build")),
         ("whole_suite", answer("suite")),
@@ -257,7 +260,9 @@ def test_everything_is_measured_and_met_budgets_end_with_0(measured: dict[str, A
     code, said = bench()
     assert code == 0
     assert MET.describe() in said
-    assert measured["asked"] == ["start", "overlap", "upstream", "mutant", "build", "suite"]
+    assert measured["asked"] == [
+        *("start", "overlap", "upstream", "instructions", "mutant", "build", "suite")
+    ]
 
 
 @pytest.mark.parametrize("words", [(), ("--quick",)])
@@ -271,7 +276,7 @@ def test_quick_says_what_it_leaves_out(measured: dict[str, Any]) -> None:
     """--quick measures the short figures and names the others."""
     _, said = bench("--quick")
     assert measured["asked"] == ["start", "overlap"]
-    assert "left out by --quick: upstream-cases, mutant-build, cold-build, suite" in said
+    assert "left out by --quick: instructions, upstream-cases, mutant-build" in said
 
 
 def test_a_kernel_without_mutants_is_told(

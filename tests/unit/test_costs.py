@@ -9,6 +9,8 @@ from collections import Counter
 
 import pytest
 
+from benchmarks.instructions import figures_of
+from harness.observer.cost_changes import compare_costs
 from harness.observer.cost_results import CostKind, CostResult
 from harness.observer.shared_file import Event, Kind
 from harness.observer.task_clock import InterruptPoints, TaskClock
@@ -334,3 +336,30 @@ def test_the_extent_counts_its_figures() -> None:
     """Progress has a total: calls, two directions of each size, and attempts in vain."""
     assert Extent(sleepers=(0, 100), functions=(1, 10)).count == 12 + 2 * (2 * 2 + 1)
     assert Extent(sleepers=()).count == 12
+
+
+def costing(kernel: str, **values: float) -> list[CostResult]:
+    return [
+        result_of(Finding(figure=name, kind=CostKind.CALL, what=name, values=(value,)), kernel, 0)
+        for name, value in values.items()
+    ]
+
+
+def test_costs_that_differ_between_kernels() -> None:
+    """A figure of both that differs by more than 5 % is a change, the largest one first."""
+    before = costing("A", same=100, more=100, less=100, gone=1, free=0)
+    after = costing("B", same=104.9, more=106, less=50, new=1, free=3)
+    changes = compare_costs(before, after)
+    assert [(each.figure, round(each.share, 2)) for each in changes] == [
+        ("free", float("inf")),
+        ("less", -0.5),
+        ("more", 0.06),
+    ]
+
+
+def test_the_benchmarks_have_figures_without_a_budget() -> None:
+    """make bench prints some costs in instructions, as far as they were measured."""
+    found = {"call-patched": RESULTS[-1], "call-other": RESULTS[-1]}
+    (figure,) = figures_of(found)
+    assert figure.describe() == "a call, patched: 76 instructions"
+    assert figure.met is None

@@ -13,11 +13,11 @@ from harness.cli.options import Accel, AccelAsked, KernelsOptions, ResultFiles
 from harness.cli.pages import HtmlPage
 from harness.cli.prepare import check_kernels, prepare_accel, prepare_kernel, prepare_modules
 from harness.deadline import Deadline
-from harness.errors import ExitCode, KlpError
+from harness.errors import ExitCode, KlpError, UsageError
 from harness.observer.cost_results import CostResult
 from harness.observer.plugin_build import obtain_plugin
 from harness.observer.watch import require_translation
-from harness.tools.costs.figures import FUNCTIONS, SLEEPERS
+from harness.tools.costs.figures import FUNCTIONS, MOST_SLEEPERS, SLEEPERS
 from harness.tools.costs.page import costs_page
 from harness.tools.costs.run import Extent, measure, prepare
 from harness.tools.costs.terminal import print_found, print_tables
@@ -47,6 +47,24 @@ def costs(
             "tasks.",
         ),
     ] = False,
+    sleepers: Annotated[
+        tuple[int, ...],
+        typer.Option(
+            "--sleepers",
+            metavar="N",
+            help="Transitions beside so many sleeping threads; 0: beside none. Repeatable. "
+            f"Default: {', '.join(map(str, SLEEPERS))}.",
+        ),
+    ] = (),
+    functions: Annotated[
+        tuple[int, ...],
+        typer.Option(
+            "--functions",
+            metavar="N",
+            help="Transitions of livepatches with so many functions, up to 400. Repeatable. "
+            f"Default: {', '.join(map(str, FUNCTIONS))}.",
+        ),
+    ] = (),
     html_file: HtmlPage = None,
 ) -> int:
     """Measure what live patching costs, in instructions that a guest executes.
@@ -55,7 +73,7 @@ def costs(
     transition; transitions beside up to 5,000 sleeping tasks, of up to 400 functions; locks.
     Several kernels are measured in turn and shown side by side.
     """
-    extent = Extent(sleepers=SLEEPERS[:_QUICK], functions=FUNCTIONS[:_QUICK]) if quick else Extent()
+    extent = _extent(sleepers, functions, quick=quick)
     with Invocation("costs", files) as invocation:
         check_writable(html_file)
         options = kernels.each()
@@ -81,6 +99,21 @@ def costs(
         invocation.at_end(finish)
         _measure(invocation, choice, prepared, extent)
     return invocation.exit_code
+
+
+def _extent(sleepers: Sequence[int], functions: Sequence[int], *, quick: bool) -> Extent:
+    """Return what is asked for; raises UsageError for sizes that cannot be."""
+    for option, values, limits in (
+        ("--sleepers", sleepers, (0, MOST_SLEEPERS)),
+        ("--functions", functions, (1, max(FUNCTIONS))),
+    ):
+        if any(not limits[0] <= value <= limits[1] for value in values):
+            raise UsageError(f"{option} takes {limits[0]} to {limits[1]}")
+    some = _QUICK if quick else None
+    return Extent(
+        sleepers=tuple(sorted(set(sleepers))) or SLEEPERS[:some],
+        functions=tuple(sorted(set(functions))) or FUNCTIONS[:some],
+    )
 
 
 def _measure(

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 SLEEPERS = (0, 100, 1_000, 5_000)
 """How many threads sleep beside the guest's own tasks."""
 
+MOST_SLEEPERS = 5_000
+"""For so many a guest has memory."""
+
 FUNCTIONS = (1, 10, 100, 400)
 """How many functions a livepatch has."""
 

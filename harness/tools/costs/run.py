@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 _PREPARE_S = 600.0
 _MEMORY_MIB = 512
 # The one CPU does nothing else while the kernel tries to switch 5,000 tasks against 400 functions,
-# which takes a minute and more: the guest's deadlines are those of a machine with so many guests.
-_AS_SLOW_AS = 64
+# which takes minutes on a busy host: the guest's deadlines are those of a host with so many guests.
+_AS_SLOW_AS = 512
 
 
 @dataclass(frozen=True, kw_only=True)

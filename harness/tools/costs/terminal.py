@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from harness.observer.cost_results import CostKind
-from harness.tools.costs.figures import FUNCTIONS, SLEEPERS, TASK_LOCK, transition_name
+from harness.tools.costs.figures import TASK_LOCK
 from harness.tools.costs.points import MUTEX, TASKLIST
 
 if TYPE_CHECKING:
@@ -103,9 +103,5 @@ def transitions_of(
     kernel: str, kind: CostKind, found: Mapping[tuple[str, str], CostResult]
 ) -> list[CostResult]:
     """Return the transitions of a kernel in one direction that there are, by their sizes."""
-    names = (
-        transition_name(kind, sleepers, functions)
-        for functions in FUNCTIONS
-        for sleepers in SLEEPERS
-    )
-    return [found[name, kernel] for name in names if (name, kernel) in found]
+    there = (each for each in found.values() if each.kernel == kernel and each.kind is kind)
+    return sorted(there, key=lambda each: (each.functions or 0, each.tasks or 0))

@@ -30,6 +30,7 @@ from harness.cli.options import (
 from harness.cli.prepare import check_kernels, prepare_accel, prepare_kernel, prepare_modules
 from harness.deadline import Deadline
 from harness.errors import HarnessError, UsageError
+from harness.observer.cost_results import CostResult
 from harness.report.reason import reason_of
 from harness.report.suite_results import TestResult
 from harness.vm.guest import runs
@@ -37,7 +38,9 @@ from harness.vm.guest import runs
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from harness.observer.cost_results import CostChange
     from harness.report.terminal import Terminal
+    from harness.vm.host.accel import AccelChoice
     from harness.vm.kernel.kernel import Kernel
 
 _SUITES_S = 2 * 3600.0
@@ -65,6 +68,14 @@ def compare(
         str | None,
         typer.Option("-k", metavar="EXPR", help="Run only these tests, as pytest selects them."),
     ] = None,
+    costs: Annotated[
+        bool,
+        typer.Option(
+            "--costs",
+            help="Measure `costs --quick` on both kernels too, and print the figures that differ; "
+            "needs guests that QEMU translates (--accel tcg).",
+        ),
+    ] = False,
     fragments: Fragments = (),
     config: WholeConfig = None,
     llvm: Llvm = False,
@@ -99,6 +110,8 @@ def compare(
         )
         check_kernels(*sides)
         choice = prepare_accel(invocation, accel)
+        if costs:
+            _require_translation(choice)
         number = guests or runs.guests_at_a_time(choice)
         for letter, options in zip("AB", sides, strict=True):
             kernel = prepare_kernel(invocation, options)
@@ -123,6 +136,9 @@ def compare(
         results = compare_rules(*runs_of)
         invocation.results += results
         _print(terminal, results)
+        if costs:
+            invocation.more["costs"] = changes = _compare_costs(invocation, sides)
+            _print_costs(terminal, changes)
     return invocation.exit_code
 
 
@@ -167,6 +183,47 @@ def _suite(
     number = f"{len(results)} {'test' if len(results) == 1 else 'tests'}"
     terminal.print(f"{letter}: {number} in {done.seconds:.0f} s")
     return results
+
+
+def _require_translation(choice: AccelChoice) -> None:
+    # Imported when it is used: other comparisons do not pay for it.
+    from harness.observer.watch import require_translation
+
+    require_translation(choice, "--costs")
+
+
+def _compare_costs(invocation: Invocation, sides: Sequence[CleanKernel]) -> tuple[CostChange, ...]:
+    """Measure the costs of each kernel as a command of its own; return what differs."""
+    from harness.observer.cost_changes import compare_costs
+
+    folder = runs.make_folder("compare-costs")
+    found: list[list[CostResult]] = []
+    with ChildCommands(folder, runs=1, deadline=Deadline.after(_SUITES_S)) as commands:
+        for letter, options in zip("AB", sides, strict=True):
+            words = ("costs", "--quick", "--accel=tcg", *options.as_arguments())
+            done = commands.run(Command(lane=Lane.RUN, name=f"costs-{letter}", arguments=words))
+            report = done.report
+            if report is None or report.error is not None or not report.results:
+                reason = f": {report.error.message}" if report and report.error else ""
+                raise HarnessError(
+                    f"the costs of {letter} ({options.spec}) were not measured{reason}",
+                    hint=f"the output is in {done.log}",
+                )
+            found.append([each for each in report.results if isinstance(each, CostResult)])
+            invocation.terminal.print(f"{letter}: costs in {done.seconds:.0f} s")
+    shutil.rmtree(folder, ignore_errors=True)
+    before, after = found
+    return compare_costs(before, after)
+
+
+def _print_costs(terminal: Terminal, changes: Sequence[CostChange]) -> None:
+    """Print the costs that differ. They are no verdict: a rule may need what it costs."""
+    for change in changes:
+        terminal.print(
+            f"{change.share:+7.0%}  {change.what}: {change.before:,.0f} -> {change.after:,.0f}"
+        )
+    number = f"{len(changes)} {'figure' if len(changes) == 1 else 'figures'}"
+    terminal.print(f"costs: {number} of B differ from A by more than 5 %")
 
 
 def _print(terminal: Terminal, results: Sequence[CompareResult]) -> None:

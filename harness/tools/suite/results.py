@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Literal
 
 from harness.behaviours.results import BehaviourResult, CompareResult
+from harness.observer.cost_results import CostChange
 from harness.report.base import BaseReport
 from harness.report.suite_results import TestReport
 
@@ -20,7 +21,11 @@ class BehaviourReport(BaseReport):
 
 
 class CompareReport(BaseReport):
-    """``klp-harness compare``: one result for each rule; ``kernels`` are both, in their order."""
+    """``klp-harness compare``: one result for each rule; ``kernels`` are both, in their order.
+
+    ``costs`` are the figures that differ, with ``--costs``.
+    """
 
     command: Literal["compare"] = "compare"
+    costs: tuple[CostChange, ...] = ()
     results: tuple[CompareResult, ...] = ()
