@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli.invocation import check_writable, write_file
-from harness.errors import UsageError
+from harness.errors import HarnessError, UsageError
+from harness.resources import Resource, resource_dir
 from harness.vm.guest import run_folder, runs
 
 if TYPE_CHECKING:
@@ -162,6 +163,18 @@ class Covered:
             coverage = coverage.model_copy(update={"notes": (*coverage.notes, note)})
         print_coverage(self._invocation.terminal, coverage)
         write_coverage(coverage, self._options, partial=partial)
+        self._keep(coverage)
+
+    def _keep(self, coverage: Coverage) -> None:
+        """Keep which test ran which lines; that it cannot be kept does not undo the run."""
+        from harness.observer.test_lines import keep_test_lines
+
+        suite = resource_dir(Resource.BEHAVIOUR_TESTS)
+        try:
+            keep_test_lines(coverage, store=runs.store(), suite=suite)
+        except (OSError, HarnessError) as error:
+            note = f"which test ran which lines cannot be kept: {error}"
+            self._invocation.terminal.note(note)
 
 
 def print_coverage(terminal: Terminal, coverage: Coverage) -> None:
