@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "klp_observer.h"
+#include "klp_repeats.h"
 #include "qemu_plugin_api.h"
 
 #define EXPORT __attribute__((visibility("default")))
@@ -57,7 +58,7 @@ static bool body_known(uint64_t address, bool add)
 	return false;
 }
 
-static void record(unsigned int cpu, const struct site *site, uint64_t data)
+static void report(const struct held_entry *at, uint64_t task, uint64_t data, uint64_t kind)
 {
 	uint64_t number = __atomic_fetch_add(&shared->n_events, 1, __ATOMIC_RELAXED);
 	struct klp_event *event;
@@ -65,24 +66,49 @@ static void record(unsigned int cpu, const struct site *site, uint64_t data)
 	if (number >= shared->events_max)
 		return;
 	event = &events[number];
-	event->clock = shared->clock - site->ahead;
-	event->where = site->address;
-	event->task = shared->current[cpu % KLP_CPUS];
+	event->clock = at->clock;
+	event->where = (uint32_t)at->where;
+	event->task = task;
 	event->data = data;
-	event->cpu = cpu;
+	event->cpu = at->cpu;
 	/* The last field: a reader takes an event of kind 0 for one that was not finished. */
-	__atomic_store_n(&event->kind, (uint32_t)site->kind, __ATOMIC_RELEASE);
+	__atomic_store_n(&event->kind, (uint16_t)kind, __ATOMIC_RELEASE);
+}
+
+static void report_entry(const struct held_entry *entry, uint64_t task)
+{
+	report(entry, task, 0, KLP_BODY);
+}
+
+static void reach(unsigned int cpu, const struct site *site, uint64_t data)
+{
+	const struct held_entry at = { shared->clock - site->ahead, site->address, cpu };
+	uint64_t task = shared->current[cpu % KLP_CPUS];
+
+	switch (site->kind) {
+	case KLP_BODY:
+		if (repeats_entry(shared, &at, task, report_entry))
+			return;
+		break;
+	case KLP_RETURN:
+		if (repeats_return(shared, at.where, task, report_entry))
+			return;
+		break;
+	default:
+		repeats_end(report_entry);
+	}
+	report(&at, task, data, site->kind);
 }
 
 static void on_exec(unsigned int cpu, void *site)
 {
-	record(cpu, site, 0);
+	reach(cpu, site, 0);
 }
 
 static void on_store(unsigned int cpu, uint32_t info, uint64_t vaddr, void *site)
 {
 	if (qemu_plugin_mem_is_store(info))
-		record(cpu, site, vaddr);
+		reach(cpu, site, vaddr);
 }
 
 /* The address that the stack pointer is loaded from is a member of the next task's task_struct. */
@@ -94,7 +120,7 @@ static void on_switch(unsigned int cpu, uint32_t info, uint64_t vaddr, void *dat
 	if (qemu_plugin_mem_is_store(info))
 		return;
 	if (shared->flags & KLP_SWITCHES)
-		record(cpu, site, next);
+		reach(cpu, site, next);
 	shared->current[cpu % KLP_CPUS] = next;
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * The file that the plugin and harness/observer/ring.py share. The harness writes the head before
- * QEMU starts; the counters and the events are the plugin's. Both map the file, so what QEMU has
- * written is there after a SIGKILL too.
+ * The file that the plugin and harness/observer/shared_file.py share. The harness writes the head
+ * before QEMU starts; the counters and the events are the plugin's. Both map the file, so what QEMU
+ * has written is there after a SIGKILL too.
  *
  * checkpatch: ignore PREFER_KERNEL_TYPES: a library of user space
  */
@@ -11,9 +11,9 @@
 
 #include <stdint.h>
 
-#define KLP_MAGIC 0x3172767362706c6bULL	/* "klpbsvr1" */
+#define KLP_MAGIC 0x3272767362706c6bULL	/* "klpbsvr2" */
 
-enum klp_limit { KLP_RANGES = 1024, KLP_POINTS = 8192, KLP_CPUS = 64 };
+enum klp_limit { KLP_RANGES = 1024, KLP_POINTS = 8192, KLP_CPUS = 64, KLP_FUNCTIONS = 4096 };
 
 enum klp_flag {
 	KLP_CLOCK = 1,		/* count the instructions of all CPUs */
@@ -24,8 +24,8 @@ enum klp_flag {
 };
 
 enum klp_kind {
-	KLP_POINT = 1,		/* the instruction ran */
-	KLP_STORE,		/* the instruction stored; data is the address */
+	KLP_POINT = 1,		/* the instruction ran; begins a period (klp_repeats.h) */
+	KLP_STORE,		/* it stored, data is the address; begins a period */
 	KLP_SWITCH,		/* of __switch_to_asm(): who is current; data: who is next */
 	KLP_BODY,		/* the instruction behind the fentry of a function */
 	KLP_RETURN,		/* a return in a module, or a point of this kind */
@@ -41,12 +41,23 @@ struct klp_point {
 	uint64_t address, kind;
 };
 
+/*
+ * What is known of the text from start on: it is of the function with that body, and the task that
+ * enters it leaves it by a return, which is reported; with KLP_IS_LEFT unset, perhaps not. Text
+ * with body 0 is of a function whose entries are not reported.
+ */
+struct klp_function {
+	uint64_t start, end, body, flags;
+};
+
+enum klp_function_flag { KLP_IS_LEFT = 1 };
+
 struct klp_event {
 	uint64_t clock;		/* instructions that all CPUs have executed before this one */
-	uint64_t where;		/* the address of the instruction */
 	uint64_t task;		/* task_struct of current; 0: not known yet */
 	uint64_t data;
-	uint32_t cpu, kind;	/* kind 0: QEMU was killed while it wrote the event */
+	uint32_t where;		/* low half of the instruction's address; the rest is ones */
+	uint16_t cpu, kind;	/* kind 0: QEMU was killed while it wrote the event */
 };
 
 struct klp_shared {
@@ -56,13 +67,20 @@ struct klp_shared {
 	uint64_t n_counters, events_max;
 	uint64_t module_start, module_end;	/* where modules are */
 	uint64_t return_thunk;			/* a jump to it is a return; 0: there is none */
+	/*
+	 * The harness fills the table of functions that is not in force, which is
+	 * functions[(table + 1) % 2], and adds 1 to table.
+	 */
+	uint64_t table, n_functions[2];
 	/* Written by the plugin. */
-	uint64_t n_events;			/* all, those for which there was no room as well */
+	uint64_t n_events;			/* all, those too for which there was no room */
+	uint64_t n_repeated;			/* entries left out, that repeat a reported one */
 	uint64_t clock;
 	uint64_t current[KLP_CPUS];
-	/* Both sorted by address. */
+	/* All sorted by address. */
 	struct klp_range ranges[KLP_RANGES];
 	struct klp_point points[KLP_POINTS];
+	struct klp_function functions[2][KLP_FUNCTIONS];
 };
 
 #endif

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from harness.cli.invocation import Invocation
     from harness.observer.coverage import Coverage
+    from harness.observer.judged import Judged
     from harness.observer.watch import Watch
     from harness.report.terminal import Terminal
     from harness.vm.kernel.kernel import Kernel
@@ -150,6 +151,8 @@ class Covered:
     def finish(self, *, partial: bool = False) -> None:
         """Print the coverage and write its files, if it was asked for; remove the counters."""
         try:
+            if self._options.oracle:
+                print_judged(self._invocation.terminal, self.watch.judged())
             if self._options.coverage:
                 self._write(partial)
         finally:
@@ -175,6 +178,16 @@ class Covered:
         except (OSError, HarnessError) as error:
             note = f"which test ran which lines cannot be kept: {error}"
             self._invocation.terminal.note(note)
+
+
+def print_judged(terminal: Terminal, judged: Judged) -> None:
+    """Print what the oracle has judged, and what it could not judge."""
+    terminal.print(
+        f"oracle       {judged.calls:,} calls in {judged.guests} guests and {judged.transitions:,} "
+        f"transitions judged, {judged.violations:,} violations"
+    )
+    if judged.lost:
+        terminal.note(f"{judged.lost:,} events of {judged.events + judged.lost:,} are lost")
 
 
 def print_coverage(terminal: Terminal, coverage: Coverage) -> None:

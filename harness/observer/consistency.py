@@ -84,13 +84,17 @@ class Violation:
 class Verdict:
     """What a guest's events show. ``kinds`` counts all violations, ``violations`` has the first.
 
-    ``unknown`` entries were by a task that is not known. ``unknown_versions`` are klp_funcs of
-    which no file says what they replace: their functions are not judged.
+    ``entries`` has those that were reported, by the body; ``repeated`` more were the same as one of
+    them. ``events`` is how many of all kinds were judged. ``unknown`` entries were by a task that
+    is not known. ``unknown_versions`` are klp_funcs of which no file says what they replace: their
+    functions are not judged.
     """
 
     violations: list[Violation] = field(default_factory=list)
     kinds: Counter[str] = field(default_factory=Counter)
     entries: Counter[str] = field(default_factory=Counter)
+    repeated: int = 0
+    events: int = 0
     transitions: int = 0
     unknown: int = 0
     unknown_versions: int = 0
@@ -133,8 +137,8 @@ class Model:
         self._states: dict[int, int | None] = {}
         self._switched: dict[int, int] = {}
         self._open: dict[int, list[Body]] = {}
-        # klp_funcs in the heap, by address; those of an atomic replace that begins are not known
-        # until all others of its patch are.
+        # klp_funcs in the heap, by address; those of an atomic replace are not known until they are
+        # patched, which for those of a target that is not loaded may be never.
         self._nops: dict[int, Version] = {}
         self._new_nops: list[int] = []
         self._begun: list[Key] = []
@@ -162,17 +166,14 @@ class Model:
     def judge(self, events: Iterable[Event]) -> Verdict:
         """Give the model all events, and return what they show."""
         unloads = sorted(self._unloads)
-        number = 0
         for number, event in enumerate(events):
             while unloads and unloads[0][0] <= number:
                 self._unloaded(unloads.pop(0)[1], event)
             self._feed(number, event)
+            self.verdict.events = number + 1
         return self.verdict
 
     def _feed(self, number: int, event: Event) -> None:
-        stored = self._points.byte_stores.get(event.where)
-        if self._new_nops and (stored is None or stored.function != Step.INIT):
-            self._resolve_nops()
         if event.kind == Kind.BODY:
             body = self._bodies.at(number, event.where)
             if body is not None and body.key in self._keys:
@@ -191,6 +192,7 @@ class Model:
     def _step(self, event: Event, step: Step) -> None:
         if step is Step.INIT:
             self._pending, self._goal, self._forced = [], None, False
+            self._new_nops.clear()
             self._states.clear()
             self._switched.clear()
             self._begun.clear()
@@ -246,19 +248,23 @@ class Model:
         """Follow a store to ``patched`` or ``transition``, if it is one."""
         offsets = self._points.offsets["klp_func"]
         stored = self._points.byte_stores[event.where]
+        if stored.function == Step.INIT and event.data < _IMAGE:
+            # A patch that is disabled has none any more: these are new, whatever was there before.
+            address = event.data - offsets["transition"]
+            self._nops.pop(address, None)
+            self._new_nops.append(address)
+            self._begin(1)
+            return
+        version = None
         for name in ("patched", "transition"):
             address = event.data - offsets[name]
             version = self._versions.at(number, address) or self._nops.get(address)
+            if version is None and name == "patched" and address in self._new_nops:
+                version = self._new_nop(address)
             if version is not None:
                 break
         else:
-            if stored.function != Step.INIT:
-                return
-            if event.data < _IMAGE:
-                self._new_nops.append(event.data - offsets["transition"])
-                self._begin(1)
-            else:
-                self.verdict.unknown_versions += 1
+            self.verdict.unknown_versions += stored.function == Step.INIT
             return
         if name == "patched":
             self._patched(version, stored.value)
@@ -284,24 +290,28 @@ class Model:
             stack.append(version)
         elif version in stack:
             stack.remove(version)
-        if version.nop and not value:
-            self._nops = {at: each for at, each in self._nops.items() if each is not version}
 
-    def _resolve_nops(self) -> None:
-        """Find out what the klp_funcs in the heap are that an atomic replace has made.
+    def _new_nop(self, address: int) -> Version | None:
+        """Return what the klp_func in the heap is that an atomic replace patches now.
 
-        They are for the functions that livepatches replace and this one does not. The kernel visits
-        them object by object, those of the replacing patch first (klp_for_each_object).
+        It is of a function that livepatches replace and this one does not. The kernel visits those
+        by object, in the order of the replacing patch first (klp_for_each_object()); which one of
+        an object it is makes no difference.
         """
-        free = [key for key, stack in self._stacks.items() if stack and key not in self._begun]
+        self._new_nops.remove(address)
+        free = [
+            key
+            for key, stack in self._stacks.items()
+            if stack and not stack[-1].nop and key not in self._begun
+        ]
         visited = list(dict.fromkeys(key[0] for key in self._begun))
         free.sort(key=lambda key: visited.index(key[0]) if key[0] in visited else len(visited))
-        self.verdict.unknown_versions += max(0, len(self._new_nops) - len(free))
-        for address, key in zip(self._new_nops, free, strict=False):
-            self._nops[address] = Version(
-                key=key, patch="an atomic replace", nop=True, transition=True
-            )
-        self._new_nops.clear()
+        if not free:
+            self.verdict.unknown_versions += 1
+            return None
+        version = Version(key=free[0], patch="an atomic replace", nop=True, transition=True)
+        self._nops[address] = version
+        return version
 
     def _expected(self, key: Key, state: int | None) -> Version | None:
         stack = self._stacks.get(key)

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict
 from harness.errors import HarnessError
 from harness.observer.debug_objects import compile_again
 from harness.observer.image import Image, image_of
-from harness.observer.shared_file import Kind, Point
+from harness.observer.shared_file import Function, FunctionFlag, Kind, Point
 from harness.vm.host.files import temporary_folder
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 KIND = "consistency-points"
 FENTRY_BYTES = 5
-_FORMAT = 1
+_FORMAT = 2
 _FILE = "points.json"
 _CORE = re.compile(r"(?:__)?klp_")
 _SET_BYTE = re.compile(r"movb +\$0x([01]),(?:0x[0-9a-f]+)?\(%\w+\)$")
@@ -45,7 +45,10 @@ _WANTED = {
 
 
 class Step(StrEnum):
-    """Functions of the core whose entry says what a transition does."""
+    """Functions whose entry says what a transition does, a task's end, or that of a module's text.
+
+    The last are no steps of the model: with them the plugin reports who is inside of which text.
+    """
 
     INIT = "klp_init_transition"
     REVERSE = "klp_reverse_transition"
@@ -53,6 +56,8 @@ class Step(StrEnum):
     FORCE = "klp_force_transition"
     COMPLETE = "klp_complete_transition"
     DEATH = "do_task_dead"
+    UNLOAD = "__x64_sys_delete_module"
+    FREE = "free_module"
 
 
 class ByteStore(BaseModel):
@@ -103,6 +108,13 @@ class ConsistencyPoints(BaseModel):
             *(Point(each.body, Kind.BODY) for each in self.originals),
             *(Point(address, Kind.RETURN) for each in self.originals for address in each.returns),
         ]
+
+    def functions(self) -> Iterator[Function]:
+        """Yield what the plugin is to know of the image's functions."""
+        for each in self.originals:
+            flags = FunctionFlag.IS_LEFT if each.is_left else FunctionFlag(0)
+            for start, end in each.parts:
+                yield Function(start, end, each.body, flags)
 
 
 def obtain_points(

@@ -12,13 +12,14 @@ from harness.deadline import Deadline
 from harness.observer.consistency import Body, Version
 from harness.observer.consistency_points import body_of
 from harness.observer.image import parse_instructions
+from harness.observer.shared_file import Function, FunctionFlag
 from harness.vm.elf.elf_file import EXEC, STT_FUNC
 from harness.vm.elf.klp_structs import NEW_FUNC, PatchedFunction, locate_patch
 from harness.vm.elf.module_info import open_module
 from harness.vm.host.process import run
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from harness.observer.consistency import Model
@@ -56,15 +57,32 @@ class ModuleVersion:
 
 @dataclass(frozen=True, kw_only=True)
 class ModuleCode:
-    """The functions of a module that can be traced, and its klp_funcs."""
+    """The functions of a module that can be traced, its klp_funcs, and text of other functions."""
 
     functions: tuple[ModuleFunction, ...]
     versions: tuple[ModuleVersion, ...]
+    untraced: tuple[tuple[Place, int], ...] = ()
 
     def sections(self) -> tuple[str, ...]:
         """Return the names of the sections whose addresses are needed."""
         names = [part[0][0] for each in self.functions for part in each.parts]
         return tuple(dict.fromkeys([*names, *(each.place[0] for each in self.versions)]))
+
+    def text(self, sections: Mapping[str, int]) -> Iterator[Function]:
+        """Yield what the plugin is to know of the functions, loaded at those addresses."""
+        for each in self.functions:
+            (home, _), _ = each.parts[0]
+            if home not in sections:
+                continue
+            flags = FunctionFlag.IS_LEFT if each.is_left else FunctionFlag(0)
+            for (section, offset), size in each.parts:
+                if section in sections:
+                    start = sections[section] + offset
+                    yield Function(start, start + size, sections[home] + each.body, flags)
+        for (section, offset), size in self.untraced:
+            if section in sections:
+                start = sections[section] + offset
+                yield Function(start, start + size, 0, FunctionFlag(0))
 
 
 @functools.lru_cache(maxsize=256)
@@ -73,7 +91,14 @@ def read_module(path: Path) -> ModuleCode:
     elf = open_module(path).elf
     code = _disassembled(path)
     jumps = _jumps_away(elf)
-    return ModuleCode(functions=tuple(_functions(elf, code, jumps)), versions=tuple(_versions(elf)))
+    places = _places(elf)
+    functions = tuple(_functions(places, code, jumps))
+    known = {part for each in functions for part in each.parts}
+    return ModuleCode(
+        functions=functions,
+        versions=tuple(_versions(elf)),
+        untraced=tuple(part for part in places.values() if part not in known),
+    )
 
 
 def replaced_by(path: Path) -> tuple[ModuleVersion, ...]:
@@ -113,10 +138,8 @@ def add_module(
         model.add_body(since, sections[home] + function.body, body)
 
 
-def _functions(
-    elf: ElfFile, code: Mapping[str, tuple[Instruction, ...]], jumps: set[Place]
-) -> list[ModuleFunction]:
-    found = []
+def _places(elf: ElfFile) -> dict[str, tuple[Place, int]]:
+    """Return where the functions are that stay in memory, and their sizes."""
     places: dict[str, tuple[Place, int]] = {}
     for symbol in elf.symbols or ():
         home = symbol.defined_in
@@ -126,6 +149,15 @@ def _functions(
         # The text of init functions is freed, and is no version of anything.
         if section.flags & EXEC and not section.name.startswith(".init"):
             places[symbol.name] = ((section.name, symbol.value), symbol.size)
+    return places
+
+
+def _functions(
+    places: Mapping[str, tuple[Place, int]],
+    code: Mapping[str, tuple[Instruction, ...]],
+    jumps: set[Place],
+) -> list[ModuleFunction]:
+    found = []
     for name, ((section_name, start), size) in places.items():
         own = [insn for insn in code.get(section_name, ()) if start <= insn.address < start + size]
         body = body_of(start, [insn.data for insn in own[:2]])

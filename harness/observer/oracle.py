@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from harness.errors import ConsistencyViolated, EventsLost, KlpError
 from harness.observer.consistency import Model
+from harness.observer.judged import keep_verdict
 from harness.observer.module_code import add_module, read_module
-from harness.observer.shared_file import SharedFile
+from harness.observer.shared_file import SharedFile, write_functions
 from harness.observer.violation_text import in_words
 from harness.vm.guest.machine import ModuleWatch
 
@@ -20,10 +21,11 @@ if TYPE_CHECKING:
 
     from harness.observer.consistency import Verdict
     from harness.observer.consistency_points import ConsistencyPoints
+    from harness.observer.shared_file import Function
     from harness.vm.guest.machine import Machine
 
-EVENTS = 1 << 21
-"""For how many events a guest has room, of 40 bytes each; the file grows when they are written."""
+EVENTS = 1 << 26
+"""For how many events a guest has room, of 32 bytes each; the file grows when they are written."""
 
 _READ_S = 10.0
 _BYTES = re.compile(r"0x([0-9a-f]{2})\b")
@@ -39,6 +41,8 @@ class Oracle(ModuleWatch):
         self._points = points
         self._path: Path = machine.hypervisor.observed
         self._model = Model(points)
+        # What the plugin knows of the text of each module; "" are the kernel's own functions.
+        self._text: dict[str, tuple[Function, ...]] = {"": tuple(points.functions())}
         machine.module_watch = self
 
     @contextlib.contextmanager
@@ -56,10 +60,14 @@ class Oracle(ModuleWatch):
                 text = self._machine.read(f"/sys/module/{name}/sections/{section}")
                 sections[section] = int(text.strip(), 16)
         add_module(self._model, name, code, sections, since)
+        self._text[name] = tuple(code.text(sections))
+        self._say_text()
 
     def unloaded(self, name: str) -> None:
         """Take note that a module's text is freed."""
         self._model.add_unload(self._events(), name)
+        if self._text.pop(name, None):
+            self._say_text()
 
     def check(self) -> Verdict:
         """Judge the guest; to be called once, while it runs.
@@ -67,8 +75,10 @@ class Oracle(ModuleWatch):
         Raises ConsistencyViolated, which says the violations in words, and EventsLost when not all
         events are there.
         """
-        events = SharedFile(self._path).events()
-        verdict = self._model.judge(events.kept)
+        shared = SharedFile(self._path)
+        verdict = self._model.judge(shared.events())
+        verdict.repeated = int(shared.head.n_repeated)
+        keep_verdict(self._path, verdict, lost=shared.lost)
         if not verdict.holds:
             names: dict[int, str] = {}
             lines = in_words(verdict, lambda task: self._name(task, names))
@@ -78,13 +88,17 @@ class Oracle(ModuleWatch):
                 details=tuple(lines[1:]),
                 artefacts=self._machine.folder,
             )
-        if events.lost:
+        if shared.lost:
             raise EventsLost(
-                f"{events.lost} events of {events.lost + len(events.kept)} are lost: consistency "
-                "cannot be judged to the end",
+                f"{shared.lost} events of {shared.head.n_events} are lost: consistency cannot be "
+                "judged to the end",
                 hint="the test calls functions of its modules too often for --oracle",
             )
         return verdict
+
+    def _say_text(self) -> None:
+        functions = [each for text in self._text.values() for each in text]
+        write_functions(self._path, functions)
 
     def _events(self) -> int:
         return int(SharedFile(self._path).head.n_events)

@@ -72,7 +72,7 @@ def _build(source: Path, folder: Path, deadline: Deadline) -> int:
             run(
                 [
                     *("gcc", *_FLAGS, f"-DPLUGIN_API={version}", "-o", library),
-                    source / "klp_observer.c",
+                    *sorted(source.glob("*.c")),
                 ],
                 deadline=deadline.within(_BUILD_S),
             )

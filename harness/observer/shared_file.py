@@ -8,9 +8,9 @@ runs, and after QEMU was killed: what QEMU had written is in the page cache.
 from __future__ import annotations
 
 import ctypes
+import mmap
 import struct
 from array import array
-from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,12 +20,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-MAGIC = 0x3172767362706C6B
-MOST_RANGES, MOST_POINTS, MOST_CPUS = 1024, 8192, 64
+MAGIC = 0x3272767362706C6B
+MOST_RANGES, MOST_POINTS, MOST_CPUS, MOST_FUNCTIONS = 1024, 8192, 64, 4096
 # Documentation/x86/x86_64/mm.rst: modules, to the end of the area that they may have.
 _MODULES = (0xFFFFFFFFA0000000, 0xFFFFFFFFFF000000)
 _PAGE = 4096
-_PACKED = struct.Struct("<QQQQII")
+_PACKED = struct.Struct("<QQQIHH")
+_HIGH_HALF = 0xFFFFFFFF00000000
+_AT_ONCE = 1 << 16
 _U64 = ctypes.c_uint64
 
 
@@ -60,6 +62,21 @@ class Point(NamedTuple):
     kind: Kind
 
 
+class FunctionFlag(IntFlag):
+    """What is known of a function: a task that enters it leaves it by a return that is reported."""
+
+    IS_LEFT = 1
+
+
+class Function(NamedTuple):
+    """Text of a function, by addresses, and where its body begins; 0: it has no event."""
+
+    start: int
+    end: int
+    body: int
+    flags: FunctionFlag
+
+
 class Event(NamedTuple):
     """One event. ``clock`` counts the instructions of all CPUs, ``task`` is current or 0."""
 
@@ -79,10 +96,15 @@ class _Point(ctypes.LittleEndianStructure):
     _fields_ = (("address", _U64), ("kind", _U64))
 
 
+class _Function(ctypes.LittleEndianStructure):
+    _fields_ = tuple((name, _U64) for name in ("start", "end", "body", "flags"))
+
+
 class _Event(ctypes.LittleEndianStructure):
     _fields_ = (
-        *((name, _U64) for name in ("clock", "where", "task", "data")),
-        *((name, ctypes.c_uint32) for name in ("cpu", "kind")),
+        *((name, _U64) for name in ("clock", "task", "data")),
+        ("where", ctypes.c_uint32),
+        *((name, ctypes.c_uint16) for name in ("cpu", "kind")),
     )
 
 
@@ -95,12 +117,15 @@ class Head(ctypes.LittleEndianStructure):
             for name in (
                 *("magic", "bytes", "flags", "n_ranges", "n_points", "counters_at", "events_at"),
                 *("n_counters", "events_max", "module_start", "module_end", "return_thunk"),
-                *("n_events", "clock"),
+                "table",
             )
         ),
+        ("n_functions", _U64 * 2),
+        *((name, _U64) for name in ("n_events", "n_repeated", "clock")),
         ("current", _U64 * MOST_CPUS),
         ("ranges", _Range * MOST_RANGES),
         ("points", _Point * MOST_POINTS),
+        ("functions", (_Function * MOST_FUNCTIONS) * 2),
     )
 
 
@@ -113,6 +138,7 @@ def make_head(
     ranges: Sequence[tuple[int, int]] = (),
     points: Sequence[Point] = (),
     flags: Flag = _NO_FLAGS,
+    functions: Sequence[Function] = (),
     events: int = 0,
     return_thunk: int = 0,
 ) -> tuple[bytes, int]:
@@ -144,22 +170,23 @@ def make_head(
         counters += end - start
     for number, point in enumerate(sorted(points)):
         head.points[number] = _Point(point.address, point.kind)
+    _fill_table(head, 0, functions)
     head.n_counters = counters
     head.counters_at = _paged(ctypes.sizeof(Head))
     head.events_at = _paged(head.counters_at + 8 * counters)
     return bytes(head), head.events_at + ctypes.sizeof(_Event) * events
 
 
+def _fill_table(head: Head, table: int, functions: Sequence[Function]) -> None:
+    # Those for which there is no room are not known: each of their events is reported.
+    known = sorted(functions)[:MOST_FUNCTIONS]
+    for number, each in enumerate(known):
+        head.functions[table][number] = _Function(*each)
+    head.n_functions[table] = len(known)
+
+
 def _paged(offset: int) -> int:
     return -(-offset // _PAGE) * _PAGE
-
-
-@dataclass(frozen=True, kw_only=True)
-class Events:
-    """The events of a file. ``lost`` is for how many there was no room."""
-
-    kept: tuple[Event, ...]
-    lost: int
 
 
 class SharedFile:
@@ -194,16 +221,41 @@ class SharedFile:
                     if times:
                         yield place.start + offset, times
 
-    def events(self, since: int = 0) -> Events:
-        """Return the events from that number on.
+    @property
+    def lost(self) -> int:
+        """For how many events there was no room when the head was read."""
+        return max(0, int(self.head.n_events) - int(self.head.events_max))
+
+    def events(self, since: int = 0) -> Iterator[Event]:
+        """Yield the events that there were when the head was read, from that number on.
 
         One that was not finished, since QEMU was killed in it, is left out.
         """
-        written = self.head.n_events
-        kept = min(written, self.head.events_max)
-        size = ctypes.sizeof(_Event)
+        left = min(self.head.n_events, self.head.events_max) - since
         with self.path.open("rb") as file:
-            file.seek(self.head.events_at + since * size)
-            data = file.read(max(0, kept - since) * size)
-        found = map(Event._make, _PACKED.iter_unpack(data[: len(data) // size * size]))
-        return Events(kept=tuple(each for each in found if each.kind), lost=written - kept)
+            file.seek(self.head.events_at + _PACKED.size * since)
+            while left > 0:
+                data = file.read(min(left, _AT_ONCE) * _PACKED.size)
+                if len(data) < _PACKED.size:
+                    return
+                whole = data[: len(data) // _PACKED.size * _PACKED.size]
+                for clock, task, stored, where, cpu, kind in _PACKED.iter_unpack(whole):
+                    if kind:
+                        yield Event(clock, where | _HIGH_HALF, task, stored, cpu, kind)
+                left -= _AT_ONCE
+
+
+def write_functions(path: Path, functions: Sequence[Function]) -> None:
+    """Say anew what is known of the functions in a file, while QEMU runs; raises OSError.
+
+    The plugin then leaves out what repeats an entry into one of them (qemu-plugin/klp_repeats.h).
+    """
+    with path.open("r+b") as file, mmap.mmap(file.fileno(), ctypes.sizeof(Head)) as view:
+        head = Head.from_buffer(view)
+        try:
+            following = head.table + 1
+            _fill_table(head, following % 2, functions)
+            head.table = following
+        finally:
+            # The view cannot be closed while it is used.
+            del head

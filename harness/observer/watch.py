@@ -14,6 +14,7 @@ from harness.observer.code_map import obtain_map
 from harness.observer.consistency_points import obtain_points
 from harness.observer.coverage import BOOT, OTHERS, make_coverage
 from harness.observer.debug_objects import DEFAULT_FILES
+from harness.observer.judged import all_judged
 from harness.observer.module_code import replaced_by
 from harness.observer.oracle import EVENTS
 from harness.observer.plugin_build import obtain_plugin
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from harness.observer.consistency_points import ConsistencyPoints
     from harness.observer.coverage import Coverage
+    from harness.observer.judged import Judged
     from harness.vm.host.accel import AccelChoice
     from harness.vm.host.cache import Store
     from harness.vm.kernel.kernel import Bootable
@@ -70,6 +72,7 @@ class Watch:
                 ranges=ranges,
                 points=points.points(),
                 flags=Flag.CLOCK | Flag.MODULE_CALLS,
+                functions=tuple(points.functions()),
                 events=EVENTS,
                 return_thunk=points.return_thunk,
             )
@@ -125,6 +128,10 @@ class Watch:
             guests = "1 guest" if sum(others) == 1 else f"{sum(others)} guests"
             notes.append(f"{guests} with a kernel of another configuration: not counted")
         return make_coverage(code, counters, kernel=kernel.describe(), notes=notes)
+
+    def judged(self) -> Judged:
+        """Return what the oracle has judged in all guests of the run."""
+        return all_judged(self.folder)
 
     def remove(self) -> None:
         """Remove the counters."""

@@ -220,6 +220,46 @@ def test_an_atomic_replace_restores_the_original() -> None:
     assert not story.call(PATCH).verdict().holds
 
 
+def test_a_target_that_comes_again_during_the_replace() -> None:
+    """What restores its functions is unpatched with it, and patched again when it comes."""
+    nop = 0xFFFF888003000000
+    story = enabled()
+    story.step(Step.INIT)
+    for task in (TASK, OTHER):
+        story.state(INIT_STATE, task)
+    story.add(Kind.STORE, BEGINS, nop + TRANSITION)
+    story.add(Kind.STORE, INSTALLED, nop + PATCHED)
+    for _ in range(2):
+        for stored in (REMOVED, INSTALLED):
+            story.add(Kind.STORE, stored, FUNC + PATCHED)
+            story.add(Kind.STORE, stored, nop + PATCHED)
+        story.call(PATCH, OTHER)
+    story.switch(TASK).call(TARGET).call(PATCH, OTHER)
+    assert story.verdict().holds
+    assert not story.call(PATCH).verdict().holds
+
+
+def test_a_target_that_comes_first_during_the_replace() -> None:
+    """Nothing shows which function a klp_func in the heap is for before it is patched."""
+    gone, nop, other = 0xFFFF888003000100, 0xFFFF888003000000, ("vmlinux", "h")
+    second = Version(key=other, patch="klp_other")
+    story = Story()
+    story.model.add_version(0, FUNC + 0x200, second)
+    story.begin(goal=1).add(Kind.STORE, REMOVED, FUNC + PATCHED)
+    story.add(Kind.STORE, INSTALLED, FUNC + 0x200 + PATCHED).switch(TASK, OTHER)
+    story.complete(goal=1).step(Step.INIT)
+    for task in (TASK, OTHER):
+        story.state(INIT_STATE, task)
+    for each in (gone, nop):
+        story.add(Kind.STORE, BEGINS, each + TRANSITION)
+    story.add(Kind.STORE, INSTALLED, nop + PATCHED).switch(TASK).call(TARGET)
+    story.add(Kind.STORE, INSTALLED, FUNC + PATCHED)
+    story.add(Kind.STORE, INSTALLED, gone + PATCHED).call(TARGET).call(PATCH, OTHER)
+    verdict = story.verdict()
+    assert verdict.holds, verdict.kinds
+    assert verdict.unknown_versions == 0
+
+
 def test_klp_funcs_in_the_heap_are_used_again() -> None:
     """Two livepatches replace each other: each has a klp_func for what the other replaces."""
     nop, other = 0xFFFF888003000000, ("klp_target", "g")

@@ -14,20 +14,25 @@ from harness.deadline import Deadline
 from harness.errors import HarnessError
 from harness.observer import shared_file
 from harness.observer.shared_file import (
+    MOST_FUNCTIONS,
     MOST_POINTS,
     DamagedFile,
     Event,
     Flag,
+    Function,
+    FunctionFlag,
     Head,
     Kind,
     Point,
     SharedFile,
     make_head,
+    write_functions,
 )
 from harness.vm.host.process import run
 
 ROOT = Path(__file__).resolve().parents[2]
-EVENT = struct.Struct("<QQQQII")
+EVENT = struct.Struct("<QQQIHH")
+HIGH = 0xFFFFFFFF00000000
 RANGES = ((0x2000, 0x2010), (0x1000, 0x1008))
 # Prints name and number of everything that both sides have to agree on.
 FACTS = """
@@ -39,7 +44,8 @@ int main(void)
 {
     AT(magic); AT(bytes); AT(flags); AT(n_ranges); AT(n_points); AT(counters_at); AT(events_at);
     AT(n_counters); AT(events_max); AT(module_start); AT(module_end); AT(return_thunk);
-    AT(n_events); AT(clock); AT(current); AT(ranges); AT(points);
+    AT(table); AT(n_functions); AT(n_events); AT(n_repeated); AT(clock); AT(current); AT(ranges);
+    AT(points); AT(functions);
     printf("size %zu\\nevent %zu\\nMAGIC %llu\\n", sizeof(struct klp_shared),
            sizeof(struct klp_event), KLP_MAGIC);
     printf("CLOCK %d\\nMODULE_CALLS %d\\nBY_CALLBACK %d\\n", KLP_CLOCK, KLP_MODULE_CALLS,
@@ -47,6 +53,7 @@ int main(void)
     printf("MODULE_ENTRIES %d\\nSWITCHES %d\\n", KLP_MODULE_ENTRIES, KLP_SWITCHES);
     printf("POINT %d\\nSTORE %d\\nSWITCH %d\\nBODY %d\\nRETURN %d\\nENTRY %d\\n", KLP_POINT,
            KLP_STORE, KLP_SWITCH, KLP_BODY, KLP_RETURN, KLP_ENTRY);
+    printf("IS_LEFT %d\\nfunction %zu\\n", KLP_IS_LEFT, sizeof(struct klp_function));
     return 0;
 }
 """
@@ -72,7 +79,8 @@ def write(
             file.write(struct.pack("<Q", times))
         file.seek(made.events_at)
         for event in events[:room]:
-            file.write(EVENT.pack(*event))
+            parts = (event.clock, event.task, event.data, event.where & 0xFFFFFFFF)
+            file.write(EVENT.pack(*parts, event.cpu, event.kind))
     return path
 
 
@@ -90,6 +98,7 @@ def test_both_sides_have_one_layout(tmp_path: Path) -> None:
     ours |= {"size": ctypes.sizeof(Head), "event": EVENT.size, "MAGIC": shared_file.MAGIC}
     ours |= {flag.name or "": flag.value for flag in Flag}
     ours |= {kind.name: kind.value for kind in Kind}
+    ours |= {"IS_LEFT": FunctionFlag.IS_LEFT, "function": 8 * len(Function._fields)}
     assert ours == there
 
 
@@ -101,28 +110,45 @@ def test_counters_have_the_addresses_of_their_ranges(tmp_path: Path) -> None:
 
 
 def test_events_in_their_order(tmp_path: Path) -> None:
-    """Those from a number on, and none is lost while there is room."""
-    each = tuple(Event(n, 0x1000 + n, 5, 6, 1, Kind.STORE) for n in range(3))
+    """All are there while there is room, with the whole address of the instruction."""
+    each = tuple(Event(n, HIGH + 0x81000000 + n, 5, 6, 1, Kind.STORE) for n in range(3))
     shared = SharedFile(write(tmp_path / "a", events=each))
-    assert shared.events().kept == each
-    assert shared.events(since=2).kept == each[2:]
-    assert shared.events().lost == 0
+    assert tuple(shared.events()) == each
+    assert shared.lost == 0
 
 
 def test_lost_events_are_counted(tmp_path: Path) -> None:
-    """Of a full ring, what is kept is the beginning, and how much is missing is known."""
-    each = tuple(Event(n, 1, 2, 3, 0, Kind.POINT) for n in range(6))
-    events = SharedFile(write(tmp_path / "a", events=each)).events()
-    assert events.kept == each[:4]
-    assert events.lost == 2
+    """Of a full file, what is kept is the beginning, and how much is missing is known."""
+    each = tuple(Event(n, HIGH + 1, 2, 3, 0, Kind.POINT) for n in range(6))
+    shared = SharedFile(write(tmp_path / "a", events=each))
+    assert tuple(shared.events()) == each[:4]
+    assert shared.lost == 2
 
 
 def test_an_event_that_was_not_finished_is_none(tmp_path: Path) -> None:
     """QEMU was killed between taking a number and writing the event."""
-    each = (Event(1, 1, 2, 3, 0, Kind.POINT), Event(2, 1, 2, 3, 0, 0))
-    events = SharedFile(write(tmp_path / "a", events=each, written=3)).events()
-    assert events.kept == each[:1]
-    assert events.lost == 0
+    each = (Event(1, HIGH + 1, 2, 3, 0, Kind.POINT), Event(2, HIGH + 1, 2, 3, 0, 0))
+    shared = SharedFile(write(tmp_path / "a", events=each, written=3))
+    assert tuple(shared.events()) == each[:1]
+    assert shared.lost == 0
+
+
+def test_functions_are_said_anew(tmp_path: Path) -> None:
+    """The table that is not in force is filled, sorted, before its number is: QEMU may read."""
+    path = write(tmp_path / "a")
+    first = Function(0x10, 0x20, 0x15, FunctionFlag.IS_LEFT)
+    second = Function(0x20, 0x30, 0, FunctionFlag(0))
+    write_functions(path, [second, first])
+    head = SharedFile(path).head
+    assert head.table == 1
+    assert [
+        tuple(getattr(each, name) for name in Function._fields)
+        for each in head.functions[1][: head.n_functions[1]]
+    ] == [first, second]
+    write_functions(path, [second] * (MOST_FUNCTIONS + 1))
+    head = SharedFile(path).head
+    assert head.table == 2
+    assert list(head.n_functions) == [MOST_FUNCTIONS, 2]
 
 
 @pytest.mark.parametrize("keep", [0, 100, ctypes.sizeof(Head), ctypes.sizeof(Head) + 5000])

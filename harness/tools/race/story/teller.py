@@ -73,7 +73,7 @@ class Teller(Model):
         self._actors: set[int] = set()
         self._first: int | None = None
 
-    def tell(self, events: Sequence[Event]) -> list[StoryLine]:
+    def tell(self, events: Iterable[Event]) -> list[StoryLine]:
         """Return the story. Raises HarnessError when these are not the events of that replay."""
         for number, event in enumerate(events):
             if event.where in self._told:

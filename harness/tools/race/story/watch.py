@@ -100,10 +100,10 @@ def tell_story(
     progress.stage("replay 2 of 2: each switch and each call")
     shared = _make_shared(folder, kernel, points, stops)
     size = replay(folder, note, deadline=deadline, plugin=(str(library), str(shared)))
-    events = SharedFile(shared).events()
-    if events.lost:
+    observed = SharedFile(shared)
+    if observed.lost:
         raise EventsLost(
-            f"{events.lost} events of the replay are lost: its story cannot be told",
+            f"{observed.lost} events of the replay are lost: its story cannot be told",
             hint="a recording that calls functions of modules in a loop has too many",
         )
     teller = Teller(
@@ -112,7 +112,7 @@ def tell_story(
         splats=_named(kernel, _SPLATS),
         attempts=frozenset(_named(kernel, {_ATTEMPT: ""})),
     )
-    return Story(lines=tuple(teller.tell(events.kept)), console_bytes=size)
+    return Story(lines=tuple(teller.tell(observed.events())), console_bytes=size)
 
 
 def _named(kernel: Kernel, names: dict[str, str]) -> dict[int, str]:
