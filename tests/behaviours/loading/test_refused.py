@@ -27,11 +27,18 @@ TWINS = "klp_target_twins"
     "params",
     [
         {"function": "klp_there_is_no_such_function"},
+        {"function": "cmdline_proc_show", "sympos": 2},
         {"object": TWINS, "function": "klp_twin"},
         {"object": TWINS, "function": "klp_twin", "sympos": 3},
         {"object": TWINS, "function": "klp_nobody"},
     ],
-    ids=["unknown", "ambiguous", "sympos-out-of-range", "unknown-in-module"],
+    ids=[
+        "unknown",
+        "second-of-one",
+        "ambiguous",
+        "sympos-out-of-range",
+        "unknown-in-module",
+    ],
 )
 def test_symbol_that_cannot_be_found(
     livepatch: Livepatch, view: Guestview, params: dict[str, Any]

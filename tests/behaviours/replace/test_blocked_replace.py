@@ -71,6 +71,30 @@ def test_nop_runs_the_original(
     assert (view.target("f"), view.target("g")) == ("original", "original")
 
 
+@pytest.mark.behaviour("RP-05")
+def test_target_goes_during_the_replace(
+    livepatch: Livepatch, tasks: Tasks, gate: Gates, view: Guestview
+) -> None:
+    """A target with nops alone is unloaded and loaded again during the transition.
+
+    It comes with the nops again, and its functions run the original.
+    """
+    target = livepatch.load_target(TARGET)
+    livepatch.load("klp_test_target_fg", wait=True)
+    new, sleeper = _blocked_replace(livepatch, tasks, gate)
+    for _ in range(2):
+        target.unload()
+        assert view.shows_patched(new.object(TARGET), patched=False)
+        target = livepatch.load_target(TARGET)
+        assert view.shows_patched(new.object(TARGET), patched=True)
+        assert (view.target("f"), view.target("g")) == ("original", "original")
+    assert new.in_transition
+    sleeper.release()
+    new.wait_complete()
+    assert (view.target("f"), view.target("g")) == ("original", "original")
+    assert [patch.name for patch in livepatch.patches()] == [new.name]
+
+
 @pytest.mark.slow(10)
 @pytest.mark.behaviour("RP-08")
 def test_reversed_replace_keeps_the_old(

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A livepatch that lacks something is refused before anything is patched."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.errors import ModuleRefused
+from harness.livepatch.patch import Livepatch
+
+if TYPE_CHECKING:
+    from tests.behaviours.conftest import Guestview
+
+PATCH = "klp_test_incomplete"
+REFUSED = {
+    "patch": errno.EINVAL,
+    "mod": errno.EINVAL,
+    "objs": errno.EINVAL,
+    "funcs": errno.EINVAL,
+    "old_name": errno.EINVAL,
+    "new_func": errno.EINVAL,
+    "text": errno.ENOENT,
+    "short_name": errno.EINVAL,
+    "short_object": errno.EINVAL,
+}
+
+
+@pytest.mark.behaviour("LD-10")
+def test_what_a_livepatch_must_have(livepatch: Livepatch, view: Guestview) -> None:
+    """Without it the load fails, nothing is left or patched, and a complete one loads."""
+    for lacks, number in REFUSED.items():
+        assert (lacks, errno_of(livepatch, lacks)) == (lacks, number)
+        assert livepatch.patches() == []
+        assert PATCH not in view.modules()
+        assert view.cmdline() == "original"
+    livepatch.load(PATCH, wait=True)
+    assert view.cmdline() == PATCH
+
+
+def errno_of(livepatch: Livepatch, lacks: str) -> int | None:
+    """Return what a livepatch that lacks something is refused with; None when it is not."""
+    try:
+        livepatch.load(PATCH, lacks=lacks)
+    except ModuleRefused as refused:
+        return refused.errno
+    return None
