@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,7 +16,7 @@ from harness.resources import Resource, resource_dir
 from harness.vm.guest import run_folder, runs
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from harness.cli.invocation import Invocation
     from harness.observer.coverage import Coverage
@@ -38,7 +39,7 @@ Lcov = Annotated[
 
 
 @dataclass(frozen=True, kw_only=True)
-class CoverageOptions:
+class ObserveOptions:
     """The options that ask for coverage, name its files, and ask for the oracle."""
 
     coverage: Annotated[
@@ -62,11 +63,10 @@ class CoverageOptions:
         bool,
         typer.Option(
             "--oracle",
-            help="Judge the consistency of every call of every patched function, in every test: "
+            help="Judge the consistency of every call of every patched function, in every guest; "
             "guests are translated by QEMU (--accel tcg).",
         ),
     ] = False
-    html: Page = None
     lcov: Lcov = None
     coverage_file: Annotated[
         Path | None,
@@ -87,27 +87,64 @@ class CoverageOptions:
         """The files asked for; none for the default."""
         return tuple(name for name in (self.cover or "").split(",") if name)
 
+    @property
+    def page(self) -> Path | None:
+        """Where the page with the source is to be written."""
+        return None
+
     def check(self) -> None:
         """Raise UsageError for options without --coverage, and files that cannot be written."""
         given = {
             "--cover": self.cover,
-            "--html": self.html,
+            "--html": self.page,
             "--lcov": self.lcov,
             "--coverage-file": self.coverage_file,
         }
         for option, value in given.items():
             if value is not None and not self.coverage:
                 raise UsageError(f"{option} is an option of the coverage", hint="add --coverage")
-        check_writable(self.html, self.lcov, self.coverage_file)
+        check_writable(self.page, self.lcov, self.coverage_file)
+
+    def refuse_oracle(self, why: str) -> None:
+        """Raise UsageError when the oracle is asked for where it can judge nothing."""
+        if self.oracle:
+            raise UsageError(f"--oracle judges nothing here: {why}", hint="leave it out")
+
+    def require_here(self, *, is_here: bool) -> None:
+        """Raise UsageError when guests of other machines are to be observed."""
+        if self.observes and not is_here:
+            option = "--coverage" if self.coverage else "--oracle"
+            raise UsageError(
+                f"{option} needs guests of this machine", hint="leave out --workers and --cluster"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoverageOptions(ObserveOptions):
+    """The same, with a page."""
+
+    html: Page = None
+
+    @property
+    def page(self) -> Path | None:
+        """Where the page with the source is to be written."""
+        return self.html
 
 
 class Covered:
     """The coverage of a command's guests, from before the first one to its files."""
 
     def __init__(
-        self, invocation: Invocation, options: CoverageOptions, kernels: Sequence[Kernel]
+        self,
+        invocation: Invocation,
+        options: ObserveOptions,
+        kernels: Sequence[Kernel],
+        *,
+        livepatches: Sequence[Path] = (),
     ) -> None:
         """Prepare to observe; the kernels and the accelerator of the run are known.
+
+        ``livepatches`` are files of the user, whose functions the oracle follows as well.
 
         Raises UsageError for KVM, several kernels, and a kernel whose lines are not known.
         """
@@ -131,6 +168,7 @@ class Covered:
             store=runs.store(),
             files=files if options.coverage else (),
             oracle=options.oracle,
+            livepatches=tuple(livepatches),
         )
         with invocation.terminal.progress() as progress:
             what = ", ".join(self.watch.files or ("what the oracle observes",))
@@ -180,11 +218,35 @@ class Covered:
             self._invocation.terminal.note(note)
 
 
+@contextlib.contextmanager
+def observing(
+    invocation: Invocation,
+    options: ObserveOptions | None,
+    kernels: Sequence[Kernel],
+    *,
+    livepatches: Sequence[Path] = (),
+) -> Iterator[Watch | None]:
+    """Give what observes the guests of a session, if that is asked for; report at the end.
+
+    What was observed is reported after an error, too. Raises what `Covered` does.
+    """
+    if options is None or not options.observes:
+        yield None
+        return
+    covered = Covered(invocation, options, kernels, livepatches=livepatches)
+    is_whole = False
+    try:
+        yield covered.watch
+        is_whole = True
+    finally:
+        covered.finish(partial=not is_whole)
+
+
 def print_judged(terminal: Terminal, judged: Judged) -> None:
     """Print what the oracle has judged, and what it could not judge."""
     terminal.print(
-        f"oracle       {judged.calls:,} calls in {judged.guests} guests and {judged.transitions:,} "
-        f"transitions judged, {judged.violations:,} violations"
+        f"oracle       judged calls: {judged.calls:,}, guests: {judged.guests}, transitions: "
+        f"{judged.transitions:,}; violations: {judged.violations:,}"
     )
     if judged.lost:
         terminal.note(f"{judged.lost:,} events of {judged.events + judged.lost:,} are lost")
@@ -204,7 +266,7 @@ def print_coverage(terminal: Terminal, coverage: Coverage) -> None:
 
 def write_coverage(
     coverage: Coverage,
-    options: CoverageOptions,
+    options: ObserveOptions,
     *,
     partial: bool = False,
 ) -> None:
@@ -215,11 +277,11 @@ def write_coverage(
         from harness.observer.lcov import to_lcov
 
         write_file(options.lcov, to_lcov(coverage))
-    if options.html is not None:
+    if options.page is not None:
         from harness.observer.coverage_page import coverage_page
 
         title = f"Coverage of {', '.join(_parts(coverage))}"
-        write_file(options.html, coverage_page(coverage, title=title, partial=partial))
+        write_file(options.page, coverage_page(coverage, title=title, partial=partial))
 
 
 def _parts(coverage: Coverage) -> list[str]:

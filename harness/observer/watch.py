@@ -3,20 +3,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import threading
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.deadline import Deadline
-from harness.errors import HarnessError, UsageError
+from harness.errors import HarnessError, KernelVerdict, KlpError, UsageError
 from harness.observer.code_map import obtain_map
 from harness.observer.consistency_points import obtain_points
 from harness.observer.coverage import BOOT, OTHERS, make_coverage
 from harness.observer.debug_objects import DEFAULT_FILES
 from harness.observer.judged import all_judged
 from harness.observer.module_code import replaced_by
-from harness.observer.oracle import EVENTS
+from harness.observer.oracle import EVENTS, Oracle
 from harness.observer.plugin_build import obtain_plugin
 from harness.observer.shared_file import Flag, SharedFile, make_head
 from harness.resources import Resource, resource_dir
@@ -26,11 +28,13 @@ from harness.vm.kernel.kernel import Kernel
 from harness.vm.kernel.module import obtain_modules
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from harness.observer.consistency_points import ConsistencyPoints
     from harness.observer.coverage import Coverage
     from harness.observer.judged import Judged
+    from harness.vm.guest.machine import Machine
     from harness.vm.host.accel import AccelChoice
     from harness.vm.host.cache import Store
     from harness.vm.kernel.kernel import Bootable
@@ -38,6 +42,9 @@ if TYPE_CHECKING:
 _PREPARE_S = 600.0
 _TEST_SUFFIX = ".test"
 _DIGEST = 16
+# What is observed of a kernel and of livepatches: read once a process.
+_KNOWN: dict[tuple[str, tuple[Path, ...]], ConsistencyPoints] = {}
+_KNOWN_LOCK = threading.Lock()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,13 +52,15 @@ class Watch:
     """Counts what the code of some files of the kernel runs; the counters are below ``folder``.
 
     ``files`` are C files, or folders of them, as the kernel names them; none: nothing is counted.
-    With ``oracle``, the guests report what `Oracle` judges.
+    With ``oracle``, the guests report what `Oracle` judges: calls of functions in modules, and of
+    those of the kernel that the samples or the ``livepatches`` replace.
     """
 
     folder: Path
     store: Store
     files: tuple[str, ...] = DEFAULT_FILES
     oracle: bool = False
+    livepatches: tuple[Path, ...] = ()
 
     def __call__(self, kernel: Bootable) -> Plugin | None:
         """Return the plugin for guests of a kernel, as harness.vm.guest.plugin.PluginMaker does.
@@ -83,7 +92,14 @@ class Watch:
         )
 
     def points(self, kernel: Kernel) -> ConsistencyPoints:
-        """Return what the oracle observes of a kernel: the functions that the samples replace."""
+        """Return what the oracle observes of a kernel."""
+        key = (kernel.digest, self.livepatches)
+        with _KNOWN_LOCK:
+            if key not in _KNOWN:
+                _KNOWN[key] = self._points(kernel)
+            return _KNOWN[key]
+
+    def _points(self, kernel: Kernel) -> ConsistencyPoints:
         deadline = Deadline.after(_PREPARE_S)
         samples = obtain_modules(
             kernel, resource_dir(Resource.LIVEPATCH_MODULES), store=self.store, deadline=deadline
@@ -91,12 +107,35 @@ class Watch:
         names = sorted(
             {
                 version.function.name
-                for path in samples.values()
+                for path in (*samples.values(), *self.livepatches)
                 for version in replaced_by(path)
                 if version.function.object == "vmlinux"
             }
         )
         return obtain_points(kernel, names, store=self.store, deadline=deadline)
+
+    @contextlib.contextmanager
+    def watching(self, machine: Machine, kernel: Bootable, name: str) -> Iterator[None]:
+        """Follow a guest while it is used, and judge it at the end, as GuestWatch says.
+
+        Raises ConsistencyViolated and EventsLost when nothing else was raised. To a failure of the
+        kernel, a violation is added.
+        """
+        observed = machine.hypervisor.observed
+        name_test(observed, name)
+        if not self.oracle or observed is None or not isinstance(kernel, Kernel):
+            yield
+            return
+        oracle = Oracle(machine, self.points(kernel))
+        try:
+            yield
+        except KernelVerdict as error:
+            try:
+                oracle.check()
+            except KlpError as found:
+                error.details = (*error.details, *f"the oracle: {found}".splitlines())
+            raise
+        oracle.check()
 
     def folder_of(self, digest: str) -> Path:
         """Return where the files of guests of a kernel are."""

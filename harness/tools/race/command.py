@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.cli.coverage import ObserveOptions, observing
 from harness.cli.executors import ExecutorOptions, open_cluster
 from harness.cli.exits import guarded
 from harness.cli.invocation import Invocation, check_writable
@@ -133,6 +134,7 @@ def run_races(
         ),
     ] = None,
     html_file: HtmlTimeline = None,
+    observe: ObserveOptions,
 ) -> int:
     """Try to show races, each trial in a fresh guest. Exit 1: one was shown."""
     with Invocation("race run", files) as invocation, ExitStack() as stack:
@@ -141,6 +143,8 @@ def run_races(
         if steps is not None:
             races = given_steps(races, steps)
         check_writable(html_file)
+        observe.check()
+        observe.require_here(is_here=executors.is_here)
         given = read_known(known)
         check_kernels(kernel)
         if not executors.is_here:
@@ -157,6 +161,7 @@ def run_races(
         if html_file is not None:
             races = timelines.of(races)
         modules = prepare_modules(terminal, made)
+        watch = stack.enter_context(observing(invocation, observe, (made,)))
         if trials is None and seconds is None:
             trials = 1
         extent = Extent(
@@ -179,6 +184,7 @@ def run_races(
                 guests=guests,
                 most=None if trials is None else trials * len(races),
                 keep=campaign.has_settled,
+                watch=watch,
             )
         )
         shortest: Mapping[int, str] = {}

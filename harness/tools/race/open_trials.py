@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from harness.tools.race.campaign import TryOne
     from harness.vm.cluster.client import Cluster
+    from harness.vm.guest.plugin import GuestWatch
     from harness.vm.host.accel import AccelChoice
     from harness.vm.kernel.kernel import Kernel
 
@@ -40,14 +41,16 @@ def open_trials(
     guests: int | None,
     most: int | None,
     keep: Callable[[], bool],
+    watch: GuestWatch | None = None,
 ) -> Iterator[TrialMaker]:
     """Prepare to make trials, ``guests`` at a time and ``most`` in all, where those are given.
 
-    Logs stay when ``keep`` returns True at the end; those of guests here also after an error.
+    ``watch`` follows guests here. Logs stay when ``keep`` returns True at the end; those of guests
+    here also after an error.
     """
     if cluster is None:
         here = _at_most(guests or runs.guests_at_a_time(choice), most)
-        with runs.open_session(choice, name="race", guests=here, keep=keep) as session:
+        with runs.open_session(choice, name="race", guests=here, keep=keep, watch=watch) as session:
             yield TrialMaker(try_one=GuestTrials(session, kernel, modules), guests=here)
         return
     from harness.tools.race.on_cluster import RemoteTrials

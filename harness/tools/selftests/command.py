@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.cli.coverage import CoverageOptions, observing
 from harness.cli.exits import guarded
 from harness.cli.invocation import Invocation
 from harness.cli.options import Accel, AccelAsked, Guests, KernelOptions, ResultFiles
@@ -65,11 +66,14 @@ def selftests(
     stop: Annotated[
         bool, typer.Option("--stop", help="Start no more scripts once one has failed.")
     ] = False,
+    coverage: CoverageOptions,
 ) -> int:
     """Run tools/testing/selftests/livepatch of the kernel's tree, each script in a fresh guest.
 
     A script that skips, since the kernel lacks what it needs, fails unless --may-skip names it.
     """
+    coverage.check()
+    coverage.refuse_oracle("the harness does not load the modules of the kernel's own scripts")
     with Invocation("selftests", files) as invocation:
         terminal = invocation.terminal
         choice = prepare_accel(invocation, accel)
@@ -88,14 +92,18 @@ def selftests(
                     deadline=Deadline.after(_FILES_S),
                 )
             most = min(len(chosen), guests or runs.guests_at_a_time(choice))
-            with runs.open_session(
-                choice,
-                cpus=_CPUS,
-                name="selftests",
-                guests=most,
-                extra_files=more,
-                keep=lambda: any(_failed(result) for result in invocation.results),
-            ) as session:
+            with (
+                observing(invocation, coverage, (made,)) as watch,
+                runs.open_session(
+                    choice,
+                    cpus=_CPUS,
+                    name="selftests",
+                    guests=most,
+                    extra_files=more,
+                    keep=lambda: any(_failed(result) for result in invocation.results),
+                    watch=watch,
+                ) as session,
+            ):
                 allowed = frozenset(may_skip)
                 ended: dict[str, tuple[SelftestResult, ...]] = {}
                 try:

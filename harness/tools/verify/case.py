@@ -51,6 +51,11 @@ class Case:
         return self.plan.name
 
     @property
+    def livepatches(self) -> tuple[Path, ...]:
+        """The files of the livepatch and of the versions before it."""
+        return (self.request.module, *self.request.replaces)
+
+    @property
     def needs_targets(self) -> bool:
         """Whether the patch cannot be loaded without them: it uses what they export."""
         return any(target.name in self.info.depends for target in self.plan.targets)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.cli.coverage import ObserveOptions, observing
 from harness.cli.executors import ExecutorOptions
 from harness.cli.exits import guarded
 from harness.cli.guest_options import GuestOptions
@@ -137,12 +138,14 @@ def verify(
     smp: Smp = _CPUS,
     keep: KeepOptions,
     guest: GuestOptions,
+    observe: ObserveOptions,
 ) -> int:
     """Verify livepatches: is each safe to load, to run under load, to upgrade, to unload?
 
     Several kernels, or a manifest (-f), make a table of patches and kernels.
     """
     check_writable(html_file)
+    observe.check()
     settings: dict[str, Any] = {
         "params": _params(param),
         "load": parse_loads(load),
@@ -155,7 +158,7 @@ def verify(
     if not module and not source and matrix.manifest is None:
         raise UsageError("nothing to verify", hint="name a module, or a diff with --source")
     if matrix.is_wanted or len(kernels.specs) > 1 or not executors.is_here:
-        _refuse_in_table(settings["load"], guest, keep, smp)
+        _refuse_in_table(settings["load"], guest, keep, observe, smp)
         plan = _planned(module, source, target, replaces, check, settings, kernels, matrix)
         from harness.tools.verify.matrix.command import run_matrix
 
@@ -188,7 +191,7 @@ def verify(
             shape["extra_files"] |= libraries_of(settings["load"])
         report = _Report(invocation, html_file, keeper)
         made = prepare_kernel(invocation, kernel)
-        _verify_on(invocation, choice, made, asked, report, shape)
+        _verify_on(invocation, choice, made, asked, report, shape, observe=observe)
         if thorough and (built := asked.built_files()):
             report.add_no_debug(built[0])
         elif thorough and not report.stops:
@@ -199,10 +202,19 @@ def verify(
 
 
 def _refuse_in_table(
-    loads: Sequence[LoadProfile | Path], guest: GuestOptions, keep: KeepOptions, smp: int
+    loads: Sequence[LoadProfile | Path],
+    guest: GuestOptions,
+    keep: KeepOptions,
+    observe: ObserveOptions,
+    smp: int,
 ) -> None:
     """Raise UsageError for what one patch on one kernel can have, and a table cannot."""
     own = [str(load) for load in loads if load not in list(LoadProfile)]
+    if observe.observes:
+        raise UsageError(
+            "a table of patches and kernels has no guest that is observed",
+            hint="verify the patch alone, on one --kernel, with --oracle or --coverage",
+        )
     if own or guest != GuestOptions() or keep.is_asked or smp != _CPUS:
         raise UsageError(
             "a table of patches and kernels keeps no guest, and has guests and loads as they are "
@@ -324,6 +336,7 @@ def _verify_on(
     shape: Mapping[str, Any],
     *,
     debug: bool = False,
+    observe: ObserveOptions | None = None,
 ) -> None:
     """Verify all modules on one kernel; ``shape`` says what its guests are like."""
     terminal = invocation.terminal
@@ -333,15 +346,20 @@ def _verify_on(
     if shape["root"] is not None:
         terminal.print(f"root         {shape['root'].source}")
     guests = guests_at_a_time(choice)
-    with runs.open_session(
-        choice,
-        **shape,
-        name="verify",
-        # Deadlines are scaled by it: a kernel that checks itself is several times slower.
-        guests=guests * _DEBUG_SLOWER if debug else guests,
-        keep=lambda: report.keep_logs,
-        keeper=report.keeper,
-    ) as session:
+    livepatches = [path for case in cases for path in case.livepatches]
+    with (
+        observing(invocation, observe, (kernel,), livepatches=livepatches) as watch,
+        runs.open_session(
+            choice,
+            **shape,
+            name="verify",
+            # Deadlines are scaled by it: a kernel that checks itself is several times slower.
+            guests=guests * _DEBUG_SLOWER if debug else guests,
+            keep=lambda: report.keep_logs,
+            keeper=report.keeper,
+            watch=watch,
+        ) as session,
+    ):
         for case in cases:
             verdict = _verify_one(invocation, case, session, guests)
             report.add(_on_debug(verdict) if debug else verdict, case.request.module)

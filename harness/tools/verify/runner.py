@@ -9,7 +9,14 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from harness.errors import HarnessError, KernelVerdict, LostConnection, LostGuest, UsageError
+from harness.errors import (
+    ConsistencyViolated,
+    HarnessError,
+    KernelVerdict,
+    LostConnection,
+    LostGuest,
+    UsageError,
+)
 from harness.log import LOGGER
 from harness.threads import run_jobs
 from harness.tools.verify.logs import read_log
@@ -105,6 +112,9 @@ class SceneRunner:
         except OSError as error:
             # In a step these are failures of the patch; between steps they are not.
             result.error = HarnessError(f"the scene {spec.name} could not go on: {error}")
+        except ConsistencyViolated as error:
+            # What the oracle found at the end of a guest.
+            result.checks.append(_outside(spec, error, time.monotonic() - start_s))
         except KernelVerdict as error:
             # The guest did not start: no patch can have caused that.
             result.error = LostGuest(

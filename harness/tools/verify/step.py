@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from harness.errors import (
+    ConsistencyViolated,
     GuestPanic,
     GuestReset,
     KernelSplat,
@@ -77,6 +78,8 @@ def code_of(error: KernelVerdict) -> Code:
             return Code.TRANSITION_TIMEOUT
         case KernelSplat():
             return Code.SPLAT
+        case ConsistencyViolated():
+            return Code.INCONSISTENT
         case GuestPanic() | GuestReset():
             return Code.PANIC
         case _:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from harness.vm.guest.keeper import Keeper
+    from harness.vm.guest.plugin import GuestWatch
     from harness.vm.guest.root_disk import RootDisk
     from harness.vm.host.accel import Accel, AccelChoice
 
@@ -112,12 +113,14 @@ def open_session(
     keeper: Keeper | None = None,
     root: RootDisk | None = None,
     plugins: PluginMaker = no_plugin,
+    watch: GuestWatch | None = None,
 ) -> Iterator[Session]:
     """Open a run of so many guests at a time, in a folder of its own.
 
     ``extra_files`` are further files of its guests, by their paths there; ``base``, ``keeper``,
-    ``root`` and ``plugins`` are as in `Session`. The folder is removed when all went well. After a
-    failure, or when ``keep`` returns True at the end, the guests' logs stay, and nothing else.
+    ``root``, ``plugins`` and ``watch`` are as in `Session`. The folder is removed when all went
+    well. After a failure, or when ``keep`` returns True at the end, the guests' logs stay, and
+    nothing else.
     """
     sweep()
     folder = folder_for(name)
@@ -142,6 +145,7 @@ def open_session(
             keeper=keeper,
             root=root,
             plugins=plugins,
+            watch=watch,
         ) as session:
             yield session
         if keep():

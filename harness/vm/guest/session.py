@@ -24,7 +24,7 @@ from harness.vm.guest import root_init
 from harness.vm.guest.boot_failures import BootFailures
 from harness.vm.guest.initramfs import BOOT_DIR, build_base, build_initrd, extend_initrd
 from harness.vm.guest.keys import RunKeys, make_keys
-from harness.vm.guest.plugin import PluginMaker, no_plugin
+from harness.vm.guest.plugin import GuestWatch, PluginMaker, no_plugin
 from harness.vm.guest.qemu import GuestShape
 from harness.vm.guest.run_folder import GUESTS, RunFolder, claim, writing
 from harness.vm.guest.snapshot import Clone, Template, cold_guest, restored_guest, template
@@ -86,21 +86,24 @@ class Session:
         extra_files: Mapping[str, Path] = MappingProxyType({}),
         base: Path | None = None,
         plugins: PluginMaker = no_plugin,
+        watch: GuestWatch | None = None,
         keeper: Keeper | None = None,
         root: RootDisk | None = None,
     ) -> None:
         """``extra_files`` are those that guests of this run have beside the usual ones, by path.
 
         ``base`` is the archive with the usual ones when it was made elsewhere. ``plugins`` chooses
-        the plugin of QEMU for guests that are not recorded. ``keeper`` gets the guest in which
-        something fails. ``root`` is the root file system of guests that are not recorded.
+        the plugin of QEMU for guests that are not recorded; ``watch`` does so as well, and follows
+        each guest. ``keeper`` gets the guest in which something fails. ``root`` is the root file
+        system of guests that are not recorded.
         """
         self.folder = folder
         self.settings = settings
         self.store = store
         self._extra_files = extra_files
         self._base = base
-        self._plugins = plugins
+        self._plugins = watch or plugins
+        self._watch = watch
         self._stack = contextlib.ExitStack()
         self._templates: dict[str, Template] = {}
         self._prepared: tuple[RunKeys, Path] | None = None
@@ -159,6 +162,7 @@ class Session:
                     starter=self._starter,
                 ) as machine,
                 self._failing(machine, kernel),
+                self._watching(machine, kernel, name),
             ):
                 yield machine
             return
@@ -169,6 +173,7 @@ class Session:
         with (
             restored_guest(clone, keys, time_scale=scale, deadline=deadline) as machine,
             self._failing(machine, kernel),
+            self._watching(machine, kernel, name),
         ):
             if spare:
                 self._spare.prepare(key, lambda: self._clone(saved, scale))
@@ -189,6 +194,13 @@ class Session:
         except Exception as error:
             self.failed(machine, kernel, str(error) or type(error).__name__)
             raise
+
+    def _watching(
+        self, machine: Machine, kernel: Bootable, name: str
+    ) -> contextlib.AbstractContextManager[None]:
+        if self._watch is None:
+            return contextlib.nullcontext()
+        return self._watch.watching(machine, kernel, name)
 
     def template(self, kernel: Bootable, shape: GuestShape) -> Template:
         """Return the template for that shape, booted unless a process of the run has done so.

@@ -53,6 +53,7 @@ class Code(StrEnum):
     LEAK = "leak"
     NOT_EXERCISED = "not-exercised"
     USED_AFTER_UNLOAD = "used-after-unload"
+    INCONSISTENT = "inconsistent"
     # -- what the user's check found
     CHECK_FAILED = "check-failed"
     CHECK_HUNG = "check-hung"
