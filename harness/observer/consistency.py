@@ -16,111 +16,21 @@ that it is written to says which livepatch a transition is of.
 
 from __future__ import annotations
 
-import bisect
-from collections import Counter
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING
 
 from harness.observer.consistency_points import Step
 from harness.observer.shared_file import Kind
+from harness.observer.versions import Body, Inside, Places, Verdict, Version, Violation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from harness.observer.consistency_points import ConsistencyPoints
     from harness.observer.shared_file import Event
+    from harness.observer.versions import Key
 
 _KEPT = 20
 _IMAGE = 0xFFFFFFFF80000000
-
-Item = TypeVar("Item")
-
-Key = tuple[str, str]
-"""A function: its object (``vmlinux`` or a module) and its name."""
-
-
-@dataclass(kw_only=True, eq=False)
-class Version:
-    """One klp_func: the function that a livepatch replaces. ``nop``: its patch restores it."""
-
-    key: Key
-    patch: str
-    nop: bool = False
-    transition: bool = False
-    patched: bool = False
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Body:
-    """The code of a version of a function; that of ``version`` None is the original one.
-
-    ``is_left``: each way out of it is seen. Where it may be left by a jump, that is not so.
-    """
-
-    key: Key
-    parts: tuple[tuple[int, int], ...]
-    module: str | None
-    version: Version | None = None
-    is_left: bool = True
-
-    def holds(self, address: int) -> bool:
-        """Return whether an address is in it."""
-        return any(start <= address < end for start, end in self.parts)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Violation:
-    """A violation: by a task, at a clock, and what it did. ``ago`` counts instructions."""
-
-    rule: str
-    task: int
-    cpu: int
-    clock: int
-    what: str
-    ago: int | None = None
-
-
-@dataclass(kw_only=True)
-class Verdict:
-    """What a guest's events show. ``kinds`` counts all violations, ``violations`` has the first.
-
-    ``entries`` has those that were reported, by the body; ``repeated`` more were the same as one of
-    them. ``events`` is how many of all kinds were judged. ``unknown`` entries were by a task that
-    is not known. ``unknown_versions`` are klp_funcs of which no file says what they replace: their
-    functions are not judged.
-    """
-
-    violations: list[Violation] = field(default_factory=list)
-    kinds: Counter[str] = field(default_factory=Counter)
-    entries: Counter[str] = field(default_factory=Counter)
-    repeated: int = 0
-    events: int = 0
-    transitions: int = 0
-    unknown: int = 0
-    unknown_versions: int = 0
-
-    @property
-    def holds(self) -> bool:
-        """Whether there is no violation."""
-        return not self.kinds
-
-
-class _Places(Generic[Item]):
-    """Items by address, each from the number of an event on: text of modules is used again."""
-
-    def __init__(self) -> None:
-        self._items: dict[int, list[tuple[int, Item]]] = {}
-
-    def add(self, since: int, address: int, item: Item) -> None:
-        found = self._items.setdefault(address, [])
-        bisect.insort(found, (since, item), key=lambda each: each[0])
-
-    def at(self, number: int, address: int) -> Item | None:
-        found = self._items.get(address)
-        if not found:
-            return None
-        place = bisect.bisect_right(found, number, key=lambda each: each[0])
-        return found[place - 1][1] if place else None
 
 
 class Model:
@@ -129,14 +39,19 @@ class Model:
     def __init__(self, points: ConsistencyPoints) -> None:
         self.verdict = Verdict()
         self._points = points
-        self._bodies: _Places[Body] = _Places()
-        self._versions: _Places[Version] = _Places()
+        self._bodies: Places[Body] = Places()
+        self._versions: Places[Version] = Places()
         self._unloads: list[tuple[int, str]] = []
         self._keys: set[Key] = set()
         self._stacks: dict[Key, list[Version]] = {}
         self._states: dict[int, int | None] = {}
         self._switched: dict[int, int] = {}
-        self._open: dict[int, list[Body]] = {}
+        self._open: dict[int, list[Inside]] = {}
+        # Modules that a program in the guest has unloaded, as far as is known; between which events
+        # text was freed by others; and when each of these modules was gone at the latest.
+        self.lost_modules: frozenset[str] = frozenset()
+        self._own_frees: list[tuple[int, int]] = []
+        self._gone: dict[str, int] = {}
         # klp_funcs in the heap, by address; those of an atomic replace are not known until they are
         # patched, which for those of a target that is not loaded may be never.
         self._nops: dict[int, Version] = {}
@@ -163,12 +78,16 @@ class Model:
         """Say that a module's text was freed before the event of that number."""
         self._unloads.append((number, module))
 
+    def add_own_frees(self, since: int, until: int) -> None:
+        """Say that text which is freed between these events is of a module that is known."""
+        self._own_frees.append((since, until))
+
     def judge(self, events: Iterable[Event]) -> Verdict:
         """Give the model all events, and return what they show."""
         unloads = sorted(self._unloads)
         for number, event in enumerate(events):
             while unloads and unloads[0][0] <= number:
-                self._unloaded(unloads.pop(0)[1], event)
+                self._unloaded(*unloads.pop(0), event)
             self._feed(number, event)
             self.verdict.events = number + 1
         return self.verdict
@@ -176,12 +95,12 @@ class Model:
     def _feed(self, number: int, event: Event) -> None:
         if event.kind == Kind.BODY:
             body = self._bodies.at(number, event.where)
-            if body is not None and body.key in self._keys:
+            if body is not None and body.key in self._keys and self._is_there(body):
                 self._enter(event, body)
         elif event.kind == Kind.RETURN:
             self._leave(event)
         elif event.kind == Kind.POINT:
-            self._step(event, self._points.steps[event.where])
+            self._step(number, event, self._points.steps[event.where])
         elif event.where in self._points.state_stores:
             offset = self._points.offsets["task_struct"]["patch_state"]
             how = self._points.state_stores[event.where]
@@ -189,7 +108,7 @@ class Model:
         elif event.where in self._points.byte_stores:
             self._byte(number, event)
 
-    def _step(self, event: Event, step: Step) -> None:
+    def _step(self, number: int, event: Event, step: Step) -> None:
         if step is Step.INIT:
             self._pending, self._goal, self._forced = [], None, False
             self._new_nops.clear()
@@ -209,15 +128,28 @@ class Model:
             self._open.pop(event.task, None)
         elif step is Step.COMPLETE:
             self._complete(event)
+        elif step is Step.FREE and not any(a <= number < b for a, b in self._own_frees):
+            # By a program in the guest: it may be any of the modules that are gone at the end.
+            for module in self.lost_modules:
+                self._gone[module] = number
+
+    def _is_there(self, body: Body) -> bool:
+        """Whether a body's text is still that of its module; another may lie there since."""
+        return body.module is None or body.since >= self._gone.get(body.module, -1)
 
     def _complete(self, event: Event) -> None:
-        if self._forced or self._goal is None:
+        if self._goal is None:
             return
         for task, inside in self._open.items():
-            for body in inside:
-                if self._is_leaving(body, self._goal):
-                    what = f"is inside {_named(body)} at the end of the transition"
-                    self._violated("I3", event, what, task=task)
+            for each in inside:
+                if each.excused or not self._is_leaving(each.body, self._goal):
+                    continue
+                if self._forced:
+                    # The next livepatch of the function does not look for it.
+                    each.excused = True
+                    continue
+                what = f"is inside {_named(each.body)} at the end of the transition"
+                self._violated("I3", event, what, task=task)
 
     def _is_leaving(self, body: Body, state: int) -> bool:
         """Whether a body is of a function in transition, and not what that state allows."""
@@ -239,9 +171,10 @@ class Model:
             self._switched[task] = event.clock
             if self._goal is None or self._forced:
                 return
-            for body in self._open.get(task, ()):
-                if self._is_leaving(body, self._goal):
-                    what = f"is switched to state {self._goal} by {how}() inside {_named(body)}"
+            for each in self._open.get(task, ()):
+                if not each.excused and self._is_leaving(each.body, self._goal):
+                    name = _named(each.body)
+                    what = f"is switched to state {self._goal} by {how}() inside {name}"
                     self._violated("I3", event, what, task=task)
 
     def _byte(self, number: int, event: Event) -> None:
@@ -335,7 +268,7 @@ class Model:
             if wanted is not body.version:
                 self._wrong_version(event, body, wanted, state)
         if body.is_left:
-            self._open.setdefault(event.task, []).append(body)
+            self._open.setdefault(event.task, []).append(Inside(body))
 
     def _wrong_version(
         self, event: Event, body: Body, wanted: Version | None, state: int | None
@@ -357,18 +290,19 @@ class Model:
             return
         # A return of an outer body ends those in it.
         for place in range(len(inside) - 1, -1, -1):
-            if inside[place].holds(event.where):
+            if inside[place].body.holds(event.where):
                 del inside[place:]
                 return
 
-    def _unloaded(self, module: str, event: Event) -> None:
+    def _unloaded(self, number: int, module: str, event: Event) -> None:
         for task, inside in self._open.items():
-            for body in inside:
-                if body.module == module:
-                    what = f"is inside {_named(body)}, whose text is freed"
+            for each in inside:
+                if each.body.module == module:
+                    what = f"is inside {_named(each.body)}, whose text is freed"
                     self._violated("I4", event, what, task=task)
         for inside in self._open.values():
-            inside[:] = [body for body in inside if body.module != module]
+            inside[:] = [each for each in inside if each.body.module != module]
+        self._gone[module] = number
 
     def _violated(
         self, rule: str, event: Event, what: str, *, task: int | None = None, ago: int | None = None

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from harness.observer.consistency import Verdict
+    from harness.observer.versions import Verdict
 
 _SUFFIX = ".verdict"
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.deadline import Deadline
-from harness.observer.consistency import Body, Version
 from harness.observer.consistency_points import body_of
 from harness.observer.image import parse_instructions
 from harness.observer.shared_file import Function, FunctionFlag
+from harness.observer.versions import Body, Version
 from harness.vm.elf.elf_file import EXEC, STT_FUNC
 from harness.vm.elf.klp_structs import NEW_FUNC, PatchedFunction, locate_patch
 from harness.vm.elf.module_info import open_module
@@ -134,6 +134,7 @@ def add_module(
             module=name,
             version=replaces,
             is_left=function.is_left,
+            since=since,
         )
         model.add_body(since, sections[home] + function.body, body)
 

@@ -16,12 +16,12 @@ from harness.observer.violation_text import in_words
 from harness.vm.guest.machine import ModuleWatch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from harness.observer.consistency import Verdict
     from harness.observer.consistency_points import ConsistencyPoints
     from harness.observer.shared_file import Function
+    from harness.observer.versions import Verdict
     from harness.vm.guest.machine import Machine
 
 EVENTS = 1 << 26
@@ -41,6 +41,8 @@ class Oracle(ModuleWatch):
         self._points = points
         self._path: Path = machine.hypervisor.observed
         self._model = Model(points)
+        # Where the sections are of the modules that were loaded here.
+        self._modules: dict[str, dict[str, int]] = {}
         # What the plugin knows of the text of each module; "" are the kernel's own functions.
         self._text: dict[str, tuple[Function, ...]] = {"": tuple(points.functions())}
         machine.module_watch = self
@@ -49,25 +51,59 @@ class Oracle(ModuleWatch):
     def loading(self, name: str, source: Path | None) -> Iterator[None]:
         """Take note of the module's addresses when it is loaded."""
         since = self._events()
-        yield
+        try:
+            yield
+        finally:
+            self._model.add_own_frees(since, self._events())
         if source is None:
             return
         code = read_module(source)
-        sections = {}
-        for section in code.sections():
-            # It may be gone again: its init has failed, or a test was quicker.
-            with contextlib.suppress(OSError, ValueError):
-                text = self._machine.read(f"/sys/module/{name}/sections/{section}")
-                sections[section] = int(text.strip(), 16)
+        sections = self._sections(name, code.sections())
         add_module(self._model, name, code, sections, since)
+        self._modules[name] = sections
         self._text[name] = tuple(code.text(sections))
         self._say_text()
 
-    def unloaded(self, name: str) -> None:
+    @contextlib.contextmanager
+    def unloading(self, name: str) -> Iterator[None]:
         """Take note that a module's text is freed."""
+        since = self._events()
+        try:
+            yield
+        finally:
+            self._model.add_own_frees(since, self._events())
         self._model.add_unload(self._events(), name)
+        self._modules.pop(name, None)
         if self._text.pop(name, None):
             self._say_text()
+
+    def _sections(self, name: str, sections: Iterable[str]) -> dict[str, int]:
+        """Return where sections of a module are now; those of one that is not loaded are nowhere.
+
+        It may be gone again: its init has failed, or a test was quicker.
+        """
+        found = {}
+        for section in sections:
+            with contextlib.suppress(OSError, ValueError):
+                text = self._machine.read(f"/sys/module/{name}/sections/{section}")
+                found[section] = int(text.strip(), 16)
+        return found
+
+    def _lost_modules(self) -> frozenset[str]:
+        """Return the modules that were loaded here, and are not where they were.
+
+        A program in the guest has unloaded them. Of a guest that is gone, it may be any.
+        """
+        lost = set()
+        for name, sections in self._modules.items():
+            first = list(sections)[:1]
+            try:
+                is_there = all(self._sections(name, first).get(s) == sections[s] for s in first)
+            except KlpError:
+                is_there = False
+            if not is_there:
+                lost.add(name)
+        return frozenset(lost)
 
     def check(self) -> Verdict:
         """Judge the guest; to be called once, while it runs.
@@ -75,6 +111,7 @@ class Oracle(ModuleWatch):
         Raises ConsistencyViolated, which says the violations in words, and EventsLost when not all
         events are there.
         """
+        self._model.lost_modules = self._lost_modules()
         shared = SharedFile(self._path)
         verdict = self._model.judge(shared.events())
         verdict.repeated = int(shared.head.n_repeated)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from harness.observer.consistency import Verdict
+    from harness.observer.versions import Verdict
 
 
 def in_words(verdict: Verdict, name_of: Callable[[int], str]) -> Sequence[str]:

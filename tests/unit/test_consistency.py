@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from harness.observer.consistency import Body, Model, Verdict, Version
+from harness.observer.consistency import Model
 from harness.observer.consistency_points import ByteStore, ConsistencyPoints, Step, body_of, exits
 from harness.observer.image import Instruction
 from harness.observer.shared_file import Event, Kind
+from harness.observer.versions import Body, Verdict, Version
 from harness.observer.violation_text import in_words
 
 TARGET, PATCH = 0xFFFFFFFFA0001000, 0xFFFFFFFFA0002000
@@ -338,3 +339,40 @@ def test_where_a_body_begins(first: list[bytes], body: int | None) -> None:
 def test_how_a_function_is_left(text: str, found: list[int], is_all: bool) -> None:
     """Returns and jumps to other functions; some jumps only may leave it."""
     assert exits([Instruction(0x10, b"", text)], [(0x10, 0x20)], 0x900) == (found, is_all)
+
+
+def test_what_a_forced_transition_left_is_excused() -> None:
+    """The next livepatch looks for the version before it, and not for the one before that.
+
+    Its text must not be freed all the same.
+    """
+    second = Version(key=KEY, patch="klp_other")
+    story = Story().enter(TARGET)
+    story.model.add_version(0, FUNC + 0x200, second)
+    story.begin(goal=1).step(Step.FORCE).switch(TASK, OTHER).complete(goal=1)
+    story.step(Step.INIT)
+    for task in (TASK, OTHER):
+        story.state(INIT_STATE, task)
+    story.add(Kind.STORE, BEGINS, FUNC + 0x200 + TRANSITION)
+    story.add(Kind.STORE, INSTALLED, FUNC + 0x200 + PATCHED)
+    story.switch(TASK, OTHER).step(Step.COMPLETE)
+    story.model.add_unload(len(story.events), "klp_target")
+    verdict = story.call(TARGET).verdict()
+    assert [kind[:2] for kind in verdict.kinds] == ["I4"]
+
+
+def test_text_of_an_unloaded_module_is_nobodys() -> None:
+    """A program in the guest may load another module there."""
+    story = enabled().call(PATCH)
+    story.model.add_unload(len(story.events), "klp_target")
+    assert story.call(TARGET).verdict().holds
+
+
+@pytest.mark.parametrize(("is_own", "kinds"), [(False, 0), (True, 1)])
+def test_a_module_that_a_program_in_the_guest_unloads(is_own: bool, kinds: int) -> None:
+    """When it is gone at the end, nothing is known of it from the first free of others on."""
+    story = enabled()
+    story.model.lost_modules = frozenset({"klp_target"})
+    if is_own:
+        story.model.add_own_frees(len(story.events), len(story.events) + 1)
+    assert len(story.step(Step.FREE).call(TARGET).verdict().kinds) == kinds

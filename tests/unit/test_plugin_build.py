@@ -12,8 +12,8 @@ import pytest
 
 from harness.deadline import Deadline
 from harness.errors import ConsistencyViolated, EventsLost, HarnessError, MissingTool, UsageError
-from harness.observer.consistency import Verdict
 from harness.observer.plugin_build import examine_plugin, obtain_plugin
+from harness.observer.versions import Verdict
 from harness.observer.watch import require_translation
 from harness.pytest_plugin import observing
 from harness.vm.host.accel import Accel, AccelChoice

@@ -58,8 +58,9 @@ class ModuleWatch:
         """Return what a module is loaded in; ``source`` is its file on the host, if it was sent."""
         return contextlib.nullcontext()
 
-    def unloaded(self, name: str) -> None:
-        """Take note that a module was unloaded."""
+    def unloading(self, name: str) -> contextlib.AbstractContextManager[None]:  # noqa: ARG002
+        """Return what a module is unloaded in."""
+        return contextlib.nullcontext()
 
 
 class Machine:
@@ -261,8 +262,8 @@ class Machine:
 
     def rmmod(self, name: str) -> None:
         """Unload a module; raises ModuleRefused with the kernel's errno."""
-        self._module("rmmod", name, name)
-        self.module_watch.unloaded(name)
+        with self.module_watch.unloading(name):
+            self._module("rmmod", name, name)
 
     def wait(self, condition: Callable[[], bool], deadline: Deadline) -> bool:
         """Wait on the host until the condition holds; return False when the deadline came first.
