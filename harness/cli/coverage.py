@@ -245,8 +245,8 @@ def observing(
 def print_judged(terminal: Terminal, judged: Judged) -> None:
     """Print what the oracle has judged, and what it could not judge."""
     terminal.print(
-        f"oracle       judged calls: {judged.calls:,}, guests: {judged.guests}, transitions: "
-        f"{judged.transitions:,}; violations: {judged.violations:,}"
+        f"oracle       {judged.calls:,} calls judged, guests: {judged.guests}, transitions: "
+        f"{judged.transitions:,}, violations: {judged.violations:,}"
     )
     if judged.lost:
         terminal.note(f"{judged.lost:,} events of {judged.events + judged.lost:,} are lost")

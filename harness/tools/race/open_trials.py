@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from harness.tools.race.campaign import TryOne
     from harness.vm.cluster.client import Cluster
-    from harness.vm.guest.plugin import GuestWatch
+    from harness.vm.guest.watching import GuestWatch
     from harness.vm.host.accel import AccelChoice
     from harness.vm.kernel.kernel import Kernel
 

@@ -11,10 +11,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    import contextlib
     from pathlib import Path
 
-    from harness.vm.guest.machine import Machine
     from harness.vm.kernel.kernel import Bootable
 
 SUFFIX = ".observed"
@@ -51,15 +49,6 @@ class PluginMaker(Protocol):
 
     def __call__(self, kernel: Bootable) -> Plugin | None:
         """Return the plugin, or None for a guest without one; raises KlpError."""
-
-
-class GuestWatch(PluginMaker, Protocol):
-    """Chooses the plugin for the guests of a session, and follows each of them while it is used."""
-
-    def watching(
-        self, machine: Machine, kernel: Bootable, name: str
-    ) -> contextlib.AbstractContextManager[None]:
-        """Return what is held while a guest is used; it may raise a KlpError at the end."""
 
 
 def no_plugin(kernel: Bootable) -> Plugin | None:  # noqa: ARG001

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from harness.vm.guest.keeper import Keeper
-    from harness.vm.guest.plugin import GuestWatch
     from harness.vm.guest.root_disk import RootDisk
+    from harness.vm.guest.watching import GuestWatch
     from harness.vm.host.accel import Accel, AccelChoice
 
 _PROBE_S = 60.0

@@ -24,7 +24,7 @@ from harness.vm.guest import root_init
 from harness.vm.guest.boot_failures import BootFailures
 from harness.vm.guest.initramfs import BOOT_DIR, build_base, build_initrd, extend_initrd
 from harness.vm.guest.keys import RunKeys, make_keys
-from harness.vm.guest.plugin import GuestWatch, PluginMaker, no_plugin
+from harness.vm.guest.plugin import PluginMaker, no_plugin
 from harness.vm.guest.qemu import GuestShape
 from harness.vm.guest.run_folder import GUESTS, RunFolder, claim, writing
 from harness.vm.guest.snapshot import Clone, Template, cold_guest, restored_guest, template
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from harness.vm.guest.machine import Machine
     from harness.vm.guest.qemu import Recording
     from harness.vm.guest.root_disk import RootDisk
+    from harness.vm.guest.watching import GuestWatch
     from harness.vm.host.accel import Accel
     from harness.vm.host.cache import Store
     from harness.vm.kernel.kernel import Bootable
