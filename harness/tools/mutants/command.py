@@ -38,10 +38,11 @@ from harness.tools.mutants.campaign import run_mutants, without_false_alarms
 from harness.tools.mutants.conditions import Conditions
 from harness.tools.mutants.mutant_trial import not_run
 from harness.tools.mutants.page import matrix_page
+from harness.tools.mutants.reached import reached_by
 from harness.tools.mutants.results import MutantResult
 from harness.tools.mutants.sample import sample
 from harness.tools.mutants.selftests_verdict import without_broken_selftests
-from harness.tools.mutants.terminal import print_listed, print_result, print_summary
+from harness.tools.mutants.terminal import print_listed, print_reached, print_result, print_summary
 from harness.tools.selftests.tree import find_suite, source_tree
 from harness.vm.guest import runs
 
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 
     from harness.behaviours.mutants import Mutant
     from harness.cli.child_commands import RunCommand
+    from harness.observer.test_lines import TestLines
     from harness.report.terminal import Terminal
     from harness.vm.cluster.client import Cluster
     from harness.vm.kernel.kernel import Kernel
@@ -81,17 +83,46 @@ def list_mutants(
     names: Names = (),
     folder: Folder = None,
     *,
+    kernel: CleanKernel,
     files: ResultFiles,
+    reached: Annotated[
+        bool,
+        typer.Option(
+            "--reached",
+            help="Say which tests run the lines that each changes, as runs with --coverage on the "
+            "kernel have seen, and name those that the tests of their rules do not run.",
+        ),
+    ] = False,
 ) -> int:
     """List the kernel mutants: what each breaks, and which rules."""
     with Invocation("mutants list", files) as invocation:
         known = load_mutants(folder or resource_dir(Resource.KERNEL_MUTANTS))
         chosen = choose(known, names) if names else known
+        suite = resource_dir(Resource.BEHAVIOUR_TESTS)
+        lines, carriers = None, find_rule_tests(suite)
+        if reached:
+            check_kernels(kernel)
+            clean = prepare_kernel(invocation, kernel)
+            lines = known_lines(clean, suite)
+            if lines is None:
+                raise UsageError(
+                    f"which lines tests run on {clean.describe()} is not known",
+                    hint="`klp-harness test --coverage` finds out",
+                )
+            chosen = fitted(chosen, series_of(clean.version))
+        missed = []
         for mutant in chosen:
             result = not_run(mutant)
             invocation.results.append(result)
             print_listed(invocation.terminal, result)
+            if lines is not None:
+                found = reached_by(mutant, lines, carriers)
+                print_reached(invocation.terminal, found)
+                missed += [mutant.name] if found.is_missed and mutant.breaks else []
         invocation.terminal.print(f"{len(chosen)} mutants")
+        if missed:
+            names_of = ", ".join(missed)
+            invocation.terminal.print(f"not run by the tests of their rules: {names_of}")
     return invocation.exit_code
 
 
@@ -184,6 +215,7 @@ def run_chosen(
             everything=everything,
             rules_only=rules_only,
             selftests=selftests,
+            lines=known_lines(clean, suite),
         )
         invocation.print_facts(mutants=f"{len(mutants)}{of_all}")
 
@@ -216,6 +248,13 @@ def run_chosen(
             terminal.note(f"logs: {logs}")
         invocation.exit_code = _exit_code(results)
     return invocation.exit_code
+
+
+def known_lines(clean: Kernel, suite: Path) -> TestLines | None:
+    """Return which lines the tests of a suite run on a kernel, if that is known."""
+    from harness.observer.test_lines import known_test_lines
+
+    return known_test_lines(clean.digest, store=runs.store(), suite=suite)
 
 
 def _check_travels(kernel: CleanKernel) -> None:

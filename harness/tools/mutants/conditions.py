@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from harness.observer.test_lines import TestLines
+
 
 @dataclass(frozen=True, kw_only=True)
 class Conditions:
@@ -20,7 +22,8 @@ class Conditions:
     options. The tests of one mutant use ``guests`` guests at a time. ``everything`` runs every
     test, though one has noticed; ``rules_only`` runs those of the broken rules alone, and all for a
     mutant that names none. ``selftests`` runs the kernel's own as well, when the outcome is known.
-    ``without`` are tests that are not run.
+    ``without`` are tests that are not run. ``lines`` is what is known of the lines that tests run
+    on the clean kernel: those that run what a mutant changes come first.
     """
 
     kernel: tuple[str, ...]
@@ -33,6 +36,7 @@ class Conditions:
     rules_only: bool = False
     selftests: bool = False
     without: frozenset[str] = frozenset()
+    lines: TestLines | None = None
 
     def with_fragments(self, fragments: Sequence[str]) -> Conditions:
         """Return the same with a kernel that is built with these config fragments as well."""

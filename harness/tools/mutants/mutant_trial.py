@@ -13,6 +13,7 @@ from harness.report.base import CheckOutcome
 from harness.report.suite_results import TestReport
 from harness.resources import Resource, resource_dir
 from harness.tools.mutants.likely_rules import rules_near
+from harness.tools.mutants.reached import in_order, reached_by
 from harness.tools.mutants.results import MutantResult
 from harness.tools.mutants.selftests_verdict import judge_upstream, run_selftests
 from harness.tools.mutants.which_tests import by_rule, catches, may_not_boot, plan_tests
@@ -136,6 +137,9 @@ def _phases(mutant: Mutant, conditions: Conditions) -> tuple[tuple[str, ...], ..
         without=conditions.without,
         rules_only=conditions.rules_only and bool(mutant.breaks) and not conditions.everything,
     )
+    if conditions.lines is not None:
+        first = reached_by(mutant, conditions.lines, conditions.carriers).tests
+        phases = tuple(in_order(tests, first) for tests in phases)
     return (tuple(itertools.chain(*phases)),) if conditions.everything else phases
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from harness.report.terminal import Terminal
+    from harness.tools.mutants.reached import Reached
     from harness.tools.mutants.results import MutantResult, UpstreamResult
 
 _STYLES = {
@@ -23,6 +24,7 @@ _STYLES = {
 }
 _OUTCOME_WIDTH = 15
 _MOST_CASES = 3
+_MOST_TESTS = 3
 
 
 def print_listed(terminal: Terminal, result: MutantResult) -> None:
@@ -35,6 +37,25 @@ def print_listed(terminal: Terminal, result: MutantResult) -> None:
     facts += [] if result.always else ["not in every run"]
     facts += ["no test can notice it"] if result.equivalent else []
     terminal.print(f"    {', '.join(facts)}")
+
+
+def print_reached(terminal: Terminal, reached: Reached) -> None:
+    """Print which tests run the lines that a mutant changes."""
+    if not reached.lines:
+        terminal.print("    changes no line with code in the files that were covered")
+        return
+    if reached.unknown and not reached.of_rules:
+        terminal.prose(
+            f"    what tests of its rules run is not known: {', '.join(reached.unknown)}",
+            indent="    ",
+        )
+    count = len(reached.tests)
+    named = ", ".join(reached.tests[:_MOST_TESTS])
+    more = f", and {count - _MOST_TESTS} more" if count > _MOST_TESTS else ""
+    tests = f"{count} {'test runs' if count == 1 else 'tests run'} the changed lines"
+    terminal.prose(
+        f"    {tests}, {len(reached.of_rules)} of its rules: {named or 'none'}{more}", indent="    "
+    )
 
 
 def print_result(terminal: Terminal, result: MutantResult) -> None:
