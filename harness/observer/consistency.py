@@ -57,6 +57,7 @@ class Model:
         self._nops: dict[int, Version] = {}
         self._new_nops: list[int] = []
         self._begun: list[Key] = []
+        self._of_patch: list[Version] = []
         self._pending: list[int] = []
         self._goal: int | None = None
         self._forced = False
@@ -115,6 +116,7 @@ class Model:
             self._states.clear()
             self._switched.clear()
             self._begun.clear()
+            self._of_patch.clear()
             self.verdict.transitions += 1
         elif step is Step.REVERSE and self._goal is not None:
             self._goal = 1 - self._goal
@@ -140,6 +142,8 @@ class Model:
     def _complete(self, event: Event) -> None:
         if self._goal is None:
             return
+        for version in self._of_patch:
+            version.enabled = self._goal == 1
         for task, inside in self._open.items():
             for each in inside:
                 if each.excused or not self._is_leaving(each.body, self._goal):
@@ -207,7 +211,8 @@ class Model:
         version.transition = begins
         if begins:
             self._begun.append(version.key)
-            self._begin(0 if version.patched else 1)
+            self._of_patch.append(version)
+            self._begin(0 if version.enabled else 1)
 
     def _begin(self, goal: int) -> None:
         """Begin a transition to a state, unless it has begun."""

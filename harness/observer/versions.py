@@ -16,13 +16,17 @@ Key = tuple[str, str]
 
 @dataclass(kw_only=True, eq=False)
 class Version:
-    """One klp_func: the function that a livepatch replaces. ``nop``: its patch restores it."""
+    """One klp_func: the function that a livepatch replaces. ``nop``: its patch restores it.
+
+    ``patched`` follows its object, which may not be loaded, and ``enabled`` the livepatch.
+    """
 
     key: Key
     patch: str
     nop: bool = False
     transition: bool = False
     patched: bool = False
+    enabled: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

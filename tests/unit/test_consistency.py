@@ -221,6 +221,16 @@ def test_an_atomic_replace_restores_the_original() -> None:
     assert not story.call(PATCH).verdict().holds
 
 
+def test_a_target_that_comes_while_its_patch_is_disabled() -> None:
+    """The functions were not patched when the transition began: nothing else shows its goal."""
+    story = Story().begin(goal=1).switch(TASK, OTHER).complete(goal=1)
+    story.add(Kind.STORE, REMOVED, FUNC + PATCHED).begin(goal=0)
+    story.add(Kind.STORE, INSTALLED, FUNC + PATCHED).call(PATCH).switch(TASK).call(TARGET)
+    story.call(PATCH, OTHER)
+    assert story.verdict().holds
+    assert not story.call(PATCH).verdict().holds
+
+
 def test_a_target_that_comes_again_during_the_replace() -> None:
     """What restores its functions is unpatched with it, and patched again when it comes."""
     nop = 0xFFFF888003000000
@@ -281,7 +291,11 @@ def test_klp_funcs_in_the_heap_are_used_again() -> None:
     story.add(Kind.STORE, ENDS, FUNC + 0x200 + TRANSITION)
     for task in (TASK, OTHER):
         story.state(END_STATE, task)
-    # The first one replaces the second in turn, and its klp_func lies where that one's did.
+    # The first one, loaded anew, replaces the second, and its klp_func lies where that one's did.
+    again = Version(key=KEY, patch="klp_test")
+    story.model.add_version(len(story.events), FUNC, again)
+    new = Body(key=KEY, parts=((PATCH, PATCH + 64),), module="klp_test", version=again)
+    story.model.add_body(len(story.events), PATCH + 5, new)
     story.step(Step.INIT)
     for task in (TASK, OTHER):
         story.state(INIT_STATE, task)
