@@ -21,6 +21,7 @@ from harness.livepatch.tasks import Tasks
 from harness.pytest_plugin.keeping import after_test, keeper_of
 from harness.pytest_plugin.kernels import kernel_of_run
 from harness.pytest_plugin.log_check import LogCheck
+from harness.pytest_plugin.mutant_switch import switch_of
 from harness.pytest_plugin.observing import observe, plugins_of
 from harness.pytest_plugin.options import (
     Variant,
@@ -86,6 +87,7 @@ def klp_session(pytestconfig: pytest.Config) -> Iterator[Session]:
         plugins=plugins_of(pytestconfig),
         keeper=keeper,
         root=user_root(pytestconfig),
+        inside=switch_of(pytestconfig).inside,
     ) as session:
         yield session
 
@@ -150,7 +152,10 @@ def guest(
         kernel,
         name=node.name,
         cpus=smp.args[0] if smp else None,
-        kernel_args=arguments.args if arguments else (),
+        kernel_args=(
+            *(arguments.args if arguments else ()),
+            *switch_of(request.config).kernel_args,
+        ),
     ) as machine:
         observe(machine, node, kernel)
         for marker in node.iter_markers("expect_splat"):

@@ -181,6 +181,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="write the memory of the guest of the first test that fails beside its logs",
     )
+    group.addoption(
+        "--kernel-mutant",
+        type=int,
+        default=0,
+        metavar="N",
+        help="on a kernel of `klp-harness mutants sweep`: the mutant that is on in each guest",
+    )
     group.addoption("--keep", action="store_true", help="keep the logs of passing tests as well")
 
 

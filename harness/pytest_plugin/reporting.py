@@ -20,7 +20,7 @@ from harness.errors import (
 )
 from harness.pytest_plugin.keeping import FAILURE
 from harness.pytest_plugin.log_check import LogCheck, leaves, undeclared_splat
-from harness.pytest_plugin.observing import judge
+from harness.pytest_plugin.observing import ORACLE, judge
 from harness.report.properties import ACCELERATOR, FAULT, KERNEL, RULE
 from harness.report.text import printable
 
@@ -39,6 +39,15 @@ _LOG_LINES = 80
 def passed(node: pytest.Item) -> bool:
     """Return whether the test's setup and call have both passed."""
     return node.stash.get(_PASSED, False)
+
+
+def forget(item: pytest.Item) -> None:
+    """Forget how a test has run, so that it can run once more in this process."""
+    keys: tuple[pytest.StashKey[Any], ...] = (LOG, LIVEPATCH, _PASSED, FAILURE, ORACLE)
+    for key in keys:
+        if key in item.stash:
+            del item.stash[key]
+    item.user_properties[:] = [each for each in item.user_properties if each[0] == RULE.name]
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

@@ -31,7 +31,9 @@ from harness.vm.guest.snapshot import Clone, Template, cold_guest, restored_gues
 from harness.vm.guest.spare import SpareGuest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
+    from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from harness.vm.guest.keeper import Keeper
     from harness.vm.guest.machine import Machine
@@ -75,6 +77,10 @@ class GuestSettings:
     kernel_args: tuple[str, ...] = ()
 
 
+def _nothing(machine: Machine) -> AbstractContextManager[None]:  # noqa: ARG001
+    return contextlib.nullcontext()
+
+
 class Session:
     """Starts guests. Processes that name the same folder share keys, initrd and templates."""
 
@@ -90,13 +96,15 @@ class Session:
         watch: GuestWatch | None = None,
         keeper: Keeper | None = None,
         root: RootDisk | None = None,
+        inside: Callable[[Machine], AbstractContextManager[None]] = _nothing,
     ) -> None:
         """``extra_files`` are those that guests of this run have beside the usual ones, by path.
 
         ``base`` is the archive with the usual ones when it was made elsewhere. ``plugins`` chooses
         the plugin of QEMU for guests that are not recorded; ``watch`` does so as well, and follows
         each guest. ``keeper`` gets the guest in which something fails. ``root`` is the root file
-        system of guests that are not recorded.
+        system of guests that are not recorded. ``inside`` gives what each guest is used in, from
+        its start to its end.
         """
         self.folder = folder
         self.settings = settings
@@ -105,6 +113,7 @@ class Session:
         self._base = base
         self._plugins = watch or plugins
         self._watch = watch
+        self._inside = inside
         self._stack = contextlib.ExitStack()
         self._templates: dict[str, Template] = {}
         self._prepared: tuple[RunKeys, Path] | None = None
@@ -162,6 +171,7 @@ class Session:
                     boot_s=boot_s,
                     starter=self._starter,
                 ) as machine,
+                self._inside(machine),
                 self._failing(machine, kernel),
                 self._watching(machine, kernel, name),
             ):
@@ -173,6 +183,7 @@ class Session:
         clone.hypervisor.move_logs(self._guest_folder(name))
         with (
             restored_guest(clone, keys, time_scale=scale, deadline=deadline) as machine,
+            self._inside(machine),
             self._failing(machine, kernel),
             self._watching(machine, kernel, name),
         ):

@@ -176,7 +176,7 @@ class Teller(Model):
             text = f"tries once more (attempt {self._attempt}); held by {few(left) or 'no task'}"
             self._line(event, StoryKind.ATTEMPT, text, marked=bool(left))
 
-    def _step(self, event: Event, step: Step) -> None:
+    def _step(self, number: int, event: Event, step: Step) -> None:
         if step is Step.DEATH:
             state = self._states.pop(event.task, None)
             if event.task in self._actors or state is not None:
@@ -184,7 +184,7 @@ class Teller(Model):
             self._actors.discard(event.task)
         elif step is Step.INIT:
             self._attempt = 0
-        super()._step(event, step)
+        super()._step(number, event, step)
         if step in _STEPS:
             self._line(event, StoryKind.TRANSITION, f"{_STEPS[step]} of {self._patching}")
 
