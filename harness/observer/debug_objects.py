@@ -65,7 +65,7 @@ def find_commands(kernel: Kernel, files: Sequence[str]) -> tuple[Path, ...]:
             commands = [place.with_name(f".{place.stem}.o.cmd")]
         else:
             commands = sorted(place.glob(".*.o.cmd"))
-        commands = [path for path in commands if path.is_file() and _compiles(path) is not None]
+        commands = [path for path in commands if path.is_file() and compile_words(path) is not None]
         if not commands:
             raise UsageError(
                 f"kernel {kernel.describe()} has no code of {name}",
@@ -76,7 +76,7 @@ def find_commands(kernel: Kernel, files: Sequence[str]) -> tuple[Path, ...]:
     return tuple(found)
 
 
-def _compiles(command: Path) -> list[str] | None:
+def compile_words(command: Path) -> list[str] | None:
     """Return the words of the command that compiles a C file; None for other commands."""
     match = _COMMAND.match(command.read_text(errors="replace"))
     if match is None:
@@ -94,7 +94,7 @@ def compile_again(command: Path, kernel: Kernel, folder: Path, deadline: Deadlin
 
     Raises HarnessError when that fails, as it does when the compiler is gone.
     """
-    words = _compiles(command)
+    words = compile_words(command)
     assert words is not None
     relative = command.relative_to(kernel.build_dir).parent
     made = folder / f"{'+'.join(relative.parts)}+{command.name[1:-4]}"

@@ -47,6 +47,8 @@ class CheckOutcome(StrEnum):
     DOES_NOT_BUILD = "does-not-build"
     DOES_NOT_BOOT = "does-not-boot"
     DOES_NOT_LOAD = "does-not-load"
+    UNCOVERED = "uncovered"
+    EQUIVALENT = "equivalent"
 
 
 class Model(BaseModel):
@@ -117,9 +119,18 @@ class CiOutcome(StrEnum):
     SKIPPED = "skipped"
 
 
-_FAILED = frozenset({CheckOutcome.FAILED, CheckOutcome.SURVIVED, CheckOutcome.SHOWN})
+_FAILED = frozenset(
+    {CheckOutcome.FAILED, CheckOutcome.SURVIVED, CheckOutcome.UNCOVERED, CheckOutcome.SHOWN}
+)
 _ERRORS = frozenset(each for each in CheckOutcome if each.name.startswith(("ERROR", "DOES_NOT")))
-_SKIPPED = frozenset({CheckOutcome.SKIPPED, CheckOutcome.NOT_APPLICABLE, CheckOutcome.NOT_RUN})
+_SKIPPED = frozenset(
+    {
+        CheckOutcome.SKIPPED,
+        CheckOutcome.NOT_APPLICABLE,
+        CheckOutcome.NOT_RUN,
+        CheckOutcome.EQUIVALENT,
+    }
+)
 
 
 class ResultBase(Model):

@@ -117,7 +117,13 @@ def test_every_imported_package_is_a_dependency() -> None:
         *(name for extra in extras if extra != "dev" for name in extras[extra]),
     ]
     listed = {name.split(">=")[0].split("[")[0].lower() for name in wanted}
-    provides = {"elftools": "pyelftools", "_pytest": "pytest", "xdist": "pytest-xdist"}
+    provides = {
+        "elftools": "pyelftools",
+        "_pytest": "pytest",
+        "xdist": "pytest-xdist",
+        "tree_sitter": "tree-sitter",
+        "tree_sitter_c": "tree-sitter-c",
+    }
     names: set[str] = set()
     for path in (ROOT / "harness").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):

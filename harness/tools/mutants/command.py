@@ -42,6 +42,7 @@ from harness.tools.mutants.reached import reached_by
 from harness.tools.mutants.results import MutantResult
 from harness.tools.mutants.sample import sample
 from harness.tools.mutants.selftests_verdict import without_broken_selftests
+from harness.tools.mutants.sweep.command import sweep
 from harness.tools.mutants.terminal import print_listed, print_reached, print_result, print_summary
 from harness.tools.selftests.tree import find_suite, source_tree
 from harness.vm.guest import runs
@@ -66,6 +67,8 @@ _NO_MUTANT = {
     CheckOutcome.DOES_NOT_BUILD,
     CheckOutcome.DOES_NOT_BOOT,
 }
+
+app.command("sweep")(sweep)
 
 Names = Annotated[
     tuple[str, ...],

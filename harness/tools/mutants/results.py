@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from harness.report.base import BaseReport, CheckOutcome, Model, ResultBase
+from harness.tools.mutants.sweep.results import SweepReport as SweepReport
 
 
 class Catch(Model):

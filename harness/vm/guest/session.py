@@ -33,7 +33,6 @@ from harness.vm.guest.spare import SpareGuest
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from contextlib import AbstractContextManager
-    from pathlib import Path
 
     from harness.vm.guest.keeper import Keeper
     from harness.vm.guest.machine import Machine

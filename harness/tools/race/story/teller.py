@@ -10,9 +10,10 @@ from collections import defaultdict, deque
 from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError
-from harness.observer.consistency import Body, Model, Version
+from harness.observer.consistency import Model
 from harness.observer.consistency_points import FENTRY_BYTES, Step
 from harness.observer.shared_file import Kind
+from harness.observer.versions import Body, Version
 from harness.tools.race.results import StoryKind, StoryLine
 from harness.tools.race.story.facts import (
     ModuleFreed,

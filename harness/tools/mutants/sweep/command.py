@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""klp-harness mutants sweep: every statement of the livepatch core broken once."""
+
+from __future__ import annotations
+
+import secrets
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.cli.exits import guarded
+from harness.cli.invocation import Invocation, check_writable, write_file
+from harness.cli.options import Accel, AccelAsked, CleanKernel, Guests, KernelOptions, ResultFiles
+from harness.cli.pages import HtmlPage
+from harness.cli.prepare import check_kernels, prepare_accel, prepare_kernel, prepare_modules
+from harness.deadline import Deadline
+from harness.errors import ExitCode, UsageError
+from harness.report.base import CheckOutcome
+from harness.resources import runs_root
+from harness.tools.mutants.sweep.baseline import baseline_key, obtain_baseline
+from harness.tools.mutants.sweep.candidates import Operator
+from harness.tools.mutants.sweep.choose import choose, sample
+from harness.tools.mutants.sweep.dispatch import Dispatch
+from harness.tools.mutants.sweep.kept import KeptResults
+from harness.tools.mutants.sweep.kernel_of_mutants import CORE, obtain_mutants
+from harness.tools.mutants.sweep.results import LeftOutMutant, SweepResult
+from harness.tools.mutants.sweep.sweeping import open_workers, run_sweep, words_for_tests
+from harness.tools.mutants.sweep.terminal import print_result, print_summary
+from harness.vm.guest import runs
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from harness.report.terminal import Terminal
+    from harness.tools.mutants.sweep.baseline import Baseline
+    from harness.tools.mutants.sweep.candidates import Candidate
+    from harness.tools.mutants.sweep.kernel_of_mutants import Mutants
+    from harness.vm.kernel.kernel import Kernel
+
+_GENERATE_S = 3600.0
+_RUN_S = 48 * 3600.0
+_SEEDS = 1 << 31
+
+Names = Annotated[
+    tuple[str, ...],
+    typer.Argument(metavar="NAME", help="Mutants by name; default: all.", show_default=False),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Choice:
+    """Which mutants are asked for."""
+
+    names: tuple[str, ...]
+    files: tuple[str, ...]
+    operators: tuple[Operator, ...]
+    sample_size: int | None
+    seed: int | None
+
+
+@guarded
+def sweep(
+    names: Names = (),
+    *,
+    kernel: CleanKernel,
+    files: ResultFiles,
+    accel: Accel = AccelAsked.AUTO,
+    guests: Guests = None,
+    file: Annotated[
+        tuple[str, ...],
+        typer.Option(
+            "--file",
+            metavar="FILE",
+            help="Mutate these C files of the kernel; default: kernel/livepatch. Repeatable.",
+        ),
+    ] = (),
+    operator: Annotated[
+        tuple[Operator, ...],
+        typer.Option("--operator", help="Break in these ways only. Repeatable."),
+    ] = (),
+    sample_size: Annotated[
+        int | None,
+        typer.Option(
+            "--sample", min=1, metavar="N", help="Run N of the mutants, chosen by --seed."
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            min=0, metavar="S", help="Which ones --sample takes; default: random, and printed."
+        ),
+    ] = None,
+    results: Annotated[
+        Path | None,
+        typer.Option("--results", metavar="DIR", help="Keep the results there, as they come."),
+    ] = None,
+    anew: Annotated[
+        bool, typer.Option("--anew", help="Do not take up a sweep that was interrupted.")
+    ] = False,
+    html_file: HtmlPage = None,
+) -> int:
+    """Break every statement once, all in one kernel; run the tests that reach it until one fails.
+
+    Exit code 0: all were caught or are equivalent; 1: one survived, or no test reaches it.
+    """
+    with Invocation("mutants sweep", files) as invocation, ExitStack() as stack:
+        terminal = invocation.terminal
+        check_kernels(kernel)
+        if seed is not None and sample_size is None:
+            raise UsageError("--seed chooses what --sample takes", hint="add --sample N")
+        check_writable(html_file)
+        choice = prepare_accel(invocation, accel)
+        most = guests or runs.guests_at_a_time(choice)
+        clean = prepare_kernel(invocation, kernel)
+        store = runs.store()
+        with terminal.progress() as progress:
+            progress.stage("reading the sources, and compiling them with their mutants")
+            made = obtain_mutants(
+                clean, _mutated(file), store=store, deadline=Deadline.after(_GENERATE_S)
+            )
+        chosen, of_all = _chosen(
+            invocation,
+            made,
+            _Choice(
+                names=names, files=file, operators=operator, sample_size=sample_size, seed=seed
+            ),
+        )
+        switched = KernelOptions(**vars(kernel), patches=(made.patch,))
+        holding = prepare_kernel(invocation, switched)
+        # The results are about the clean kernel.
+        invocation.kernels.remove(holding)
+        prepare_modules(terminal, clean)
+        invocation.print_facts(mutants=of_all, guests=f"{most} at a time")
+        _print_left_out(terminal, made)
+        workers = stack.enter_context(
+            open_workers(holding, choice, words_for_tests(switched, accel.value), guests=most)
+        )
+        with terminal.progress() as progress:
+            progress.stage("the suite with no mutant on")
+            baseline = obtain_baseline(
+                holding,
+                workers,
+                guests=most,
+                store=store,
+                deadline=Deadline.after(_RUN_S),
+                progress=lambda done, total: progress.count(done, total, "tests"),
+            )
+        _note_failing(terminal, baseline)
+        key = f"{made.key}-{baseline_key(holding)}"
+        kept = stack.enter_context(KeptResults(_folder(results, clean), key))
+        known = {} if anew else kept.take_up({mutant.name for mutant in chosen})
+        kept.begin(known)
+        if known:
+            terminal.note(f"{len(known)} results of an interrupted sweep are kept")
+        invocation.more |= {
+            "mutants": len(made.mutants),
+            "left_out": tuple(LeftOutMutant(name=e.name, why=e.why) for e in made.left_out),
+            "unread": dict(made.unread),
+            "tests": sum(test.can_notice for test in baseline.tests.values()),
+            "failing": baseline.failing,
+            "kept": len(known),
+        }
+
+        def finish(partial: bool) -> None:
+            found = [each for each in invocation.results if isinstance(each, SweepResult)]
+            found.sort(key=lambda each: each.number)
+            print_summary(terminal, found)
+            if html_file is not None:
+                from harness.tools.mutants.sweep.page import sweep_page
+
+                write_file(
+                    html_file, sweep_page(found, made.sources, clean.describe(), partial=partial)
+                )
+
+        invocation.at_end(finish)
+        invocation.results += [_with_before(each, kept.before) for each in known.values()]
+        dispatch = Dispatch(
+            [mutant for mutant in chosen if mutant.name not in known],
+            baseline,
+            sources=made.sources,
+            guests=most,
+            proofs={},
+        )
+        for result in run_sweep(
+            dispatch, made, clean, workers, guests=most, deadline=Deadline.after(_RUN_S)
+        ):
+            kept.add(result)
+            whole = _with_before(result, kept.before)
+            invocation.results.append(whole)
+            print_result(terminal, whole)
+        kept.finish()
+        invocation.exit_code = _exit_code(invocation.results)
+    return invocation.exit_code
+
+
+def _mutated(files: Sequence[str]) -> tuple[str, ...]:
+    """Return the files whose mutants the kernel holds: always those of the core, too."""
+    others = [file for file in files if "/" in file and not file.startswith(f"{CORE[0]}/")]
+    return (*CORE, *dict.fromkeys(name for name in others if name.rstrip("/") not in CORE))
+
+
+def _chosen(
+    invocation: Invocation, made: Mutants, choice: _Choice
+) -> tuple[tuple[Candidate, ...], str]:
+    mutants = choose(
+        made.mutants, names=choice.names, files=choice.files, operators=choice.operators
+    )
+    text = f"{len(mutants)} of {len(made.mutants)}"
+    if choice.sample_size is None:
+        return mutants, text
+    drawn = secrets.randbelow(_SEEDS) if choice.seed is None else choice.seed
+    invocation.chosen["seed"] = drawn
+    few = sample(mutants, choice.sample_size, drawn)
+    return few, f"{len(few)} of {len(mutants)}, seed {drawn}"
+
+
+def _print_left_out(terminal: Terminal, made: Mutants) -> None:
+    if made.left_out:
+        terminal.print(f"{len(made.left_out)} mutants are left out:")
+        terminal.print(*(f"    {each.name}: {each.why}" for each in made.left_out))
+    for name, lines in made.unread.items():
+        terminal.print(f"not read in {name}: lines {', '.join(str(line) for line in lines)}")
+
+
+def _note_failing(terminal: Terminal, baseline: Baseline) -> None:
+    for name in baseline.failing:
+        reason = baseline.tests[name].reason
+        terminal.note(f"{name} fails without a mutant, and is left out: {reason}")
+
+
+def _folder(named: Path | None, clean: Kernel) -> Path:
+    if named is not None:
+        return named.absolute()
+    return runs_root() / "sweeps" / f"{clean.version}-{clean.digest[:12]}"
+
+
+def _with_before(result: SweepResult, before: Mapping[str, CheckOutcome]) -> SweepResult:
+    return result.model_copy(update={"before": before.get(result.id)})
+
+
+def _exit_code(results: Sequence[object]) -> ExitCode:
+    found = [each for each in results if isinstance(each, SweepResult)]
+    if any(each.is_gap for each in found):
+        return ExitCode.VERDICT
+    if any(each.outcome is CheckOutcome.ERROR for each in found):
+        return ExitCode.HARNESS
+    return ExitCode.HELD

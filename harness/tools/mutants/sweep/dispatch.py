@@ -1,0 +1,301 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Which test runs next on which mutant, and what its results mean. Pure but for its threads' lock.
+
+A mutant is tried with one test at a time at first, since most are caught by their first or second.
+One that is still alive then gets as many guests as are free.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from harness.report.base import CheckOutcome
+from harness.tools.mutants.sweep.results import Noticed, SweepResult
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from harness.tools.mutants.sweep.baseline import Baseline
+    from harness.tools.mutants.sweep.candidates import Candidate
+    from harness.tools.mutants.sweep.messages import Ran
+    from harness.tools.mutants.sweep.results import How
+
+_ALONE = 4
+_WAKE_S = 0.5
+# A test takes this much more time on a mutant before it is given up; a busy host is slow at times.
+_LIMIT_S, _LIMIT_TIMES = 120.0, 10.0
+_TRIES = 2
+_HOW: Mapping[str, How] = {
+    "KernelSplat": "splat",
+    "GuestPanic": "panic",
+    "GuestReset": "panic",
+    "GuestHang": "hang",
+    "LostConnection": "agent",
+    "LostGuest": "agent",
+    "LogIncomplete": "agent",
+}
+BY_OBJECT = "the compiler makes the same object file of it"
+NEVER_DIFFERS = "reached, and its value or effect was the original's each time"
+NOT_REACHED = "no test reaches it"
+ALL_FAIL = "the tests in which it makes a difference fail without it, too"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A test to run on a mutant; without one, whether the compiler sees a difference is asked."""
+
+    mutant: Candidate
+    test: str | None = None
+
+
+@dataclass
+class _Running:
+    mutant: Candidate
+    left: set[str]
+    tries: Counter[str] = field(default_factory=Counter)
+    in_flight: int = 0
+    compared: bool = False
+    passed: list[Ran] = field(default_factory=list)
+    seconds: float = 0.0
+    error: str | None = None
+    is_over: bool = False
+
+
+class Dispatch:
+    """The mutants of a sweep on their way."""
+
+    def __init__(
+        self,
+        mutants: Sequence[Candidate],
+        baseline: Baseline,
+        *,
+        sources: Mapping[str, bytes],
+        guests: int,
+        proofs: Mapping[str, str],
+        compare: bool = True,
+    ) -> None:
+        """``proofs`` are texts, by the mutant's name, that say why no test can notice it.
+
+        Without ``compare``, no object files are compared.
+        """
+        self._baseline = baseline
+        self._sources = sources
+        self._guests = guests
+        self._proofs = proofs
+        self._compare = compare
+        self._pending = list(reversed(mutants))
+        self._active: list[_Running] = []
+        self._changed = threading.Condition()
+        # How often a test ran, and noticed, in a function.
+        self._ran: Counter[tuple[str, str]] = Counter()
+        self._noticed: Counter[tuple[str, str]] = Counter()
+
+    def known(self) -> Iterator[SweepResult]:
+        """Yield the results that need no guest; their mutants are not run."""
+        left = []
+        for mutant in reversed(self._pending):
+            outcome, detail = self._without_guest(mutant)
+            if outcome is None:
+                left.append(mutant)
+            else:
+                yield self._result(mutant, outcome, detail=detail)
+        self._pending = list(reversed(left))
+
+    def tasks(self) -> Iterator[Task]:
+        """Yield what to do next, as long as there is something; waits for results meanwhile."""
+        while True:
+            with self._changed:
+                while (task := self._pick()) is None:
+                    if not self._pending and not self._active:
+                        return
+                    self._changed.wait(_WAKE_S)
+            yield task
+
+    def limit_s(self, test: str) -> float:
+        """Return how long a test may take on a mutant, in seconds."""
+        facts = self._baseline.tests.get(test)
+        return _LIMIT_S + _LIMIT_TIMES * (facts.seconds if facts is not None else 0.0)
+
+    def compared(self, task: Task, *, is_same: bool) -> SweepResult | None:
+        """Take whether a mutant's object file is the original's; return the result if it is."""
+        with self._changed:
+            running = self._of(task)
+            running.in_flight -= 1
+            running.compared = True
+            self._changed.notify_all()
+            if not is_same:
+                return None
+            return self._over(running, CheckOutcome.EQUIVALENT, detail=BY_OBJECT)
+
+    def ended(self, task: Task, ran: Ran | None, lost: str | None = None) -> SweepResult | None:
+        """Take how a test ended on a mutant; return the mutant's result once it is known.
+
+        ``ran`` is None for one that did not end in time. ``lost`` is why a worker was lost.
+        """
+        assert task.test is not None
+        with self._changed:
+            running = self._of(task)
+            running.in_flight -= 1
+            running.seconds += ran.seconds if ran is not None else 0.0
+            self._changed.notify_all()
+            if running.is_over:
+                return None
+            return self._judge(running, task.test, ran, lost)
+
+    def _judge(
+        self, running: _Running, test: str, ran: Ran | None, lost: str | None
+    ) -> SweepResult | None:
+        mutant = running.mutant
+        self._ran[mutant.function, test] += 1
+        running.tries[test] += 1
+        again = running.tries[test] < _TRIES
+        if ran is not None and ran.outcome is CheckOutcome.FAILED:
+            return self._caught(running, _noticed(test, ran))
+        if ran is not None and ran.outcome is not CheckOutcome.ERROR:
+            running.passed.append(ran)
+        elif again:
+            # The host may have been at fault.
+            running.left.add(test)
+        elif lost is None and ran is None:
+            return self._caught(
+                running, Noticed(test=test, how="timeout", reason="it did not end in its time")
+            )
+        elif ran is not None and _HOW.get(ran.ended_by or "") == "agent":
+            return self._caught(running, _noticed(test, ran))
+        else:
+            running.error = lost or (ran.reason if ran is not None else "no result")
+        if running.left or running.in_flight:
+            return None
+        if running.error is not None:
+            return self._over(running, CheckOutcome.ERROR, detail=running.error)
+        return self._over(running, CheckOutcome.SURVIVED)
+
+    def _caught(self, running: _Running, noticed: Noticed) -> SweepResult:
+        self._noticed[running.mutant.function, noticed.test] += 1
+        return self._over(running, CheckOutcome.CAUGHT, noticed=noticed)
+
+    def _over(
+        self,
+        running: _Running,
+        outcome: CheckOutcome,
+        *,
+        noticed: Noticed | None = None,
+        detail: str | None = None,
+    ) -> SweepResult:
+        running.is_over = True
+        running.left.clear()
+        self._active = [each for each in self._active if not each.is_over or each.in_flight]
+        return self._result(
+            running.mutant,
+            outcome,
+            noticed=noticed,
+            detail=detail,
+            ran=tuple(ran.test for ran in running.passed),
+            seconds=running.seconds,
+        )
+
+    def _of(self, task: Task) -> _Running:
+        return next(each for each in self._active if each.mutant is task.mutant)
+
+    def _pick(self) -> Task | None:
+        self._active = [each for each in self._active if not each.is_over or each.in_flight]
+        for running in self._active:
+            most = self._guests if len(running.passed) >= _ALONE else 1
+            if running.is_over or running.in_flight >= most:
+                continue
+            task = self._task(running)
+            if task is not None:
+                return task
+        if not self._pending:
+            return None
+        mutant = self._pending.pop()
+        running = _Running(mutant, set(self.tests_for(mutant)), compared=not self._compare)
+        self._active.append(running)
+        return self._task(running)
+
+    def _task(self, running: _Running) -> Task | None:
+        if not running.compared:
+            if running.in_flight:
+                return None
+            running.in_flight += 1
+            return Task(mutant=running.mutant)
+        if not running.left:
+            return None
+        test = min(running.left, key=lambda each: (self._rank(running.mutant, each), each))
+        running.left.remove(test)
+        running.in_flight += 1
+        return Task(mutant=running.mutant, test=test)
+
+    def tests_for(self, mutant: Candidate) -> tuple[str, ...]:
+        """Return the tests that may notice a mutant."""
+        if mutant.init:
+            # Nothing is recorded while the kernel boots.
+            return tuple(n for n, test in self._baseline.tests.items() if test.can_notice)
+        return self._baseline.differing(mutant.number)
+
+    def _rank(self, mutant: Candidate, test: str) -> float:
+        """Return the time that it takes to notice a mutant of this function by this test.
+
+        The chance is what the sweep has seen so far; at first, that of a test which reaches little
+        is greater than that of one which reaches everything.
+        """
+        facts = self._baseline.tests[test]
+        place = mutant.function, test
+        chance = (self._noticed[place] + 1) / (self._ran[place] + 2)
+        share = len(facts.differs) / max(
+            1, max(len(t.differs) for t in self._baseline.tests.values())
+        )
+        return (facts.seconds + 0.5) * (0.5 + share) / chance
+
+    def _without_guest(self, mutant: Candidate) -> tuple[CheckOutcome | None, str | None]:
+        proof = self._proofs.get(mutant.name)
+        if proof is not None:
+            return CheckOutcome.EQUIVALENT, proof
+        if mutant.init:
+            return None, None
+        if not self._baseline.reaching(mutant.number):
+            return CheckOutcome.UNCOVERED, NOT_REACHED
+        if self.tests_for(mutant):
+            return None, None
+        differs = any(mutant.number in test.differs for test in self._baseline.tests.values())
+        return CheckOutcome.SURVIVED, ALL_FAIL if differs else NEVER_DIFFERS
+
+    def _result(
+        self,
+        mutant: Candidate,
+        outcome: CheckOutcome,
+        *,
+        noticed: Noticed | None = None,
+        detail: str | None = None,
+        ran: tuple[str, ...] = (),
+        seconds: float = 0.0,
+    ) -> SweepResult:
+        return SweepResult(
+            id=mutant.name,
+            outcome=outcome,
+            seconds=seconds,
+            number=mutant.number,
+            file=mutant.file,
+            line=mutant.line,
+            function=mutant.function,
+            operator=mutant.operator.value,
+            reached=len(self._baseline.reaching(mutant.number)),
+            differs=len(self._baseline.differing(mutant.number)),
+            noticed=noticed,
+            ran=ran,
+            diff=mutant.diff(self._sources[mutant.file]),
+            detail=detail,
+        )
+
+
+def _noticed(test: str, ran: Ran) -> Noticed:
+    return Noticed(
+        test=test,
+        how=_HOW.get(ran.ended_by or "", "test"),
+        rules=ran.rules,
+        reason=ran.reason,
+        seconds=ran.seconds,
+    )

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Results of ``klp-harness mutants sweep``: one for each mechanical mutant."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from harness.report.base import BaseReport, CheckOutcome, Model, ResultBase
+
+How = Literal["test", "splat", "panic", "hang", "agent", "timeout"]
+
+
+class Noticed(Model):
+    """The test that noticed a mutant, and how.
+
+    ``test``: its own assertion failed, or the kernel refused something. ``splat``, ``panic``: the
+    kernel's log says so. ``hang``: the guest answered no more. ``agent``: the harness's program in
+    the guest died, though the guest did not. ``timeout``: the test did not end in its time.
+    """
+
+    test: str
+    how: How
+    rules: tuple[str, ...] = ()
+    reason: str = ""
+    seconds: float = Field(default=0.0, ge=0)
+
+
+class SweepResult(ResultBase):
+    """A mechanical mutant. ``number`` is what the kernel's switch is set to.
+
+    ``outcome`` is caught, survived, uncovered (no test reaches the code), equivalent (proved, as
+    ``detail`` says), error, or not-run. ``seconds`` is the time that its tests took together.
+    ``reached`` is the number of tests that reach its code, ``differs`` of those in which the
+    mutated code has another value or effect at least once; ``ran`` are the tests that ran and
+    passed. ``before`` is the outcome in the last sweep of the same kernel.
+    """
+
+    number: int
+    file: str
+    line: int
+    function: str
+    operator: str
+    reached: int = 0
+    differs: int = 0
+    noticed: Noticed | None = None
+    ran: tuple[str, ...] = ()
+    diff: str = ""
+    detail: str | None = None
+    before: CheckOutcome | None = None
+
+    @property
+    def group(self) -> str | None:
+        """The source file."""
+        return self.file
+
+    @property
+    def is_gap(self) -> bool:
+        """Whether the tests would not notice this change of the kernel."""
+        return self.outcome in (CheckOutcome.SURVIVED, CheckOutcome.UNCOVERED)
+
+
+class LeftOutMutant(Model):
+    """A mutant that this kernel cannot hold, and why."""
+
+    name: str
+    why: str
+
+
+class SweepReport(BaseReport):
+    """``klp-harness mutants sweep``: one result for each mutant.
+
+    ``mutants`` is how many the files have, of which the results are all or a sample; ``unread`` has
+    the lines in functions that the parser could not read. ``tests`` is how many tests could notice
+    one, ``failing`` are those that fail without any. ``kept`` is how many results are those of an
+    interrupted sweep.
+    """
+
+    command: Literal["mutants sweep"] = "mutants sweep"
+    results: tuple[SweepResult, ...] = ()
+    mutants: int = 0
+    left_out: tuple[LeftOutMutant, ...] = ()
+    unread: dict[str, tuple[int, ...]] = Field(default_factory=dict)
+    tests: int = 0
+    failing: tuple[str, ...] = ()
+    kept: int = 0

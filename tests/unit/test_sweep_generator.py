@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The generator of mechanical mutants: each operator, compiled and run with its switch."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from harness.deadline import Deadline
+from harness.tools.mutants.sweep.candidates import MEANINGS, Candidate, Operator, Shape
+from harness.tools.mutants.sweep.masking import loops, masked
+from harness.tools.mutants.sweep.parse import candidates, functions_of, parser, unread_lines
+from harness.tools.mutants.sweep.schema import (
+    HEADER,
+    HOME,
+    flat,
+    read_seen,
+    schema_files,
+    schema_patch,
+    seen_size,
+)
+from harness.vm.host.process import run
+from harness.vm.kernel.patch_file import changed_files
+
+DATA = Path(__file__).parent / "data" / "sweep"
+FILE = "kernel/livepatch/statements.c"
+SOURCE = (DATA / "statements.c").read_bytes()
+HOME_SOURCE = b"// SPDX-License-Identifier: GPL-2.0-only\nint home;\n"
+RECORD = 0xFFFF_FFFF
+
+
+def compiled(folder: Path, text: str | bytes, *define: str) -> Path:
+    """Return a program of main.c and a version of statements.c."""
+    made = folder / "statements.c"
+    made.write_bytes(text if isinstance(text, bytes) else text.encode())
+    shutil.copy(DATA / "main.c", folder)
+    program = folder / "program"
+    run(
+        [
+            "gcc",
+            "-O1",
+            "-w",
+            *define,
+            "-iquote",
+            folder,
+            "-o",
+            program,
+            folder / "main.c",
+        ],
+        deadline=Deadline.after(60),
+    )
+    return program
+
+
+def output(program: Path, *words: str) -> str:
+    return run([program, *words], deadline=Deadline.after(20), check=False).stdout
+
+
+@pytest.fixture(scope="module")
+def mutants() -> tuple[Candidate, ...]:
+    return candidates({FILE: SOURCE})
+
+
+@pytest.fixture(scope="module")
+def switched(mutants: tuple[Candidate, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The program with all mutants behind their switch."""
+    folder = tmp_path_factory.mktemp("switched")
+    files = schema_files({FILE: SOURCE, HOME: HOME_SOURCE}, mutants)
+    (folder / "mutants.h").write_text(files[HEADER])
+    return compiled(folder, files[FILE])
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What the original prints."""
+    return output(compiled(tmp_path_factory.mktemp("original"), SOURCE, "-DORIGINAL"))
+
+
+def test_with_no_mutant_on_it_is_the_original(switched: Path, original: str) -> None:
+    """Switch at 0, and with the record on: the program prints what the original prints."""
+    assert len(original) > 300
+    assert output(switched, "0") == original
+    assert output(switched, str(RECORD)) == original
+
+
+def test_each_mutant_is_what_somebody_would_write(
+    mutants: tuple[Candidate, ...], switched: Path, tmp_path: Path
+) -> None:
+    """With each switch on, the program prints what the source with that change alone prints."""
+    wrong = [
+        mutant.name
+        for mutant in mutants
+        if output(switched, str(mutant.number))
+        != output(compiled(tmp_path, mutant.apply(SOURCE), "-DORIGINAL"))
+    ]
+    assert len(mutants) > 60
+    assert wrong == []
+
+
+@pytest.mark.parametrize("operator", list(Operator), ids=str)
+def test_operator_changes_what_the_program_does(
+    operator: Operator, mutants: tuple[Candidate, ...], switched: Path, original: str
+) -> None:
+    """Each operator has a mutant here, and one of them at least prints something else."""
+    found = [mutant for mutant in mutants if mutant.operator is operator]
+    assert found
+    assert any(output(switched, str(mutant.number)) != original for mutant in found)
+    assert MEANINGS[operator]
+
+
+def test_what_made_no_difference_is_not_noticed(
+    mutants: tuple[Candidate, ...], switched: Path, original: str
+) -> None:
+    """A mutant that the record calls never different prints what the original prints."""
+    done = run([switched, str(RECORD), "record"], deadline=Deadline.after(20))
+    seen = {number: int(digit) for number, digit in enumerate(done.stderr)}
+    harmless = [mutant for mutant in mutants if seen[mutant.number] in (0, 1)]
+    assert any(seen[mutant.number] == 3 for mutant in mutants)
+    assert harmless, "some mutant has to be of this kind, or nothing is tested"
+    assert [
+        mutant.name for mutant in harmless if output(switched, str(mutant.number)) != original
+    ] == []
+
+
+def test_lines_stay(mutants: tuple[Candidate, ...]) -> None:
+    """Each line of the original stays in its place: what the kernel prints names it."""
+    files = schema_files({FILE: SOURCE, HOME: HOME_SOURCE}, mutants)
+    before, after = SOURCE.decode().splitlines(), files[FILE].splitlines()
+    assert len(before) == len(after)
+    for old, new in zip(before[1:], after[1:], strict=True):
+        for word in re.findall(r"\w+", old.partition("/*")[0]):
+            assert word in new
+
+
+def names(text: str) -> list[str]:
+    """Return ``operator:new`` of the mutants of a function body."""
+    source = f"// licence\nint f(int a, int b)\n{{\n{text}\n}}\n".encode()
+    return [f"{m.operator.value}:{m.new}" for m in candidates({FILE: source})]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("call(a);", ["delete-call:;"]),
+        ("a = b;", ["delete-assignment:;"]),
+        ("if (call(a)) call(b);", ["negate-condition:!(call(a))", "delete-call:;"]),
+        ("if (!a) call(b);", ["drop-not:!!(a)", "delete-call:;"]),
+        ("return a < b;", ["result-lost:0", "boundary:a <= b"]),
+        ("return -EINVAL;", ["error-to-zero:0"]),
+        ("return 0;", ["zero-to-error:-EINVAL"]),
+        ("return true;", ["constant:false"]),
+        ("while (call(a)) break;", ["negate-condition:!(call(a))", "jump:;", "jump:continue;"]),
+        ("goto out;\nout:\n\tcall(a);", ["jump:;", "delete-call:;"]),
+        ("a = KLP_PATCHED;", ["delete-assignment:;", "constant:KLP_UNPATCHED"]),
+        ("list_add(&a, &b);", ["delete-call:;", "list-end:list_add_tail(&a, &b);"]),
+        ("klp_for_each_object(a, b)\n\t\tcall(a);", ["delete-call:;"]),
+        ("struct klp_func *p = list_first_entry(&a, struct klp_func, node);", [
+            "list-end:list_last_entry(&a, struct klp_func, node)"
+        ]),
+    ],
+    ids=lambda value: value[:20] if isinstance(value, str) else "",
+)  # fmt: skip
+def test_mutants_of_a_statement(text: str, expected: list[str]) -> None:
+    """What each statement is broken into."""
+    assert names(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "pr_debug(\"%d\", a + 1);",
+        "lockdep_assert_held(&a);",
+        "BUILD_BUG_ON(a < 56 || b != 512);",
+        "DEFINE_WAIT(a);",
+        "static int once = 1;",
+        "int array[4];",
+        "call(sizeof(a + b));",
+    ],
+)  # fmt: skip
+def test_what_is_left_alone(text: str) -> None:
+    """Messages that are off, checks of debug kernels, constants: nothing inside is broken."""
+    assert [each for each in names(text) if not each.startswith("delete-call")] == []
+    assert (names(text) == []) is (not text.startswith("call"))
+
+
+def test_swaps_only_what_depends_on_each_other() -> None:
+    """Two assignments that have nothing to do with each other are not swapped."""
+    assert not [each for each in names("a = 1;\nb = 2;") if each.startswith("swap")]
+    assert [each for each in names("a = 1;\nb = a;") if each.startswith("swap")]
+    assert [each for each in names("one(a);\ntwo(b);") if each.startswith("swap")]
+
+
+def test_init_code_is_known(mutants: tuple[Candidate, ...]) -> None:
+    """Mutants of an __init function are on from the start of the kernel."""
+    assert {mutant.function for mutant in mutants if mutant.init} == {"start"}
+
+
+def test_masked_text_keeps_every_place() -> None:
+    """Macros are overwritten byte for byte; comments and strings stay."""
+    text = (
+        b'#define x \\\n\t1\n/* for_each_x( */ f("for_each_y(");\n\tfor_each_node(a, b) notrace;\n'
+    )
+    found = masked(text)
+    assert len(found) == len(text)
+    assert [i for i, c in enumerate(found) if c == 10] == [i for i, c in enumerate(text) if c == 10]
+    assert b"define" not in found
+    assert b'/* for_each_x( */ f("for_each_y(");' in found
+    assert b"while        (a, b)        ;" in found
+    assert len(loops(text)) == 1
+
+
+def test_functions_that_cannot_be_read_are_named() -> None:
+    """A function in which the parser gives up is reported by its line."""
+    broken = b"// licence\nint f(void)\n{\n\tint x = (3 +;\n\treturn x;\n}\n"
+    assert unread_lines(broken, parser())[0] == 4
+    assert unread_lines(SOURCE, parser()) == ()
+    assert [each.name for each in functions_of(SOURCE, parser())] == [
+        *("check", "both", "either", "find", "start", "end")
+    ]
+
+
+def test_patch_applies(mutants: tuple[Candidate, ...], tmp_path: Path) -> None:
+    """The patch makes the files with switches of the kernel's own, a new header among them."""
+    sources = {FILE: SOURCE, HOME: HOME_SOURCE}
+    files = schema_files(sources, mutants)
+    patch = schema_patch(sources, files)
+    assert set(changed_files(patch, "p")) == {FILE, HOME, HEADER}
+    for name, text in sources.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(text)
+    (tmp_path / "p").write_bytes(patch)
+    run(["patch", "-p1", "--fuzz=0", "-i", "p"], cwd=tmp_path, deadline=Deadline.after(20))
+    assert {name: (tmp_path / name).read_text() for name in files} == files
+
+
+def test_record_is_read() -> None:
+    """Two mutants are one digit: reached, and whether it made a difference."""
+    assert read_seen("0d10\n") == {2: False, 3: True, 4: False}
+    assert seen_size(()) == 2
+    assert seen_size(candidates({FILE: SOURCE})) % 2 == 0
+
+
+def test_flat_code_means_the_same() -> None:
+    """Comments and line ends go; strings stay as they are."""
+    assert flat('f("a  //b",\n\t /* x */ 1); // end') == 'f("a  //b", 1);'
+
+
+def test_swap_is_shown_as_a_diff(mutants: tuple[Candidate, ...]) -> None:
+    """The diff of a mutant is that of a change by hand."""
+    swap = next(m for m in mutants if m.shape is Shape.SWAP and m.function == "start")
+    lines = [each for each in swap.diff(SOURCE).splitlines() if each[0] in "+-" and each[1] == "\t"]
+    assert len(lines) == 2
+    assert lines[0][1:] == lines[1][1:]
