@@ -37,6 +37,9 @@ _HOW: Mapping[str, How] = {
     "LostGuest": "agent",
     "LogIncomplete": "agent",
 }
+# Errors that are not the kernel's on a sound kernel. When a test that passes there ends so twice on
+# a mutant, it is the mutant: the agent's memory is overwritten, a patch has no directory.
+_BY_THE_MUTANT = frozenset({"LostConnection", "LostGuest", "LogIncomplete", "UsageError"})
 BY_OBJECT = "the compiler makes the same object file of it"
 NEVER_DIFFERS = "reached, and its value or effect was the original's each time"
 NOT_REACHED = "no test reaches it"
@@ -163,7 +166,7 @@ class Dispatch:
             return self._caught(
                 running, Noticed(test=test, how="timeout", reason="it did not end in its time")
             )
-        elif ran is not None and _HOW.get(ran.ended_by or "") == "agent":
+        elif ran is not None and ran.ended_by in _BY_THE_MUTANT:
             return self._caught(running, _noticed(test, ran))
         else:
             running.error = lost or (ran.reason if ran is not None else "no result")

@@ -1,0 +1,310 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A sweep without guests: which tests run, what their results mean, what is kept, the page."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from harness.errors import UsageError
+from harness.report.base import CheckOutcome
+from harness.report.terminal import Terminal
+from harness.tools.mutants.sweep.baseline import Baseline, TestFacts, chosen_tests, facts_of
+from harness.tools.mutants.sweep.choose import choose, sample
+from harness.tools.mutants.sweep.dispatch import BY_OBJECT, NEVER_DIFFERS, Dispatch, Task
+from harness.tools.mutants.sweep.kept import KeptResults
+from harness.tools.mutants.sweep.messages import Ran
+from harness.tools.mutants.sweep.page import sweep_page
+from harness.tools.mutants.sweep.parse import candidates
+from harness.tools.mutants.sweep.scores import changed, score
+from harness.tools.mutants.sweep.terminal import print_result, print_summary, table
+
+if TYPE_CHECKING:
+    from harness.tools.mutants.sweep.candidates import Candidate
+    from harness.tools.mutants.sweep.results import SweepResult
+
+FILE = "kernel/livepatch/patch.c"
+SOURCE = b"""// SPDX-License-Identifier: GPL-2.0-only
+int first(int a)
+{
+	if (a)
+		call(a);
+	return 0;
+}
+
+static int __init second(int a)
+{
+	call(a);
+	return 0;
+}
+"""
+# negate-condition, delete-call, zero-to-error; of second(): delete-call, zero-to-error.
+MUTANTS = candidates({FILE: SOURCE})
+NEGATED, CALL, ZERO, AT_BOOT, _ = MUTANTS
+QUICK, SLOW, BROKEN = "a/test_a.py::test_quick", "a/test_a.py::test_slow", "b/test_b.py::test_no"
+
+
+def baseline(**differs: tuple[Candidate, ...]) -> Baseline:
+    """Return one in which the tests reach all of first(), and some mutants make a difference."""
+    reached = frozenset(each.number for each in (NEGATED, CALL, ZERO))
+
+    def facts(name: str, seconds: float, outcome: CheckOutcome) -> TestFacts:
+        found = frozenset(each.number for each in differs.get(name, (NEGATED, CALL, ZERO)))
+        return TestFacts(outcome=outcome, seconds=seconds, reached=reached, differs=found)
+
+    return Baseline(
+        tests={
+            QUICK: facts("quick", 1.0, CheckOutcome.PASSED),
+            SLOW: facts("slow", 20.0, CheckOutcome.EXPECTED_FAILURE),
+            BROKEN: facts("broken", 1.0, CheckOutcome.FAILED),
+        }
+    )
+
+
+def dispatch(*mutants: Candidate, of: Baseline | None = None, **more: Any) -> Dispatch:
+    settings: dict[str, Any] = {
+        "sources": {FILE: SOURCE},
+        "guests": 2,
+        "proofs": {},
+        "compare": False,
+    } | more
+    return Dispatch(mutants, of or baseline(), **settings)
+
+
+def ran(test: str, outcome: CheckOutcome = CheckOutcome.PASSED, **more: Any) -> Ran:
+    return Ran(test=test, outcome=outcome, seconds=2.0, **more)
+
+
+def play(sweep: Dispatch, answers: dict[str, list[Ran | str | None]]) -> list[SweepResult]:
+    """Give each test its answers in turn: a result, None for no end in time, a text for a loss."""
+    results = list(sweep.known())
+    for task in sweep.tasks():
+        assert task.test is not None
+        answer = answers[task.test].pop(0)
+        lost = answer if isinstance(answer, str) else None
+        found = sweep.ended(task, answer if isinstance(answer, Ran) else None, lost=lost)
+        results += [found] if found is not None else []
+    return results
+
+
+def test_the_quicker_test_runs_first_and_ends_it() -> None:
+    """A mutant is caught by its first failing test; no other runs."""
+    (found,) = play(
+        dispatch(NEGATED), {QUICK: [ran(QUICK, CheckOutcome.FAILED, reason="no", rules=("TR-01",))]}
+    )
+    assert found.outcome is CheckOutcome.CAUGHT
+    assert found.noticed is not None
+    assert (found.noticed.test, found.noticed.how, found.noticed.reason) == (QUICK, "test", "no")
+    assert found.noticed.rules == ("TR-01",)
+    assert (found.reached, found.differs) == (3, 2)
+    assert "+\tif (!(a))" in found.diff
+
+
+def test_survivor_has_passed_all_that_could_notice() -> None:
+    """A test that fails without a mutant runs on none."""
+    (found,) = play(dispatch(CALL), {QUICK: [ran(QUICK)], SLOW: [ran(SLOW)]})
+    assert found.outcome is CheckOutcome.SURVIVED
+    assert found.ran == (QUICK, SLOW)
+    assert found.is_gap
+    assert found.seconds == 4.0
+
+
+@pytest.mark.parametrize(
+    ("ended_by", "how"),
+    [("KernelSplat", "splat"), ("GuestPanic", "panic"), ("GuestHang", "hang"), (None, "test")],
+)
+def test_how_a_guest_ended_is_told_apart(ended_by: str | None, how: str) -> None:
+    """A splat, a panic and a hang are results, and say how the mutant was noticed."""
+    (found,) = play(dispatch(CALL), {QUICK: [ran(QUICK, CheckOutcome.FAILED, ended_by=ended_by)]})
+    assert found.noticed is not None
+    assert found.noticed.how == how
+
+
+def test_lost_agent_is_the_mutants_when_it_happens_twice() -> None:
+    """The harness may lose a guest for its own reasons; not twice in a test that passes else."""
+    lost = ran(QUICK, CheckOutcome.ERROR, ended_by="LostConnection")
+    (found,) = play(dispatch(CALL), {QUICK: [lost, lost]})
+    assert found.noticed is not None
+    assert found.noticed.how == "agent"
+    once = play(dispatch(CALL), {QUICK: [lost, ran(QUICK)], SLOW: [ran(SLOW)]})
+    assert [each.outcome for each in once] == [CheckOutcome.SURVIVED]
+
+
+def test_no_end_in_time_is_noticed_when_it_happens_twice() -> None:
+    """A mutant that hangs a test beyond its limit is noticed, and does not end the sweep."""
+    (found,) = play(dispatch(CALL), {QUICK: [None, None]})
+    assert found.outcome is CheckOutcome.CAUGHT
+    assert found.noticed is not None
+    assert found.noticed.how == "timeout"
+
+
+def test_errors_of_the_harness_judge_nothing() -> None:
+    """What the harness failed is tried again, and is then an error unless a test notices."""
+    broken = ran(QUICK, CheckOutcome.ERROR, ended_by="NoSpace", reason="no space")
+    (found,) = play(dispatch(CALL), {QUICK: [broken, broken], SLOW: [ran(SLOW)]})
+    assert (found.outcome, found.detail) == (CheckOutcome.ERROR, "no space")
+    (found,) = play(
+        dispatch(CALL), {QUICK: ["gone", "gone"], SLOW: [ran(SLOW, CheckOutcome.FAILED)]}
+    )
+    assert found.outcome is CheckOutcome.CAUGHT
+
+
+def test_what_needs_no_guest() -> None:
+    """Uncovered, never different, proved equivalent: known at once."""
+    of = baseline(quick=(CALL,), slow=(CALL,), broken=())
+    found = {each.id: each for each in dispatch(*MUTANTS, of=of).known()}
+    assert found[NEGATED.name].outcome is CheckOutcome.SURVIVED
+    assert found[NEGATED.name].detail == NEVER_DIFFERS
+    assert CALL.name not in found
+    # Nothing is recorded while the kernel boots.
+    assert AT_BOOT.name not in found
+    nobody = Baseline(tests={QUICK: TestFacts(outcome=CheckOutcome.PASSED, seconds=1)})
+    (alone,) = dispatch(CALL, of=nobody).known()
+    assert alone.outcome is CheckOutcome.UNCOVERED
+    (proved,) = dispatch(CALL, proofs={CALL.name: "since"}).known()
+    assert (proved.outcome, proved.detail) == (CheckOutcome.EQUIVALENT, "since")
+
+
+def test_same_object_file_is_equivalent() -> None:
+    """The object files are compared before any test runs."""
+    sweep = dispatch(CALL, NEGATED, compare=True)
+    tasks = sweep.tasks()
+    first = next(tasks)
+    assert first == Task(mutant=CALL)
+    found = sweep.compared(first, is_same=True)
+    assert found is not None
+    assert (found.outcome, found.detail) == (CheckOutcome.EQUIVALENT, BY_OBJECT)
+    second = next(tasks)
+    assert second == Task(mutant=NEGATED)
+    assert sweep.compared(second, is_same=False) is None
+    assert next(tasks) == Task(mutant=NEGATED, test=QUICK)
+
+
+def test_what_noticed_a_neighbour_comes_first() -> None:
+    """A slow test that has caught mutants of the function runs before a quick one that has not."""
+    sweep = dispatch(NEGATED, CALL, ZERO, guests=1)
+    order = []
+    for task in sweep.tasks():
+        assert task.test is not None
+        order.append((task.mutant.operator.value, task.test))
+        outcome = CheckOutcome.PASSED if task.test == QUICK else CheckOutcome.FAILED
+        sweep.ended(task, ran(task.test, outcome))
+    ranks = [sweep._rank(ZERO, test) for test in (QUICK, SLOW)]
+    fresh = [dispatch(ZERO)._rank(ZERO, test) for test in (QUICK, SLOW)]
+    assert order[:2] == [("negate-condition", QUICK), ("negate-condition", SLOW)]
+    assert ranks[0] > fresh[0]
+    assert ranks[1] < fresh[1]
+
+
+def test_record_of_all_guests_of_a_test_is_added() -> None:
+    """A test may start several guests; what one of them saw counts."""
+    facts = facts_of(ran(QUICK, seen=("04\n", "0c1\n")))
+    assert facts.reached == {3, 4}
+    assert facts.differs == {3}
+    assert facts.can_notice
+
+
+def test_tests_on_other_kernels_are_left_out(tmp_path: Path) -> None:
+    """A test for which the kernel is built with other options does not run on a mutant."""
+    (tmp_path / "test_a.py").write_text(
+        "import pytest\n@pytest.mark.kernel_config('debug')\ndef test_a(): ...\ndef test_b(): ...\n"
+    )
+    names = ("test_a.py::test_a[x]", "test_a.py::test_b")
+    assert chosen_tests(names, tmp_path) == ("test_a.py::test_b",)
+
+
+def results(*outcomes: CheckOutcome) -> list[SweepResult]:
+    made = list(dispatch(*MUTANTS, proofs={each.name: "since" for each in MUTANTS}).known())
+    return [
+        result.model_copy(update={"outcome": outcome, "detail": None})
+        for result, outcome in zip(made, outcomes, strict=False)
+    ]
+
+
+def test_interrupted_sweep_is_taken_up(tmp_path: Path) -> None:
+    """Results are kept as they come; a line that was cut off, and errors, are made again."""
+    caught, gone, failed = results(CheckOutcome.CAUGHT, CheckOutcome.SURVIVED, CheckOutcome.ERROR)
+    names = {each.id for each in (caught, gone, failed)}
+    with KeptResults(tmp_path / "kept", "key") as kept:
+        assert kept.take_up(names) == {}
+        kept.begin({})
+        for result in (caught, failed, gone):
+            kept.add(result)
+    file = tmp_path / "kept" / "results.jsonl"
+    file.write_bytes(file.read_bytes()[:-40])
+    with KeptResults(tmp_path / "kept", "key") as kept:
+        assert kept.take_up(names) == {caught.id: caught}
+        assert kept.take_up({gone.id}) == {}
+        with pytest.raises(UsageError, match="another sweep"), KeptResults(kept.folder, "key"):
+            pass
+    with KeptResults(tmp_path / "kept", "another kernel") as kept:
+        assert kept.take_up(names) == {}
+
+
+def test_sweep_that_ended_is_what_the_next_is_compared_with(tmp_path: Path) -> None:
+    """After the end nothing is taken up, and the outcomes are those of the last sweep."""
+    (caught,) = results(CheckOutcome.CAUGHT)
+    with KeptResults(tmp_path, "key") as kept:
+        kept.begin({})
+        kept.add(caught)
+        kept.finish()
+    with KeptResults(tmp_path, "key") as kept:
+        assert kept.take_up({caught.id}) == {}
+        assert kept.before == {caught.id: CheckOutcome.CAUGHT}
+    now = caught.model_copy(
+        update={"outcome": CheckOutcome.SURVIVED, "before": kept.before[caught.id]}
+    )
+    assert changed([now, caught]) == (now,)
+
+
+def test_choice_of_mutants() -> None:
+    """By name, by file, by operator; consecutive samples go through all."""
+    assert choose(MUTANTS, names=[CALL.name]) == (CALL,)
+    assert choose(MUTANTS, files=["patch.c"]) == MUTANTS
+    assert choose(MUTANTS, files=["kernel/livepatch"]) == MUTANTS
+    assert choose(MUTANTS, operators=[CALL.operator]) == (CALL, AT_BOOT)
+    parts = [each for seed in range(5) for each in sample(MUTANTS, 1, seed)]
+    assert sorted(each.number for each in parts) == [1, 2, 3, 4, 5]
+    wrongs: list[dict[str, Any]] = [{"names": ["patch-5-delete-cal"]}, {"files": ["atch.c"]}]
+    for wrong in wrongs:
+        with pytest.raises(UsageError) as caught:
+            choose(MUTANTS, **wrong)
+        assert caught.value.hint is None or CALL.name in caught.value.hint
+
+
+def test_scores_leave_equivalents_out() -> None:
+    """The share is of those that a test could notice."""
+    found = results(
+        CheckOutcome.CAUGHT,
+        CheckOutcome.SURVIVED,
+        CheckOutcome.UNCOVERED,
+        CheckOutcome.EQUIVALENT,
+        CheckOutcome.ERROR,
+    )
+    total = score("all", found)
+    assert (total.judged, total.caught, total.percent) == (3, 1, "33.3")
+    assert score("none", []).percent == "-"
+    assert "33.3" in table(found)[-1]
+
+
+def test_page_and_terminal_show_survivors_first(capsys: pytest.CaptureFixture[str]) -> None:
+    """Their diffs come before the scores and the source; each line has its worst outcome."""
+    found = results(CheckOutcome.CAUGHT, CheckOutcome.SURVIVED, CheckOutcome.UNCOVERED)
+    page = sweep_page(found, {FILE: SOURCE, "other.c": b""}, "6.1 <x>")
+    assert page.index(f"{found[1].id} survived") < page.index("By file")
+    assert page.index("By file") < page.index('<tr class="survived"><td class="number"')
+    assert "6.1 &lt;x&gt;" in page
+    assert "other.c" not in page
+    terminal = Terminal()
+    for each in found:
+        print_result(terminal, each)
+    print_summary(terminal, found)
+    shown = capsys.readouterr().out
+    removed = re.search(r"^-\s+call\(a\);$", shown, re.MULTILINE)
+    assert removed is not None
+    assert shown.index(f"survived: {found[1].id}") < removed.start()
+    assert json.loads(found[0].model_dump_json())["operator"] == "negate-condition"
