@@ -6,16 +6,18 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
 from harness.errors import UsageError
 from harness.report.base import CheckOutcome
 from harness.report.terminal import Terminal
+from harness.resources import Resource, resource_dir
 from harness.tools.mutants.sweep.baseline import Baseline, TestFacts, chosen_tests, facts_of
 from harness.tools.mutants.sweep.choose import choose, sample
 from harness.tools.mutants.sweep.dispatch import BY_OBJECT, NEVER_DIFFERS, Dispatch, Task
+from harness.tools.mutants.sweep.explained import NAME, Explained, match, read_explained
 from harness.tools.mutants.sweep.kept import KeptResults
 from harness.tools.mutants.sweep.messages import Ran
 from harness.tools.mutants.sweep.page import sweep_page
@@ -69,10 +71,25 @@ def dispatch(*mutants: Candidate, of: Baseline | None = None, **more: Any) -> Di
     settings: dict[str, Any] = {
         "sources": {FILE: SOURCE},
         "guests": 2,
-        "proofs": {},
         "compare": False,
     } | more
     return Dispatch(mutants, of or baseline(), **settings)
+
+
+def explained(
+    *mutants: Candidate, kind: Literal["equivalent", "needs"] = "equivalent"
+) -> dict[str, Explained]:
+    return {
+        each.name: Explained(
+            file=each.file,
+            function=each.function,
+            operator=each.operator.value,
+            code=SOURCE.splitlines()[each.line - 1].decode().strip(),
+            kind=kind,
+            why="since",
+        )
+        for each in mutants
+    }
 
 
 def ran(test: str, outcome: CheckOutcome = CheckOutcome.PASSED, **more: Any) -> Ran:
@@ -165,8 +182,42 @@ def test_what_needs_no_guest() -> None:
     nobody = Baseline(tests={QUICK: TestFacts(outcome=CheckOutcome.PASSED, seconds=1)})
     (alone,) = dispatch(CALL, of=nobody).known()
     assert alone.outcome is CheckOutcome.UNCOVERED
-    (proved,) = dispatch(CALL, proofs={CALL.name: "since"}).known()
+    (proved,) = dispatch(CALL, known=explained(CALL)).known()
     assert (proved.outcome, proved.detail) == (CheckOutcome.EQUIVALENT, "since")
+
+
+def test_survivor_that_is_explained_is_no_gap() -> None:
+    """What is known to need more than guests have runs, may survive, and fails no command."""
+    known = explained(CALL, kind="needs")
+    (found,) = play(dispatch(CALL, known=known), {QUICK: [ran(QUICK)], SLOW: [ran(SLOW)]})
+    assert (found.outcome, found.detail) == (CheckOutcome.SURVIVED, "since")
+    assert found.is_excused
+    assert not found.is_gap
+    (noticed,) = play(
+        dispatch(CALL, known=known), {QUICK: [ran(QUICK, CheckOutcome.FAILED)], SLOW: []}
+    )
+    assert (noticed.outcome, noticed.explained) == (CheckOutcome.CAUGHT, False)
+
+
+def test_explained_mutants_are_found_by_their_code() -> None:
+    """Lines move between kernels; file, function, operator and the code stay."""
+    moved = SOURCE.replace(b"int first", b"\n\n\nint first")
+    (call, *_) = choose(candidates({FILE: moved}), operators=[CALL.operator])
+    (known,) = explained(CALL).values()
+    assert match([call], {FILE: moved}, [known]) == {call.name: known}
+    assert call.name != CALL.name
+    for other in ({"function": "second"}, {"code": "call(b);"}, {"new": "call(b);"}):
+        assert match([call], {FILE: moved}, [known.model_copy(update=other)]) == {}
+
+
+def test_list_of_explained_mutants_can_be_read(tmp_path: Path) -> None:
+    """The project's own list has no entry twice; a damaged one is refused in a sentence."""
+    listed = read_explained(resource_dir(Resource.KERNEL_MUTANTS) / NAME)
+    places = [each.model_dump_json(exclude={"why", "kind"}) for each in listed]
+    assert len(places) == len(set(places)) > 0
+    (tmp_path / NAME).write_text("[[mutant]]\nfile = 1\n")
+    with pytest.raises(UsageError, match="no list of explained mutants"):
+        read_explained(tmp_path / NAME)
 
 
 def test_same_object_file_is_equivalent() -> None:
@@ -218,7 +269,7 @@ def test_tests_on_other_kernels_are_left_out(tmp_path: Path) -> None:
 
 
 def results(*outcomes: CheckOutcome) -> list[SweepResult]:
-    made = list(dispatch(*MUTANTS, proofs={each.name: "since" for each in MUTANTS}).known())
+    made = list(dispatch(*MUTANTS, known=explained(*MUTANTS)).known())
     return [
         result.model_copy(update={"outcome": outcome, "detail": None})
         for result, outcome in zip(made, outcomes, strict=False)

@@ -19,11 +19,12 @@ from harness.cli.prepare import check_kernels, prepare_accel, prepare_kernel, pr
 from harness.deadline import Deadline
 from harness.errors import ExitCode, UsageError
 from harness.report.base import CheckOutcome
-from harness.resources import runs_root
+from harness.resources import Resource, resource_dir, runs_root
 from harness.tools.mutants.sweep.baseline import baseline_key, obtain_baseline
 from harness.tools.mutants.sweep.candidates import Operator
 from harness.tools.mutants.sweep.choose import choose, sample
 from harness.tools.mutants.sweep.dispatch import Dispatch
+from harness.tools.mutants.sweep.explained import NAME, match, read_explained
 from harness.tools.mutants.sweep.kept import KeptResults
 from harness.tools.mutants.sweep.kernel_of_mutants import CORE, obtain_mutants
 from harness.tools.mutants.sweep.results import LeftOutMutant, SweepResult
@@ -182,7 +183,7 @@ def sweep(
             baseline,
             sources=made.sources,
             guests=most,
-            proofs={},
+            known=match(chosen, made.sources, read_explained(_explained())),
         )
         for result in run_sweep(
             dispatch, made, clean, workers, guests=most, deadline=Deadline.after(_RUN_S)
@@ -194,6 +195,10 @@ def sweep(
         kept.finish()
         invocation.exit_code = _exit_code(invocation.results)
     return invocation.exit_code
+
+
+def _explained() -> Path:
+    return resource_dir(Resource.KERNEL_MUTANTS) / NAME
 
 
 def _mutated(files: Sequence[str]) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from harness.report.base import CheckOutcome
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from harness.tools.mutants.sweep.baseline import Baseline
     from harness.tools.mutants.sweep.candidates import Candidate
+    from harness.tools.mutants.sweep.explained import Explained
     from harness.tools.mutants.sweep.messages import Ran
     from harness.tools.mutants.sweep.results import How
 
@@ -77,17 +79,17 @@ class Dispatch:
         *,
         sources: Mapping[str, bytes],
         guests: int,
-        proofs: Mapping[str, str],
+        known: Mapping[str, Explained] = MappingProxyType({}),
         compare: bool = True,
     ) -> None:
-        """``proofs`` are texts, by the mutant's name, that say why no test can notice it.
+        """``known`` is what is known of mutants that no test notices, by their names.
 
         Without ``compare``, no object files are compared.
         """
         self._baseline = baseline
         self._sources = sources
         self._guests = guests
-        self._proofs = proofs
+        self._known = known
         self._compare = compare
         self._pending = list(reversed(mutants))
         self._active: list[_Running] = []
@@ -254,9 +256,9 @@ class Dispatch:
         return (facts.seconds + 0.5) * (0.5 + share) / chance
 
     def _without_guest(self, mutant: Candidate) -> tuple[CheckOutcome | None, str | None]:
-        proof = self._proofs.get(mutant.name)
-        if proof is not None:
-            return CheckOutcome.EQUIVALENT, proof
+        known = self._known.get(mutant.name)
+        if known is not None and known.kind == "equivalent":
+            return CheckOutcome.EQUIVALENT, known.why
         if mutant.init:
             return None, None
         if not self._baseline.reaching(mutant.number):
@@ -276,7 +278,13 @@ class Dispatch:
         ran: tuple[str, ...] = (),
         seconds: float = 0.0,
     ) -> SweepResult:
+        explained = self._known.get(mutant.name)
+        unnoticed = outcome in (CheckOutcome.SURVIVED, CheckOutcome.UNCOVERED)
+        is_explained = unnoticed and explained is not None
+        if is_explained and explained is not None:
+            detail = explained.why
         return SweepResult(
+            explained=is_explained,
             id=mutant.name,
             outcome=outcome,
             seconds=seconds,

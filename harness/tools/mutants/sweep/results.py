@@ -34,7 +34,8 @@ class SweepResult(ResultBase):
     ``detail`` says), error, or not-run. ``seconds`` is the time that its tests took together.
     ``reached`` is the number of tests that reach its code, ``differs`` of those in which the
     mutated code has another value or effect at least once; ``ran`` are the tests that ran and
-    passed. ``before`` is the outcome in the last sweep of the same kernel.
+    passed. ``before`` is the outcome in the last sweep of the same kernel. ``explained``: the
+    detail says what a test would need to notice it, and the command does not fail by it.
     """
 
     number: int
@@ -49,6 +50,12 @@ class SweepResult(ResultBase):
     diff: str = ""
     detail: str | None = None
     before: CheckOutcome | None = None
+    explained: bool = False
+
+    @property
+    def is_excused(self) -> bool:
+        """Whether it is known what a test would need to notice it."""
+        return self.explained
 
     @property
     def group(self) -> str | None:
@@ -58,7 +65,8 @@ class SweepResult(ResultBase):
     @property
     def is_gap(self) -> bool:
         """Whether the tests would not notice this change of the kernel."""
-        return self.outcome in (CheckOutcome.SURVIVED, CheckOutcome.UNCOVERED)
+        unnoticed = self.outcome in (CheckOutcome.SURVIVED, CheckOutcome.UNCOVERED)
+        return unnoticed and not self.explained
 
 
 class LeftOutMutant(Model):

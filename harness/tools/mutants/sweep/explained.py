@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What is known of mutants that no test notices: a proof, or what it would take to notice them."""
+
+from __future__ import annotations
+
+import tomllib
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from harness.errors import UsageError
+from harness.inputs import MIB, read_file, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from harness.tools.mutants.sweep.candidates import Candidate
+
+NAME = "explained.toml"
+
+
+class Explained(BaseModel):
+    """A mutant by its code, so that it is found in every kernel that has this code.
+
+    ``code`` is the source from the first line of the mutant on, without the indentation; of several
+    on a line ``new`` selects one. ``kind``: ``equivalent`` is a proof that no test can notice it;
+    ``needs`` says what a test would need that guests do not have.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    file: str
+    function: str
+    operator: str
+    code: str
+    new: str | None = None
+    kind: Literal["equivalent", "needs"]
+    why: str
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mutant: tuple[Explained, ...] = Field(default=())
+
+
+def read_explained(path: Path) -> tuple[Explained, ...]:
+    """Return what a file says of mutants; raises UsageError when it cannot be read."""
+    try:
+        text = read_file(path, "the list of explained mutants", at_most=MIB).decode()
+        return _Table.model_validate(tomllib.loads(text)).mutant
+    except (ValueError, ValidationError) as error:
+        first = str(error).splitlines()[0]
+        raise UsageError(f"{shown(path)} is no list of explained mutants: {first}") from error
+
+
+def match(
+    mutants: Iterable[Candidate], sources: Mapping[str, bytes], known: Iterable[Explained]
+) -> dict[str, Explained]:
+    """Return what is known of each of the mutants, by its name."""
+    by_place: dict[tuple[str, str, str], list[Explained]] = {}
+    for each in known:
+        by_place.setdefault((each.file, each.function, each.operator), []).append(each)
+    found: dict[str, Explained] = {}
+    for mutant in mutants:
+        place = mutant.file, mutant.function, mutant.operator.value
+        for each in by_place.get(place, ()):
+            if _line_of(mutant, sources[mutant.file]) == each.code and each.new in (
+                None,
+                mutant.new,
+            ):
+                found[mutant.name] = each
+    return found
+
+
+def _line_of(mutant: Candidate, source: bytes) -> str:
+    return source.splitlines()[mutant.line - 1].decode(errors="replace").strip()
