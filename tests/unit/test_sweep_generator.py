@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness.deadline import Deadline
+from harness.errors import PatchDoesNotApply
 from harness.tools.mutants.sweep.candidates import MEANINGS, Candidate, Operator, Shape
 from harness.tools.mutants.sweep.masking import loops, masked
 from harness.tools.mutants.sweep.parse import candidates, functions_of, parser, unread_lines
@@ -22,8 +23,9 @@ from harness.tools.mutants.sweep.schema import (
     schema_patch,
     seen_size,
 )
+from harness.tools.mutants.sweep.series import after_series, touched, touched_lines
 from harness.vm.host.process import run
-from harness.vm.kernel.patch_file import changed_files
+from harness.vm.kernel.patch_file import changed_files, read_patch
 
 DATA = Path(__file__).parent / "data" / "sweep"
 FILE = "kernel/livepatch/statements.c"
@@ -254,3 +256,39 @@ def test_swap_is_shown_as_a_diff(mutants: tuple[Candidate, ...]) -> None:
     lines = [each for each in swap.diff(SOURCE).splitlines() if each[0] in "+-" and each[1] == "\t"]
     assert len(lines) == 2
     assert lines[0][1:] == lines[1][1:]
+
+
+def test_series_is_applied_to_a_copy(tmp_path: Path) -> None:
+    """The tree stays; what does not fit is refused; removed and new files are known."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/old.c").write_text("one\n")
+    (tmp_path / "a/gone.c").write_text("gone\n")
+    text = (
+        "--- a/a/old.c\n+++ b/a/old.c\n@@ -1 +1,2 @@\n one\n+two\n"
+        "--- a/a/gone.c\n+++ /dev/null\n@@ -1 +0,0 @@\n-gone\n"
+        "--- /dev/null\n+++ b/a/new.h\n@@ -0,0 +1 @@\n+new\n"
+    )
+    (tmp_path / "p.patch").write_text(text)
+    series = [read_patch(tmp_path / "p.patch")]
+    found = after_series(tmp_path, series, deadline=Deadline.after(20))
+    assert found == {"a/old.c": b"one\ntwo\n", "a/gone.c": None, "a/new.h": b"new\n"}
+    assert (tmp_path / "a/old.c").read_text() == "one\n"
+    (tmp_path / "a/old.c").write_text("other\n")
+    with pytest.raises(PatchDoesNotApply, match="does not apply"):
+        after_series(tmp_path, series, deadline=Deadline.after(20))
+    patch = schema_patch({"a/gone.c": b"gone\n"}, {"a/gone.c": None})
+    assert b"+++ /dev/null" in patch
+
+
+def test_only_touched_lines_are_mutated() -> None:
+    """A mutant belongs to a series when a line of its code, not only the first, is touched."""
+    after = SOURCE.replace(b"\t\t\t3;", b"\t\t\t4;").replace(b"\tlock = 5;\n", b"\tlock = 6;\n")
+    lines = touched_lines(SOURCE, after)
+    assert [after.splitlines()[line - 1].strip() for line in sorted(lines)] == [b"4;", b"lock = 6;"]
+    found = touched(candidates({FILE: after}), {FILE: after}, {FILE: lines})
+    assert {(each.operator, each.function) for each in found} == {
+        (Operator.DELETE_ASSIGNMENT, "start"),
+        (Operator.OFF_BY_ONE, "start"),
+        (Operator.SWAP, "start"),
+    }
+    assert touched(candidates({FILE: after}), {FILE: after}, {}) == ()

@@ -282,7 +282,7 @@ def test_interrupted_sweep_is_taken_up(tmp_path: Path) -> None:
     names = {each.id for each in (caught, gone, failed)}
     with KeptResults(tmp_path / "kept", "key") as kept:
         assert kept.take_up(names) == {}
-        kept.begin({})
+        kept.begin(names, {})
         for result in (caught, failed, gone):
             kept.add(result)
     file = tmp_path / "kept" / "results.jsonl"
@@ -300,7 +300,7 @@ def test_sweep_that_ended_is_what_the_next_is_compared_with(tmp_path: Path) -> N
     """After the end nothing is taken up, and the outcomes are those of the last sweep."""
     (caught,) = results(CheckOutcome.CAUGHT)
     with KeptResults(tmp_path, "key") as kept:
-        kept.begin({})
+        kept.begin({caught.id}, {})
         kept.add(caught)
         kept.finish()
     with KeptResults(tmp_path, "key") as kept:
@@ -310,6 +310,22 @@ def test_sweep_that_ended_is_what_the_next_is_compared_with(tmp_path: Path) -> N
         update={"outcome": CheckOutcome.SURVIVED, "before": kept.before[caught.id]}
     )
     assert changed([now, caught]) == (now,)
+
+
+def test_smaller_sweep_leaves_an_interrupted_one(tmp_path: Path) -> None:
+    """A sweep of other mutants that ends in between does not lose what was kept."""
+    caught, survived = results(CheckOutcome.CAUGHT, CheckOutcome.SURVIVED)
+    both = {caught.id, survived.id}
+    with KeptResults(tmp_path, "key") as kept:
+        kept.begin(both, {})
+        kept.add(caught)
+    with KeptResults(tmp_path, "key") as kept:
+        kept.begin({survived.id}, kept.take_up({survived.id}))
+        kept.add(survived)
+        kept.finish()
+    with KeptResults(tmp_path, "key") as kept:
+        assert kept.take_up(both) == {caught.id: caught}
+        assert kept.before == {survived.id: CheckOutcome.SURVIVED}
 
 
 def test_choice_of_mutants() -> None:

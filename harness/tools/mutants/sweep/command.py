@@ -31,6 +31,7 @@ from harness.tools.mutants.sweep.results import LeftOutMutant, SweepResult
 from harness.tools.mutants.sweep.sweeping import open_workers, run_sweep, words_for_tests
 from harness.tools.mutants.sweep.terminal import print_result, print_summary
 from harness.vm.guest import runs
+from harness.vm.kernel.patch_file import read_patch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -82,6 +83,14 @@ def sweep(
         tuple[Operator, ...],
         typer.Option("--operator", help="Break in these ways only. Repeatable."),
     ] = (),
+    series: Annotated[
+        tuple[Path, ...],
+        typer.Option(
+            "--series",
+            metavar="FILE",
+            help="Apply these patches, and mutate only the lines that they touch. Repeatable.",
+        ),
+    ] = (),
     sample_size: Annotated[
         int | None,
         typer.Option(
@@ -113,6 +122,7 @@ def sweep(
         if seed is not None and sample_size is None:
             raise UsageError("--seed chooses what --sample takes", hint="add --sample N")
         check_writable(html_file)
+        patches = tuple(read_patch(path) for path in series)
         choice = prepare_accel(invocation, accel)
         most = guests or runs.guests_at_a_time(choice)
         clean = prepare_kernel(invocation, kernel)
@@ -120,7 +130,11 @@ def sweep(
         with terminal.progress() as progress:
             progress.stage("reading the sources, and compiling them with their mutants")
             made = obtain_mutants(
-                clean, _mutated(file), store=store, deadline=Deadline.after(_GENERATE_S)
+                clean,
+                _mutated(file),
+                series=patches,
+                store=store,
+                deadline=Deadline.after(_GENERATE_S),
             )
         chosen, of_all = _chosen(
             invocation,
@@ -151,9 +165,12 @@ def sweep(
             )
         _note_failing(terminal, baseline)
         key = f"{made.key}-{baseline_key(holding)}"
-        kept = stack.enter_context(KeptResults(_folder(results, clean), key))
-        known = {} if anew else kept.take_up({mutant.name for mutant in chosen})
-        kept.begin(known)
+        kept = stack.enter_context(
+            KeptResults(_folder(results, clean, made if series else None), key)
+        )
+        chosen_names = {mutant.name for mutant in chosen}
+        known = {} if anew else kept.take_up(chosen_names)
+        kept.begin(chosen_names, known)
         if known:
             terminal.note(f"{len(known)} results of an interrupted sweep are kept")
         invocation.more |= {
@@ -236,10 +253,11 @@ def _note_failing(terminal: Terminal, baseline: Baseline) -> None:
         terminal.note(f"{name} fails without a mutant, and is left out: {reason}")
 
 
-def _folder(named: Path | None, clean: Kernel) -> Path:
+def _folder(named: Path | None, clean: Kernel, of_series: Mutants | None) -> Path:
     if named is not None:
         return named.absolute()
-    return runs_root() / "sweeps" / f"{clean.version}-{clean.digest[:12]}"
+    digest = clean.digest if of_series is None else of_series.key
+    return runs_root() / "sweeps" / f"{clean.version}-{digest[:12]}"
 
 
 def _with_before(result: SweepResult, before: Mapping[str, CheckOutcome]) -> SweepResult:

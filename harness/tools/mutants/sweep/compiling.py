@@ -82,11 +82,16 @@ class Compiler:
         kept = [word for word in words[:at] if not word.startswith("-Wp,-MMD")]
         home = f"../{Path(file).parent}"
         done = run(
-            [*kept, "-iquote", home, *more, self.folder / file],
+            [kept[0], *self._own_headers(), *kept[1:], "-iquote", home, *more, self.folder / file],
             cwd=self.kernel.build_dir,
             deadline=self.deadline.within(_COMPILE_S),
         )
         return done.stdout
+
+    def _own_headers(self) -> list[str]:
+        """Return the options with which headers in the folder come before the kernel's."""
+        folders = [self.folder / name for name in ("include", "arch/x86/include")]
+        return [f"-I{folder}" for folder in folders if folder.is_dir()]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,23 +166,3 @@ def _complaint(
     file = mutants[0].file
     compiler.write({name: files[name] for name in (file, HEADER)})
     return compiler.complaint(file)
-
-
-def same_objects(
-    mutants: Sequence[Candidate],
-    sources: Mapping[str, bytes],
-    all_mutants: Sequence[Candidate],
-    compiler: Compiler,
-) -> frozenset[int]:
-    """Return the numbers of those of the mutants whose object file is the original's.
-
-    ``all_mutants`` are those that the kernel holds: all are in the text, and one is compiled in.
-    """
-    compiler.write(schema_files(sources, all_mutants))
-    original = {file: compiler.digest(file, 0) for file in {mutant.file for mutant in mutants}}
-    return frozenset(
-        mutant.number
-        for mutant in mutants
-        if original[mutant.file] is not None
-        and compiler.digest(mutant.file, mutant.number) == original[mutant.file]
-    )

@@ -19,7 +19,7 @@ from harness.tools.mutants.sweep.results import SweepResult
 from harness.vm.guest.run_folder import writing
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterable, Mapping
     from pathlib import Path
 
 _NOW, _LAST = "results.jsonl", "last.jsonl"
@@ -43,6 +43,7 @@ class KeptResults:
         self.folder = folder
         self.before: dict[str, CheckOutcome] = {}
         self._key = key
+        self._names: frozenset[str] = frozenset()
         self._lock = FileLock(folder / "lock", blocking=False)
 
     def __enter__(self) -> Self:
@@ -74,12 +75,13 @@ class KeptResults:
             if name in names and result.outcome is not CheckOutcome.ERROR
         }
 
-    def begin(self, kept: Mapping[str, SweepResult]) -> None:
-        """Begin a sweep with these results of an interrupted one."""
-        aside = self.folder / f"{_NOW}.new"
-        with writing(self.folder):
-            aside.write_text("".join(self._line(each) for each in kept.values()), encoding="utf-8")
-            aside.replace(self.folder / _NOW)
+    def begin(self, names: Collection[str], kept: Mapping[str, SweepResult]) -> None:
+        """Begin a sweep of these mutants, with these results of an interrupted one.
+
+        What an interrupted sweep has left of other mutants stays as it is.
+        """
+        self._names = frozenset(names)
+        self._write(_NOW, [*self._others(), *kept.values()])
 
     def add(self, result: SweepResult) -> None:
         """Keep a result, whatever becomes of this process."""
@@ -90,12 +92,22 @@ class KeptResults:
 
     def finish(self) -> None:
         """Record that the sweep has ended: its outcomes are the last ones of these mutants."""
-        known = _read(self.folder / _LAST, None) | _read(self.folder / _NOW, None)
-        aside = self.folder / f"{_LAST}.new"
+        now = _read(self.folder / _NOW, self._key)
+        known = _read(self.folder / _LAST, None) | {
+            name: result for name, result in now.items() if name in self._names
+        }
+        self._write(_LAST, known.values())
+        self._write(_NOW, self._others())
+
+    def _others(self) -> list[SweepResult]:
+        known = _read(self.folder / _NOW, self._key)
+        return [result for name, result in known.items() if name not in self._names]
+
+    def _write(self, name: str, results: Iterable[SweepResult]) -> None:
+        aside = self.folder / f"{name}.new"
         with writing(self.folder):
-            aside.write_text("".join(self._line(each) for each in known.values()), encoding="utf-8")
-            aside.replace(self.folder / _LAST)
-            (self.folder / _NOW).unlink(missing_ok=True)
+            aside.write_text("".join(self._line(each) for each in results), encoding="utf-8")
+            aside.replace(self.folder / name)
 
     def _line(self, result: SweepResult) -> str:
         return _Line(key=self._key, result=result).model_dump_json() + "\n"

@@ -15,6 +15,7 @@ from harness.tools.mutants.sweep.candidates import Candidate, Operator, Shape
 from harness.tools.mutants.sweep.compiling import Compiler, that_compile
 from harness.tools.mutants.sweep.parse import candidates, parser, unread_lines
 from harness.tools.mutants.sweep.schema import HOME, MOST, schema_files, schema_patch
+from harness.tools.mutants.sweep.series import after_series, touched, touched_lines
 from harness.vm.host.files import temporary_folder
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from harness.deadline import Deadline
     from harness.vm.host.cache import Store
     from harness.vm.kernel.kernel import Kernel
+    from harness.vm.kernel.patch_file import PatchFile
 
 CORE = ("kernel/livepatch",)
 """What is mutated unless files are named."""
@@ -31,7 +33,7 @@ KIND = "mutant-switches"
 PATCH = "mutant-switches.patch"
 _FORMAT = 1
 _LIST = "mutants.json"
-_GENERATOR = ("candidates", "compiling", "masking", "operators", "parse", "schema")
+_GENERATOR = ("candidates", "compiling", "masking", "operators", "parse", "schema", "series")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +48,8 @@ class LeftOut:
 class Mutants:
     """The mutants of a kernel's files, and the patch that puts all behind a switch.
 
-    ``sources`` are the files as they are, by the kernel's names; ``unread`` are the lines that the
-    parser could not read.
+    ``sources`` are the C files without them, by the kernel's names, and ``others`` what a series
+    changes beside these. ``unread`` are the lines that the parser could not read.
     """
 
     key: str
@@ -56,6 +58,7 @@ class Mutants:
     left_out: tuple[LeftOut, ...]
     unread: Mapping[str, tuple[int, ...]]
     sources: Mapping[str, bytes]
+    others: Mapping[str, str]
 
 
 def sources_of(kernel: Kernel, files: Sequence[str]) -> dict[str, bytes]:
@@ -77,37 +80,113 @@ def sources_of(kernel: Kernel, files: Sequence[str]) -> dict[str, bytes]:
     return dict(sorted(found.items()))
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Files:
+    """The files of which the mutants are made.
+
+    ``clean`` are the kernel's own, ``mutated`` those to break, and ``all`` is what the kernel of
+    mutants has in their place, HOME among them; None: a file that a series removes. ``lines`` are
+    those that a series touches; None: all.
+    """
+
+    clean: Mapping[str, bytes]
+    mutated: Mapping[str, bytes]
+    all: Mapping[str, bytes | None]
+    lines: Mapping[str, frozenset[int]] | None = None
+
+    @property
+    def sources(self) -> dict[str, bytes]:
+        """The C files of `all` that can be mutated, and HOME."""
+        return {
+            name: text
+            for name, text in self.all.items()
+            if text is not None and (name in self.mutated or name == HOME)
+        }
+
+    @property
+    def others(self) -> dict[str, str]:
+        """The files of `all` that are not mutated."""
+        return {
+            name: text.decode(errors="surrogateescape")
+            for name, text in self.all.items()
+            if text is not None and name not in self.sources
+        }
+
+    def candidates(self) -> tuple[Candidate, ...]:
+        """Return the mutants."""
+        found = candidates(self.mutated)
+        return found if self.lines is None else touched(found, self.mutated, self.lines)
+
+
+def _files_of(
+    kernel: Kernel, names: Sequence[str], series: Sequence[PatchFile], deadline: Deadline
+) -> _Files:
+    home = sources_of(kernel, (HOME,))
+    if not series:
+        sources = sources_of(kernel, names)
+        return _Files(clean=sources | home, mutated=sources, all=sources | home)
+    root = kernel.build_dir.parent
+    after = after_series(root, series, deadline=deadline)
+    clean = {name: (root / name).read_bytes() for name in after if (root / name).is_file()}
+    built = {name for name in after if name.endswith(".c") and _is_built(kernel, name)}
+    mutated = {name: text for name in sorted(built) if (text := after[name]) is not None}
+    lines = {name: touched_lines(clean.get(name, b""), text) for name, text in mutated.items()}
+    return _Files(clean=clean | home, mutated=mutated, all={**home, **after}, lines=lines)
+
+
+def _is_built(kernel: Kernel, name: str) -> bool:
+    try:
+        return bool(find_commands(kernel, (name,)))
+    except UsageError:
+        return False
+
+
 def obtain_mutants(
-    kernel: Kernel, files: Sequence[str], *, store: Store, deadline: Deadline
+    kernel: Kernel,
+    names: Sequence[str],
+    *,
+    series: Sequence[PatchFile] = (),
+    store: Store,
+    deadline: Deadline,
 ) -> Mutants:
     """Return the mutants of a kernel's files, made now or taken from the cache.
 
-    Raises UsageError as `sources_of` does, MissingTool without the parser, HarnessError.
+    With a ``series``, they are those of the lines that it touches, in a kernel with it.
+    Raises UsageError as `sources_of` does, MissingTool without the parser, HarnessError, and
+    PatchDoesNotApply.
     """
     # A missing parser is reported whether or not there is an entry in the cache.
     reader = parser()
-    sources = sources_of(kernel, files)
-    with_home = sources | sources_of(kernel, (HOME,))
-    key = _key(kernel, tuple(sources), with_home)
+    files = _files_of(kernel, names, series, deadline)
+    key = _key(kernel, files, series)
 
     def fill(folder: Path) -> None:
-        found = candidates(sources)
+        found = files.candidates()
         if len(found) > MOST:
             raise UsageError(
                 f"these files have {len(found)} mutants; one kernel can hold {MOST}",
                 hint="name fewer with --file",
             )
         if not found:
-            raise UsageError(f"nothing can be mutated in {', '.join(sources)}")
+            where = "the lines that the series touches" if series else ", ".join(files.mutated)
+            raise UsageError(f"there is nothing to mutate in {where}")
         with temporary_folder("klp-mutants-") as work:
             compiler = Compiler(kernel=kernel, folder=work, deadline=deadline)
-            compiled = that_compile(found, sources | with_home, compiler)
-        made = schema_files(with_home, compiled.mutants)
-        (folder / PATCH).write_bytes(schema_patch(with_home, made))
+            compiler.write(files.others)
+            compiled = that_compile(found, files.sources, compiler)
+        made = {
+            **dict.fromkeys(name for name, text in files.all.items() if text is None),
+            **files.others,
+            **{name: text.decode(errors="surrogateescape") for name, text in files.sources.items()},
+            **schema_files(files.sources, compiled.mutants),
+        }
+        (folder / PATCH).write_bytes(schema_patch(files.clean, made))
         text = {
             "mutants": [asdict(each) for each in compiled.mutants],
             "left_out": [{"name": each.name, "why": why} for each, why in compiled.left_out],
-            "unread": {name: unread_lines(source, reader) for name, source in sources.items()},
+            "unread": {
+                name: unread_lines(source, reader) for name, source in files.mutated.items()
+            },
         }
         (folder / _LIST).write_text(json.dumps(text, indent=1))
 
@@ -122,7 +201,8 @@ def obtain_mutants(
         mutants=tuple(_candidate(each) for each in text["mutants"]),
         left_out=tuple(LeftOut(**each) for each in text["left_out"]),
         unread={name: tuple(lines) for name, lines in text["unread"].items() if lines},
-        sources=with_home,
+        sources=files.sources,
+        others=files.others,
     )
 
 
@@ -132,14 +212,15 @@ def _candidate(fields: dict[str, object]) -> Candidate:
     return Candidate(**fields)  # type: ignore[arg-type]
 
 
-def _key(kernel: Kernel, mutated: Sequence[str], sources: Mapping[str, bytes]) -> str:
+def _key(kernel: Kernel, files: _Files, series: Sequence[PatchFile]) -> str:
     """Return a digest of all that decides which mutants there are."""
     here = Path(__file__).parent
     parts = [
         _FORMAT,
         kernel.digest,
-        sorted(mutated),
-        {name: hashlib.sha256(text).hexdigest() for name, text in sorted(sources.items())},
+        sorted(files.mutated),
+        [patch.digest for patch in series],
+        {name: hashlib.sha256(text).hexdigest() for name, text in sorted(files.clean.items())},
         {
             name: hashlib.sha256((here / f"{name}.py").read_bytes()).hexdigest()
             for name in _GENERATOR

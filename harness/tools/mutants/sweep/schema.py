@@ -149,17 +149,17 @@ def read_seen(text: str) -> dict[int, bool]:
     return found
 
 
-def schema_patch(sources: Mapping[str, bytes], files: Mapping[str, str]) -> bytes:
-    """Return the changed files as a patch of the kernel's sources."""
+def schema_patch(sources: Mapping[str, bytes], files: Mapping[str, str | None]) -> bytes:
+    """Return the changed files as a patch of the kernel's sources; None: a file is removed."""
     parts: list[str] = []
     for name, new in sorted(files.items()):
         old = sources.get(name)
         before = old.decode(errors="surrogateescape") if old is not None else ""
         parts += difflib.unified_diff(
             before.splitlines(keepends=True),
-            new.splitlines(keepends=True),
+            (new or "").splitlines(keepends=True),
             f"a/{name}" if old is not None else "/dev/null",
-            f"b/{name}",
+            f"b/{name}" if new is not None else "/dev/null",
         )
     return "".join(parts).encode(errors="surrogateescape")
 

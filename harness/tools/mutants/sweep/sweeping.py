@@ -76,6 +76,7 @@ def run_sweep(
     yield from dispatch.known()
     with temporary_folder("klp-objects-") as folder:
         compiler = Compiler(kernel=clean, folder=folder, deadline=deadline)
+        compiler.write(mutants.others)
         compiler.write(schema_files(mutants.sources, mutants.mutants))
         originals = _Originals(compiler)
 
