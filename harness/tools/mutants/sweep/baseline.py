@@ -1,19 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The suite on the kernel of mutants with none on: what each test reaches, and how long it takes.
 
-It is kept in the cache. A test that fails here cannot notice a mutant.
+It is kept in the cache by test file. A test that fails here cannot notice a mutant.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
 from harness import __version__
 from harness.behaviours.rule_tests import on_other_kernels
+from harness.behaviours.table import load_table
 from harness.errors import HarnessError
 from harness.report.base import CheckOutcome
 from harness.resources import Resource, resource_dir
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 
 KIND = "mutant-baseline"
 _FILE = "baseline.json"
-_FORMAT = 1
+_FORMAT = 2
 _TEST_S = 600.0
 _TRIES = 2
 # When more than this share fails, it is the kernel or the host, and not a few tests.
@@ -69,10 +71,20 @@ class TestFacts(_Model):
         return self.outcome in _GOOD and self.outcome is not CheckOutcome.SKIPPED
 
 
-class Baseline(_Model):
-    """All tests of the suite by name, as they end on a kernel of mutants with none on."""
+class _Kept(_Model):
+    """What the cache has of the tests of one file."""
 
     tests: dict[str, TestFacts]
+
+
+class Baseline(_Model):
+    """All tests of the suite by name, as they end on a kernel of mutants with none on.
+
+    ``key`` is a digest of the kernel and the tests.
+    """
+
+    tests: dict[str, TestFacts]
+    key: str = ""
 
     def reaching(self, number: int) -> tuple[str, ...]:
         """Return the tests that reach a mutant's code."""
@@ -107,17 +119,49 @@ def obtain_baseline(
 ) -> Baseline:
     """Return the suite's baseline on a kernel of mutants, run now or taken from the cache.
 
-    ``progress`` is called with how many tests of how many have run. Raises HarnessError.
+    Only the tests of files that have changed since run now, and those of files of which a test has
+    failed. ``progress`` is called with how many tests of how many have run. Raises HarnessError.
     """
     suite = resource_dir(Resource.BEHAVIOUR_TESTS)
+    files: dict[str, list[str]] = {}
+    for name in chosen_tests(workers.tests(), suite):
+        files.setdefault(name.partition("::")[0], []).append(name)
+    keys = _keys(kernel, suite, files)
+    known: dict[str, TestFacts] = {}
+    missing: list[str] = []
+    for file, names in files.items():
+        entry = store.find(KIND, keys[file])
+        found = _Kept.model_validate_json((entry / _FILE).read_bytes()).tests if entry else {}
+        if found.keys() == set(names):
+            known |= found
+        else:
+            missing += names
+    made = run_baseline(missing, workers, guests=guests, progress=progress)
+    whole = Baseline(tests=dict(sorted((known | made).items())), key=_digest(sorted(keys.values())))
+    for file, names in files.items():
+        if names[0] in made and not set(names) & set(whole.failing):
+            text = _Kept(tests={name: made[name] for name in names}).model_dump_json()
+            store.obtain(KIND, keys[file], partial(_write, text), deadline=deadline)
+    _check(whole)
+    return whole
 
-    def fill(folder: Path) -> None:
-        names = chosen_tests(workers.tests(), suite)
-        made = run_baseline(names, workers, guests=guests, progress=progress)
-        (folder / _FILE).write_text(made.model_dump_json())
 
-    entry = store.obtain(KIND, baseline_key(kernel), fill, deadline=deadline)
-    return Baseline.model_validate_json((entry / _FILE).read_bytes())
+def _write(text: str, folder: Path) -> None:
+    (folder / _FILE).write_text(text)
+
+
+def _check(baseline: Baseline) -> None:
+    """Raise HarnessError when so much fails without a mutant that nothing can be judged."""
+    failing, count = baseline.failing, len(baseline.tests)
+    if count and len(failing) <= _MOST_FAILING * count:
+        return
+    raise HarnessError(
+        f"{len(failing)} of {count} tests fail on the kernel of mutants, though no mutant is on",
+        hint="see whether the suite passes on the kernel itself: klp-harness test",
+        details=tuple(
+            f"{name}: {baseline.tests[name].reason}" for name in failing[:_NAMED_FAILING]
+        ),
+    )
 
 
 def run_baseline(
@@ -126,11 +170,8 @@ def run_baseline(
     *,
     guests: int,
     progress: Callable[[int, int], None],
-) -> Baseline:
-    """Run each test with the record on; one that does not end well is tried a second time.
-
-    Raises HarnessError when none passes.
-    """
+) -> dict[str, TestFacts]:
+    """Run each test with the record on; one that does not end well is tried a second time."""
 
     def do(name: str) -> tuple[str, TestFacts]:
         facts = TestFacts(outcome=CheckOutcome.ERROR, seconds=0.0)
@@ -150,17 +191,7 @@ def run_baseline(
     for name, facts in run_jobs(names, do, at_a_time=guests, name="baseline"):
         found[name] = facts
         progress(len(found), len(names))
-    made = Baseline(tests=dict(sorted(found.items())))
-    if not names or len(made.failing) > _MOST_FAILING * len(names):
-        raise HarnessError(
-            f"{len(made.failing)} of {len(names)} tests fail on the kernel of mutants, though no "
-            "mutant is on",
-            hint="see whether the suite passes on the kernel itself: klp-harness test",
-            details=tuple(
-                f"{name}: {made.tests[name].reason}" for name in made.failing[:_NAMED_FAILING]
-            ),
-        )
-    return made
+    return found
 
 
 def facts_of(ran: Ran) -> TestFacts:
@@ -179,14 +210,22 @@ def facts_of(ran: Ran) -> TestFacts:
     )
 
 
-def baseline_key(kernel: Kernel) -> str:
-    """Return a digest of the kernel of mutants, the tests, and what runs in their guests."""
-    files = {}
-    for resource in _DATA:
-        folder = resource_dir(resource)
-        for path in sorted(folder.rglob("*")):
-            if path.is_file() and path.suffix in {".py", ".toml", ".c", ".h", ".sh"}:
-                name = f"{resource.value}/{path.relative_to(folder)}"
-                files[name] = hashlib.sha256(path.read_bytes()).hexdigest()
-    parts = [_FORMAT, __version__, kernel.digest, files]
+def _keys(kernel: Kernel, suite: Path, files: Iterable[str]) -> dict[str, str]:
+    """Return for each test file a digest of all that its tests' baseline depends on."""
+    shared = {
+        f"{folder.name}/{path.relative_to(folder)}": hashlib.sha256(path.read_bytes()).hexdigest()
+        for folder in (resource_dir(each) for each in _DATA)
+        for path in sorted(folder.rglob("*"))
+        if path.suffix in {".c", ".h", ".py"} and not path.name.startswith("test_")
+    }
+    rules = load_table().rule
+    found = {}
+    for file in files:
+        text = (suite / file).read_text(encoding="utf-8")
+        expected = [repr(rule) for rule in rules if rule.id in text]
+        found[file] = _digest([_FORMAT, __version__, kernel.digest, shared, text, expected])
+    return found
+
+
+def _digest(parts: Sequence[object]) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]

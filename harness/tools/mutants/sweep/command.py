@@ -20,7 +20,7 @@ from harness.deadline import Deadline
 from harness.errors import ExitCode, UsageError
 from harness.report.base import CheckOutcome
 from harness.resources import Resource, resource_dir, runs_root
-from harness.tools.mutants.sweep.baseline import baseline_key, obtain_baseline
+from harness.tools.mutants.sweep.baseline import obtain_baseline
 from harness.tools.mutants.sweep.candidates import Operator
 from harness.tools.mutants.sweep.choose import choose, sample
 from harness.tools.mutants.sweep.dispatch import Dispatch
@@ -164,7 +164,7 @@ def sweep(
                 progress=lambda done, total: progress.count(done, total, "tests"),
             )
         _note_failing(terminal, baseline)
-        key = f"{made.key}-{baseline_key(holding)}"
+        key = f"{made.key}-{baseline.key}"
         kept = stack.enter_context(
             KeptResults(_folder(results, clean, made if series else None), key)
         )
