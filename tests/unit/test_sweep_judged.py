@@ -183,6 +183,21 @@ def test_errors_of_the_harness_judge_nothing() -> None:
     assert found.outcome is CheckOutcome.CAUGHT
 
 
+def test_mutant_that_looks_like_a_busy_host_is_given_up() -> None:
+    """Its tests do not all run into the same error, one by one."""
+    names = [f"a/test_a.py::test_{number}" for number in range(10)]
+    facts = baseline().tests[QUICK]
+    starved = [
+        ran(name, CheckOutcome.ERROR, ended_by="GuestStarved", reason="starved") for name in names
+    ]
+    of = Baseline(tests=dict.fromkeys(names, facts))
+    (found,) = play(
+        dispatch(CALL, of=of),
+        {name: [each, each] for name, each in zip(names[:3], starved, strict=False)},
+    )
+    assert (found.outcome, found.detail) == (CheckOutcome.ERROR, "starved")
+
+
 def test_what_needs_no_guest() -> None:
     """Uncovered, never different, proved equivalent: known at once."""
     of = baseline(quick=(CALL,), slow=(CALL,), broken=())

@@ -30,6 +30,9 @@ _WAKE_S = 0.5
 # A test takes this much more time on a mutant before it is given up; a busy host is slow at times.
 _LIMIT_S, _LIMIT_TIMES = 120.0, 10.0
 _TRIES = 2
+# A mutant that spins looks like a host without a free CPU, in each test anew: it is given up, and
+# tried again when the sweep is taken up.
+_MOST_ERRORS = 3
 _HOW: Mapping[str, How] = {
     "KernelSplat": "splat",
     "GuestPanic": "panic",
@@ -66,6 +69,7 @@ class _Running:
     passed: list[Ran] = field(default_factory=list)
     seconds: float = 0.0
     error: str | None = None
+    errors: int = 0
     is_over: bool = False
 
 
@@ -172,6 +176,9 @@ class Dispatch:
             return self._caught(running, _noticed(test, ran))
         else:
             running.error = lost or (ran.reason if ran is not None else "no result")
+            running.errors += 1
+            if running.errors >= _MOST_ERRORS:
+                return self._over(running, CheckOutcome.ERROR, detail=running.error)
         if running.left or running.in_flight:
             return None
         if running.error is not None:
@@ -229,7 +236,11 @@ class Dispatch:
             return Task(mutant=running.mutant)
         if not running.left:
             return None
-        test = min(running.left, key=lambda each: (self._rank(running.mutant, each), each))
+        # A second try comes at once.
+        test = min(
+            running.left,
+            key=lambda each: (-running.tries[each], self._rank(running.mutant, each), each),
+        )
         running.left.remove(test)
         running.in_flight += 1
         return Task(mutant=running.mutant, test=test)
