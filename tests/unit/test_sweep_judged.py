@@ -233,8 +233,15 @@ def test_explained_mutants_are_found_by_their_code() -> None:
     (call, *_) = choose(candidates({FILE: moved}), operators=[CALL.operator])
     (known,) = explained(CALL).values()
     assert match([call], {FILE: moved}, [known]) == {call.name: known}
+    after = known.model_copy(update={"after": "if (a)"})
+    assert match([call], {FILE: moved}, [after]) == {call.name: after}
     assert call.name != CALL.name
-    for other in ({"function": "second"}, {"code": "call(b);"}, {"new": "call(b);"}):
+    for other in (
+        {"function": "second"},
+        {"code": "call(b);"},
+        {"new": "call(b);"},
+        {"after": "if (b)"},
+    ):
         assert match([call], {FILE: moved}, [known.model_copy(update=other)]) == {}
 
 

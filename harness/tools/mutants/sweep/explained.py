@@ -23,8 +23,9 @@ NAME = "explained.toml"
 class Explained(BaseModel):
     """A mutant by its code, so that it is found in every kernel that has this code.
 
-    ``code`` is the source from the first line of the mutant on, without the indentation; of several
-    on a line ``new`` selects one. ``kind``: ``equivalent`` is a proof that no test can notice it;
+    ``code`` is the first line of the mutant's code without the indentation, ``after`` the line
+    before it, where a function has the same code twice; of several on a line ``new`` selects one.
+    ``kind``: ``equivalent`` is a proof that no test can notice it;
     ``needs`` says what a test would need that guests do not have.
     """
 
@@ -34,6 +35,7 @@ class Explained(BaseModel):
     function: str
     operator: str
     code: str
+    after: str | None = None
     new: str | None = None
     kind: Literal["equivalent", "needs"]
     why: str
@@ -66,13 +68,15 @@ def match(
     for mutant in mutants:
         place = mutant.file, mutant.function, mutant.operator.value
         for each in by_place.get(place, ()):
-            if _line_of(mutant, sources[mutant.file]) == each.code and each.new in (
-                None,
-                mutant.new,
-            ):
+            if _is_of(each, mutant, sources[mutant.file]):
                 found[mutant.name] = each
     return found
 
 
-def _line_of(mutant: Candidate, source: bytes) -> str:
-    return source.splitlines()[mutant.line - 1].decode(errors="replace").strip()
+def _is_of(known: Explained, mutant: Candidate, source: bytes) -> bool:
+    lines = [line.decode(errors="replace").strip() for line in source.splitlines()]
+    return (
+        lines[mutant.line - 1] == known.code
+        and known.after in (None, lines[mutant.line - 2])
+        and known.new in (None, mutant.new)
+    )

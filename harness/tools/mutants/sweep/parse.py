@@ -31,7 +31,7 @@ def parser() -> Parser:
     except ImportError as error:
         raise MissingTool(
             "mutants sweep reads C with tree-sitter, which is not installed",
-            hint="pip install 'klp-harness[sweep]'",
+            hint="pip install tree-sitter tree-sitter-c",
         ) from error
     return tree_sitter.Parser(tree_sitter.Language(tree_sitter_c.language()))
 
