@@ -41,7 +41,7 @@ MEANINGS = {
     Operator.OFF_BY_ONE: "a number is one more, or + becomes -, and the reverse",
     Operator.ERROR_TO_ZERO: "an error code becomes 0",
     Operator.ZERO_TO_ERROR: "0 is returned as -EINVAL",
-    Operator.RESULT_LOST: "a value that is returned becomes 0 or NULL, one that is 0 or NULL 1",
+    Operator.RESULT_LOST: "a value that is returned becomes 0 or NULL",
     Operator.CONSTANT: "true becomes false, KLP_PATCHED KLP_UNPATCHED, and the like",
     Operator.SWAP: "two statements that follow each other are swapped",
     Operator.JUMP: "break, continue, goto or return is left out, or break becomes continue",
