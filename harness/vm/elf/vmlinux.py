@@ -78,6 +78,15 @@ class Vmlinux:
                     found[symbol.address] = (*found.get(symbol.address, ()), name)
         return found
 
+    def function_ranges(self) -> list[tuple[int, int, str]]:
+        """Return address, size and name of each function, by address."""
+        return sorted(
+            (symbol.address, symbol.size, name)
+            for name, symbols in self._symbols.items()
+            for symbol in symbols
+            if symbol.is_function
+        )
+
     def is_traceable(self, symbol: KernelSymbol) -> bool:
         """Return whether ftrace has a call site at the function's entry, as far as it is known."""
         if not self.knows_call_sites:

@@ -27,7 +27,14 @@ from harness.vm.guest.keys import RunKeys, make_keys
 from harness.vm.guest.plugin import PluginMaker, no_plugin
 from harness.vm.guest.qemu import GuestShape
 from harness.vm.guest.run_folder import GUESTS, RunFolder, claim, writing
-from harness.vm.guest.snapshot import Clone, Template, cold_guest, restored_guest, template
+from harness.vm.guest.snapshot import (
+    Clone,
+    Template,
+    changed_template,
+    cold_guest,
+    restored_guest,
+    template,
+)
 from harness.vm.guest.spare import SpareGuest
 
 if TYPE_CHECKING:
@@ -232,6 +239,33 @@ class Session:
                 saved = self._boot_template(kernel, shape, keys, folder)
         self._templates[key] = saved
         return saved
+
+    @contextlib.contextmanager
+    def changed(
+        self, kernel: Bootable, change: Callable[[Machine], None], *, name: str
+    ) -> Iterator[Template]:
+        """Make a template of guests in which ``change`` has been done; `clone` makes such guests.
+
+        Raises what the start of a guest and ``change`` raise.
+        """
+        keys, _ = self._prepare_for(kernel)
+        saved = self.template(kernel, self._shape(kernel, None, (), None))
+        scale = self._scale(kernel)
+        with changed_template(
+            saved,
+            keys,
+            self._guest_folder(name),
+            change,
+            time_scale=scale,
+            deadline=Deadline.after(_START_S * scale),
+        ) as made:
+            yield made
+
+    def clone(self, kernel: Bootable, saved: Template, *, name: str) -> Clone:
+        """Return a guest of such a template that has not been continued; the caller closes it."""
+        clone = self._clone(saved, self._scale(kernel))
+        clone.hypervisor.move_logs(self._guest_folder(name))
+        return clone
 
     def _boot_template(
         self, kernel: Bootable, shape: GuestShape, keys: RunKeys, folder: Path

@@ -10,8 +10,10 @@ nothing in memory, and nothing to remove.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.deadline import Deadline, wait_until
@@ -23,9 +25,8 @@ from harness.vm.guest.machine import Machine
 from harness.vm.guest.root_disk import open_layers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from concurrent.futures import ThreadPoolExecutor
-    from pathlib import Path
 
     from harness.vm.guest.keys import RunKeys
     from harness.vm.guest.qemu import GuestShape
@@ -140,6 +141,48 @@ def _layers(
     return open_layers(shape.root, folder, opened, below=below, deadline=deadline)
 
 
+@contextlib.contextmanager
+def changed_template(
+    saved: Template,
+    keys: RunKeys,
+    folder: Path,
+    change: Callable[[Machine], None],
+    *,
+    time_scale: float,
+    deadline: Deadline,
+) -> Iterator[Template]:
+    """Restore a template with RAM of its own, have ``change`` do something there, and save it.
+
+    That takes a second, where a boot takes several. Raises what ``change`` raises.
+    """
+    ram = os.memfd_create("klp-template")
+    try:
+        _copy_ram(saved.ram_path, ram)
+        ram_path = f"/proc/{os.getpid()}/fd/{ram}"
+        state_path = folder / "device-state"
+        with contextlib.ExitStack() as stack:
+            hypervisor = Hypervisor(saved.shape, folder, stack)
+            state = stack.enter_context(saved.state_path.open("rb"))
+            hypervisor.start(
+                ram_path=ram_path,
+                shared_ram=True,
+                incoming=True,
+                pass_fds=(state.fileno(),),
+                deadline=deadline,
+            )
+            _load(hypervisor, state.fileno(), deadline=deadline)
+            hypervisor.monitor.execute("cont", deadline=deadline)
+            machine = stack.enter_context(Machine(hypervisor, keys, time_scale=time_scale))
+            machine.connect()
+            change(machine)
+            _disconnect(machine)
+            _await_idle(hypervisor, machine.scaled(_IDLE_S))
+            _save(hypervisor, state_path, deadline=deadline)
+        yield Template(shape=saved.shape, ram_path=ram_path, state_path=state_path)
+    finally:
+        os.close(ram)
+
+
 class Clone:
     """A guest from a template, stopped where the template was saved, and ready to continue."""
 
@@ -191,6 +234,25 @@ def restored_guest(
         with Machine(clone.hypervisor, keys, time_scale=time_scale) as machine:
             machine.connect()
             yield machine
+
+
+def _copy_ram(path: str, target: int) -> None:
+    """Copy RAM into an empty memfd; what was never written takes no memory there either."""
+    with Path(path).open("rb", buffering=0) as source:
+        size = os.fstat(source.fileno()).st_size
+        os.truncate(target, size)
+        start = 0
+        while start < size:
+            try:
+                start = os.lseek(source.fileno(), start, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno == errno.ENXIO:  # there are no more data
+                    return
+                raise
+            end = os.lseek(source.fileno(), start, os.SEEK_HOLE)
+            os.lseek(target, start, os.SEEK_SET)
+            while start < end:
+                start += os.sendfile(target, source.fileno(), start, end - start)
 
 
 def _disconnect(machine: Machine) -> None:
