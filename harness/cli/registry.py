@@ -116,7 +116,7 @@ COMMANDS: Mapping[str, Command] = {
     ),
     "race": Command(
         folder="race",
-        others=("record_command",),
+        others=("record_command", "explore.command"),
         help="Reproduce known races, or look for races in many trials.",
     ),
     "bugs": Command(

@@ -45,11 +45,12 @@ def test_the_guest_programs_have_no_circle() -> None:
     assert set(order.static_order()) == set(SOURCES)  # raises CycleError
 
 
-def test_the_readme_lists_the_files_of_the_agent_in_the_order_of_their_calls() -> None:
+def test_the_readme_lists_the_parts_of_programs_in_the_order_of_their_calls() -> None:
     """A file includes headers of files that stand further down only."""
     listed = layers()
     level = {name: number for number, names in enumerate(listed) for name in names}
-    assert set(level) == {name for name in SOURCES if not name.startswith("klp_")} | {"klp_agent"}
+    parts = {name for name in SOURCES if not name.startswith("klp_")}
+    assert set(level) == parts | {"klp_agent", "klp_duel"}
     for name, number in level.items():
         assert all(level[other] > number for other in included(name)), name
 

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Literal
 
 from harness.report.base import BaseReport, ErrorFacts, Model, ResultBase
+from harness.tools.race.explore.results import ExploreReport as ExploreReport
 
 
 class RaceHit(Model):

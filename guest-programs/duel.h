@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The memory that klp-duel shares with the host, which reads and writes it by its
+ * physical address (harness/tools/race/explore/duel.py has the same offsets), and
+ * the places in user mode at which the host stops it.
+ *
+ * checkpatch: ignore VOLATILE: the host writes to that memory
+ */
+
+#ifndef DUEL_H
+#define DUEL_H
+
+#define DUEL_PAGE	4096
+#define DUEL_PAGES	3
+#define DUEL_STEPS	8	/* the most that A, or B, can do */
+#define DUEL_STATES	4	/* how often a child reads its patch state */
+#define DUEL_BASE	0x6b6c70000000UL	/* at an address that no other program has */
+#define DUEL_PLACES	0x6b6c70010000UL
+#define DUEL_FD		100	/* of the pages, for a program that is executed */
+
+/* Each page ends with the magic, its number added, and the complement of that. */
+struct duel_words {
+	unsigned long arm;			/* 0: the host: get ready */
+	unsigned long a_ready, b_ready;	/* 8, 16 */
+	unsigned long a_go, b_go;	/* 24, 32: the host: so many steps may begin */
+	unsigned long a_done, b_done;		/* 40, 48: how many have ended */
+	unsigned long e_go, e_done;		/* 56, 64 */
+	unsigned long stop;			/* 72: children that spin end */
+	unsigned long bad;		/* 80: how many things were wrong */
+	long child[DUEL_STATES];	/* 88: the patch states that a child has read */
+	unsigned long a_error[DUEL_STEPS];	/* 120: an errno for each step */
+	unsigned long b_error[DUEL_STEPS];	/* 184 */
+	char room[DUEL_PAGE - 248 - 16];
+	unsigned long magic[2];
+};
+
+/* What to do, in lines. */
+struct duel_orders {
+	char a[1024], b[1024], after[1024];
+	char room[DUEL_PAGE - 3 * 1024 - 16];
+	unsigned long magic[2];
+};
+
+struct duel_findings {
+	char problems[2040];
+	char state[2040];
+	unsigned long magic[2];
+};
+
+extern volatile struct duel_words *duel_words;
+extern struct duel_orders *duel_orders;
+extern struct duel_findings *duel_findings;
+
+/* Places at which the host has its breakpoints. */
+enum duel_place {
+	DUEL_A_BEGIN,	/* before each step */
+	DUEL_A_END,	/* after each step */
+	DUEL_B_BEGIN,
+	DUEL_B_END,
+	DUEL_E_END,
+	DUEL_SPIN,	/* a loop for a CPU that is held in user mode */
+};
+
+/* Maps what is shared; @fresh: makes it. */
+void duel_map(int fresh);
+void duel_pass(enum duel_place place);
+void duel_pin(int cpu);
+void duel_nap(long us);
+
+#endif /* DUEL_H */

@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "duel_epilogue.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "duel.h"
+#include "duel_step.h"
+#include "lib_common.h"
+
+#define PATCHES		"/sys/kernel/livepatch"
+#define SETTLE_US	6000000LL
+#define POLL_US		20000
+#define SHORT_US	5000
+#define FREE_TIMES	20
+#define UNLOAD_TIMES	50
+#define ROUNDS		6
+#define PATH_ROOM	400
+#define TEXT_ROOM	64
+#define LINE_ROOM	512
+
+static void add(char *text, size_t room, const char *format, ...)
+{
+	size_t len = strlen(text);
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(text + len, room - len, format, args);
+	va_end(args);
+}
+
+#define problem(...)									\
+	do {										\
+		duel_words->bad++;							\
+		add(duel_findings->problems, sizeof(duel_findings->problems), __VA_ARGS__); \
+	} while (0)
+#define state(...) add(duel_findings->state, sizeof(duel_findings->state), __VA_ARGS__)
+
+/* Calls for each name in a folder that is no hidden one; a nonzero value ends it. */
+static int each_name(const char *folder, int (*call)(const char *name, void *context),
+		     void *context)
+{
+	struct dirent **names;
+	int count = scandir(folder, &names, NULL, alphasort);
+	int ret = 0, n;
+
+	for (n = 0; n < count; n++) {
+		if (!ret && names[n]->d_name[0] != '.')
+			ret = call(names[n]->d_name, context);
+		free(names[n]);
+	}
+	if (count >= 0)
+		free(names);
+	return ret;
+}
+
+static bool is(const char *patch, const char *attribute, const char *value)
+{
+	char path[PATH_ROOM], text[TEXT_ROOM];
+
+	snprintf(path, sizeof(path), PATCHES "/%s/%s", patch, attribute);
+	return !step_read(path, text, sizeof(text)) && !strcmp(text, value);
+}
+
+static int in_transition(const char *patch, void *who)
+{
+	if (!is(patch, "transition", "1"))
+		return 0;
+	snprintf(who, LINE_ROOM, "%s is in transition", patch);
+	return 1;
+}
+
+static int has_state(const char *tid, void *who)
+{
+	char path[PATH_ROOM], text[TEXT_ROOM];
+
+	snprintf(path, sizeof(path), "/proc/%s/patch_state", tid);
+	if (step_read(path, text, sizeof(text)) || !strcmp(text, "-1"))
+		return 0;
+	add(who, LINE_ROOM, " thread %s has the patch state %s", tid, text);
+	return 0;
+}
+
+static int threads_have_states(const char *pid, void *who)
+{
+	char path[PATH_ROOM];
+
+	if (*pid < '0' || *pid > '9')
+		return 0;
+	snprintf(path, sizeof(path), "/proc/%s/task", pid);
+	return each_name(path, has_state, who);
+}
+
+static bool is_unsettled(char *who)
+{
+	*who = '\0';
+	each_name(PATCHES, in_transition, who);
+	each_name("/proc", threads_have_states, who);
+	return *who;
+}
+
+static int is_disabled(const char *patch, void *count)
+{
+	*(int *)count += is(patch, "enabled", "0");
+	return 0;
+}
+
+void epilogue_settle(void)
+{
+	long long until = now_us() + SETTLE_US;
+	char who[LINE_ROOM];
+	int times, disabled;
+
+	while (is_unsettled(who)) {
+		if (now_us() > until) {
+			problem("not settled: %s; ", who);
+			return;
+		}
+		duel_nap(POLL_US);
+	}
+	/* A worker removes the patch, a little later. */
+	for (times = 0; times < FREE_TIMES; times++) {
+		disabled = 0;
+		each_name(PATCHES, is_disabled, &disabled);
+		if (!disabled)
+			break;
+		duel_nap(SHORT_US);
+	}
+}
+
+static int describe_object(const char *name, void *patch)
+{
+	char path[PATH_ROOM], text[TEXT_ROOM];
+
+	snprintf(path, sizeof(path), PATCHES "/%s/%s/patched", (const char *)patch, name);
+	if (!step_read(path, text, sizeof(text)))
+		state(" %s:%s", name, text);
+	return 0;
+}
+
+static int describe_patch(const char *patch, void *separator)
+{
+	char path[PATH_ROOM];
+
+	state("%s=%d", patch, is(patch, "enabled", "1"));
+	snprintf(path, sizeof(path), PATCHES "/%s", patch);
+	each_name(path, describe_object, (void *)patch);
+	state("%s", (const char *)separator);
+	return 0;
+}
+
+static int describe_module(const char *name, void *prefix)
+{
+	char path[PATH_ROOM], text[TEXT_ROOM];
+
+	if (strncmp(name, prefix, strlen(prefix)))
+		return 0;
+	snprintf(path, sizeof(path), "/sys/module/%s/refcnt", name);
+	step_read(path, text, sizeof(text));
+	state(" %s/%s", name, text);
+	return 0;
+}
+
+static void describe_hooks(void)
+{
+	FILE *file = fopen("/sys/kernel/tracing/enabled_functions", "r");
+	char line[LINE_ROOM], name[LINE_ROOM];
+
+	while (file && fgets(line, sizeof(line), file))
+		if (sscanf(line, "%511s", name) == 1)
+			state(" %s", name);
+	if (file)
+		fclose(file);
+}
+
+void epilogue_describe(void)
+{
+	static const char *const files[] = {
+		"/proc/cmdline", "/sys/kernel/klp_target/pair", "/proc/klp_shadows",
+	};
+	char text[TEXT_ROOM];
+	unsigned int n;
+
+	state("patches: ");
+	each_name(PATCHES, describe_patch, "; ");
+	state("modules:");
+	each_name("/sys/module", describe_module, "klp_");
+	state("; hooks:");
+	describe_hooks();
+	for (n = 0; n < ARRAY_SIZE(files); n++)
+		if (!step_read(files[n], text, sizeof(text)))
+			state("; %s: %s", files[n], text);
+}
+
+static void do_orders(void)
+{
+	char orders[sizeof(duel_orders->after)], *cursor = orders, *line;
+	int ret;
+
+	memcpy(orders, duel_orders->after, sizeof(orders));
+	while ((line = strsep(&cursor, "\n"))) {
+		bool may_fail = *line == '?';
+
+		ret = *line ? step_do(line + may_fail) : 0;
+		if (ret && !may_fail)
+			problem("%s: %s; ", line, strerror(ret));
+	}
+}
+
+static int disable(const char *patch, void *count)
+{
+	char path[PATH_ROOM];
+
+	if (is(patch, "enabled", "1")) {
+		snprintf(path, sizeof(path), PATCHES "/%s/enabled", patch);
+		step_write(path, "0");
+	}
+	*(int *)count += 1;
+	return 0;
+}
+
+static int complain(const char *patch, void *kind)
+{
+	problem("%s %s stays; ", (const char *)kind, patch);
+	return 0;
+}
+
+static int unload(const char *name)
+{
+	int times, ret = 0;
+
+	for (times = 0; times < UNLOAD_TIMES; times++) {
+		ret = syscall(SYS_delete_module, name, O_NONBLOCK) ? errno : 0;
+		if (!ret || ret == ENOENT)
+			return 0;
+		duel_nap(SHORT_US);
+	}
+	return ret;
+}
+
+/* Returns how many modules of ours could not be unloaded. */
+static int unload_all(bool last)
+{
+	FILE *file = fopen("/proc/modules", "r");
+	char line[LINE_ROOM], name[LINE_ROOM];
+	int left = 0, ret;
+
+	while (file && fgets(line, sizeof(line), file)) {
+		if (sscanf(line, "%511s", name) != 1 || strncmp(name, "klp_", 4))
+			continue;
+		ret = unload(name);
+		left += !!ret;
+		if (ret && last)
+			problem("module %s stays: %s; ", name, strerror(ret));
+	}
+	if (file)
+		fclose(file);
+	return left;
+}
+
+void epilogue_undo(void)
+{
+	int round, left;
+
+	/* With one CPU every transition ends at once: no other one runs a task. */
+	duel_pin(0);
+	step_write("/sys/devices/system/cpu/cpu1/online", "0");
+	do_orders();
+	for (round = 0; round < ROUNDS; round++) {
+		left = 0;
+		each_name(PATCHES, disable, &left);
+		if (!left)
+			break;
+		epilogue_settle();
+	}
+	each_name(PATCHES, complain, "patch");
+	/* Targets go after the patches that use them. */
+	for (round = 0; round < ROUNDS; round++)
+		if (!unload_all(round == ROUNDS - 1))
+			break;
+	epilogue_settle();
+}

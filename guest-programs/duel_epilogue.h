@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What there is when A and B have ended, and whether all of it can be taken back.
+ */
+
+#ifndef DUEL_EPILOGUE_H
+#define DUEL_EPILOGUE_H
+
+/* Waits until no transition is open, or says which one does not end. */
+void epilogue_settle(void);
+
+/* Writes what there is. */
+void epilogue_describe(void);
+
+/* Does what the orders want done now, disables and unloads everything. */
+void epilogue_undo(void);
+
+#endif /* DUEL_EPILOGUE_H */

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "duel_step.h"
+
+#include <err.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "duel.h"
+#include "lib_common.h"
+
+#define UNLOAD_TIMES	200
+#define UNLOAD_PAUSE_US	10000
+#define LINE_ROOM	256
+#define STATE_ROOM	16
+#define PAUSES		100
+
+/* A CPU that sleeps looks as if its task were blocked. */
+static void spin(long us)
+{
+	long long until = now_us() + us;
+	int n;
+
+	do {
+		for (n = 0; n < PAUSES; n++)
+			__builtin_ia32_pause();
+	} while (now_us() < until);
+}
+
+int step_write(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	int ret;
+
+	if (fd < 0)
+		return errno;
+	ret = write(fd, text, strlen(text)) < 0 ? errno : 0;
+	close(fd);
+	return ret;
+}
+
+int step_read(const char *path, char *text, size_t room)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t len;
+	int ret;
+
+	*text = '\0';
+	if (fd < 0)
+		return errno;
+	len = read(fd, text, room - 1);
+	ret = errno;
+	close(fd);
+	if (len < 0)
+		return ret;
+	text[len] = '\0';
+	text[strcspn(text, "\n")] = '\0';
+	return 0;
+}
+
+static int load(const char *path, const char *parameters)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	int ret;
+
+	if (fd < 0)
+		return errno;
+	ret = syscall(SYS_finit_module, fd, parameters, 0) ? errno : 0;
+	close(fd);
+	return ret;
+}
+
+static int unload(const char *name, int times)
+{
+	int ret = 0;
+
+	while (times--) {
+		ret = syscall(SYS_delete_module, name, O_NONBLOCK) ? errno : 0;
+		if (!ret || !times)
+			break;
+		spin(UNLOAD_PAUSE_US);
+	}
+	return ret;
+}
+
+static void be_child(void)
+{
+	char text[STATE_ROOM];
+	int n;
+
+	for (n = 0; n < DUEL_STATES; n++) {
+		step_read("/proc/self/patch_state", text, sizeof(text));
+		duel_words->child[n] = atoi(text);
+	}
+	while (!duel_words->stop)
+		__builtin_ia32_pause();
+	_exit(0);
+}
+
+static int fork_one(void)
+{
+	long pid = syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+
+	if (pid < 0)
+		return errno;
+	if (!pid)
+		be_child();
+	return 0;
+}
+
+static int vfork_one(void)
+{
+	pid_t pid = vfork();
+
+	if (pid < 0)
+		return errno;
+	if (!pid)
+		_exit(0);
+	return 0;
+}
+
+static int exit_one(void)
+{
+	pid_t pid;
+
+	/* So that it is reaped by itself, as a thread is. */
+	signal(SIGCHLD, SIG_IGN);
+	pid = fork();
+	if (pid < 0)
+		return errno;
+	if (!pid)
+		_exit(0);
+	while (!kill(pid, 0))
+		__builtin_ia32_pause();
+	return 0;
+}
+
+int step_do(const char *line)
+{
+	char copy[LINE_ROOM], *save = NULL, *verb, *first, *rest;
+
+	snprintf(copy, sizeof(copy), "%s", line);
+	verb = strtok_r(copy, " ", &save);
+	first = strtok_r(NULL, " ", &save);
+	rest = strtok_r(NULL, "", &save);
+	if (!verb)
+		return 0;
+	if (!strcmp(verb, "insmod") && first)
+		return load(first, rest ?: "");
+	if (!strcmp(verb, "rmmod") && first)
+		return unload(first, 1);
+	if (!strcmp(verb, "unload") && first)
+		return unload(first, UNLOAD_TIMES);
+	if (!strcmp(verb, "write") && rest)
+		return step_write(first, rest);
+	if (!strcmp(verb, "read") && first)
+		return step_read(first, copy, sizeof(copy));
+	if (!strcmp(verb, "fork"))
+		return fork_one();
+	if (!strcmp(verb, "vfork"))
+		return vfork_one();
+	if (!strcmp(verb, "exit"))
+		return exit_one();
+	if (!strcmp(verb, "none"))
+		return 0;
+	errx(1, "%s: unknown, or without its argument", line);
+}

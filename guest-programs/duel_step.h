@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What A and B can do, a line each: a verb and its arguments.
+ *
+ *	insmod PATH [PARAMETERS]
+ *	rmmod NAME
+ *	unload NAME		a livepatch that is being disabled: rmmod until it has gone
+ *	write PATH TEXT
+ *	read PATH
+ *	fork, vfork		the child reads its patch state in user mode, and spins
+ *	exit			a child for which nobody waits ends
+ *	none
+ */
+
+#ifndef DUEL_STEP_H
+#define DUEL_STEP_H
+
+#include <stddef.h>
+
+/* Returns a positive errno. */
+int step_do(const char *line);
+
+int step_write(const char *path, const char *text);
+/* Reads the first line of a file. */
+int step_read(const char *path, char *text, size_t room);
+
+#endif /* DUEL_STEP_H */

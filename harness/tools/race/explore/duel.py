@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The memory that klp-duel shares with the host: guest-programs/duel.h has the same offsets."""
+
+from __future__ import annotations
+
+import mmap
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.errors import HarnessError
+
+if TYPE_CHECKING:
+    from harness.vm.guest.gdb_client import GdbClient
+
+PROGRAM = "klp-duel"
+READY = r"klp-duel: ready (0x[0-9a-f]+)\n"
+ENDED = "klp-duel: ended"
+STEPS = 8
+"""The most that A, or B, can do."""
+
+_PAGE, _PAGES = 4096, 3
+_MASK = (1 << 64) - 1
+_PLACES, _PLACE_SIZE = 0x6B6C70010000, 16
+_ORDERS = (0, 1024, 2048)
+_ORDER_ROOM = 1023
+_PROBLEMS, _STATE, _FINDING_ROOM = 0, 2040, 2040
+
+
+class Word:
+    """Offsets of the numbers in the first page."""
+
+    ARM, A_READY, B_READY, A_GO, B_GO, A_DONE, B_DONE, E_GO, E_DONE, STOP, BAD = range(0, 88, 8)
+    CHILD, A_ERRORS, B_ERRORS = 88, 120, 184
+
+
+class Place:
+    """Addresses in user mode at which the host has breakpoints, and the loop there."""
+
+    A_BEGIN, A_END, B_BEGIN, B_END, E_END, SPIN = range(
+        _PLACES, _PLACES + 6 * _PLACE_SIZE, _PLACE_SIZE
+    )
+
+
+@dataclass(frozen=True)
+class DuelPages:
+    """Physical addresses of the three pages: numbers, orders, findings."""
+
+    words: int
+    orders: int
+    findings: int
+
+
+def find_pages(ram_path: str, magic: int) -> DuelPages:
+    """Return where the pages are in a guest's RAM; raises HarnessError when they are not there."""
+    with Path(ram_path).open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as ram:
+        return DuelPages(*(_find_page(ram, magic + number) for number in range(_PAGES)))
+
+
+def _find_page(ram: mmap.mmap, magic: int) -> int:
+    wanted = magic.to_bytes(8, "little") + (magic ^ _MASK).to_bytes(8, "little")
+    at = ram.find(wanted)
+    while at >= 0 and at % _PAGE != _PAGE - len(wanted):
+        at = ram.find(wanted, at + 1)
+    if at < 0:
+        raise HarnessError("the pages of klp-duel are not in the guest's memory")
+    return at + len(wanted) - _PAGE
+
+
+class Duel:
+    """What klp-duel says, and what it is told to do, while the guest stands still."""
+
+    def __init__(self, gdb: GdbClient, pages: DuelPages) -> None:
+        self._gdb = gdb
+        self._pages = pages
+
+    def get(self, word: int) -> int:
+        """Return one of the numbers."""
+        return int.from_bytes(self._gdb.read_physical(self._pages.words + word, 8), "little")
+
+    def set(self, word: int, value: int) -> None:
+        """Change one of the numbers."""
+        self._gdb.write_physical(self._pages.words + word, value.to_bytes(8, "little"))
+
+    def order(self, a: tuple[str, ...], b: tuple[str, ...], after: tuple[str, ...]) -> None:
+        """Say what A and B do, and what is done after both."""
+        for at, lines in zip(_ORDERS, (a, b, after), strict=True):
+            data = "\n".join(lines).encode()
+            if len(data) > _ORDER_ROOM or len(lines) > STEPS:
+                raise HarnessError("these are too many steps for klp-duel")
+            self._gdb.write_physical(self._pages.orders + at, data + b"\0")
+
+    def errors(self, word: int, count: int) -> tuple[int, ...]:
+        """Return the errno of each of so many steps, 0 for success."""
+        data = self._gdb.read_physical(self._pages.words + word, 8 * count)
+        return tuple(int.from_bytes(data[at : at + 8], "little") for at in range(0, 8 * count, 8))
+
+    def child(self) -> tuple[int, ...]:
+        """Return the patch states that a forked child has read."""
+        data = self._gdb.read_physical(self._pages.words + Word.CHILD, 32)
+        return tuple(
+            int.from_bytes(data[at : at + 8], "little", signed=True) for at in range(0, 32, 8)
+        )
+
+    def problems(self) -> tuple[str, ...]:
+        """Return what was not as it has to be."""
+        return tuple(each.strip() for each in self._text(_PROBLEMS).split(";") if each.strip())
+
+    def state(self) -> str:
+        """Return which patches, modules and hooks there were in the end."""
+        return self._text(_STATE)
+
+    def _text(self, at: int) -> str:
+        data = self._gdb.read_physical(self._pages.findings + at, _FINDING_ROOM)
+        return data.partition(b"\0")[0].decode(errors="replace")

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What is right: the outcomes of A and B one after the other, from the same state.
+
+They are looked at lazily: the two orders first, and those with steps in between, or with a wait
+until all has settled, when a trial gives something else.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+import threading
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+from harness.tools.race.explore.results import FindingKind
+from harness.tools.race.explore.trial import Move
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from harness.tools.race.explore.trial import Order, Seen
+
+# An action that gets one of these has done nothing, and may be tried again: something else was
+# going on. No order has to give it.
+_TRANSIENT = frozenset({errno.EBUSY, errno.EAGAIN})
+_REPEATS = 2
+_NUMBERED = re.compile(r"thread \d+")
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """What is wrong with a trial: two of the same kind and signature are the same finding."""
+
+    kind: FindingKind
+    message: str
+    details: tuple[str, ...] = ()
+
+    @property
+    def signature(self) -> tuple[FindingKind, str]:
+        """By what it is recognized."""
+        return self.kind, self.message
+
+
+class Baselines:
+    """The sequential outcomes of one pair. Several threads may use it."""
+
+    def __init__(self, try_order: Callable[[Order], Seen], *, a: int, b: int) -> None:
+        """``a`` and ``b`` are the numbers of their steps."""
+        self._try = try_order
+        self._a, self._b = a, b
+        self._lock = threading.Lock()
+        self._allowed: dict[tuple[object, ...], tuple[str, Seen]] = {}
+        self._alone: dict[Move, Seen] = {}
+        self._is_wide = False
+
+    def first(self) -> Iterator[tuple[Seen, Wrong | None]]:
+        """Yield the two orders, each with what is wrong with it by itself."""
+        for order in self._plain():
+            seen = self._take(order)
+            yield seen, failure_of(seen)
+
+    def judge(self, seen: Seen) -> Wrong | None:
+        """Return what is wrong with a trial; None: an order gives the same."""
+        failure = failure_of(seen)
+        if failure is not None or self._is_allowed(seen):
+            return failure
+        with self._lock:
+            if not self._is_wide:
+                self._widen()
+                self._is_wide = True
+            if self._is_allowed(seen) or self._is_without(seen):
+                return None
+        return Wrong(FindingKind.OUTCOME, f"in no order of A and B: {in_words(seen)}")
+
+    def allowed(self) -> tuple[str, ...]:
+        """Return the outcomes of the orders, in words."""
+        with self._lock:
+            return tuple(f"{order}: {in_words(seen)}" for order, seen in self._allowed.values())
+
+    def _plain(self) -> tuple[Order, ...]:
+        a, b = (Move.A,) * self._a, (Move.B,) * self._b
+        return (a + b, b + a)
+
+    def _widen(self) -> None:
+        first, second = (Move.A,) * self._a, (Move.B,) * self._b
+        settled = ((*first, Move.SETTLE, *second), (*second, Move.SETTLE, *first))
+        for order in (*settled, *self._merged(), *self._plain() * _REPEATS):
+            self._take(order)
+
+    def _merged(self) -> Iterator[Order]:
+        """Yield the orders in which the steps of one come between those of the other."""
+        count = self._a + self._b
+        for places in combinations(range(count), self._a):
+            order = tuple(Move.A if at in places else Move.B for at in range(count))
+            if order not in self._plain():
+                yield order
+
+    def _take(self, order: Order) -> Seen:
+        seen = self._try(order)
+        if failure_of(seen) is None:
+            self._allowed.setdefault(seen.outcome, (seen.plan, seen))
+        return seen
+
+    def _is_allowed(self, seen: Seen) -> bool:
+        return seen.outcome in self._allowed
+
+    def _is_without(self, seen: Seen) -> bool:
+        """Return whether it is as if one of the two, which was refused, had not been there."""
+        for refused, other, count in (
+            (seen.a_errors, Move.B, self._b),
+            (seen.b_errors, Move.A, self._a),
+        ):
+            if not refused or not set(refused) <= _TRANSIENT:
+                continue
+            if other not in self._alone:
+                self._alone[other] = self._try((other,) * count)
+            alone = self._alone[other]
+            errors = (
+                (alone.b_errors, seen.b_errors)
+                if other is Move.B
+                else (
+                    alone.a_errors,
+                    seen.a_errors,
+                )
+            )
+            if errors[0] == errors[1] and alone.state == seen.state:
+                return True
+        return False
+
+
+def failure_of(seen: Seen) -> Wrong | None:
+    """Return what is wrong with a trial by itself, whatever the orders give."""
+    if seen.verdict is not None:
+        return Wrong(FindingKind.SPLAT, seen.verdict.message, seen.verdict.details)
+    if seen.problems:
+        return Wrong(FindingKind.BROKEN, _general(seen.problems[0]), seen.problems)
+    if not seen.ended:
+        return Wrong(FindingKind.STUCK, seen.stuck, seen.console[-20:])
+    return None
+
+
+def _general(problem: str) -> str:
+    """Return a problem without the numbers of threads."""
+    return _NUMBERED.sub("thread N", problem)
+
+
+def in_words(seen: Seen) -> str:
+    """Return the outcome of a trial: the errors of A and B, and what there is."""
+    text = f"A {_errors(seen.a_errors)}, B {_errors(seen.b_errors)}, "
+    text += seen.state.partition("; hooks:")[0]
+    return f"{text}; {'; '.join(seen.problems)}" if seen.problems else text
+
+
+def _errors(numbers: tuple[int, ...]) -> str:
+    return "+".join(errno.errorcode.get(each, str(each)) if each else "0" for each in numbers)

@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Guests in which klp-duel waits in some state, each saved once; a trial is a clone of one."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from harness.agent_protocol import Op
+from harness.deadline import Deadline
+from harness.errors import HarnessError, KlpError, UsageError
+from harness.tools.race.explore.actions import (
+    ACTIONS,
+    EXIT,
+    GATE,
+    GATE_MODULE,
+    HELD_OTHER,
+    HELD_STATES,
+    PATCHES,
+    SYSTEM_STATE,
+    TARGET,
+    StateName,
+)
+from harness.tools.race.explore.duel import PROGRAM, READY, DuelPages, find_pages
+from harness.tools.race.explore.kernel_code import KernelCode
+from harness.vm.guest.control import short_path
+from harness.vm.guest.gdb_client import GdbClient
+from harness.vm.guest.gdb_server import GDB_SOCKET, open_gdb_server
+from harness.vm.guest.initramfs import MODULE_DIR
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from harness.tools.race.explore.pairs import State
+    from harness.vm.guest.machine import Machine
+    from harness.vm.guest.session import Session
+    from harness.vm.guest.snapshot import Clone, Template
+    from harness.vm.kernel.kernel import Kernel
+
+_TRANSITION_S = 30.0
+_READY_S = 10.0
+_GDB_S = 20.0
+_MODULE = re.compile(rf"{MODULE_DIR}/(\w+)\.ko|rmmod (\w+)")
+_WAITING = "/proc/klp_gate_waiting"
+_GATE = "/dev/klp_gate"
+_SUBJECTS = (GATE, TARGET, EXIT, SYSTEM_STATE)
+
+
+def guest_modules(modules: Mapping[str, Path]) -> dict[str, Path]:
+    """Return the modules that actions and states need, by their paths in the guest."""
+    names = {GATE_MODULE, HELD_OTHER}
+    for subject in _SUBJECTS:
+        names |= {subject.patch, subject.other, subject.held}
+    for action in ACTIONS.values():
+        names |= set(action.needs)
+        for step in (*action.steps, *action.after):
+            found = _MODULE.search(step)
+            names |= {each for each in found.groups() if each} if found is not None else set()
+    return {f"{MODULE_DIR}/{name}.ko": modules[name] for name in sorted(names) if name in modules}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """A guest in a state, in which klp-duel waits."""
+
+    state: State
+    saved: Template
+    pages: DuelPages
+    code: KernelCode
+    spin: int
+
+
+class Scenes:
+    """Prepares the scene of a state when it is first asked for. Several threads may use it."""
+
+    def __init__(self, session: Session, kernel: Kernel) -> None:
+        self.session = session
+        self.kernel = kernel
+        self._stacks: dict[State, contextlib.ExitStack] = {}
+        self._lock = threading.Lock()
+        self._locks: dict[State, threading.Lock] = {}
+        self._known: dict[State, Scene | KlpError] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for stack in self._stacks.values():
+            stack.close()
+
+    @property
+    def time_scale(self) -> float:
+        """How much slower than hardware its guests are."""
+        return self.session.settings.time_scale * self.kernel.slowness
+
+    def get(self, state: State) -> Scene:
+        """Return the scene of a state. Raises what its preparation raised, each time."""
+        with self._lock:
+            lock = self._locks.setdefault(state, threading.Lock())
+        with lock:
+            known = self._known.get(state)
+            if known is None:
+                try:
+                    known = self._prepare(state)
+                except KlpError as error:
+                    known = error
+                self._known[state] = known
+        if isinstance(known, KlpError):
+            raise known
+        return known
+
+    def drop(self, state: State) -> None:
+        """Free the memory of a scene that is not needed any more."""
+        with self._lock:
+            stack = self._stacks.pop(state, None)
+            self._known.pop(state, None)
+        if stack is not None:
+            stack.close()
+
+    def _prepare(self, state: State) -> Scene:
+        magic: list[int] = []
+        code = KernelCode(self.kernel)
+
+        def change(machine: Machine) -> None:
+            _bring_about(machine, state)
+            magic.append(_start_duel(machine))
+            listed = machine.run(["grep", "-e", r"\[", "-e", " _stext$", "/proc/kallsyms"])
+            code.take_modules(listed.stdout)
+
+        made = self.session.changed(self.kernel, change, name=f"state-{state.name.value}")
+        stack = contextlib.ExitStack()
+        saved = stack.enter_context(made)
+        with self._lock:
+            self._stacks[state] = stack
+        return Scene(
+            state=state,
+            saved=saved,
+            pages=find_pages(saved.ram_path, magic[0]),
+            code=code,
+            spin=code.padding(),
+        )
+
+
+def _bring_about(machine: Machine, state: State) -> None:
+    """Have the guest be in a state; raises what refuses that."""
+    subject = state.subject
+    for name in dict.fromkeys((GATE_MODULE, *state.modules)):
+        _load(machine, name)
+    held = state.name in HELD_STATES
+    if state.name is not StateName.IDLE and not (held and subject.patch == subject.held):
+        _load(machine, subject.patch)
+        _await_transition(machine, subject.patch)
+    match state.name:
+        case StateName.STACKED:
+            _load(machine, subject.other)
+            _await_transition(machine, subject.other)
+        case StateName.OPEN:
+            _hold(machine)
+            _load(machine, subject.held)
+        case StateName.CLOSING | StateName.REPLACING:
+            _load(machine, subject.held)
+            _await_transition(machine, subject.held)
+            _hold(machine)
+            if state.name is StateName.CLOSING:
+                machine.write(f"{PATCHES}/{subject.held}/enabled", "0")
+            else:
+                _load(machine, HELD_OTHER, "replace=1")
+
+
+def _load(machine: Machine, name: str, parameters: str = "") -> None:
+    machine.insmod(f"{MODULE_DIR}/{name}.ko", parameters)
+
+
+def _await_transition(machine: Machine, patch: str) -> None:
+    deadline = machine.scaled(_TRANSITION_S)
+    polled = machine.poll_file(f"{PATCHES}/{patch}/transition", Op.EQUALS, "0", deadline=deadline)
+    if polled.errno:
+        raise HarnessError(f"the transition of {patch} does not end, before anything is tried")
+
+
+def _hold(machine: Machine) -> None:
+    """Have a task sleep in a patched function, so that the next transition stays open."""
+    machine.write(_GATE, "close 0")
+    _in_background(machine, "klp-gate read 0", "/dev/null")
+    deadline = machine.scaled(_READY_S)
+    if not machine.wait(lambda: bool(machine.read(_WAITING).strip()), deadline):
+        raise HarnessError("no task sleeps in the gate that has to hold the transition")
+
+
+def _in_background(machine: Machine, command: str, output: str) -> None:
+    """Start a program of the guest that stays when the connection ends."""
+    line = f"setsid {command} </dev/null >{output} 2>&1 &"
+    ran = machine.run(["sh", "-c", line])
+    if not ran.ok:
+        raise HarnessError(f"{command} does not start: {ran.stderr.strip()}")
+
+
+def _start_duel(machine: Machine) -> int:
+    """Start klp-duel, and return by what its pages are found."""
+    _in_background(machine, PROGRAM, "/dev/kmsg")
+    console = machine.hypervisor.console
+    if not machine.wait(
+        lambda: re.search(READY, console.text()) is not None, machine.scaled(_READY_S)
+    ):
+        raise HarnessError(f"{PROGRAM} does not get ready", details=console.tail())
+    found = re.search(READY, console.text())
+    assert found is not None
+    return int(found[1], 16)
+
+
+@contextlib.contextmanager
+def gdb_of(clone: Clone) -> Iterator[GdbClient]:
+    """Connect to the gdb server of a guest that has not been continued yet."""
+    open_gdb_server(clone.hypervisor.monitor, clone.folder, Deadline.after(_GDB_S))
+    with socket.socket(socket.AF_UNIX) as sock:
+        with short_path(clone.folder) as place:
+            sock.connect(f"{place}/{GDB_SOCKET}")
+        yield GdbClient(sock)
+
+
+def require_tcg(accel: str) -> None:
+    """Raise UsageError for an accelerator under which no CPU can be held."""
+    if accel != "tcg":
+        raise UsageError(
+            f"interleavings are explored under TCG, and not under {accel}",
+            hint="take --accel tcg, or leave --accel out",
+        )

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Which points an action passes: one run of it alone, with breakpoints at all candidates."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from harness.tools.race.explore.control import A
+from harness.tools.race.explore.duel import Place, Word
+from harness.tools.race.explore.kernel_code import CALLERS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from harness.tools.race.explore.control import HeldGuest
+    from harness.tools.race.explore.kernel_code import KernelCode
+    from harness.tools.race.explore.points import Point
+
+_TRACE_S = 20.0
+_PAUSE_S = 5.0
+
+
+class Candidates:
+    """The points at which a CPU may be held: in kernel/livepatch, and in what calls it."""
+
+    def __init__(self, code: KernelCode, *, dense: bool) -> None:
+        self._code = code
+        self._dense = dense
+        self._own = code.livepatch_functions()
+
+    def entries(self) -> Mapping[int, Point]:
+        """Return the entries of all these functions, by address."""
+        return self._code.entries((*self._own, *CALLERS))
+
+    def inside(self, function: str) -> Mapping[int, Point]:
+        """Return the points of a function behind its entry, by address."""
+        return self._code.inside(function, dense=self._dense and function in self._own)
+
+
+def trace(
+    held: HeldGuest, steps: tuple[str, ...], where: Candidates, *, by_any: bool
+) -> tuple[Point, ...]:
+    """Return the points that A passes when it acts alone, each once, in their order.
+
+    ``by_any``: and those that other tasks on its CPU pass, until all has settled. A function's own
+    points get breakpoints when the function is entered: QEMU is slow with many.
+    """
+    held.arm(steps, (), ())
+    held.begin_a(len(steps))
+    gdb = held.gdb
+    left = dict(where.entries())
+    held.set_breakpoints((*left, Place.A_END, Place.E_END))
+    passed: dict[Point, None] = {}
+    end_s = time.monotonic() + held.scaled(_TRACE_S)
+    while time.monotonic() < end_s:
+        stop = held.run_until(lambda _: True, held.scaled(_PAUSE_S))
+        if stop is None or stop.cpu is None:
+            break
+        pc, is_a = gdb.pc(stop.cpu), stop.cpu == A and held.is_a()
+        if pc == Place.E_END:
+            break
+        if pc == Place.A_END and held.duel.get(Word.A_DONE) >= len(steps):
+            if not by_any:
+                break
+            held.duel.set(Word.E_GO, 1)
+        elif pc in left and stop.cpu == A and (is_a or by_any):
+            point = left.pop(pc)
+            gdb.clear_breakpoint(pc)
+            passed.setdefault(point if is_a else replace(point, by_any=True))
+            if point.is_entry:
+                more = where.inside(point.function)
+                held.set_breakpoints(more)
+                left |= more
+        gdb.step(stop.cpu)
+    return thinned(tuple(passed))
+
+
+def thinned(points: Sequence[Point]) -> tuple[Point, ...]:
+    """Return points without those at which a CPU stands as it does at the one before.
+
+    The entry of a function comes right after its call: one of the two is enough.
+    """
+    kept: list[Point] = []
+    for point in points:
+        before = kept[-1] if kept else None
+        if before is not None and point.is_entry and before.callee == point.function:
+            continue
+        kept.append(point)
+    return tuple(kept)

@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""One trial: a clone of a scene, in which A and B act in some order, and what came of it."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from harness.deadline import Deadline
+from harness.errors import GuestStarved, KernelVerdict
+from harness.tools.race.explore.calls import CallRecorder
+from harness.tools.race.explore.control import HeldGuest, NotReached
+from harness.tools.race.explore.duel import ENDED, Word
+from harness.tools.race.explore.scene import gdb_of
+from harness.tools.race.explore.trace import Candidates, trace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from harness.tools.race.explore.pairs import Pair, State
+    from harness.tools.race.explore.points import Hold, Point
+    from harness.tools.race.explore.results import ExploreCall
+    from harness.tools.race.explore.scene import Scenes
+    from harness.vm.guest.hypervisor import Hypervisor
+    from harness.vm.guest.snapshot import Clone
+
+_BOTH_S = 15.0
+_EPILOGUE_S = 30.0
+_SPLAT_S = 3.0
+_OOPS_S = 1.0
+_CONSOLE_S = 5.0
+_LEAST_SHARE = 0.25
+
+
+class Move(StrEnum):
+    """Something of a sequential order: a step of A's or B's, or a wait until all has settled."""
+
+    A = "A"
+    B = "B"
+    SETTLE = "settle"
+
+
+Order = tuple[Move, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What a trial has shown. ``b`` is how B fared while A was held; None in an order.
+
+    ``ended``: A, B and what comes after them have come to their ends. ``verdict`` is a splat, or
+    how the guest ended.
+    """
+
+    plan: str
+    reached: bool
+    b: str | None
+    ended: bool
+    a_errors: tuple[int, ...] = ()
+    b_errors: tuple[int, ...] = ()
+    state: str = ""
+    problems: tuple[str, ...] = ()
+    child: tuple[int, ...] = ()
+    verdict: KernelVerdict | None = None
+    seconds: float = 0.0
+    cpu_s: float = 0.0
+    stuck: str = ""
+    console: tuple[str, ...] = ()
+    calls: tuple[ExploreCall, ...] = ()
+    calls_before: int = 0
+
+    @property
+    def outcome(self) -> tuple[object, ...]:
+        """What two orders of A and B may differ in."""
+        return (self.a_errors, self.b_errors, self.state, self.problems)
+
+
+@dataclass
+class _Notes:
+    reached: bool = True
+    b: str | None = None
+    ended: bool = False
+    stuck: str = ""
+    facts: dict[str, object] = field(default_factory=dict)
+
+
+class Trials:
+    """Makes trials in guests of this process. Several threads may use it at once."""
+
+    def __init__(self, scenes: Scenes) -> None:
+        self._scenes = scenes
+
+    def try_hold(self, pair: Pair, hold: Hold, *, with_calls: bool = False) -> Seen:
+        """Hold A at a point while B acts. Raises HarnessError for what says nothing."""
+        with self._guest(pair, str(hold)) as (held, clone, start_s):
+            recorder = None
+            if with_calls:
+                where = Candidates(held.scene.code, dense=False)
+                recorder = CallRecorder(held, where.entries())
+            return _seen(held, clone, start_s, pair, str(hold), hold=hold, recorder=recorder)
+
+    def try_order(self, pair: Pair, order: Order) -> Seen:
+        """Have A and B act one after the other. Raises HarnessError for what says nothing."""
+        with self._guest(pair, " ".join(order)) as (held, clone, start_s):
+            return _seen(held, clone, start_s, pair, " ".join(order), order=order)
+
+    def drop(self, state: State) -> None:
+        """Free what a state needs that no pair begins in any more."""
+        self._scenes.drop(state)
+
+    def points_of(self, pair: Pair, *, dense: bool) -> tuple[Point, ...]:
+        """Return the points that A passes when it acts alone, in their order."""
+        with self._guest(pair, "points") as (held, _, _):
+            where = Candidates(held.scene.code, dense=dense)
+            return trace(held, pair.steps(pair.a), where, by_any=pair.a.by_any)
+
+    @contextlib.contextmanager
+    def _guest(self, pair: Pair, plan: str) -> Iterator[tuple[HeldGuest, Clone, float]]:
+        scene = self._scenes.get(pair.state)
+        start_s = time.monotonic()
+        clone = self._scenes.session.clone(self._scenes.kernel, scene.saved, name=f"{pair}-{plan}")
+        folder = clone.folder
+        with contextlib.closing(clone), gdb_of(clone) as gdb:
+            held = HeldGuest(scene, gdb, clone.hypervisor, time_scale=self._scenes.time_scale)
+            yield held, clone, start_s
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _seen(
+    held: HeldGuest,
+    clone: Clone,
+    start_s: float,
+    pair: Pair,
+    plan: str,
+    *,
+    hold: Hold | None = None,
+    order: Order = (),
+    recorder: CallRecorder | None = None,
+) -> Seen:
+    a, b = pair.steps(pair.a), pair.steps(pair.b)
+    notes = _Notes()
+    hypervisor = clone.hypervisor
+    try:
+        held.arm(a, b, pair.after())
+        if hold is not None:
+            counts = _hold(held, hold, notes, (len(a), len(b)), recorder)
+        else:
+            counts = _in_order(held, order, notes)
+        _finish(held, notes, *counts)
+        if hypervisor.unexpected_splats():
+            held.run_for(_OOPS_S)  # an oops is printed to its end
+        elif notes.ended:
+            console = hypervisor.console
+            hypervisor.events.wait(lambda: console.contains(ENDED), Deadline.after(_CONSOLE_S))
+        notes.facts = {
+            "a_errors": held.duel.errors(Word.A_ERRORS, counts[0]),
+            "b_errors": held.duel.errors(Word.B_ERRORS, counts[1]),
+            "state": held.duel.state(),
+            "problems": held.duel.problems(),
+            "child": held.duel.child(),
+        }
+    except (EOFError, OSError):
+        notes.ended = False
+        notes.stuck = notes.stuck or "the guest has ended"
+    verdict = _verdict(hypervisor)
+    if verdict is None and not notes.ended:
+        _require_time(hypervisor, start_s)
+    return Seen(
+        plan=plan,
+        reached=notes.reached,
+        b=notes.b,
+        ended=notes.ended,
+        verdict=verdict,
+        seconds=time.monotonic() - start_s,
+        cpu_s=hypervisor.cpu_ns() / 1e9,
+        stuck=notes.stuck,
+        console=tuple(hypervisor.console.text().splitlines()) if verdict or not notes.ended else (),
+        calls=tuple(recorder.calls) if recorder is not None else (),
+        calls_before=recorder.before if recorder is not None else 0,
+        **notes.facts,  # type: ignore[arg-type]
+    )
+
+
+def _hold(
+    held: HeldGuest,
+    hold: Hold,
+    notes: _Notes,
+    counts: tuple[int, int],
+    recorder: CallRecorder | None,
+) -> tuple[int, int]:
+    a, b = counts
+    held.begin_a(a)
+    try:
+        held.to_point(hold.a, a)
+    except NotReached:
+        notes.reached = False
+    else:
+        if recorder is not None:
+            recorder.hold()
+        notes.b = held.b_alone(b, until=hold.b)
+    held.duel.set(Word.B_GO, b)
+    return a, b
+
+
+def _in_order(held: HeldGuest, order: Order, notes: _Notes) -> tuple[int, int]:
+    done = {Move.A: 0, Move.B: 0}
+    words = {Move.A: (Word.A_GO, Word.A_DONE), Move.B: (Word.B_GO, Word.B_DONE)}
+    for move in order:
+        if move is Move.SETTLE:
+            held.duel.set(Word.E_GO, 1)
+            if not held.await_word(Word.E_DONE, 1, held.scaled(_EPILOGUE_S)):
+                notes.stuck = "a transition does not end"
+                break
+            continue
+        done[move] += 1
+        go, ended = words[move]
+        held.duel.set(go, done[move])
+        if not held.await_word(ended, done[move], held.scaled(_BOTH_S)):
+            notes.stuck = f"{move} does not end"
+            break
+    return done[Move.A], done[Move.B]
+
+
+def _finish(held: HeldGuest, notes: _Notes, a: int, b: int) -> None:
+    """Let all go on: A and B have to end, and then what comes after them."""
+    for name, word, count in (("A", Word.A_DONE, a), ("B", Word.B_DONE, b)):
+        if not held.await_word(word, count, held.scaled(_BOTH_S)):
+            notes.stuck = notes.stuck or f"{name} does not end"
+            return
+    held.duel.set(Word.E_GO, 2)
+    if held.await_word(Word.E_DONE, 2, held.scaled(_EPILOGUE_S)):
+        notes.ended = not notes.stuck
+    elif not notes.stuck:
+        notes.stuck = "what A and B have left cannot be taken back"
+
+
+def _verdict(hypervisor: Hypervisor) -> KernelVerdict | None:
+    """Return the splat, or how the guest ended; raises the HarnessError that explains it."""
+    found: list[KernelVerdict] = []
+
+    def is_known() -> bool:
+        try:
+            hypervisor.check()
+        except KernelVerdict as error:
+            found.append(error)
+        return bool(found) or not hypervisor.unexpected_splats()
+
+    hypervisor.events.wait(is_known, Deadline.after(_SPLAT_S))
+    return found[0] if found else None
+
+
+def _require_time(hypervisor: Hypervisor, start_s: float) -> None:
+    """Raise GuestStarved when the guest had no time to come to its end."""
+    passed_s = time.monotonic() - start_s
+    if hypervisor.could_run_s(start_s) < passed_s * _LEAST_SHARE:
+        raise GuestStarved("the guest got too little time to come to its end; nothing can be said")
