@@ -17,6 +17,8 @@
 
 #define UNLOAD_TIMES	200
 #define UNLOAD_PAUSE_US	10000
+#define AWAIT_US	3000000LL
+#define AWAIT_PAUSE_US	5000
 #define LINE_ROOM	256
 #define STATE_ROOM	16
 #define PAUSES		100
@@ -87,6 +89,33 @@ static int unload(const char *name, int times)
 		spin(UNLOAD_PAUSE_US);
 	}
 	return ret;
+}
+
+static int enter_gate(const char *number)
+{
+	int fd = open("/dev/klp_gate", O_RDONLY | O_CLOEXEC);
+	char text[STATE_ROOM];
+	int ret;
+
+	if (fd < 0)
+		return errno;
+	ret = pread(fd, text, sizeof(text), atol(number) * DUEL_PAGE) < 0 ? errno : 0;
+	close(fd);
+	return ret;
+}
+
+/* Not an error when it does not come: that shows in what follows. */
+static int await_text(const char *path, const char *wanted)
+{
+	long long until = now_us() + AWAIT_US;
+	char text[LINE_ROOM];
+
+	while (now_us() < until) {
+		if (step_read(path, text, sizeof(text)) || !strcmp(text, wanted))
+			break;
+		spin(AWAIT_PAUSE_US);
+	}
+	return 0;
 }
 
 static void be_child(void)
@@ -161,6 +190,10 @@ int step_do(const char *line)
 		return step_write(first, rest);
 	if (!strcmp(verb, "read") && first)
 		return step_read(first, copy, sizeof(copy));
+	if (!strcmp(verb, "enter") && first)
+		return enter_gate(first);
+	if (!strcmp(verb, "await") && rest)
+		return await_text(first, rest);
 	if (!strcmp(verb, "fork"))
 		return fork_one();
 	if (!strcmp(verb, "vfork"))

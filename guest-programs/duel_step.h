@@ -7,6 +7,8 @@
  *	unload NAME		a livepatch that is being disabled: rmmod until it has gone
  *	write PATH TEXT
  *	read PATH
+ *	enter N			a read of gate N of /dev/klp_gate
+ *	await PATH TEXT		until the file begins with that, or some seconds have passed
  *	fork, vfork		the child reads its patch state in user mode, and spins
  *	exit			a child for which nobody waits ends
  *	none

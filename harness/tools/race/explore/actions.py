@@ -21,7 +21,7 @@ TRACING = "/sys/kernel/tracing"
 GATE_MODULE = "klp_target_gate"
 TARGET_MODULE = "klp_target_mod"
 SHADOW_MODULE = "klp_target_shadow"
-KTHREAD_MODULE = "klp_target_ticks"
+KTHREAD_MODULE = "klp_target_nap"
 HELD_OTHER = "klp_test_gate_b"
 
 
@@ -164,6 +164,23 @@ _ALL = (
         states=HELD_STATES,
     ),
     Action(
+        name="finish",
+        does="the task that holds the transition goes on, and the transition ends",
+        steps=(
+            "write /dev/klp_gate open 0",
+            f"await {PATCHES}/{{held}}/transition 0",
+        ),
+        kind=Kind.CHANGE,
+        states=HELD_STATES,
+        by_any=True,
+    ),
+    Action(
+        name="call",
+        does="a task calls the patched function",
+        steps=("enter 1",),
+        kind=Kind.TASK,
+    ),
+    Action(
         name="target",
         does="a module that a livepatch patches is loaded",
         steps=(_insmod(TARGET_MODULE),),
@@ -258,7 +275,7 @@ _ALL = (
     Action(
         name="shadow",
         does="klp_shadow_get_or_alloc() of one variable",
-        steps=("write /proc/klp_shadow get",),
+        steps=("write /sys/kernel/klp_shadow/variable get",),
         kind=Kind.SHADOW,
         states=frozenset({StateName.IDLE}),
         needs=(SHADOW_MODULE,),
@@ -266,7 +283,7 @@ _ALL = (
     Action(
         name="shalloc",
         does="klp_shadow_alloc() of that variable",
-        steps=("write /proc/klp_shadow alloc",),
+        steps=("write /sys/kernel/klp_shadow/variable alloc",),
         kind=Kind.SHADOW,
         states=frozenset({StateName.IDLE}),
         needs=(SHADOW_MODULE,),
@@ -274,7 +291,7 @@ _ALL = (
     Action(
         name="unshadow",
         does="klp_shadow_free() of that variable",
-        steps=("write /proc/klp_shadow free",),
+        steps=("write /sys/kernel/klp_shadow/variable free",),
         kind=Kind.SHADOW,
         states=frozenset({StateName.IDLE}),
         needs=(SHADOW_MODULE,),
@@ -282,7 +299,7 @@ _ALL = (
     Action(
         name="unshadowall",
         does="klp_shadow_free_all() of its id",
-        steps=("write /proc/klp_shadow free_all",),
+        steps=("write /sys/kernel/klp_shadow/variable free_all",),
         kind=Kind.SHADOW,
         states=frozenset({StateName.IDLE}),
         needs=(SHADOW_MODULE,),

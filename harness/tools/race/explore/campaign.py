@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from harness.errors import HarnessError, KernelVerdict, KlpError
 from harness.threads import run_jobs
 from harness.tools.race.explore.oracle import Baselines, Wrong
-from harness.tools.race.explore.points import Hold
+from harness.tools.race.explore.points import Hold, parse_hold
 from harness.tools.race.explore.results import FindingKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from harness.tools.race.explore.kept import KeptTrials
     from harness.tools.race.explore.pairs import Pair, State
     from harness.tools.race.explore.points import Point
     from harness.tools.race.explore.trial import Order, Seen
@@ -112,10 +113,12 @@ class Campaign:
         pairs: Sequence[Pair],
         extent: Extent,
         maker: Maker,
+        kept: KeptTrials | None = None,
     ) -> None:
         self.pairs = tuple(PairTrials(pair) for pair in pairs)
         self._extent = extent
         self._maker = maker
+        self._kept = kept
         self._ready: deque[_Job] = deque(_Job(each) for each in self.pairs)
         self._states: dict[State, int] = {}
         for pair in pairs:
@@ -189,6 +192,10 @@ class Campaign:
     def _prepare(self, trials: PairTrials) -> Found | None:
         """Look at the orders of a pair, and find its points."""
         pair = trials.pair
+        known = self._known_holds(pair)
+        if known is not None and not self._take_known(trials, known):
+            trials.holds = known
+            return None
         trials.baselines = Baselines(
             lambda order: _steadily(lambda: self._maker.try_order(pair, order)),
             a=len(pair.steps(pair.a)),
@@ -198,22 +205,47 @@ class Campaign:
             for seen, wrong in trials.baselines.first():
                 if wrong is not None:
                     return self._add(trials, Found(wrong, None, seen))
-            holds = self._extent.holds or self._holds(pair)
+            holds = known or self._holds(pair)
         except (HarnessError, KernelVerdict) as error:
             trials.error = error
             return None
         with self._changed:
             trials.holds = holds
-            trials.left = len(holds)
+            new = [each for each in enumerate(holds) if not self._is_kept(pair, each[1])]
+            trials.left = len(new)
             # Before pairs that have not begun, so that their states are needed one after the other.
-            self._ready.extendleft(
-                _Job(trials, number, hold) for number, hold in reversed(tuple(enumerate(holds)))
-            )
+            self._ready.extendleft(_Job(trials, *each) for each in reversed(new))
         return None
 
     def _holds(self, pair: Pair) -> tuple[Hold, ...]:
-        points = _steadily(lambda: self._maker.points_of(pair, dense=self._extent.dense))
+        dense = self._extent.dense
+        points = _steadily(lambda: self._maker.points_of(pair, dense=dense))
+        if self._kept is not None:
+            self._kept.add_points(str(pair), tuple(map(str, points)), dense=dense)
         return tuple(Hold(a=point) for point in points)
+
+    def _known_holds(self, pair: Pair) -> tuple[Hold, ...] | None:
+        """Return what is to be tried, if that is known without a run of A."""
+        if self._extent.holds or self._kept is None:
+            return self._extent.holds or None
+        points = self._kept.points(str(pair), dense=self._extent.dense)
+        return None if points is None else tuple(parse_hold(text) for text in points)
+
+    def _is_kept(self, pair: Pair, hold: Hold) -> bool:
+        return self._kept is not None and self._kept.trial(str(pair), str(hold)) is not None
+
+    def _take_known(self, trials: PairTrials, holds: Sequence[Hold]) -> bool:
+        """Count the trials that an earlier run has made; return whether any is left."""
+        left = False
+        for hold in holds:
+            known = self._kept.trial(str(trials.pair), str(hold)) if self._kept else None
+            if known is None:
+                left = True
+            else:
+                trials.tried += 1
+                trials.not_reached += not known[0]
+                trials.blocked += known[1]
+        return left
 
     def _try(self, job: _Job) -> Found | None:
         trials, hold = job.trials, job.hold
@@ -229,7 +261,11 @@ class Campaign:
         with self._changed:
             trials.tried += 1
             trials.not_reached += not seen.reached
-            trials.blocked += (seen.b or "").startswith(("blocked", "running"))
+            trials.blocked += seen.b_waited
+        if wrong is None and self._kept is not None:
+            self._kept.add_trial(
+                str(trials.pair), str(hold), reached=seen.reached, blocked=seen.b_waited
+            )
         return None if wrong is None else self._confirm(trials, wrong, job.number, hold, seen)
 
     def _confirm(

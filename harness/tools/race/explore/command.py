@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -23,6 +24,7 @@ from harness.cli.prepare import (
 from harness.errors import ModuleRefused, UsageError
 from harness.tools.race.command import KernelMutants, app
 from harness.tools.race.explore.campaign import Campaign, Extent
+from harness.tools.race.explore.kept import KeptTrials
 from harness.tools.race.explore.kernel_code import KernelCode
 from harness.tools.race.explore.page import explore_page
 from harness.tools.race.explore.pairs import find_pairs
@@ -88,6 +90,14 @@ def explore(
             "--excuse-expected", help="Do not fail for bugs that the kernel is known to have."
         ),
     ] = False,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            "--resume",
+            metavar="FILE",
+            help="Keep trials that show nothing in this file; those in it are not made again.",
+        ),
+    ] = None,
     html_file: HtmlPage = None,
 ) -> int:
     """Hold one CPU at each point of an action while another one acts. Exit 1: something is wrong.
@@ -106,6 +116,7 @@ def explore(
         code = KernelCode(made)
         for hold in holds:
             code.check(hold)
+        kept = KeptTrials(resume, made.digest) if resume is not None else None
         modules = prepare_modules(terminal, made)
         bugs = load_known((), made.version)
         invocation.print_facts()
@@ -121,7 +132,7 @@ def explore(
         )
         scenes = stack.enter_context(Scenes(session, made))
         extent = Extent(holds=holds, dense=dense, most=trials, seconds=seconds)
-        campaign = Campaign(chosen, extent, Trials(scenes))
+        campaign = Campaign(chosen, extent, Trials(scenes), kept)
         words = kernel_words(kernel, mutant)
 
         def report(each: PairTrials) -> ExploreResult:

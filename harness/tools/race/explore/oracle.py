@@ -8,7 +8,6 @@ until all has settled, when a trial gives something else.
 from __future__ import annotations
 
 import errno
-import re
 import threading
 from dataclasses import dataclass
 from itertools import combinations
@@ -26,7 +25,8 @@ if TYPE_CHECKING:
 # going on. No order has to give it.
 _TRANSIENT = frozenset({errno.EBUSY, errno.EAGAIN})
 _REPEATS = 2
-_NUMBERED = re.compile(r"thread \d+")
+_NOT_SETTLED, _IN_TRANSITION = "not settled", "in transition"
+_LEFT_OVER = "a thread has a patch state, and there is no transition"
 
 
 @dataclass(frozen=True)
@@ -142,8 +142,12 @@ def failure_of(seen: Seen) -> Wrong | None:
 
 
 def _general(problem: str) -> str:
-    """Return a problem without the numbers of threads."""
-    return _NUMBERED.sub("thread N", problem)
+    """Return a problem without what differs from trial to trial: threads and their numbers."""
+    what, colon, rest = problem.partition(": ")
+    if what == _NOT_SETTLED and colon:
+        patches, _, _ = rest.partition(" thread ")
+        return f"{what}: {patches.strip()}" if _IN_TRANSITION in patches else _LEFT_OVER
+    return problem
 
 
 def in_words(seen: Seen) -> str:

@@ -73,6 +73,11 @@ class Seen:
     calls_before: int = 0
 
     @property
+    def b_waited(self) -> bool:
+        """Whether B did not come to its end before A went on."""
+        return self.b is not None and self.b.startswith(("blocked", "running"))
+
+    @property
     def outcome(self) -> tuple[object, ...]:
         """What two orders of A and B may differ in."""
         return (self.a_errors, self.b_errors, self.state, self.problems)

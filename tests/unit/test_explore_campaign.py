@@ -1,0 +1,294 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Campaigns of interleavings without a guest: findings, repetitions, counts."""
+
+from __future__ import annotations
+
+import errno
+from collections import Counter
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.errors import GuestStarved, HarnessError, KernelSplat, ModuleRefused, UsageError
+from harness.report.base import CheckOutcome
+from harness.tools.race.explore.campaign import Campaign, Extent
+from harness.tools.race.explore.kept import KeptTrials
+from harness.tools.race.explore.page import call_rows, explore_page
+from harness.tools.race.explore.pairs import find_pairs
+from harness.tools.race.explore.points import Point
+from harness.tools.race.explore.report import result_of
+from harness.tools.race.explore.results import ExploreCall, FindingKind
+from harness.tools.race.explore.trial import Move, Seen
+from harness.tools.race.known_bugs import KnownBug
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from harness.tools.race.explore.pairs import Pair, State
+    from harness.tools.race.explore.points import Hold
+    from harness.tools.race.explore.results import ExploreResult
+    from harness.tools.race.explore.trial import Order
+
+POINTS = tuple(Point(function=name) for name in ("first", "second", "third"))
+FINE = Seen(plan="", reached=True, b="done", ended=True, a_errors=(0,), b_errors=(0,), state="all")
+SPLAT = replace(FINE, ended=False, verdict=KernelSplat("splat in the kernel log: WARNING in f"))
+OTHER = replace(FINE, state="other")
+CALLS = (
+    ExploreCall(by="A", cpu=0, function="first", at_ms=1),
+    ExploreCall(by="B", cpu=1, function="in_b", at_ms=2),
+    ExploreCall(by="A", cpu=0, function="later", at_ms=3),
+)
+
+
+class Maker:
+    """Gives what a test says, by point; everything else is fine."""
+
+    def __init__(
+        self,
+        *,
+        at: Mapping[str, Sequence[Seen | HarnessError]] | None = None,
+        order: Callable[[Order], Seen] = lambda _: FINE,
+        points: Sequence[Point] = POINTS,
+    ) -> None:
+        self.at = {name: list(each) for name, each in (at or {}).items()}
+        self.order = order
+        self.points = tuple(points)
+        self.tried: Counter[str] = Counter()
+        self.orders: list[Order] = []
+        self.dropped: list[State] = []
+
+    def points_of(self, pair: Pair, *, dense: bool) -> tuple[Point, ...]:
+        return self.points
+
+    def try_hold(self, pair: Pair, hold: Hold, *, with_calls: bool = False) -> Seen:
+        name = str(hold)
+        self.tried[name] += 1
+        given = self.at.get(name, [FINE])
+        seen = given.pop(0) if len(given) > 1 else given[0]
+        if isinstance(seen, HarnessError):
+            raise seen
+        calls = CALLS if with_calls else ()
+        return replace(seen, plan=name, calls=calls, calls_before=len(calls[:1]))
+
+    def try_order(self, pair: Pair, order: Order) -> Seen:
+        self.orders.append(order)
+        return replace(self.order(order), plan=" ".join(order), b=None)
+
+    def drop(self, state: State) -> None:
+        self.dropped.append(state)
+
+
+def explored(
+    maker: Maker,
+    *names: str,
+    extent: Extent = Extent(),  # noqa: B008 - it is frozen
+    bugs: Sequence[KnownBug] = (),
+    excuse: bool = False,
+    kept: KeptTrials | None = None,
+) -> list[ExploreResult]:
+    campaign = Campaign(find_pairs(names or ("fork-load",)), extent, maker, kept)
+    for _ in campaign.run(guests=1):
+        pass
+    return [
+        result_of(each, bugs, words=("--kernel=6.1",), excuse_expected=excuse)
+        for each in campaign.pairs
+    ]
+
+
+def test_what_an_order_gives_is_no_finding() -> None:
+    """Each point is tried once, after both orders of A and B."""
+    maker = Maker(at={"second": [replace(FINE, b="blocked in f")], "third": [OTHER]})
+    maker.order = lambda order: OTHER if order[0] is Move.B else FINE
+    (result,) = explored(maker)
+    assert result.outcome is CheckOutcome.NOT_SHOWN
+    assert (result.points, result.tried, result.blocked, result.not_reached) == (3, 3, 1, 0)
+    assert maker.orders == [(Move.A, Move.B), (Move.B, Move.A)]
+    assert maker.tried.total() == 3
+
+
+def test_what_no_order_gives_is_tried_again_and_shown() -> None:
+    """The finding has its first point, all points, the calls, and the line that shows it again."""
+    maker = Maker(at={"second": [OTHER], "third": [OTHER]})
+    (result,) = explored(maker)
+    (finding,) = result.findings
+    assert result.outcome is CheckOutcome.SHOWN
+    assert finding.kind is FindingKind.OUTCOME
+    assert (finding.at, finding.points) == ("second", ("second", "third"))
+    assert (finding.shown, finding.tries) == (4, 4)
+    assert maker.tried == {"first": 1, "second": 4, "third": 1}
+    assert finding.again == "klp-harness race explore fork-load --kernel=6.1 --at second"
+    assert "A B: A 0, B 0, all" in finding.allowed
+    assert [row.phase for row in call_rows(finding)] == ["before", "held", "after"]
+    page = explore_page({"kernel": "6.1"}, [result])
+    assert "A is held at second" in page
+    assert "in_b" in page
+
+
+def test_what_is_not_shown_again_is_counted_alone() -> None:
+    """An outcome, or a hang, that comes once may be the host's; it is no finding."""
+    maker = Maker(at={"second": [OTHER, FINE]})
+    (result,) = explored(maker)
+    assert result.outcome is CheckOutcome.NOT_SHOWN
+    assert (result.unsteady, result.findings) == (1, ())
+
+
+def test_a_splat_that_comes_once_is_a_finding() -> None:
+    """It was printed; that it is rare is said."""
+    (result,) = explored(Maker(at={"second": [SPLAT, FINE]}))
+    (finding,) = result.findings
+    assert finding.kind is FindingKind.SPLAT
+    assert (finding.shown, finding.tries) == (1, 4)
+
+
+def test_a_hang_after_the_hold_is_a_finding() -> None:
+    """Something that does not end, in each of four trials."""
+    (result,) = explored(Maker(at={"first": [replace(FINE, ended=False, stuck="B does not end")]}))
+    (finding,) = result.findings
+    assert (finding.kind, finding.message) == (FindingKind.STUCK, "B does not end")
+
+
+def test_threads_have_no_numbers_in_a_finding() -> None:
+    """The same finding has another thread's number in each trial."""
+    seen = [
+        replace(FINE, problems=(f"not settled: thread {tid} has the patch state 0",))
+        for tid in (71, 72, 73, 74)
+    ]
+    (result,) = explored(Maker(at={"first": seen}))
+    (finding,) = result.findings
+    assert finding.message == "a thread has a patch state, and there is no transition"
+    assert (finding.kind, finding.shown) == (FindingKind.BROKEN, 4)
+    opened = replace(FINE, problems=("not settled: klp_x is in transition thread 7 has the",))
+    (result,) = explored(Maker(at={"first": [opened]}))
+    assert result.findings[0].message == "not settled: klp_x is in transition"
+
+
+def test_who_was_refused_for_a_moment_was_not_there() -> None:
+    """EBUSY is legal whatever the orders give, when the rest is as if B had not been tried."""
+    busy = replace(FINE, b_errors=(errno.EBUSY,), state="A alone")
+    maker = Maker(at={"second": [busy], "third": [replace(busy, state="strange")]})
+    maker.order = lambda order: (
+        replace(FINE, b_errors=(), state="A alone") if Move.B not in order else FINE
+    )
+    (result,) = explored(maker)
+    assert [finding.at for finding in result.findings] == ["third"]
+
+
+def test_steps_of_one_may_come_between_those_of_the_other() -> None:
+    """Such orders are looked at when a trial gives something else, and once."""
+    maker = Maker(at={"second": [OTHER], "third": [OTHER]})
+    between = (Move.B, Move.A, Move.B)
+    maker.order = lambda order: OTHER if order == between else FINE
+    (result,) = explored(maker, "fork-unload")
+    assert result.outcome is CheckOutcome.NOT_SHOWN
+    assert maker.orders.count(between) == 1
+
+
+def test_a_settled_order_counts_too() -> None:
+    """B may come when the transition that A opened has ended."""
+    maker = Maker(at={"second": [OTHER]})
+    maker.order = lambda order: OTHER if Move.SETTLE in order else FINE
+    (result,) = explored(maker)
+    assert result.outcome is CheckOutcome.NOT_SHOWN
+
+
+def test_an_order_that_fails_is_a_finding_without_a_hold() -> None:
+    """Nothing is held then: the pair is broken by itself."""
+    maker = Maker(order=lambda order: SPLAT if order[0] is Move.B else FINE)
+    (result,) = explored(maker)
+    (finding,) = result.findings
+    assert (finding.at, finding.points) == ("B A", ())
+    assert maker.tried.total() == 0
+    assert "--at" not in finding.again
+
+
+def test_what_the_host_spoils_is_no_result() -> None:
+    """It is tried once more; and what fails twice is counted, and judged as nothing."""
+    starved = GuestStarved("no CPU")
+    maker = Maker(at={"first": [starved, FINE], "second": [starved]})
+    (result,) = explored(maker)
+    assert (result.tried, result.failed) == (2, 1)
+    assert result.outcome is CheckOutcome.NOT_SHOWN
+    (result,) = explored(Maker(at={point.function: [starved] for point in POINTS}))
+    assert result.outcome is CheckOutcome.ERROR
+    assert result.error is not None
+
+
+def test_a_point_that_is_not_passed_says_nothing() -> None:
+    """Its outcome is that of no hold, and is not judged."""
+    maker = Maker(at={"first": [replace(OTHER, reached=False, b=None)]})
+    (result,) = explored(maker)
+    assert (result.outcome, result.not_reached) == (CheckOutcome.NOT_SHOWN, 1)
+
+
+def test_a_pair_that_the_kernel_refuses_is_not_applicable() -> None:
+    """Its state cannot be brought about."""
+
+    def refuse(_: Order) -> Seen:
+        raise ModuleRefused("klp_test_exit", errno.EINVAL, action="load")
+
+    (result,) = explored(Maker(order=refuse))
+    assert result.outcome is CheckOutcome.NOT_APPLICABLE
+    assert "cannot start on this kernel" in str(result.detail)
+
+
+def test_a_limit_ends_it() -> None:
+    """What was not begun is not-run."""
+    results = explored(Maker(), "fork-load", "fork-disable", extent=Extent(most=2))
+    assert [result.tried for result in results] == [2, 0]
+    assert results[1].outcome is CheckOutcome.NOT_RUN
+
+
+def test_a_state_is_freed_after_its_last_pair() -> None:
+    """Each takes the memory of a guest."""
+    maker = Maker()
+    pairs = find_pairs(("fork-disable", "fork-replace", "fork-load"))
+    explored(maker, *map(str, pairs))
+    assert maker.dropped == [pairs[0].state, pairs[2].state]
+
+
+@pytest.mark.parametrize("excuse", [True, False])
+def test_a_known_finding_is_named(*, excuse: bool) -> None:
+    """By its pair, its point and what it shows; it fails unless that is excused."""
+    bug = KnownBug(bug="exit-warning", steps="^explore fork-load at second", shows="WARNING in f")
+    maker = Maker(at={"second": [SPLAT]})
+    (result,) = explored(maker, bugs=(bug,), excuse=excuse)
+    assert result.findings[0].bug == "exit-warning"
+    assert (result.expected, result.excused) == (True, excuse)
+
+
+def test_a_campaign_goes_on_where_it_was(tmp_path: Path) -> None:
+    """What showed nothing is counted and not tried again; a finding is, and what was not tried."""
+    file = tmp_path / "trials"
+    blocked = {"first": [replace(FINE, b="blocked in f")]}
+    once = explored(Maker(at=blocked), extent=Extent(most=2), kept=KeptTrials(file, "one"))
+    assert once[0].tried == 2
+    again = Maker(at={"third": [OTHER]})
+    (result,) = explored(again, kept=KeptTrials(file, "one"))
+    assert (result.points, result.tried, result.blocked) == (3, 3, 1)
+    assert set(again.tried) == {"third"}
+    assert result.outcome is CheckOutcome.SHOWN
+    (result,) = explored(again, kept=KeptTrials(file, "one"))
+    assert result.outcome is CheckOutcome.SHOWN
+    other = Maker()
+    explored(other, kept=KeptTrials(file, "another"))
+    assert other.tried.total() == 3
+
+
+def test_a_pair_that_is_known_in_full_needs_no_guest(tmp_path: Path) -> None:
+    """Not even for its orders."""
+    explored(Maker(), kept=KeptTrials(tmp_path / "trials", "one"))
+    again = Maker()
+    (result,) = explored(again, kept=KeptTrials(tmp_path / "trials", "one"))
+    assert (result.tried, result.outcome) == (3, CheckOutcome.NOT_SHOWN)
+    assert not again.orders
+    assert not again.tried
+
+
+@pytest.mark.parametrize("text", ["x\n", "[]\n", '{"pair": "a-b"}\n'])
+def test_a_file_of_something_else_is_refused(tmp_path: Path, text: str) -> None:
+    """It would be written to."""
+    (tmp_path / "trials").write_text(text)
+    with pytest.raises(UsageError, match=r"line 1 of .* is no trial"):
+        KeptTrials(tmp_path / "trials", "one")
