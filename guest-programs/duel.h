@@ -20,7 +20,7 @@
 
 /* Each page ends with the magic, its number added, and the complement of that. */
 struct duel_words {
-	unsigned long arm;			/* 0: the host: get ready */
+	unsigned long arm;		/* 0: the host: get ready; 2: the hog too */
 	unsigned long a_ready, b_ready;	/* 8, 16 */
 	unsigned long a_go, b_go;	/* 24, 32: the host: so many steps may begin */
 	unsigned long a_done, b_done;		/* 40, 48: how many have ended */
@@ -30,7 +30,8 @@ struct duel_words {
 	long child[DUEL_STATES];	/* 88: the patch states that a child has read */
 	unsigned long a_error[DUEL_STEPS];	/* 120: an errno for each step */
 	unsigned long b_error[DUEL_STEPS];	/* 184 */
-	char room[DUEL_PAGE - 248 - 16];
+	unsigned long hog;			/* 248: the host: keep CPU 0 from A */
+	char room[DUEL_PAGE - 256 - 16];
 	unsigned long magic[2];
 };
 
@@ -58,6 +59,7 @@ enum duel_place {
 	DUEL_B_BEGIN,
 	DUEL_B_END,
 	DUEL_E_END,
+	DUEL_HOG,	/* the hog has the CPU */
 	DUEL_SPIN,	/* a loop for a CPU that is held in user mode */
 };
 

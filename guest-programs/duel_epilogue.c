@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "duel_epilogue.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -44,24 +43,6 @@ static void add(char *text, size_t room, const char *format, ...)
 	} while (0)
 #define state(...) add(duel_findings->state, sizeof(duel_findings->state), __VA_ARGS__)
 
-/* Calls for each name in a folder that is no hidden one; a nonzero value ends it. */
-static int each_name(const char *folder, int (*call)(const char *name, void *context),
-		     void *context)
-{
-	struct dirent **names;
-	int count = scandir(folder, &names, NULL, alphasort);
-	int ret = 0, n;
-
-	for (n = 0; n < count; n++) {
-		if (!ret && names[n]->d_name[0] != '.')
-			ret = call(names[n]->d_name, context);
-		free(names[n]);
-	}
-	if (count >= 0)
-		free(names);
-	return ret;
-}
-
 static bool is(const char *patch, const char *attribute, const char *value)
 {
 	char path[PATH_ROOM], text[TEXT_ROOM];
@@ -96,15 +77,15 @@ static int threads_have_states(const char *pid, void *who)
 	if (*pid < '0' || *pid > '9')
 		return 0;
 	snprintf(path, sizeof(path), "/proc/%s/task", pid);
-	return each_name(path, has_state, who);
+	return step_each(path, has_state, who);
 }
 
 /* Most polls look at the patches alone: to read all threads' states takes much longer. */
 static bool is_unsettled(char *who)
 {
 	*who = '\0';
-	if (!each_name(PATCHES, in_transition, who))
-		each_name("/proc", threads_have_states, who);
+	if (!step_each(PATCHES, in_transition, who))
+		step_each("/proc", threads_have_states, who);
 	return *who;
 }
 
@@ -122,7 +103,7 @@ void epilogue_settle(void)
 
 	for (times = 0; is_unsettled(who); times++) {
 		if (times == SETTLE_TIMES) {
-			each_name("/proc", threads_have_states, who);
+			step_each("/proc", threads_have_states, who);
 			problem("not settled: %s; ", who);
 			return;
 		}
@@ -131,7 +112,7 @@ void epilogue_settle(void)
 	/* A worker removes the patch, a little later. */
 	for (times = 0; times < FREE_TIMES; times++) {
 		disabled = 0;
-		each_name(PATCHES, is_disabled, &disabled);
+		step_each(PATCHES, is_disabled, &disabled);
 		if (!disabled)
 			break;
 		duel_nap(SHORT_US);
@@ -154,7 +135,7 @@ static int describe_patch(const char *patch, void *separator)
 
 	state("%s=%d", patch, is(patch, "enabled", "1"));
 	snprintf(path, sizeof(path), PATCHES "/%s", patch);
-	each_name(path, describe_object, (void *)patch);
+	step_each(path, describe_object, (void *)patch);
 	state("%s", (const char *)separator);
 	return 0;
 }
@@ -192,9 +173,9 @@ void epilogue_describe(void)
 	unsigned int n;
 
 	state("patches: ");
-	each_name(PATCHES, describe_patch, "; ");
+	step_each(PATCHES, describe_patch, "; ");
 	state("modules:");
-	each_name("/sys/module", describe_module, "klp_");
+	step_each("/sys/module", describe_module, "klp_");
 	state("; hooks:");
 	describe_hooks();
 	for (n = 0; n < ARRAY_SIZE(files); n++)
@@ -278,12 +259,12 @@ void epilogue_undo(void)
 	do_orders();
 	for (round = 0; round < ROUNDS; round++) {
 		left = 0;
-		each_name(PATCHES, disable, &left);
+		step_each(PATCHES, disable, &left);
 		if (!left)
 			break;
 		epilogue_settle();
 	}
-	each_name(PATCHES, complain, "patch");
+	step_each(PATCHES, complain, "patch");
 	/* Targets go after the patches that use them. */
 	for (round = 0; round < ROUNDS; round++)
 		if (!unload_all(round == ROUNDS - 1))

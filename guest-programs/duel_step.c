@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "duel_step.h"
 
+#include <dirent.h>
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -64,6 +65,22 @@ int step_read(const char *path, char *text, size_t room)
 	text[len] = '\0';
 	text[strcspn(text, "\n")] = '\0';
 	return 0;
+}
+
+int step_each(const char *folder, int (*call)(const char *name, void *context), void *context)
+{
+	struct dirent **names;
+	int count = scandir(folder, &names, NULL, alphasort);
+	int ret = 0, n;
+
+	for (n = 0; n < count; n++) {
+		if (!ret && names[n]->d_name[0] != '.')
+			ret = call(names[n]->d_name, context);
+		free(names[n]);
+	}
+	if (count >= 0)
+		free(names);
+	return ret;
 }
 
 static int load(const char *path, const char *parameters)

@@ -26,4 +26,7 @@ int step_write(const char *path, const char *text);
 /* Reads the first line of a file. */
 int step_read(const char *path, char *text, size_t room);
 
+/* Calls for each name in a folder that is no hidden one; a nonzero value ends it. */
+int step_each(const char *folder, int (*call)(const char *name, void *context), void *context);
+
 #endif /* DUEL_STEP_H */

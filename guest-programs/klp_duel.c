@@ -32,6 +32,8 @@
 
 #define STACK_SIZE	65536
 #define POLL_US		2000
+#define ABOVE_HOG	2
+#define PATH_ROOM	300
 #define MAGIC		0x6b6c702d00000000UL
 #define PLACE_SIZE	16
 
@@ -215,6 +217,46 @@ static void be_b(void)
 		pause();
 }
 
+static int raise_kthread(const char *pid, void *prefixes)
+{
+	struct sched_param above = { .sched_priority = ABOVE_HOG };
+	const char *const *prefix;
+	char path[PATH_ROOM], name[PATH_ROOM];
+
+	snprintf(path, sizeof(path), "/proc/%s/comm", pid);
+	if (*pid < '0' || *pid > '9' || step_read(path, name, sizeof(name)))
+		return 0;
+	for (prefix = prefixes; *prefix; prefix++)
+		if (!strncmp(name, *prefix, strlen(*prefix)))
+			sched_setscheduler(atoi(pid), SCHED_FIFO, &above);
+	return 0;
+}
+
+/*
+ * While hog is set, this task has CPU 0, and A does not. What the kernel itself does
+ * on that CPU still goes on: its threads have a higher priority.
+ */
+static void be_hog(void)
+{
+	static const char *const threads[] = { "kworker/0:", "ksoftirqd/0", "rcu", "cpuhp", NULL };
+	struct sched_param low = { .sched_priority = 1 };
+
+	await_arm(0, "klp-duel-hog");
+	if (duel_words->arm < 2)
+		for (;;)
+			pause();
+	step_write("/proc/sys/kernel/sched_rt_runtime_us", "-1");
+	step_each("/proc", raise_kthread, (void *)threads);
+	sched_setscheduler(0, SCHED_FIFO, &low);
+	for (;;) {
+		while (!duel_words->hog)
+			duel_nap(POLL_US);
+		duel_pass(DUEL_HOG);
+		while (duel_words->hog)
+			__builtin_ia32_pause();
+	}
+}
+
 /* e_go is 1 to have it settle, and 2 to have all of it. */
 static void be_observer(void)
 {
@@ -275,6 +317,7 @@ int main(int argc, char **argv)
 	signal(SIGHUP, SIG_IGN);
 	start(be_a);
 	start(be_b);
+	start(be_hog);
 	printf("klp-duel: ready %#lx\n", magic);
 	fflush(stdout);
 	be_observer();

@@ -240,6 +240,17 @@ def test_a_limit_ends_it() -> None:
     assert results[1].outcome is CheckOutcome.NOT_RUN
 
 
+def test_two_holds() -> None:
+    """Each point of A alone, and then with each point of B."""
+    maker = Maker(points=POINTS[:2])
+    (result,) = explored(maker, extent=Extent(bound=2))
+    assert result.points == 6
+    assert set(maker.tried) == {
+        *("first", "second"),
+        *(f"{a} -> {b}" for a in ("first", "second") for b in ("first", "second")),
+    }
+
+
 def test_a_state_is_freed_after_its_last_pair() -> None:
     """Each takes the memory of a guest."""
     maker = Maker()

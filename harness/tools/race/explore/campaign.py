@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from harness.errors import HarnessError, KernelVerdict, KlpError
@@ -54,11 +54,14 @@ class Maker(Protocol):
 class Extent:
     """What is tried. ``holds``: these at each pair, in place of those of the points that A passes.
 
-    ``most`` and ``seconds`` end the campaign; ``bound`` 2 holds B too.
+    ``most`` and ``seconds`` end the campaign; ``bound`` 2 holds B too. ``off``: A is scheduled out
+    at its points.
     """
 
     holds: tuple[Hold, ...] = ()
     dense: bool = False
+    bound: int = 1
+    off: bool = False
     most: int | None = None
     seconds: float | None = None
 
@@ -222,14 +225,26 @@ class Campaign:
         points = _steadily(lambda: self._maker.points_of(pair, dense=dense))
         if self._kept is not None:
             self._kept.add_points(str(pair), tuple(map(str, points)), dense=dense)
-        return tuple(Hold(a=point) for point in points)
+        return self._of_points(pair, points)
+
+    def _of_points(self, pair: Pair, points: Sequence[Point]) -> tuple[Hold, ...]:
+        """Return A's holds; with a bound of 2, each with each point of B, and the single ones."""
+        single = tuple(Hold(a=replace(point, off=self._extent.off)) for point in points)
+        if self._extent.bound == 1:
+            return single
+        other = replace(pair, a=pair.b)
+        of_b = _steadily(lambda: self._maker.points_of(other, dense=False))
+        places = dict.fromkeys(point.place for point in of_b)
+        return (*single, *(replace(hold, b=place) for hold in single for place in places))
 
     def _known_holds(self, pair: Pair) -> tuple[Hold, ...] | None:
         """Return what is to be tried, if that is known without a run of A."""
         if self._extent.holds or self._kept is None:
             return self._extent.holds or None
         points = self._kept.points(str(pair), dense=self._extent.dense)
-        return None if points is None else tuple(parse_hold(text) for text in points)
+        if points is None:
+            return None
+        return self._of_points(pair, [parse_hold(text).a for text in points])
 
     def _is_kept(self, pair: Pair, hold: Hold) -> bool:
         return self._kept is not None and self._kept.trial(str(pair), str(hold)) is not None

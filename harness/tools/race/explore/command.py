@@ -24,6 +24,7 @@ from harness.cli.prepare import (
 from harness.errors import ModuleRefused, UsageError
 from harness.tools.race.command import KernelMutants, app
 from harness.tools.race.explore.campaign import Campaign, Extent
+from harness.tools.race.explore.debug import debug
 from harness.tools.race.explore.kept import KeptTrials
 from harness.tools.race.explore.kernel_code import KernelCode
 from harness.tools.race.explore.page import explore_page
@@ -78,6 +79,22 @@ def explore(
         bool,
         typer.Option("--dense", help="Also hold A at each access to memory in kernel/livepatch."),
     ] = False,
+    off: Annotated[
+        bool,
+        typer.Option(
+            "--off",
+            help="Schedule A out at its points (preemptible kernels), and not hold its CPU.",
+        ),
+    ] = False,
+    bound: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=2,
+            metavar="N",
+            help="2: hold B too, at each of its points, while A goes on to its end.",
+        ),
+    ] = 1,
     trials: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Stop after N trials.")
     ] = None,
@@ -88,6 +105,12 @@ def explore(
         bool,
         typer.Option(
             "--excuse-expected", help="Do not fail for bugs that the kernel is known to have."
+        ),
+    ] = False,
+    gdb: Annotated[
+        bool,
+        typer.Option(
+            "--gdb", help="With one PAIR and one --at: wait for gdb, with A held at that point."
         ),
     ] = False,
     resume: Annotated[
@@ -108,6 +131,10 @@ def explore(
         terminal = invocation.terminal
         chosen = find_pairs(pairs)
         holds = tuple(parse_hold(text) for text in at)
+        if gdb and (len(chosen) != 1 or len(holds) != 1):
+            raise UsageError("--gdb needs one PAIR, and one point by --at")
+        if bound > 1 and off:
+            raise UsageError("--off is for one hold, and --bound 2 for two")
         check_writable(html_file)
         check_kernels(kernel)
         choice = prepare_accel(invocation, accel)
@@ -116,6 +143,12 @@ def explore(
         code = KernelCode(made)
         for hold in holds:
             code.check(hold)
+        is_off = off or any(hold.a.off for hold in holds)
+        if is_off and not made.config.enabled("PREEMPTION"):
+            raise UsageError(
+                "this kernel does not preempt tasks in the kernel: A cannot be scheduled out",
+                hint="take --kernel-config preempt",
+            )
         kept = KeptTrials(resume, made.digest) if resume is not None else None
         modules = prepare_modules(terminal, made)
         bugs = load_known((), made.version)
@@ -131,7 +164,12 @@ def explore(
             )
         )
         scenes = stack.enter_context(Scenes(session, made))
-        extent = Extent(holds=holds, dense=dense, most=trials, seconds=seconds)
+        if gdb:
+            debug(scenes, chosen[0], holds[0], terminal.note)
+            return invocation.exit_code
+        extent = Extent(
+            holds=holds, dense=dense, bound=bound, off=off, most=trials, seconds=seconds
+        )
         campaign = Campaign(chosen, extent, Trials(scenes), kept)
         words = kernel_words(kernel, mutant)
 

@@ -34,6 +34,8 @@ _LOOKS = 4
 _ANY_S = 4.0
 _A_ALONE_S = 0.5
 _WORD = 8
+# What an interrupt in the kernel pushes: ss, rsp, rflags, cs, rip; rip lies lowest.
+_FRAME = 5 * _WORD
 # A CPU that waits for another one's interrupt handler, and one that waits for anything else.
 _AWAITS_IPI = frozenset(
     {"smp_call_function_many_cond", "smp_call_function_single", "csd_lock_wait"}
@@ -117,10 +119,20 @@ class HeldGuest:
 
     # A at its beginning, and at a point
 
-    def arm(self, a: tuple[str, ...], b: tuple[str, ...], after: tuple[str, ...]) -> None:
-        """Have A and B wait in user mode, each on its CPU, for their first step."""
+    def arm(
+        self,
+        a: tuple[str, ...],
+        b: tuple[str, ...],
+        after: tuple[str, ...],
+        *,
+        with_hog: bool = False,
+    ) -> None:
+        """Have A and B wait in user mode, each on its CPU, for their first step.
+
+        ``with_hog``: A can be scheduled out.
+        """
         self.duel.order(a, b, after)
-        self.duel.set(Word.ARM, 1)
+        self.duel.set(Word.ARM, 2 if with_hog else 1)
         for word in (Word.A_READY, Word.B_READY):
             if not self.await_word(word, 1, self.scaled(10)):
                 raise GuestStarved("A and B did not get ready in time")
@@ -196,6 +208,32 @@ class HeldGuest:
             said = f"held, and A {self._a_alone()}"
         return said
 
+    def b_while_a_is_off(self, steps: int) -> str:
+        """Let B do steps while A is scheduled out where it is; return what `b_alone` does.
+
+        An interrupt takes the CPU from A in the loop, for a task of a higher priority; then the
+        address to which A returns is set to the point, as if the interrupt had come there. Raises
+        NotReached where preemption is off.
+        """
+        gdb = self.gdb
+        at, stack = gdb.pc(A), gdb.sp(A)
+        frame = (stack & ~0xF) - _FRAME
+        loop = self._send_to_loop(A, at)
+        self.duel.set(Word.HOG, 1)
+        gdb.set_breakpoint(Place.HOG)
+        stop = self.run_until(lambda stop: gdb.pc(stop.cpu or 0) == Place.HOG, self.scaled(1))
+        gdb.clear_breakpoint(Place.HOG)
+        saved = int.from_bytes(gdb.read(frame, _WORD, A), "little") if stop is not None else 0
+        if saved not in self._in_loop(loop):
+            self._leave_loop(A, loop, at)
+            self.duel.set(Word.HOG, 0)
+            raise NotReached("preemption is off there")
+        gdb.write(frame, at.to_bytes(_WORD, "little"), A)
+        self.duel.set(Word.B_GO, steps)
+        said = self._watch_b(steps, (), 1, _WAITS)
+        self.duel.set(Word.HOG, 0)
+        return said
+
     def _a_alone(self) -> str:
         """Hold B where it is, and let A go on to its end."""
         gdb = self.gdb
@@ -243,6 +281,10 @@ class HeldGuest:
             return f"running in {looks[-1] if looks else 'user mode'}"
         finally:
             self._clear_breakpoints(breakpoints)
+
+    def park(self, cpu: int) -> None:
+        """Leave a CPU in the loop, with all else as it was."""
+        self._send_to_loop(cpu, self.gdb.pc(cpu))
 
     def _send_to_loop(self, cpu: int, pc: int) -> int:
         """Send a CPU that is at this address round the loop; return the loop's address."""

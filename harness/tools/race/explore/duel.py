@@ -31,14 +31,14 @@ class Word:
     """Offsets of the numbers in the first page."""
 
     ARM, A_READY, B_READY, A_GO, B_GO, A_DONE, B_DONE, E_GO, E_DONE, STOP, BAD = range(0, 88, 8)
-    CHILD, A_ERRORS, B_ERRORS = 88, 120, 184
+    CHILD, A_ERRORS, B_ERRORS, HOG = 88, 120, 184, 248
 
 
 class Place:
     """Addresses in user mode at which the host has breakpoints, and the loop there."""
 
-    A_BEGIN, A_END, B_BEGIN, B_END, E_END, SPIN = range(
-        _PLACES, _PLACES + 6 * _PLACE_SIZE, _PLACE_SIZE
+    A_BEGIN, A_END, B_BEGIN, B_END, E_END, HOG, SPIN = range(
+        _PLACES, _PLACES + 7 * _PLACE_SIZE, _PLACE_SIZE
     )
 
 

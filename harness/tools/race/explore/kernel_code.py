@@ -37,6 +37,7 @@ _PURE = re.compile(
     r"add_device_randomness|capable|module_(enforce|check|init_section)|arch_mod_section|"
     r"account_kernel_stack|recalc_sigpending|user_disable_single|pid_vnr|__raw_read_unlock"
 )
+_RETURN = re.compile(r"(repz )?ret|jmp\s+[0-9a-f]+ <__x86_return_thunk>")
 _NOT_MEMORY = re.compile(r"(lea|nop|data16|cs nop|ret|endbr|prefetch)")
 _STACK = re.compile(r"\(%rsp|\(%rbp|push|pop")
 _ABSOLUTE = re.compile(r"0xffffffff[0-9a-f]{8}|%gs:")
@@ -121,6 +122,8 @@ class KernelCode:
         if len(found) > 1:
             raise UsageError(f"the kernel has {len(found)} functions {point.function}")
         (function,) = found
+        if point.returns:
+            return frozenset(each + self.slide for each in self._returns(point.function))
         if point.callee is None:
             if point.offset >= max(function.size, 1):
                 raise UsageError(f"{point} lies behind the end of {point.function}")
@@ -186,7 +189,8 @@ class KernelCode:
     def inside(self, function: str, *, dense: bool) -> dict[int, Point]:
         """Return the calls in a function, by address.
 
-        ``dense``: and each instruction that reads or writes memory other than the stack.
+        ``dense``: and each instruction that reads or writes memory other than the stack, and where
+        the function returns.
         """
         found: dict[int, Point] = {}
         (symbol,) = self._symbols.named(function)
@@ -199,6 +203,8 @@ class KernelCode:
                 if offset and _is_access(insn):
                     point = Point(function=function, offset=offset)
                     found.setdefault(insn.address + self.slide, point)
+            for address in self._returns(function):
+                found[address + self.slide] = Point(function=function, returns=True)
         return found
 
     def _calls(self, function: str) -> Iterator[tuple[int, str]]:
@@ -206,6 +212,11 @@ class KernelCode:
             found = _CALL.match(insn.text)
             if found is not None:
                 yield insn.address, found[1]
+
+    def _returns(self, function: str) -> Iterator[int]:
+        for insn in self._image.function(function):
+            if _RETURN.match(insn.text):
+                yield insn.address
 
     def _livepatch(self) -> tuple[int, int]:
         """Return the range of addresses of kernel/livepatch."""

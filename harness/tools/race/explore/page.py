@@ -37,7 +37,6 @@ def explore_page(
         facts=facts,
         results=results,
         shown=[each for each in results if each.findings],
-        actions_a=sorted({each.id.partition("-")[0] for each in results}),
         rows=call_rows,
         ident=lambda result, finding: f"{result.id}-{result.findings.index(finding)}",
         partial=partial,

@@ -19,8 +19,8 @@ from harness.inputs import shown
 
 _NAME = r"[A-Za-z_][\w.]*"
 _POINT = re.compile(
-    rf"(?:call of (?P<callee>{_NAME}) in )?(?P<function>{_NAME})"
-    r"(?:\+(?P<offset>0x[0-9a-f]+))?(?:#(?P<nth>[1-9]\d{0,5}))?(?P<any>@any)?"
+    rf"(?:call of (?P<callee>{_NAME}) in |(?P<returns>return) of )?(?P<function>{_NAME})"
+    r"(?:\+(?P<offset>0x[0-9a-f]+))?(?:#(?P<nth>[1-9]\d{0,5}))?(?P<off>@off)?(?P<any>@any)?"
 )
 _ARROW = "->"
 
@@ -29,8 +29,9 @@ _ARROW = "->"
 class Point:
     """A place in the kernel's code, and which of A's passages of it is meant.
 
-    ``callee``: the place is where ``function`` calls that one. ``by_any``: not only A's own task
-    counts, but each on its CPU.
+    ``callee``: the place is where ``function`` calls that one. ``returns``: it is where it returns.
+    ``by_any``: not only A's own task counts, but each on its CPU. ``off``: A is scheduled out
+    there, where it is otherwise held on its CPU.
     """
 
     function: str
@@ -38,23 +39,26 @@ class Point:
     offset: int = 0
     nth: int = 1
     by_any: bool = False
+    returns: bool = False
+    off: bool = False
 
     @property
     def place(self) -> Point:
         """The place alone."""
-        return replace(self, nth=1, by_any=False)
+        return replace(self, nth=1, by_any=False, off=False)
 
     @property
     def is_entry(self) -> bool:
         """Whether it is the first instruction of a function."""
-        return self.callee is None and not self.offset
+        return self.callee is None and not self.offset and not self.returns
 
     def __str__(self) -> str:
         text = f"call of {self.callee} in " if self.callee is not None else ""
+        text += "return of " if self.returns else ""
         text += self.function
         text += f"+{self.offset:#x}" if self.offset else ""
         text += f"#{self.nth}" if self.nth > 1 else ""
-        return text + ("@any" if self.by_any else "")
+        return text + ("@off" if self.off else "") + ("@any" if self.by_any else "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +85,7 @@ def parse_hold(text: str) -> Hold:
 
 def _point(part: str, text: str) -> Point:
     found = _POINT.fullmatch(part.strip())
-    if found is None or (found["callee"] is not None and found["offset"] is not None):
+    if found is None or (found["offset"] and (found["callee"] or found["returns"])):
         raise UsageError(
             f"{shown(text)} is no point",
             hint="points are written FUNCTION, FUNCTION+0x1c, or 'call of X in FUNCTION', "
@@ -93,4 +97,6 @@ def _point(part: str, text: str) -> Point:
         offset=int(found["offset"] or "0", 16),
         nth=int(found["nth"] or 1),
         by_any=found["any"] is not None,
+        returns=found["returns"] is not None,
+        off=found["off"] is not None,
     )

@@ -149,7 +149,7 @@ def _seen(
     notes = _Notes()
     hypervisor = clone.hypervisor
     try:
-        held.arm(a, b, pair.after())
+        held.arm(a, b, pair.after(), with_hog=hold is not None and hold.a.off)
         if hold is not None:
             counts = _hold(held, hold, notes, (len(a), len(b)), recorder)
         else:
@@ -200,12 +200,14 @@ def _hold(
     held.begin_a(a)
     try:
         held.to_point(hold.a, a)
-    except NotReached:
-        notes.reached = False
-    else:
         if recorder is not None:
             recorder.hold()
-        notes.b = held.b_alone(b, until=hold.b)
+        if hold.a.off:
+            notes.b = held.b_while_a_is_off(b)
+        else:
+            notes.b = held.b_alone(b, until=hold.b)
+    except NotReached:
+        notes.reached = False
     held.duel.set(Word.B_GO, b)
     return a, b
 
