@@ -199,8 +199,18 @@ def test_an_order_that_fails_is_a_finding_without_a_hold() -> None:
     (result,) = explored(maker)
     (finding,) = result.findings
     assert (finding.at, finding.points) == ("B A", ())
+    assert (finding.shown, finding.tries) == (4, 4)
     assert maker.tried.total() == 0
     assert "--at" not in finding.again
+
+
+def test_an_order_that_fails_once_is_the_hosts() -> None:
+    """Then nothing can be said of the pair."""
+    hung = [replace(FINE, ended=False, stuck="A does not end")]
+    (result,) = explored(Maker(order=lambda _: hung.pop() if hung else FINE))
+    assert result.outcome is CheckOutcome.ERROR
+    assert result.error is not None
+    assert "failed once in the order A B" in result.error.message
 
 
 def test_what_the_host_spoils_is_no_result() -> None:

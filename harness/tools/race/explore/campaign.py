@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from harness.errors import HarnessError, KernelVerdict, KlpError
 from harness.threads import run_jobs
-from harness.tools.race.explore.oracle import Baselines, Wrong
+from harness.tools.race.explore.oracle import Baselines, Wrong, failure_of
 from harness.tools.race.explore.points import Hold, parse_hold
 from harness.tools.race.explore.results import FindingKind
 
@@ -205,9 +205,9 @@ class Campaign:
             b=len(pair.steps(pair.b)),
         )
         try:
-            for seen, wrong in trials.baselines.first():
+            for order, seen, wrong in trials.baselines.first():
                 if wrong is not None:
-                    return self._add(trials, Found(wrong, None, seen))
+                    return self._confirm_order(trials, order, seen, wrong)
             holds = known or self._holds(pair)
         except (HarnessError, KernelVerdict) as error:
             trials.error = error
@@ -282,6 +282,22 @@ class Campaign:
                 str(trials.pair), str(hold), reached=seen.reached, blocked=seen.b_waited
             )
         return None if wrong is None else self._confirm(trials, wrong, job.number, hold, seen)
+
+    def _confirm_order(
+        self, trials: PairTrials, order: Order, seen: Seen, wrong: Wrong
+    ) -> Found | None:
+        """Try an order again that fails by itself; without it nothing can be said of the pair."""
+        shown = 0
+        for _ in range(_REPEATS):
+            again = failure_of(_steadily(lambda: self._maker.try_order(trials.pair, order)))
+            shown += again is not None and again.signature == wrong.signature
+        if shown or wrong.kind is FindingKind.SPLAT:
+            return self._add(trials, Found(wrong, None, seen, shown + 1, _REPEATS + 1))
+        trials.error = HarnessError(
+            f"{trials.pair} failed once in the order {seen.plan}, and not again: {wrong.message}",
+            hint="the host may be busy; try again",
+        )
+        return None
 
     def _confirm(
         self, trials: PairTrials, wrong: Wrong, number: int, hold: Hold, seen: Seen

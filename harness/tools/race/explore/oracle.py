@@ -55,11 +55,11 @@ class Baselines:
         self._alone: dict[Move, Seen] = {}
         self._is_wide = False
 
-    def first(self) -> Iterator[tuple[Seen, Wrong | None]]:
+    def first(self) -> Iterator[tuple[Order, Seen, Wrong | None]]:
         """Yield the two orders, each with what is wrong with it by itself."""
         for order in self._plain():
             seen = self._take(order)
-            yield seen, failure_of(seen)
+            yield order, seen, failure_of(seen)
 
     def judge(self, seen: Seen) -> Wrong | None:
         """Return what is wrong with a trial; None: an order gives the same."""
