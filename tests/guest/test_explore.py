@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A CPU that is held at a point while another one acts, on an unmodified kernel."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.errors import KernelSplat
+from harness.tools.race.explore.kernel_code import KernelCode
+from harness.tools.race.explore.pairs import find_pairs
+from harness.tools.race.explore.points import parse_hold
+from harness.tools.race.explore.scene import Scenes, guest_modules
+from harness.tools.race.explore.trial import Move, Trials
+from harness.vm.guest.session import Session
+from harness.vm.host.accel import Accel
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from harness.vm.kernel.kernel import Kernel
+
+LATE = "exit_task_stack_account"
+
+
+@pytest.fixture
+def trials(
+    kernel: Kernel, klp_session: Session, sample_modules: Mapping[str, Path], tmp_path: Path
+) -> Iterator[Trials]:
+    """Trials in guests of a run of their own, which has the modules that they need."""
+    settings = replace(klp_session.settings, accel=Accel.TCG)
+    more = guest_modules(sample_modules)
+    with contextlib.ExitStack() as stack:
+        session = stack.enter_context(
+            Session(tmp_path / "run", settings, klp_session.store, extra_files=more)
+        )
+        yield Trials(stack.enter_context(Scenes(session, kernel)))
+
+
+@pytest.mark.slow(20)
+def test_b_acts_while_a_is_held(trials: Trials) -> None:
+    """B loads a livepatch while A stands in a fork; both then end as in an order of the two."""
+    (pair,) = find_pairs(["fork-load"])
+    points = {str(point) for point in trials.points_of(pair, dense=False)}
+    assert "call of klp_copy_process in copy_process" in points
+    order = trials.try_order(pair, (Move.A, Move.B))
+    assert order.ended
+    assert (order.a_errors, order.b_errors) == ((0,), (0,))
+    assert "klp_test_gate=1" in order.state
+    seen = trials.try_hold(pair, parse_hold("call of sched_fork in copy_process"), with_calls=True)
+    assert (seen.reached, seen.b) == (True, "done")
+    assert seen.outcome == order.outcome
+    held = seen.calls[seen.calls_before :]
+    by_b = [call.function for call in held if call.by == "B"]
+    assert by_b.index("klp_enable_patch") < by_b.index("klp_start_transition")
+    first_of_a = next(at for at, call in enumerate(held) if call.by == "A")
+    assert "klp_start_transition" in {call.function for call in held[:first_of_a]}
+
+
+@pytest.mark.slow(20)
+def test_the_warning_of_a_thread_past_exit_notify(trials: Trials, kernel: Kernel) -> None:
+    """The known bug of today's kernels is shown without a gate; a point not passed is not held."""
+    if not KernelCode(kernel).has(LATE):
+        pytest.skip(f"this kernel has no {LATE}()")
+    (pair,) = find_pairs(["exit-disable"])
+    seen = trials.try_hold(pair, parse_hold("klp_ftrace_handler"))
+    assert isinstance(seen.verdict, KernelSplat)
+    assert "WARNING in klp_ftrace_handler" in seen.verdict.message
+    elsewhere = trials.try_hold(pair, parse_hold("klp_copy_process"))
+    assert not elsewhere.reached
+    assert elsewhere.verdict is None
