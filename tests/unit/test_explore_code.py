@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Points of a kernel's image, as addresses; the image is made of a few functions."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from harness.deadline import Deadline
+from harness.errors import UsageError
+from harness.tools.race.explore.kernel_code import KernelCode
+from harness.tools.race.explore.points import Point, parse_hold
+from harness.vm.host.process import run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from harness.vm.kernel.kernel import Kernel
+
+TEXT = 0xFFFFFFFF81000000
+SOURCE = """
+    .text
+    .globl _stext, twice, klp_enable_patch, klp_copy_process, plain_show, klp_last, mutex_lock
+    .macro function name
+    .balign 16, 0xcc
+    .type \\name, @function
+    \\name:
+    .endm
+_stext:
+    function mutex_lock
+    ret
+    .size mutex_lock, . - mutex_lock
+    function _printk
+    ret
+    .size _printk, . - _printk
+    .balign 8192, 0xcc
+    function klp_enable_patch
+    call mutex_lock
+    call _printk
+    movl $1, (%rdi)
+    movl %eax, 8(%rsp)
+    lea 4(%rdi), %rax
+    call mutex_lock
+    call plain_show
+    ret
+    .size klp_enable_patch, . - klp_enable_patch
+    function plain_show
+    ret
+    .size plain_show, . - plain_show
+    function klp_last
+    jz 1f
+    ret
+1:  ret
+    .size klp_last, . - klp_last
+    .balign 8192, 0xcc
+    function klp_far
+    ret
+    .size klp_far, . - klp_far
+    .data
+    .globl current_task
+current_task: .quad 0
+"""
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("image")
+    (folder / "image.s").write_text(SOURCE)
+    command = ["gcc", "-nostdlib", "-static", "-no-pie", f"-Wl,-Ttext={TEXT:#x},-e,_stext"]
+    run([*command, "-o", folder / "vmlinux", folder / "image.s"], deadline=Deadline.after(60))
+    return folder / "vmlinux"
+
+
+@pytest.fixture
+def code(image: Path) -> KernelCode:
+    return KernelCode(cast("Kernel", SimpleNamespace(vmlinux=image)))
+
+
+def at(code: KernelCode, text: str) -> list[str]:
+    return sorted(code.where(each) for each in code.addresses(parse_hold(text).a.place))
+
+
+def test_a_kernel_without_symbols_is_refused() -> None:
+    """In one sentence, as wrong usage."""
+    packaged = SimpleNamespace(vmlinux=None, describe=lambda: "6.1")
+    with pytest.raises(UsageError, match="without its symbols"):
+        KernelCode(cast("Kernel", packaged))
+
+
+def test_points_are_addresses(code: KernelCode) -> None:
+    """A call is a point wherever its function makes it; so is a return."""
+    assert at(code, "klp_enable_patch") == ["klp_enable_patch"]
+    assert at(code, "klp_enable_patch+0x5#2") == ["klp_enable_patch+0x5"]
+    assert len(at(code, "call of mutex_lock in klp_enable_patch")) == 2
+    assert at(code, "call of plain_show in klp_enable_patch#3") == ["klp_enable_patch+0x1d"]
+    assert at(code, "return of klp_last") == ["klp_last+0x2", "klp_last+0x3"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("klp_none", "no function klp_none"),
+        ("klp_last+0x40", "behind the end of klp_last"),
+        ("call of klp_last in klp_enable_patch", "does not call klp_last"),
+        ("klp_last -> klp_none", "no function klp_none"),
+    ],
+)
+def test_a_point_that_the_kernel_does_not_have(code: KernelCode, text: str, message: str) -> None:
+    """It is refused before a guest is started."""
+    with pytest.raises(UsageError, match=message):
+        code.check(parse_hold(text))
+
+
+def test_the_functions_of_livepatching(code: KernelCode) -> None:
+    """They lie together; one that is called klp_something elsewhere is not among them."""
+    assert code.livepatch_functions() == ("klp_enable_patch", "plain_show", "klp_last")
+
+
+def test_points_inside_a_function(code: KernelCode) -> None:
+    """Calls, but not of what only prints; and with all accesses those to memory, and returns."""
+    plain = code.inside("klp_enable_patch", dense=False)
+    assert [str(point) for point in plain.values()] == [
+        "call of mutex_lock in klp_enable_patch",
+        "call of mutex_lock in klp_enable_patch",
+        "call of plain_show in klp_enable_patch",
+    ]
+    dense = code.inside("klp_enable_patch", dense=True)
+    assert {str(point) for point in set(dense.values()) - set(plain.values())} == {
+        "klp_enable_patch+0xa",
+        "return of klp_enable_patch",
+    }
+    assert code.entries(("klp_last", "klp_none")).keys() == code.addresses(
+        Point(function="klp_last")
+    )
+
+
+def test_a_kernel_at_another_address(code: KernelCode) -> None:
+    """With CONFIG_RANDOMIZE_BASE all of it lies higher; modules have names of their own."""
+    slide = 0x2000000
+    code.take_modules(
+        f"{TEXT + slide:x} T _stext\n"
+        "ffffffffa0000100 t klp_new [klp_x]\n"
+        "ffffffffa0000200 d v [klp_x]"
+    )
+    assert code.slide == slide
+    (address,) = code.addresses(Point(function="klp_last"))
+    assert code.where(address) == "klp_last"
+    assert code.where(0xFFFFFFFFA0000104) == "klp_new+0x4"
+    assert code.function_at(0xFFFFFFFFA0000104) == "klp_new"
+    assert code.where(0x1000) == "user mode"
+    assert code.where(TEXT + 0x1000) == hex(TEXT + 0x1000)
+    assert address - 0x40 < code.padding() < address + 0x40
