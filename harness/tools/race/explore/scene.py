@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 
 from harness.agent_protocol import Op
 from harness.deadline import Deadline
-from harness.errors import HarnessError, KlpError, UsageError
+from harness.errors import HarnessError, UsageError
 from harness.tools.race.explore.actions import (
     ACTIONS,
     EXIT,
@@ -84,7 +84,7 @@ class Scenes:
         self._stacks: dict[State, contextlib.ExitStack] = {}
         self._lock = threading.Lock()
         self._locks: dict[State, threading.Lock] = {}
-        self._known: dict[State, Scene | KlpError] = {}
+        self._known: dict[State, Scene] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -99,20 +99,15 @@ class Scenes:
         return self.session.settings.time_scale * self.kernel.slowness
 
     def get(self, state: State) -> Scene:
-        """Return the scene of a state. Raises what its preparation raised, each time."""
+        """Return the scene of a state; raises what its preparation raises."""
         with self._lock:
             lock = self._locks.setdefault(state, threading.Lock())
         with lock:
             known = self._known.get(state)
             if known is None:
-                try:
-                    known = self._prepare(state)
-                except KlpError as error:
-                    known = error
+                known = self._prepare(state)
                 self._known[state] = known
-        if isinstance(known, KlpError):
-            raise known
-        return known
+            return known
 
     def drop(self, state: State) -> None:
         """Free the memory of a scene that is not needed any more."""
@@ -132,18 +127,19 @@ class Scenes:
             listed = machine.run(["grep", "-e", r"\[", "-e", " _stext$", "/proc/kallsyms"])
             code.take_modules(listed.stdout)
 
-        made = self.session.changed(self.kernel, change, name=f"state-{state.name.value}")
-        stack = contextlib.ExitStack()
-        saved = stack.enter_context(made)
-        with self._lock:
-            self._stacks[state] = stack
-        return Scene(
-            state=state,
-            saved=saved,
-            pages=find_pages(saved.ram_path, magic[0]),
-            code=code,
-            spin=code.padding(),
-        )
+        with contextlib.ExitStack() as stack:
+            made = self.session.changed(self.kernel, change, name=f"state-{state.name.value}")
+            saved = stack.enter_context(made)
+            scene = Scene(
+                state=state,
+                saved=saved,
+                pages=find_pages(saved.ram_path, magic[0]),
+                code=code,
+                spin=code.padding(),
+            )
+            with self._lock:
+                self._stacks[state] = stack.pop_all()
+        return scene
 
 
 def _bring_about(machine: Machine, state: State) -> None:
