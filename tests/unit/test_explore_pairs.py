@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,8 @@ def test_the_sensible_pairs() -> None:
     names = [str(pair) for pair in pairs]
     assert len(names) == len(set(names)) > 150
     assert not [pair for pair in pairs if pair.b.only_a]
+    states = [state for state, _ in groupby(pair.state for pair in pairs)]
+    assert len(states) == len(set(states))  # each is needed once, for all its pairs
     assert not {"fork-exec", "target-untarget", "shadow-load", "fork-fork"} & set(names)
     assert {"exit-disable", "untarget-load", "shadow-shadow", "force-reverse"} <= set(names)
 

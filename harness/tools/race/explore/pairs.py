@@ -84,12 +84,18 @@ def find_pairs(names: Sequence[str]) -> tuple[Pair, ...]:
     A-any and any-B stand for all sensible pairs of that action. Raises UsageError.
     """
     if not names:
-        return tuple(_sensible())
+        # By states: each takes memory until its last pair has ended.
+        return tuple(sorted(_sensible(), key=_by_state))
     found: dict[str, Pair] = {}
     for name in names:
         for pair in _named(name):
             found.setdefault(str(pair), pair)
     return tuple(found.values())
+
+
+def _by_state(pair: Pair) -> tuple[int, str, tuple[str, ...]]:
+    state = pair.state
+    return tuple(StateName).index(state.name), state.subject.name, state.modules
 
 
 def _named(name: str) -> tuple[Pair, ...]:
