@@ -117,6 +117,14 @@ _ALL = (
         states=frozenset({StateName.PATCHED}),
     ),
     Action(
+        name="supersede",
+        does="a livepatch replaces another one, whose module is unloaded then",
+        steps=(_insmod("{other}", "replace=1"), "unload {patch}"),
+        kind=Kind.CHANGE,
+        states=frozenset({StateName.PATCHED}),
+        by_any=True,
+    ),
+    Action(
         name="disable",
         does="0 is written to enabled",
         steps=(f"write {PATCHES}/{{patch}}/enabled 0",),

@@ -33,6 +33,8 @@ _SLICE_NS = 5_000_000
 _LOOKS = 4
 _ANY_S = 4.0
 _A_ALONE_S = 0.5
+_B_S = 1.0
+_OFF_S = 4.0
 _WORD = 8
 # What an interrupt in the kernel pushes: ss, rsp, rflags, cs, rip; rip lies lowest.
 _FRAME = 5 * _WORD
@@ -40,7 +42,7 @@ _FRAME = 5 * _WORD
 _AWAITS_IPI = frozenset(
     {"smp_call_function_many_cond", "smp_call_function_single", "csd_lock_wait"}
 )
-_WAITS = frozenset(
+_IDLE = frozenset(
     {
         "default_idle",
         "acpi_idle_do_entry",
@@ -51,17 +53,19 @@ _WAITS = frozenset(
         "pv_native_safe_halt",
         "mwait_idle",
         "amd_e400_idle",
-        "native_queued_spin_lock_slowpath",
-        "queued_spin_lock_slowpath",
-        "queued_write_lock_slowpath",
-        "queued_read_lock_slowpath",
-        "_raw_spin_lock",
-        "__mutex_lock",
-        "multi_cpu_stop",
-        "rcu_momentary_dyntick_idle",
-        "rcu_momentary_eqs",
     }
 )
+_WAITS = _IDLE | {
+    "native_queued_spin_lock_slowpath",
+    "queued_spin_lock_slowpath",
+    "queued_write_lock_slowpath",
+    "queued_read_lock_slowpath",
+    "_raw_spin_lock",
+    "__mutex_lock",
+    "multi_cpu_stop",
+    "rcu_momentary_dyntick_idle",
+    "rcu_momentary_eqs",
+}
 
 
 class NotReached(Exception):
@@ -230,7 +234,8 @@ class HeldGuest:
             raise NotReached("preemption is off there")
         gdb.write(frame, at.to_bytes(_WORD, "little"), A)
         self.duel.set(Word.B_GO, steps)
-        said = self._watch_b(steps, (), 1, _WAITS)
+        # Transitions go on meanwhile, and the kernel tries each again after a second.
+        said = self._watch_b(steps, (), 1, (), seconds=_OFF_S)
         self.duel.set(Word.HOG, 0)
         return said
 
@@ -249,7 +254,13 @@ class HeldGuest:
         return "done" if stop is not None else f"in {where}"
 
     def _watch_b(
-        self, steps: int, places: Collection[int], nth: int, waits: Collection[str]
+        self,
+        steps: int,
+        places: Collection[int],
+        nth: int,
+        waits: Collection[str],
+        *,
+        seconds: float = _B_S,
     ) -> str:
         gdb = self.gdb
         seen = 0
@@ -268,7 +279,7 @@ class HeldGuest:
         self.set_breakpoints(breakpoints)
         try:
             looks: list[str] = []
-            end_s = time.monotonic() + self.scaled(1)
+            end_s = time.monotonic() + self.scaled(seconds)
             while time.monotonic() < end_s:
                 before_ns = self._hypervisor.cpu_ns()
                 if self.run_until(wanted, _SLICE_S) is not None:
@@ -277,7 +288,7 @@ class HeldGuest:
                     continue  # the host gave it no time
                 looks.append(self._code.function_at(gdb.pc(B)))
                 if len(looks) >= _LOOKS and all(each in waits for each in looks[-_LOOKS:]):
-                    return f"blocked in {looks[-1]}"
+                    return "blocked: it sleeps" if looks[-1] in _IDLE else f"blocked in {looks[-1]}"
             return f"running in {looks[-1] if looks else 'user mode'}"
         finally:
             self._clear_breakpoints(breakpoints)

@@ -30,7 +30,9 @@ _SEPARATOR, _STATE, _ANY = "-", "@", "any"
 _PRECEDENCE = (EXIT, TARGET)
 _CHANGES = frozenset({Kind.CHANGE, Kind.TARGET})
 # These differ from another action in little: they are tried when they are named.
-_ONLY_NAMED = frozenset({"leader", "vfork", "kthread", "end", "refused", "read", "release"})
+_ONLY_NAMED = frozenset(
+    {"leader", "vfork", "kthread", "end", "refused", "read", "release", "supersede"}
+)
 _ONCE = frozenset({"fork", "exec", "exit", "target", "untarget", "call", "finish"})
 
 
