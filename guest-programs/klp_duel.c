@@ -160,11 +160,14 @@ static void execute(void)
 	duel_words->a_error[0] = errno;
 }
 
+/* Stays in user mode, where it switches by its own mark only. */
 static void end_executed(void)
 {
 	duel_map(0);
 	duel_words->a_done = 1;
 	duel_pass(DUEL_A_END);
+	while (!duel_words->stop)
+		__builtin_ia32_pause();
 }
 
 static void do_steps_a(char **lines, int count)
