@@ -28,6 +28,12 @@ _LOOP = bytes.fromhex("f390ebfc")  # 1: pause; jmp 1b
 _LOOP_STEPS = (0, 2)
 _INTERRUPTS = 1 << 9
 _POLL_S = 0.02
+_LONG_POLL_S = 0.5
+_PLACES = {
+    Word.A_DONE: Place.A_END,
+    Word.B_DONE: Place.B_END,
+    Word.E_DONE: Place.E_END,
+}
 _SLICE_S = 0.025
 _SLICE_NS = 5_000_000
 _LOOKS = 4
@@ -113,13 +119,25 @@ class HeldGuest:
         self.run_until(lambda _: False, seconds)
 
     def await_word(self, word: int, least: int, seconds: float) -> bool:
-        """Let all CPUs go on until a number of klp-duel's is large enough."""
+        """Let all CPUs go on until a number of klp-duel's is large enough.
+
+        Return whether it is: not after a splat, or when the time is up.
+        """
+        place = _PLACES.get(word)
+        slice_s = _POLL_S if place is None else _LONG_POLL_S
         end_s = time.monotonic() + seconds
-        while self.duel.get(word) < least:
-            if time.monotonic() > end_s or self._has_failed():
-                return False
-            self.run_for(_POLL_S)
-        return True
+        if place is not None:
+            self.gdb.set_breakpoint(place)
+        while (is_short := self.duel.get(word) < least) and not self._has_failed():
+            if time.monotonic() > end_s:
+                break
+            self.run_until(
+                lambda stop: self.gdb.pc(stop.cpu or 0) == place and self.duel.get(word) >= least,
+                slice_s,
+            )
+        if place is not None:
+            self.gdb.clear_breakpoint(place)
+        return not is_short
 
     # A at its beginning, and at a point
 
