@@ -13,6 +13,7 @@ import pytest
 from harness.errors import BootFailed, GuestPanic, KlpError, QemuFailed
 from harness.vm.guest import session as session_module
 from harness.vm.guest.boot_failures import MOST_BOOTS
+from harness.vm.guest.run_initrd import RunInitrd
 from harness.vm.guest.session import GuestSettings, Session
 from harness.vm.host.accel import Accel
 from harness.vm.host.cache import Store
@@ -34,7 +35,7 @@ def run_in(folder: Path, monkeypatch: pytest.MonkeyPatch, outcome: KlpError) -> 
         raise outcome
 
     monkeypatch.setattr(session_module, "template", fail)
-    monkeypatch.setattr(Session, "_prepare", lambda self: (None, Path("/none/initrd")))
+    monkeypatch.setattr(RunInitrd, "prepare", lambda self: (None, Path("/none/initrd")))
     settings = GuestSettings(accel=Accel.TCG, time_scale=1.0)
     with Session(folder, settings, Store(folder / "cache")) as session:
         yield session

@@ -22,11 +22,10 @@ from harness.deadline import Deadline
 from harness.errors import KernelVerdict
 from harness.vm.guest import root_init
 from harness.vm.guest.boot_failures import BootFailures
-from harness.vm.guest.initramfs import BOOT_DIR, build_base, build_initrd, extend_initrd
-from harness.vm.guest.keys import RunKeys, make_keys
 from harness.vm.guest.plugin import PluginMaker, no_plugin
 from harness.vm.guest.qemu import GuestShape
 from harness.vm.guest.run_folder import GUESTS, RunFolder, claim, writing
+from harness.vm.guest.run_initrd import RunInitrd
 from harness.vm.guest.snapshot import (
     Clone,
     Template,
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from harness.vm.guest.keeper import Keeper
+    from harness.vm.guest.keys import RunKeys
     from harness.vm.guest.machine import Machine
     from harness.vm.guest.qemu import Recording
     from harness.vm.guest.root_disk import RootDisk
@@ -53,7 +53,6 @@ if TYPE_CHECKING:
 MEMORY_MIB = 256
 """The memory of a guest, unless its settings say otherwise."""
 
-_PREPARE_S = 300.0
 _START_S = 120.0
 # The kernel's defaults and its maxima (kernel/rcu/update.c, kernel/watchdog.c, sysctl).
 _RCU_STALL_S, _MOST_RCU_STALL_S = 21, 300
@@ -115,14 +114,12 @@ class Session:
         self.folder = folder
         self.settings = settings
         self.store = store
-        self._extra_files = extra_files
-        self._base = base
+        self._initrd = RunInitrd(folder, store, extra_files=extra_files, base=base, root=root)
         self._plugins = watch or plugins
         self._watch = watch
         self._inside = inside
         self._stack = contextlib.ExitStack()
         self._templates: dict[str, Template] = {}
-        self._prepared: tuple[RunKeys, Path] | None = None
         # next() is atomic: several threads may start guests.
         self._numbers = itertools.count(1)
         self._spare = SpareGuest()
@@ -161,7 +158,7 @@ class Session:
         ``spare``: QEMU for the next guest starts while this one is used.
         Raises BootFailed, QemuFailed, LostConnection, GuestPanic and the like.
         """
-        keys, _ = self._prepare_for(kernel)
+        keys, _ = self._initrd.prepare_for(kernel)
         shape = self._shape(kernel, cpus, kernel_args, recording)
         scale = self._scale(kernel)
         deadline = Deadline.after(_START_S * scale)
@@ -229,7 +226,7 @@ class Session:
         known = self._templates.get(key)
         if known is not None:
             return known
-        keys, _ = self._prepare()
+        keys, _ = self._initrd.prepare()
         folder = self.folder / "templates" / key
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -248,7 +245,7 @@ class Session:
 
         Raises what the start of a guest and ``change`` raise.
         """
-        keys, _ = self._prepare_for(kernel)
+        keys, _ = self._initrd.prepare_for(kernel)
         saved = self.template(kernel, self._shape(kernel, None, (), None))
         scale = self._scale(kernel)
         with changed_template(
@@ -299,7 +296,7 @@ class Session:
         kernel_args: tuple[str, ...],
         recording: Recording | None,
     ) -> GuestShape:
-        _, initrd = self._prepare_for(kernel)
+        _, initrd = self._initrd.prepare_for(kernel)
         root = self._root if recording is None else None
         return GuestShape(
             image=kernel.image,
@@ -342,48 +339,6 @@ class Session:
             self._stack.enter_context(opened.pop_all())
         state = folder / "device-state"
         return Template(shape=shape, ram_path=ram, state_path=state, disk_path=disk)
-
-    def _prepare(self) -> tuple[RunKeys, Path]:
-        """Make, or find, the keys and the initrd of this run."""
-        if self._prepared is not None:
-            return self._prepared
-        deadline = Deadline.after(_PREPARE_S)
-        initrd = self.folder / "initrd"
-        note = self.folder / "keys.json"
-        with writing(self.folder), FileLock(self.folder / "lock"):
-            if note.exists():
-                keys = RunKeys(folder=self.folder, **json.loads(note.read_text()))
-            else:
-                keys = make_keys(self.folder, deadline=deadline)
-                base = self._base or build_base(self.store, deadline=deadline)
-                files, texts = self._extra_files, MappingProxyType[str, str]({})
-                if self._root is not None:
-                    files = root_init.placed(files)
-                    texts = MappingProxyType(root_init.initramfs_files(self._root))
-                build_initrd(base, keys, initrd, extra_files=files, texts=texts, deadline=deadline)
-                public = {"host_public": keys.host_public, "client_public": keys.client_public}
-                note.write_text(json.dumps(public))
-        self._prepared = keys, initrd
-        return self._prepared
-
-    def _prepare_for(self, kernel: Bootable) -> tuple[RunKeys, Path]:
-        """Make, or find, the keys and the initrd for guests with that kernel."""
-        keys, initrd = self._prepare()
-        drivers = list(kernel.boot_modules)
-        if self._root is not None:
-            loaded = {path.name for path in drivers}
-            drivers += [path for path in kernel.root_modules if path.name not in loaded]
-        if not drivers:
-            return keys, initrd
-        own = self.folder / f"initrd-{kernel.digest[:16]}"
-        with writing(self.folder), FileLock(self.folder / "lock"):
-            if not own.exists():
-                files = {
-                    f"{BOOT_DIR}/{number:02}-{path.name}": path
-                    for number, path in enumerate(drivers)
-                }
-                extend_initrd(initrd, files, own, deadline=Deadline.after(_PREPARE_S))
-        return keys, own
 
     def _scale(self, kernel: Bootable) -> float:
         return self.settings.time_scale * kernel.slowness

@@ -35,7 +35,7 @@ _PLACES = {
     Word.E_DONE: Place.E_END,
 }
 _SLICE_S = 0.025
-_SLICE_NS = 5_000_000
+_LEAST_S = 0.005  # of CPU time
 _LOOKS = 4
 _ANY_S = 4.0
 _A_ALONE_S = 0.5
@@ -299,10 +299,10 @@ class HeldGuest:
             looks: list[str] = []
             end_s = time.monotonic() + self.scaled(seconds)
             while time.monotonic() < end_s:
-                before_ns = self._hypervisor.cpu_ns()
+                before_s = self._hypervisor.cpu_s()
                 if self.run_until(wanted, _SLICE_S) is not None:
                     return "held" if gdb.pc(B) in places else "done"
-                if self._hypervisor.cpu_ns() - before_ns < _SLICE_NS:
+                if self._hypervisor.cpu_s() - before_s < _LEAST_S:
                     continue  # the host gave it no time
                 looks.append(self._code.function_at(gdb.pc(B)))
                 if len(looks) >= _LOOKS and all(each in waits for each in looks[-_LOOKS:]):

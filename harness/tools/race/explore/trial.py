@@ -180,7 +180,7 @@ def _seen(
         ended=notes.ended,
         verdict=verdict,
         seconds=time.monotonic() - start_s,
-        cpu_s=hypervisor.cpu_ns() / 1e9,
+        cpu_s=hypervisor.cpu_s(),
         stuck=notes.stuck,
         console=tuple(hypervisor.console.text().splitlines()) if verdict or not notes.ended else (),
         calls=tuple(recorder.calls) if recorder is not None else (),
