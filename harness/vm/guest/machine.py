@@ -161,9 +161,15 @@ class Machine:
     def disconnect(self) -> None:
         """Close agent and SSH; the guest keeps running."""
         self._link.close()
-        if self._ssh is not None:
-            self._ssh.close()
-            self._ssh = None
+        self.end_ssh()
+
+    def end_ssh(self) -> bool:
+        """Close SSH; return whether it was connected."""
+        if self._ssh is None:
+            return False
+        self._ssh.close()
+        self._ssh = None
+        return True
 
     def run(
         self,

@@ -116,7 +116,7 @@ def template(
             machine.tasks()
             machine.klog()
             machine.run(["true"])
-            _disconnect(machine)
+            _end_ssh(machine)
             _await_idle(hypervisor, machine.scaled(_IDLE_S))
             _save(hypervisor, state_path, deadline=deadline)
         own = layers.descriptors[-1] if layers is not None else None
@@ -175,7 +175,7 @@ def changed_template(
             machine = stack.enter_context(Machine(hypervisor, keys, time_scale=time_scale))
             machine.connect()
             change(machine)
-            _disconnect(machine)
+            _end_ssh(machine)
             _await_idle(hypervisor, machine.scaled(_IDLE_S))
             _save(hypervisor, state_path, deadline=deadline)
         yield Template(shape=saved.shape, ram_path=ram_path, state_path=state_path)
@@ -255,11 +255,15 @@ def _copy_ram(path: str, target: int) -> None:
                 start += os.sendfile(target, source.fileno(), start, end - start)
 
 
-def _disconnect(machine: Machine) -> None:
-    """Disconnect, and wait until the guest has a server ready for its next connection by SSH."""
+def _end_ssh(machine: Machine) -> None:
+    """Disconnect SSH, and wait until the guest has a server ready for its next connection.
+
+    The agent stays connected, so that nothing it says before the guest stops is said to a clone.
+    """
     console = machine.hypervisor.console
     before = console.size
-    machine.disconnect()
+    if not machine.end_ssh():
+        return
     if not machine.hypervisor.events.wait(
         lambda: SSH_IDLE_LINE in console.text(before),
         machine.scaled(_DISCONNECT_S),
