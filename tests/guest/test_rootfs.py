@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.deadline import Deadline
+from harness.errors import UsageError
 from harness.livepatch.patch import Livepatch
 from harness.pytest_plugin.options import guest_settings
 from harness.vm.guest import runs
@@ -52,6 +53,10 @@ def userland(tmp_path: Path) -> Path:
 @pytest.fixture
 def disk(userland: Path) -> RootDisk:
     """The same as an ext4 file system."""
+    return _disk_of(userland)
+
+
+def _disk_of(userland: Path) -> RootDisk:
     return obtain_root(
         parse_root(str(userland), init=False),
         init=False,
@@ -104,6 +109,24 @@ def test_each_guest_has_its_own_disk(
             assert machine.read("/etc/of-the-root") == "yes\n"
             assert machine.read("/proc/mounts").count("/dev/vda") == 1
     assert _digest(disk.image) == before
+
+
+@pytest.mark.needs("CONFIG_VIRTIO_BLK")
+@pytest.mark.needs("CONFIG_EXT4_FS")
+@pytest.mark.slow(10)
+def test_a_shell_that_does_not_run(
+    pytestconfig: pytest.Config, kernel: Kernel, userland: Path, tmp_path: Path
+) -> None:
+    """The guest says so as soon as it has tried, and that is no verdict on the kernel."""
+    (userland / "bin/sh").unlink()
+    (userland / "bin/sh").write_text("no program\n")
+    settings = replace(guest_settings(pytestconfig), fresh=Fresh.BOOT)
+    with (
+        Session(tmp_path / "run", settings, runs.store(), root=_disk_of(userland)) as session,
+        pytest.raises(UsageError, match="has a shell, /bin/sh, that does not run"),
+        session.guest(kernel),
+    ):
+        pass
 
 
 def _digest(image: Path) -> str:

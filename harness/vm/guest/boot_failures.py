@@ -7,11 +7,13 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.errors import BootFailed
+from harness.errors import BootFailed, UsageError
 
 if TYPE_CHECKING:
-    from harness.errors import KernelVerdict
+    from harness.errors import KernelVerdict, KlpError
 
+ROOT_FAULT = "its root file system "
+"""Begins what the guest says it lacks when that is the fault of a root of the user's."""
 _NAME = "failures.json"
 # The first failure may be chance; a kernel that never boots costs a deadline each time.
 MOST_BOOTS = 2
@@ -44,3 +46,16 @@ class BootFailures:
             return []
         known: list[dict[str, str]] = json.loads(self._path.read_text())
         return known
+
+
+def of_what_lacks(what: str) -> KlpError:
+    """Return the error for what a guest says that it lacks, after its kernel has booted."""
+    if what.startswith(ROOT_FAULT):
+        return UsageError(
+            f"the guest cannot be used: {what}",
+            hint="--rootfs takes the root file system of a distribution for x86_64",
+        )
+    return BootFailed(
+        f"the kernel boots and cannot be tested: {what}",
+        hint="docs/your-kernel.md lists what a kernel must have",
+    )

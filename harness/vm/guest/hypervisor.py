@@ -24,6 +24,7 @@ from harness.errors import (
 )
 from harness.klog.splats import Category, Splat
 from harness.vm.guest.agent_line import AgentLine
+from harness.vm.guest.boot_failures import of_what_lacks
 from harness.vm.guest.console import Console
 from harness.vm.guest.dump_state import dump_state
 from harness.vm.guest.events import GuestEvents
@@ -297,12 +298,7 @@ class Hypervisor:
         lacks = [line for line in self.console.text().splitlines() if LACKS_LINE in line]
         if lacks:
             self.kill()
-            raise self.explain(
-                BootFailed(
-                    f"the kernel boots and cannot be tested: {lacks[0].partition(LACKS_LINE)[2]}",
-                    hint="docs/your-kernel.md lists what a kernel must have",
-                )
-            )
+            raise self.explain(of_what_lacks(lacks[0].partition(LACKS_LINE)[2]))
 
     def end_hung(self, silent_s: float) -> GuestHang:
         """End a guest that has not answered for so many seconds; return the error that says so.

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from harness.vm.guest.boot_failures import ROOT_FAULT
 from harness.vm.guest.initramfs import (
     AGENT_ON_LINE,
     AGENT_SERVER,
@@ -45,6 +46,11 @@ _INIT_ARGS = ("net.ifnames=0", "systemd.getty_auto=no", f"rdinit={RC_PLACE}")
 
 # The disk is found a moment after its driver is loaded.
 _ENTER_TEXT = f"""\
+fails() {{{{
+	lacks "{ROOT_FAULT}$*"
+	echo "{READY_LINE}"
+	while :; do sleep 1000; done
+}}}}
 tries=0
 while [ ! -b {_DISK} ] && [ $tries -lt 200 ]; do
 	tries=$((tries + 1))
@@ -53,7 +59,7 @@ done
 mkdir -p /sysroot
 {{mount}}
 mkdir -p /sysroot/proc /sysroot/sys /sysroot/dev /sysroot/run /sysroot/tmp
-mount -t tmpfs -o mode=755 tmpfs /sysroot/run || lacks "the root file system has no folder run"
+mount -t tmpfs -o mode=755 tmpfs /sysroot/run || fails "has no folder run"
 mkdir -p /sysroot{TOOLS}
 mount -o bind / /sysroot{TOOLS}
 for folder in proc sys dev; do
@@ -61,7 +67,7 @@ for folder in proc sys dev; do
 	mount -o rbind /$folder /sysroot{TOOLS}/$folder
 done
 umount /tmp
-chroot /sysroot /bin/sh -c : || lacks "no shell runs in the root file system: /bin/sh"
+chroot /sysroot /bin/sh -c : || fails "has a shell, /bin/sh, that does not run"
 cd /sysroot
 mount -o move . /
 exec chroot . {_BUSYBOX} sh {TOOLS}{_ENTERED}
@@ -69,16 +75,16 @@ exec chroot . {_BUSYBOX} sh {TOOLS}{_ENTERED}
 
 _MOUNT = f"""\
 mount -t {{file_system}} {_DISK} /sysroot ||
-	lacks "its kernel does not mount the root file system, {{file_system}}"
+	fails "is not mounted by this kernel: {{file_system}} that is damaged, or too new for it"
 """
 _MOUNT_BELOW = f"""\
 mkdir -p /below /above
 mount -t tmpfs tmpfs /above
 mkdir -p /above/upper /above/work
 mount -t {{file_system}} {_DISK} /below ||
-	lacks "its kernel does not mount the root file system, {{file_system}}"
+	fails "is not mounted by this kernel: {{file_system}} that is damaged, or too new for it"
 mount -t overlay -o lowerdir=/below,upperdir=/above/upper,workdir=/above/work overlay /sysroot ||
-	lacks "its kernel mounts no overlay, which a read-only root file system needs"
+	fails "is read-only, and this kernel mounts no overlay above it"
 """
 
 _ENTERED_TEXT = f"""\

@@ -27,6 +27,7 @@ from harness.vm.guest.qemu import GuestShape
 from harness.vm.guest.run_folder import GUESTS, RunFolder, claim, writing
 from harness.vm.guest.run_initrd import RunInitrd
 from harness.vm.guest.snapshot import (
+    INIT_S,
     Clone,
     Template,
     changed_template,
@@ -161,7 +162,7 @@ class Session:
         keys, _ = self._initrd.prepare_for(kernel)
         shape = self._shape(kernel, cpus, kernel_args, recording)
         scale = self._scale(kernel)
-        deadline = Deadline.after(_START_S * scale)
+        deadline = self._start_by(scale)
         if recording is not None or (fresh or self.settings.fresh) is Fresh.BOOT:
             folder = self._guest_folder(name)
             with (
@@ -270,7 +271,7 @@ class Session:
         failures = BootFailures(folder)
         failures.check()
         scale = self._scale(kernel)
-        deadline = Deadline.after(_START_S * scale)
+        deadline = self._start_by(scale)
         try:
             saved = self._stack.enter_context(
                 template(shape, keys, folder, time_scale=scale, deadline=deadline)
@@ -319,7 +320,7 @@ class Session:
         folder = self.folder / GUESTS / f"clone-{os.getpid()}-{secrets.token_hex(4)}"
         with writing(folder):
             folder.mkdir(parents=True, mode=0o700)
-        deadline = Deadline.after(_START_S * scale)
+        deadline = self._start_by(scale)
         return Clone(saved, folder, deadline=deadline, starter=self._starter)
 
     def _adopt(self, folder: Path, shape: GuestShape) -> Template | None:
@@ -339,6 +340,10 @@ class Session:
             self._stack.enter_context(opened.pop_all())
         state = folder / "device-state"
         return Template(shape=shape, ram_path=ram, state_path=state, disk_path=disk)
+
+    def _start_by(self, scale: float) -> Deadline:
+        with_init = self._root is not None and self._root.init
+        return Deadline.after((_START_S + (INIT_S if with_init else 0)) * scale)
 
     def _scale(self, kernel: Bootable) -> float:
         return self.settings.time_scale * kernel.slowness

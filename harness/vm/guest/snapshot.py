@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from harness.vm.guest.root_disk import Layers
 
 _BOOT_S = 30.0
+INIT_S = 180.0
+"""How long the init of a root file system may take, beside the kernel's boot."""
 _SAVE_S = 20.0
 _DISCONNECT_S = 15.0
 _IDLE_S = 2.0
@@ -82,7 +84,7 @@ def cold_guest(
         layers = _layers(shape, folder, stack, deadline=deadline)
         hypervisor.start(layers=layers, deadline=deadline)
         machine = stack.enter_context(Machine(hypervisor, keys, time_scale=time_scale))
-        hypervisor.wait_for_boot(Deadline.after(boot_s or _BOOT_S * time_scale))
+        hypervisor.wait_for_boot(Deadline.after(boot_s or _boot_s(shape) * time_scale))
         machine.connect()
         yield machine
 
@@ -107,7 +109,7 @@ def template(
                     ram_path=ram_path, shared_ram=True, layers=layers, deadline=deadline
                 )
                 machine = stack.enter_context(Machine(hypervisor, keys, time_scale=time_scale))
-                hypervisor.wait_for_boot(machine.scaled(_BOOT_S))
+                hypervisor.wait_for_boot(machine.scaled(_boot_s(shape)))
                 if _TICKS_LINE not in hypervisor.console.text() or not boots_left:
                     break
                 LOGGER.info("the template's APIC timer was disabled: it is booted again")
@@ -126,6 +128,11 @@ def template(
             state_path=state_path,
             disk_path=f"/proc/{os.getpid()}/fd/{own}" if own is not None else None,
         )
+
+
+def _boot_s(shape: GuestShape) -> float:
+    """Return how long a boot may take on quick hardware."""
+    return _BOOT_S + INIT_S if shape.root is not None and shape.root.init else _BOOT_S
 
 
 def _layers(
