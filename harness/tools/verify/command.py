@@ -220,7 +220,7 @@ def _refuse_in_table(
             "a table of patches and kernels keeps no guest, and has guests and loads as they are "
             "by default",
             hint="verify the patch alone, on one --kernel, with --load PROGRAM, --file, --append, "
-            "--memory, --smp, or to keep a guest",
+            "--memory, --smp, --rootfs, or to keep a guest",
         )
 
 
