@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from harness.observer.versions import Key
 
 _KEPT = 20
-_IMAGE = 0xFFFFFFFF80000000
+IMAGE = 0xFFFFFFFF80000000
 
 
 class Model:
@@ -74,6 +74,17 @@ class Model:
         """Add the klp_func at an address, from that event on."""
         self._versions.add(since, address, version)
         self._keys.add(version.key)
+
+    def knows(self, number: int, address: int) -> bool:
+        """Return whether it is known what the klp_func at an address is."""
+        return self._version_at(number, address) is not None
+
+    def body_of(self, number: int, function: int) -> tuple[int, Body] | None:
+        """Return the body of the function that begins at an address, and where the body does."""
+        for entry, body in self._bodies.all_at(number):
+            if body.parts and body.parts[0][0] == function:
+                return entry, body
+        return None
 
     def add_unload(self, number: int, module: str) -> None:
         """Say that a module's text was freed before the event of that number."""
@@ -139,6 +150,12 @@ class Model:
         """Whether a body's text is still that of its module; another may lie there since."""
         return body.module is None or body.since >= self._gone.get(body.module, -1)
 
+    def _version_at(self, number: int, address: int) -> Version | None:
+        found = self._versions.at(number, address)
+        if found is None or found.since < self._gone.get(found.patch, -1):
+            return None
+        return found
+
     def _complete(self, event: Event) -> None:
         if self._goal is None:
             return
@@ -185,9 +202,10 @@ class Model:
         """Follow a store to ``patched`` or ``transition``, if it is one."""
         offsets = self._points.offsets["klp_func"]
         stored = self._points.byte_stores[event.where]
-        if stored.function == Step.INIT and event.data < _IMAGE:
+        address = event.data - offsets["transition"]
+        is_known = self._version_at(number, address) is not None
+        if stored.function == Step.INIT and event.data < IMAGE and not is_known:
             # A patch that is disabled has none any more: these are new, whatever was there before.
-            address = event.data - offsets["transition"]
             self._nops.pop(address, None)
             self._new_nops.append(address)
             self._begin(1)
@@ -195,7 +213,7 @@ class Model:
         version = None
         for name in ("patched", "transition"):
             address = event.data - offsets[name]
-            version = self._versions.at(number, address) or self._nops.get(address)
+            version = self._version_at(number, address) or self._nops.get(address)
             if version is None and name == "patched" and address in self._new_nops:
                 version = self._new_nop(address)
             if version is not None:

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict
 
 from harness.errors import HarnessError
 from harness.observer.debug_objects import compile_again
+from harness.observer.guest_versions import FIELDS
 from harness.observer.image import Image, image_of
 from harness.observer.shared_file import Function, FunctionFlag, Kind, Point
 from harness.vm.host.files import temporary_folder
@@ -33,14 +34,15 @@ if TYPE_CHECKING:
 
 KIND = "consistency-points"
 FENTRY_BYTES = 5
-_FORMAT = 2
+_FORMAT = 3
 _FILE = "points.json"
 _CORE = re.compile(r"(?:__)?klp_")
 _SET_BYTE = re.compile(r"movb +\$0x([01]),(?:0x[0-9a-f]+)?\(%\w+\)$")
 _SET = re.compile(r"mov\w* +.*,0x([0-9a-f]+)\((?:%\w+)(?:,%\w+(?:,\d)?)?\)$")
 _WANTED = {
     "task_struct": ("patch_state", "pid", "comm"),
-    "klp_func": ("patched", "transition"),
+    "klp_func": ("patched", "transition", *FIELDS["klp_func"]),
+    "kobject": FIELDS["kobject"],
 }
 
 

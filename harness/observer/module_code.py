@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import functools
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from harness.deadline import Deadline
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from harness.observer.consistency import Model
+    from harness.observer.guest_versions import GuestVersion
     from harness.observer.image import Instruction
     from harness.vm.elf.elf_file import ElfFile
 
@@ -114,7 +115,8 @@ def add_module(
     for each in code.versions:
         if each.place[0] not in sections:
             continue
-        version = Version(key=(each.function.object, each.function.name), patch=name)
+        key = (each.function.object, each.function.name)
+        version = Version(key=key, patch=name, since=since)
         model.add_version(since, sections[each.place[0]] + each.place[1], version)
         if each.new is not None:
             versions[each.new] = version
@@ -139,9 +141,20 @@ def add_module(
         model.add_body(since, sections[home] + function.body, body)
 
 
+def add_filled(model: Model, name: str, filled: GuestVersion, since: int) -> None:
+    """Tell a model of a klp_func that a module fills when it runs, and whose body is its own."""
+    version = Version(key=(filled.object, filled.function), patch=name, since=since)
+    model.add_version(since, filled.address, version)
+    found = model.body_of(since, filled.new)
+    if found is not None:
+        entry, body = found
+        model.add_body(since, entry, replace(body, key=version.key, version=version, since=since))
+
+
 def _places(elf: ElfFile) -> dict[str, tuple[Place, int]]:
-    """Return where the functions are that stay in memory, and their sizes."""
+    """Return where the functions are that stay in memory, and their sizes; of one name, none."""
     places: dict[str, tuple[Place, int]] = {}
+    twice: set[str] = set()
     for symbol in elf.symbols or ():
         home = symbol.defined_in
         if symbol.kind != STT_FUNC or home is None or not symbol.size:
@@ -149,8 +162,11 @@ def _places(elf: ElfFile) -> dict[str, tuple[Place, int]]:
         section = elf.sections[home]
         # The text of init functions is freed, and is no version of anything.
         if section.flags & EXEC and not section.name.startswith(".init"):
+            if symbol.name in places:
+                twice.add(symbol.name)
             places[symbol.name] = ((section.name, symbol.value), symbol.size)
-    return places
+    # Nothing shows which of them a livepatch replaces, but for the position that it names.
+    return {name: place for name, place in places.items() if name not in twice}
 
 
 def _functions(

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 from harness.errors import ConsistencyViolated, EventsLost, KlpError
 from harness.observer.consistency import Model
+from harness.observer.consistency_points import Step
+from harness.observer.guest_versions import read_versions
 from harness.observer.judged import keep_verdict
-from harness.observer.module_code import add_module, read_module
+from harness.observer.module_code import add_filled, add_module, read_module
 from harness.observer.shared_file import SharedFile, write_functions
 from harness.observer.violation_text import in_words
 from harness.vm.guest.machine import ModuleWatch
@@ -28,6 +30,7 @@ EVENTS = 1 << 26
 """For how many events a guest has room, of 32 bytes each; the file grows when they are written."""
 
 _READ_S = 10.0
+_MOST_FILLED = 1000
 _BYTES = re.compile(r"0x([0-9a-f]{2})\b")
 _COMM_BYTES = 16
 
@@ -41,6 +44,7 @@ class Oracle(ModuleWatch):
         self._points = points
         self._path: Path = machine.hypervisor.observed
         self._model = Model(points)
+        self._verdict: Verdict | None = None
         # Where the sections are of the modules that were loaded here.
         self._modules: dict[str, dict[str, int]] = {}
         # What the plugin knows of the text of each module; "" are the kernel's own functions.
@@ -60,9 +64,25 @@ class Oracle(ModuleWatch):
         code = read_module(source)
         sections = self._sections(name, code.sections())
         add_module(self._model, name, code, sections, since)
+        self._add_filled(name, since)
         self._modules[name] = sections
         self._text[name] = tuple(code.text(sections))
         self._say_text()
+
+    def _add_filled(self, name: str, since: int) -> None:
+        """Tell the model of the klp_funcs that the module has filled while it was loaded."""
+        offset = self._points.offsets["klp_func"]["transition"]
+        stored = {
+            event.data - offset: None
+            for event in SharedFile(self._path).events(since)
+            if (store := self._points.byte_stores.get(event.where)) is not None
+            and store.function == Step.INIT
+        }
+        unknown = [address for address in stored if not self._model.knows(since, address)]
+        with contextlib.suppress(KlpError):
+            found = read_versions(unknown[:_MOST_FILLED], self._memory, self._points.offsets)
+            for each in found:
+                add_filled(self._model, name, each, since)
 
     @contextlib.contextmanager
     def unloading(self, name: str) -> Iterator[None]:
@@ -106,15 +126,18 @@ class Oracle(ModuleWatch):
         return frozenset(lost)
 
     def check(self) -> Verdict:
-        """Judge the guest; to be called once, while it runs.
+        """Judge the guest, while it runs; what it does afterwards is not judged any more.
 
         Raises ConsistencyViolated, which says the violations in words, and EventsLost when not all
         events are there.
         """
+        if self._verdict is not None:
+            return self._verdict
         self._model.lost_modules = self._lost_modules()
         shared = SharedFile(self._path)
         verdict = self._model.judge(shared.events())
         verdict.repeated = int(shared.head.n_repeated)
+        self._verdict = verdict
         keep_verdict(self._path, verdict, lost=shared.lost)
         if not verdict.holds:
             names: dict[int, str] = {}

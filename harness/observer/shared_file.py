@@ -227,13 +227,13 @@ class SharedFile:
         return max(0, int(self.head.n_events) - int(self.head.events_max))
 
     def events(self, since: int = 0) -> Iterator[Event]:
-        """Yield the events that there were when the head was read, from that number on.
+        """Yield the events from that number on that there were when the head was read.
 
         One that was not finished, since QEMU was killed in it, is left out.
         """
         left = min(self.head.n_events, self.head.events_max) - since
         with self.path.open("rb") as file:
-            file.seek(self.head.events_at + _PACKED.size * since)
+            file.seek(self.head.events_at + since * _PACKED.size)
             while left > 0:
                 data = file.read(min(left, _AT_ONCE) * _PACKED.size)
                 if len(data) < _PACKED.size:

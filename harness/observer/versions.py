@@ -6,7 +6,10 @@ from __future__ import annotations
 import bisect
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 Item = TypeVar("Item")
 
@@ -18,7 +21,8 @@ Key = tuple[str, str]
 class Version:
     """One klp_func: the function that a livepatch replaces. ``nop``: its patch restores it.
 
-    ``patched`` follows its object, which may not be loaded, and ``enabled`` the livepatch.
+    ``patched`` follows its object, which may not be loaded, and ``enabled`` the livepatch. It is
+    there from the event of the number ``since`` on.
     """
 
     key: Key
@@ -27,6 +31,7 @@ class Version:
     transition: bool = False
     patched: bool = False
     enabled: bool = False
+    since: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -112,3 +117,10 @@ class Places(Generic[Item]):
             return None
         place = bisect.bisect_right(found, number, key=lambda each: each[0])
         return found[place - 1][1] if place else None
+
+    def all_at(self, number: int) -> Iterator[tuple[int, Item]]:
+        """Yield each address with its item at that number."""
+        for address in self._items:
+            item = self.at(number, address)
+            if item is not None:
+                yield address, item

@@ -22,7 +22,7 @@ from harness.pytest_plugin.keeping import after_test, keeper_of
 from harness.pytest_plugin.kernels import kernel_of_run
 from harness.pytest_plugin.log_check import LogCheck
 from harness.pytest_plugin.mutant_switch import switch_of
-from harness.pytest_plugin.observing import observe, plugins_of
+from harness.pytest_plugin.observing import ORACLE, observe, plugins_for, plugins_of
 from harness.pytest_plugin.options import (
     Variant,
     choose,
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from harness.observer.oracle import Oracle
     from harness.vm.guest.machine import Machine
     from harness.vm.kernel.kernel import Kernel
 
@@ -156,6 +157,7 @@ def guest(
             *(arguments.args if arguments else ()),
             *switch_of(request.config).kernel_args,
         ),
+        plugins=plugins_for(node),
     ) as machine:
         observe(machine, node, kernel)
         for marker in node.iter_markers("expect_splat"):
@@ -170,6 +172,17 @@ def guest(
         folder = machine.folder
     if passed(node) and not request.config.getoption("keep"):
         shutil.rmtree(folder)
+
+
+@pytest.fixture
+def oracle(guest: Machine, request: pytest.FixtureRequest) -> Oracle:
+    """Judges the consistency of every call of every patched function in this test's guest.
+
+    A test that asks for it fails when consistency is violated, as all do in a run with --oracle.
+    """
+    assert guest.hypervisor.observed is not None
+    judge: Oracle = request.node.stash[ORACLE]
+    return judge
 
 
 @pytest.fixture(scope="session")

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.errors import KernelVerdict, KlpError
-from harness.pytest_plugin.options import choose
+from harness.errors import KernelVerdict, KlpError, UsageError
+from harness.pytest_plugin.options import choose, plan
 from harness.report.text import printable
 from harness.vm.guest import runs
 from harness.vm.guest.plugin import no_plugin
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from harness.vm.kernel.kernel import Kernel
 
 ORACLE: pytest.StashKey[Oracle] = pytest.StashKey()
+ORACLE_FIXTURE = "oracle"
 
 
 def plugins_of(config: pytest.Config) -> PluginMaker:
@@ -45,6 +46,28 @@ def _watch(config: pytest.Config) -> Watch:
     )
 
 
+def plugins_for(item: pytest.Item) -> PluginMaker | None:
+    """Return what chooses the plugin for a test that asks for ``oracle``, unless the run has one.
+
+    Raises UsageError where guests run under KVM.
+    """
+    if not _asks(item) or item.config.getoption("observe") is not None:
+        return None
+    return _own_watch(item.config)
+
+
+def _asks(item: pytest.Item) -> bool:
+    return ORACLE_FIXTURE in getattr(item, "fixturenames", ())
+
+
+def _own_watch(config: pytest.Config) -> Watch:
+    from harness.observer.watch import Watch, require_translation
+
+    require_translation(choose(config), "the fixture oracle")
+    folder = plan(config).folder / "observed"
+    return Watch(folder=folder, store=runs.store(), files=(), oracle=True)
+
+
 def observe(machine: Machine, item: pytest.Item, kernel: Kernel) -> None:
     """Record which test an observed guest is of, and follow its modules for the oracle."""
     observed = machine.hypervisor.observed
@@ -54,7 +77,12 @@ def observe(machine: Machine, item: pytest.Item, kernel: Kernel) -> None:
     from harness.observer.watch import name_test
 
     name_test(observed, item.nodeid)
-    watch = _watch(item.config)
+    is_run = item.config.getoption("observe") is not None
+    watch = _watch(item.config) if is_run else _own_watch(item.config)
+    if _asks(item) and not watch.oracle:
+        raise UsageError(
+            "the fixture oracle cannot be had in a run with --observe alone", hint="add --oracle"
+        )
     if watch.oracle and item.get_closest_marker("inconsistent") is None:
         item.stash[ORACLE] = Oracle(machine, watch.points(kernel))
 
@@ -73,8 +101,8 @@ def judge(item: pytest.Item, ending: BaseException | None) -> None:
         verdict = oracle.check()
         if verdict.unknown_versions:
             text = (
-                f"{item.name}: the oracle has not judged a livepatch that fills its klp_func when "
-                "it runs"
+                f"{item.name}: the oracle has not judged a livepatch: what it replaces cannot be "
+                "read, or its load was refused"
             )
             item.warn(pytest.PytestWarning(text))
     except KlpError as error:

@@ -121,3 +121,16 @@ def test_oracle_reports_a_kernel_that_is_not_consistent(
                 ConsistencyViolated, match=r"cat \(\d+\) enters .* in patch state 0"
             ):
                 judge.check()
+
+
+@pytest.mark.slow(8)
+def test_the_fixture_judges_without_the_option(
+    guest: Machine, livepatch: Livepatch, oracle: Oracle
+) -> None:
+    """A test that asks for the oracle is observed, in a run that did not ask."""
+    livepatch.load("klp_test_cmdline_a", wait=True)
+    guest.read("/proc/cmdline")
+    verdict = oracle.check()
+    assert verdict.transitions == 1
+    assert verdict.entries["klp_test_cmdline_a's version of cmdline_proc_show()"] > 0
+    assert verdict.holds

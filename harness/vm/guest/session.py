@@ -151,16 +151,18 @@ class Session:
         boot_s: float | None = None,
         recording: Recording | None = None,
         spare: bool = True,
+        plugins: PluginMaker | None = None,
     ) -> Iterator[Machine]:
         """Start a fresh guest with that kernel; it is killed when the context ends.
 
         Its logs lie in a folder named after ``name``, which stays. ``boot_s`` is how long a
         cold boot may take. One with a ``recording`` has one CPU, and boots from power-on.
-        ``spare``: QEMU for the next guest starts while this one is used.
+        ``spare``: QEMU for the next guest starts while this one is used. ``plugins`` chooses the
+        plugin of QEMU for this guest alone.
         Raises BootFailed, QemuFailed, LostConnection, GuestPanic and the like.
         """
         keys, _ = self._initrd.prepare_for(kernel)
-        shape = self._shape(kernel, cpus, kernel_args, recording)
+        shape = self._shape(kernel, cpus, kernel_args, recording, plugins)
         scale = self._scale(kernel)
         deadline = self._start_by(scale)
         if recording is not None or (fresh or self.settings.fresh) is Fresh.BOOT:
@@ -296,6 +298,7 @@ class Session:
         cpus: int | None,
         kernel_args: tuple[str, ...],
         recording: Recording | None,
+        plugins: PluginMaker | None = None,
     ) -> GuestShape:
         _, initrd = self._initrd.prepare_for(kernel)
         root = self._root if recording is None else None
@@ -312,7 +315,7 @@ class Session:
                 *kernel_args,
             ),
             recording=recording,
-            plugin=None if recording is not None else self._plugins(kernel),
+            plugin=None if recording is not None else (plugins or self._plugins)(kernel),
             root=root,
         )
 
@@ -379,6 +382,9 @@ def _held(path: str, opened: contextlib.ExitStack) -> str:
 
 
 def _template_key(kernel: Bootable, shape: GuestShape) -> str:
-    size = (shape.accel, shape.cpus, shape.memory_mib, shape.kernel_args)
-    what = (kernel.digest, *size, *([shape.root] if shape.root is not None else []))
+    what = (
+        *(kernel.digest, shape.accel, shape.cpus, shape.memory_mib, shape.kernel_args),
+        shape.plugin.head if shape.plugin is not None else None,
+        shape.root,
+    )
     return hashlib.sha256(repr(what).encode()).hexdigest()[:16]
