@@ -26,6 +26,7 @@
 #include <linux/slab.h>
 
 #define KLP_TEST_STATE_ID	1
+#define KLP_TEST_OTHER_STATE_ID	2
 
 static bool replace = true;
 module_param(replace, bool, 0444);
@@ -131,6 +132,11 @@ static struct klp_object klp_state_objs[] = {
 };
 
 static struct klp_state klp_states[] = {
+	/* One more, which is passed over by whoever looks for the other. */
+	{
+		.id = KLP_TEST_OTHER_STATE_ID,
+		.version = KLP_STATE_VERSION,
+	},
 	{
 		.id = KLP_TEST_STATE_ID,
 		.version = KLP_STATE_VERSION,

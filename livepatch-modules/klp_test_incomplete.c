@@ -2,17 +2,21 @@
 /*
  * klp_test_incomplete - a livepatch that lacks something the kernel asks for.
  *
- * Parameter: lacks, one of
+ * Parameters: lacks, one of
  *
  *	nothing		it is complete, and patches cmdline_proc_show() (default)
+ *	objects		it has none, which is no mistake
  *	patch		klp_enable_patch() is given NULL
  *	mod, objs	the member of klp_patch is NULL
  *	funcs		the member of klp_object is NULL
  *	old_name	the member of klp_func is NULL
  *	new_func	the member of klp_func is NULL
+ *	all		klp_func has a position (sympos) and nothing else
  *	text		new_func is no address of a function
  *	short_name	the name of the function is longer than any that the kernel has
  *	short_object	the name of the object is longer than that of any module
+ *
+ * and replace (bool), the patch replaces all others.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -27,6 +31,10 @@
 static char *lacks = "nothing";
 module_param(lacks, charp, 0444);
 MODULE_PARM_DESC(lacks, "What the livepatch lacks (default nothing)");
+
+static bool replace;
+module_param(replace, bool, 0444);
+MODULE_PARM_DESC(replace, "Replace all other patches (default off)");
 
 static int klp_test_incomplete_show(struct seq_file *m, void *v)
 {
@@ -61,12 +69,17 @@ static int __init klp_test_incomplete_init(void)
 	memset(klp_long_name, 'x', KSYM_NAME_LEN);
 	if (!strcmp(lacks, "patch"))
 		return klp_enable_patch(NULL);
+	klp_incomplete_patch.replace = replace;
 	if (!strcmp(lacks, "mod"))
 		klp_incomplete_patch.mod = NULL;
 	else if (!strcmp(lacks, "objs"))
 		klp_incomplete_patch.objs = NULL;
 	else if (!strcmp(lacks, "funcs"))
 		klp_incomplete_objs[0] = (struct klp_object){ .name = "klp_target_mod" };
+	else if (!strcmp(lacks, "objects"))
+		klp_incomplete_objs[0] = (struct klp_object){ };
+	else if (!strcmp(lacks, "all"))
+		klp_incomplete_funcs[0] = (struct klp_func){ .old_sympos = 1 };
 	else if (!strcmp(lacks, "old_name"))
 		klp_incomplete_funcs[0].old_name = NULL;
 	else if (!strcmp(lacks, "new_func"))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Lines that a suite is known not to run, with the reasons, compared with the coverage of a run."""
+"""Lines that a suite is known not to run, and branches that go one way, with the reasons."""
 
 from __future__ import annotations
 
@@ -44,10 +44,29 @@ class Unreached(BaseModel):
     why: str
 
 
-class _List(BaseModel):
+class OneWay(BaseModel):
+    """A line whose branches go one way, found by the function and its text.
+
+    The compiler may have made several branches of it, at each place where it is inlined, and which
+    side of one is the jump is the compiler's choice: the reason is for all of them.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    file: str
+    function: str
+    text: str
+    kind: Why
+    why: str
+
+
+class Listed(BaseModel):
+    """The list of a file: lines, and branches."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     line: tuple[Unreached, ...] = ()
+    branch: tuple[OneWay, ...] = ()
 
 
 class Compared(NamedTuple):
@@ -61,11 +80,29 @@ class Compared(NamedTuple):
     unknown: tuple[Unreached, ...]
 
 
-def read_unreached(path: Path) -> tuple[Unreached, ...]:
+class Branches(NamedTuple):
+    """The sides of branches: how many there are, were taken, lead into a WARN, cannot be taken.
+
+    ``no_test`` are those that a test could take. ``unexplained`` are the lines whose branches went
+    one way, or did not run, and are not listed; ``reached`` are listed, and all sides were taken;
+    ``unknown`` are listed, and not in the sources.
+    """
+
+    known: int
+    taken: int
+    warns: int
+    cannot: int
+    no_test: int
+    unexplained: tuple[tuple[str, int], ...]
+    reached: tuple[OneWay, ...]
+    unknown: tuple[OneWay, ...]
+
+
+def read_unreached(path: Path) -> Listed:
     """Return the list in a file. Raises UsageError when it is none."""
     try:
         text = read_text_file(path, "the list of lines")
-        return _List.model_validate(tomllib.loads(text)).line
+        return Listed.model_validate(tomllib.loads(text))
     except (tomllib.TOMLDecodeError, ValidationError) as error:
         reason = str(error).splitlines()[0]
         raise UsageError(f"{shown(path)} is no list of lines: {shown(reason)}") from error
@@ -109,3 +146,48 @@ def _places(file: FileCoverage, each: Unreached) -> Iterator[int]:
         if (function, before, stripped) == (each.function, each.after, each.text):
             yield number
         before = stripped or before
+
+
+def compare_branches(coverage: Coverage, listed: Sequence[OneWay]) -> Branches:
+    """Compare a list with the branches of a run of all tests. A trap of a WARN needs no reason."""
+    known = taken = warns = 0
+    missed: dict[tuple[str, str, str], int] = {}
+    lines: dict[tuple[str, str, str], set[int]] = {}
+    for file in coverage.files:
+        for branch in file.branches:
+            text = file.text[branch.line - 1].strip() if branch.line <= len(file.text) else ""
+            key = (file.name, branch.function, text)
+            lines.setdefault(key, set()).add(branch.line)
+            if branch.passes is None or branch.jumps is None:
+                continue
+            sides = (branch.passes > 0) + (branch.jumps > 0)
+            known += 2
+            taken += sides
+            if branch.warns:
+                warns += 2 - sides
+            else:
+                missed[key] = missed.get(key, 0) + 2 - sides
+    reasons = {(each.file, each.function, each.text): each for each in listed}
+
+    def count(kind: Why) -> int:
+        return sum(
+            number for key, number in missed.items() if key in reasons and reasons[key].kind is kind
+        )
+
+    return Branches(
+        known=known,
+        taken=taken,
+        warns=warns,
+        cannot=count(Why.CANNOT),
+        no_test=count(Why.NO_TEST),
+        unexplained=tuple(
+            sorted(
+                (key[0], line)
+                for key, number in missed.items()
+                if number and key not in reasons
+                for line in lines[key]
+            )
+        ),
+        reached=tuple(each for key, each in reasons.items() if missed.get(key) == 0),
+        unknown=tuple(each for key, each in reasons.items() if key not in lines),
+    )

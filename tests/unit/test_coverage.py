@@ -23,7 +23,14 @@ from harness.observer.coverage import (
 from harness.observer.coverage_page import coverage_page
 from harness.observer.coverage_text import difference_text, luck_text, never_run, one_way, table
 from harness.observer.lcov import to_lcov
-from harness.observer.unreached import Unreached, Why, compare, read_unreached
+from harness.observer.unreached import (
+    OneWay,
+    Unreached,
+    Why,
+    compare,
+    compare_branches,
+    read_unreached,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 FILE = "kernel/livepatch/core.c"
@@ -228,11 +235,43 @@ def test_lines_that_did_not_run_are_listed_or_named() -> None:
 def test_the_list_of_the_suite_can_be_read(tmp_path: Path) -> None:
     """Each line has its reason, and none is there twice."""
     listed = read_unreached(ROOT / "tests/behaviours/unreached.toml")
-    assert len(listed) > 20
-    assert all(each.why for each in listed)
-    assert len({(each.file, each.function, each.after, each.text) for each in listed}) == len(
-        listed
-    )
+    lines, branches = listed.line, listed.branch
+    assert lines
+    assert branches
+    assert all(each.why for each in lines)
+    assert all(each.why for each in branches)
+    names = {(each.file, each.function, each.after, each.text) for each in lines}
+    assert len(names) == len(lines)
+    assert len({(each.file, each.function, each.text) for each in branches}) == len(branches)
     (tmp_path / "x.toml").write_text("[[line]]\nfile = 'x'\n")
     with pytest.raises(UsageError, match="no list of lines"):
         read_unreached(tmp_path / "x.toml")
+
+
+def test_branches_that_went_one_way_are_listed_or_named() -> None:
+    """A side that is not listed is unexplained; one into a WARN needs no reason."""
+    found = compare_branches(coverage(one=ONE), [])
+    assert found.warns > 0
+    assert found.taken + found.warns + len(found.unexplained) <= found.known
+    assert found.unexplained
+    place = found.unexplained[0]
+    (branch,) = (
+        each
+        for each in coverage(one=ONE).files[0].branches
+        if each.line == place[1] and not each.warns
+    )
+    listed = OneWay(
+        file=FILE,
+        function=branch.function,
+        text=TEXT[branch.line - 1].strip(),
+        kind=Why.CANNOT,
+        why="x",
+    )
+    known = compare_branches(coverage(one=ONE), [listed])
+    assert place not in known.unexplained
+    assert known.cannot == 1
+    assert (known.reached, known.unknown) == ((), ())
+    gone = listed.model_copy(update={"text": "else"})
+    assert compare_branches(coverage(one=ONE), [gone]).unknown == (gone,)
+    both = {address: ONE.get(address, 0) + OTHER.get(address, 0) for address in {*ONE, *OTHER}}
+    assert compare_branches(coverage(one=both), [listed]).reached == (listed,)

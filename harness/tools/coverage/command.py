@@ -19,8 +19,8 @@ from harness.cli.exits import guarded
 from harness.cli.invocation import check_writable
 from harness.errors import ExitCode, UsageError
 from harness.observer.coverage import by_luck, difference, merge, read_coverage
-from harness.observer.coverage_text import difference_text, luck_text
-from harness.observer.unreached import compare, read_unreached
+from harness.observer.coverage_text import difference_text, luck_text, share
+from harness.observer.unreached import compare, compare_branches, read_unreached
 from harness.report.terminal import Terminal
 from harness.resources import Resource, resource_dir
 
@@ -91,28 +91,43 @@ def check(
         ),
     ] = None,
 ) -> int:
-    """Check that each line that did not run is on a list, with its reason.
+    """Check that each line that did not run, or that branches one way, is on a list with a reason.
 
     The exit code is 1 when a line is not. A listed line that ran is named: some are reached in some
     runs only. The files are added up.
     """
     path = unreached or resource_dir(Resource.BEHAVIOUR_TESTS) / "unreached.toml"
     coverage, listed = merge(_read(files, at_least=1)), read_unreached(path)
-    found = compare(coverage, listed)
+    found = compare(coverage, listed.line)
+    branches = compare_branches(coverage, listed.branch)
     terminal = Terminal()
     texts = {file.name: file.text for file in coverage.files}
     for place, what in (
         *((place, "did not run, and is not listed") for place in found.unexplained),
         *((place, "is listed, and ran") for place in found.reached),
+        *((place, "went one way, and is not listed") for place in branches.unexplained),
     ):
         terminal.print(f"{place[0]}:{place[1]} {what}: {texts[place[0]][place[1] - 1].strip()}")
     for each in found.unknown:
         terminal.print(f"{each.file} has no code of the listed line: {each.text}")
+    for branch in branches.reached:
+        terminal.print(f"{branch.file}: listed, and both ways were taken: {branch.text}")
+    for branch in branches.unknown:
+        terminal.print(f"{branch.file} has no branch of the listed line: {branch.text}")
     terminal.print(
         f"{len(coverage.lines_run())} of {len(coverage.lines())} lines ran; "
         f"{len(found.unexplained)} of the others are not listed"
     )
-    return ExitCode.VERDICT if found.unexplained else ExitCode.HELD
+    possible = branches.known - branches.warns - branches.cannot
+    terminal.print(
+        f"{branches.taken} of {branches.known} sides of branches were taken; {branches.warns} lead "
+        f"into a WARN, {branches.cannot} cannot be taken: {share(branches.taken, possible).strip()}"
+    )
+    terminal.print(
+        f"{len(branches.unexplained)} lines with branches that go one way are not listed"
+    )
+    is_listed = not found.unexplained and not branches.unexplained
+    return ExitCode.HELD if is_listed else ExitCode.VERDICT
 
 
 def _read(files: tuple[Path, ...], *, at_least: int) -> list[Coverage]:

@@ -46,7 +46,12 @@ CALLS = {
         value=0,
         errnos=frozenset({errno.ENOMEM}),
     ),
-    "name": Call(names=("kstrdup_noprof", "kstrdup"), value=0, errnos=frozenset({errno.ENOMEM})),
+    "name": Call(
+        names=("kstrdup_noprof", "kstrdup"),
+        value=0,
+        errnos=frozenset({errno.ENOMEM}),
+        patch=CMDLINE,
+    ),
     "sysfs": Call(names=("kobject_add",), value=-errno.ENOMEM, errnos=frozenset({errno.ENOMEM})),
     "filter": Call(
         names=("ftrace_set_filter_ip",),

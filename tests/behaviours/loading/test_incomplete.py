@@ -14,7 +14,7 @@ from harness.livepatch.patch import Livepatch
 if TYPE_CHECKING:
     from tests.behaviours.conftest import Guestview
 
-PATCH = "klp_test_incomplete"
+PATCH, OTHER = "klp_test_incomplete", "klp_test_cmdline_a"
 REFUSED = {
     "patch": errno.EINVAL,
     "mod": errno.EINVAL,
@@ -22,6 +22,7 @@ REFUSED = {
     "funcs": errno.EINVAL,
     "old_name": errno.EINVAL,
     "new_func": errno.EINVAL,
+    "all": errno.EINVAL,
     "text": errno.ENOENT,
     "short_name": errno.EINVAL,
     "short_object": errno.EINVAL,
@@ -38,6 +39,25 @@ def test_what_a_livepatch_must_have(livepatch: Livepatch, view: Guestview) -> No
         assert view.cmdline() == "original"
     livepatch.load(PATCH, wait=True)
     assert view.cmdline() == PATCH
+
+
+@pytest.mark.slow(8)
+@pytest.mark.behaviour("LD-10")
+def test_a_livepatch_without_objects(livepatch: Livepatch, view: Guestview) -> None:
+    """It patches nothing, and is enabled, disabled, replaced, and replaces others as any other."""
+    patch = livepatch.load(PATCH, wait=True, lacks="objects")
+    patch.disable()
+    patch.unload()
+    livepatch.load(PATCH, wait=True, lacks="objects")
+    other = livepatch.load(OTHER, wait=True, replace=True)
+    patch.unload()
+    assert view.cmdline() == OTHER
+    livepatch.load(PATCH, wait=True, lacks="objects", replace=True)
+    other.unload()
+    assert view.cmdline() == "original"
+    patch.disable()
+    patch.unload()
+    assert livepatch.patches() == []
 
 
 def errno_of(livepatch: Livepatch, lacks: str) -> int | None:

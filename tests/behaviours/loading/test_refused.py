@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 SYMBOL = "klp_test_symbol"
 TWINS = "klp_target_twins"
+DYNAMIC_DEBUG = "/sys/kernel/debug/dynamic_debug/control"
 
 
 @pytest.mark.behaviour("LD-01")
@@ -148,6 +149,7 @@ def test_failed_enable_leaves_nothing(
     number: int,
 ) -> None:
     """A failed enable leaves nothing in sysfs, nothing patched, and no module (e679af62)."""
+    livepatch.guest.write(DYNAMIC_DEBUG, "file kernel/livepatch/transition.c +p\n")
     livepatch.load_target("klp_target_mod")
     before = view.enabled_functions()
     with pytest.raises(ModuleRefused) as refused:

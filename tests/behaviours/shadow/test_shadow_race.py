@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 SHADOW = "klp_test_shadow"
 RACE = "klp_test_shadow_race"
+FAILED = "/sys/module/klp_test_fail/parameters/failed"
 # What gives memory of any size to klp_shadow_get_or_alloc(): the first name is that from 6.10 on.
 ALLOCATORS = ("__kmalloc_noprof", "__kmalloc")
 # klp_test_shadow allocates CHURN of its large variables in each of four ways.
@@ -63,6 +64,25 @@ def test_nothing_leaks(livepatch: Livepatch) -> None:
     assert wait_until(freed, scaled(guest, TRANSITION_S), interval_s=0.2), (
         f"{objects() - before} of {4 * CHURN} objects of {LARGE_SLAB} are left"
     )
+
+
+@pytest.mark.needs("CONFIG_KPROBES_ON_FTRACE")
+@pytest.mark.behaviour("SV-02")
+def test_no_memory_for_a_variable(
+    livepatch: Livepatch, view: Guestview, kernel_log: KernelLog
+) -> None:
+    """The call returns NULL, nothing is attached, and the constructor does not run."""
+    allocator = next(name for name in ALLOCATORS if view.has_function(name))
+    livepatch.load_target(
+        "klp_test_fail", symbol=allocator, caller="__klp_shadow_get_or_alloc", nth=1
+    )
+    module = livepatch.load_target(SHADOW, duplicate=False)
+    assert livepatch.guest.read(FAILED).strip() == "1"
+    assert kernel_log.matching(r"shadow done steps=\d+ failed=[1-9]")
+    module.unload()
+    kernel_log.mark()
+    livepatch.load_target(SHADOW, duplicate=False)
+    assert kernel_log.matching(r"shadow done steps=\d+ failed=0$")
 
 
 @pytest.mark.smp(2)

@@ -6,8 +6,11 @@ from __future__ import annotations
 import pytest
 
 from harness.livepatch.gates import Body, Gates
+from harness.livepatch.kernel_log import KernelLog
 from harness.livepatch.patch import Livepatch
 from harness.livepatch.tasks import PatchState, Tasks
+
+DYNAMIC_DEBUG = "/sys/kernel/debug/dynamic_debug/control"
 
 
 @pytest.mark.behaviour("TR-11")
@@ -45,8 +48,11 @@ def test_reverse_of_a_blocked_disable(livepatch: Livepatch, tasks: Tasks, gate: 
 
 
 @pytest.mark.behaviour("TR-11")
-def test_reversed_twice(livepatch: Livepatch, tasks: Tasks, gate: Gates) -> None:
-    """A transition that is reversed twice ends as it was started."""
+def test_reversed_twice(
+    livepatch: Livepatch, tasks: Tasks, gate: Gates, kernel_log: KernelLog
+) -> None:
+    """A transition that is reversed twice ends as it was started; the log says the directions."""
+    livepatch.guest.write(DYNAMIC_DEBUG, "file kernel/livepatch/transition.c +p\n")
     blocker = gate.enter(0)
     patch = livepatch.load("klp_test_gate")
     tasks.wait_all(PatchState.PATCHED, held_by=blocker)
@@ -58,4 +64,7 @@ def test_reversed_twice(livepatch: Livepatch, tasks: Tasks, gate: Gates) -> None
     assert blocker.release().body is Body.ORIGINAL
     assert other.release().body is Body.PATCHED
     patch.wait_complete()
+    said = "reversing transition from "
+    ways = [record.text.partition(said)[2].strip() for record in kernel_log.matching(said)]
+    assert ways == ["patching to unpatching", "unpatching to patching"]
     assert patch.enabled
