@@ -44,6 +44,7 @@ _TEST_SUFFIX = ".test"
 _DIGEST = 16
 # What is observed of a kernel and of livepatches: read once a process.
 _KNOWN: dict[tuple[str, tuple[Path, ...]], ConsistencyPoints] = {}
+_PLUGINS: dict[tuple[Watch, str], Plugin] = {}
 _KNOWN_LOCK = threading.Lock()
 
 
@@ -70,6 +71,15 @@ class Watch:
         """
         if not isinstance(kernel, Kernel):
             raise HarnessError("only a kernel that is on this machine can be observed")
+        key = (self, kernel.digest)
+        with _KNOWN_LOCK:
+            known = _PLUGINS.get(key)
+        if known is None:
+            # Each guest asks.
+            known = _PLUGINS[key] = self._plugin(kernel)
+        return known
+
+    def _plugin(self, kernel: Kernel) -> Plugin:
         deadline = Deadline.after(_PREPARE_S)
         built = obtain_plugin(self.store, deadline=deadline)
         ranges: tuple[tuple[int, int], ...] = ()
