@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
 WIDTH, HEIGHT = 560, 360
-LEFT, RIGHT, TOP, BOTTOM = 66, 440, 18, 304
+LEFT, RIGHT, TOP, BOTTOM = 78, 440, 18, 304
 LABEL_SPACE = 16
 BAR, ROW_SPACE, BAR_LEFT, BAR_RIGHT, BAR_WIDTH = 11, 14, 250, 850, 960
 COLOURS = 6

@@ -6,8 +6,6 @@ from __future__ import annotations
 import statistics
 import time
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from harness.deadline import Deadline
@@ -20,10 +18,12 @@ from harness.tools.costs.measure_calls import measure_calls
 from harness.tools.costs.measure_transitions import measure_transitions, slopes
 from harness.tools.costs.points import find_points
 from harness.vm.guest import runs
+from harness.vm.host.files import temporary_folder
 from harness.vm.kernel.module import obtain_modules
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from harness.tools.costs.figures import Finding
     from harness.tools.costs.points import CostPoints
@@ -68,10 +68,10 @@ def prepare(kernel: Kernel, samples: Mapping[str, Path]) -> Prepared:
     Raises UsageError for a kernel that cannot be observed.
     """
     points = find_points(kernel)
-    with TemporaryDirectory(prefix="klp-costs-") as folder:
+    with temporary_folder("klp-costs-") as folder:
         made = obtain_modules(
             kernel,
-            stacked.write_sources(Path(folder)),
+            stacked.write_sources(folder),
             store=runs.store(),
             deadline=Deadline.after(_PREPARE_S),
         )
@@ -84,10 +84,8 @@ def measure(choice: AccelChoice, prepared: Prepared, extent: Extent) -> Iterator
     Raises HarnessError, KernelVerdict and the like, as guests do.
     """
     version = prepared.kernel.version
-    with TemporaryDirectory(prefix="klp-costs-") as folder:
-        plugin = make_plugin(
-            prepared.points, Path(folder), runs.store(), Deadline.after(_PREPARE_S)
-        )
+    with temporary_folder("klp-costs-") as folder:
+        plugin = make_plugin(prepared.points, folder, runs.store(), Deadline.after(_PREPARE_S))
         found: list[Finding] = []
         for name in _parts(extent):
             start_s = time.monotonic()
