@@ -15,6 +15,7 @@ import harness.tools.costs.command as command
 from harness.cli.app import app
 from harness.errors import ExitCode, GuestStarved, HarnessError, MissingTool, UsageError
 from harness.tools.costs.points import find_points
+from harness.tools.costs.run import labels
 from harness.vm.host.accel import Accel, AccelChoice
 from tests.unit.test_costs import RESULTS
 
@@ -99,19 +100,31 @@ def test_a_kernel_without_symbols() -> None:
         find_points(kernel)  # type: ignore[arg-type]
 
 
+def known(version: str, digest: str) -> SimpleNamespace:
+    facts = {"spec": version, "config_digest": "c", "compiler": "gcc", "source": "s"}
+    return SimpleNamespace(version=version, digest=digest, describe=lambda: version, **facts)
+
+
+def test_kernels_of_one_version_have_names_of_their_own() -> None:
+    """Two builds of one version are two columns, and not one that hides the other."""
+    kernels = [known("6.1.192", "0123456789"), known("7.2.13", "b"), known("6.1.192", "abcdefghij")]
+    names = ["6.1.192 01234567", "7.2.13", "6.1.192 abcdefgh"]
+    assert labels(kernels) == names  # type: ignore[arg-type]
+
+
 def test_one_kernel_that_fails_does_not_hide_the_others(
     kernels: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """What was measured is kept, and the exit code is that of the kernel that was not."""
 
-    def measure(_: object, kernel: SimpleNamespace, __: object) -> Iterator[CostResult]:
-        yield from (each for each in RESULTS if each.kernel == kernel.kernel.version)
-        if kernel.kernel.version == "6.1.192":
+    def measure(_: object, __: object, ___: object, name: str) -> Iterator[CostResult]:
+        yield from (each for each in RESULTS if each.kernel == name)
+        if name == "6.1.192":
             raise GuestStarved("the guest could not run")
 
-    made = iter([SimpleNamespace(version=name) for name in ("6.1.192", "7.2.13")])
+    made = iter([known("6.1.192", "a"), known("7.2.13", "b")])
     for name, stand_in in (
-        ("prepare_kernel", lambda *_: next(made)),
+        ("prepare_kernel", lambda invocation, _: invocation.kernels.append(next(made))),
         ("prepare_modules", lambda *_: {}),
         ("prepare", lambda kernel, _: SimpleNamespace(kernel=kernel)),
         ("measure", measure),

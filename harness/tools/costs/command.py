@@ -19,12 +19,12 @@ from harness.observer.plugin_build import obtain_plugin
 from harness.observer.watch import require_translation
 from harness.tools.costs.figures import FUNCTIONS, MOST_SLEEPERS, SLEEPERS
 from harness.tools.costs.page import costs_page
-from harness.tools.costs.run import Extent, measure, prepare
+from harness.tools.costs.run import Extent, labels, measure, prepare
 from harness.tools.costs.terminal import print_found, print_tables
 from harness.vm.guest import runs
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from harness.tools.costs.run import Prepared
     from harness.vm.host.accel import AccelChoice
@@ -82,14 +82,18 @@ def costs(
         require_translation(choice, "costs")
         # What this machine lacks is said before a kernel is built.
         obtain_plugin(runs.store(), deadline=Deadline.after(_PLUGIN_S))
-        prepared = []
         for each in options:
-            kernel = prepare_kernel(invocation, each)
-            prepared.append(prepare(kernel, prepare_modules(invocation.terminal, kernel)))
+            prepare_kernel(invocation, each)
+        made = {kernel.digest: kernel for kernel in invocation.kernels}
+        invocation.kernels[:] = made.values()
+        names = labels(invocation.kernels)
+        prepared = {
+            name: prepare(kernel, prepare_modules(invocation.terminal, kernel))
+            for name, kernel in zip(names, invocation.kernels, strict=True)
+        }
         invocation.print_facts()
 
         def finish(partial: bool) -> None:
-            names = [each.kernel.version for each in prepared]
             found = [each for each in invocation.results if isinstance(each, CostResult)]
             print_tables(invocation.terminal, names, found)
             if html_file is not None:
@@ -117,7 +121,7 @@ def _extent(sleepers: Sequence[int], functions: Sequence[int], *, quick: bool) -
 
 
 def _measure(
-    invocation: Invocation, choice: AccelChoice, prepared: Sequence[Prepared], extent: Extent
+    invocation: Invocation, choice: AccelChoice, prepared: Mapping[str, Prepared], extent: Extent
 ) -> None:
     """Take all figures; each is a result, and printed, as soon as it is there.
 
@@ -126,10 +130,10 @@ def _measure(
     total = extent.count * len(prepared)
     done = 0
     with invocation.terminal.progress() as progress:
-        for each in prepared:
-            progress.stage(f"costs of {each.kernel.version}")
+        for name, each in prepared.items():
+            progress.stage(f"costs of {name}")
             try:
-                for result in measure(choice, each, extent):
+                for result in measure(choice, each, extent, name):
                     invocation.results.append(result)
                     print_found(invocation.terminal, result)
                     if not result.is_slope:

@@ -39,7 +39,10 @@ class _Caller:
     def __init__(self, guest: CostGuest, interrupts: InterruptPoints) -> None:
         self._guest = guest
         self._clock = TaskClock(interrupts)
-        self._old = guest.addresses()[_FUNCTION]
+        places = guest.addresses()
+        if _FUNCTION not in places:
+            raise HarnessError("/proc/kallsyms of the guest does not have the modules' functions")
+        self._old = places[_FUNCTION]
 
     def forget(self) -> None:
         """Take no note of the calls until now."""

@@ -22,7 +22,7 @@ from harness.vm.host.files import temporary_folder
 from harness.vm.kernel.module import obtain_modules
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from harness.tools.costs.figures import Finding
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 _PREPARE_S = 600.0
 _MEMORY_MIB = 512
+_DIGEST = 8
 # The one CPU does nothing else while the kernel tries to switch 5,000 tasks against 400 functions,
 # which takes minutes on a busy host: the guest's deadlines are those of a host with so many guests.
 _AS_SLOW_AS = 512
@@ -78,12 +79,26 @@ def prepare(kernel: Kernel, samples: Mapping[str, Path]) -> Prepared:
     return Prepared(kernel=kernel, points=points, modules={**samples, **made})
 
 
-def measure(choice: AccelChoice, prepared: Prepared, extent: Extent) -> Iterator[CostResult]:
+def labels(kernels: Sequence[Kernel]) -> list[str]:
+    """Return a name for each kernel: its version, and the digest where two have the same."""
+    versions = [kernel.version for kernel in kernels]
+    return [
+        each.version
+        if versions.count(each.version) == 1
+        else f"{each.version} {each.digest[:_DIGEST]}"
+        for each in kernels
+    ]
+
+
+def measure(
+    choice: AccelChoice, prepared: Prepared, extent: Extent, label: str | None = None
+) -> Iterator[CostResult]:
     """Yield the figures of a kernel as they come, and slopes at the end.
 
-    Raises HarnessError, KernelVerdict and the like, as guests do.
+    ``label`` names the kernel in the results, by default by its version. Raises HarnessError,
+    KernelVerdict and the like, as guests do.
     """
-    version = prepared.kernel.version
+    version = label or prepared.kernel.version
     with temporary_folder("klp-costs-") as folder:
         plugin = make_plugin(prepared.points, folder, runs.store(), Deadline.after(_PREPARE_S))
         found: list[Finding] = []
