@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _COMPILE_S = 120.0
 _NUMBER = re.compile(r"klp_mutants_seen\[(\d+)\] \|=")
-_MESSAGE = re.compile(r"(?:error|warning): (.*)")
+_MESSAGE = re.compile(r"error: (.*)")
 
 
 @dataclass(frozen=True, kw_only=True)
