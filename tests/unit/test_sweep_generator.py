@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 
 from harness.deadline import Deadline
-from harness.errors import PatchDoesNotApply
+from harness.errors import MissingTool, PatchDoesNotApply
 from harness.tools.mutants.sweep.candidates import MEANINGS, Candidate, Operator, Shape
 from harness.tools.mutants.sweep.masking import loops, masked
 from harness.tools.mutants.sweep.parse import candidates, functions_of, parser, unread_lines
@@ -292,3 +293,21 @@ def test_only_touched_lines_are_mutated() -> None:
         (Operator.SWAP, "start"),
     }
     assert touched(candidates({FILE: after}), {FILE: after}, {}) == ()
+
+
+def test_missing_parser_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the library, the error says what to install."""
+    monkeypatch.setitem(sys.modules, "tree_sitter_c", None)
+    with pytest.raises(MissingTool) as caught:
+        parser()
+    assert "tree-sitter-c" in (caught.value.hint or "")
+
+
+def test_other_commands_do_not_pay_for_sweeps() -> None:
+    """Neither the parser nor pytest is imported by those who do not sweep."""
+    code = (
+        "import sys, harness.tools.mutants.command\n"
+        "print([name for name in ('tree_sitter', 'pytest') if name in sys.modules])"
+    )
+    done = run([sys.executable, "-c", code], deadline=Deadline.after(60))
+    assert done.stdout.strip() == "[]"

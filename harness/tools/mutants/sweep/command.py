@@ -28,7 +28,6 @@ from harness.tools.mutants.sweep.explained import NAME, match, read_explained
 from harness.tools.mutants.sweep.kept import KeptResults
 from harness.tools.mutants.sweep.kernel_of_mutants import CORE, obtain_mutants
 from harness.tools.mutants.sweep.results import LeftOutMutant, SweepResult
-from harness.tools.mutants.sweep.sweeping import open_workers, run_sweep, words_for_tests
 from harness.tools.mutants.sweep.terminal import print_result, print_summary
 from harness.vm.guest import runs
 from harness.vm.kernel.patch_file import read_patch
@@ -116,6 +115,9 @@ def sweep(
 
     Exit code 0: all were caught or are equivalent; 1: one survived, or no test reaches it.
     """
+    # It needs pytest, which the other commands of mutants do not wait for.
+    from harness.tools.mutants.sweep.sweeping import open_workers, run_sweep, words_for_tests
+
     with Invocation("mutants sweep", files) as invocation, ExitStack() as stack:
         terminal = invocation.terminal
         check_kernels(kernel)
