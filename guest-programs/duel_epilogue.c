@@ -17,6 +17,8 @@
 
 #define PATCHES		"/sys/kernel/livepatch"
 #define SETTLE_TIMES	300
+#define STATES		2
+#define SHOWN		6
 #define POLL_US		20000
 #define SHORT_US	5000
 #define FREE_TIMES	20
@@ -59,25 +61,50 @@ static int in_transition(const char *patch, void *who)
 	return 1;
 }
 
-static int has_state(const char *tid, void *who)
+/* How many threads have each patch state, and the first ones. */
+struct holders {
+	int count[STATES];
+	char tids[STATES][TEXT_ROOM];
+};
+
+static int has_state(const char *tid, void *holders)
 {
+	struct holders *all = holders;
 	char path[PATH_ROOM], text[TEXT_ROOM];
+	int state;
 
 	snprintf(path, sizeof(path), "/proc/%s/patch_state", tid);
-	if (step_read(path, text, sizeof(text)) || !strcmp(text, "-1"))
+	if (step_read(path, text, sizeof(text)))
 		return 0;
-	add(who, LINE_ROOM, " thread %s has the patch state %s", tid, text);
+	state = atoi(text);
+	if (state < 0 || state >= STATES)
+		return 0;
+	if (all->count[state]++ < SHOWN)
+		add(all->tids[state], TEXT_ROOM, " %s", tid);
 	return 0;
 }
 
-static int threads_have_states(const char *pid, void *who)
+static int threads_have_states(const char *pid, void *holders)
 {
 	char path[PATH_ROOM];
 
 	if (*pid < '0' || *pid > '9')
 		return 0;
 	snprintf(path, sizeof(path), "/proc/%s/task", pid);
-	return step_each(path, has_state, who);
+	return step_each(path, has_state, holders);
+}
+
+static void add_holders(char *who)
+{
+	struct holders all = {};
+	int state;
+
+	step_each("/proc", threads_have_states, &all);
+	for (state = 0; state < STATES; state++)
+		if (all.count[state])
+			add(who, LINE_ROOM, ", patch state %d: %d threads (%s%s)", state,
+			    all.count[state], all.tids[state] + 1,
+			    all.count[state] > SHOWN ? " ..." : "");
 }
 
 /* Most polls look at the patches alone: to read all threads' states takes much longer. */
@@ -85,7 +112,7 @@ static bool is_unsettled(char *who)
 {
 	*who = '\0';
 	if (!step_each(PATCHES, in_transition, who))
-		step_each("/proc", threads_have_states, who);
+		add_holders(who);
 	return *who;
 }
 
@@ -103,8 +130,9 @@ void epilogue_settle(void)
 
 	for (times = 0; is_unsettled(who); times++) {
 		if (times == SETTLE_TIMES) {
-			step_each("/proc", threads_have_states, who);
-			problem("not settled: %s; ", who);
+			if (*who != ',')
+				add_holders(who);
+			problem("not settled: %s; ", *who == ',' ? who + 2 : who);
 			return;
 		}
 		duel_nap(POLL_US);

@@ -152,14 +152,16 @@ def test_a_hang_after_the_hold_is_a_finding() -> None:
 def test_threads_have_no_numbers_in_a_finding() -> None:
     """The same finding has another thread's number in each trial."""
     seen = [
-        replace(FINE, problems=(f"not settled: thread {tid} has the patch state 0",))
+        replace(FINE, problems=(f"not settled: patch state 0: 1 threads ({tid})",))
         for tid in (71, 72, 73, 74)
     ]
     (result,) = explored(Maker(at={"first": seen}))
     (finding,) = result.findings
     assert finding.message == "a thread has a patch state, and there is no transition"
     assert (finding.kind, finding.shown) == (FindingKind.BROKEN, 4)
-    opened = replace(FINE, problems=("not settled: klp_x is in transition thread 7 has the",))
+    opened = replace(
+        FINE, problems=("not settled: klp_x is in transition, patch state 0: 1 threads (7)",)
+    )
     (result,) = explored(Maker(at={"first": [opened]}))
     assert result.findings[0].message == "not settled: klp_x is in transition"
 

@@ -145,7 +145,7 @@ def _general(problem: str) -> str:
     """Return a problem without what differs from trial to trial: threads and their numbers."""
     what, colon, rest = problem.partition(": ")
     if what == _NOT_SETTLED and colon:
-        patches, _, _ = rest.partition(" thread ")
+        patches, _, _ = rest.partition(", patch state")
         return f"{what}: {patches.strip()}" if _IN_TRANSITION in patches else _LEFT_OVER
     return problem
 
