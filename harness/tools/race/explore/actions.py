@@ -81,7 +81,8 @@ class Kind(StrEnum):
 class Action:
     """Something that A or B does. ``does`` is in words. ``only_a``: B cannot do it.
 
-    ``by_any``: much of it is done by a worker, so that points count in any task of A's CPU.
+    ``forces``: a livepatch's module can stay loaded for ever after it. ``by_any``: much of it is
+    done by a worker, so that points count in any task of A's CPU.
     """
 
     name: str
@@ -94,7 +95,7 @@ class Action:
     after: tuple[str, ...] = ()
     only_a: bool = False
     by_any: bool = False
-    options: tuple[str, ...] = ()
+    forces: bool = False
 
 
 def _insmod(name: str, parameters: str = "") -> str:
@@ -163,6 +164,7 @@ _ALL = (
         kind=Kind.CHANGE,
         states=HELD_STATES,
         by_any=True,
+        forces=True,
     ),
     Action(
         name="release",

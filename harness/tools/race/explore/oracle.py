@@ -152,8 +152,7 @@ def _general(problem: str) -> str:
 
 def in_words(seen: Seen) -> str:
     """Return the outcome of a trial: the errors of A and B, and what there is."""
-    text = f"A {_errors(seen.a_errors)}, B {_errors(seen.b_errors)}, "
-    text += seen.state.partition("; hooks:")[0]
+    text = f"A {_errors(seen.a_errors)}, B {_errors(seen.b_errors)}, {seen.state}"
     return f"{text}; {'; '.join(seen.problems)}" if seen.problems else text
 
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from harness.vm.guest.snapshot import Clone
 
 _BOTH_S = 15.0
+_STAYS = "module "
 _EPILOGUE_S = 30.0
 _SPLAT_S = 3.0
 _OOPS_S = 1.0
@@ -163,8 +164,7 @@ def _seen(
         notes.facts = {
             "a_errors": held.duel.errors(Word.A_ERRORS, counts[0]),
             "b_errors": held.duel.errors(Word.B_ERRORS, counts[1]),
-            "state": held.duel.state(),
-            "problems": held.duel.problems(),
+            **_left(pair, held.duel.state(), held.duel.problems()),
             "child": held.duel.child(),
         }
     except (EOFError, OSError):
@@ -187,6 +187,15 @@ def _seen(
         calls_before=recorder.before if recorder is not None else 0,
         **notes.facts,  # type: ignore[arg-type]
     )
+
+
+def _left(pair: Pair, state: str, problems: tuple[str, ...]) -> dict[str, object]:
+    """Return state and problems; that a forced livepatch's module stays is right, and is state."""
+    stay: tuple[str, ...] = ()
+    if any(action.forces for action in (pair.a, pair.b)):
+        stay = tuple(each for each in problems if each.startswith(_STAYS))
+    others = tuple(each for each in problems if each not in stay)
+    return {"state": "; ".join((state, *stay)), "problems": others}
 
 
 def _hold(
