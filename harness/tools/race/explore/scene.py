@@ -48,6 +48,7 @@ _GDB_S = 20.0
 _MODULE = re.compile(rf"{MODULE_DIR}/(\w+)\.ko|rmmod (\w+)")
 _WAITING = "/proc/klp_gate_waiting"
 _GATE = "/dev/klp_gate"
+_CPU_OF_B = "2"  # as a mask
 _SUBJECTS = (GATE, TARGET, EXIT, SYSTEM_STATE)
 
 
@@ -157,15 +158,16 @@ def _bring_about(machine: Machine, state: State) -> None:
             _await_transition(machine, subject.other)
         case StateName.OPEN:
             _hold(machine)
-            _load(machine, subject.held)
+            _on_cpu_of_b(machine, "insmod", f"{MODULE_DIR}/{subject.held}.ko")
         case StateName.CLOSING | StateName.REPLACING:
             _load(machine, subject.held)
             _await_transition(machine, subject.held)
             _hold(machine)
             if state.name is StateName.CLOSING:
-                machine.write(f"{PATCHES}/{subject.held}/enabled", "0")
+                enabled = f"{PATCHES}/{subject.held}/enabled"
+                _on_cpu_of_b(machine, "sh", "-c", f"echo 0 >{enabled}")
             else:
-                _load(machine, HELD_OTHER, "replace=1")
+                _on_cpu_of_b(machine, "insmod", f"{MODULE_DIR}/{HELD_OTHER}.ko", "replace=1")
 
 
 def _load(machine: Machine, name: str, parameters: str = "") -> None:
@@ -179,10 +181,17 @@ def _await_transition(machine: Machine, patch: str) -> None:
         raise HarnessError(f"the transition of {patch} does not end, before anything is tried")
 
 
+def _on_cpu_of_b(machine: Machine, *command: str) -> None:
+    """Open a transition there, so that the kernel's retries are not held with A."""
+    ran = machine.run(["taskset", _CPU_OF_B, *command])
+    if not ran.ok:
+        raise HarnessError(f"{' '.join(command)}: {ran.stderr.strip()}")
+
+
 def _hold(machine: Machine) -> None:
     """Have a task sleep in a patched function, so that the next transition stays open."""
     machine.write(_GATE, "close 0")
-    _in_background(machine, "klp-gate read 0", "/dev/null")
+    _in_background(machine, f"taskset {_CPU_OF_B} klp-gate read 0", "/dev/null")
     deadline = machine.scaled(_READY_S)
     if not machine.wait(lambda: bool(machine.read(_WAITING).strip()), deadline):
         raise HarnessError("no task sleeps in the gate that has to hold the transition")
