@@ -95,10 +95,14 @@ def test_a_server_that_lacks_something_is_refused(
 
 def test_a_stop_names_the_cpu(ends: tuple[socket.socket, socket.socket]) -> None:
     """QEMU numbers CPUs from 1, and says which one met a breakpoint."""
-    gdb, server = connected(ends, **{"vCont;c": "T05thread:p01.02;"})
+    gdb, server = connected(ends, p10="00" * 8, **{"vCont;c": "T05thread:p01.02;"})
+    gdb.pc(0)
     gdb.go()
     assert gdb.wait(5) == Stop(1)
     assert server.requests[-1] == "vCont;c"
+    # The server has chosen that CPU for what is asked next.
+    gdb.pc(0)
+    assert server.requests[-2:] == ["Hg1", "p10"]
 
 
 def test_a_guest_that_runs_on_is_no_stop(ends: tuple[socket.socket, socket.socket]) -> None:

@@ -81,8 +81,9 @@ class Kind(StrEnum):
 class Action:
     """Something that A or B does. ``does`` is in words. ``only_a``: B cannot do it.
 
-    ``forces``: a livepatch's module can stay loaded for ever after it. ``by_any``: much of it is
-    done by a worker, so that points count in any task of A's CPU.
+    ``only_with``: of the sensible pairs, only those with that A. ``forces``: a livepatch's module
+    can stay loaded for ever after it. ``by_any``: much of it is done by a worker, so that points
+    count in any task of A's CPU.
     """
 
     name: str
@@ -96,6 +97,7 @@ class Action:
     only_a: bool = False
     by_any: bool = False
     forces: bool = False
+    only_with: str | None = None
 
 
 def _insmod(name: str, parameters: str = "") -> str:
@@ -132,6 +134,14 @@ _ALL = (
         kind=Kind.CHANGE,
         states=_ENABLED,
         by_any=True,
+    ),
+    Action(
+        name="undo",
+        does="0 is written to enabled of the livepatch that is being loaded",
+        steps=(f"write {PATCHES}/{{fresh}}/enabled 0",),
+        kind=Kind.CHANGE,
+        states=frozenset({StateName.IDLE, StateName.PATCHED}),
+        only_with="load",
     ),
     Action(
         name="unload",

@@ -156,7 +156,7 @@ def _subject(a: Action, b: Action) -> Subject:
 def _sensible(*, all_actions: bool = False) -> Iterator[Pair]:
     """Yield the pairs of which one changes what the other one uses."""
     for a, b in product(ACTIONS.values(), repeat=2):
-        if b.only_a or not _meet(a, b):
+        if b.only_a or a.only_with or b.only_with not in (None, a.name) or not _meet(a, b):
             continue
         if not all_actions and {a.name, b.name} & _ONLY_NAMED:
             continue
