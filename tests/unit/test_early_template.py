@@ -56,6 +56,7 @@ def started(
     monkeypatch.setattr(early, "guest_settings", lambda config: settings)
     monkeypatch.setattr(early, "plan", lambda config: SimpleNamespace(folder=Path("/none")))
     monkeypatch.setattr(early, "user_files", lambda config: {})
+    monkeypatch.setattr(early, "user_root", lambda config: None)
     monkeypatch.setattr(early, "Session", lambda *arguments, **more: session)
     monkeypatch.setattr(early, "plugins_of", lambda config: no_plugin)
     plugin = EarlyTemplate(KERNEL)

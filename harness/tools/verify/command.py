@@ -14,7 +14,7 @@ from harness.cli.coverage import ObserveOptions, observing
 from harness.cli.executors import ExecutorOptions
 from harness.cli.exits import guarded
 from harness.cli.guest_options import GuestOptions
-from harness.cli.invocation import Invocation, check_writable, write_file
+from harness.cli.invocation import Invocation, check_writable
 from harness.cli.keeping import KeepOptions, keeping
 from harness.cli.modules import ModuleFinder, check_named
 from harness.cli.options import Accel, AccelAsked, KernelsOptions, ResultFiles, Smp
@@ -26,13 +26,12 @@ from harness.tools.verify.api import guests_at_a_time, verify_case
 from harness.tools.verify.asked import Asked
 from harness.tools.verify.case import check_script
 from harness.tools.verify.matrix.options import MatrixOptions
-from harness.tools.verify.page import verify_page
+from harness.tools.verify.report import Report
 from harness.tools.verify.request import LoadProfile, VerifyRequest
-from harness.tools.verify.results import VerdictFacts, VerifyResult, facts_of, results_of
+from harness.tools.verify.results import results_of
 from harness.tools.verify.scene_list import check_names
-from harness.tools.verify.terminal import print_verdict
 from harness.tools.verify.user_load import libraries_of, parse_loads
-from harness.tools.verify.verdict import Check, Verdict, not_run
+from harness.tools.verify.verdict import Check, Verdict
 from harness.vm.guest import runs
 from harness.vm.guest.rootfs import require_fitting
 from harness.vm.kernel.patch_file import read_patch
@@ -41,10 +40,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
-    from harness.report.run_results import RunResult
     from harness.tools.verify.case import Case
     from harness.tools.verify.matrix.plan import MatrixPlan
-    from harness.vm.guest.keeper import Keeper
     from harness.vm.guest.session import Session
     from harness.vm.host.accel import AccelChoice
     from harness.vm.kernel.kernel import Kernel
@@ -189,7 +186,7 @@ def verify(
         shape["root"] = guest.root(invocation.terminal)
         if shape["root"] is None:
             shape["extra_files"] |= libraries_of(settings["load"])
-        report = _Report(invocation, html_file, keeper)
+        report = Report(invocation, html_file, keeper)
         made = prepare_kernel(invocation, kernel)
         _verify_on(invocation, choice, made, asked, report, shape, observe=observe)
         if thorough and (built := asked.built_files()):
@@ -268,71 +265,12 @@ def _planned(
     )
 
 
-class _Report:
-    """What the command writes: results, verdicts, timelines; and the page, after each module."""
-
-    def __init__(self, invocation: Invocation, page: Path | None, keeper: Keeper | None) -> None:
-        self.keeper = keeper
-        self.verdicts: list[VerdictFacts] = []
-        self._runs: list[RunResult] = []
-        self._invocation = invocation
-        self._page = page
-        invocation.more |= {"verdicts": self.verdicts, "runs": self._runs}
-        invocation.at_end(lambda partial: self._write_page(partial=partial))
-
-    @property
-    def stops(self) -> bool:
-        """Whether nothing is to begin after what has failed: --stop-at-failure."""
-        return self.keeper is not None and self.keeper.stops_all and self.keeper.has_failed
-
-    @property
-    def keep_logs(self) -> bool:
-        """Whether a verdict makes the guests' logs worth keeping."""
-        return any(facts.outcome != CheckOutcome.PASSED for facts in self.verdicts)
-
-    def add(self, verdict: Verdict, path: Path) -> None:
-        """Report a verdict on the module in that file."""
-        results, facts = results_of(verdict), facts_of(verdict, path)
-        self.verdicts.append(facts)
-        self._runs += verdict.runs
-        self._invocation.results += results
-        print_verdict(self._invocation.terminal, facts, results)
-        self._write_page()
-
-    def add_no_debug(self, built: Path) -> None:
-        """Report that a module cannot be verified on the debug kernel, because of a built file."""
-        why = (
-            f"{built.name} is built for the other kernel: give the folder of its sources "
-            "to have it verified with lockdep and KASAN too"
-        )
-        for facts in self.verdicts:
-            checks = (not_run("debug-kernel", why),)
-            self._invocation.results += results_of(Verdict(module=facts.module, checks=checks))
-        self._invocation.terminal.note(why)
-        self._write_page()
-
-    def _write_page(self, *, partial: bool = True) -> None:
-        if self._page is None:
-            return
-        results = [each for each in self._invocation.results if isinstance(each, VerifyResult)]
-        facts = self._invocation.facts
-        text = verify_page(
-            self.verdicts,
-            results,
-            self._runs,
-            kernel=facts["kernel"],
-            accelerator=facts["accelerator"],
-            partial=partial,
-        )
-        write_file(self._page, text)
-
-
 def _verify_on(
     invocation: Invocation,
     choice: AccelChoice,
     kernel: Kernel,
     asked: Asked,
-    report: _Report,
+    report: Report,
     shape: Mapping[str, Any],
     *,
     debug: bool = False,
