@@ -14,6 +14,7 @@ from harness.pytest_plugin.fixtures import (
     kernel_log,
     klp_session,
     livepatch,
+    needed_features,
     oracle,
     sample_modules,
     tasks,
@@ -36,7 +37,7 @@ from harness.pytest_plugin.reporting import (
     pytest_terminal_summary,
 )
 
-__all__ = [
+__all__ = (
     "build_module",
     "gate",
     "guest",
@@ -44,6 +45,7 @@ __all__ = [
     "kernel_log",
     "klp_session",
     "livepatch",
+    "needed_features",
     "oracle",
     "pytest_addoption",
     "pytest_collection_modifyitems",
@@ -60,4 +62,4 @@ __all__ = [
     "sample_modules",
     "tasks",
     "template",
-]
+)

@@ -236,6 +236,14 @@ def _is_built(spec: str, sha256: str | None) -> bool:
     return isinstance(parse_spec(spec, sha256=sha256), BuildSpec | FinishedSpec)
 
 
+@pytest.fixture(autouse=True)
+def needed_features(request: pytest.FixtureRequest) -> None:
+    """Marker ``needs`` of a test that starts its guests itself; ``guest`` looks at it otherwise."""
+    names = request.fixturenames
+    if request.node.get_closest_marker("needs") and "kernel" in names and "guest" not in names:
+        _require_features(request.node, request.getfixturevalue("kernel"))
+
+
 def _require_features(node: pytest.Item, kernel: Kernel) -> None:
     for marker in node.iter_markers("needs"):
         for feature in marker.args:
