@@ -38,13 +38,18 @@ class EarlyTemplate:
         settings = guest_settings(node.config)
         if self._thread is None and settings.fresh is Fresh.SNAPSHOT:
             config = node.config
+            try:
+                files, root = user_files(config), user_root(config)
+            except KlpError as error:
+                LOGGER.info("the template is not booted early: %s", error)
+                return
             session = Session(
                 plan(config).folder,
                 settings,
                 runs.store(),
-                extra_files=user_files(config),
+                extra_files=files,
                 plugins=plugins_of(config),
-                root=user_root(config),
+                root=root,
             )
             self._thread = threading.Thread(
                 target=self._boot, args=(session,), name="template", daemon=True

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 
-from harness.errors import BootFailed
+from harness.errors import BootFailed, UsageError
 from harness.pytest_plugin import early
 from harness.pytest_plugin.early import EarlyTemplate
 from harness.vm.guest.plugin import no_plugin
@@ -19,7 +19,7 @@ from harness.vm.guest.session import Fresh, GuestSettings
 from harness.vm.host.accel import Accel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 KERNEL: Any = object()
 SETTINGS = GuestSettings(accel=Accel.TCG, time_scale=2.0)
@@ -51,11 +51,12 @@ def started(
     settings: GuestSettings = SETTINGS,
     *,
     workers: int = 2,
+    files: Callable[[object], Mapping[str, Path]] | None = None,
 ) -> EarlyTemplate:
     """The plugin after the start of so many workers."""
     monkeypatch.setattr(early, "guest_settings", lambda config: settings)
     monkeypatch.setattr(early, "plan", lambda config: SimpleNamespace(folder=Path("/none")))
-    monkeypatch.setattr(early, "user_files", lambda config: {})
+    monkeypatch.setattr(early, "user_files", files or (lambda config: {}))
     monkeypatch.setattr(early, "user_root", lambda config: None)
     monkeypatch.setattr(early, "Session", lambda *arguments, **more: session)
     monkeypatch.setattr(early, "plugins_of", lambda config: no_plugin)
@@ -69,6 +70,18 @@ def wait_for_thread() -> None:
     for thread in threading.enumerate():
         if thread.name == "template":
             thread.join(30)
+
+
+def test_a_wrong_option_is_not_its_business(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first test that needs a guest says what is wrong; pytest itself goes on."""
+
+    def refuse(config: object) -> Mapping[str, Path]:
+        raise UsageError("there is no file")
+
+    session = FakeSession(lambda: None)
+    started(monkeypatch, session, files=refuse)
+    wait_for_thread()
+    assert session.prepared == []
 
 
 def test_it_lives_from_the_first_worker_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
