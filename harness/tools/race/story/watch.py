@@ -127,7 +127,8 @@ def _make_shared(
 ) -> Path:
     more = {*stops, *_named(kernel, {**_SPLATS, _ATTEMPT: ""})}
     head, size = make_head(
-        points=[*points.points(), *(Point(address, Kind.POINT) for address in more)],
+        # A place that is asked for twice would be reported twice.
+        points=sorted({*points.points(), *(Point(address, Kind.POINT) for address in more)}),
         flags=Flag.CLOCK | Flag.MODULE_CALLS,
         events=_EVENTS,
         return_thunk=points.return_thunk,
