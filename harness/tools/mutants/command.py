@@ -68,8 +68,6 @@ _NO_MUTANT = {
     CheckOutcome.DOES_NOT_BOOT,
 }
 
-app.command("sweep")(sweep)
-
 Names = Annotated[
     tuple[str, ...],
     typer.Argument(metavar="NAME", help="Mutants by name; default: all.", show_default=False),
@@ -353,3 +351,6 @@ def _exit_code(results: Sequence[MutantResult]) -> ExitCode:
     if outcomes & _NO_MUTANT:
         return ExitCode.USAGE
     return ExitCode.HARNESS if CheckOutcome.ERROR in outcomes else ExitCode.HELD
+
+
+app.command("sweep")(sweep)
