@@ -67,3 +67,5 @@ def test_the_entry_right_after_its_call_is_no_point_of_its_own() -> None:
     entry, later = Point(function="g"), Point(function="h")
     assert thinned((Point(function="f"), call, entry, later)) == (Point(function="f"), call, later)
     assert thinned((call, later, entry)) == (call, later, entry)
+    inside = Point(function="g", offset=4)
+    assert thinned((call, inside)) == (call, inside)

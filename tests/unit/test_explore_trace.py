@@ -47,6 +47,7 @@ class Guest:
         self.breakpoints: set[int] = set()
         self.words: dict[int, int] = {Word.A_DONE: 1}
         self.on_stop: Callable[[Stop], None] = lambda _: None
+        self.patience = 1
         self._at = (0, 0, 0)
 
     def run_until(self, wanted: Callable[[Stop], bool], seconds: float) -> Stop | None:

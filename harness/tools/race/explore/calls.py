@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 # Of a function that is entered again and again, as often as that on each CPU.
 _MOST = 3
-_A_CPU = 0
+_PATIENCE = 10
 
 
 class CallRecorder:
@@ -33,6 +33,7 @@ class CallRecorder:
         self.calls: list[ExploreCall] = []
         self.before = 0
         held.on_stop = self.take
+        held.patience = _PATIENCE
         held.set_breakpoints((*self._entries, Place.B_BEGIN))
 
     def hold(self) -> None:
