@@ -84,7 +84,7 @@ def models(kind: type[BaseModel]) -> st.SearchStrategy[Any]:
 
 _NAMES = ["test", "doctor", "run", "verify", "compare", "matrix", "classify", "selftests"]
 _NAMES += ["kernel list", "race run", "mutants run", "models list", "models compare"]
-_NAMES += ["bugs", "verify matrix", "history"]
+_NAMES += ["bugs", "verify matrix", "history", "costs", "mutants sweep", "race explore"]
 REPORTS = {report_class(name) for name in _NAMES}
 REPORTS.add(ModuleMutantReport)
 

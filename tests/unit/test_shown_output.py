@@ -48,6 +48,7 @@ _VARIABLE = re.compile(
     r"failed to set MSR|\(Invalid\s+argument\)|WARNING in|assert False|\bSMP\b|\bkfree\b"
     r"|\b(?:null|false)\b|\bpatched second\b|\b(?:tcg|kvm)\b|(?<=state )[A-Z]\b"
     r"|\b\d[\d.]* (?:s|MiB)\b|klp-gate|no-reliable-stack|no-stack-check|\w+(?:-\w+)+-[0-9a-f]{8}\b"
+    r"|exit-disable"
     r"|'[^'\n]*'|`[^`]*`|\"[^\"\n]*\"|\[[^\]\s]*\]"
     r"|[~.]?/\S+|\S*[_/=@|\\$][^\s;,:)]*|<\S+|\w+(?:-\w+)*\.(?:py|sh|recording)"
     r"|\b0x\w+|\b\w*\d[\w.+:-]*|\w+\(\)|\b[A-Z]{4,}\b"

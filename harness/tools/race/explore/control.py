@@ -16,7 +16,7 @@ from harness.errors import GuestStarved, HarnessError
 from harness.tools.race.explore.duel import Duel, Place, Word
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
     from harness.tools.race.explore.points import Point
     from harness.tools.race.explore.scene import Scene
@@ -37,6 +37,8 @@ _PLACES = {
 _SLICE_S = 0.025
 _LEAST_S = 0.005  # of CPU time
 _LOOKS = 4
+# A host that gives the guest no CPU is waited for up to so many times as long.
+_MOST_PATIENCE = 6
 _ANY_S = 4.0
 _A_ALONE_S = 0.5
 _B_S = 1.0
@@ -312,6 +314,14 @@ class HeldGuest:
             return f"running in {looks[-1] if looks else 'user mode'}"
         finally:
             self._clear_breakpoints(breakpoints)
+
+    def _while_it_may_run(self, seconds: float) -> Iterator[float]:
+        """Yield QEMU's CPU time so far until the host has let the guest run for so many seconds."""
+        start_s = time.monotonic()
+        while time.monotonic() - start_s < seconds * _MOST_PATIENCE:
+            if self._hypervisor.could_run_s(start_s) >= seconds:
+                return
+            yield self._hypervisor.cpu_s()
 
     def park(self, cpu: int) -> None:
         """Leave a CPU in the loop, with all else as it was."""
