@@ -1,20 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """A client of QEMU's gdb server: breakpoints, one CPU apart from the others, registers, memory.
 
-It speaks the remote serial protocol of gdb as far as that needs; gdb itself would take 100 MiB for
-each guest. No Python package for the protocol is kept. All CPUs stand still whenever nobody waits
-in this client.
+gdb itself would take 100 MiB for each guest. All CPUs stand still whenever nobody waits in this
+client.
 """
 
 from __future__ import annotations
 
-import select
 import struct
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.errors import QemuFailed, UsageError
+from harness.vm.guest.gdb_packets import GdbPackets
 
 if TYPE_CHECKING:
     import socket
@@ -47,8 +45,7 @@ class GdbClient:
 
     def __init__(self, sock: socket.socket) -> None:
         """Raises UsageError when QEMU's gdb server lacks something that is needed."""
-        self._sock = sock
-        self._buffer = b""
+        self._packets = GdbPackets(sock)
         self._cpu: int | None = None
         self._physical = False
         supported = self._ask("qSupported:swbreak+;hwbreak+;vContSupported+")
@@ -66,29 +63,29 @@ class GdbClient:
 
     def go(self) -> None:
         """Let all CPUs go on, until `wait` or `halt` returns."""
-        self._send("vCont;c")
+        self._packets.send("vCont;c")
 
     def wait(self, timeout_s: float) -> Stop | None:
         """Wait for a breakpoint; None when the time is up, and the guest still runs."""
-        answer = self._packet(timeout_s)
+        answer = self._packets.receive(timeout_s)
         return None if answer is None else self._stopped(answer)
 
     def halt(self) -> Stop:
         """Stop all CPUs; returns a breakpoint that one of them has just met."""
-        self._sock.sendall(b"\x03")
-        answer = self._packet(_ANSWER_S)
+        self._packets.interrupt()
+        answer = self._packets.receive(_ANSWER_S)
         if answer is None:
             raise QemuFailed("QEMU's gdb server does not stop the guest")
         stop = self._stopped(answer)
         if not answer.startswith("T05"):
             return Stop(None)
         # It had stopped by itself, and may answer the request once more.
-        self._packet(_LATE_S)
+        self._packets.receive(_LATE_S)
         return stop
 
     def step(self, cpu: int) -> None:
         """Execute one instruction on one CPU, whether there is a breakpoint or not."""
-        self._send(f"vCont;s:{cpu + 1:x}")
+        self._packets.send(f"vCont;s:{cpu + 1:x}")
         if self.wait(_ANSWER_S) is None:
             raise QemuFailed("QEMU's gdb server does not end a step")
 
@@ -190,39 +187,11 @@ class GdbClient:
             raise QemuFailed(f"QEMU's gdb server answers {answer or 'nothing'} to {request[:40]}")
 
     def _ask(self, request: str) -> str:
-        self._send(request)
-        answer = self._packet(_ANSWER_S)
+        self._packets.send(request)
+        answer = self._packets.receive(_ANSWER_S)
         if answer is None:
             raise QemuFailed(f"QEMU's gdb server does not answer {request[:40]}")
         return answer
-
-    def _send(self, text: str) -> None:
-        data = text.encode("latin-1")
-        self._sock.sendall(b"$" + data + b"#%02x" % (sum(data) & 255))
-
-    def _packet(self, timeout_s: float) -> str | None:
-        """Return the next packet; None when the time is up. Raises EOFError at the end."""
-        end_s = time.monotonic() + timeout_s
-        while True:
-            start = self._buffer.find(b"$")
-            end = self._buffer.find(b"#", start + 1) if start >= 0 else -1
-            if end >= 0 and len(self._buffer) >= end + 3:
-                body = self._buffer[start + 1 : end]
-                self._buffer = self._buffer[end + 3 :]
-                self._sock.sendall(b"+")
-                return body.decode("latin-1")
-            left_s = end_s - time.monotonic()
-            if left_s <= 0:
-                return None
-            # poll(2), since select(2) takes no descriptor above 1023.
-            poll = select.poll()
-            poll.register(self._sock, select.POLLIN)
-            if not poll.poll(left_s * 1000):
-                continue
-            more = self._sock.recv(65536)
-            if not more:
-                raise EOFError("QEMU has closed the connection of its gdb server")
-            self._buffer += more
 
 
 def _bytes(answer: str) -> bytes:

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """QEMU's gdb server, as a program uses it: stop a guest at functions, and read its memory there.
 
-The protocol is gdb's remote serial protocol ("GDB Remote Serial Protocol" in gdb's manual). In a
-replay a guest that is stopped and read goes on as it was recorded.
+In a replay a guest that is stopped and read goes on as it was recorded.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 from harness.deadline import wait_until
 from harness.errors import HarnessError
+from harness.vm.guest.gdb_packets import GdbPackets
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 _MOST_BYTES = 1024
 _REGISTERS = struct.Struct("<17Q")
 _RSI, _RDI, _RIP = 4, 5, 16
-_READ = 1 << 16
 _ENDED = ("W", "X")
 
 
@@ -41,7 +40,6 @@ class GdbStub:
 
     def __init__(self, path: Path, deadline: Deadline) -> None:
         self._deadline = deadline
-        self._buffer = b""
         self._stopped = False
         self._socket = socket.socket(socket.AF_UNIX)
 
@@ -54,6 +52,7 @@ class GdbStub:
         if not wait_until(connected, deadline):
             self._socket.close()
             raise HarnessError("QEMU's gdb server does not answer")
+        self._packets = GdbPackets(self._socket)
         # Asked for once, it lets later requests name registers by their numbers.
         self._ask("qSupported")
 
@@ -114,31 +113,12 @@ class GdbStub:
         return found.partition(b"\0")[0].decode(errors="replace")
 
     def _ask(self, request: str) -> str:
-        data = request.encode()
-        self._send(b"$%s#%02x" % (data, sum(data) & 0xFF))
-        while True:
-            start = self._buffer.find(b"$")
-            end = self._buffer.find(b"#", start) if start >= 0 else -1
-            if end >= 0 and len(self._buffer) >= end + 3:
-                answer = self._buffer[start + 1 : end]
-                self._buffer = self._buffer[end + 3 :]
-                self._send(b"+")
-                return answer.decode(errors="replace")
-            self._receive()
-
-    def _send(self, data: bytes) -> None:
-        self._socket.settimeout(max(0.01, self._deadline.remaining_s))
+        """Return the answer to a request; raises ConnectionError when QEMU has ended."""
         try:
-            self._socket.sendall(data)
-        except TimeoutError as error:
-            raise HarnessError("QEMU's gdb server does not answer in time") from error
-
-    def _receive(self) -> None:
-        self._socket.settimeout(max(0.01, self._deadline.remaining_s))
-        try:
-            data = self._socket.recv(_READ)
-        except TimeoutError as error:
-            raise HarnessError("the guest neither stops nor ends in time") from error
-        if not data:
-            raise ConnectionError
-        self._buffer += data
+            self._packets.send(request)
+            answer = self._packets.receive(max(0.01, self._deadline.remaining_s))
+        except EOFError as error:
+            raise ConnectionError from error
+        if answer is None:
+            raise HarnessError("the guest neither stops nor ends in time")
+        return answer
