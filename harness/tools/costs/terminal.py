@@ -94,9 +94,11 @@ def row_of(result: CostResult) -> tuple[str, ...]:
         instructions(held[name].longest) if name in held else ""
         for name in (TASK_LOCK, TASKLIST, MUTEX)
     ]
-    waits = "" if result.waits is None else str(result.waits)
-    sizes = (str(result.functions), f"{result.tasks:,}")
-    return (*sizes, instructions(result.value), *longest, waits)
+    functions, tasks, waits = (
+        "" if number is None else f"{number:,}"
+        for number in (result.functions, result.tasks, result.waits)
+    )
+    return (functions, tasks, instructions(result.value), *longest, waits)
 
 
 def transitions_of(
