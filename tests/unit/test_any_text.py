@@ -23,6 +23,7 @@ from rich.text import Text
 from benchmarks.module_mutation.results import ModuleMutantReport
 from harness.cli.registry import COMMANDS, read_report, report_class
 from harness.errors import HarnessError
+from harness.observer.cost_results import CostResult
 from harness.report.base import BaseReport, to_json
 from harness.report.junit import to_junit
 from harness.report.ktap import to_ktap
@@ -30,13 +31,17 @@ from harness.report.run_results import RunResult
 from harness.report.terminal import LineProgress, Terminal
 from harness.report.text import printable, writable
 from harness.report.timeline_page import timeline_page
+from harness.tools.costs.page import costs_page
 from harness.tools.models.catalogue import LINUX
 from harness.tools.models.compare_page import compare_page
 from harness.tools.models.results import ComparedResult
 from harness.tools.mutants.page import matrix_page
 from harness.tools.mutants.results import MutantResult
+from harness.tools.race.results import StoryLine
+from harness.tools.race.story.page import story_page
 from harness.tools.verify.page import verify_page
 from harness.tools.verify.results import VerifyReport
+from tests.unit.test_story import NOTE
 
 # Surrogates too: os.fsdecode() makes them of a name that is not UTF-8.
 TEXT = st.text(st.characters(exclude_categories=()), max_size=12) | st.sampled_from(
@@ -118,11 +123,16 @@ def test_any_result_is_shown_on_pages(data: st.DataObject) -> None:
     drawn = data.draw(st.lists(models(ComparedResult), max_size=1))
     row = {"row": "both", "model": LINUX.name, "values": (), "median": None}
     compared = [each.model_copy(update=row) for each in drawn]
+    costs = data.draw(st.lists(models(CostResult), max_size=3))
+    story = data.draw(st.lists(models(StoryLine), max_size=4))
+    note = {"reproducer": data.draw(TEXT), "message": data.draw(TEXT), "kernel": data.draw(TEXT)}
     for page in (
         timeline_page(data.draw(TEXT), {"kernel": data.draw(TEXT)}, runs),
         matrix_page(known, data.draw(TEXT)),
         verify_page(report.verdicts, report.results, report.runs, kernel="k", accelerator="a"),
         compare_page((LINUX,), compared, {"kernel": data.draw(TEXT)}),
+        costs_page([each.kernel for each in costs], costs, {"kernel": data.draw(TEXT)}),
+        story_page(NOTE.model_copy(update=note), story),
     ):
         page.encode()
         assert printable(page) == page
