@@ -36,7 +36,7 @@ RESTORE_RATIO = 1 / 12
 OVERLAP_RATIO = 4.5
 SUITE_S = 4 * 60.0
 
-_OVERLAP_GUESTS = 8
+_OVERLAP_GUESTS = 12
 _PATCH = "klp_test_cmdline_a"
 _SUITE_DEADLINE_S = 1800.0
 _CYCLES_DEADLINE_S = 900.0
@@ -93,7 +93,7 @@ def _start(name: str, what: str, seconds: Mapping[Fresh, list[float]], most: flo
 
 
 def overlap_of_guests(bench: Bench, *, cycles: int) -> list[Figure]:
-    """Measure cycles of load, disable and unload on fresh guests: one at a time, then eight.
+    """Measure cycles of load, disable and unload on fresh guests: one at a time, then twelve.
 
     Also the memory of a clone at the end of its cycle, without the RAM that it shares.
     """

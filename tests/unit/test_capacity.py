@@ -31,19 +31,19 @@ def host(cores: float, memory_mib: int = 24_000) -> HostCapacity:
     return HostCapacity(cores=cores, memory_mib=memory_mib, memory_available_mib=memory_mib)
 
 
-def test_two_cores_run_eight_guests_under_tcg() -> None:
-    """Measured: the cycles per second are best at 8 guests on 2 cores."""
-    assert default_guests(host(2), Accel.TCG) == 8
+def test_two_cores_run_twelve_guests_under_tcg() -> None:
+    """Measured: the suite takes less time with 12 guests on 2 cores than with 8."""
+    assert default_guests(host(2), Accel.TCG) == 12
 
 
-def test_kvm_takes_more_guests() -> None:
-    """More guests fit on a core that need not translate their code."""
-    assert default_guests(host(2), Accel.KVM) > default_guests(host(2), Accel.TCG)
+def test_kvm_takes_as_many_guests() -> None:
+    """No fewer guests fit on a core that need not translate their code."""
+    assert default_guests(host(2), Accel.KVM) >= default_guests(host(2), Accel.TCG)
 
 
 @pytest.mark.parametrize(
     ("memory_mib", "guests"),
-    [(24_000, 8), (1024 + 256 + 5 * 150, 5), (1024 + 256 + 5 * 150 - 1, 4), (512, 1), (0, 1)],
+    [(24_000, 12), (1024 + 256 + 5 * 150, 5), (1024 + 256 + 5 * 150 - 1, 4), (512, 1), (0, 1)],
 )
 def test_memory_bounds_the_guests(memory_mib: int, guests: int) -> None:
     """Guests never take more memory than the host has free."""

@@ -124,12 +124,15 @@ class _Axis:
         self._start, self._end = start, end
 
     def at(self, value: float) -> float:
-        share = (math.log10(value) - self._low) / (self._high - self._low)
+        return self._at(math.log10(value))
+
+    def _at(self, power: float) -> float:
+        share = (power - self._low) / (self._high - self._low)
         return self._start + share * (self._end - self._start)
 
     def ticks(self, text: Callable[[float], str]) -> tuple[Tick, ...]:
-        values = (10.0**power for power in range(self._low, self._high + 1))
-        return tuple(Tick(at=self.at(value), text=text(value)) for value in values)
+        powers = range(self._low, self._high + 1)
+        return tuple(Tick(at=self._at(power), text=text(10.0**power)) for power in powers)
 
 
 def _curves(
