@@ -349,3 +349,17 @@ def test_without_content_sizes_and_times_count(store: Store, soon: Deadline) -> 
     assert store.find("kind", "key") == path
     os.utime(path / "sub/file", ns=(0, 0))
     assert store.find("kind", "key") is None
+
+
+def test_the_size_of_a_file_with_holes_is_what_it_takes(store: Store, soon: Deadline) -> None:
+    """The image of a disk of some gigabytes, nearly empty, does not fill the cache."""
+
+    def fill(folder: Path) -> None:
+        with (folder / "image").open("wb") as image:
+            image.truncate(1 << 30)
+            image.write(b"content")
+
+    store.obtain("kind", "key", fill, deadline=soon)
+    (entry,) = store.entries("kind")
+    assert entry.size_bytes is not None
+    assert len(b"content") <= entry.size_bytes < 1 << 20

@@ -98,10 +98,11 @@ def test_space_of_a_folder_not_yet_made(tmp_path: Path) -> None:
 
 
 def test_size_counts_files_below_and_not_through_links(tmp_path: Path) -> None:
-    """A link that leads up does not make the sum endless."""
+    """A link that leads up does not make the sum endless; a file of two names counts once."""
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "file").write_bytes(b"x" * (3 << 20))
     (tmp_path / "loop").symlink_to(tmp_path)
+    (tmp_path / "deep" / "the same").hardlink_to(tmp_path / "deep" / "file")
     assert folder_size_mib(tmp_path) == 3
     assert folder_size_mib(tmp_path / "none") == 0
 

@@ -58,6 +58,9 @@ class Server(paramiko.ServerInterface):
 
     @staticmethod
     def _run(channel: paramiko.Channel, command: bytes) -> None:
+        # The client ends its input once it knows that the command has started.
+        while channel.recv(1):
+            pass
         channel.sendall(command)
         channel.shutdown_write()
         channel.send_exit_status(EXIT_CODE)

@@ -186,13 +186,20 @@ def free_mib(folder: Path) -> int:
 def folder_size_mib(folder: Path) -> int:
     """Return what the files below a folder take on disk, in MiB; 0 when it is not there."""
     total = 0
+    linked: set[tuple[int, int]] = set()
     # A file may be removed meanwhile, or be another user's: what is left is still an answer.
     for parent, _, names in os.walk(folder):
         for name in names:
             try:
-                total += os.lstat(os.path.join(parent, name)).st_blocks * 512  # noqa: PTH118
+                status = os.lstat(os.path.join(parent, name))  # noqa: PTH118
             except OSError:
                 continue
+            # Builds of one kernel share files.
+            if status.st_nlink > 1:
+                if (status.st_dev, status.st_ino) in linked:
+                    continue
+                linked.add((status.st_dev, status.st_ino))
+            total += status.st_blocks * 512
     return total // _MIB
 
 

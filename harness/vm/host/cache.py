@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 _PARTIAL = ".partial-"
+# Smaller files are not looked at for holes: a kernel's build has many thousand.
+_LARGE_BYTES = 64 << 20
+_BLOCK_BYTES = 512  # of st_blocks (stat(2))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +149,9 @@ class Store:
             except OSError:
                 continue  # removed meanwhile
             manifest = read_manifest(manifest_path)
-            size = sum(record[0] for record in manifest.values()) if manifest is not None else None
+            size = None
+            if manifest is not None:
+                size = sum(_on_disk(path / name, record[0]) for name, record in manifest.items())
             found.append(
                 Entry(kind=kind, key=path.name, path=path, size_bytes=size, last_use=last_use)
             )
@@ -280,6 +285,15 @@ class _Folder:
         self.lock = path.with_name(f"{key}.lock")
         self.owner = path.with_name(f"{key}.owner")
         self.used = path.with_name(f"{key}.used")
+
+
+def _on_disk(path: Path, size: int) -> int:
+    """Return what a file takes on the disk: the image of a disk is larger than what is in it."""
+    if size < _LARGE_BYTES:
+        return size
+    with contextlib.suppress(OSError):
+        return min(size, path.stat().st_blocks * _BLOCK_BYTES)
+    return size
 
 
 def _last_use(entry: Path, manifest: Path) -> LastUse:
