@@ -31,6 +31,10 @@ demo: setup ## a livepatched kernel and its transition timeline, from nothing
 test: setup ## the behaviour suite and the harness's own tests, on real kernels in QEMU
 	@$(RUN) test --all $(ARGS)
 
+.PHONY: test-long
+test-long: setup ## tests that take minutes each, or build a kernel of their own
+	@$(RUN) test tests/long $(ARGS)
+
 .PHONY: matrix
 matrix: setup ## the behaviour suite on 5.10, 6.1, 6.12 and the newest kernel: rule x kernel
 	@$(RUN) matrix $(ARGS)

@@ -31,9 +31,9 @@ def host(cores: float, memory_mib: int = 24_000) -> HostCapacity:
     return HostCapacity(cores=cores, memory_mib=memory_mib, memory_available_mib=memory_mib)
 
 
-def test_two_cores_run_twelve_guests_under_tcg() -> None:
-    """Measured: the suite takes less time with 12 guests on 2 cores than with 8."""
-    assert default_guests(host(2), Accel.TCG) == 12
+def test_two_cores_run_eight_guests_under_tcg() -> None:
+    """Measured: with 12 guests on 2 cores some are starved when anything else runs."""
+    assert default_guests(host(2), Accel.TCG) == 8
 
 
 def test_kvm_takes_as_many_guests() -> None:
@@ -43,7 +43,7 @@ def test_kvm_takes_as_many_guests() -> None:
 
 @pytest.mark.parametrize(
     ("memory_mib", "guests"),
-    [(24_000, 12), (1024 + 256 + 5 * 150, 5), (1024 + 256 + 5 * 150 - 1, 4), (512, 1), (0, 1)],
+    [(24_000, 8), (1024 + 256 + 5 * 150, 5), (1024 + 256 + 5 * 150 - 1, 4), (512, 1), (0, 1)],
 )
 def test_memory_bounds_the_guests(memory_mib: int, guests: int) -> None:
     """Guests never take more memory than the host has free."""

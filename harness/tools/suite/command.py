@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from harness.report.suite_results import TestResult
     from harness.report.terminal import Terminal
+_LONG = "long"
 
 
 @guarded
@@ -127,6 +128,8 @@ def _folders_with_guests() -> list[Path]:
     root = checkout(resource_dir(Resource.BEHAVIOUR_TESTS))
     if root is None:
         raise UsageError("--all needs a checkout: the harness's own tests are not installed")
-    # The others are for make check: thousands of tests, which each worker would have to collect.
-    folders = [folder for folder in (root / "tests").iterdir() if folder.name not in WITHOUT_GUESTS]
+    # The long ones are for make test-long, and the others for make check: thousands of tests, which
+    # each worker would have to collect.
+    left_out = (*WITHOUT_GUESTS, _LONG)
+    folders = [folder for folder in (root / "tests").iterdir() if folder.name not in left_out]
     return sorted(folder for folder in folders if any(folder.rglob("test_*.py")))

@@ -28,8 +28,9 @@ CLONE_MIB = 150
 _RESERVE_MIB = 1024  # for pytest and its workers, and the rest of the host
 _MAX_GUESTS = 64
 # A test mostly waits for the kernel's 1 Hz retry of a transition, so guests overlap. Under TCG on
-# two cores the behaviour suite takes 131 to 143 s with 8 guests and 114 s with 12.
-_GUESTS_PER_CORE = {Accel.TCG: 6.0, Accel.KVM: 6.0}  # KVM's is not measured
+# two cores the behaviour suite takes 131 to 143 s with 8 guests and 114 s with 12, of which some
+# are starved as soon as anything else runs.
+_GUESTS_PER_CORE = {Accel.TCG: 4.0, Accel.KVM: 6.0}  # KVM's is not measured
 _SLOWNESS = {Accel.TCG: 2.0, Accel.KVM: 1.0}
 # From the same figures: a guest's own cycle takes 3.2 s alone, 5.4 s among 8, 8.5 s among 12. This
 # share of the guests per core stays above all of these.
