@@ -63,7 +63,7 @@ class Compiler:
     def digest(self, file: str, number: int) -> str | None:
         """Return a digest of the object in which that mutant alone is on, 0 for none.
 
-        None: it cannot be compiled so, or needs what the compiler was not told.
+        None: it cannot be compiled so, or needs options that the compiler did not get.
         """
         made = self.folder / f"{number}.o"
         try:

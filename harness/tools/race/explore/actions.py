@@ -104,6 +104,18 @@ def _insmod(name: str, parameters: str = "") -> str:
     return f"insmod {MODULE_DIR}/{name}.ko{' ' if parameters else ''}{parameters}"
 
 
+def _shadow(name: str, does: str, verb: str) -> Action:
+    """Return the action in which a task has the sample module call one function of shadow.c."""
+    return Action(
+        name=name,
+        does=does,
+        steps=(f"write /sys/kernel/klp_shadow/variable {verb}",),
+        kind=Kind.SHADOW,
+        states=frozenset({StateName.IDLE}),
+        needs=(SHADOW_MODULE,),
+    )
+
+
 _ALL = (
     Action(
         name="load",
@@ -292,38 +304,10 @@ _ALL = (
         states=frozenset({StateName.PATCHED}),
         subject=SYSTEM_STATE,
     ),
-    Action(
-        name="shadow",
-        does="klp_shadow_get_or_alloc() of one variable",
-        steps=("write /sys/kernel/klp_shadow/variable get",),
-        kind=Kind.SHADOW,
-        states=frozenset({StateName.IDLE}),
-        needs=(SHADOW_MODULE,),
-    ),
-    Action(
-        name="shalloc",
-        does="klp_shadow_alloc() of that variable",
-        steps=("write /sys/kernel/klp_shadow/variable alloc",),
-        kind=Kind.SHADOW,
-        states=frozenset({StateName.IDLE}),
-        needs=(SHADOW_MODULE,),
-    ),
-    Action(
-        name="unshadow",
-        does="klp_shadow_free() of that variable",
-        steps=("write /sys/kernel/klp_shadow/variable free",),
-        kind=Kind.SHADOW,
-        states=frozenset({StateName.IDLE}),
-        needs=(SHADOW_MODULE,),
-    ),
-    Action(
-        name="unshadowall",
-        does="klp_shadow_free_all() of its id",
-        steps=("write /sys/kernel/klp_shadow/variable free_all",),
-        kind=Kind.SHADOW,
-        states=frozenset({StateName.IDLE}),
-        needs=(SHADOW_MODULE,),
-    ),
+    _shadow("shadow", "klp_shadow_get_or_alloc() of one variable", "get"),
+    _shadow("shalloc", "klp_shadow_alloc() of that variable", "alloc"),
+    _shadow("unshadow", "klp_shadow_free() of that variable", "free"),
+    _shadow("unshadowall", "klp_shadow_free_all() of its id", "free_all"),
 )
 
 ACTIONS: Mapping[str, Action] = {action.name: action for action in _ALL}

@@ -68,7 +68,7 @@ def _find_page(ram: mmap.mmap, magic: int) -> int:
 
 
 class Duel:
-    """What klp-duel says, and what it is told to do, while the guest stands still."""
+    """The words that klp-duel and the harness exchange while the guest stands still."""
 
     def __init__(self, gdb: GdbClient, pages: DuelPages) -> None:
         self._gdb = gdb

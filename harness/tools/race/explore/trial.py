@@ -52,7 +52,7 @@ Order = tuple[Move, ...]
 class Seen:
     """What a trial has shown. ``b`` is how B fared while A was held; None in an order.
 
-    ``ended``: A, B and what comes after them have come to their ends. ``verdict`` is a splat, or
+    ``ended``: A, B and what comes after them have ended. ``verdict`` is a splat, or
     how the guest ended.
     """
 
@@ -75,7 +75,7 @@ class Seen:
 
     @property
     def b_waited(self) -> bool:
-        """Whether B did not come to its end before A went on."""
+        """Whether B had not ended when A went on."""
         return self.b is not None and self.b.startswith(("blocked", "running"))
 
     @property
@@ -269,7 +269,7 @@ def _verdict(hypervisor: Hypervisor) -> KernelVerdict | None:
 
 
 def _require_time(hypervisor: Hypervisor, start_s: float) -> None:
-    """Raise GuestStarved when the guest had no time to come to its end."""
+    """Raise GuestStarved when the guest had no time to finish."""
     passed_s = time.monotonic() - start_s
     if hypervisor.could_run_s(start_s) < passed_s * _LEAST_SHARE:
-        raise GuestStarved("the guest got too little time to come to its end; nothing can be said")
+        raise GuestStarved("the guest got too little time to finish, so there is no verdict")

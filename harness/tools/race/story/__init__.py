@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""``race replay --story``: what a recording shows, told from every switch and every call."""
+"""``race replay --story``: each switch and each call of a recording, in words."""

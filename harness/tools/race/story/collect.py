@@ -99,7 +99,7 @@ def stop_addresses(kernel: Kernel) -> dict[int, StopAt]:
     missing = [each for each in StopAt if each not in found.values()]
     if missing:
         raise UsageError(
-            f"what {kernel.describe()} did cannot be told: it has no {missing[0]}()",
+            f"what {kernel.describe()} did cannot be followed: it has no {missing[0]}()",
             hint="the kernels 5.10 to 7.2 are known, and others that are like them",
         )
     return found

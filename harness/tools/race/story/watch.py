@@ -103,7 +103,7 @@ def tell_story(
     observed = SharedFile(shared)
     if observed.lost:
         raise EventsLost(
-            f"{observed.lost} events of the replay are lost: its story cannot be told",
+            f"{observed.lost} events of the replay are lost: its story would have gaps",
             hint="a recording that calls functions of modules in a loop has too many",
         )
     teller = Teller(
