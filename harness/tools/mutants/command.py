@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import secrets
 import shutil
 from contextlib import ExitStack
 from dataclasses import replace
@@ -41,6 +40,7 @@ from harness.tools.mutants.page import matrix_page
 from harness.tools.mutants.reached import reached_by
 from harness.tools.mutants.results import MutantResult
 from harness.tools.mutants.sample import sample
+from harness.tools.mutants.sample_options import SampleSize, Seed, check_sample, drawn_seed
 from harness.tools.mutants.selftests_verdict import without_broken_selftests
 from harness.tools.mutants.sweep.command import sweep
 from harness.tools.mutants.terminal import print_listed, print_reached, print_result, print_summary
@@ -60,7 +60,6 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Break the kernel on purpose; see which tests notice.", no_args_is_help=True)
 
 _RUN_S = 24 * 3600.0
-_SEEDS = 1 << 31
 _MOST_RUNS = 2
 _NO_MUTANT = {
     CheckOutcome.DOES_NOT_APPLY,
@@ -142,18 +141,8 @@ def run_chosen(
         typer.Option("--patch", metavar="FILE", help="Use your own patch as a mutant. Repeatable."),
     ] = (),
     folder: Folder = None,
-    sample_size: Annotated[
-        int | None,
-        typer.Option(
-            "--sample", min=1, metavar="N", help="Run N of the mutants, chosen by --seed."
-        ),
-    ] = None,
-    seed: Annotated[
-        int | None,
-        typer.Option(
-            min=0, metavar="S", help="Which ones --sample takes; default: random, and printed."
-        ),
-    ] = None,
+    sample_size: SampleSize = None,
+    seed: Seed = None,
     everything: Annotated[
         bool, typer.Option("--all", help="Run every test, also after one has noticed.")
     ] = False,
@@ -175,8 +164,7 @@ def run_chosen(
         check_kernels(kernel)
         mutants = _mutants(names, patch, folder)
         check_rules(mutants, {rule.id for rule in load_table().rule})
-        if seed is not None and sample_size is None:
-            raise UsageError("--seed chooses what --sample takes", hint="add --sample N")
+        check_sample(sample_size, seed)
         check_writable(html_file)
         if not executors.is_here:
             _check_travels(kernel)
@@ -199,7 +187,7 @@ def run_chosen(
         mutants = fitted(mutants, series)
         of_all = ""
         if sample_size is not None:
-            drawn = secrets.randbelow(_SEEDS) if seed is None else seed
+            drawn = drawn_seed(seed)
             of_all = f" of {len(mutants)}, seed {drawn}"
             mutants = sample(mutants, sample_size, drawn)
             invocation.chosen["seed"] = drawn

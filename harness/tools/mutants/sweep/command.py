@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import secrets
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +16,10 @@ from harness.cli.options import Accel, AccelAsked, CleanKernel, Guests, KernelOp
 from harness.cli.pages import HtmlPage
 from harness.cli.prepare import check_kernels, prepare_accel, prepare_kernel, prepare_modules
 from harness.deadline import Deadline
-from harness.errors import ExitCode, UsageError
+from harness.errors import ExitCode
 from harness.report.base import CheckOutcome
 from harness.resources import Resource, resource_dir, runs_root
+from harness.tools.mutants.sample_options import SampleSize, Seed, check_sample, drawn_seed
 from harness.tools.mutants.sweep.baseline import obtain_baseline
 from harness.tools.mutants.sweep.candidates import Operator
 from harness.tools.mutants.sweep.choose import choose, sample
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 
 _GENERATE_S = 3600.0
 _RUN_S = 48 * 3600.0
-_SEEDS = 1 << 31
 
 Names = Annotated[
     tuple[str, ...],
@@ -90,18 +89,8 @@ def sweep(
             help="Apply these patches, and mutate only the lines that they touch. Repeatable.",
         ),
     ] = (),
-    sample_size: Annotated[
-        int | None,
-        typer.Option(
-            "--sample", min=1, metavar="N", help="Run N of the mutants, chosen by --seed."
-        ),
-    ] = None,
-    seed: Annotated[
-        int | None,
-        typer.Option(
-            min=0, metavar="S", help="Which ones --sample takes; default: random, and printed."
-        ),
-    ] = None,
+    sample_size: SampleSize = None,
+    seed: Seed = None,
     results: Annotated[
         Path | None,
         typer.Option("--results", metavar="DIR", help="Keep the results there, as they come."),
@@ -121,8 +110,7 @@ def sweep(
     with Invocation("mutants sweep", files) as invocation, ExitStack() as stack:
         terminal = invocation.terminal
         check_kernels(kernel)
-        if seed is not None and sample_size is None:
-            raise UsageError("--seed chooses what --sample takes", hint="add --sample N")
+        check_sample(sample_size, seed)
         check_writable(html_file)
         patches = tuple(read_patch(path) for path in series)
         choice = prepare_accel(invocation, accel)
@@ -235,7 +223,7 @@ def _chosen(
     text = f"{len(mutants)} of {len(made.mutants)}"
     if choice.sample_size is None:
         return mutants, text
-    drawn = secrets.randbelow(_SEEDS) if choice.seed is None else choice.seed
+    drawn = drawn_seed(choice.seed)
     invocation.chosen["seed"] = drawn
     few = sample(mutants, choice.sample_size, drawn)
     return few, f"{len(few)} of {len(mutants)}, seed {drawn}"
