@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from benchmarks.builds import cold_build, mutant_build, mutants_to_build
+from benchmarks.earlier import keep, machine_kind, read_earlier, record_path
 from benchmarks.instructions import instructions
 from benchmarks.measure import (
     Bench,
@@ -26,6 +27,7 @@ from harness.errors import ExitCode, KlpError, UsageError
 from harness.report.base import CheckOutcome
 from harness.resources import cache_root
 from harness.vm.guest import runs
+from harness.vm.host.capacity import measure_host
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -77,8 +79,9 @@ def bench(
 ) -> int:
     """Measure the costs of klp-harness and compare each with its budget, for its developers.
 
-    Both sides of a ratio are measured in the same run. Exit code 1 when a budget is missed. The
-    budgets are for two cores without other work.
+    Both sides of a ratio are measured in the same run, and each figure is compared with the last
+    one of the same kind of machine. Exit code 1 when a budget is missed. The budgets are for two
+    cores without other work.
     """
     with Invocation("bench", files, report=BenchReport) as invocation:
         terminal = invocation.terminal
@@ -90,6 +93,13 @@ def bench(
         if not names and _MUTANT in chosen and not mutants_to_build(made):
             terminal.note(f"{_MUTANT} is left out: there is no mutant of this kernel")
             chosen -= {_MUTANT}
+
+        kind = machine_kind(
+            cores=measure_host().cores, accel=choice.accel.value, kernel=made.version
+        )
+        earlier = read_earlier(record_path(), kind)
+        if earlier.unread:
+            terminal.note(f"not all earlier figures can be read: {earlier.unread}")
 
         def measure(figure: str, name: str, measurement: _Measurement) -> None:
             """Print the figures of a measurement, or its error; the others go on in any case."""
@@ -105,8 +115,12 @@ def bench(
                     invocation.exit_code = error.exit_code
                 return
             for found in figures:
-                terminal.print(found.describe())
+                terminal.print(found.describe() + earlier.since(found))
                 invocation.results.append(_result(found))
+            try:
+                keep(record_path(), kind, {found.id: found.value for found in figures})
+            except OSError as error:
+                terminal.note(f"the figures are not kept for later runs: {error}")
 
         with runs.open_session(choice, cpus=_CPUS, name="bench") as session:
             place = Bench(

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ import benchmarks.command as command
 from benchmarks import builds, peers
 from benchmarks.app import app
 from benchmarks.builds import MUTANT_BUILD_S, Stages, mutant_build, mutants_to_build
+from benchmarks.earlier import keep, machine_kind, processor, read_earlier
 from benchmarks.figures import Bound, Budget, Figure, ratio, side
 from benchmarks.measure import (
     RESTORE_RATIO,
@@ -212,7 +214,7 @@ def test_kernels_without_a_mutant_to_build(spec: str, version: str, tmp_path: Pa
 
 
 @pytest.fixture
-def measured(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The command with measurements that are told what to return, or what to raise."""
     told: dict[str, Any] = {"start": [MET]}
     told |= {
@@ -238,6 +240,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         ("prepare_kernel", lambda *_: nothing),
         ("prepare_modules", lambda *_: {}),
         ("runs", SimpleNamespace(open_session=session)),
+        ("record_path", lambda: tmp_path / "state/bench.jsonl"),
         ("start_of_a_guest", answer("start")),
         ("overlap_of_guests", answer("overlap")),
         ("upstream_cases", answer("upstream")),
@@ -344,6 +347,62 @@ def test_json_has_value_unit_budget_and_both_sides(
         ("8 guests", 1.4, "cycles/s"),
         ("1 guest", 0.3, "cycles/s"),
     ]
+
+
+def test_each_figure_is_compared_with_the_last_one(measured: dict[str, Any]) -> None:
+    """The first run has nothing to compare with; the second has the first one's day and value."""
+    assert "now" not in bench("guest-start")[1]
+    measured["start"] = [replace(MET, value=1.5)]
+    said = bench("guest-start")[1]
+    assert re.search(r"one: 1\.5 s .* met; 20\d\d-\d\d-\d\d: 1, now \+50\.0%", said)
+    measured["start"] = [replace(MET, value=3.0)]
+    assert ": 1.5, now +100.0%" in bench("guest-start")[1]
+
+
+def test_figures_of_other_machines_and_of_zero_are_not_compared(tmp_path: Path) -> None:
+    """Cores, accelerator and kernel make the kind; a share of nothing has no meaning."""
+    path = tmp_path / "bench.jsonl"
+    kind = machine_kind(cores=2, accel="tcg", kernel="6.1.192")
+    keep(path, machine_kind(cores=4, accel="tcg", kernel="6.1.192"), {"a": 1.0})
+    assert read_earlier(path, kind).values == {}
+    keep(path, kind, {"a": 0.0})
+    assert read_earlier(path, kind).since(MET).endswith(": 0")
+
+
+def test_damaged_lines_cost_no_other_line(tmp_path: Path) -> None:
+    """A line that was cut off, lines of another shape: the others are read, these are counted."""
+    path = tmp_path / "bench.jsonl"
+    keep(path, "kind", {"a": 1.0})
+    with path.open("a") as file:
+        file.write('[]\n{"machine": "kind", "at": 1, "figures": 3}\n{"machine": "ki')
+    keep(path, "kind", {"b": 2.0})
+    found = read_earlier(path, "kind")
+    assert {name: value for name, (value, _) in found.values.items()} == {"a": 1.0, "b": 2.0}
+    assert found.unread.endswith("damaged lines: 3")
+    assert read_earlier(tmp_path, "kind").unread.endswith(f"'{tmp_path}'")
+
+
+def test_figures_are_shown_where_they_cannot_be_kept(
+    measured: dict[str, Any], tmp_path: Path
+) -> None:
+    """A file in place of the folder: a note, and the exit code is that of the budgets."""
+    (tmp_path / "state").write_text("")
+    code, said = bench("guest-start")
+    assert (code, MET.describe() in said) == (0, True)
+    assert "the figures are not kept for later runs" in said
+    assert "not all earlier figures can be read" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("processor\t: 0\nmodel name\t: A CPU @ 2.00GHz\nmodel name\t: B\n", "A CPU @ 2.00GHz"),
+        ("processor: 0\n", "a processor without a name"),
+    ],
+)
+def test_the_name_of_the_processor(text: str, name: str) -> None:
+    """The first one's; some virtual machines give none."""
+    assert processor(text) == name
 
 
 def test_every_equivalent_of_a_selftest_proves_a_rule_of_upstreams() -> None:
