@@ -19,6 +19,9 @@
 #include <linux/kernel.h>
 #include <linux/kobject.h>
 #include <linux/kthread.h>
+#include <linux/ktime.h>
+#include <linux/math64.h>
+#include <linux/minmax.h>
 #include <linux/module.h>
 #include <linux/nmi.h>
 #include <linux/preempt.h>
@@ -28,6 +31,7 @@
 #include "klp_compat.h"
 
 #define KLP_TICK_US	4000
+#define KLP_REST_US	500000
 #define KLP_SPIN_S	60
 
 static bool ticking = true;
@@ -52,8 +56,17 @@ static void klp_tick_handler(void *unused)
 static int klp_ticks_thread(void *unused)
 {
 	while (!kthread_should_stop()) {
+		u64 start = ktime_get_ns();
+		u64 took_us, rest_us;
+
 		on_each_cpu(klp_tick_handler, NULL, 1);
-		usleep_range(KLP_TICK_US, 2 * KLP_TICK_US);
+		/*
+		 * On a busy host this takes long, and a task that hardly ever
+		 * sleeps is never switched.
+		 */
+		took_us = div_u64(ktime_get_ns() - start, NSEC_PER_USEC);
+		rest_us = clamp_t(u64, 10 * took_us, KLP_TICK_US, KLP_REST_US);
+		usleep_range(rest_us, 2 * rest_us);
 	}
 	return 0;
 }
