@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -131,6 +132,42 @@ def test_auto_takes_kvm_that_works(device: Path, monkeypatch: pytest.MonkeyPatch
     choice = choose_accel("auto", soon())
     assert choice.accel is Accel.KVM
     assert not choice.cached
+
+
+def seconds(probed_s: float) -> Verdict:
+    return replace(GOOD, probed_s=probed_s)
+
+
+@pytest.mark.parametrize(
+    ("kvm", "tcg", "taken"),
+    [
+        (seconds(3.4), seconds(0.1), False),
+        (seconds(3.4), seconds(0.5), True),
+        (seconds(3.4), BAD, True),
+        (seconds(0.9), seconds(0.1), True),
+    ],
+)
+def test_kvm_that_emulates_the_processor_is_not_taken(
+    kvm: Verdict, tcg: Verdict, taken: bool, device: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It runs the probe guest, many times slower than TCG does; a busy host slows both."""
+    probes = Probes(monkeypatch, kvm, tcg=tcg)
+    choice = choose_accel("auto", soon())
+    assert (choice.accel is Accel.KVM) is taken
+    if not taken:
+        assert "took 3.4 s with it and 0.1 s without" in choice.reason
+    if kvm.probed_s < 1:
+        assert probes.asked == [Accel.KVM]
+    assert choose_accel("auto", soon()).cached
+
+
+def test_a_probe_that_was_slow_by_chance_is_tried_again(
+    device: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The better of two runs counts."""
+    runs = iter([seconds(3.4), seconds(0.1), seconds(0.2), seconds(0.1)])
+    monkeypatch.setattr(accel, "run_probe", lambda *_: next(runs))
+    assert choose_accel("auto", soon()).accel is Accel.KVM
 
 
 def test_auto_falls_back_with_one_clear_line(device: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,8 @@
 """Which accelerator can run a guest on this host, found out by running one.
 
 A /dev/kvm that opens proves nothing: under some hypervisors KVM_CREATE_VM works too, and then QEMU
-dies ("failed to set MSR") or the guest never executes an instruction.
+dies ("failed to set MSR"), the guest never executes an instruction, or each one is emulated, which
+was 50 times slower than TCG where it was measured.
 """
 
 from __future__ import annotations
@@ -32,7 +33,10 @@ QEMU = "qemu-system-x86_64"
 KVM_DEVICE = Path("/dev/kvm")
 # Even TCG needs only 0.15 s. A wrong "no" is kept until the host boots, so a busy host gets time.
 _PROBE_S = 10.0
-_FORMAT = 2
+# A probe this quick needs no comparison with TCG. How much slower than TCG is no chance any more.
+_QUICK_S = 1.0
+_TIMES_SLOWER = 8.0
+_FORMAT = 3
 
 
 class Accel(StrEnum):
@@ -136,6 +140,8 @@ def probe_kvm(deadline: Deadline) -> Verdict:
     verdict = run_probe(Accel.KVM, probe_deadline)
     if not verdict.usable:
         _require_working_qemu(deadline)
+    elif verdict.probed_s > _QUICK_S:
+        verdict = _unless_emulated(verdict, deadline)
     # A probe that the caller's deadline cut short says nothing about the time until the next boot.
     own_time_was_up = probe_deadline.at_s < deadline.at_s
     if verdict.usable or own_time_was_up or not probe_deadline.expired:
@@ -194,6 +200,22 @@ def judge(done: Finished | None, lines: Sequence[str], seconds: float) -> tuple[
         complaint = re.sub(r"^[\w./-]+: (error: )?", "", complaints[0])
         return False, f"QEMU says: {complaint}"
     return False, f"QEMU ended {where} with exit code {done.returncode}"
+
+
+def _unless_emulated(verdict: Verdict, deadline: Deadline) -> Verdict:
+    """Return a slow probe's verdict after a comparison with TCG, the better of two runs of each."""
+    seconds = {Accel.KVM: verdict.probed_s, Accel.TCG: _PROBE_S}
+    for accel in (Accel.TCG, Accel.KVM, Accel.TCG):
+        again = run_probe(accel, deadline.within(_PROBE_S))
+        if again.usable:
+            seconds[accel] = min(seconds[accel], again.probed_s)
+    if seconds[Accel.KVM] <= _TIMES_SLOWER * seconds[Accel.TCG]:
+        return verdict
+    reason = (
+        f"a probe guest took {seconds[Accel.KVM]:.1f} s with it and {seconds[Accel.TCG]:.1f} s "
+        "without, so it emulates what the processor should execute"
+    )
+    return Verdict(usable=False, reason=reason, probed_s=verdict.probed_s)
 
 
 def _require_working_qemu(deadline: Deadline) -> None:
