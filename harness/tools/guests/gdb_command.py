@@ -16,12 +16,12 @@ from harness.vm.guest import kept
 from harness.vm.guest.control import ask
 from harness.vm.guest.gdb_server import GDB_SOCKET
 from harness.vm.host.process import find_program, foreground
+from harness.vm.kernel.kbuild import GDB_SCRIPTS
 
 if TYPE_CHECKING:
     from harness.vm.guest.kept import KeptGuest
 
 _ASK_S = 60.0
-_SCRIPTS = "vmlinux-gdb.py"
 
 
 @guarded
@@ -75,7 +75,7 @@ def gdb_commands(guest: KeptGuest) -> list[str]:
             if section != ".text" and _is_loaded(section)
         )
         words.append(f'add-symbol-file "{module.file}" {text:#x} {" ".join(others)}')
-    if guest.build_dir is not None and (scripts := Path(guest.build_dir, _SCRIPTS)).exists():
+    if guest.build_dir is not None and (scripts := Path(guest.build_dir, GDB_SCRIPTS)).exists():
         words += [f'add-auto-load-safe-path "{guest.build_dir}"', f'source "{scripts}"']
     return [*words, f"target remote {guest.folder / GDB_SOCKET}"]
 
@@ -87,7 +87,7 @@ def missing(guest: KeptGuest) -> list[str]:
         notes.append(
             "the guest did not answer when it was kept: gdb gets no symbols of its modules"
         )
-    if guest.build_dir is not None and not Path(guest.build_dir, _SCRIPTS).exists():
+    if guest.build_dir is not None and not Path(guest.build_dir, GDB_SCRIPTS).exists():
         notes.append("there are no lx- commands: the kernel is built without CONFIG_GDB_SCRIPTS")
     return notes
 

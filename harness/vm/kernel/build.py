@@ -267,7 +267,10 @@ class _Build:
     def _compile(self, copy: Path, log_path: Path) -> int:
         self.progress.stage(f"building {self.description}")
         counter = ObjectCounter(self.progress, known_objects(self.store, self.description))
-        self._make(copy, log_path, jobs(), "bzImage", "modules", on_line=counter)
+        targets = ["bzImage", "modules"]
+        if KernelConfig.read(copy / BUILD / ".config").enabled("GDB_SCRIPTS"):
+            targets.append("scripts_gdb")
+        self._make(copy, log_path, jobs(), *targets, on_line=counter)
         make_relocatable(copy)
         return counter.done
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import signal
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.vm.host.process import run
@@ -15,12 +16,14 @@ from harness.vm.kernel.toolchain import build_environment, make_command
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from harness.deadline import Deadline
     from harness.vm.host.cache import Store
     from harness.vm.kernel.progress import Progress
     from harness.vm.kernel.toolchain import Toolchain
+
+GDB_SCRIPTS = "vmlinux-gdb.py"
+"""What gdb reads for the kernel's own commands (lx-), in the O= folder of a build that has them."""
 
 _MAKEFILE = """\
 # Written by klp-harness: the kernel's own has full paths, and this folder is moved after the build.
@@ -77,14 +80,23 @@ def make(
 
 
 def make_relocatable(tree: Path) -> None:
-    """Let the O= folder's Makefile find the sources wherever the pair of both is moved.
+    """Let the O= folder find the sources wherever the pair of both is moved.
 
-    Up to 6.12 it names them ``..``; later kernels write full paths into it (top Makefile,
-    filechk_makefile), and modules are built against it with make -C. Raises OSError.
+    Its Makefile names them ``..`` up to 6.12; later kernels write full paths into it (top Makefile,
+    filechk_makefile), and modules are built against it with make -C. CONFIG_GDB_SCRIPTS makes links
+    with full paths in all kernels (scripts/gdb/linux/Makefile). Raises OSError.
     """
-    makefile = tree / BUILD / "Makefile"
-    if str(tree.resolve()) in makefile.read_text():
+    build, place = tree / BUILD, tree.resolve()
+    makefile = build / "Makefile"
+    if str(place) in makefile.read_text():
         makefile.write_text(_MAKEFILE)
+    for link in (build / GDB_SCRIPTS, *build.joinpath("scripts/gdb").rglob("*.py")):
+        target = link.readlink() if link.is_symlink() else None
+        if target is None or not target.is_absolute() or not target.is_relative_to(place):
+            continue
+        relative = Path(*[".."] * len(link.parent.relative_to(tree).parts))
+        link.unlink()
+        link.symlink_to(relative / target.relative_to(place))
 
 
 class ObjectCounter:
