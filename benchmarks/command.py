@@ -10,6 +10,7 @@ import typer
 from benchmarks.builds import cold_build, mutant_build, mutants_to_build
 from benchmarks.earlier import keep, machine_kind, read_earlier, record_path
 from benchmarks.instructions import instructions
+from benchmarks.kept import kept_guest
 from benchmarks.measure import (
     Bench,
     overlap_of_guests,
@@ -42,7 +43,8 @@ _MUTANT = "mutant-build"
 _PEERS = "virtme-ng"
 _QUICK = ("guest-start", "guest-overlap")
 _INSTRUCTIONS = "instructions"
-_USUAL = (*_QUICK, _INSTRUCTIONS, "upstream-cases", _MUTANT, "cold-build", "suite")
+_KEPT = "kept-guest"
+_USUAL = (*_QUICK, _KEPT, _INSTRUCTIONS, "upstream-cases", _MUTANT, "cold-build", "suite")
 
 
 @guarded
@@ -152,6 +154,13 @@ def bench(
                     place, kernel.spec, runs.store(), runs=starts, progress=progress
                 ),
             )
+        measure(
+            _KEPT,
+            "a kept guest",
+            lambda progress: kept_guest(
+                kernel.spec, choice.accel.value, times=starts, progress=progress
+            ),
+        )
         measure(
             _INSTRUCTIONS,
             "costs in instructions",

@@ -7,6 +7,7 @@ import contextlib
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 import benchmarks.command as command
-from benchmarks import builds, peers
+from benchmarks import builds, kept, peers
 from benchmarks.app import app
 from benchmarks.builds import MUTANT_BUILD_S, Stages, mutant_build, mutants_to_build
 from benchmarks.earlier import keep, machine_kind, processor, read_earlier
@@ -37,7 +38,6 @@ from harness.vm.kernel.progress import LineProgress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from harness.vm.kernel.build import KernelRequest
 
@@ -213,13 +213,34 @@ def test_kernels_without_a_mutant_to_build(spec: str, version: str, tmp_path: Pa
         mutant_build(made, tmp_path, progress=SILENT)
 
 
+def test_a_kept_guest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each time is that of a command that succeeded; the guest is stopped in any case."""
+    asked: list[tuple[str, ...]] = []
+
+    def answered(*words: str, stdin: str | None = None) -> Any:
+        asked.append(words)
+        if words[0] == "dump":
+            Path(words[3]).write_bytes(b"x")
+        said = "kept: guest boot-1 (the script ended with exit code 1)" if stdin else ""
+        return SimpleNamespace(returncode=codes.get(words[0], 0), stderr=said)
+
+    codes: dict[str, int] = {}
+    monkeypatch.setattr(kept, "_klp", answered)
+    figures = kept.kept_guest("6.1", "tcg", times=2, progress=SILENT)
+    assert [(each.id, each.met) for each in figures] == [("kept-ssh", True), ("kept-dump", True)]
+    assert [words[0] for words in asked] == ["boot", "ssh", "dump", "ssh", "dump", "guests"]
+    codes["ssh"] = 255
+    with pytest.raises(HarnessError, match="ssh failed with exit code 255"):
+        kept.kept_guest("6.1", "tcg", times=2, progress=SILENT)
+    assert asked[-1] == ("guests", "stop", "boot-1")
+
+
 @pytest.fixture
 def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The command with measurements that are told what to return, or what to raise."""
     told: dict[str, Any] = {"start": [MET]}
-    told |= {
-        name: [] for name in ("overlap", "upstream", "instructions", "mutant", "build", "suite")
-    }
+    others = ("overlap", "upstream", "kept", "instructions", "mutant", "build", "suite")
+    told |= {name: [] for name in others}
 
     def answer(name: str) -> Any:
         def measurement(*_: object, **__: object) -> list[Figure]:
@@ -244,6 +265,7 @@ def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         ("start_of_a_guest", answer("start")),
         ("overlap_of_guests", answer("overlap")),
         ("upstream_cases", answer("upstream")),
+        ("kept_guest", answer("kept")),
         ("instructions", answer("instructions")),
         ("mutant_build", answer("mutant")),
         ("cold_build", answer("build")),
@@ -264,7 +286,7 @@ def test_everything_is_measured_and_met_budgets_end_with_0(measured: dict[str, A
     assert code == 0
     assert MET.describe() in said
     assert measured["asked"] == [
-        *("start", "overlap", "upstream", "instructions", "mutant", "build", "suite")
+        *("start", "overlap", "upstream", "kept", "instructions", "mutant", "build", "suite")
     ]
 
 
@@ -279,7 +301,7 @@ def test_quick_says_what_it_leaves_out(measured: dict[str, Any]) -> None:
     """--quick measures the short figures and names the others."""
     _, said = bench("--quick")
     assert measured["asked"] == ["start", "overlap"]
-    assert "left out by --quick: instructions, upstream-cases, mutant-build" in said
+    assert "left out by --quick: kept-guest, instructions, upstream-cases, mutant-build" in said
 
 
 def test_a_kernel_without_mutants_is_told(
