@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from harness.deadline import Deadline
+from harness.tools.verify.scenes import load
 from harness.tools.verify.scenes.load_profiles import CHURNED
 from harness.vm.host.process import PIPE, run, spawn
 
@@ -51,3 +54,30 @@ def test_modules_that_are_loaded_and_unloaded() -> None:
     }
     assert len(CHURNED) > 1
     assert set(CHURNED) <= sources
+
+
+class _Starved:
+    """A scene whose guest gets a tenth of a second of CPU time each time that it is waited."""
+
+    def __init__(self, *, thorough: bool) -> None:
+        self.held = 0
+        self.case = SimpleNamespace(request=SimpleNamespace(thorough=thorough))
+        self.machine = SimpleNamespace(hypervisor=SimpleNamespace(cpu_s=lambda: self.held / 10))
+
+    def check(self, _: Any) -> None:
+        pass
+
+    def hold(self, _: float) -> None:
+        self.held += 1
+
+
+@pytest.mark.parametrize(("thorough", "least_s"), [(False, 2), (True, 40)])
+def test_a_guest_that_gets_little_is_loaded_for_longer(
+    monkeypatch: pytest.MonkeyPatch, thorough: bool, least_s: int
+) -> None:
+    """The load lasts by the CPU time of the guest, not by the clock alone."""
+    monkeypatch.setattr(load, "_HOLD_S", 0.0)
+    monkeypatch.setattr(load, "_THOROUGH_HOLD_S", 0.0)
+    scene = _Starved(thorough=thorough)
+    load._work(cast("Any", scene))
+    assert scene.held == 10 * least_s

@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 PAGE = "index.html"
 # Two kernels at a time have cells that run, each with templates of one and of two CPUs.
 _TEMPLATES = 4
-_GUESTS_PER_JOB = 4
+# A cell has few scenes left at its end: the guests that it no longer needs are for the next cells.
+_GUESTS_PER_JOB = 3
 
 
 def run_matrix(
