@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -36,6 +37,7 @@ class MutantSwitch:
         self.number = number
         self.at_boot = False
         self.seen: list[str] = []
+        self.took_s = 0.0
 
     @property
     def kernel_args(self) -> tuple[str, ...]:
@@ -51,6 +53,7 @@ class MutantSwitch:
         if not self.number:
             yield
             return
+        start_s = time.monotonic()
         try:
             machine.write(MUTANT, str(self.number))
         except FileNotFoundError as error:
@@ -58,6 +61,7 @@ class MutantSwitch:
                 "this kernel has no mutants that could be switched on",
                 hint="`klp-harness mutants sweep` makes one",
             ) from error
+        self.took_s = max(self.took_s, time.monotonic() - start_s)
         try:
             yield
         finally:

@@ -57,6 +57,7 @@ ALLOWED: Mapping[str, frozenset[str]] = {
 # A tool knows no other tool, but for these.
 BETWEEN_TOOLS: Mapping[tuple[str, str], str] = {
     ("mutants", "selftests"): "mutants run --selftests compares the tests with the kernel's own",
+    ("mutants", "verify"): "mutants sweep --module asks verify about each mutant of a livepatch",
     ("mutants", "suite"): "the workers of mutants sweep read pytest's reports as test does",
 }
 # What has one home, so that its traps are dealt with once.

@@ -63,13 +63,15 @@ NEGATED, CALL, ZERO, AT_BOOT, _ = MUTANTS
 QUICK, SLOW, BROKEN = "a/test_a.py::test_quick", "a/test_a.py::test_slow", "b/test_b.py::test_no"
 
 
-def baseline(**differs: tuple[Candidate, ...]) -> Baseline:
+def baseline(cpu_s: float = 0.0, **differs: tuple[Candidate, ...]) -> Baseline:
     """Return one in which the tests reach all of first(), and some mutants make a difference."""
     reached = frozenset(each.number for each in (NEGATED, CALL, ZERO))
 
     def facts(name: str, seconds: float, outcome: CheckOutcome) -> TestFacts:
         found = frozenset(each.number for each in differs.get(name, (NEGATED, CALL, ZERO)))
-        return TestFacts(outcome=outcome, seconds=seconds, reached=reached, differs=found)
+        return TestFacts(
+            outcome=outcome, seconds=seconds, cpu_s=cpu_s, reached=reached, differs=found
+        )
 
     return Baseline(
         tests={
@@ -170,6 +172,31 @@ def test_no_end_in_time_is_noticed_when_it_happens_twice() -> None:
     assert found.outcome is CheckOutcome.CAUGHT
     assert found.noticed is not None
     assert found.noticed.how == "timeout"
+
+
+@pytest.mark.parametrize(("used_s", "tries"), [(30.0, 1), (7.0, 2)])
+def test_guest_that_spins_is_no_starved_one(used_s: float, tries: int) -> None:
+    """On a busy host both seem to get no CPU: the one that spins has used more than the test."""
+    starved = ran(QUICK, CheckOutcome.ERROR, ended_by="GuestStarved", cpu_s=used_s)
+    (found,) = play(dispatch(CALL, of=baseline(cpu_s=1.0)), {QUICK: [starved] * tries})
+    assert found.noticed is not None
+    assert found.noticed.how == "hang"
+
+
+@pytest.mark.parametrize(
+    ("used_s", "ended_by", "of"),
+    [
+        (2.0, "GuestStarved", baseline(cpu_s=1.0)),
+        (30.0, "QemuFailed", baseline(cpu_s=1.0)),
+        (30.0, "GuestStarved", baseline()),
+    ],
+)
+def test_starved_guest_judges_nothing(used_s: float, ended_by: str, of: Baseline) -> None:
+    """Little CPU time, another error, or a test of which the time is not known."""
+    lost = ran(QUICK, CheckOutcome.ERROR, ended_by=ended_by, cpu_s=used_s)
+    slow = lost.model_copy(update={"test": SLOW})
+    (found,) = play(dispatch(CALL, of=of), {QUICK: [lost, lost], SLOW: [slow, slow]})
+    assert found.outcome is CheckOutcome.ERROR
 
 
 def test_errors_of_the_harness_judge_nothing() -> None:
@@ -329,6 +356,30 @@ def test_interrupted_sweep_is_taken_up(tmp_path: Path) -> None:
             pass
     with KeptResults(tmp_path / "kept", "another kernel") as kept:
         assert kept.take_up(names) == {}
+
+
+def test_what_no_test_reaches_is_compared_too() -> None:
+    """What compiles to the same is equivalent even where no test would come to it."""
+    sweep = dispatch(CALL, of=Baseline(tests={}), compare=True)
+    assert list(sweep.known()) == []
+    found = sweep.compared(next(sweep.tasks()), is_same=True)
+    assert found is not None
+    assert found.outcome is CheckOutcome.EQUIVALENT
+    sweep = dispatch(CALL, of=Baseline(tests={}), compare=True)
+    assert list(sweep.known()) == []
+    found = sweep.compared(next(sweep.tasks()), is_same=False)
+    assert found is not None
+    assert found.outcome is CheckOutcome.UNCOVERED
+
+
+def test_explained_of_a_series() -> None:
+    """What is said of some kernels is not said of others."""
+    (known,) = explained(CALL).values()
+    only = known.model_copy(update={"series": ("6.1",)})
+    sources = {FILE: SOURCE}
+    assert match([CALL], sources, [only], series="6.1") == {CALL.name: only}
+    assert match([CALL], sources, [only], series="6.12") == {}
+    assert match([CALL], sources, [known], series="6.12") == {CALL.name: known}
 
 
 def test_sweep_that_ended_is_what_the_next_is_compared_with(tmp_path: Path) -> None:

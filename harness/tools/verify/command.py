@@ -24,13 +24,12 @@ from harness.errors import UsageError
 from harness.report.base import CheckOutcome
 from harness.tools.verify.api import guests_at_a_time, verify_case
 from harness.tools.verify.asked import Asked
-from harness.tools.verify.case import check_script
 from harness.tools.verify.matrix.options import MatrixOptions
+from harness.tools.verify.options import RequestOptions
 from harness.tools.verify.report import Report
 from harness.tools.verify.request import LoadProfile, VerifyRequest
 from harness.tools.verify.results import results_of
-from harness.tools.verify.scene_list import check_names
-from harness.tools.verify.user_load import libraries_of, parse_loads
+from harness.tools.verify.user_load import libraries_of
 from harness.tools.verify.verdict import Check, Verdict
 from harness.vm.guest import runs
 from harness.vm.guest.rootfs import require_fitting
@@ -78,55 +77,12 @@ def verify(
             "module. Repeatable.",
         ),
     ] = (),
-    replaces: Annotated[
-        tuple[str, ...],
-        typer.Option(metavar="OLD.ko", help="Older patch to upgrade from. Repeatable."),
-    ] = (),
-    target: Annotated[
-        tuple[str, ...],
-        typer.Option(metavar="T.ko", help="Module that the patch patches. Repeatable."),
-    ] = (),
-    param: Annotated[
-        tuple[str, ...],
-        typer.Option(metavar="NAME=VALUE", help="Parameter of the patch. Repeatable."),
-    ] = (),
-    check: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="SCRIPT",
-            help="Runs in the guest with the argument before, during or after; ends with 0 when "
-            "the kernel behaves as it should then; or a pytest file, NAME.py.",
-        ),
-    ] = None,
-    check_timeout: Annotated[
-        float, typer.Option(min=1, metavar="SECONDS", help="How long the script may run.")
-    ] = VerifyRequest.check_timeout_s,
-    load: Annotated[
-        tuple[str, ...],
-        typer.Option(
-            metavar="LOAD",
-            help="Load to verify the patch under: forks, syscalls, cpu, memory, modules, or a "
-            "program of yours. Repeatable; default: all five.",
-        ),
-    ] = (),
-    scene: Annotated[
-        tuple[str, ...],
-        typer.Option(metavar="NAME", help="Run this scene only: idle, cycles... Repeatable."),
-    ] = (),
-    within: Annotated[
-        float,
-        typer.Option(
-            min=1, metavar="SECONDS", help="How long a transition may take on quick hardware."
-        ),
-    ] = VerifyRequest.within_s,
-    cycles: Annotated[
-        int, typer.Option(min=1, metavar="N", help="How often it is loaded and unloaded.")
-    ] = VerifyRequest.cycles,
     thorough: Annotated[
         bool, typer.Option("--thorough", help="Longer, and on a kernel with lockdep and KASAN.")
     ] = False,
     html_file: HtmlPage = None,
     *,
+    options: RequestOptions,
     kernels: KernelsOptions,
     files: ResultFiles,
     matrix: MatrixOptions,
@@ -143,20 +99,12 @@ def verify(
     """
     check_writable(html_file)
     observe.check()
-    settings: dict[str, Any] = {
-        "params": _params(param),
-        "load": parse_loads(load),
-        "scenes": scene,
-        "thorough": thorough,
-        "cycles": cycles,
-        "within_s": within,
-        "check_timeout_s": check_timeout,
-    }
+    settings = options.settings() | {"thorough": thorough}
     if not module and not source and matrix.manifest is None:
         raise UsageError("nothing to verify", hint="name a module, or a diff with --source")
     if matrix.is_wanted or len(kernels.specs) > 1 or not executors.is_here:
         _refuse_in_table(settings["load"], guest, keep, observe, smp)
-        plan = _planned(module, source, target, replaces, check, settings, kernels, matrix)
+        plan = _planned(module, source, options, settings, kernels, matrix)
         from harness.tools.verify.matrix.command import run_matrix
 
         return run_matrix(plan, matrix, executors, files=files, accel=accel, html=html_file)
@@ -170,18 +118,16 @@ def verify(
     asked = Asked(
         modules=module,
         sources=source,
-        targets=target,
-        replaces=replaces,
-        request=partial(VerifyRequest, check=check, **settings),
+        targets=options.target,
+        replaces=options.replaces,
+        request=partial(VerifyRequest, check=options.check, **settings),
     )
     with keeping(keep) as keeper, Invocation("verify", files) as invocation:
-        check_names(scene)
         check_kernels(kernel)
-        check_named((*module, *target, *replaces))
+        check_named(module)
+        options.refuse_unusable()
         for diff in source:
             read_patch(diff)
-        if check is not None:
-            check_script(check)
         choice = prepare_accel(invocation, accel)
         shape["root"] = guest.root(invocation.terminal)
         if shape["root"] is None:
@@ -224,9 +170,7 @@ def _refuse_in_table(
 def _planned(
     modules: tuple[str, ...],
     sources: tuple[Path, ...],
-    targets: tuple[str, ...],
-    replaces: tuple[str, ...],
-    check: Path | None,
+    options: RequestOptions,
     settings: Mapping[str, Any],
     kernels: KernelsOptions,
     matrix: MatrixOptions,
@@ -236,7 +180,8 @@ def _planned(
         from harness.tools.verify.matrix.from_manifest import plan_of
         from harness.tools.verify.matrix.manifest import read_manifest
 
-        given = [sources, targets, replaces, check, kernels.fragments, kernels.patches]
+        files = [sources, options.target, options.replaces, options.check]
+        given = [*files, kernels.fragments, kernels.patches]
         if any(given) or settings != _DEFAULTS:
             raise UsageError(
                 "with a manifest, MODULE and --kernel choose among its patches and kernels, and no "
@@ -246,19 +191,17 @@ def _planned(
         return plan_of(read_manifest(matrix.manifest)).only(modules, kernels.specs)
     from harness.tools.verify.matrix.from_words import plan_of_words
 
-    check_names(settings["scenes"])
     check_kernels(*kernels.each())
-    check_named((*modules, *targets, *replaces))
+    check_named(modules)
+    options.refuse_unusable()
     for diff in sources:
         read_patch(diff)
-    if check is not None:
-        check_script(check)
     return plan_of_words(
         modules=modules,
         sources=sources,
-        targets=targets,
-        replaces=replaces,
-        check=check,
+        targets=options.target,
+        replaces=options.replaces,
+        check=options.check,
         settings=settings,
         kernels=kernels.each(),
         thorough=settings["thorough"],
@@ -336,13 +279,3 @@ def _on_debug(verdict: Verdict) -> Verdict:
             for run in verdict.runs
         ),
     )
-
-
-def _params(texts: Sequence[str]) -> dict[str, str]:
-    params = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not name or not equals:
-            raise UsageError(f"--param {text!r} is not of the form name=value")
-        params[name] = value
-    return params

@@ -57,24 +57,15 @@ def obtain_modules(
 
     def fill(folder: Path) -> None:
         copy = folder / _SOURCES
-        for name in files:
-            target = copy / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source_dir / name, target)
+        copy_sources(source_dir, copy)
         with build_log(store, f"module-{key}", folder) as log_path:
-            make(
-                kernel.build_dir,
-                toolchain,
-                jobs(),
-                f"M={copy}",
-                # A warning of the kernel then names the module's source file without a folder.
-                f"KCFLAGS=-ffile-prefix-map={copy}/=",
-                *variables,
-                "modules",
-                what=f"{source_dir.name} against {kernel.version}",
+            build_modules(
+                kernel,
+                copy,
+                variables=variables,
+                what=source_dir.name,
                 log_path=log_path,
                 deadline=deadline,
-                hidden=f"{copy}/",
             )
         for module in sorted(copy.rglob("*.ko")):
             made = Path(shutil.copyfile(module, folder / module.name))
@@ -84,6 +75,40 @@ def obtain_modules(
 
     entry = store.obtain(MODULES, key, fill, deadline=deadline)
     return {path.stem: path for path in sorted(entry.glob("*.ko"))}
+
+
+def copy_sources(folder: Path, copy: Path) -> None:
+    """Copy what a build needs of a folder of module sources; raises UsageError for no such."""
+    for name in source_files(folder):
+        target = copy / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(folder / name, target)
+
+
+def build_modules(
+    kernel: Kernel,
+    folder: Path,
+    *,
+    variables: tuple[str, ...] = (),
+    what: str,
+    log_path: Path,
+    deadline: Deadline,
+) -> None:
+    """Build the modules of a folder of sources in that folder, unsigned. Raises as `make` does."""
+    make(
+        kernel.build_dir,
+        kernel.toolchain(),
+        jobs(),
+        f"M={folder}",
+        # A warning of the kernel then names the module's source file without a folder.
+        f"KCFLAGS=-ffile-prefix-map={folder}/=",
+        *variables,
+        "modules",
+        what=f"{what} against {kernel.version}",
+        log_path=log_path,
+        deadline=deadline,
+        hidden=f"{folder}/",
+    )
 
 
 def source_files(folder: Path) -> tuple[str, ...]:

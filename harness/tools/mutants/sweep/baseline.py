@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 KIND = "mutant-baseline"
 _FILE = "baseline.json"
-_FORMAT = 2
+_FORMAT = 3
 _TEST_S = 600.0
 _TRIES = 2
 # When more than this share fails, it is the kernel or the host, and not a few tests.
@@ -53,13 +53,15 @@ class _Model(BaseModel):
 class TestFacts(_Model):
     """A test without any mutant: how it ends, and which mutants' code it reaches.
 
-    ``differs`` are those whose mutated code would have had another value or effect.
+    ``differs`` are those whose mutated code would have had another value or effect. ``cpu_s`` is
+    the CPU time of its guests on the host.
     """
 
     __test__ = False
 
     outcome: CheckOutcome
     seconds: float
+    cpu_s: float = 0.0
     rules: tuple[str, ...] = ()
     reason: str = ""
     reached: frozenset[int] = frozenset()
@@ -203,6 +205,7 @@ def facts_of(ran: Ran) -> TestFacts:
     return TestFacts(
         outcome=ran.outcome,
         seconds=ran.seconds,
+        cpu_s=ran.cpu_s,
         rules=ran.rules,
         reason=ran.reason,
         reached=frozenset(seen),

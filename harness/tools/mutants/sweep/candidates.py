@@ -27,6 +27,7 @@ class Operator(StrEnum):
     SWAP = "swap"
     JUMP = "jump"
     LIST_END = "list-end"
+    DELETE_ENTRY = "delete-entry"
 
 
 MEANINGS = {
@@ -46,6 +47,7 @@ MEANINGS = {
     Operator.SWAP: "two statements that follow each other are swapped",
     Operator.JUMP: "break, continue, goto or return is left out, or break becomes continue",
     Operator.LIST_END: "the head of a list becomes its tail, and the reverse",
+    Operator.DELETE_ENTRY: "an entry or a member of a livepatch's tables is left out",
 }
 
 
@@ -89,7 +91,12 @@ class Candidate:
             second = source[self.partner_start : self.partner_end]
             between = source[self.end : self.partner_start]
             return source[: self.start] + second + between + first + source[self.partner_end :]
-        return source[: self.start] + self.new.encode() + source[self.end :]
+        end = self.end
+        if self.operator is Operator.DELETE_ENTRY:
+            # The comma goes with it.
+            rest = source[end:]
+            end += len(rest) - len(rest.lstrip()) + 1 if rest.lstrip().startswith(b",") else 0
+        return source[: self.start] + self.new.encode() + source[end:]
 
     def diff(self, source: bytes) -> str:
         """Return the mutant as a unified diff, with three lines of context."""

@@ -5,15 +5,44 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.errors import UsageError
 from harness.inputs import shown
+from harness.tools.mutants.sample_options import drawn_seed
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
+    from harness.cli.invocation import Invocation
     from harness.tools.mutants.sweep.candidates import Candidate, Operator
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """Which mutants are asked for: those that are named, or some of files and operators."""
+
+    names: tuple[str, ...]
+    files: tuple[str, ...]
+    operators: tuple[Operator, ...]
+    sample_size: int | None
+    seed: int | None
+
+    def of(
+        self, mutants: Sequence[Candidate], invocation: Invocation
+    ) -> tuple[tuple[Candidate, ...], str]:
+        """Return those of the mutants that are asked for, and in words how many they are.
+
+        A seed that is drawn is the invocation's. Raises UsageError for a name of none.
+        """
+        found = choose(mutants, names=self.names, files=self.files, operators=self.operators)
+        if self.sample_size is None:
+            return found, f"{len(found)} of {len(mutants)}"
+        seed = drawn_seed(self.seed)
+        invocation.chosen["seed"] = seed
+        few = sample(found, self.sample_size, seed)
+        return few, f"{len(few)} of {len(found)}, seed {seed}"
 
 
 def choose(

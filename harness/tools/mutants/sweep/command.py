@@ -4,31 +4,34 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.behaviours.mutants import series_of
 from harness.cli.exits import guarded
 from harness.cli.invocation import Invocation, check_writable, write_file
-from harness.cli.options import Accel, AccelAsked, CleanKernel, Guests, KernelOptions, ResultFiles
+from harness.cli.options import Accel, AccelAsked, Guests, KernelOptions, ResultFiles
 from harness.cli.pages import HtmlPage
 from harness.cli.prepare import check_kernels, prepare_accel, prepare_kernel, prepare_modules
 from harness.deadline import Deadline
-from harness.errors import ExitCode
+from harness.errors import ExitCode, UsageError
 from harness.report.base import CheckOutcome
 from harness.resources import Resource, resource_dir, runs_root
-from harness.tools.mutants.sample_options import SampleSize, Seed, check_sample, drawn_seed
+from harness.tools.mutants.sample_options import SampleSize, Seed, check_sample
 from harness.tools.mutants.sweep.baseline import obtain_baseline
 from harness.tools.mutants.sweep.candidates import Operator
-from harness.tools.mutants.sweep.choose import choose, sample
+from harness.tools.mutants.sweep.choose import Choice
 from harness.tools.mutants.sweep.dispatch import Dispatch
 from harness.tools.mutants.sweep.explained import NAME, match, read_explained
 from harness.tools.mutants.sweep.kept import KeptResults
 from harness.tools.mutants.sweep.kernel_of_mutants import CORE, obtain_mutants
 from harness.tools.mutants.sweep.results import LeftOutMutant, SweepResult
-from harness.tools.mutants.sweep.terminal import print_result, print_summary
+from harness.tools.mutants.sweep.terminal import print_left_out, print_result, print_summary
+from harness.tools.verify.options import RequestOptions
 from harness.vm.guest import runs
 from harness.vm.kernel.patch_file import read_patch
 
@@ -36,8 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from harness.report.terminal import Terminal
+    from harness.tools.mutants.module_sweep.run import ModuleSweep
     from harness.tools.mutants.sweep.baseline import Baseline
-    from harness.tools.mutants.sweep.candidates import Candidate
     from harness.tools.mutants.sweep.kernel_of_mutants import Mutants
     from harness.vm.kernel.kernel import Kernel
 
@@ -50,22 +53,11 @@ Names = Annotated[
 ]
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Choice:
-    """Which mutants are asked for."""
-
-    names: tuple[str, ...]
-    files: tuple[str, ...]
-    operators: tuple[Operator, ...]
-    sample_size: int | None
-    seed: int | None
-
-
 @guarded
 def sweep(
     names: Names = (),
     *,
-    kernel: CleanKernel,
+    kernel: KernelOptions,
     files: ResultFiles,
     accel: Accel = AccelAsked.AUTO,
     guests: Guests = None,
@@ -89,6 +81,21 @@ def sweep(
             help="Apply these patches, and mutate only the lines that they touch. Repeatable.",
         ),
     ] = (),
+    module: Annotated[
+        Path | None,
+        typer.Option(
+            "--module",
+            metavar="DIR",
+            help="Mutate the sources of this livepatch, and verify each mutant.",
+        ),
+    ] = None,
+    options: RequestOptions,
+    explained: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="What is known of the livepatch's mutants, as explained.toml."
+        ),
+    ] = None,
     sample_size: SampleSize = None,
     seed: Seed = None,
     results: Annotated[
@@ -104,14 +111,47 @@ def sweep(
 
     Exit code 0: all were caught or are equivalent; 1: one survived, or no test reaches it.
     """
+    check_writable(html_file)
+    check_sample(sample_size, seed)
+    choice_of = Choice(
+        names=names, files=file, operators=operator, sample_size=sample_size, seed=seed
+    )
+    if module is not None:
+        if series:
+            raise UsageError("--series is about the kernel, and --module about a livepatch")
+        # Who sweeps a kernel does not wait for verify.
+        from harness.tools.mutants.module_sweep.run import ModuleSweep
+
+        return _sweep_module(
+            ModuleSweep(
+                source=module,
+                kernel=kernel,
+                options=options,
+                choice=choice_of,
+                accel=accel,
+                guests=guests,
+                results=results,
+                anew=anew,
+                explained=explained,
+            ),
+            files,
+            html_file,
+        )
+    if options != RequestOptions() or explained is not None:
+        raise UsageError(
+            "these options say how a livepatch is verified", hint="name its sources with --module"
+        )
+    if kernel.patches:
+        raise UsageError(
+            "a sweep of the kernel begins with its clean sources",
+            hint="with --series, the lines that patches touch are mutated",
+        )
     # It needs pytest, which the other commands of mutants do not wait for.
     from harness.tools.mutants.sweep.sweeping import open_workers, run_sweep, words_for_tests
 
     with Invocation("mutants sweep", files) as invocation, ExitStack() as stack:
         terminal = invocation.terminal
         check_kernels(kernel)
-        check_sample(sample_size, seed)
-        check_writable(html_file)
         patches = tuple(read_patch(path) for path in series)
         choice = prepare_accel(invocation, accel)
         most = guests or runs.guests_at_a_time(choice)
@@ -126,20 +166,14 @@ def sweep(
                 store=store,
                 deadline=Deadline.after(_GENERATE_S),
             )
-        chosen, of_all = _chosen(
-            invocation,
-            made,
-            _Choice(
-                names=names, files=file, operators=operator, sample_size=sample_size, seed=seed
-            ),
-        )
-        switched = KernelOptions(**vars(kernel), patches=(made.patch,))
+        chosen, of_all = choice_of.of(made.mutants, invocation)
+        switched = replace(kernel, patches=(made.patch,))
         holding = prepare_kernel(invocation, switched)
         # The results are about the clean kernel.
         invocation.kernels.remove(holding)
         prepare_modules(terminal, clean)
         invocation.print_facts(mutants=of_all, guests=f"{most} at a time")
-        _print_left_out(terminal, made)
+        print_left_out(terminal, made.left_out, made.unread)
         workers = stack.enter_context(
             open_workers(holding, choice, words_for_tests(switched, accel.value), guests=most)
         )
@@ -172,36 +206,67 @@ def sweep(
             "kept": len(known),
         }
 
-        def finish(partial: bool) -> None:
-            found = [each for each in invocation.results if isinstance(each, SweepResult)]
-            found.sort(key=lambda each: each.number)
-            print_summary(terminal, found)
-            if html_file is not None:
-                from harness.tools.mutants.sweep.page import sweep_page
-
-                write_file(
-                    html_file, sweep_page(found, made.sources, clean.describe(), partial=partial)
-                )
-
-        invocation.at_end(finish)
-        invocation.results += [_with_before(each, kept.before) for each in known.values()]
+        _show_at_end(invocation, html_file, made.sources, f"Kernel {clean.describe()}")
+        invocation.results += [kept.with_before(each) for each in known.values()]
         dispatch = Dispatch(
             [mutant for mutant in chosen if mutant.name not in known],
             baseline,
             sources=made.sources,
             guests=most,
-            known=match(chosen, made.sources, read_explained(_explained())),
+            known=match(
+                chosen,
+                made.sources,
+                read_explained(_explained()),
+                series=series_of(clean.version),
+            ),
         )
         for result in run_sweep(
             dispatch, made, clean, workers, guests=most, deadline=Deadline.after(_RUN_S)
         ):
             kept.add(result)
-            whole = _with_before(result, kept.before)
+            whole = kept.with_before(result)
             invocation.results.append(whole)
+            invocation.more["switch_s"] = dispatch.switch_s
             print_result(terminal, whole)
         kept.finish()
         invocation.exit_code = _exit_code(invocation.results)
     return invocation.exit_code
+
+
+def _sweep_module(asked: ModuleSweep, files: ResultFiles, html_file: Path | None) -> int:
+    from harness.tools.mutants.module_sweep.run import run_module_sweep
+
+    with Invocation("mutants sweep", files) as invocation:
+        run_module_sweep(
+            invocation,
+            asked,
+            at_end=partial(_show_at_end, invocation, html_file, by_verify=True),
+        )
+        invocation.exit_code = _exit_code(invocation.results)
+    return invocation.exit_code
+
+
+def _show_at_end(
+    invocation: Invocation,
+    html_file: Path | None,
+    sources: Mapping[str, bytes],
+    swept: str,
+    *,
+    by_verify: bool = False,
+) -> None:
+    """Have the scores printed and the page written when the command ends, however it does."""
+
+    def finish(partial: bool) -> None:
+        found = [each for each in invocation.results if isinstance(each, SweepResult)]
+        found.sort(key=lambda each: each.number)
+        print_summary(invocation.terminal, found)
+        if html_file is not None:
+            from harness.tools.mutants.sweep.page import sweep_page
+
+            page = sweep_page(found, sources, swept, partial=partial, by_verify=by_verify)
+            write_file(html_file, page)
+
+    invocation.at_end(finish)
 
 
 def _explained() -> Path:
@@ -212,29 +277,6 @@ def _mutated(files: Sequence[str]) -> tuple[str, ...]:
     """Return the files whose mutants the kernel holds: always those of the core, too."""
     others = [file for file in files if "/" in file and not file.startswith(f"{CORE[0]}/")]
     return (*CORE, *dict.fromkeys(name for name in others if name.rstrip("/") not in CORE))
-
-
-def _chosen(
-    invocation: Invocation, made: Mutants, choice: _Choice
-) -> tuple[tuple[Candidate, ...], str]:
-    mutants = choose(
-        made.mutants, names=choice.names, files=choice.files, operators=choice.operators
-    )
-    text = f"{len(mutants)} of {len(made.mutants)}"
-    if choice.sample_size is None:
-        return mutants, text
-    drawn = drawn_seed(choice.seed)
-    invocation.chosen["seed"] = drawn
-    few = sample(mutants, choice.sample_size, drawn)
-    return few, f"{len(few)} of {len(mutants)}, seed {drawn}"
-
-
-def _print_left_out(terminal: Terminal, made: Mutants) -> None:
-    if made.left_out:
-        terminal.print(f"{len(made.left_out)} mutants are left out:")
-        terminal.print(*(f"    {each.name}: {each.why}" for each in made.left_out))
-    for name, lines in made.unread.items():
-        terminal.print(f"not read in {name}: lines {', '.join(str(line) for line in lines)}")
 
 
 def _note_failing(terminal: Terminal, baseline: Baseline) -> None:
@@ -248,10 +290,6 @@ def _folder(named: Path | None, clean: Kernel, of_series: Mutants | None) -> Pat
         return named.absolute()
     digest = clean.digest if of_series is None else of_series.key
     return runs_root() / "sweeps" / f"{clean.version}-{digest[:12]}"
-
-
-def _with_before(result: SweepResult, before: Mapping[str, CheckOutcome]) -> SweepResult:
-    return result.model_copy(update={"before": before.get(result.id)})
 
 
 def _exit_code(results: Sequence[object]) -> ExitCode:

@@ -30,8 +30,11 @@ _WAKE_S = 0.5
 # A test takes this much more time on a mutant before it is given up; a busy host is slow at times.
 _LIMIT_S, _LIMIT_TIMES = 120.0, 10.0
 _TRIES = 2
-# A mutant that spins looks like a host without a free CPU, in each test anew: it is given up, and
-# tried again when the sweep is taken up.
+# On a busy host, a guest that spins looks like one that gets no CPU, but for the CPU time that it
+# has used: this much more than the test takes without a mutant, in all its tries together.
+_STARVED = "GuestStarved"
+_SPINS_TIMES, _SPINS_S = 3.0, 5.0
+# After so many errors a mutant is given up, and tried again when the sweep is taken up.
 _MOST_ERRORS = 3
 _HOW: Mapping[str, How] = {
     "KernelSplat": "splat",
@@ -70,6 +73,10 @@ class _Running:
     seconds: float = 0.0
     error: str | None = None
     errors: int = 0
+    # CPU time that its guests have used beyond what their tests can take.
+    spun_s: float = 0.0
+    # What it is when no test can run on it, unless the compiler sees no difference.
+    settled: tuple[CheckOutcome, str] | None = None
     is_over: bool = False
 
 
@@ -101,16 +108,21 @@ class Dispatch:
         # How often a test ran, and noticed, in a function.
         self._ran: Counter[tuple[str, str]] = Counter()
         self._noticed: Counter[tuple[str, str]] = Counter()
+        self.switch_s = 0.0
+        """How long it took to set the switch of a guest, in seconds: the longest of all."""
 
     def known(self) -> Iterator[SweepResult]:
-        """Yield the results that need no guest; their mutants are not run."""
+        """Yield the results that need neither a guest nor the compiler; these are not run."""
         left = []
         for mutant in reversed(self._pending):
-            outcome, detail = self._without_guest(mutant)
-            if outcome is None:
+            known = self._known.get(mutant.name)
+            settled = self._without_guest(mutant)
+            if known is not None and known.kind == "equivalent":
+                yield self._result(mutant, CheckOutcome.EQUIVALENT, detail=known.why)
+            elif settled is None or self._compare:
                 left.append(mutant)
             else:
-                yield self._result(mutant, outcome, detail=detail)
+                yield self._result(mutant, settled[0], detail=settled[1])
         self._pending = list(reversed(left))
 
     def tasks(self) -> Iterator[Task]:
@@ -135,9 +147,11 @@ class Dispatch:
             running.in_flight -= 1
             running.compared = True
             self._changed.notify_all()
-            if not is_same:
-                return None
-            return self._over(running, CheckOutcome.EQUIVALENT, detail=BY_OBJECT)
+            if is_same:
+                return self._over(running, CheckOutcome.EQUIVALENT, detail=BY_OBJECT)
+            if running.settled is not None:
+                return self._over(running, running.settled[0], detail=running.settled[1])
+            return None
 
     def ended(self, task: Task, ran: Ran | None, lost: str | None = None) -> SweepResult | None:
         """Take how a test ended on a mutant; return the mutant's result once it is known.
@@ -148,7 +162,9 @@ class Dispatch:
         with self._changed:
             running = self._of(task)
             running.in_flight -= 1
-            running.seconds += ran.seconds if ran is not None else 0.0
+            if ran is not None:
+                running.seconds += ran.seconds
+                self.switch_s = max(self.switch_s, ran.switch_s)
             self._changed.notify_all()
             if running.is_over:
                 return None
@@ -165,6 +181,16 @@ class Dispatch:
             return self._caught(running, _noticed(test, ran))
         if ran is not None and ran.outcome is not CheckOutcome.ERROR:
             running.passed.append(ran)
+        elif ran is not None and self._spins(running, test, ran):
+            return self._caught(
+                running,
+                Noticed(
+                    test=test,
+                    how="hang",
+                    reason=f"its guest used {ran.cpu_s:.0f} s of CPU time and did not answer",
+                    seconds=ran.seconds,
+                ),
+            )
         elif again:
             # The host may have been at fault.
             running.left.add(test)
@@ -184,6 +210,14 @@ class Dispatch:
         if running.error is not None:
             return self._over(running, CheckOutcome.ERROR, detail=running.error)
         return self._over(running, CheckOutcome.SURVIVED)
+
+    def _spins(self, running: _Running, test: str, ran: Ran) -> bool:
+        """Whether a guest that seemed to get no CPU has used more of it than the test takes."""
+        facts = self._baseline.tests.get(test)
+        if ran.ended_by != _STARVED or facts is None or not facts.cpu_s:
+            return False
+        running.spun_s += max(0.0, ran.cpu_s - _SPINS_TIMES * facts.cpu_s)
+        return running.spun_s > _SPINS_S
 
     def _caught(self, running: _Running, noticed: Noticed) -> SweepResult:
         self._noticed[running.mutant.function, noticed.test] += 1
@@ -224,7 +258,12 @@ class Dispatch:
         if not self._pending:
             return None
         mutant = self._pending.pop()
-        running = _Running(mutant, set(self.tests_for(mutant)), compared=not self._compare)
+        running = _Running(
+            mutant,
+            set(self.tests_for(mutant)),
+            compared=not self._compare,
+            settled=self._without_guest(mutant),
+        )
         self._active.append(running)
         return self._task(running)
 
@@ -266,16 +305,14 @@ class Dispatch:
         )
         return (facts.seconds + 0.5) * (0.5 + share) / chance
 
-    def _without_guest(self, mutant: Candidate) -> tuple[CheckOutcome | None, str | None]:
-        known = self._known.get(mutant.name)
-        if known is not None and known.kind == "equivalent":
-            return CheckOutcome.EQUIVALENT, known.why
+    def _without_guest(self, mutant: Candidate) -> tuple[CheckOutcome, str] | None:
+        """Return what a mutant is that no test can notice, None for another one."""
         if mutant.init:
-            return None, None
+            return None
         if not self._baseline.reaching(mutant.number):
             return CheckOutcome.UNCOVERED, NOT_REACHED
         if self.tests_for(mutant):
-            return None, None
+            return None
         differs = any(mutant.number in test.differs for test in self._baseline.tests.values())
         return CheckOutcome.SURVIVED, ALL_FAIL if differs else NEVER_DIFFERS
 

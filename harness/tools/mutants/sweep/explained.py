@@ -26,7 +26,8 @@ class Explained(BaseModel):
     ``code`` is the first line of the mutant's code without the indentation, ``after`` the line
     before it, where a function has the same code twice; of several on a line ``new`` selects one.
     ``kind``: ``equivalent`` is a proof that no test can notice it;
-    ``needs`` says what a test would need that guests do not have.
+    ``needs`` says what a test would need that guests do not have. ``series`` are the kernels of
+    which that is said, such as 6.1; none: all.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -37,6 +38,7 @@ class Explained(BaseModel):
     code: str
     after: str | None = None
     new: str | None = None
+    series: tuple[str, ...] = ()
     kind: Literal["equivalent", "needs"]
     why: str
 
@@ -58,11 +60,17 @@ def read_explained(path: Path) -> tuple[Explained, ...]:
 
 
 def match(
-    mutants: Iterable[Candidate], sources: Mapping[str, bytes], known: Iterable[Explained]
+    mutants: Iterable[Candidate],
+    sources: Mapping[str, bytes],
+    known: Iterable[Explained],
+    *,
+    series: str | None = None,
 ) -> dict[str, Explained]:
-    """Return what is known of each of the mutants, by its name."""
+    """Return what is known of each of the mutants, by its name, on a kernel of this series."""
     by_place: dict[tuple[str, str, str], list[Explained]] = {}
     for each in known:
+        if each.series and series not in each.series:
+            continue
         by_place.setdefault((each.file, each.function, each.operator), []).append(each)
     found: dict[str, Explained] = {}
     for mutant in mutants:

@@ -90,6 +90,10 @@ class KeptResults:
             file.flush()
             os.fsync(file.fileno())
 
+    def with_before(self, result: SweepResult) -> SweepResult:
+        """Return a result with the outcome that it had in the last sweep."""
+        return result.model_copy(update={"before": self.before.get(result.id)})
+
     def finish(self) -> None:
         """Record that the sweep has ended: its outcomes are the last ones of these mutants."""
         now = _read(self.folder / _NOW, self._key)

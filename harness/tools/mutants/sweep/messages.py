@@ -29,7 +29,9 @@ class Job(_Message):
 class Ran(_Message):
     """How a test ended. ``ended_by``: the class of the error, where it was one of the harness's.
 
-    ``seen`` is what its guests have recorded, as the kernel writes it.
+    ``cpu_s`` is the CPU time of its guests on the host, in seconds, and
+    ``switch_s`` how long it took to set their switch. ``seen`` is what they have recorded, as the
+    kernel writes it.
     """
 
     kind: Literal["ran"] = "ran"
@@ -39,6 +41,8 @@ class Ran(_Message):
     rules: tuple[str, ...] = ()
     reason: str = ""
     ended_by: str | None = None
+    cpu_s: float = 0.0
+    switch_s: float = 0.0
     seen: tuple[str, ...] = ()
 
 

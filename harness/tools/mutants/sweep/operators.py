@@ -26,7 +26,7 @@ _LOGS = re.compile(r"pr_\w+|printk\w*|dev_\w+|WARN_ONCE|WARN|panic")
 _TYPES = frozenset(
     {"sizeof_expression", "type_descriptor", "array_declarator", "offsetof_expression"}
 )
-_CONSTANTS = {
+CONSTANTS = {
     "true": "false",
     "false": "true",
     "KLP_PATCHED": "KLP_UNPATCHED",
@@ -212,7 +212,7 @@ def _return(of: Function, node: Node) -> Iterator[Found]:
     if value is None or value.has_error:
         return
     text = of.text(value)
-    if text in _CONSTANTS or _ERROR.match(text):
+    if text in CONSTANTS or _ERROR.match(text):
         return
     if text == "0":
         if of.returns == "int":
@@ -247,7 +247,7 @@ def _number(of: Function, node: Node) -> Iterator[Found]:
 
 
 def _constant(of: Function, node: Node) -> Iterator[Found]:
-    new = _CONSTANTS.get(of.text(node))
+    new = CONSTANTS.get(of.text(node))
     if new is not None:
         yield Found(Operator.CONSTANT, Shape.EXPRESSION, node, new)
 

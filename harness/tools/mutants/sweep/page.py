@@ -29,24 +29,29 @@ _WORST_FIRST = (
 def sweep_page(
     results: Sequence[SweepResult],
     sources: Mapping[str, bytes],
-    kernel: str,
+    swept: str,
     *,
     partial: bool = False,
+    by_verify: bool = False,
 ) -> str:
-    """Return the page. ``sources`` are the kernel's files by name; those without results stay out.
+    """Return the page. ``sources`` are the mutated files by name; those without results stay out.
 
-    ``partial``: the sweep did not finish.
+    ``swept`` names the kernel, or the livepatch and its kernel. ``partial``: the sweep did not
+    finish. ``by_verify``: not tests judged the mutants, but scenes of verify.
     """
     survivors = [each for each in results if each.outcome is CheckOutcome.SURVIVED]
     by_function = sorted(
-        scores_by(results, lambda each: f"{each.file.rpartition('/')[2]}: {each.function}()"),
+        scores_by(results, lambda each: f"{each.file.rpartition('/')[2]}: {each.place}"),
         key=lambda each: (each.caught - each.judged, each.name),
     )
     in_order = sorted(results, key=lambda each: each.operator)
     return render(
         "page.html.j2",
         str(__package__),
-        kernel=kernel,
+        swept=swept,
+        unit="check" if by_verify else "test",
+        ran="scenes" if by_verify else "tests",
+        noticer="verify" if by_verify else "a test",
         total=score("all", results),
         outcomes=COUNTED,
         survivors=survivors,

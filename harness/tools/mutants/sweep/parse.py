@@ -10,6 +10,7 @@ from harness.errors import MissingTool
 from harness.tools.mutants.sweep.candidates import Candidate, Shape
 from harness.tools.mutants.sweep.masking import loops, masked
 from harness.tools.mutants.sweep.operators import Function, mutants_of
+from harness.tools.mutants.sweep.tables import tables_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -69,10 +70,10 @@ def unread_lines(source: bytes, reader: Parser) -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
-def candidates(files: Mapping[str, bytes]) -> tuple[Candidate, ...]:
-    """Return the mutants of some files, by the kernel's name of each, numbered from 1.
+def candidates(files: Mapping[str, bytes], *, tables: bool = False) -> tuple[Candidate, ...]:
+    """Return the mutants of some files, by the name of each, numbered from 1.
 
-    Raises MissingTool.
+    ``tables``: those of tables too, which cannot be behind a switch. Raises MissingTool.
     """
     reader = parser()
     made: list[Candidate] = []
@@ -92,6 +93,9 @@ def candidates(files: Mapping[str, bytes]) -> tuple[Candidate, ...]:
                     continue
                 seen.add(key)
                 made.append(_candidate(len(made) + 1, file, function, found, names))
+        for table, found in tables_of(source, reader) if tables else ():
+            if not _has_directive(source, found):
+                made.append(_candidate(len(made) + 1, file, table, found, names))
     return tuple(made)
 
 

@@ -63,6 +63,11 @@ class SweepResult(ResultBase):
         return self.file
 
     @property
+    def place(self) -> str:
+        """The function with its parentheses, or a livepatch's table."""
+        return self.function if self.function.startswith("table ") else f"{self.function}()"
+
+    @property
     def is_gap(self) -> bool:
         """Whether the tests would not notice this change of the kernel."""
         unnoticed = self.outcome in (CheckOutcome.SURVIVED, CheckOutcome.UNCOVERED)
@@ -81,8 +86,10 @@ class SweepReport(BaseReport):
 
     ``mutants`` is how many the files have, of which the results are all or a sample; ``unread`` has
     the lines in functions that the parser could not read. ``tests`` is how many tests could notice
-    one, ``failing`` are those that fail without any. ``kept`` is how many results are those of an
-    interrupted sweep.
+    one, ``failing`` are those that fail without any. ``switch_s`` is the longest time that it took
+    to set the switch of a guest. ``kept`` is how many results are those of an
+    interrupted sweep. With ``--module`` the mutants are those of the livepatch ``module``, and
+    ``scenes`` are those of verify in which each was tried.
     """
 
     command: Literal["mutants sweep"] = "mutants sweep"
@@ -92,4 +99,7 @@ class SweepReport(BaseReport):
     unread: dict[str, tuple[int, ...]] = Field(default_factory=dict)
     tests: int = 0
     failing: tuple[str, ...] = ()
+    switch_s: float = 0.0
     kept: int = 0
+    module: str | None = None
+    scenes: tuple[str, ...] = ()

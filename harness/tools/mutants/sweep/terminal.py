@@ -11,10 +11,11 @@ from harness.report.base import CheckOutcome
 from harness.tools.mutants.sweep.scores import COUNTED, changed, score, scores_by
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from harness.report.terminal import Terminal
-    from harness.tools.mutants.sweep.results import SweepResult
+    from harness.tools.mutants.sweep.kernel_of_mutants import LeftOut
+    from harness.tools.mutants.sweep.results import LeftOutMutant, SweepResult
     from harness.tools.mutants.sweep.scores import Score
 
 _STYLES = {
@@ -27,21 +28,35 @@ _MOST_TESTS = 3
 _WIDTH = 28
 
 
-def print_result(terminal: Terminal, result: SweepResult) -> None:
-    """Print what became of a mutant, in a line or two."""
+def print_left_out(
+    terminal: Terminal,
+    left_out: Sequence[LeftOut | LeftOutMutant],
+    unread: Mapping[str, Sequence[int]],
+) -> None:
+    """Print which mutants cannot be had, and which lines the parser could not read."""
+    if left_out:
+        terminal.print(f"{len(left_out)} mutants are left out:")
+        terminal.print(*(f"    {each.name}: {each.why}" for each in left_out))
+    for name, lines in unread.items():
+        if lines:
+            terminal.print(f"not read in {name}: lines {', '.join(str(line) for line in lines)}")
+
+
+def print_result(terminal: Terminal, result: SweepResult, *, unit: str = "tests") -> None:
+    """Print what became of a mutant, in a line or two; ``unit`` is what passed on a survivor."""
     line = Text(f"{result.outcome.value:10} ", style=_STYLES.get(result.outcome, ""))
     line.append(result.id, style="bold")
-    line.append(f"  {result.function}()  {_why(result)}")
+    line.append(f"  {result.place}  {_why(result, unit)}")
     terminal.print(line)
 
 
-def _why(result: SweepResult) -> str:
+def _why(result: SweepResult, unit: str) -> str:
     if result.noticed is not None:
         how = "" if result.noticed.how == "test" else f" ({result.noticed.how})"
         return f"{result.seconds:.0f} s  {result.noticed.test.rpartition('/')[2]}{how}"
     if result.detail is not None:
         return result.detail
-    return f"{result.seconds:.0f} s  {len(result.ran)} tests passed"
+    return f"{result.seconds:.0f} s  {len(result.ran)} {unit} passed"
 
 
 def print_summary(terminal: Terminal, results: Sequence[SweepResult]) -> None:
@@ -59,10 +74,12 @@ def print_summary(terminal: Terminal, results: Sequence[SweepResult]) -> None:
 
 
 def _about(result: SweepResult) -> Iterator[str]:
-    yield (
-        f"{result.file}:{result.line} in {result.function}(), {result.operator}; "
-        f"{result.reached} tests reach it, in {result.differs} it makes a difference"
+    reached = (
+        f"; {result.reached} tests reach it, in {result.differs} it makes a difference"
+        if result.reached
+        else ""
     )
+    yield f"{result.file}:{result.line} in {result.place}, {result.operator}{reached}"
     if result.detail is not None:
         yield result.detail
     for test in result.ran[:_MOST_TESTS]:

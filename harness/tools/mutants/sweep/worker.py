@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import shutil
 import sys
 from pathlib import Path
@@ -99,7 +100,9 @@ class Worker:
             )
         forget(item)
         self._switch.seen.clear()
+        self._switch.took_s = 0.0
         collector = Collector()
+        before_s = _guests_cpu_s()
         following: Any = _Unrelated(item.session)
         for report in runtestprotocol(item, log=False, nextitem=following):
             collector.pytest_runtest_logreport(report)
@@ -116,12 +119,20 @@ class Worker:
             rules=result.rules,
             reason=reason_of(detail)[:_MOST_REASON] if detail else "",
             ended_by=ended_by[1] if ended_by else None,
+            switch_s=self._switch.took_s,
+            cpu_s=_guests_cpu_s() - before_s,
             seen=tuple(self._switch.seen),
         )
 
     def _say(self, message: BaseModel) -> None:
         self._answers.write(message.model_dump_json() + "\n")
         self._answers.flush()
+
+
+def _guests_cpu_s() -> float:
+    """Return the CPU time of all guests of this process that have ended, in seconds."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _remove_logs(folder: Path) -> None:
