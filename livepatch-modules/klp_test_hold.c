@@ -8,8 +8,9 @@
  * "hold_ms": once for each time that 1 is written to "on".
  *
  * Where it is held: at the first instruction of klp_ftrace_handler(), or with
- * "late" where that reads the patch state of the current task. By then it has
- * chosen the topmost function, and has seen that this is in transition.
+ * "late" where that reads the patch state of the current task, wherever its code
+ * does. By then it has chosen the topmost function, and has seen that this is in
+ * transition.
  *
  * Some ticks after the load the probe is a jump (CONFIG_OPTPROBES). Hold no CPU
  * before: interrupts are on in it from then on, and what sends an IPI to all CPUs
@@ -30,8 +31,8 @@
 #include <linux/string.h>
 #include <linux/timekeeping.h>
 
-/* klp_ftrace_handler() is shorter on all kernels. */
-#define KLP_HANDLER_SIZE	0x400
+#define KLP_HANDLER		"klp_ftrace_handler"
+#define KLP_MOST_READS		16
 
 static char *arm = "";
 module_param(arm, charp, 0444);
@@ -157,19 +158,34 @@ static struct kretprobe klp_release = {
 };
 
 static struct kprobe klp_handler = {
-	.symbol_name = "klp_ftrace_handler",
+	.symbol_name = KLP_HANDLER,
 	.pre_handler = klp_handler_pre,
 };
 
+/* With "late": a probe for each instruction that reads the patch state. */
+static struct kprobe klp_reads[KLP_MOST_READS];
+static unsigned int klp_read_count;
+
+static void klp_unregister_handler(void)
+{
+	if (!late)
+		unregister_kprobe(&klp_handler);
+	while (klp_read_count)
+		unregister_kprobe(&klp_reads[--klp_read_count]);
+}
+
 /*
- * Finds the instruction that reads task_struct.patch_state: "mov disp32(reg), reg",
+ * Finds the instructions that read task_struct.patch_state: "mov disp32(reg), reg",
  * with a prefix for the higher registers. A probe in the middle of another
  * instruction is refused.
  */
 static int klp_register_late(void)
 {
+	static char symbol[KSYM_SYMBOL_LEN];	/* klp_ftrace_handler+0x0/0x130 */
 	const u32 wanted = offsetof(struct task_struct, patch_state);
+	unsigned long size = 0;
 	unsigned int at;
+	struct kprobe *read;
 	const u8 *text;
 	u32 found;
 	int ret;
@@ -179,20 +195,28 @@ static int klp_register_late(void)
 		return ret;
 	text = (const u8 *)klp_handler.addr;
 	unregister_kprobe(&klp_handler);
-	/* What registration leaves in it, and refuses or follows the next time. */
-	klp_handler.addr = NULL;
-	klp_handler.flags = 0;
+	sprint_symbol(symbol, (unsigned long)text);
+	if (strchr(symbol, '/'))
+		sscanf(strchr(symbol, '/'), "/%lx", &size);
 
-	for (at = 3; at < KLP_HANDLER_SIZE; at++) {
+	for (at = 3; at + sizeof(found) <= size && klp_read_count < KLP_MOST_READS; at++) {
 		memcpy(&found, text + at, sizeof(found));
 		if (found != wanted || text[at - 2] != 0x8b)
 			continue;
-		klp_handler.offset = at - 2;
+		read = &klp_reads[klp_read_count];
+		*read = (struct kprobe) {
+			.symbol_name = KLP_HANDLER,
+			.offset = at - 2,
+			.pre_handler = klp_handler_pre,
+		};
 		if ((text[at - 3] & 0xf0) == 0x40)
-			klp_handler.offset--;
-		return register_kprobe(&klp_handler);
+			read->offset--;
+		if (!register_kprobe(read))
+			klp_read_count++;
 	}
-	pr_err("klp_ftrace_handler() does not read the patch state as expected\n");
+	if (klp_read_count)
+		return 0;
+	pr_err(KLP_HANDLER "() does not read the patch state as expected\n");
 	return -ENOENT;
 }
 
@@ -216,7 +240,7 @@ static int __init klp_test_hold_init(void)
 err_release:
 	unregister_kretprobe(&klp_release);
 err_handler:
-	unregister_kprobe(&klp_handler);
+	klp_unregister_handler();
 	return ret;
 }
 
@@ -224,7 +248,7 @@ static void __exit klp_test_hold_exit(void)
 {
 	unregister_kretprobe(&klp_arm);
 	unregister_kretprobe(&klp_release);
-	unregister_kprobe(&klp_handler);
+	klp_unregister_handler();
 }
 
 module_init(klp_test_hold_init);

@@ -15,6 +15,8 @@
  *	text		new_func is no address of a function
  *	short_name	the name of the function is longer than any that the kernel has
  *	short_object	the name of the object is longer than that of any module
+ *	zeroes		the members that the kernel sets itself are not zero, in two objects:
+ *			it patches klp_target_mod as well
  *
  * and replace (bool), the patch replaces all others.
  */
@@ -52,10 +54,19 @@ static struct klp_func klp_incomplete_funcs[] = {
 	{ }
 };
 
+static struct klp_func klp_dirty_funcs[] = {
+	{
+		.old_name = "klp_target_f",
+		.new_func = klp_test_incomplete_show,
+	},
+	{ }
+};
+
 static struct klp_object klp_incomplete_objs[] = {
 	{
 		.funcs = klp_incomplete_funcs,
 	},
+	{ },
 	{ }
 };
 
@@ -63,6 +74,20 @@ static struct klp_patch klp_incomplete_patch = {
 	.mod = THIS_MODULE,
 	.objs = klp_incomplete_objs,
 };
+
+/* What is marked as internal in include/linux/livepatch.h, and set when it is enabled. */
+static void klp_incomplete_dirty(void)
+{
+	klp_incomplete_objs[1].name = "klp_target_mod";
+	klp_incomplete_objs[1].funcs = klp_dirty_funcs;
+	klp_incomplete_objs[1].mod = THIS_MODULE;
+	klp_incomplete_objs[0].patched = true;
+	klp_incomplete_objs[1].patched = true;
+	klp_incomplete_funcs[0].patched = true;
+	klp_incomplete_funcs[0].transition = true;
+	klp_incomplete_patch.enabled = true;
+	klp_incomplete_patch.forced = true;
+}
 
 static int __init klp_test_incomplete_init(void)
 {
@@ -90,6 +115,8 @@ static int __init klp_test_incomplete_init(void)
 		klp_incomplete_funcs[0].old_name = klp_long_name;
 	else if (!strcmp(lacks, "short_object"))
 		klp_incomplete_objs[0].name = klp_long_name;
+	else if (!strcmp(lacks, "zeroes"))
+		klp_incomplete_dirty();
 	else if (strcmp(lacks, "nothing"))
 		return -ENOTSUPP;
 	return klp_enable_patch(&klp_incomplete_patch);

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tests.behaviours.conftest import Guestview
 
 PATCH, OTHER = "klp_test_incomplete", "klp_test_cmdline_a"
+TARGET = "klp_target_mod"
 REFUSED = {
     "patch": errno.EINVAL,
     "mod": errno.EINVAL,
@@ -58,6 +59,18 @@ def test_a_livepatch_without_objects(livepatch: Livepatch, view: Guestview) -> N
     patch.disable()
     patch.unload()
     assert livepatch.patches() == []
+
+
+@pytest.mark.behaviour("LD-12")
+def test_internal_members_that_are_not_zero(livepatch: Livepatch, view: Guestview) -> None:
+    """The kernel sets them: the patch is enabled, waits for its target, is disabled and gone."""
+    patch = livepatch.load(PATCH, wait=True, lacks="zeroes")
+    assert view.cmdline() == PATCH
+    assert view.shows_patched(patch.object(TARGET), patched=False)
+    patch.disable()
+    patch.unload()
+    assert view.cmdline() == "original"
+    assert PATCH not in view.modules()
 
 
 def errno_of(livepatch: Livepatch, lacks: str) -> int | None:

@@ -69,6 +69,19 @@ def test_sympos_picks_one_of_two(
         assert expected in text
 
 
+@pytest.mark.behaviour("LD-01")
+def test_same_name_in_another_module(
+    livepatch: Livepatch, view: Guestview, kernel_log: KernelLog
+) -> None:
+    """A function is looked for in its object only, whatever another module has of that name."""
+    livepatch.load_target("klp_target_mod")
+    namesake = livepatch.load_target("klp_target_namesake")
+    patch = livepatch.load("klp_test_target_f", wait=True)
+    assert view.target("f") == patch.name
+    namesake.unload()
+    assert kernel_log.matching(r"klp_target_f\(\) returned namesake")
+
+
 @pytest.mark.behaviour("LD-02")
 def test_function_that_cannot_be_traced(
     guest: Machine, livepatch: Livepatch, view: Guestview, kernel_log: KernelLog

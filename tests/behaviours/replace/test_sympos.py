@@ -12,9 +12,11 @@ from harness.livepatch.patch import Livepatch, PatchedFunction
 from harness.livepatch.tasks import PatchState, Tasks
 
 if TYPE_CHECKING:
+    from harness.vm.guest.machine import Machine
     from tests.behaviours.conftest import Guestview
 
 TARGET = "klp_target_mod"
+TWINS, TWIN, ABSENT = "klp_target_twins", "klp_twin", "klp_absent"
 BY_ONE: tuple[str, dict[str, Any]] = (
     "klp_test_symbol",
     {"object": TARGET, "function": "klp_target_f", "sympos": 1},
@@ -53,6 +55,61 @@ def test_sympos_zero_and_one_are_the_same(
         gone.unload()
     assert _body(view) == patch.name
     assert [item.name for item in livepatch.patches()] == [patch.name]
+
+
+@pytest.mark.behaviour("RP-17")
+@pytest.mark.parametrize(
+    ("old", "new", "target"),
+    [(1, 2, TWINS), (0, 2, ABSENT), (2, 0, ABSENT)],
+    ids=["1-then-2", "0-then-2", "2-then-0"],
+)
+def test_other_position_gets_a_nop(
+    guest: Machine,
+    livepatch: Livepatch,
+    tasks: Tasks,
+    gate: Gates,
+    old: int,
+    new: int,
+    target: str,
+) -> None:
+    """The new patch lists a nop for the function of the old one beside its own.
+
+    What a target has is not known before it is loaded: then 0 and 2 can both be asked for.
+    """
+    if target == TWINS:
+        livepatch.load_target(TWINS)
+    livepatch.load("klp_test_gate", wait=True)
+    livepatch.load("klp_test_symbol", wait=True, object=target, function=TWIN, sympos=old)
+    sleeper = gate.enter()
+    patch = livepatch.load(
+        "klp_test_other_symbol", replace=True, object=target, function=TWIN, sympos=new
+    )
+    tasks.wait_all(PatchState.PATCHED, held_by=sleeper)
+    assert set(patch.object(target).functions()) == {
+        PatchedFunction(name=TWIN, sympos=position or 1) for position in (old, new)
+    }
+    sleeper.release()
+    patch.wait_complete()
+    if target == TWINS:
+        assert _twins(guest) == ("first", patch.name)
+
+
+@pytest.mark.behaviour("RP-17")
+def test_nop_of_the_second_function(guest: Machine, livepatch: Livepatch) -> None:
+    """The old patch has the second of two functions of a name: that one gets the nop."""
+    livepatch.load_target(TWINS)
+    old = livepatch.load("klp_test_symbol", wait=True, object=TWINS, function=TWIN, sympos=2)
+    assert _twins(guest) == ("first", old.name)
+    livepatch.load("klp_test_cmdline_a", wait=True, replace=True)
+    old.unload()
+    assert _twins(guest) == ("first", "second")
+
+
+def _twins(guest: Machine) -> tuple[str, str]:
+    first, second = (
+        guest.read(f"/sys/kernel/klp_twins/{name}").strip() for name in ("first", "second")
+    )
+    return first, second
 
 
 def _body(view: Guestview) -> str:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tests.behaviours.conftest import Guestview
 
 SHADOW = "klp_test_shadow"
+LOCK = "klp_test_shadow_lock"
 RACE = "klp_test_shadow_race"
 FAILED = "/sys/module/klp_test_fail/parameters/failed"
 # What gives memory of any size to klp_shadow_get_or_alloc(): the first name is that from 6.10 on.
@@ -105,3 +106,11 @@ def test_racing_get_or_alloc(livepatch: Livepatch, view: Guestview, kernel_log: 
         "same": rounds,
         "destructors": rounds,
     }
+
+
+@pytest.mark.behaviour("SV-08")
+def test_others_wait_for_a_constructor(livepatch: Livepatch, kernel_log: KernelLog) -> None:
+    """Each call of another CPU begins while the constructor runs, and returns after it."""
+    livepatch.load_target(LOCK)
+    (line,) = kernel_log.matching(r"lock begun=\d")
+    assert line.text.endswith("lock begun=3 alloc=0 free=0 free_all=0")

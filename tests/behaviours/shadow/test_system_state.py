@@ -14,6 +14,7 @@ from harness.livepatch.patch import Livepatch
 from harness.livepatch.tasks import PatchState, Tasks
 
 ONE, TWO, THREE, FOUR = (f"klp_test_state_{version}" for version in range(1, 5))
+TWO_AGAIN = f"{TWO}_again"
 ASKS = "klp_test_prev_state"
 
 
@@ -46,6 +47,16 @@ def test_older_version_is_refused(livepatch: Livepatch, kernel_log: KernelLog) -
     assert refused.value.errno == errno.EINVAL
     assert _states(kernel_log) == []
     assert [patch.name for patch in livepatch.patches()] == [TWO]
+
+
+@pytest.mark.behaviour("KS-01")
+def test_same_version_is_taken_over(livepatch: Livepatch, kernel_log: KernelLog) -> None:
+    """A cumulative patch with the same version of a state is compatible."""
+    old = livepatch.load(TWO, wait=True)
+    kernel_log.mark()
+    livepatch.load(TWO_AGAIN, wait=True)
+    assert _states(kernel_log) == ["found version=2", "taken from=2 to=2 users=2"]
+    old.unload()
 
 
 @pytest.mark.behaviour("KS-02")

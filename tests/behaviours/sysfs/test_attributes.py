@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.agent_protocol import Op
+from harness.deadline import Deadline
 from harness.livepatch.gates import Gates
 from harness.livepatch.patch import Livepatch, Patch
 from harness.livepatch.tasks import PatchState, Tasks
+from harness.livepatch.waiting import poll
 
 if TYPE_CHECKING:
     from harness.vm.guest.machine import Machine
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
 
 TARGET = "klp_target_mod"
 ALWAYS = {"enabled": 0o644, "transition": 0o444, "force": 0o200}
+CALLBACK_GATE = 5
+_WRITES = 'exec echo {} >"$1"'
 NEWER = {"replace": 0o444, "stack_order": 0o444}
 
 
@@ -86,6 +91,27 @@ def test_disabled_patch_is_not_enabled_again(
     with pytest.raises(FileNotFoundError):
         patch.write("enabled", "1")
     assert view.cmdline() == "original"
+
+
+@pytest.mark.behaviour("SY-04")
+def test_enable_that_waits_for_the_end_of_a_disable(
+    guest: Machine, livepatch: Livepatch, gate: Gates
+) -> None:
+    """A 1 that is written while the disable is completed is refused when that has ended."""
+    deadline = Deadline.after(120)
+    patch = livepatch.load("klp_test_disable_gate", wait=True)
+    gate.close(CALLBACK_GATE)
+    disabling = guest.spawn("sh", "-c", _WRITES.format(0), "disable", f"{patch.path}/enabled")
+    waiting = "/proc/klp_gate_waiting"
+    assert poll(guest, waiting, Op.CONTAINS, f"{CALLBACK_GATE} ", deadline=deadline)
+    enabling = guest.spawn("sh", "-c", _WRITES.format(1), "enable", f"{patch.path}/enabled")
+    stack = f"/proc/{enabling.pid}/stack"
+    assert poll(guest, stack, Op.CONTAINS, "enabled_store", deadline=deadline)
+    gate.open(CALLBACK_GATE)
+    assert disabling.wait(deadline) == 0
+    assert enabling.wait(deadline) != 0, "EINVAL was due: a disabled patch is not enabled again"
+    patch.wait_gone()
+    livepatch.module(patch.name).unload()
 
 
 @pytest.mark.slow(8)

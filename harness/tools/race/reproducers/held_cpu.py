@@ -115,8 +115,8 @@ def start_calls(context: TrialContext, hold: Module, path: str) -> tuple[GuestPr
 
 
 def _is_jump(context: TrialContext) -> bool:
-    lines = context.guest.read(_PROBES).splitlines()
-    return any(_HANDLER in line and "[OPTIMIZED]" in line for line in lines)
+    lines = [line for line in context.guest.read(_PROBES).splitlines() if _HANDLER in line]
+    return bool(lines) and all("[OPTIMIZED]" in line for line in lines)
 
 
 def load_on_first_cpu(context: TrialContext, patch: str) -> bool:
