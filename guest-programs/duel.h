@@ -14,6 +14,7 @@
 #define DUEL_PAGES	3
 #define DUEL_STEPS	8	/* the most that A, or B, can do */
 #define DUEL_STATES	4	/* how often a child reads its patch state */
+#define DUEL_MODULES	4	/* of how many that A, or B, loads it is said where they are */
 #define DUEL_BASE	0x6b6c70000000UL	/* at an address that no other program has */
 #define DUEL_PLACES	0x6b6c70010000UL
 #define DUEL_FD		100	/* of the pages, for a program that is executed */
@@ -35,10 +36,17 @@ struct duel_words {
 	unsigned long magic[2];
 };
 
-/* What to do, in lines. */
+/* A module that was loaded here, and where its sections are. */
+struct duel_module {
+	char name[48];
+	unsigned long text, data;
+};
+
+/* What to do, in lines; and the modules that this has loaded. */
 struct duel_orders {
 	char a[1024], b[1024], after[1024];
-	char room[DUEL_PAGE - 3 * 1024 - 16];
+	struct duel_module a_modules[DUEL_MODULES], b_modules[DUEL_MODULES];
+	char room[DUEL_PAGE - 3 * 1024 - 8 * 64 - 16];
 	unsigned long magic[2];
 };
 

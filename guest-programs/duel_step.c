@@ -24,6 +24,8 @@
 #define STATE_ROOM	16
 #define PAUSES		100
 
+struct duel_module *step_modules;
+
 /* A CPU that sleeps looks as if its task were blocked. */
 static void spin(long us)
 {
@@ -83,6 +85,29 @@ int step_each(const char *folder, int (*call)(const char *name, void *context), 
 	return ret;
 }
 
+static unsigned long section(const char *module, const char *name)
+{
+	char path[LINE_ROOM], text[LINE_ROOM];
+
+	snprintf(path, sizeof(path), "/sys/module/%s/sections/%s", module, name);
+	return step_read(path, text, sizeof(text)) ? 0 : strtoul(text, NULL, 16);
+}
+
+/* It may be gone again, and is nowhere then. */
+static void note_module(const char *path)
+{
+	const char *name = strrchr(path, '/');
+	static int noted;
+	struct duel_module *module;
+
+	if (!step_modules || !name || noted == DUEL_MODULES)
+		return;
+	module = &step_modules[noted++];
+	snprintf(module->name, sizeof(module->name), "%.*s", (int)strcspn(name + 1, "."), name + 1);
+	module->data = section(module->name, ".data");
+	module->text = section(module->name, ".text");
+}
+
 static int load(const char *path, const char *parameters)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -92,6 +117,8 @@ static int load(const char *path, const char *parameters)
 		return errno;
 	ret = syscall(SYS_finit_module, fd, parameters, 0) ? errno : 0;
 	close(fd);
+	if (!ret)
+		note_module(path);
 	return ret;
 }
 

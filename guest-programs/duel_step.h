@@ -19,6 +19,11 @@
 
 #include <stddef.h>
 
+#include "duel.h"
+
+/* Where steps say which modules they have loaded: one after the other; NULL: nowhere. */
+extern struct duel_module *step_modules;
+
 /* Returns a positive errno. */
 int step_do(const char *line);
 

@@ -190,6 +190,7 @@ static void be_a(void)
 	int count;
 
 	await_arm(0, "klp-duel-a");
+	step_modules = duel_orders->a_modules;
 	count = split(duel_orders->a, lines);
 	if (count && (!strcmp(lines[0], "leave") || !strcmp(lines[0], "leave leader")))
 		leave(strcmp(lines[0], "leave"));
@@ -207,6 +208,7 @@ static void be_b(void)
 	int count, n;
 
 	await_arm(1, "klp-duel-b");
+	step_modules = duel_orders->b_modules;
 	count = split(duel_orders->b, lines);
 	duel_words->b_ready = 1;
 	for (n = 0; n < count; n++) {

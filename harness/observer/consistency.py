@@ -16,6 +16,7 @@ that it is written to says which livepatch a transition is of.
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING
 
 from harness.observer.consistency_points import Step
@@ -94,10 +95,21 @@ class Model:
         """Say that text which is freed between these events is of a module that is known."""
         self._own_frees.append((since, until))
 
-    def judge(self, events: Iterable[Event]) -> Verdict:
-        """Give the model all events, and return what they show."""
-        unloads = sorted(self._unloads)
-        for number, event in enumerate(events):
+    def copy(self) -> Model:
+        """Return a model of the same guest that goes on by itself."""
+        return copy.deepcopy(self, {id(self._points): self._points})
+
+    def text_in(self, number: int, start: int, end: int) -> bool:
+        """Return whether a body that is known at that event begins between two addresses."""
+        return any(start <= entry < end for entry, _ in self._bodies.all_at(number))
+
+    def judge(self, events: Iterable[Event], since: int = 0) -> Verdict:
+        """Give the model events, the first of which has the number ``since``.
+
+        Return what all that it was given so far shows.
+        """
+        unloads = sorted(each for each in self._unloads if each[0] >= since)
+        for number, event in enumerate(events, since):
             while unloads and unloads[0][0] <= number:
                 self._unloaded(*unloads.pop(0), event)
             self._feed(number, event)

@@ -51,6 +51,11 @@ class Oracle(ModuleWatch):
         self._text: dict[str, tuple[Function, ...]] = {"": tuple(points.functions())}
         machine.module_watch = self
 
+    @property
+    def model(self) -> Model:
+        """The model of the modules that were loaded, which has judged nothing before `check`."""
+        return self._model
+
     @contextlib.contextmanager
     def loading(self, name: str, source: Path | None) -> Iterator[None]:
         """Take note of the module's addresses when it is loaded."""

@@ -245,6 +245,13 @@ class SharedFile:
                 left -= _AT_ONCE
 
 
+def count_events(path: Path) -> int:
+    """Return how many events a file has, those too for which there is no room; raises OSError."""
+    with path.open("rb") as file:
+        file.seek(Head.n_events.offset)
+        return int.from_bytes(file.read(8), "little")
+
+
 def write_functions(path: Path, functions: Sequence[Function]) -> None:
     """Say anew what is known of the functions in a file, while QEMU runs; raises OSError.
 

@@ -55,9 +55,10 @@ class Story:
     """Events of a guest with the original of f() and one livepatch of it."""
 
     events: list[Event] = field(default_factory=list)
+    points: ConsistencyPoints = field(default_factory=points)
 
     def __post_init__(self) -> None:
-        self.model = Model(points())
+        self.model = Model(self.points)
         self.version = Version(key=KEY, patch="klp_test")
         self.model.add_version(0, FUNC, self.version)
         original = Body(key=KEY, parts=((TARGET, TARGET + 64),), module="klp_target")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import threading
 from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from harness.tools.race.explore.campaign import Campaign, Extent
 from harness.tools.race.explore.kept import KeptTrials
 from harness.tools.race.explore.page import call_rows, explore_page
 from harness.tools.race.explore.pairs import find_pairs
-from harness.tools.race.explore.points import Point
+from harness.tools.race.explore.points import Point, parse_hold
 from harness.tools.race.explore.report import result_of
 from harness.tools.race.explore.results import ExploreCall, FindingKind
 from harness.tools.race.explore.trial import Move, Seen
@@ -124,6 +125,43 @@ def test_what_no_order_gives_is_tried_again_and_shown() -> None:
     page = explore_page({"kernel": "6.1"}, [result])
     assert "A is held at second" in page
     assert "in_b" in page
+
+
+def test_a_finding_needs_no_more_holds_than_show_it() -> None:
+    """With two holds it is tried with that of A alone as well, and that is what is reported."""
+    hold = parse_hold("second -> first")
+    maker = Maker(at={str(hold): [OTHER], "second": [OTHER]})
+    (result,) = explored(maker, extent=Extent(holds=(hold,)))
+    (finding,) = result.findings
+    assert (finding.at, finding.shown, finding.tries) == ("second", 3, 3)
+    assert finding.again.endswith("--at second")
+    maker = Maker(at={str(hold): [OTHER]})
+    (result,) = explored(maker, extent=Extent(holds=(hold,)))
+    assert result.findings[0].at == "second -> first"
+    assert maker.tried["second"] == 3
+
+
+def test_an_earlier_point_is_reported() -> None:
+    """The one at which it was found first is later, when several guests work."""
+    was_found = threading.Event()
+
+    class Slow(Maker):
+        def try_hold(self, pair: Pair, hold: Hold, *, with_calls: bool = False) -> Seen:
+            if str(hold) == "second":
+                assert was_found.wait(60)
+            seen = super().try_hold(pair, hold, with_calls=with_calls)
+            if self.tried["third"] == 4:
+                was_found.set()
+            return seen
+
+    campaign = Campaign(
+        find_pairs(("fork-load",)), Extent(), Slow(at={"second": [OTHER], "third": [OTHER]})
+    )
+    first = [found.hold for _, found in campaign.run(guests=2) if found is not None]
+    assert [str(hold) for hold in first] == ["third"]
+    (finding,) = result_of(campaign.pairs[0], (), words=()).findings
+    assert (finding.at, finding.points) == ("second", ("second", "third"))
+    assert (finding.shown, finding.tries) == (3, 3)
 
 
 def test_what_is_not_shown_again_is_counted_alone() -> None:
@@ -297,6 +335,18 @@ def test_a_campaign_goes_on_where_it_was(tmp_path: Path) -> None:
     other = Maker()
     explored(other, kept=KeptTrials(file, "another"))
     assert other.tried.total() == 3
+
+
+def test_trials_without_the_oracle_are_made_again_with_it(tmp_path: Path) -> None:
+    """And not the other way round: what it has passed is fine without it too."""
+    file = tmp_path / "trials"
+    explored(Maker(), kept=KeptTrials(file, "one", oracle=False))
+    judged = Maker()
+    explored(judged, kept=KeptTrials(file, "one", oracle=True))
+    assert judged.tried.total() == 3
+    again = Maker()
+    explored(again, kept=KeptTrials(file, "one", oracle=False))
+    assert not again.tried
 
 
 def test_a_pair_that_is_known_in_full_needs_no_guest(tmp_path: Path) -> None:

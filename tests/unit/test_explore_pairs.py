@@ -135,3 +135,12 @@ def test_kvm_is_refused() -> None:
     require_tcg("tcg")
     with pytest.raises(UsageError, match="under TCG, and not under kvm"):
         require_tcg("kvm")
+
+
+def test_a_third_cpu_is_for_who_names_the_action() -> None:
+    """All guests have as many CPUs, and each costs time."""
+    assert {pair.cpus for pair in find_pairs(())} == {2}
+    (pair,) = find_pairs(["cpu-load"])
+    assert pair.cpus == 3
+    assert [step.rsplit(" ", 1)[1] for step in pair.steps(pair.a)] == ["0", "1"]
+    assert pair.after() == ("?write /sys/devices/system/cpu/cpu2/online 1",)

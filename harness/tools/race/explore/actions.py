@@ -23,6 +23,7 @@ TARGET_MODULE = "klp_target_mod"
 SHADOW_MODULE = "klp_target_shadow"
 KTHREAD_MODULE = "klp_target_nap"
 HELD_OTHER = "klp_test_gate_b"
+_THIRD_CPU = "/sys/devices/system/cpu/cpu2/online"
 
 
 class StateName(StrEnum):
@@ -83,7 +84,7 @@ class Action:
 
     ``only_with``: of the sensible pairs, only those with that A. ``forces``: a livepatch's module
     can stay loaded for ever after it. ``by_any``: much of it is done by a worker, so that points
-    count in any task of A's CPU.
+    count in any task of A's CPU. ``cpus`` is how many the guest needs for it.
     """
 
     name: str
@@ -98,6 +99,7 @@ class Action:
     by_any: bool = False
     forces: bool = False
     only_with: str | None = None
+    cpus: int = 2
 
 
 def _insmod(name: str, parameters: str = "") -> str:
@@ -295,6 +297,15 @@ _ALL = (
         kind=Kind.OTHER,
         states=frozenset({StateName.IDLE, StateName.PATCHED}),
         after=("?rmmod klp_test_kprobe",),
+    ),
+    Action(
+        name="cpu",
+        does="a third CPU goes offline, and online again",
+        steps=(f"write {_THIRD_CPU} 0", f"write {_THIRD_CPU} 1"),
+        kind=Kind.OTHER,
+        after=(f"?write {_THIRD_CPU} 1",),
+        by_any=True,
+        cpus=3,
     ),
     Action(
         name="state",

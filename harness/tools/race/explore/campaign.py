@@ -178,14 +178,37 @@ class Campaign:
         finally:
             with self._changed:
                 trials = job.trials
-                trials.seconds += time.monotonic() - start_s
-                self._at_work -= 1
                 if job.hold is not None:
                     trials.left -= 1
-                if not trials.left:
+                is_last = not trials.left
+            if is_last:
+                self._shorten(trials)
+            with self._changed:
+                trials.seconds += time.monotonic() - start_s
+                self._at_work -= 1
+                if is_last:
                     self._end_pair(trials.pair.state)
                 self._changed.notify_all()
         return job.trials, found
+
+    def _shorten(self, trials: PairTrials) -> None:
+        """Exchange findings for ones with fewer holds, or at an earlier point, if those show it."""
+        for signature, found in tuple(trials.found.items()):
+            if found.hold is None:
+                continue
+            numbers = [number for number, _ in trials.points.get(signature, ())]
+            shorter = [trials.holds[min(numbers)]] if numbers else []
+            if found.hold.b is not None and found.hold.alone not in trials.holds:
+                shorter.insert(0, found.hold.alone)
+            for hold in shorter:
+                if hold == found.hold:
+                    break
+                shown, seen = self._repeat(trials, found.wrong, hold)
+                if seen is not None:
+                    trials.found[signature] = replace(
+                        found, hold=hold, seen=seen, shown=shown, tries=_REPEATS, example=seen
+                    )
+                    break
 
     def _end_pair(self, state: State) -> None:
         self._states[state] -= 1
@@ -309,19 +332,8 @@ class Campaign:
             if wrong.signature in trials.confirmed:
                 return None
             trials.confirmed.add(wrong.signature)
-        shown = 0
-        example = None
-        for repeat in range(_REPEATS):
-            try:
-                again = self._maker.try_hold(trials.pair, hold, with_calls=repeat == _REPEATS - 1)
-                assert trials.baselines is not None
-                same = trials.baselines.judge(again)
-            except HarnessError:
-                continue
-            if same is not None and same.signature == wrong.signature:
-                shown += 1
-                if again.calls:
-                    example = again
+        shown, last = self._repeat(trials, wrong, hold)
+        example = last if last is not None and last.calls else None
         # A splat has been printed, however often it comes; anything else may be the host's pace.
         if not shown and wrong.kind is not FindingKind.SPLAT:
             with self._changed:
@@ -331,6 +343,20 @@ class Campaign:
                 points.remove((number, str(hold)))
             return None
         return self._add(trials, Found(wrong, hold, seen, shown + 1, _REPEATS + 1, example=example))
+
+    def _repeat(self, trials: PairTrials, wrong: Wrong, hold: Hold) -> tuple[int, Seen | None]:
+        """Try a hold some more times; return how often it shows this, and the last that does."""
+        shown, last = 0, None
+        for repeat in range(_REPEATS):
+            try:
+                again = self._maker.try_hold(trials.pair, hold, with_calls=repeat == _REPEATS - 1)
+                assert trials.baselines is not None
+                same = trials.baselines.judge(again) if again.reached else None
+            except HarnessError:
+                continue
+            if same is not None and same.signature == wrong.signature:
+                shown, last = shown + 1, again
+        return shown, last
 
     def _add(self, trials: PairTrials, found: Found) -> Found:
         with self._changed:

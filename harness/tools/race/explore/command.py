@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,7 +21,8 @@ from harness.cli.prepare import (
     prepare_modules,
     with_mutants,
 )
-from harness.errors import ModuleRefused, UsageError
+from harness.errors import HarnessError, ModuleRefused, UsageError
+from harness.observer.watch import Watch
 from harness.tools.race.command import KernelMutants, app
 from harness.tools.race.explore.campaign import Campaign, Extent
 from harness.tools.race.explore.debug import debug
@@ -35,17 +36,17 @@ from harness.tools.race.explore.scene import Scenes, guest_modules, require_tcg
 from harness.tools.race.explore.terminal import print_finding, print_pair, print_total
 from harness.tools.race.explore.trial import Trials
 from harness.tools.race.known_bugs import load_known
-from harness.vm.guest import runs
+from harness.vm.guest import run_folder, runs
+from harness.vm.guest.plugin import no_plugin
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from harness.report.terminal import Terminal
     from harness.tools.race.explore.campaign import PairTrials
     from harness.tools.race.explore.points import Hold
     from harness.tools.race.explore.results import ExploreResult
-
-_CPUS = 2
+    from harness.vm.kernel.kernel import Kernel
 
 
 @app.command("explore")
@@ -101,6 +102,13 @@ def explore(
     seconds: Annotated[
         float | None, typer.Option(min=1, metavar="S", help="Stop after S seconds.")
     ] = None,
+    oracle: Annotated[
+        bool,
+        typer.Option(
+            "--oracle/--no-oracle",
+            help="Judge in each trial whether tasks enter what their patch states allow.",
+        ),
+    ] = True,
     excuse_expected: Annotated[
         bool,
         typer.Option(
@@ -149,21 +157,23 @@ def explore(
                 "this kernel does not preempt tasks in the kernel: A cannot be scheduled out",
                 hint="take --kernel-config preempt",
             )
-        kept = KeptTrials(resume, made.digest) if resume is not None else None
+        kept = KeptTrials(resume, made.digest, oracle=oracle) if resume is not None else None
         modules = prepare_modules(terminal, made)
         bugs = load_known((), made.version)
         invocation.print_facts()
         at_a_time = guests or runs.guests_at_a_time(choice)
+        watch = stack.enter_context(_watch_of(made)) if oracle else None
         session = stack.enter_context(
             runs.open_session(
                 choice,
                 name="explore",
                 guests=at_a_time,
-                cpus=_CPUS,
+                cpus=max(pair.cpus for pair in chosen),
                 extra_files=guest_modules(modules),
+                plugins=watch or no_plugin,
             )
         )
-        scenes = stack.enter_context(Scenes(session, made))
+        scenes = stack.enter_context(Scenes(session, made, watch=watch, modules=modules))
         if gdb:
             debug(scenes, chosen[0], holds[0], terminal.note)
             return invocation.exit_code
@@ -188,6 +198,24 @@ def explore(
         if pairs:
             _check_started(campaign, holds)
     return invocation.exit_code
+
+
+@contextmanager
+def _watch_of(kernel: Kernel) -> Iterator[Watch]:
+    """Prepare to observe the kernel's guests, in a folder that is removed at the end."""
+    folder = runs.folder_for("observed")
+    claimed = run_folder.claim(folder)
+    watch = Watch(folder=folder, store=runs.store(), files=(), oracle=True)
+    try:
+        try:
+            watch(kernel)
+        except HarnessError as error:
+            error.hint = error.hint or "--no-oracle explores without judging consistency"
+            raise
+        yield watch
+    finally:
+        watch.remove()
+        claimed.release()
 
 
 def _watch(

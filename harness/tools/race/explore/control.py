@@ -17,6 +17,7 @@ from harness.tools.race.explore.duel import Duel, Place, Word
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
+    from pathlib import Path
 
     from harness.tools.race.explore.points import Point
     from harness.tools.race.explore.scene import Scene
@@ -97,6 +98,11 @@ class HeldGuest:
         self.on_stop: Callable[[Stop], None] = lambda _: None
         # Who stops the guest again and again lets B have more time.
         self.patience = 1
+
+    @property
+    def observed(self) -> Path | None:
+        """What QEMU's plugin has written, if the guest has one."""
+        return self._hypervisor.observed
 
     def scaled(self, seconds: float) -> float:
         """Return how long something may take here that takes so many seconds on hardware."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import mmap
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +25,8 @@ _MASK = (1 << 64) - 1
 _PLACES, _PLACE_SIZE = 0x6B6C70010000, 16
 _ORDERS = (0, 1024, 2048)
 _ORDER_ROOM = 1023
+_MODULES_AT, _MODULES_OF_BOTH = 3072, 8
+_MODULE = struct.Struct("<48sQQ")
 _PROBLEMS, _STATE, _FINDING_ROOM = 0, 2040, 2040
 
 
@@ -94,6 +97,16 @@ class Duel:
         """Return the errno of each of so many steps, 0 for success."""
         data = self._gdb.read_physical(self._pages.words + word, 8 * count)
         return tuple(int.from_bytes(data[at : at + 8], "little") for at in range(0, 8 * count, 8))
+
+    def modules(self) -> dict[str, dict[str, int]]:
+        """Return the modules that A and B have loaded, and where their sections are."""
+        size = _MODULE.size * _MODULES_OF_BOTH
+        data = self._gdb.read_physical(self._pages.orders + _MODULES_AT, size)
+        return {
+            name.partition(b"\0")[0].decode(): {".text": text, ".data": at}
+            for name, text, at in _MODULE.iter_unpack(data)
+            if text
+        }
 
     def child(self) -> tuple[int, ...]:
         """Return the patch states that a forked child has read."""

@@ -22,10 +22,14 @@ _MOST_MIB = 256
 class KeptTrials:
     """What a file has of a kernel. Several threads may use it."""
 
-    def __init__(self, file: Path, digest: str) -> None:
-        """``digest`` is the kernel's. Raises UsageError for a file of something else."""
+    def __init__(self, file: Path, digest: str, *, oracle: bool = True) -> None:
+        """``digest`` is the kernel's; with ``oracle``, trials count that were made with it.
+
+        Raises UsageError for a file of something else.
+        """
         self._path = user_path(file, "the file of earlier trials")
         self._digest = digest
+        self._oracle = oracle
         self._lock = threading.Lock()
         self._points: dict[tuple[str, bool], tuple[str, ...]] = {}
         self._trials: dict[tuple[str, str], tuple[bool, bool]] = {}
@@ -48,7 +52,8 @@ class KeptTrials:
 
     def add_trial(self, pair: str, hold: str, *, reached: bool, blocked: bool) -> None:
         """Keep a trial that showed nothing."""
-        self._add({"pair": pair, "hold": hold, "reached": reached, "blocked": blocked})
+        facts = {"reached": reached, "blocked": blocked, "oracle": self._oracle}
+        self._add({"pair": pair, "hold": hold, **facts})
 
     def _add(self, line: dict[str, object]) -> None:
         text = json.dumps({"kernel": self._digest, **line}) + "\n"
@@ -78,6 +83,6 @@ class KeptTrials:
             return
         if "points" in line:
             self._points[pair, bool(line["dense"])] = tuple(map(str, line["points"]))
-        else:
+        elif line.get("oracle", False) or not self._oracle:
             facts = bool(line["reached"]), bool(line["blocked"])
             self._trials[pair, str(line["hold"])] = facts

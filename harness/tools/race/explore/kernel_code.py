@@ -67,6 +67,9 @@ CALLERS = (
     "ftrace_release_mod",
     "schedule_on_each_cpu",
     "cpu_down",
+    "_cpu_down",
+    "cpu_up",
+    "_cpu_up",
 )
 
 

@@ -134,6 +134,9 @@ def failure_of(seen: Seen) -> Wrong | None:
     """Return what is wrong with a trial by itself, whatever the orders give."""
     if seen.verdict is not None:
         return Wrong(FindingKind.SPLAT, seen.verdict.message, seen.verdict.details)
+    if seen.violation is not None:
+        message = f"consistency is violated: {seen.violation}"
+        return Wrong(FindingKind.VIOLATION, message, seen.violations)
     if seen.problems:
         return Wrong(FindingKind.BROKEN, _general(seen.problems[0]), seen.problems)
     if not seen.ended:

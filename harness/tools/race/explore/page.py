@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.report.html import render
+from harness.tools.race.explore.terminal import how_often
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,6 +39,7 @@ def explore_page(
         results=results,
         shown=[each for each in results if each.findings],
         rows=call_rows,
+        how_often=how_often,
         ident=lambda result, finding: f"{result.id}-{result.findings.index(finding)}",
         partial=partial,
     )

@@ -29,9 +29,9 @@ _SEPARATOR, _STATE, _ANY = "-", "@", "any"
 # Which subject counts when the two actions have different ones.
 _PRECEDENCE = (EXIT, TARGET)
 _CHANGES = frozenset({Kind.CHANGE, Kind.TARGET})
-# These differ from another action in little: they are tried when they are named.
+# These differ from another action in little, or need more CPUs: they are tried when they are named.
 _ONLY_NAMED = frozenset(
-    {"leader", "vfork", "kthread", "end", "refused", "read", "release", "supersede"}
+    {"leader", "vfork", "kthread", "end", "refused", "read", "release", "supersede", "cpu"}
 )
 _ONCE = frozenset({"fork", "exec", "exit", "target", "untarget", "call", "finish"})
 
@@ -61,6 +61,16 @@ class Pair:
         text = f"{self.a.name}{_SEPARATOR}{self.b.name}"
         default = _default_state(self.a, self.b)
         return text if self.state.name is default else f"{text}{_STATE}{self.state.name.value}"
+
+    @property
+    def cpus(self) -> int:
+        """How many CPUs the guest needs."""
+        return max(self.a.cpus, self.b.cpus)
+
+    @property
+    def forces(self) -> bool:
+        """Whether one of the two ends a transition by force."""
+        return self.a.forces or self.b.forces
 
     def steps(self, action: Action) -> tuple[str, ...]:
         """Return the steps of one of its actions in this state."""

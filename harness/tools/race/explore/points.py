@@ -69,6 +69,11 @@ class Hold:
     b: Point | None = None
 
     @property
+    def alone(self) -> Hold:
+        """The same without a hold of B."""
+        return Hold(a=self.a)
+
+    @property
     def bound(self) -> int:
         """How many CPUs are held in it."""
         return 1 if self.b is None else 2

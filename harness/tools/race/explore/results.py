@@ -13,12 +13,15 @@ class FindingKind(StrEnum):
     """How an interleaving differs from what is right.
 
     ``splat``: the kernel log has one, or the guest ended. ``stuck``: A, B or a transition does not
-    end after the hold. ``broken``: something is not as it has to be, such as a module that cannot
-    be unloaded. ``outcome``: what A and B returned, or left, is what no sequential order gives.
+    end after the hold. ``violation``: a task entered what its patch state does not allow, or was
+    switched inside of it. ``broken``: something is not as it has to be, such as a module that
+    cannot be unloaded. ``outcome``: what A and B returned, or left, is what no order of the two
+    gives.
     """
 
     SPLAT = "splat"
     STUCK = "stuck"
+    VIOLATION = "violation"
     BROKEN = "broken"
     OUTCOME = "outcome"
 

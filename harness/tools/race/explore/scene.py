@@ -8,6 +8,7 @@ import re
 import socket
 import threading
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Self
 
 from harness.agent_protocol import Op
@@ -25,6 +26,7 @@ from harness.tools.race.explore.actions import (
     TARGET,
     StateName,
 )
+from harness.tools.race.explore.consistency import Follower
 from harness.tools.race.explore.duel import PROGRAM, READY, DuelPages, find_pages
 from harness.tools.race.explore.kernel_code import KernelCode
 from harness.vm.guest.control import short_path
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from harness.observer.watch import Watch
+    from harness.tools.race.explore.consistency import Invariants
     from harness.tools.race.explore.pairs import State
     from harness.vm.guest.machine import Machine
     from harness.vm.guest.session import Session
@@ -67,21 +71,35 @@ def guest_modules(modules: Mapping[str, Path]) -> dict[str, Path]:
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """A guest in a state, in which klp-duel waits."""
+    """A guest in a state, in which klp-duel waits. ``invariants`` judge its trials."""
 
     state: State
     saved: Template
     pages: DuelPages
     code: KernelCode
     spin: int
+    invariants: Invariants | None = None
 
 
 class Scenes:
     """Prepares the scene of a state when it is first asked for. Several threads may use it."""
 
-    def __init__(self, session: Session, kernel: Kernel) -> None:
+    def __init__(
+        self,
+        session: Session,
+        kernel: Kernel,
+        *,
+        watch: Watch | None = None,
+        modules: Mapping[str, Path] = MappingProxyType({}),
+    ) -> None:
+        """``watch``: the guests of the session have its plugin, and trials are judged by it.
+
+        ``modules`` are the files of modules, by name.
+        """
         self.session = session
         self.kernel = kernel
+        self._watch = watch
+        self._modules = modules
         self._stacks: dict[State, contextlib.ExitStack] = {}
         self._lock = threading.Lock()
         self._locks: dict[State, threading.Lock] = {}
@@ -120,69 +138,87 @@ class Scenes:
 
     def _prepare(self, state: State) -> Scene:
         magic: list[int] = []
+        followers: list[Follower] = []
         code = KernelCode(self.kernel)
 
         def change(machine: Machine) -> None:
-            _bring_about(machine, state)
+            if self._watch is not None:
+                followers.append(Follower(machine, self._watch.points(self.kernel)))
+            _Stage(machine, state, self._modules).set()
             magic.append(_start_duel(machine))
             listed = machine.run(["grep", "-e", r"\[", "-e", " _stext$", "/proc/kallsyms"])
             code.take_modules(listed.stdout)
 
         with contextlib.ExitStack() as stack:
             made = self.session.changed(self.kernel, change, name=f"state-{state.name.value}")
-            saved = stack.enter_context(made)
+            saved, invariants = stack.enter_context(made), None
+            if followers:
+                saved, invariants = followers[0].saved(saved, self._modules)
             scene = Scene(
                 state=state,
                 saved=saved,
                 pages=find_pages(saved.ram_path, magic[0]),
                 code=code,
                 spin=code.padding(),
+                invariants=invariants,
             )
             with self._lock:
                 self._stacks[state] = stack.pop_all()
         return scene
 
 
-def _bring_about(machine: Machine, state: State) -> None:
-    """Have the guest be in a state; raises what refuses that."""
-    subject = state.subject
-    for name in dict.fromkeys((GATE_MODULE, *state.modules)):
-        _load(machine, name)
-    held = state.name in HELD_STATES
-    if state.name is not StateName.IDLE and not (held and subject.patch == subject.held):
-        _load(machine, subject.patch)
-        _await_transition(machine, subject.patch)
-    match state.name:
-        case StateName.STACKED:
-            _load(machine, subject.other)
-            _await_transition(machine, subject.other)
-        case StateName.OPEN:
-            _hold(machine)
-            _on_cpu_of_b(machine, "insmod", f"{MODULE_DIR}/{subject.held}.ko")
-        case StateName.CLOSING | StateName.REPLACING:
-            _load(machine, subject.held)
-            _await_transition(machine, subject.held)
-            _hold(machine)
-            if state.name is StateName.CLOSING:
-                enabled = f"{PATCHES}/{subject.held}/enabled"
-                _on_cpu_of_b(machine, "sh", "-c", f"echo 0 >{enabled}")
+class _Stage:
+    """Has a guest be in a state; raises what refuses that."""
+
+    def __init__(self, machine: Machine, state: State, files: Mapping[str, Path]) -> None:
+        self._machine, self._state, self._files = machine, state, files
+
+    def set(self) -> None:
+        """Do it."""
+        machine, state = self._machine, self._state
+        subject = state.subject
+        for name in dict.fromkeys((GATE_MODULE, *state.modules)):
+            self._load(name)
+        held = state.name in HELD_STATES
+        if state.name is not StateName.IDLE and not (held and subject.patch == subject.held):
+            self._load(subject.patch)
+            self._await_transition(subject.patch)
+        match state.name:
+            case StateName.STACKED:
+                self._load(subject.other)
+                self._await_transition(subject.other)
+            case StateName.OPEN:
+                _hold(machine)
+                self._load(subject.held, on_b=True)
+            case StateName.CLOSING | StateName.REPLACING:
+                self._load(subject.held)
+                self._await_transition(subject.held)
+                _hold(machine)
+                if state.name is StateName.CLOSING:
+                    enabled = f"{PATCHES}/{subject.held}/enabled"
+                    _on_cpu_of_b(machine, "sh", "-c", f"echo 0 >{enabled}")
+                else:
+                    self._load(HELD_OTHER, "replace=1", on_b=True)
+
+    def _load(self, name: str, *parameters: str, on_b: bool = False) -> None:
+        """Load a module; ``on_b``: on B's CPU, so that the kernel's retries are not held with A."""
+        path = f"{MODULE_DIR}/{name}.ko"
+        with self._machine.module_watch.loading(name, self._files.get(name)):
+            if on_b:
+                _on_cpu_of_b(self._machine, "insmod", path, *parameters)
             else:
-                _on_cpu_of_b(machine, "insmod", f"{MODULE_DIR}/{HELD_OTHER}.ko", "replace=1")
+                self._machine.insmod(path, " ".join(parameters))
 
-
-def _load(machine: Machine, name: str, parameters: str = "") -> None:
-    machine.insmod(f"{MODULE_DIR}/{name}.ko", parameters)
-
-
-def _await_transition(machine: Machine, patch: str) -> None:
-    deadline = machine.scaled(_TRANSITION_S)
-    polled = machine.poll_file(f"{PATCHES}/{patch}/transition", Op.EQUALS, "0", deadline=deadline)
-    if polled.errno:
-        raise HarnessError(f"the transition of {patch} does not end, before anything is tried")
+    def _await_transition(self, patch: str) -> None:
+        machine = self._machine
+        deadline = machine.scaled(_TRANSITION_S)
+        path = f"{PATCHES}/{patch}/transition"
+        polled = machine.poll_file(path, Op.EQUALS, "0", deadline=deadline)
+        if polled.errno:
+            raise HarnessError(f"the transition of {patch} does not end, before anything is tried")
 
 
 def _on_cpu_of_b(machine: Machine, *command: str) -> None:
-    """Open a transition there, so that the kernel's retries are not held with A."""
     ran = machine.run(["taskset", _CPU_OF_B, *command])
     if not ran.ok:
         raise HarnessError(f"{' '.join(command)}: {ran.stderr.strip()}")

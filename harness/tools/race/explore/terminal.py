@@ -23,7 +23,7 @@ def print_finding(terminal: Terminal, result: ExploreResult, finding: ExploreFin
     """Print an interleaving, with what A and B call before and while A is held."""
     terminal.print("")
     terminal.prose(f"{result.id} at '{finding.at}': {printable(finding.message)}", indent="  ")
-    terminal.print(f"  shown in {finding.shown} of {finding.tries}")
+    terminal.print(f"  {how_often(finding)}")
     if finding.b is not None:
         terminal.print(f"  while A was held, B was {finding.b}")
     for line in finding.details[:_LINES]:
@@ -37,9 +37,20 @@ def print_finding(terminal: Terminal, result: ExploreResult, finding: ExploreFin
     terminal.print(f"  again: {finding.again}")
 
 
+def how_often(finding: ExploreFinding) -> str:
+    """Return in words in how many trials it was shown."""
+    rare = "" if finding.shown == finding.tries else ": it is rare"
+    return f"shown in {finding.shown} of {finding.tries}{rare}"
+
+
 def print_pair(terminal: Terminal, result: ExploreResult) -> None:
-    """Print the counts of a pair in a line."""
+    """Print the counts of a pair in a line, and one for each of its findings."""
     terminal.print(f"{result.id}: {_outcome(result)}")
+    for finding in result.findings:
+        points = f", and at {len(finding.points) - 1} more points" if finding.points[1:] else ""
+        known = f"; known: {finding.bug}" if finding.bug is not None else ""
+        text = f"at '{finding.at}'{points}: {printable(finding.message)}, {how_often(finding)}"
+        terminal.prose(f"  {text}{known}", indent="    ")
 
 
 def print_total(terminal: Terminal, results: Sequence[ExploreResult], seconds: float) -> None:

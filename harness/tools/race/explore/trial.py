@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from harness.deadline import Deadline
 from harness.errors import GuestStarved, KernelVerdict
+from harness.observer.shared_file import count_events
 from harness.tools.race.explore.calls import CallRecorder
 from harness.tools.race.explore.control import HeldGuest, NotReached
 from harness.tools.race.explore.duel import ENDED, Word
@@ -20,6 +21,7 @@ from harness.tools.race.explore.trace import Candidates, trace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from harness.tools.race.explore.pairs import Pair, State
     from harness.tools.race.explore.points import Hold, Point
@@ -53,7 +55,8 @@ class Seen:
     """What a trial has shown. ``b`` is how B fared while A was held; None in an order.
 
     ``ended``: A, B and what comes after them have ended. ``verdict`` is a splat, or
-    how the guest ended.
+    how the guest ended. ``violation`` is the first kind in which consistency was violated, and
+    ``violations`` are all in words.
     """
 
     plan: str
@@ -72,6 +75,8 @@ class Seen:
     console: tuple[str, ...] = ()
     calls: tuple[ExploreCall, ...] = ()
     calls_before: int = 0
+    violation: str | None = None
+    violations: tuple[str, ...] = ()
 
     @property
     def b_waited(self) -> bool:
@@ -132,7 +137,10 @@ class Trials:
         with contextlib.closing(clone), gdb_of(clone) as gdb:
             held = HeldGuest(scene, gdb, clone.hypervisor, time_scale=self._scenes.time_scale)
             yield held, clone, start_s
+            observed = clone.hypervisor.observed
         shutil.rmtree(folder, ignore_errors=True)
+        if observed is not None:
+            observed.unlink(missing_ok=True)
 
 
 def _seen(
@@ -155,7 +163,7 @@ def _seen(
             counts = _hold(held, hold, notes, (len(a), len(b)), recorder)
         else:
             counts = _in_order(held, order, notes)
-        _finish(held, notes, *counts)
+        until = _finish(held, notes, *counts)
         if hypervisor.unexpected_splats():
             held.run_for(_OOPS_S)  # an oops is printed to its end
         elif notes.ended:
@@ -166,6 +174,7 @@ def _seen(
             "b_errors": held.duel.errors(Word.B_ERRORS, counts[1]),
             **_left(pair, held.duel.state(), held.duel.problems()),
             "child": held.duel.child(),
+            **_judged(held, pair, hypervisor.observed, until),
         }
     except (EOFError, OSError):
         notes.ended = False
@@ -192,10 +201,27 @@ def _seen(
 def _left(pair: Pair, state: str, problems: tuple[str, ...]) -> dict[str, object]:
     """Return state and problems; that a forced livepatch's module stays is right, and is state."""
     stay: tuple[str, ...] = ()
-    if any(action.forces for action in (pair.a, pair.b)):
+    if pair.forces:
         stay = tuple(each for each in problems if each.startswith(_STAYS))
     others = tuple(each for each in problems if each not in stay)
     return {"state": "; ".join((state, *stay)), "problems": others}
+
+
+def _judged(
+    held: HeldGuest, pair: Pair, observed: Path | None, until: int | None
+) -> dict[str, object]:
+    """Return what violates consistency; with `force`, the kernel does not promise it."""
+    invariants = held.scene.invariants
+    if invariants is None or observed is None or pair.forces:
+        return {}
+    found = invariants.judge(
+        observed,
+        until,
+        loaded=held.duel.modules(),
+        steps=(*pair.steps(pair.a), *pair.steps(pair.b)),
+        memory=lambda address, size: held.gdb.read(address, size, 0),
+    )
+    return {"violation": found.kind, "violations": found.details} if found is not None else {}
 
 
 def _hold(
@@ -240,17 +266,27 @@ def _in_order(held: HeldGuest, order: Order, notes: _Notes) -> tuple[int, int]:
     return done[Move.A], done[Move.B]
 
 
-def _finish(held: HeldGuest, notes: _Notes, a: int, b: int) -> None:
-    """Let all go on: A and B have to end, and then what comes after them."""
+def _finish(held: HeldGuest, notes: _Notes, a: int, b: int) -> int | None:
+    """Let all go on: A and B have to end, and then what comes after them.
+
+    Return how many events QEMU's plugin had reported when all had settled.
+    """
     for name, word, count in (("A", Word.A_DONE, a), ("B", Word.B_DONE, b)):
         if not held.await_word(word, count, held.scaled(_BOTH_S)):
             notes.stuck = notes.stuck or f"{name} does not end"
-            return
+            return None
+    observed = held.observed
+    until = None
+    if observed is not None:
+        held.duel.set(Word.E_GO, 1)
+        if held.await_word(Word.E_DONE, 1, held.scaled(_EPILOGUE_S)):
+            until = count_events(observed)
     held.duel.set(Word.E_GO, 2)
     if held.await_word(Word.E_DONE, 2, held.scaled(_EPILOGUE_S)):
         notes.ended = not notes.stuck
     elif not notes.stuck:
         notes.stuck = "what A and B have left cannot be taken back"
+    return until
 
 
 def _verdict(hypervisor: Hypervisor) -> KernelVerdict | None:

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Trials under the observer's invariants, without a guest: events go on from those of the scene."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.observer.consistency import Model
+from harness.observer.consistency_points import Step
+from harness.observer.shared_file import Event, Head, Kind, SharedFile, count_events, make_head
+from harness.observer.versions import Body, Version
+from harness.tools.race.explore import consistency
+from harness.tools.race.explore.consistency import Invariants
+from harness.tools.race.explore.oracle import failure_of
+from harness.tools.race.explore.results import FindingKind
+from harness.tools.race.explore.trial import Seen
+from tests.unit import test_consistency as known
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+FREE_AT = 0xFFFFFFFF81000000
+FREED = Event(0, FREE_AT, known.OTHER, 0, 0, Kind.POINT)
+POINTS = known.points().model_copy(update={"steps": {**known.STEPS, FREE_AT: Step.FREE}})
+
+
+def of_scene() -> known.Story:
+    """Return what a scene has reported: a transition is open, and one task was switched."""
+    story = known.Story(points=POINTS)
+    return story.begin(goal=1).switch(known.TASK)
+
+
+def write(path: Path, events: Sequence[Event]) -> Path:
+    """Write the file that QEMU's plugin leaves."""
+    head, size = make_head(events=64)
+    changed = Head.from_buffer_copy(head)
+    changed.n_events = len(events)
+    with path.open("wb") as file:
+        file.write(bytes(changed))
+        file.seek(changed.events_at)
+        for clock, where, task, data, cpu, kind in events:
+            for value, size_of in (
+                *((clock, 8), (task, 8), (data, 8)),
+                *((where & 0xFFFFFFFF, 4), (cpu, 2), (int(kind), 2)),
+            ):
+                file.write(value.to_bytes(size_of, "little"))
+        file.truncate(size)
+    return path
+
+
+def memory(address: int, size: int) -> bytes:
+    return (b"a-task" if size == 16 else (42).to_bytes(4, "little")).ljust(size, b"\0")
+
+
+@pytest.fixture
+def invariants() -> Invariants:
+    story = of_scene()
+    verdict = story.verdict()
+    assert verdict.holds
+    return Invariants(story.model, POINTS, verdict.events, {})
+
+
+def judge(
+    invariants: Invariants,
+    path: Path,
+    story: known.Story,
+    *,
+    until: int | None = None,
+    steps: Sequence[str] = (),
+) -> consistency.Violations | None:
+    events = story.events[len(of_scene().events) :]
+    return invariants.judge(write(path, events), until, loaded={}, steps=steps, memory=memory)
+
+
+def test_a_trial_goes_on_from_the_scene(invariants: Invariants, tmp_path: Path) -> None:
+    """Who was switched before may not enter the original; each trial begins anew."""
+    path = tmp_path / "guest.observed"
+    fine = of_scene().call(known.PATCH).call(known.TARGET, known.OTHER)
+    assert judge(invariants, path, fine) is None
+    found = judge(invariants, path, of_scene().call(known.TARGET))
+    assert found is not None
+    assert found.kind.startswith("I2: enters the original of f() in patch state 1")
+    assert "a-task (42)" in found.details[0]
+    assert judge(invariants, path, fine) is None
+
+
+def test_what_comes_after_all_has_settled_is_not_judged(
+    invariants: Invariants, tmp_path: Path
+) -> None:
+    """There the livepatches are disabled, with one CPU."""
+    path = tmp_path / "guest.observed"
+    story = of_scene().call(known.PATCH).call(known.TARGET)
+    assert judge(invariants, path, story) is not None
+    assert judge(invariants, path, story, until=2) is None
+    assert count_events(path) == SharedFile(path).head.n_events == 4
+
+
+def test_the_text_of_a_module_that_a_step_unloads(invariants: Invariants, tmp_path: Path) -> None:
+    """A task may not be in it; with two unloads nobody knows whose text it is."""
+    path = tmp_path / "guest.observed"
+    story = of_scene().enter(known.PATCH)
+    story.events.append(FREED)
+    found = judge(invariants, path, story, steps=("rmmod klp_test",))
+    assert found is not None
+    assert found.kind.startswith("I4")
+    steps = ("rmmod klp_test", "unload klp_other")
+    assert judge(invariants, path, story, steps=steps) is None
+
+
+def test_a_module_that_is_loaded_where_another_one_was() -> None:
+    """It is known from when the text of the other one was freed, and no earlier."""
+    model = Model(known.points())
+    version = Version(key=known.KEY, patch="klp_test")
+    model.add_version(0, known.FUNC, version)
+    body = Body(key=known.KEY, parts=((known.TARGET, known.TARGET + 64),), module="klp_target")
+    model.add_body(0, known.TARGET + 5, body)
+    assert model.text_in(3, known.TARGET, known.TARGET + 64)
+    assert not model.text_in(3, known.PATCH, known.PATCH + 64)
+    again = model.copy()
+    again.add_body(2, known.TARGET + 5, replace(body, module="klp_new", since=2))
+    known_again = again.body_of(2, known.TARGET)
+    assert known_again is not None
+    assert known_again[1].module == "klp_new"
+    before = model.body_of(2, known.TARGET)
+    assert before is not None
+    assert before[1].module == "klp_target"
+
+
+def test_a_violation_is_a_finding_of_its_own_kind() -> None:
+    """It comes before what is left over, and after a splat."""
+    seen = Seen(plan="", reached=True, b="done", ended=True, problems=("patch x stays",))
+    wrong = failure_of(replace(seen, violation="I1: enters x", violations=("I1: t enters x",)))
+    assert wrong is not None
+    assert wrong.kind is FindingKind.VIOLATION
+    assert wrong.message == "consistency is violated: I1: enters x"
+    assert wrong.details == ("I1: t enters x",)
