@@ -11,8 +11,13 @@ if TYPE_CHECKING:
     from harness.observer.versions import Verdict
 
 
-def in_words(verdict: Verdict, name_of: Callable[[int], str]) -> Sequence[str]:
-    """Return the violations as sentences, the first of each kind; ``name_of`` names a task."""
+def in_words(
+    verdict: Verdict, name_of: Callable[[int], str], *, clock: bool = True
+) -> Sequence[str]:
+    """Return the violations as sentences, the first of each kind; ``name_of`` names a task.
+
+    ``clock``: the guest's instructions were counted.
+    """
     lines = []
     seen: set[str] = set()
     for each in verdict.violations:
@@ -23,8 +28,9 @@ def in_words(verdict: Verdict, name_of: Callable[[int], str]) -> Sequence[str]:
         count = verdict.kinds[kind]
         often = "" if count == 1 else f" ({count} times)"
         since = "" if each.ago is None else f", {each.ago} instructions after it was switched"
+        when = f", at instruction {each.clock}" if clock else ""
+        since = since if clock else ""
         lines.append(
-            f"{each.rule}: {name_of(each.task)} {each.what}{since}; on CPU {each.cpu}, at "
-            f"instruction {each.clock}{often}"
+            f"{each.rule}: {name_of(each.task)} {each.what}{since}; on CPU {each.cpu}{when}{often}"
         )
     return lines

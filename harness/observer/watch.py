@@ -54,7 +54,8 @@ class Watch:
 
     ``files`` are C files, or folders of them, as the kernel names them; none: nothing is counted.
     With ``oracle``, the guests report what `Oracle` judges: calls of functions in modules, and of
-    those of the kernel that the samples or the ``livepatches`` replace.
+    those of the kernel that the samples or the ``livepatches`` replace. Without ``clock``, events
+    have an order and no time, and guests are a little faster.
     """
 
     folder: Path
@@ -62,6 +63,7 @@ class Watch:
     files: tuple[str, ...] = DEFAULT_FILES
     oracle: bool = False
     livepatches: tuple[Path, ...] = ()
+    clock: bool = True
 
     def __call__(self, kernel: Bootable) -> Plugin | None:
         """Return the plugin for guests of a kernel, as harness.vm.guest.plugin.PluginMaker does.
@@ -90,7 +92,7 @@ class Watch:
             head, size = make_head(
                 ranges=ranges,
                 points=points.points(),
-                flags=Flag.CLOCK | Flag.MODULE_CALLS,
+                flags=Flag.MODULE_CALLS | (Flag.CLOCK if self.clock else Flag(0)),
                 functions=tuple(points.functions()),
                 events=EVENTS,
                 return_thunk=points.return_thunk,

@@ -85,6 +85,7 @@ def test_a_trial_goes_on_from_the_scene(invariants: Invariants, tmp_path: Path) 
     assert found is not None
     assert found.kind.startswith("I2: enters the original of f() in patch state 1")
     assert "a-task (42)" in found.details[0]
+    assert "instruction" not in found.details[0]
     assert judge(invariants, path, fine) is None
 
 

@@ -205,7 +205,7 @@ def _watch_of(kernel: Kernel) -> Iterator[Watch]:
     """Prepare to observe the kernel's guests, in a folder that is removed at the end."""
     folder = runs.folder_for("observed")
     claimed = run_folder.claim(folder)
-    watch = Watch(folder=folder, store=runs.store(), files=(), oracle=True)
+    watch = Watch(folder=folder, store=runs.store(), files=(), oracle=True, clock=False)
     try:
         try:
             watch(kernel)

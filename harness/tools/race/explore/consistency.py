@@ -110,7 +110,7 @@ class Invariants:
         verdict = model.judge(events, self._since)
         if verdict.holds:
             return None
-        details = in_words(verdict, lambda task: self._name(task, memory))
+        details = in_words(verdict, lambda task: self._name(task, memory), clock=False)
         return Violations(next(iter(verdict.kinds)), tuple(details))
 
     def _load(
