@@ -262,7 +262,7 @@ static void be_hog(void)
 	}
 }
 
-/* e_go is 1 to have it settle, and 2 to have all of it. */
+/* e_go is 1 to have it settle, 2 to have all of it, and 3 for all after it has settled. */
 static void be_observer(void)
 {
 	prctl(PR_SET_NAME, "klp-duel-e");
@@ -273,7 +273,8 @@ static void be_observer(void)
 	duel_pass(DUEL_E_END);
 	while (duel_words->e_go < 2)
 		duel_nap(POLL_US);
-	epilogue_settle();
+	if (duel_words->e_go == 2)
+		epilogue_settle();
 	epilogue_describe();
 	duel_words->stop = 1;
 	epilogue_undo();

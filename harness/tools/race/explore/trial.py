@@ -275,13 +275,14 @@ def _finish(held: HeldGuest, notes: _Notes, a: int, b: int) -> int | None:
         if not held.await_word(word, count, held.scaled(_BOTH_S)):
             notes.stuck = notes.stuck or f"{name} does not end"
             return None
-    observed = held.observed
-    until = None
+    observed, until, has_settled = held.observed, None, False
     if observed is not None:
+        # In an order with a wait, steps have come since it settled.
+        is_first = not held.duel.get(Word.E_DONE)
         held.duel.set(Word.E_GO, 1)
-        if held.await_word(Word.E_DONE, 1, held.scaled(_EPILOGUE_S)):
-            until = count_events(observed)
-    held.duel.set(Word.E_GO, 2)
+        has_settled = held.await_word(Word.E_DONE, 1, held.scaled(_EPILOGUE_S)) and is_first
+        until = count_events(observed)
+    held.duel.set(Word.E_GO, 3 if has_settled else 2)
     if held.await_word(Word.E_DONE, 2, held.scaled(_EPILOGUE_S)):
         notes.ended = not notes.stuck
     elif not notes.stuck:
