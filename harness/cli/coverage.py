@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,7 +17,7 @@ from harness.resources import Resource, resource_dir
 from harness.vm.guest import run_folder, runs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from harness.cli.invocation import Invocation
     from harness.observer.coverage import Coverage
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 # Of these the terminal shows the source.
 _MOST_MISSING = 80
+_NO_LIVEPATCHES: Mapping[Path, Path | None] = MappingProxyType({})
 
 Page = Annotated[
     Path | None,
@@ -140,11 +142,12 @@ class Covered:
         options: ObserveOptions,
         kernels: Sequence[Kernel],
         *,
-        livepatches: Sequence[Path] = (),
+        livepatches: Mapping[Path, Path | None] = _NO_LIVEPATCHES,
     ) -> None:
         """Prepare to observe; the kernels and the accelerator of the run are known.
 
-        ``livepatches`` are files of the user, whose functions the oracle follows as well.
+        ``livepatches`` are files of the user, whose functions the oracle follows as well, and whose
+        lines are counted, with the folders of their sources, where those are known.
 
         Raises UsageError for KVM, several kernels, and a kernel whose lines are not known.
         """
@@ -168,7 +171,7 @@ class Covered:
             store=runs.store(),
             files=files if options.coverage else (),
             oracle=options.oracle,
-            livepatches=tuple(livepatches),
+            livepatches=tuple(livepatches.items()),
         )
         with invocation.terminal.progress() as progress:
             what = ", ".join(self.watch.files or ("what the oracle observes",))
@@ -224,7 +227,7 @@ def observing(
     options: ObserveOptions | None,
     kernels: Sequence[Kernel],
     *,
-    livepatches: Sequence[Path] = (),
+    livepatches: Mapping[Path, Path | None] = _NO_LIVEPATCHES,
 ) -> Iterator[Watch | None]:
     """Give what observes the guests of a session, if that is asked for; report at the end.
 

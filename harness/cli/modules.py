@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _SUFFIX = ".ko"
 _SIGN_S = 60.0
+# DWARF 5 of gcc makes addr2line of binutils 2.40 take a header for the file that includes it.
+_WITH_LINES = "CFLAGS_MODULE=-g -gdwarf-4"
 _WHAT = "the module"
 _LISTED = re.compile(r"^obj-m \+= (\w+)\.o$", re.MULTILINE)
 
@@ -82,18 +84,24 @@ def _unknown(named: str, samples: Iterable[str]) -> UsageError:
 
 
 class ModuleFinder:
-    """Finds modules for one kernel; the samples are built when the first is needed."""
+    """Finds modules for one kernel; the samples are built when the first is needed.
 
-    def __init__(self, terminal: Terminal, kernel: Kernel) -> None:
+    With ``lines``, what is built says which lines its code is of. ``folders`` has the folder of the
+    sources of each module that was found and built.
+    """
+
+    def __init__(self, terminal: Terminal, kernel: Kernel, *, lines: bool = False) -> None:
         self._terminal = terminal
         self._kernel = kernel
+        self._variables = (_WITH_LINES,) if lines else ()
         self._samples: Mapping[str, Path] | None = None
+        self.folders: dict[Path, Path] = {}
 
     @property
     def samples(self) -> Mapping[str, Path]:
         """The modules of livepatch-modules/, by name."""
         if self._samples is None:
-            self._samples = prepare_modules(self._terminal, self._kernel)
+            self._samples = self._built(resource_dir(Resource.LIVEPATCH_MODULES))
         return self._samples
 
     def find(self, named: str) -> tuple[Path, ...]:
@@ -103,7 +111,7 @@ class ModuleFinder:
         """
         path, kind = _looked_up(named)
         if kind is Kind.FOLDER:
-            built = prepare_modules(self._terminal, self._kernel, path)
+            built = self._built(path)
             return tuple(built[name] for name in sorted(built))
         if kind is Kind.FILE:
             return (self._signed(path),)
@@ -113,6 +121,11 @@ class ModuleFinder:
         if sample is None:
             raise _unknown(named, self.samples)
         return (sample,)
+
+    def _built(self, folder: Path) -> Mapping[str, Path]:
+        built = prepare_modules(self._terminal, self._kernel, folder, variables=self._variables)
+        self.folders.update(dict.fromkeys(built.values(), folder))
+        return built
 
     def _signed(self, path: Path) -> Path:
         """Return a finished module as the kernel loads it: one that has to be signed, is."""

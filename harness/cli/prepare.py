@@ -75,14 +75,25 @@ def with_mutants(terminal: Terminal, options: KernelOptions, names: Sequence[str
 
 
 def prepare_modules(
-    terminal: Terminal, kernel: Kernel, folder: Path | None = None
+    terminal: Terminal,
+    kernel: Kernel,
+    folder: Path | None = None,
+    *,
+    variables: tuple[str, ...] = (),
 ) -> Mapping[str, Path]:
-    """Build a folder of module sources, by default the samples: module name to .ko file."""
+    """Build a folder of module sources, by default the samples: module name to .ko file.
+
+    ``variables`` are for make.
+    """
     with terminal.progress() as progress:
         source = folder if folder is not None else resource_dir(Resource.LIVEPATCH_MODULES)
         progress.stage(f"modules of {source.name} for {kernel.version}")
         return obtain_modules(
-            kernel, source, store=runs.store(), deadline=Deadline.after(_MODULES_S)
+            kernel,
+            source,
+            variables=variables,
+            store=runs.store(),
+            deadline=Deadline.after(_MODULES_S),
         )
 
 

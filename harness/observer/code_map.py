@@ -33,6 +33,7 @@ _FILE = "map.json"
 _ADDR2LINE_S = 120.0
 # No code: what fills the room between functions.
 _PADDING = ("nop", "xchg   %ax,%ax", "cs nop", "data16", "int3")
+_FENTRY = b"\x0f\x1f\x44\x00\x00"
 _ENDS = ("jmp", "ret", "ud2")
 
 
@@ -135,7 +136,7 @@ def _make(kernel: Kernel, commands: Sequence[Path], deadline: Deadline) -> CodeM
         digest=kernel.digest,
         ranges=tuple((part.address, part.address + part.size) for part in sections),
         codes=tuple(codes),
-        branches=tuple(branch for branch in _branches(parts) if branch.address in known),
+        branches=tuple(branch for branch in branches_of(parts) if branch.address in known),
         files=tuple(_read_source(kernel, name) for name in sorted(names)),
     )
 
@@ -143,11 +144,12 @@ def _make(kernel: Kernel, commands: Sequence[Path], deadline: Deadline) -> CodeM
 def _instructions(image: Image, part: CodeSection) -> list[Instruction]:
     """Return a section's instructions without the padding between its functions."""
     found = image.instructions(part.address, part.address + part.size)
-    return [insn for insn in found if not insn.text.startswith(_PADDING) or _is_fentry(insn)]
+    return [insn for insn in found if not is_padding(insn)]
 
 
-def _is_fentry(insn: Instruction) -> bool:
-    return insn.data == b"\x0f\x1f\x44\x00\x00"
+def is_padding(insn: Instruction) -> bool:
+    """Return whether an instruction only fills the room between functions."""
+    return insn.text.startswith(_PADDING) and insn.data != _FENTRY
 
 
 def _codes(
@@ -199,7 +201,8 @@ def parse_addr2line(text: str) -> dict[int, tuple[tuple[str, str, int], ...]]:
     return found
 
 
-def _branches(parts: Sequence[Sequence[Instruction]]) -> Iterator[Branch]:
+def branches_of(parts: Sequence[Sequence[Instruction]]) -> Iterator[Branch]:
+    """Yield the conditional jumps of some sections' instructions, but for the last of each."""
     leads_to: dict[int, int] = {}
     for insn in itertools.chain.from_iterable(parts):
         if insn.target is not None:

@@ -10,7 +10,8 @@ from harness.observer.coverage import sides_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from harness.observer.coverage import Coverage, Difference, FileCoverage
+    from harness.observer.coverage import Coverage, FileCoverage
+    from harness.observer.coverage_sums import Difference
 
 _SOURCE_WIDTH = 70
 

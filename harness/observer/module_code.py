@@ -90,7 +90,7 @@ class ModuleCode:
 def read_module(path: Path) -> ModuleCode:
     """Read a .ko file. Raises UsageError as `open_module` does."""
     elf = open_module(path).elf
-    code = _disassembled(path)
+    code = disassembled(path)
     jumps = _jumps_away(elf)
     places = _places(elf)
     functions = tuple(_functions(places, code, jumps))
@@ -245,7 +245,7 @@ def _versions(elf: ElfFile) -> list[ModuleVersion]:
     return found
 
 
-def _disassembled(path: Path) -> dict[str, tuple[Instruction, ...]]:
+def disassembled(path: Path) -> dict[str, tuple[Instruction, ...]]:
     """Return the instructions of each section of a module."""
     done = run(["objdump", "-d", "-w", path], deadline=Deadline.after(_OBJDUMP_S))
     parts = _SECTION.split(done.stdout)

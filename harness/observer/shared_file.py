@@ -8,7 +8,9 @@ runs, and after QEMU was killed: what QEMU had written is in the page cache.
 from __future__ import annotations
 
 import ctypes
+import errno
 import mmap
+import os
 import struct
 from array import array
 from enum import IntEnum, IntFlag
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 MAGIC = 0x3272767362706C6B
 MOST_RANGES, MOST_POINTS, MOST_CPUS, MOST_FUNCTIONS = 1024, 8192, 64, 4096
 # Documentation/x86/x86_64/mm.rst: modules, to the end of the area that they may have.
-_MODULES = (0xFFFFFFFFA0000000, 0xFFFFFFFFFF000000)
+MODULES = (0xFFFFFFFFA0000000, 0xFFFFFFFFFF000000)
 _PAGE = 4096
 _PACKED = struct.Struct("<QQQIHH")
 _HIGH_HALF = 0xFFFFFFFF00000000
@@ -160,8 +162,8 @@ def make_head(
         n_ranges=len(ranges),
         n_points=len(points),
         events_max=events,
-        module_start=_MODULES[0],
-        module_end=_MODULES[1],
+        module_start=MODULES[0],
+        module_end=MODULES[1],
         return_thunk=return_thunk,
     )
     counters = 0
@@ -210,16 +212,22 @@ class SharedFile:
             raise DamagedFile(f"{path} has a head that cannot be")
         self.head = head
 
-    def counters(self) -> Iterator[tuple[int, int]]:
-        """Yield the address of each instruction that ran in a range, and how often."""
+    def counters(self, low: int = 0) -> Iterator[tuple[int, int]]:
+        """Yield the address of each instruction that ran in a range, and how often.
+
+        Ranges below ``low`` are left out.
+        """
         with self.path.open("rb") as file:
             for place in self.head.ranges[: self.head.n_ranges]:
-                file.seek(self.head.counters_at + 8 * place.first)
-                values = array("Q")
-                values.frombytes(file.read(8 * (place.end - place.start)))
-                for offset, times in enumerate(values):
-                    if times:
-                        yield place.start + offset, times
+                if place.start < low:
+                    continue
+                at = self.head.counters_at + 8 * place.first
+                size = 8 * (place.end - place.start)
+                for offset, values in _written(file.fileno(), at, size):
+                    first = place.start + offset // 8
+                    for number, times in enumerate(values):
+                        if times:
+                            yield first + number, times
 
     @property
     def lost(self) -> int:
@@ -250,6 +258,27 @@ def count_events(path: Path) -> int:
     with path.open("rb") as file:
         file.seek(Head.n_events.offset)
         return int.from_bytes(file.read(8), "little")
+
+
+def _written(file: int, start: int, size: int) -> Iterator[tuple[int, array[int]]]:
+    """Yield the numbers in a part of a file, without its holes, and where in it they begin."""
+    at = start
+    while at < start + size:
+        try:
+            begin = os.lseek(file, at, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            return  # a hole to the end
+        if begin >= start + size:
+            return
+        end = min(os.lseek(file, begin, os.SEEK_HOLE), start + size)
+        # Holes begin and end with blocks of the file system, of any size.
+        begin -= (begin - start) % 8
+        values = array("Q")
+        values.frombytes(os.pread(file, (end - begin) // 8 * 8, begin))
+        yield begin - start, values
+        at = end
 
 
 def write_functions(path: Path, functions: Sequence[Function]) -> None:

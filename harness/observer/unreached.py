@@ -32,10 +32,14 @@ class Why(StrEnum):
 
 
 class Unreached(BaseModel):
-    """A line, found by its function, its text, and the line before it that is not empty."""
+    """A line, found by its function, its text, and the line before it that is not empty.
+
+    ``series`` are the kernels that the reason is for; none: all.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    series: tuple[str, ...] = ()
     file: str
     function: str
     after: str
@@ -48,11 +52,13 @@ class OneWay(BaseModel):
     """A line whose branches go one way, found by the function and its text.
 
     The compiler may have made several branches of it, at each place where it is inlined, and which
-    side of one is the jump is the compiler's choice: the reason is for all of them.
+    side of one is the jump is the compiler's choice: the reason is for all of them. ``series`` are
+    the kernels that it is for; none: all.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    series: tuple[str, ...] = ()
     file: str
     function: str
     text: str
@@ -67,6 +73,13 @@ class Listed(BaseModel):
 
     line: tuple[Unreached, ...] = ()
     branch: tuple[OneWay, ...] = ()
+
+    def of(self, series: str) -> Listed:
+        """Return what is listed for a kernel of that series, such as 6.1."""
+        return Listed(
+            line=tuple(each for each in self.line if not each.series or series in each.series),
+            branch=tuple(each for each in self.branch if not each.series or series in each.series),
+        )
 
 
 class Compared(NamedTuple):

@@ -15,9 +15,13 @@ from harness.errors import HarnessError, KernelVerdict, KlpError, UsageError
 from harness.observer.code_map import obtain_map
 from harness.observer.consistency_points import obtain_points
 from harness.observer.coverage import BOOT, OTHERS, make_coverage
+from harness.observer.coverage_sums import joined
 from harness.observer.debug_objects import DEFAULT_FILES
 from harness.observer.judged import all_judged
 from harness.observer.module_code import replaced_by
+from harness.observer.module_lines import COUNTED, ModuleLines, read_ran
+from harness.observer.module_lines import SUFFIX as RAN_SUFFIX
+from harness.observer.module_map import address_of, module_map, sections_of
 from harness.observer.oracle import EVENTS, Oracle
 from harness.observer.plugin_build import obtain_plugin
 from harness.observer.shared_file import Flag, SharedFile, make_head
@@ -54,15 +58,16 @@ class Watch:
 
     ``files`` are C files, or folders of them, as the kernel names them; none: nothing is counted.
     With ``oracle``, the guests report what `Oracle` judges: calls of functions in modules, and of
-    those of the kernel that the samples or the ``livepatches`` replace. Without ``clock``, events
-    have an order and no time, and guests are a little faster.
+    those of the kernel that the samples or the ``livepatches`` replace. With ``files``, the lines
+    of the livepatches are counted too; beside each is the folder of its sources, if it is known.
+    Without ``clock``, events have an order and no time, and guests are a little faster.
     """
 
     folder: Path
     store: Store
     files: tuple[str, ...] = DEFAULT_FILES
     oracle: bool = False
-    livepatches: tuple[Path, ...] = ()
+    livepatches: tuple[tuple[Path, Path | None], ...] = ()
     clock: bool = True
 
     def __call__(self, kernel: Bootable) -> Plugin | None:
@@ -87,6 +92,7 @@ class Watch:
         ranges: tuple[tuple[int, int], ...] = ()
         if self.files:
             ranges = obtain_map(kernel, self.files, store=self.store, deadline=deadline).ranges
+            ranges += COUNTED if self.livepatches else ()
         if self.oracle:
             points = self.points(kernel)
             head, size = make_head(
@@ -103,9 +109,13 @@ class Watch:
             library=built.library, head=head, size=size, folder=self.folder_of(kernel.digest)
         )
 
+    @property
+    def _modules(self) -> tuple[Path, ...]:
+        return tuple(module for module, _ in self.livepatches)
+
     def points(self, kernel: Kernel) -> ConsistencyPoints:
         """Return what the oracle observes of a kernel."""
-        key = (kernel.digest, self.livepatches)
+        key = (kernel.digest, self._modules)
         with _KNOWN_LOCK:
             if key not in _KNOWN:
                 _KNOWN[key] = self._points(kernel)
@@ -119,7 +129,7 @@ class Watch:
         names = sorted(
             {
                 version.function.name
-                for path in (*samples.values(), *self.livepatches)
+                for path in (*samples.values(), *self._modules)
                 for version in replaced_by(path)
                 if version.function.object == "vmlinux"
             }
@@ -135,10 +145,21 @@ class Watch:
         """
         observed = machine.hypervisor.observed
         name_test(observed, name)
-        if not self.oracle or observed is None or not isinstance(kernel, Kernel):
+        if observed is None or not isinstance(kernel, Kernel):
             yield
             return
-        oracle = Oracle(machine, self.points(kernel))
+        oracle = Oracle(machine, self.points(kernel)) if self.oracle else None
+        with contextlib.ExitStack() as stack:
+            if self.files and self._modules:
+                lines = ModuleLines(machine, self._modules, machine.module_watch)
+                stack.callback(lines.keep)
+            yield from self._judging(oracle)
+
+    @staticmethod
+    def _judging(oracle: Oracle | None) -> Iterator[None]:
+        if oracle is None:
+            yield
+            return
         try:
             yield
         except KernelVerdict as error:
@@ -178,7 +199,27 @@ class Watch:
         if sum(others):
             guests = "1 guest" if sum(others) == 1 else f"{sum(others)} guests"
             notes.append(f"{guests} with a kernel of another configuration: not counted")
-        return make_coverage(code, counters, kernel=kernel.describe(), notes=notes)
+        coverage = make_coverage(code, counters, kernel=kernel.describe(), notes=notes)
+        for module, sources in self.livepatches:
+            coverage = self._with_module(coverage, module, sources, own)
+        return coverage
+
+    def _with_module(
+        self, coverage: Coverage, module: Path, sources: Path | None, own: Path
+    ) -> Coverage:
+        """Return a coverage that has the files of a module too, or a note why it has not."""
+        try:
+            code = module_map(module, sources)
+        except UsageError as error:
+            note = f"{error}. {error.hint}" if error.hint else str(error)
+            return coverage.model_copy(update={"notes": (*coverage.notes, note)})
+        sections = tuple(sections_of(module))
+        counters: dict[str, Counter[int]] = {}
+        for path in sorted(own.glob(f"*{RAN_SUFFIX}")):
+            counts = counters.setdefault(_test_of(path), Counter())
+            for (section, offset), times in read_ran(path).get(str(module), Counter()).items():
+                counts[address_of(sections, section, offset)] += times
+        return joined(coverage, make_coverage(code, counters, kernel=coverage.kernel))
 
     def judged(self) -> Judged:
         """Return what the oracle has judged in all guests of the run."""

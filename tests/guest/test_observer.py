@@ -20,6 +20,7 @@ from harness.resources import Resource, resource_dir
 from harness.vm.guest import runs
 from harness.vm.guest.session import Session
 from harness.vm.kernel.build import KernelRequest, obtain_kernel
+from harness.vm.kernel.module import obtain_modules
 from harness.vm.kernel.progress import LineProgress
 
 if TYPE_CHECKING:
@@ -71,6 +72,78 @@ def test_coverage_outlives_a_guest_that_is_killed(
     (boot, test) = coverage.tests
     assert min(boot.lines[CORE]) >= init
     assert max(test.lines[CORE]) < init
+
+
+OWN = """\
+#include <linux/livepatch.h>
+#include <linux/module.h>
+#include <linux/seq_file.h>
+
+static noinline int own_show(struct seq_file *m, void *v)
+{
+\tif (v != (void *)1)
+\t\treturn -ENODATA;
+\tseq_puts(m, "shown\\n");
+\treturn 0;
+}
+
+static struct klp_func funcs[] = { { .old_name = "cmdline_proc_show", .new_func = own_show }, { } };
+static struct klp_object objs[] = { { .funcs = funcs }, { } };
+static struct klp_patch patch = { .mod = THIS_MODULE, .objs = objs };
+
+static int __init own_init(void)
+{
+\treturn klp_enable_patch(&patch);
+}
+
+static void __exit own_exit(void)
+{
+}
+
+module_init(own_init);
+module_exit(own_exit);
+MODULE_LICENSE("GPL");
+MODULE_INFO(livepatch, "Y");
+"""
+
+
+@pytest.mark.slow(20)
+def test_lines_of_the_livepatch_itself(
+    kernel: Kernel, watch: Watch, tmp_path: Path, pytestconfig: pytest.Config
+) -> None:
+    """What ran of a livepatch is counted by its lines, from the load to the end of the unload."""
+    sources = tmp_path / "own"
+    sources.mkdir()
+    (sources / "own.c").write_text(OWN)
+    (sources / "Kbuild").write_text("obj-m += own.o\n")
+    built = obtain_modules(
+        kernel,
+        sources,
+        variables=("CFLAGS_MODULE=-g -gdwarf-4",),
+        store=runs.store(),
+        deadline=Deadline.after(_KERNEL_S),
+    )
+    watch = replace(watch, livepatches=((built["own"], sources),))
+    settings = guest_settings(pytestconfig)
+    with Session(tmp_path / "run", settings, runs.store(), watch=watch) as session:
+        for reads in (0, 3):
+            with session.guest(kernel, name=f"reads-{reads}") as guest:
+                patch = Livepatch(guest).load(built["own"], wait=True)
+                for _ in range(reads):
+                    assert not guest.read("/proc/cmdline")
+                patch.disable()
+                patch.unload()
+        coverage = watch.collect(kernel)
+    own = coverage.files[0]
+    assert own.name == "own.c"
+    assert own.text == tuple(OWN.splitlines())
+    counts = {own.text[line.line - 1].strip(): line.count for line in own.lines}
+    assert counts["return klp_enable_patch(&patch);"] == 2
+    assert counts["if (v != (void *)1)"] >= 3
+    assert counts['seq_puts(m, "shown\\n");'] == 0
+    ran = {test.name: test.lines.get("own.c", ()) for test in coverage.tests}
+    shown = next(n for n, text in enumerate(own.text, 1) if "(void *)1" in text)
+    assert [name for name, lines in ran.items() if shown in lines] == ["reads-3"]
 
 
 def between_the_two(guest: Machine, livepatch: Livepatch) -> None:

@@ -12,8 +12,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def compiled(folder: Path, source: str) -> Path:
-    """Compile a stand-in for a module; kernel headers are not needed for what is read of it."""
+def compiled(folder: Path, source: str, *more: str) -> Path:
+    """Compile a stand-in for a module; kernel headers are not needed for what is read of it.
+
+    ``more`` are flags of the compiler.
+    """
     (folder / "mod.c").write_text(source)
     flags = [
         "-O2",
@@ -24,7 +27,7 @@ def compiled(folder: Path, source: str) -> Path:
         "-mfentry",
         "-mrecord-mcount",
     ]
-    command = ["gcc", *flags, "-c", "mod.c", "-o", "mod.ko"]
+    command = ["gcc", *flags, *more, "-c", "mod.c", "-o", "mod.ko"]
     run(command, deadline=Deadline.after(30), cwd=folder)
     return folder / "mod.ko"
 

@@ -14,6 +14,7 @@ from harness.cli import modules
 from harness.cli.modules import ModuleFinder
 from harness.errors import UsageError
 from harness.report.terminal import Terminal
+from harness.resources import Resource, resource_dir
 from harness.tools.suite import command as test
 from harness.vm.kernel.config import KernelConfig
 
@@ -23,14 +24,18 @@ if TYPE_CHECKING:
 SAMPLES = {name: Path(f"/cache/{name}.ko") for name in ("klp_test_gate", "klp_target_gate")}
 
 
+def build(
+    _: Terminal, __: Any, folder: Path, *, variables: tuple[str, ...] = ()
+) -> Mapping[str, Path]:
+    """Make up what a folder has, in a folder of its own with other variables."""
+    if folder == resource_dir(Resource.LIVEPATCH_MODULES):
+        return SAMPLES
+    return {name: Path(folder, *variables, f"{name}.ko") for name in ("b", "a")}
+
+
 @pytest.fixture
 def finder(monkeypatch: pytest.MonkeyPatch) -> ModuleFinder:
     """A finder whose builds are made up: the samples, or what a folder is named after."""
-
-    def build(_: Terminal, __: Any, folder: Path | None = None) -> Mapping[str, Path]:
-        if folder is None:
-            return SAMPLES
-        return {name: folder / f"{name}.ko" for name in ("b", "a")}
 
     monkeypatch.setattr(modules, "prepare_modules", build)
     terminal = Terminal(stdout=io.StringIO(), stderr=io.StringIO())
@@ -54,6 +59,19 @@ def test_file_by_path(finder: ModuleFinder, tmp_path: Path) -> None:
 def test_folder_is_built(finder: ModuleFinder, tmp_path: Path) -> None:
     """A folder of sources gives all its modules, sorted."""
     assert finder.find(str(tmp_path)) == (tmp_path / "a.ko", tmp_path / "b.ko")
+
+
+def test_built_with_lines(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What is built with -g is another file, and where its sources are is known."""
+    monkeypatch.setattr(modules, "prepare_modules", build)
+    terminal = Terminal(stdout=io.StringIO(), stderr=io.StringIO())
+    kernel = SimpleNamespace(config=KernelConfig({}))
+    finder = ModuleFinder(terminal, cast("Any", kernel), lines=True)
+    (found, other) = finder.find(str(tmp_path))
+    assert "-g" in str(found.parent)
+    assert finder.folders == {found: tmp_path, other: tmp_path}
+    finder.find("klp_test_gate")
+    assert finder.folders[SAMPLES["klp_test_gate"]] == resource_dir(Resource.LIVEPATCH_MODULES)
 
 
 def test_misspelt_sample_gets_a_suggestion(finder: ModuleFinder) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from harness.deadline import Deadline
 from harness.errors import UsageError
-from harness.observer.code_map import _branches, obtain_map, parse_addr2line
+from harness.observer.code_map import branches_of, obtain_map, parse_addr2line
 from harness.observer.debug_objects import _same, find_commands
 from harness.observer.image import Instruction
 from harness.vm.host.cache import Store
@@ -47,7 +47,7 @@ def insn(address: int, text: str) -> Instruction:
     return Instruction(address, b"\x90", text)
 
 
-def test_branches_know_who_else_leads_there() -> None:
+def testbranches_of_know_who_else_leads_there() -> None:
     """What follows a jump and is a target too does not show how often it was passed."""
     part = [
         insn(0x10, "test   %eax,%eax"),
@@ -57,14 +57,14 @@ def test_branches_know_who_else_leads_there() -> None:
         insn(0x18, "jmp    10 <f>"),
         insn(0x20, "ret"),
     ]
-    first, second = _branches([part])
+    first, second = branches_of([part])
     assert (first.address, first.next, first.target) == (0x12, 0x14, 0x20)
     assert not first.alone_next  # the loop leads there
     assert first.alone_target  # the jmp before it does not fall through
     assert (second.alone_next, second.alone_target) == (True, False)
 
 
-def test_an_indirect_jump_and_a_call_are_no_branches() -> None:
+def test_an_indirect_jump_and_a_call_are_nobranches_of() -> None:
     """They have no target, or come back."""
     assert insn(0, "jmp    *%rax").target is None
     assert insn(0, "call   10 <f>").target is None

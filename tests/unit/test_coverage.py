@@ -13,14 +13,12 @@ from harness.observer.coverage import (
     BOOT,
     BranchCoverage,
     Coverage,
-    by_luck,
-    difference,
     make_coverage,
-    merge,
     read_coverage,
     sides_of,
 )
 from harness.observer.coverage_page import coverage_page
+from harness.observer.coverage_sums import by_luck, difference, merge
 from harness.observer.coverage_text import difference_text, luck_text, never_run, one_way, table
 from harness.observer.lcov import to_lcov
 from harness.observer.unreached import (

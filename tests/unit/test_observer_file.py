@@ -109,6 +109,23 @@ def test_counters_have_the_addresses_of_their_ranges(tmp_path: Path) -> None:
     assert found == {0x1000: 7, 0x1007: 1, 0x2000: 2, 0x200F: 5}
 
 
+def test_counters_between_holes(tmp_path: Path) -> None:
+    """What was never written takes no time, and does not move what was: there are several holes."""
+    head, size = make_head(ranges=((0x1000, 0x41000), (0x100000, 0x140000)))
+    path = tmp_path / "a"
+    places = {0x1000: 1, 0x1FFF: 2, 0x20008: 3, 0x40FFF: 4, 0x100000: 5, 0x12F001: 6, 0x13FFFF: 7}
+    at = Head.from_buffer_copy(head).counters_at
+    with path.open("wb") as file:
+        file.write(head)
+        os.truncate(file.fileno(), size)
+        for address, times in places.items():
+            number = address - 0x1000 if address < 0x100000 else address - 0x100000 + 0x40000
+            os.pwrite(file.fileno(), times.to_bytes(8, "little"), at + 8 * number)
+    shared = SharedFile(path)
+    assert dict(shared.counters()) == places
+    assert dict(shared.counters(0x100000)) == {a: n for a, n in places.items() if a >= 0x100000}
+
+
 def test_events_in_their_order(tmp_path: Path) -> None:
     """All are there while there is room, with the whole address of the instruction."""
     each = tuple(Event(n, HIGH + 0x81000000 + n, 5, 6, 1, Kind.STORE) for n in range(3))

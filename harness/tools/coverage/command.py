@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.behaviours.mutants import series_of
 from harness.cli.coverage import (
     CoverageOptions,
     Lcov,
@@ -18,7 +19,8 @@ from harness.cli.coverage import (
 from harness.cli.exits import guarded
 from harness.cli.invocation import check_writable
 from harness.errors import ExitCode, UsageError
-from harness.observer.coverage import by_luck, difference, merge, read_coverage
+from harness.observer.coverage import read_coverage
+from harness.observer.coverage_sums import by_luck, difference, merge
 from harness.observer.coverage_text import difference_text, luck_text, share
 from harness.observer.unreached import compare, compare_branches, read_unreached
 from harness.report.terminal import Terminal
@@ -86,7 +88,7 @@ def check(
             "--unreached",
             metavar="FILE",
             help="The list of lines that need not run, with reasons. Default: that of the suite, "
-            "which is for 6.1.",
+            "which is for 6.1 and 7.2.",
             show_default=False,
         ),
     ] = None,
@@ -97,7 +99,8 @@ def check(
     runs only. The files are added up.
     """
     path = unreached or resource_dir(Resource.BEHAVIOUR_TESTS) / "unreached.toml"
-    coverage, listed = merge(_read(files, at_least=1)), read_unreached(path)
+    coverage = merge(_read(files, at_least=1))
+    listed = read_unreached(path).of(series_of(coverage.kernel.partition(" ")[0]))
     found = compare(coverage, listed.line)
     branches = compare_branches(coverage, listed.branch)
     terminal = Terminal()

@@ -222,12 +222,13 @@ def _verify_on(
     """Verify all modules on one kernel; ``shape`` says what its guests are like."""
     terminal = invocation.terminal
     require_fitting(kernel, shape["root"])
-    cases = asked.cases(ModuleFinder(terminal, kernel), kernel, terminal)
+    finder = ModuleFinder(terminal, kernel, lines=observe is not None and observe.coverage)
+    cases = asked.cases(finder, kernel, terminal)
     terminal.print(f"kernel       {kernel.describe()}", f"accelerator  {choice.describe()}")
     if shape["root"] is not None:
         terminal.print(f"root         {shape['root'].source}")
     guests = guests_at_a_time(choice)
-    livepatches = [path for case in cases for path in case.livepatches]
+    livepatches = {path: finder.folders.get(path) for case in cases for path in case.livepatches}
     with (
         observing(invocation, observe, (kernel,), livepatches=livepatches) as watch,
         runs.open_session(
