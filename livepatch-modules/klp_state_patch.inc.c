@@ -17,7 +17,11 @@
  *						replace was reversed
  *
  * Parameters: replace (bool), default on; ask (uint), an id of a state: pre_patch
- * logs "asked for 7: none", or "asked for 1: version=n" for that of this patch.
+ * logs "asked for 7: none", or "asked for 1: version=n" for that of this patch, and
+ * "asked below for 7: none", or "asked below for 1: version=p", for the patches that
+ * are there already. Before that it logs "asked of no states: none", since a patch
+ * without any has none of that id. lacks (bool): the patch has the other state alone;
+ * one that is to be loaded has pre_patch fail with EINVAL.
  */
 
 #include <linux/kernel.h>
@@ -36,20 +40,32 @@ static unsigned int ask;
 module_param(ask, uint, 0444);
 MODULE_PARM_DESC(ask, "Id of the state to ask for (default: none)");
 
+static bool lacks;
+module_param(lacks, bool, 0444);
+MODULE_PARM_DESC(lacks, "Do without the state that is passed on (default off)");
+
 struct klp_test_state_data {
 	unsigned int users;
 };
 
 static struct klp_patch klp_state_patch;
 
+static void klp_state_answer(const char *asked, const struct klp_state *state)
+{
+	if (state)
+		pr_info("asked %s %u: version=%u\n", asked, ask, state->version);
+	else
+		pr_info("asked %s %u: none\n", asked, ask);
+}
+
 static void klp_state_ask(void)
 {
-	struct klp_state *state = klp_get_state(&klp_state_patch, ask);
+	static struct klp_patch without;
 
-	if (state)
-		pr_info("asked for %u: version=%u\n", ask, state->version);
-	else
-		pr_info("asked for %u: none\n", ask);
+	if (!klp_get_state(&without, ask))
+		pr_info("asked of no states: none\n");
+	klp_state_answer("for", klp_get_state(&klp_state_patch, ask));
+	klp_state_answer("below for", klp_get_prev_state(ask));
 }
 
 static int klp_state_pre_patch(struct klp_object *obj)
@@ -58,6 +74,8 @@ static int klp_state_pre_patch(struct klp_object *obj)
 	struct klp_state *prev = klp_get_prev_state(KLP_TEST_STATE_ID);
 	struct klp_test_state_data *data;
 
+	if (!state)
+		return -EINVAL;
 	if (ask)
 		klp_state_ask();
 
@@ -153,6 +171,8 @@ static struct klp_patch klp_state_patch = {
 static int __init klp_state_init(void)
 {
 	klp_state_patch.replace = replace;
+	if (lacks)
+		klp_states[1].id = 0;
 	return klp_enable_patch(&klp_state_patch);
 }
 

@@ -203,6 +203,19 @@ static void klp_shadow_release(void)
 		 "destructor calls=%u expected=4", klp_dtor_calls);
 }
 
+/* Frees every other variable of all objects; how many are there that should not, or are not. */
+static unsigned int klp_shadow_free_some(void)
+{
+	unsigned int wrong = 0;
+	unsigned long i;
+
+	for (i = 0; i < KLP_MANY; i += 2)
+		klp_shadow_free(&klp_many[i], KLP_ID_A, NULL);
+	for (i = 0; i < KLP_MANY; i++)
+		wrong += !klp_shadow_get(&klp_many[i], KLP_ID_A) != !(i % 2);
+	return wrong;
+}
+
 /* Objects that share a bucket still have their own variables. */
 static void klp_shadow_many(void)
 {
@@ -218,7 +231,10 @@ static void klp_shadow_many(void)
 		data = klp_shadow_get(&klp_many[i], KLP_ID_A);
 		wrong += !data || *data != i;
 	}
+	wrong += klp_shadow_free_some();
 	klp_shadow_free_all(KLP_ID_A, NULL);
+	/* Nobody has a variable now: no bucket has one. */
+	klp_shadow_free(&klp_many[0], KLP_ID_A, NULL);
 	for (i = 0; i < KLP_MANY; i++)
 		wrong += !!klp_shadow_get(&klp_many[i], KLP_ID_A);
 	klp_step("crowd", !wrong, "%u objects, wrong=%u expected=0", KLP_MANY, wrong);

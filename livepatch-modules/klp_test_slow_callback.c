@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * klp_test_slow_callback - its post_patch callback sleeps in gate 6; patches no function.
+ * klp_test_slow_callback - its post_patch and post_unpatch callbacks sleep in gate 6;
+ * patches no function.
  *
- * With the gate closed, the transition does not end and klp_mutex is held until the
+ * With the gate closed, a transition does not end and klp_mutex is held until the
  * gate is opened. Logs its callbacks, see klp_callbacks.h.
  *
  * klp_target_gate has to be loaded first.
@@ -25,6 +26,12 @@ static void klp_slow_post_patch(struct klp_object *obj)
 	klp_log_post_patch(obj);
 }
 
+static void klp_slow_post_unpatch(struct klp_object *obj)
+{
+	klp_gate_sleep(KLP_SLOW_GATE);
+	klp_log_post_unpatch(obj);
+}
+
 static struct klp_func klp_no_funcs[] = {
 	{ }
 };
@@ -36,7 +43,7 @@ static struct klp_object klp_slow_objs[] = {
 			.pre_patch = klp_log_pre_patch,
 			.post_patch = klp_slow_post_patch,
 			.pre_unpatch = klp_log_pre_unpatch,
-			.post_unpatch = klp_log_post_unpatch,
+			.post_unpatch = klp_slow_post_unpatch,
 		},
 	},
 	{ }

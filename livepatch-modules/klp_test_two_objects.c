@@ -6,14 +6,17 @@
  * klp_target_f() returns "f klp_test_two_objects". Logs the callbacks of both
  * objects, see klp_callbacks.h.
  *
- * Parameter: pre_patch_ret_target, what pre_patch of klp_target_mod returns. By
- * then the function of vmlinux is patched, and has to be unpatched again.
+ * Parameters: pre_patch_ret_target, what pre_patch of klp_target_mod returns. By
+ * then the function of vmlinux is patched, and has to be unpatched again. replace
+ * (bool), the patch replaces all others. swapped (bool), the module's function comes
+ * first.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include <linux/kernel.h>
 #include <linux/livepatch.h>
+#include <linux/minmax.h>
 #include <linux/module.h>
 #include <linux/seq_file.h>
 
@@ -23,6 +26,14 @@
 static int pre_patch_ret_target;
 module_param(pre_patch_ret_target, int, 0644);
 MODULE_PARM_DESC(pre_patch_ret_target, "What pre_patch of klp_target_mod returns (default 0)");
+
+static bool replace;
+module_param(replace, bool, 0444);
+MODULE_PARM_DESC(replace, "Replace all other patches (default off)");
+
+static bool swapped;
+module_param(swapped, bool, 0444);
+MODULE_PARM_DESC(swapped, "Patch the module's function first (default off)");
 
 static __klp_noipa int klp_test_two_objects_cmdline(struct seq_file *m, void *v)
 {
@@ -77,6 +88,9 @@ static struct klp_patch klp_two_patch = {
 
 static int __init klp_test_two_objects_init(void)
 {
+	klp_two_patch.replace = replace;
+	if (swapped)
+		swap(klp_two_objs[0], klp_two_objs[1]);
 	return klp_enable_patch(&klp_two_patch);
 }
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -12,7 +12,10 @@ from harness.livepatch.kernel_log import KernelLog
 from harness.livepatch.patch import Livepatch
 
 if TYPE_CHECKING:
+    from harness.vm.guest.machine import Machine
     from tests.behaviours.conftest import Guestview
+
+TARGET, TWINS = "klp_target_mod", "klp_target_twins"
 
 
 @pytest.mark.behaviour("RP-01")
@@ -44,6 +47,23 @@ def test_function_of_the_old_patch_only(livepatch: Livepatch, view: Guestview) -
     hooked = view.enabled_functions()
     assert "klp_target_f" in hooked
     assert "klp_target_g" not in hooked
+
+
+@pytest.mark.behaviour("RP-02")
+@pytest.mark.parametrize("swapped", [False, True], ids=["kernel-first", "module-first"])
+def test_patch_of_other_objects(
+    guest: Machine, livepatch: Livepatch, view: Guestview, swapped: bool
+) -> None:
+    """A patch of the kernel and of a module replaces one of another module, and frees that."""
+    livepatch.load_target(TARGET)
+    livepatch.load_target(TWINS)
+    names: dict[str, Any] = {"object": TWINS, "function": "klp_twin", "sympos": 1}
+    old = livepatch.load("klp_test_symbol", wait=True, **names)
+    new = livepatch.load("klp_test_two_objects", wait=True, replace=True, swapped=swapped)
+    old.wait_gone()
+    assert (view.cmdline(), view.target("f")) == (new.name, new.name)
+    assert guest.read("/sys/kernel/klp_twins/first") == "first\n"
+    assert "klp_twin" not in view.enabled_functions()
 
 
 @pytest.mark.behaviour("RP-06")

@@ -70,6 +70,18 @@ def test_cumulative_patch_without_the_state(livepatch: Livepatch) -> None:
     assert {patch.name for patch in livepatch.patches()} == {ONE, "klp_test_cmdline_a"}
 
 
+@pytest.mark.behaviour("KS-02")
+def test_cumulative_patch_with_other_states(livepatch: Livepatch, kernel_log: KernelLog) -> None:
+    """A cumulative patch that has states, but lacks one of those below, is EINVAL all the same."""
+    livepatch.load(ONE, wait=True)
+    kernel_log.mark()
+    with pytest.raises(ModuleRefused) as refused:
+        livepatch.load(TWO, lacks=True)
+    assert refused.value.errno == errno.EINVAL
+    assert _states(kernel_log) == []
+    assert [patch.name for patch in livepatch.patches()] == [ONE]
+
+
 @pytest.mark.behaviour("RP-07")
 def test_replaced_patch_is_there_for_post_patch(
     livepatch: Livepatch, kernel_log: KernelLog
@@ -91,6 +103,19 @@ def test_state_of_an_id(livepatch: Livepatch, kernel_log: KernelLog) -> None:
     kernel_log.mark()
     livepatch.load(TWO, ask=7, wait=True)
     assert kernel_log.matching("asked for 7: none")
+    assert kernel_log.matching("asked of no states: none")
+
+
+@pytest.mark.behaviour("SV-07")
+def test_state_of_the_patches_below(livepatch: Livepatch, kernel_log: KernelLog) -> None:
+    """klp_get_prev_state() passes over patches that have no state, and that lack this one."""
+    livepatch.load("klp_test_cmdline_a", wait=True)
+    livepatch.load(ONE, replace=False, ask=1, wait=True)
+    assert kernel_log.matching("asked below for 1: none")
+    livepatch.load(TWO, replace=False, ask=7, wait=True)
+    assert kernel_log.matching("asked below for 7: none")
+    livepatch.load(THREE, replace=False, ask=1, wait=True)
+    assert kernel_log.matching("asked below for 1: version=2")
 
 
 @pytest.mark.behaviour("SV-06")

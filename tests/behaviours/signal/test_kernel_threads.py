@@ -3,15 +3,24 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from harness.deadline import Deadline
 from harness.livepatch.blockers import Blocker
+from harness.livepatch.gates import Gates
 from harness.livepatch.kernel_log import KernelLog
-from harness.livepatch.patch import Livepatch
+from harness.livepatch.patch import Livepatch, Patch
 from harness.livepatch.tasks import PatchState, Tasks
+from harness.livepatch.waiting import QUICK_S
 
-NAP = "klp_target_nap"
+if TYPE_CHECKING:
+    from harness.vm.guest.machine import Machine
+
+NAP, DEEP = "klp_target_nap", "klp_target_deep"
+TOO_DEEP = 120  # frames; kernel/livepatch/transition.c takes 100
+PLAIN = 5  # a gate that no patch touches
 SIGNALLING = "signaling remaining tasks"
 
 
@@ -40,10 +49,37 @@ def test_kernel_thread_that_needs_two_wake_ups(
     assert tasks.states() == {PatchState.UNDEFINED}
 
 
-def _blocked_by_naps(livepatch: Livepatch, tasks: Tasks, *, naps: int) -> None:
+@pytest.mark.slow(35)
+@pytest.mark.behaviour("SG-02")
+def test_task_that_cannot_be_woken(
+    guest: Machine, livepatch: Livepatch, tasks: Tasks, gate: Gates, kernel_log: KernelLog
+) -> None:
+    """A task that sleeps uninterruptibly is signalled again, and its call ends as it should.
+
+    Its stack is too deep to be checked, so it holds any transition. A kernel thread shows when the
+    second signals are sent.
+    """
+    livepatch.load_target(DEEP, depth=TOO_DEEP)
+    gate.close(PLAIN)
+    reader = guest.spawn("cat", "/sys/kernel/klp_deep/sleep")
+    gate[PLAIN].await_task(reader.pid)
+    patch = _loaded_with_naps(livepatch, naps=2)
+    kernel_log.wait_for("nap 2 ended", guest.scaled(90))
+    tasks.wait_all(PatchState.PATCHED, held_by=tasks.get(reader.pid))
+    assert gate.waiting(PLAIN) == [reader.pid]
+    gate.open(PLAIN)
+    assert int(reader.next_line(guest.scaled(QUICK_S))) == TOO_DEEP
+    patch.wait_complete()
+
+
+def _loaded_with_naps(livepatch: Livepatch, *, naps: int) -> Patch:
     livepatch.load_target(NAP, naps=naps)
+    return livepatch.load("klp_test_symbol", object=NAP, function=NAP)
+
+
+def _blocked_by_naps(livepatch: Livepatch, tasks: Tasks, *, naps: int) -> None:
+    patch = _loaded_with_naps(livepatch, naps=naps)
     (thread,) = tasks.find(NAP)
-    patch = livepatch.load("klp_test_symbol", object=NAP, function=NAP)
     tasks.wait_all(PatchState.PATCHED, held_by=thread)
     assert thread.kthread
     assert patch.blockers() == [Blocker(thread, in_function=NAP)]

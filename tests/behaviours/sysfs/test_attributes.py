@@ -8,21 +8,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.agent_protocol import Op
-from harness.deadline import Deadline
+from harness.deadline import wait_until
 from harness.livepatch.gates import Gates
 from harness.livepatch.patch import Livepatch, Patch
 from harness.livepatch.tasks import PatchState, Tasks
-from harness.livepatch.waiting import poll
+from harness.livepatch.waiting import QUICK_S, scaled
 
 if TYPE_CHECKING:
     from harness.vm.guest.machine import Machine
     from tests.behaviours.conftest import Guestview
 
-TARGET = "klp_target_mod"
+TARGET, SLOW = "klp_target_mod", "klp_test_slow_callback"
+SLOW_GATE = 6  # of the callbacks of SLOW
+_WRITE = 'echo "$2" 2>&1 >"$1"'
 ALWAYS = {"enabled": 0o644, "transition": 0o444, "force": 0o200}
-CALLBACK_GATE = 5
-_WRITES = 'exec echo {} >"$1"'
 NEWER = {"replace": 0o444, "stack_order": 0o444}
 
 
@@ -94,24 +93,26 @@ def test_disabled_patch_is_not_enabled_again(
 
 
 @pytest.mark.behaviour("SY-04")
-def test_enable_that_waits_for_the_end_of_a_disable(
+def test_enabling_at_the_end_of_a_disable(
     guest: Machine, livepatch: Livepatch, gate: Gates
 ) -> None:
-    """A 1 that is written while the disable is completed is refused when that has ended."""
-    deadline = Deadline.after(120)
-    patch = livepatch.load("klp_test_disable_gate", wait=True)
-    gate.close(CALLBACK_GATE)
-    disabling = guest.spawn("sh", "-c", _WRITES.format(0), "disable", f"{patch.path}/enabled")
-    waiting = "/proc/klp_gate_waiting"
-    assert poll(guest, waiting, Op.CONTAINS, f"{CALLBACK_GATE} ", deadline=deadline)
-    enabling = guest.spawn("sh", "-c", _WRITES.format(1), "enable", f"{patch.path}/enabled")
+    """A write of 1 that waits for the lock until the disable is complete is EINVAL.
+
+    The transition has ended by then, and the directory is still there.
+    """
+    patch = livepatch.load(SLOW, wait=True)
+    gate.close(SLOW_GATE)
+    path = f"{patch.path}/enabled"
+    disabling = guest.spawn("sh", "-c", _WRITE, "write", path, "0")
+    assert wait_until(lambda: bool(gate.waiting(SLOW_GATE)), guest.scaled(QUICK_S))
+    enabling = guest.spawn("sh", "-c", _WRITE, "write", path, "1")
     stack = f"/proc/{enabling.pid}/stack"
-    assert poll(guest, stack, Op.CONTAINS, "enabled_store", deadline=deadline)
-    gate.open(CALLBACK_GATE)
-    assert disabling.wait(deadline) == 0
-    assert enabling.wait(deadline) != 0, "EINVAL was due: a disabled patch is not enabled again"
+    assert wait_until(lambda: "enabled_store" in guest.read(stack), guest.scaled(QUICK_S))
+    gate.open(SLOW_GATE)
+    assert disabling.wait(scaled(guest, QUICK_S)) == 0
+    assert "Invalid argument" in enabling.next_line(scaled(guest, QUICK_S))
     patch.wait_gone()
-    livepatch.module(patch.name).unload()
+    patch.unload()
 
 
 @pytest.mark.slow(8)

@@ -25,6 +25,7 @@ TARGET, PATCH = "klp_target_mod", "klp_test_relocation"
 SECTION = ".klp_hidden"
 SYMBOL = f".klp.sym.{TARGET}.klp_target_g,0"
 SHN_ABS = 0xFFF1
+SH_SIZE = 32  # where Elf64_Shdr has it
 # Each text is replaced by one of the same length: (before, after).
 NAMES = {
     "section-without-object": (
@@ -71,6 +72,14 @@ def unmarked(module: bytes) -> bytes:
     return module[:at] + SHN_ABS.to_bytes(2, "little") + module[at + 2 :]
 
 
+def emptied(module: bytes) -> bytes:
+    """Return the module whose section of livepatch relocations has none of them."""
+    elf: Any = ELFFile(io.BytesIO(module))
+    number = elf.get_section_index(f".klp.rela.{TARGET}{SECTION}")
+    at = elf["e_shoff"] + number * elf["e_shentsize"] + SH_SIZE
+    return module[:at] + bytes(8) + module[at + 8 :]
+
+
 @pytest.mark.behaviour("MO-14")
 def test_malformed_relocations_are_refused(
     livepatch: Livepatch,
@@ -100,3 +109,15 @@ def test_malformed_relocations_are_refused(
     module.write_bytes(good)
     livepatch.load(module, wait=True)
     assert livepatch.guest.read("/sys/kernel/klp_target/f") == "g original\n"
+
+
+@pytest.mark.behaviour("MO-14")
+def test_section_without_relocations(
+    livepatch: Livepatch, sample_modules: Mapping[str, Path], view: Guestview, tmp_path: Path
+) -> None:
+    """An empty section of livepatch relocations is no mistake: nothing is relocated."""
+    livepatch.load_target(TARGET)
+    module = tmp_path / f"{PATCH}.ko"
+    module.write_bytes(emptied(relocated(sample_modules[PATCH].read_bytes())))
+    livepatch.load(module, wait=True)
+    assert view.target("f") == "unrelocated"

@@ -56,6 +56,19 @@ def test_stack_that_is_too_deep(
 
 
 @pytest.mark.behaviour("TR-35")
+def test_nothing_is_logged(
+    guest: Machine, livepatch: Livepatch, tasks: Tasks, gate: Gates, kernel_log: KernelLog
+) -> None:
+    """Unless debug messages of the core are asked for, the log does not name the task."""
+    reader = enter(guest, livepatch, gate, TOO_DEEP)
+    patch = livepatch.load(PATCH)
+    tasks.wait_all(PatchState.PATCHED, held_by=tasks.get(reader.pid))
+    assert leave(guest, gate, reader) == TOO_DEEP
+    patch.wait_complete()
+    assert not kernel_log.matching("unreliable stack")
+
+
+@pytest.mark.behaviour("TR-35")
 def test_stack_that_fits(guest: Machine, livepatch: Livepatch, tasks: Tasks, gate: Gates) -> None:
     """A stack of many frames that the check can take does not hold the transition."""
     reader = enter(guest, livepatch, gate, FITS)

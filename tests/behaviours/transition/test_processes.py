@@ -13,6 +13,7 @@ from harness.livepatch.forker import Forker
 from harness.livepatch.gates import Body, Gates
 from harness.livepatch.patch import Livepatch
 from harness.livepatch.tasks import PatchState, TaskHandle, Tasks
+from harness.livepatch.waiting import QUICK_S, scaled
 
 if TYPE_CHECKING:
     from harness.vm.guest.machine import Machine
@@ -47,6 +48,21 @@ def test_vfork(guest: Machine, livepatch: Livepatch, tasks: Tasks, gate: Gates) 
     gate.open(PLAIN)
     parent.finish()
     second.finish()
+
+
+@pytest.mark.behaviour("TR-50")
+def test_zombie(guest: Machine, livepatch: Livepatch, tasks: Tasks) -> None:
+    """A process that has ended, and whose parent does not care, is switched: it has no stack."""
+    parent = guest.spawn("sh", "-c", "true & echo $!; exec sleep 10000")
+    ended = int(parent.next_line(scaled(guest, QUICK_S)))
+    stat = f"/proc/{ended}/stat"
+    assert wait_until(lambda: ") Z " in guest.read(stat), scaled(guest, QUICK_S))
+    livepatch.load_target("klp_target_mod")
+    patch = livepatch.load("klp_test_target_fg", wait=True)
+    assert tasks.states() == {PatchState.UNDEFINED}
+    assert ") Z " in guest.read(stat)
+    patch.disable()
+    patch.wait_gone()
 
 
 @pytest.mark.behaviour("TR-42")
