@@ -24,18 +24,40 @@ VERSIONS = (3, 2, 1)
 """The versions of QEMU's interface for plugins that the sources can be compiled for."""
 
 _BUILD_S = 60.0
+_WRONG_CPU = 10
+_FORMAT = 2
 _FLAGS = ("-std=gnu11", "-O2", "-Wall", "-Wextra", "-fPIC", "-shared", "-fvisibility=hidden")
 _LIBRARY = "klp_observer.so"
 _FACTS = "plugin.json"
+_QEMU_VERSION = re.compile(r"version (\d+\.[\d.]*\d)")
 _REASON = re.compile(r"^.*?: (?:Could not load plugin [^:]*: )?(.*)$")
 
 
 @dataclass(frozen=True, kw_only=True)
 class BuiltPlugin:
-    """The plugin as a library, and the version of QEMU's interface that it is for."""
+    """The plugin as a library, and the version of QEMU's interface that it is for.
+
+    ``qemu`` is QEMU's own version, such as 7.2.22; "" when QEMU does not say it.
+    """
 
     library: Path
     version: int
+    qemu: str = ""
+
+    def require_cpus(self) -> None:
+        """Raise HarnessError when this QEMU tells a plugin the wrong CPU.
+
+        From 10.0 on a block that was translated for one CPU names that one whichever runs it, but
+        with a thread for each CPU (gen_cpu_index() in accel/tcg/plugin-gen.c). Who is current
+        on a CPU is then not known.
+        """
+        major = self.qemu.partition(".")[0]
+        if major.isdigit() and int(major) >= _WRONG_CPU:
+            raise HarnessError(
+                f"QEMU {self.qemu} does not tell a plugin on which CPU of a guest something runs: "
+                "tasks cannot be followed",
+                hint=f"use a QEMU older than {_WRONG_CPU}.0; coverage works with this one too",
+            )
 
 
 def obtain_plugin(store: Store, *, deadline: Deadline) -> BuiltPlugin:
@@ -49,18 +71,25 @@ def obtain_plugin(store: Store, *, deadline: Deadline) -> BuiltPlugin:
     status = qemu.stat()
     source = resource_dir(Resource.QEMU_PLUGIN)
     digest = hashlib.sha256(
-        json.dumps([compiler, str(qemu), status.st_mtime_ns, status.st_size, VERSIONS]).encode()
+        json.dumps(
+            [_FORMAT, compiler, str(qemu), status.st_mtime_ns, status.st_size, VERSIONS]
+        ).encode()
     )
     for path in sorted(source.glob("*.[ch]")):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
 
     def fill(folder: Path) -> None:
         version = _build(source, folder, deadline)
-        (folder / _FACTS).write_text(json.dumps({"version": version}))
+        said = run([QEMU, "--version"], deadline=deadline.within(_BUILD_S), check=False).stdout
+        found = _QEMU_VERSION.search(said)
+        facts = {"version": version, "qemu": found[1] if found else ""}
+        (folder / _FACTS).write_text(json.dumps(facts))
 
     entry = store.obtain(KIND, digest.hexdigest()[:16], fill, deadline=deadline)
     facts = json.loads((entry / _FACTS).read_text())
-    return BuiltPlugin(library=entry / _LIBRARY, version=facts["version"])
+    return BuiltPlugin(
+        library=entry / _LIBRARY, version=facts["version"], qemu=facts.get("qemu", "")
+    )
 
 
 def _build(source: Path, folder: Path, deadline: Deadline) -> int:

@@ -94,6 +94,7 @@ class Watch:
             ranges = obtain_map(kernel, self.files, store=self.store, deadline=deadline).ranges
             ranges += COUNTED if self.livepatches else ()
         if self.oracle:
+            built.require_cpus()
             points = self.points(kernel)
             head, size = make_head(
                 ranges=ranges,

@@ -12,7 +12,7 @@ import pytest
 
 from harness.deadline import Deadline
 from harness.errors import ConsistencyViolated, EventsLost, HarnessError, MissingTool, UsageError
-from harness.observer.plugin_build import examine_plugin, obtain_plugin
+from harness.observer.plugin_build import BuiltPlugin, examine_plugin, obtain_plugin
 from harness.observer.versions import Verdict
 from harness.observer.watch import require_translation
 from harness.pytest_plugin import observing
@@ -21,6 +21,7 @@ from harness.vm.host.cache import Store
 
 # Accepts the plugin that is built for version 2, as its second call.
 SECOND = """#!/bin/sh
+[ "$1" = --version ] && echo "QEMU emulator version 9.2.4 (Debian 1:9.2.4)" && exit
 echo call >>"$0.calls"
 [ "$(wc -l <"$0.calls")" = 2 ] && echo "klp_observer: version 2 is accepted" && exit 1
 echo "qemu: Could not load plugin x: plugin requires API version 3, but this QEMU supports 2" >&2
@@ -49,9 +50,18 @@ def test_the_newest_version_that_qemu_accepts(path: Path, tmp_path: Path) -> Non
     store = Store(tmp_path / "cache")
     for _ in range(2):
         built = obtain_plugin(store, deadline=Deadline.after(60))
-        assert built.version == 2
+        assert (built.version, built.qemu) == (2, "9.2.4")
+        built.require_cpus()
         assert built.library.is_file()
     assert len((path / "qemu-system-x86_64.calls").read_text().split()) == 2
+
+
+@pytest.mark.parametrize("qemu", ["10.0.2", "10.1.0", "11.0"])
+def test_a_qemu_that_names_the_wrong_cpu(qemu: str) -> None:
+    """Who needs to know on which CPU something runs is refused."""
+    with pytest.raises(HarnessError, match="on which CPU") as refused:
+        BuiltPlugin(library=Path("x.so"), version=3, qemu=qemu).require_cpus()
+    assert "coverage works" in str(refused.value.hint)
 
 
 def test_a_qemu_without_plugins(path: Path, tmp_path: Path) -> None:
