@@ -95,12 +95,19 @@ def test_first_scene_that_fails_ends_a_mutant(monkeypatch: pytest.MonkeyPatch) -
     """A mutant is caught by its first failing check, and its copy is removed."""
     source = Source()
     bad = failed("check-during", Code.CHECK_FAILED, "it said 1")
-    result = judge(monkeypatch, verdict(bad), source=source).judge(ZERO)
+    result = judge(monkeypatch, verdict(bad), verdict(bad), source=source).judge(ZERO)
     assert result.outcome is CheckOutcome.CAUGHT
     assert result.noticed is not None
     assert (result.noticed.test, result.noticed.how) == ("check-during", "test")
     assert result.noticed.reason == "[check-failed] it said 1"
     assert source.removed == [ZERO.name]
+
+
+def test_script_that_fails_by_chance_catches_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the check script alone sees has to be seen twice."""
+    bad = verdict(failed("check-during", Code.CHECK_FAILED, "it said 1"))
+    result = judge(monkeypatch, bad, verdict(), verdict()).judge(ZERO)
+    assert (result.outcome, result.ran) == (CheckOutcome.SURVIVED, SCENES)
 
 
 @pytest.mark.parametrize(

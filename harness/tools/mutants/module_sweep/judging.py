@@ -14,6 +14,7 @@ from harness.tools.mutants.sweep.results import Noticed, SweepResult
 from harness.tools.verify.api import verify_case
 from harness.tools.verify.case import read_case
 from harness.tools.verify.scene_list import scenes_for
+from harness.tools.verify.verdict import Verdict
 from harness.vm.kernel.codes import Code
 
 if TYPE_CHECKING:
@@ -25,11 +26,12 @@ if TYPE_CHECKING:
     from harness.tools.mutants.sweep.results import How
     from harness.tools.verify.case import Case
     from harness.tools.verify.request import VerifyRequest
-    from harness.tools.verify.verdict import Check, Verdict
+    from harness.tools.verify.verdict import Check
     from harness.vm.guest.session import Session
     from harness.vm.kernel.kernel import Kernel
 
 BY_OBJECT = "the compiler makes the same object file of it"
+_BY_SCRIPT = frozenset({Code.CHECK_FAILED, Code.CHECK_HUNG})
 _HOW: Mapping[Code, How] = {
     Code.SPLAT: "splat",
     Code.PANIC: "panic",
@@ -110,7 +112,7 @@ class Judge:
         passed: list[str] = []
         seconds = 0.0
         for scene in self.scenes:
-            found = self._tried(request, scene)
+            found = self._confirmed(request, scene)
             seconds = time.monotonic() - start_s
             if isinstance(found, HarnessError):
                 return self._result(
@@ -134,6 +136,16 @@ class Judge:
         return self._result(
             mutant, CheckOutcome.SURVIVED, seconds=seconds, detail=detail, ran=tuple(passed)
         )
+
+    def _confirmed(self, request: VerifyRequest, scene: str) -> Verdict | HarnessError | UsageError:
+        """Return a verdict, where the script alone failed that of a second time.
+
+        A script that fails by chance would catch every mutant now and then.
+        """
+        found = self._tried(request, scene)
+        if isinstance(found, Verdict) and found.failed and found.codes <= _BY_SCRIPT:
+            return self._tried(request, scene)
+        return found
 
     def _tried(self, request: VerifyRequest, scene: str) -> Verdict | HarnessError | UsageError:
         """Return a verdict, or why there is none even the second time."""
