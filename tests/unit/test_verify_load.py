@@ -11,6 +11,7 @@ from typing import Any, cast
 import pytest
 
 from harness.deadline import Deadline
+from harness.tools.verify.scenes import calls as calls_scene
 from harness.tools.verify.scenes import load
 from harness.tools.verify.scenes.load_profiles import CHURNED
 from harness.vm.host.process import PIPE, run, spawn
@@ -62,7 +63,8 @@ class _Starved:
     def __init__(self, *, thorough: bool) -> None:
         self.held = 0
         self.case = SimpleNamespace(request=SimpleNamespace(thorough=thorough))
-        self.machine = SimpleNamespace(hypervisor=SimpleNamespace(cpu_s=lambda: self.held / 10))
+        hypervisor = SimpleNamespace(cpu_s=lambda: self.held / 10)
+        self.machine = SimpleNamespace(hypervisor=hypervisor, time_scale=2.0)
 
     def check(self, _: Any) -> None:
         pass
@@ -81,3 +83,18 @@ def test_a_guest_that_gets_little_is_loaded_for_longer(
     scene = _Starved(thorough=thorough)
     load._work(cast("Any", scene))
     assert scene.held == 10 * least_s
+
+
+def test_calls_are_made_until_the_guest_has_got_its_time() -> None:
+    """A second of CPU time, however long that takes; on a quiet host no longer."""
+    scene = _Starved(thorough=False)
+    calls_scene._wait_for_work(cast("Any", scene))
+    assert scene.held == 10
+
+
+def test_a_guest_that_gets_no_time_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The wait has an end."""
+    monkeypatch.setattr(calls_scene, "_MOST_WORK_S", 0.0)
+    scene = _Starved(thorough=False)
+    calls_scene._wait_for_work(cast("Any", scene))
+    assert scene.held == 0
