@@ -14,7 +14,7 @@ import pytest
 from harness.cli.keeping import KeepOptions, keeping
 from harness.deadline import Deadline, wait_until
 from harness.errors import HarnessError, UsageError
-from harness.tools.guests.gdb_command import gdb_commands
+from harness.tools.guests.gdb_command import gdb_commands, missing
 from harness.vm.guest import kept
 from harness.vm.guest.control import ControlServer, ask
 from harness.vm.guest.dump import has_five_levels, phys_base
@@ -131,6 +131,23 @@ def test_gdb_needs_the_kernels_symbols() -> None:
     """A packaged kernel comes without them, and one sentence says so."""
     with pytest.raises(UsageError, match=r"there is no vmlinux of 6\.1\.192"):
         gdb_commands(GUEST)
+
+
+def test_gdb_reads_the_kernels_own_commands_once(tmp_path: Path) -> None:
+    """By the name as it is, and not by itself, which it would refuse; without them it is said."""
+    build = tmp_path / "a build"
+    build.mkdir()
+    vmlinux = build / "vmlinux"
+    vmlinux.write_bytes(b"")
+    guest = replace(GUEST, vmlinux=str(vmlinux), build_dir=str(build), text=None)
+    assert not [word for word in gdb_commands(guest) if word.startswith("source")]
+    assert any("no lx- commands" in note for note in missing(guest))
+    (build / "vmlinux-gdb.py").write_text("")
+    words = gdb_commands(guest)
+    assert f"source {build}/vmlinux-gdb.py" in words
+    by_itself = words.index("set auto-load python-scripts off")
+    assert by_itself < words.index(f'symbol-file "{vmlinux}"')
+    assert not any("no lx- commands" in note for note in missing(guest))
 
 
 class Monitor:

@@ -63,6 +63,8 @@ def gdb_commands(guest: KeptGuest) -> list[str]:
             hint="packaged kernels come without it",
         )
     words = ["set pagination off", "set confirm off", "set architecture i386:x86-64"]
+    # The kernel's scripts are read below, once; gdb itself would not, and say so at length.
+    words.append("set auto-load python-scripts off")
     offset = moved_by(guest)
     words.append(f'symbol-file "{guest.vmlinux}"' + (f" -o {offset:#x}" if offset else ""))
     for module in guest.modules.values():
@@ -76,7 +78,8 @@ def gdb_commands(guest: KeptGuest) -> list[str]:
         )
         words.append(f'add-symbol-file "{module.file}" {text:#x} {" ".join(others)}')
     if guest.build_dir is not None and (scripts := Path(guest.build_dir, GDB_SCRIPTS)).exists():
-        words += [f'add-auto-load-safe-path "{guest.build_dir}"', f'source "{scripts}"']
+        # gdb takes the rest of the line as it is: a quotation mark would belong to the name.
+        words.append(f"source {scripts}")
     return [*words, f"target remote {guest.folder / GDB_SOCKET}"]
 
 
