@@ -99,9 +99,13 @@ class Model:
         """Return a model of the same guest that goes on by itself."""
         return copy.deepcopy(self, {id(self._points): self._points})
 
-    def text_in(self, number: int, start: int, end: int) -> bool:
-        """Return whether a body that is known at that event begins between two addresses."""
-        return any(start <= entry < end for entry, _ in self._bodies.all_at(number))
+    def functions_of(self, target: str, number: int) -> frozenset[int]:
+        """Return where the klp_funcs of an object are that are known at that event."""
+        return frozenset(
+            address
+            for address, version in self._versions.all_at(number)
+            if version.key[0] == target
+        )
 
     def judge(self, events: Iterable[Event], since: int = 0) -> Verdict:
         """Give the model events, the first of which has the number ``since``.

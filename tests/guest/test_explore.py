@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.errors import KernelSplat
+from harness.observer.consistency import Model
+from harness.observer.watch import Watch
 from harness.tools.race.explore.kernel_code import KernelCode
 from harness.tools.race.explore.pairs import find_pairs
 from harness.tools.race.explore.points import parse_hold
@@ -31,14 +33,18 @@ LATE = "exit_task_stack_account"
 def trials(
     kernel: Kernel, klp_session: Session, sample_modules: Mapping[str, Path], tmp_path: Path
 ) -> Iterator[Trials]:
-    """Trials in guests of a run of their own, which has the modules that they need."""
+    """Trials in guests of a run of their own, with the modules that they need and the oracle."""
     settings = replace(klp_session.settings, accel=Accel.TCG)
     more = guest_modules(sample_modules)
+    store = klp_session.store
+    watch = Watch(folder=tmp_path / "observed", store=store, files=(), oracle=True, clock=False)
     with contextlib.ExitStack() as stack:
         session = stack.enter_context(
-            Session(tmp_path / "run", settings, klp_session.store, extra_files=more)
+            Session(tmp_path / "run", settings, store, extra_files=more, plugins=watch)
         )
-        yield Trials(stack.enter_context(Scenes(session, kernel)))
+        yield Trials(
+            stack.enter_context(Scenes(session, kernel, watch=watch, modules=sample_modules))
+        )
 
 
 @pytest.mark.slow(20)
@@ -59,6 +65,20 @@ def test_b_acts_while_a_is_held(trials: Trials) -> None:
     assert by_b.index("klp_enable_patch") < by_b.index("klp_start_transition")
     first_of_a = next(at for at, call in enumerate(held) if call.by == "A")
     assert "klp_start_transition" in {call.function for call in held[:first_of_a]}
+
+
+@pytest.mark.slow(20)
+def test_each_trial_is_judged(trials: Trials, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A calls a function while B loads a livepatch of it: in a version that its state allows."""
+    (pair,) = find_pairs(["call-load@patched"])
+    hold = parse_hold("klp_ftrace_handler")
+    seen = trials.try_hold(pair, hold)
+    assert (seen.ended, seen.violation) == (True, None)
+    monkeypatch.setattr(Model, "_expected", lambda *_: None)
+    seen = trials.try_hold(pair, hold)
+    assert seen.violation is not None
+    assert "enters klp_test_gate's version of klp_gate_wait() in patch state 0" in seen.violation
+    assert any("klp-duel-a" in line for line in seen.violations)
 
 
 @pytest.mark.slow(20)

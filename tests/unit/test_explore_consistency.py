@@ -8,24 +8,36 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.observer.consistency import Model
 from harness.observer.consistency_points import Step
+from harness.observer.module_code import ModuleCode, ModuleFunction, ModuleVersion
 from harness.observer.shared_file import Event, Head, Kind, SharedFile, count_events, make_head
-from harness.observer.versions import Body, Version
 from harness.tools.race.explore import consistency
 from harness.tools.race.explore.consistency import Invariants
 from harness.tools.race.explore.oracle import failure_of
 from harness.tools.race.explore.results import FindingKind
 from harness.tools.race.explore.trial import Seen
+from harness.vm.elf.klp_structs import PatchedFunction
 from tests.unit import test_consistency as known
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-FREE_AT = 0xFFFFFFFF81000000
-FREED = Event(0, FREE_AT, known.OTHER, 0, 0, Kind.POINT)
-POINTS = known.points().model_copy(update={"steps": {**known.STEPS, FREE_AT: Step.FREE}})
+HIGH = 0xFFFFFFFF00000000
+
+
+def high(event: Event) -> Event:
+    """Return an event as the plugin's file gives it, with an address of the kernel."""
+    return event._replace(where=event.where | HIGH)
+
+
+POINTS = known.points().model_copy(
+    update={
+        name: {address | HIGH: what for address, what in getattr(known.points(), name).items()}
+        for name in ("steps", "state_stores", "byte_stores")
+    }
+)
+FREED = Event(0, known.AT[Step.FREE], known.OTHER, 0, 0, Kind.POINT)
 
 
 def of_scene() -> known.Story:
@@ -59,7 +71,7 @@ def memory(address: int, size: int) -> bytes:
 @pytest.fixture
 def invariants() -> Invariants:
     story = of_scene()
-    verdict = story.verdict()
+    verdict = story.model.judge(map(high, story.events))
     assert verdict.holds
     return Invariants(story.model, POINTS, verdict.events, {})
 
@@ -112,23 +124,41 @@ def test_the_text_of_a_module_that_a_step_unloads(invariants: Invariants, tmp_pa
     assert judge(invariants, path, story, steps=steps) is None
 
 
-def test_a_module_that_is_loaded_where_another_one_was() -> None:
-    """It is known from when the text of the other one was freed, and no earlier."""
-    model = Model(known.points())
-    version = Version(key=known.KEY, patch="klp_test")
-    model.add_version(0, known.FUNC, version)
-    body = Body(key=known.KEY, parts=((known.TARGET, known.TARGET + 64),), module="klp_target")
-    model.add_body(0, known.TARGET + 5, body)
-    assert model.text_in(3, known.TARGET, known.TARGET + 64)
-    assert not model.text_in(3, known.PATCH, known.PATCH + 64)
-    again = model.copy()
-    again.add_body(2, known.TARGET + 5, replace(body, module="klp_new", since=2))
-    known_again = again.body_of(2, known.TARGET)
-    assert known_again is not None
-    assert known_again[1].module == "klp_new"
-    before = model.body_of(2, known.TARGET)
-    assert before is not None
-    assert before[1].module == "klp_target"
+def test_a_livepatch_whose_text_lies_where_an_init_function_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its versions count from when the kernel writes to its klp_func, and no earlier."""
+    text, data = 0xFFFFFFFFA0008000, 0xFFFFFFFFA0009000
+    function = ModuleFunction(name="g", parts=(((".text", 0), 64),), body=5, is_left=True)
+    version = ModuleVersion(
+        place=(".data", 0),
+        function=PatchedFunction(object=known.KEY[0], name=known.KEY[1], sympos=0),
+        new=(".text", 0),
+    )
+    code = ModuleCode(functions=(function,), versions=(version,))
+    monkeypatch.setattr(consistency, "read_module", lambda _: code)
+    scene = of_scene().switch(known.OTHER).complete(goal=1)
+    assert scene.model.judge(map(high, scene.events)).holds
+    since = len(scene.events)
+    invariants = Invariants(scene.model, POINTS, since, {"klp_new": tmp_path})
+
+    def judged(*tasks: int) -> consistency.Violations | None:
+        story = known.Story(points=POINTS).enter(text, known.OTHER).leave(text, known.OTHER)
+        story.step(Step.INIT)
+        for task in (known.TASK, known.OTHER):
+            story.state(known.INIT_STATE, task)
+        story.add(Kind.STORE, known.BEGINS, data + known.TRANSITION)
+        story.add(Kind.STORE, known.INSTALLED, data + known.PATCHED).switch(known.TASK)
+        for task in tasks:
+            story.call(text, task)
+        path = write(tmp_path / "guest.observed", story.events)
+        loaded = {"klp_new": {".text": text, ".data": data}}
+        return invariants.judge(path, None, loaded=loaded, steps=(), memory=memory)
+
+    assert judged(known.TASK) is None
+    found = judged(known.TASK, known.OTHER)
+    assert found is not None
+    assert found.kind.startswith("I1: enters klp_new's version of f() in patch state 0")
 
 
 def test_a_violation_is_a_finding_of_its_own_kind() -> None:

@@ -85,6 +85,7 @@ class Action:
     ``only_with``: of the sensible pairs, only those with that A. ``forces``: a livepatch's module
     can stay loaded for ever after it. ``by_any``: much of it is done by a worker, so that points
     count in any task of A's CPU. ``cpus`` is how many the guest needs for it.
+    ``warns``: a regular expression for what the kernel prints, rightly, when it refuses the action.
     """
 
     name: str
@@ -100,13 +101,14 @@ class Action:
     forces: bool = False
     only_with: str | None = None
     cpus: int = 2
+    warns: str | None = None
 
 
 def _insmod(name: str, parameters: str = "") -> str:
     return f"insmod {MODULE_DIR}/{name}.ko{' ' if parameters else ''}{parameters}"
 
 
-def _shadow(name: str, does: str, verb: str) -> Action:
+def _shadow(name: str, does: str, verb: str, *, warns: str | None = None) -> Action:
     """Return the action in which a task has the sample module call one function of shadow.c."""
     return Action(
         name=name,
@@ -115,6 +117,7 @@ def _shadow(name: str, does: str, verb: str) -> Action:
         kind=Kind.SHADOW,
         states=frozenset({StateName.IDLE}),
         needs=(SHADOW_MODULE,),
+        warns=warns,
     )
 
 
@@ -316,7 +319,12 @@ _ALL = (
         subject=SYSTEM_STATE,
     ),
     _shadow("shadow", "klp_shadow_get_or_alloc() of one variable", "get"),
-    _shadow("shalloc", "klp_shadow_alloc() of that variable", "alloc"),
+    _shadow(
+        "shalloc",
+        "klp_shadow_alloc() of that variable",
+        "alloc",
+        warns="Duplicate shadow variable",
+    ),
     _shadow("unshadow", "klp_shadow_free() of that variable", "free"),
     _shadow("unshadowall", "klp_shadow_free_all() of its id", "free_all"),
 )

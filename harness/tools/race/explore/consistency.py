@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from harness.observer.consistency import Model
     from harness.observer.consistency_points import ConsistencyPoints
+    from harness.observer.module_code import ModuleCode, Place
+    from harness.observer.shared_file import Event
     from harness.vm.guest.machine import Machine
     from harness.vm.guest.snapshot import Template
 
@@ -104,28 +106,13 @@ class Invariants:
             for number, event in enumerate(events, self._since)
             if event.kind == Kind.POINT and self._points.steps.get(event.where) is Step.FREE
         ]
-        for name, sections in loaded.items():
-            self._load(model, name, sections, frees)
+        _Loader(model, self._points, events, self._since, frees).add(loaded, self._files)
         self._unload(model, steps, frees)
         verdict = model.judge(events, self._since)
         if verdict.holds:
             return None
         details = in_words(verdict, lambda task: self._name(task, memory), clock=False)
         return Violations(next(iter(verdict.kinds)), tuple(details))
-
-    def _load(
-        self, model: Model, name: str, sections: Mapping[str, int], frees: Sequence[int]
-    ) -> None:
-        source = self._files.get(name)
-        if source is None:
-            return
-        code = read_module(source)
-        text = list(code.text(sections))
-        since = self._since
-        # Where another module was, it cannot be before that one was freed.
-        if frees and any(model.text_in(since, each.start, each.end) for each in text):
-            since = frees[0]
-        add_module(model, name, code, sections, since)
 
     def _unload(self, model: Model, steps: Sequence[str], frees: Sequence[int]) -> None:
         gone = [step.split()[1] for step in steps if step.startswith(_UNLOADS)]
@@ -141,3 +128,50 @@ class Invariants:
         comm = memory(task + offsets["comm"], _COMM_BYTES).partition(b"\0")[0]
         pid = int.from_bytes(memory(task + offsets["pid"], 4), "little")
         return f"{comm.decode(errors='replace')} ({pid})"
+
+
+@dataclass(frozen=True)
+class _Loader:
+    """Adds the modules that A and B have loaded to a model, each from the right event on.
+
+    When it was loaded is not known, and its text may lie where that of another one was, or an init
+    function. But no task is in a version of a livepatch before the kernel has written to its
+    klp_func, and no version of a target is right or wrong before that.
+    """
+
+    model: Model
+    points: ConsistencyPoints
+    events: Sequence[Event]
+    since: int
+    frees: Sequence[int]
+
+    def add(self, loaded: Mapping[str, Mapping[str, int]], files: Mapping[str, Path]) -> None:
+        """Add them, with their addresses and files by name."""
+        known = {name: read_module(files[name]) for name in loaded if name in files}
+        end = self.since + len(self.events)
+        # Livepatches first: they say which functions of a target count.
+        for name, code in sorted(known.items(), key=lambda each: not each[1].versions):
+            sections = loaded[name]
+            own = frozenset(sections[section] + at for section, at in _places(code, sections))
+            functions = own or self.model.functions_of(name, end)
+            since = self._first_store(functions)
+            if since is not None:
+                add_module(self.model, name, code, sections, since)
+
+    def _first_store(self, functions: frozenset[int]) -> int | None:
+        """Return the first event in which the kernel writes to one of these klp_funcs."""
+        start = self.since
+        if self.frees and any(self.model.knows(start, address) for address in functions):
+            start = self.frees[0]  # one that is gone was there before
+        offsets = self.points.offsets["klp_func"]
+        fields = (offsets["transition"], offsets["patched"])
+        for number, event in enumerate(self.events, self.since):
+            if number < start or event.where not in self.points.byte_stores:
+                continue
+            if any(event.data - field in functions for field in fields):
+                return number
+        return None
+
+
+def _places(code: ModuleCode, sections: Mapping[str, int]) -> tuple[Place, ...]:
+    return tuple(each.place for each in code.versions if each.place[0] in sections)

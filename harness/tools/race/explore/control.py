@@ -307,9 +307,7 @@ class HeldGuest:
         self.set_breakpoints(breakpoints)
         try:
             looks: list[str] = []
-            end_s = time.monotonic() + self.scaled(seconds) * self.patience
-            while time.monotonic() < end_s:
-                before_s = self._hypervisor.cpu_s()
+            for before_s in self._while_it_may_run(self.scaled(seconds) * self.patience):
                 if self.run_until(wanted, _SLICE_S) is not None:
                     return "held" if gdb.pc(B) in places else "done"
                 if self._hypervisor.cpu_s() - before_s < _LEAST_S:
@@ -371,4 +369,4 @@ class HeldGuest:
             self.gdb.clear_breakpoint(address)
 
     def _has_failed(self) -> bool:
-        return bool(self._hypervisor.console.splats())
+        return bool(self._hypervisor.unexpected_splats())

@@ -135,6 +135,9 @@ class Trials:
         clone = self._scenes.session.clone(self._scenes.kernel, scene.saved, name=f"{pair}-{plan}")
         folder = clone.folder
         with contextlib.closing(clone), gdb_of(clone) as gdb:
+            for action in (pair.a, pair.b):
+                if action.warns is not None:
+                    clone.hypervisor.expect_splat(action.warns, required=False)
             held = HeldGuest(scene, gdb, clone.hypervisor, time_scale=self._scenes.time_scale)
             yield held, clone, start_s
             observed = clone.hypervisor.observed
