@@ -256,12 +256,16 @@ def print_judged(terminal: Terminal, judged: Judged) -> None:
 
 
 def print_coverage(terminal: Terminal, coverage: Coverage) -> None:
-    """Print the table; before it what did not run, unless that is most of the code."""
+    """Print the table; before it what did not run, of the livepatch alone when it is much."""
     from harness.observer.coverage_text import never_run, one_way, table
 
     missing = len(coverage.lines()) - len(coverage.lines_run())
-    if missing <= _MOST_MISSING:
-        terminal.print("", *never_run(coverage), *one_way(coverage), "")
+    shown = coverage
+    if missing > _MOST_MISSING:
+        own = tuple(file for file in coverage.files if file.name in coverage.own)
+        shown = coverage.model_copy(update={"files": own})
+    if shown.files:
+        terminal.print("", *never_run(shown), *one_way(shown), "")
     terminal.print(*table(coverage))
     if missing > _MOST_MISSING:
         terminal.print(f"{missing} lines did not run: --html FILE shows them in the source")

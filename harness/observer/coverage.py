@@ -112,7 +112,8 @@ class SeenTest(_Model):
 class Coverage(_Model):
     """The coverage of one run, or of several that were merged, on one kernel.
 
-    ``notes`` say in words what is missing.
+    ``own`` are the names of the files of the livepatch itself. ``notes`` say in words what is
+    missing.
     """
 
     format: Literal["klp-harness coverage 1"] = FORMAT
@@ -121,6 +122,7 @@ class Coverage(_Model):
     instructions: int
     instructions_run: int
     files: tuple[FileCoverage, ...]
+    own: tuple[str, ...] = ()
     tests: tuple[SeenTest, ...] = ()
     notes: tuple[str, ...] = ()
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def joined(first: Coverage, second: Coverage) -> Coverage:
-    """Return two coverages of one run as one: the files of the second come first.
+    """Return the coverage of a kernel and that of a livepatch, whose files come first, as one.
 
     What tests ran is added up by their names.
     """
@@ -28,6 +28,7 @@ def joined(first: Coverage, second: Coverage) -> Coverage:
             "instructions": first.instructions + second.instructions,
             "instructions_run": first.instructions_run + second.instructions_run,
             "files": (*second.files, *first.files),
+            "own": (*(file.name for file in second.files), *first.own),
             "tests": tuple(SeenTest(name=name, lines=tests[name]) for name in sorted(tests)),
             "notes": (*first.notes, *second.notes),
         }

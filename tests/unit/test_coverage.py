@@ -3,22 +3,25 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
 
+from harness.cli.coverage import print_coverage
 from harness.errors import UsageError
 from harness.observer.code_map import Branch, Code, CodeMap, Place, SourceFile
 from harness.observer.coverage import (
     BOOT,
     BranchCoverage,
     Coverage,
+    LineCoverage,
     make_coverage,
     read_coverage,
     sides_of,
 )
 from harness.observer.coverage_page import coverage_page
-from harness.observer.coverage_sums import by_luck, difference, merge
+from harness.observer.coverage_sums import by_luck, difference, joined, merge
 from harness.observer.coverage_text import difference_text, luck_text, never_run, one_way, table
 from harness.observer.lcov import to_lcov
 from harness.observer.unreached import (
@@ -29,6 +32,7 @@ from harness.observer.unreached import (
     compare_branches,
     read_unreached,
 )
+from harness.report.terminal import Terminal
 
 ROOT = Path(__file__).resolve().parents[2]
 FILE = "kernel/livepatch/core.c"
@@ -273,3 +277,26 @@ def test_branches_that_went_one_way_are_listed_or_named() -> None:
     assert compare_branches(coverage(one=ONE), [gone]).unknown == (gone,)
     both = {address: ONE.get(address, 0) + OTHER.get(address, 0) for address in {*ONE, *OTHER}}
     assert compare_branches(coverage(one=both), [listed]).reached == (listed,)
+
+
+def test_what_did_not_run_of_the_livepatch_is_printed() -> None:
+    """Its lines are printed however much of the kernel's code did not run, and come first."""
+    kernel = coverage(a={0x10: 1})
+    (file,) = kernel.files
+    lines = tuple(LineCoverage(line=number, count=0) for number in range(1, 101))
+    much = kernel.model_copy(
+        update={"files": (file.model_copy(update={"text": ("",) * 100, "lines": lines}),)}
+    )
+    (own,) = coverage(b={0x10: 1}).files
+    livepatch = coverage(b={0x10: 1}).model_copy(
+        update={"files": (own.model_copy(update={"name": "fix.c"}),)}
+    )
+    whole = joined(much, livepatch)
+    assert [each.name for each in whole.files] == ["fix.c", FILE]
+    assert [test.name for test in whole.tests] == ["a", "b"]
+    out = io.StringIO()
+    print_coverage(Terminal(stdout=out, stderr=io.StringIO()), whole)
+    said = out.getvalue()
+    assert "lines of fix.c that did not run" in said
+    assert "return 0;" in said
+    assert f"lines of {FILE} that did not run" not in said
