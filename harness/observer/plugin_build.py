@@ -44,15 +44,20 @@ class BuiltPlugin:
     version: int
     qemu: str = ""
 
-    def require_cpus(self) -> None:
-        """Raise HarnessError when this QEMU tells a plugin the wrong CPU.
+    @property
+    def knows_cpus(self) -> bool:
+        """Whether this QEMU tells a plugin on which CPU something runs.
 
         From 10.0 on a block that was translated for one CPU names that one whichever runs it, but
         with a thread for each CPU (gen_cpu_index() in accel/tcg/plugin-gen.c). Who is current
         on a CPU is then not known.
         """
         major = self.qemu.partition(".")[0]
-        if major.isdigit() and int(major) >= _WRONG_CPU:
+        return not major.isdigit() or int(major) < _WRONG_CPU
+
+    def require_cpus(self) -> None:
+        """Raise HarnessError when this QEMU tells a plugin the wrong CPU."""
+        if not self.knows_cpus:
             raise HarnessError(
                 f"QEMU {self.qemu} does not tell a plugin on which CPU of a guest something runs: "
                 "tasks cannot be followed",
@@ -137,4 +142,5 @@ def examine_plugin(store: Store, *, deadline: Deadline) -> tuple[bool, str]:
         plugin = obtain_plugin(store, deadline=deadline)
     except HarnessError as error:
         return False, error.message
-    return True, f"QEMU accepts version {plugin.version} of its interface for plugins"
+    found = f"QEMU accepts version {plugin.version} of its interface for plugins"
+    return True, found if plugin.knows_cpus else f"{found}, which serves --coverage alone"

@@ -64,6 +64,17 @@ def test_a_qemu_that_names_the_wrong_cpu(qemu: str) -> None:
     assert "coverage works" in str(refused.value.hint)
 
 
+def test_doctor_says_what_the_plugin_serves(path: Path, tmp_path: Path) -> None:
+    """With a QEMU that names the wrong CPU it is coverage alone."""
+    for number, qemu, alone in (("1", "9.2.4", False), ("2", "10.0.2", True)):
+        fake(path, SECOND.replace("9.2.4", qemu))
+        (path / "qemu-system-x86_64.calls").unlink(missing_ok=True)
+        store = Store(tmp_path / number)
+        works, said = examine_plugin(store, deadline=Deadline.after(60))
+        assert works
+        assert ("--coverage alone" in said) is alone
+
+
 def test_a_qemu_without_plugins(path: Path, tmp_path: Path) -> None:
     """What QEMU says is quoted."""
     fake(path, WITHOUT)
