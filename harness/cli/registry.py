@@ -26,7 +26,8 @@ class Command:
     """A command that is the function ``function`` of a module in ``folder``.
 
     Without a function it is a group: the ``app`` of that module, to which the modules in ``others``
-    add their own commands.
+    add their own commands. ``runs_words``: what follows its first argument is a command of another
+    program, options included.
     """
 
     folder: str
@@ -35,6 +36,7 @@ class Command:
     function: str | None = None
     others: tuple[str, ...] = ()
     for_pytest: bool = False
+    runs_words: bool = False
 
     def register(self, app: typer.Typer, name: str) -> None:
         """Import the command and add it to the application."""
@@ -45,7 +47,9 @@ class Command:
             app.add_typer(module.app, name=name)
             return
         # An option that such a command does not know is pytest's.
-        settings = {"ignore_unknown_options": True} if self.for_pytest else None
+        settings = {"ignore_unknown_options": True} if self.for_pytest else {}
+        if self.runs_words:
+            settings["allow_interspersed_args"] = False
         command = app.command(name, short_help=self.help, context_settings=settings)
         command(getattr(module, self.function))
 
@@ -152,6 +156,7 @@ COMMANDS: Mapping[str, Command] = {
         module="ssh_command",
         function="ssh",
         help="Open a shell in a kept guest, or run a command there.",
+        runs_words=True,
     ),
     "gdb": Command(
         folder="guests",

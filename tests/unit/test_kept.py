@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from typer.testing import CliRunner
 
+from harness.cli.app import app
 from harness.cli.keeping import KeepOptions, keeping
 from harness.deadline import Deadline, wait_until
 from harness.errors import HarnessError, UsageError
+from harness.tools.guests import ssh_command
 from harness.tools.guests.gdb_command import gdb_commands, missing
 from harness.vm.guest import kept
 from harness.vm.guest.control import ControlServer, ask
@@ -107,6 +110,21 @@ def test_ssh_reads_a_pinned_key_and_the_loopback(runs: Path) -> None:
     assert settings["stricthostkeychecking"] == "true"
     assert settings["userknownhostsfile"].endswith("known_hosts")
     assert settings["forwardagent"] == "no"
+
+
+def test_the_options_of_a_command_are_its_own(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with ssh(1): what follows the name is run in the guest as it is."""
+    ran: list[list[str]] = []
+
+    def foreground(argv: list[str]) -> int:
+        ran.append(argv)
+        return 0
+
+    monkeypatch.setattr(ssh_command, "foreground", foreground)
+    with register(GUEST):
+        done = CliRunner().invoke(app, ["ssh", GUEST.name, "uname", "-r", "--", "-x"])
+    assert done.exit_code == 0, done.output
+    assert ran[0][-4:] == ["uname", "-r", "--", "-x"]
 
 
 def test_the_owner_answers_or_says_why_not(tmp_path: Path) -> None:
