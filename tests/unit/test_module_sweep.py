@@ -264,7 +264,7 @@ def test_page_of_a_livepatch(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     page = sweep_page(results, {FILE: SOURCE}, "klp_fix on 6.1", by_verify=True)
     words = re.sub(r"\s+", " ", re.sub("<[^>]+>", " ", page))
-    assert "klp_fix on 6.1. Of 2 mutants that verify could notice, 1 were caught" in words
+    assert "klp_fix on 6.1. Of 2 mutants that verify could notice, 1 was caught" in words
     assert "1 by a failing check" in words
     assert "2 scenes passed on it idle, cycles" in words
     assert "tests reach it" not in words

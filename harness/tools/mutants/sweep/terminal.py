@@ -56,7 +56,8 @@ def _why(result: SweepResult, unit: str) -> str:
         return f"{result.seconds:.0f} s  {result.noticed.test.rpartition('/')[2]}{how}"
     if result.detail is not None:
         return result.detail
-    return f"{result.seconds:.0f} s  {len(result.ran)} {unit} passed"
+    count = len(result.ran)
+    return f"{result.seconds:.0f} s  {count} {unit if count != 1 else unit[:-1]} passed"
 
 
 def print_summary(terminal: Terminal, results: Sequence[SweepResult]) -> None:
