@@ -14,7 +14,7 @@ from harness.livepatch.patch import Livepatch
 from harness.livepatch.tasks import PatchState, Tasks
 
 ONE, TWO, THREE, FOUR = (f"klp_test_state_{version}" for version in range(1, 5))
-TWO_AGAIN = f"{TWO}_again"
+TWO_AGAIN = "klp_test_state_2_again"
 ASKS = "klp_test_prev_state"
 
 
