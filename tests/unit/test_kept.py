@@ -163,6 +163,7 @@ def test_gdb_reads_the_kernels_own_commands_once(tmp_path: Path) -> None:
     (build / "vmlinux-gdb.py").write_text("")
     words = gdb_commands(guest)
     assert f"source {build}/vmlinux-gdb.py" in words
+    assert f'directory "{build}"' in words
     by_itself = words.index("set auto-load python-scripts off")
     assert by_itself < words.index(f'symbol-file "{vmlinux}"')
     assert not any("no lx- commands" in note for note in missing(guest))

@@ -65,6 +65,9 @@ def gdb_commands(guest: KeptGuest) -> list[str]:
     words = ["set pagination off", "set confirm off", "set architecture i386:x86-64"]
     # The kernel's scripts are read below, once; gdb itself would not, and say so at length.
     words.append("set auto-load python-scripts off")
+    if guest.build_dir is not None:
+        # The names of sources are relative to it.
+        words.append(f'directory "{guest.build_dir}"')
     offset = moved_by(guest)
     words.append(f'symbol-file "{guest.vmlinux}"' + (f" -o {offset:#x}" if offset else ""))
     for module in guest.modules.values():
