@@ -36,6 +36,8 @@ _ESCAPE = b"\x1d"
 _LOOK_S = 0.25
 _RETRY_S = 0.02
 _CHUNK = 16384
+# A root file system of the user's need not have bash.
+_SHELL = "if command -v bash >/dev/null; then exec bash -s; else exec sh -s; fi"
 
 
 @guarded
@@ -116,7 +118,7 @@ def _interactive(machine: Machine) -> ExitCode:
 
 
 def _script(machine: Machine) -> int:
-    channel = machine.pipe(["bash", "-s"])
+    channel = machine.pipe(["sh", "-c", _SHELL])
     pump = _Pump(channel, machine.watch())
     pump.run()
     code = int(channel.recv_exit_status())
