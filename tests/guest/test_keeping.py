@@ -40,8 +40,8 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def klp(*words: str) -> Finished:
-    return run([*KLP, *words], deadline=Deadline.after(300), check=False)
+def klp(*words: str, stdin: str | None = None) -> Finished:
+    return run([*KLP, *words], deadline=Deadline.after(300), stdin=stdin, check=False)
 
 
 @pytest.mark.slow(25)
@@ -76,6 +76,32 @@ def test_a_guest_is_kept(runs: Path, tmp_path: Path) -> None:
     assert klp("guests").stdout == "no guest is kept\n"
     assert not list(runs.glob("kept-*"))
     assert not list(runs.rglob("client_key"))
+
+
+@pytest.mark.slow(25)
+def test_a_guest_that_panicked_is_kept(runs: Path, tmp_path: Path) -> None:
+    """It stands where it panicked: gdb finds the panic on a stack, its memory can be dumped."""
+    script = "insmod klp_test_cmdline_a.ko; echo c >/proc/sysrq-trigger; sleep 60"
+    words = ("boot", "klp_test_cmdline_a", "--keep-guest")
+    panicked = klp(*words, stdin=f"cd /root; {script}")
+    try:
+        assert panicked.returncode == 1, panicked.stderr
+        assert "sysrq triggered crash" in klp("guests").stdout
+        stacks = klp("gdb", "--batch", "--ex", "thread apply all x/200a $rsp")
+        assert "<panic+" in stacks.stdout, stacks.stdout + stacks.stderr
+        for name, *more in (["vmcore"], ["kdump", "--kdump"]):
+            dump = tmp_path / name
+            dumped = klp("dump", "--out", str(dump), *more)
+            assert dumped.returncode == 0, dumped.stderr
+            # QEMU writes kdump's format flattened, as makedumpfile -F does.
+            assert dump.read_bytes().startswith(b"makedumpfile" if more else b"\x7fELF")
+        assert (
+            b"Kernel panic - not syncing: sysrq triggered crash"
+            in (tmp_path / "vmcore").read_bytes()
+        )
+    finally:
+        klp("guests", "stop", "--all")
+    assert not list(runs.glob("kept-*"))
 
 
 @pytest.mark.slow(15)

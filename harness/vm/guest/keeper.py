@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from harness.deadline import Deadline
-from harness.errors import KlpError
+from harness.errors import KlpError, QemuFailed
 from harness.log import LOGGER
 from harness.resources import runs_root
 from harness.vm.guest import kept
@@ -161,6 +161,7 @@ class Keeper:
                 kept.write_ssh_files(made, folder)
             machine.disconnect()
             hypervisor = machine.hypervisor
+            _stay(hypervisor)
             stack.enter_context(hypervisor.stack.pop_all())
             stack.enter_context(self._serve(hypervisor, folder))
             with writing(folder):
@@ -222,6 +223,18 @@ def _describe(machine: Machine, kernel: Bootable, name: str, folder: Path) -> Ke
         five_levels=has_five_levels(hypervisor.monitor, Deadline.after(_ASK_S)),
         modules=modules,
     )
+
+
+def _stay(hypervisor: Hypervisor) -> None:
+    """Let QEMU stand still, and not end, when the guest restarts or shuts down.
+
+    One that panicked restarts as soon as gdb lets it go on. QEMU before 6.0 cannot do that.
+    """
+    wanted = {"reboot": "shutdown", "shutdown": "pause"}
+    try:
+        hypervisor.monitor.execute("set-action", wanted, deadline=Deadline.after(_ASK_S))
+    except QemuFailed as error:
+        LOGGER.info("a guest that restarts will be gone: %s", error)
 
 
 def _name(folder: str) -> str:
