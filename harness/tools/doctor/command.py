@@ -19,7 +19,7 @@ from harness.deadline import Deadline
 from harness.errors import ExitCode, UsageError
 from harness.report.base import CheckOutcome
 from harness.resources import cache_root
-from harness.tools.doctor.examine import examine, folder_size_mib
+from harness.tools.doctor.examine import examine
 
 if TYPE_CHECKING:
     from harness.report.terminal import Terminal
@@ -100,7 +100,7 @@ def _print(terminal: Terminal, examined: Examined) -> None:
             terminal.print(f"{'':{_WORD_WIDTH + _NAME_WIDTH}} {result.hint}")
     with contextlib.suppress(UsageError):  # a line above says so
         cache = cache_root()
-        terminal.print(f"cache: {cache} ({folder_size_mib(cache)} MiB)")
+        terminal.print(f"cache: {cache}")
     if not examined.is_ready:
         terminal.print("not ready: get what the lines marked MISSING name")
     elif examined.guests is not None and examined.accel is not None:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
 import sys
@@ -181,26 +180,6 @@ def free_mib(folder: Path) -> int:
         except OSError:
             continue  # it is not there, or closed to this user
     return 0
-
-
-def folder_size_mib(folder: Path) -> int:
-    """Return what the files below a folder take on disk, in MiB; 0 when it is not there."""
-    total = 0
-    linked: set[tuple[int, int]] = set()
-    # A file may be removed meanwhile, or be another user's: what is left is still an answer.
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            try:
-                status = os.lstat(os.path.join(parent, name))  # noqa: PTH118
-            except OSError:
-                continue
-            # Builds of one kernel share files.
-            if status.st_nlink > 1:
-                if (status.st_dev, status.st_ino) in linked:
-                    continue
-                linked.add((status.st_dev, status.st_ino))
-            total += status.st_blocks * 512
-    return total // _MIB
 
 
 def judge_folder(name: str, find: Callable[[], Path], hint: str) -> DoctorResult:
