@@ -35,12 +35,19 @@ def test_few_tests_have_few_workers(tests: int | None, guests: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "number"), [([], 6), (["-k", "test_a"], 5), (["-k", "nothing"], 0)]
+    ("words", "number"),
+    [
+        ([], 6),
+        (["-k", "test_a"], 5),
+        (["-k", "nothing"], 0),
+        (["-q", "--tb=short", "-k", "test_b"], 1),
+        (["--no-such-option"], None),
+    ],
 )
 def test_the_tests_are_counted(
-    words: list[str], number: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    words: list[str], number: int | None, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """What -k leaves is counted, and nothing of it is printed."""
+    """What -k leaves is counted, and nothing of it is printed, no error of pytest's either."""
     # Each has a name of its own, as the modules of one process need.
     file = tmp_path / f"test_counted_{number}.py"
     file.write_text(TESTS)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 from dataclasses import dataclass
@@ -154,10 +155,11 @@ def guests_for(tests: int | None, most: int) -> int:
 def _selected(words: Sequence[str]) -> int | None:
     """Return how many tests pytest would run, in half a second; None where it cannot collect."""
     counter = Counter()
-    quiet = [word for word in words if not word.startswith("--junit")]
-    status = pytest.main(
-        ["-n", "0", "--collect-only", "-p", "no:terminal", *quiet], plugins=[counter]
-    )
+    without = [word for word in words if not word.startswith("--junit")]
+    # Nothing is lost: the run itself says what is wrong with the words. pytest's terminal plugin
+    # stays, since it is the one that knows -q, --tb and others.
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        status = pytest.main(["-n", "0", "--collect-only", *without], plugins=[counter])
     if counter.interrupt is not None:
         raise counter.interrupt
     ended_well = status in {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}
