@@ -73,7 +73,7 @@ class _Starved:
         self.held += 1
 
 
-@pytest.mark.parametrize(("thorough", "least_s"), [(False, 2), (True, 40)])
+@pytest.mark.parametrize(("thorough", "least_s"), [(False, 6), (True, 40)])
 def test_a_guest_that_gets_little_is_loaded_for_longer(
     monkeypatch: pytest.MonkeyPatch, thorough: bool, least_s: int
 ) -> None:

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 _HOLD_S = 3.0
 _THOROUGH_HOLD_S = 20.0
-# How much CPU time the guest has to get while the patch is enabled. Most of what a verdict takes of
+# How much CPU time the guest has to get while the patch is enabled. Half of what a verdict takes of
 # the host is this, three times.
-_WORK_S = 2.0
+_WORK_S = 6.0
 _THOROUGH_WORK_S = 40.0
 _MOST_HOLD_S = 60.0
 _MORE_TIME = 2.0
