@@ -63,6 +63,17 @@ def test_both_outputs_beyond_a_pipe_each() -> None:
     assert len(done.stderr) == 6_000_002
 
 
+def test_a_nice_child_lets_others_go_first() -> None:
+    """So do its children, and its session where the host schedules by these."""
+    script = "read line; nice; cat /proc/self/autogroup 2>/dev/null"
+    with spawn(["sh", "-c", script], stdin=PIPE, stdout=PIPE, nice=7) as child:
+        said, _ = child.communicate(b"\n", timeout=30)
+    own, _, group = said.decode().partition("\n")
+    assert own == "7"
+    # A kernel without autogroups has no such file.
+    assert not group or group.endswith(" nice 7\n")
+
+
 def test_input_beyond_a_pipe_comes_back() -> None:
     """Input and output larger than a pipe do not block each other."""
     text = "line of input\n" * 100_000

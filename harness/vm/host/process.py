@@ -20,6 +20,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from harness.errors import CommandFailed, CommandTimeout, HarnessError, MissingTool, NoSpace
@@ -27,7 +28,6 @@ from harness.log import LOGGER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from harness.deadline import Deadline
 
@@ -84,12 +84,13 @@ def spawn(
     pass_fds: Sequence[int] = (),
     death_signal: signal.Signals = signal.SIGKILL,
     rights: Sequence[str] = (),
+    nice: int = 0,
 ) -> Iterator[Process[bytes]]:
     """Start a child in a process group of its own; on leaving, kill the whole group and reap it.
 
     ``death_signal`` is what the child gets when the calling thread dies: SIGTERM suits programs
     that have children of their own to clean up (make), SIGKILL all others. ``rights`` are options
-    of setpriv(1) that change the child's user or capabilities.
+    of setpriv(1) that change the child's user or capabilities. ``nice`` lets others go first.
     Raises MissingTool, or HarnessError when the host cannot start a process.
     """
     program = find_program(argv[0])
@@ -117,6 +118,8 @@ def spawn(
     except OSError as error:
         raise HarnessError(f"cannot start {argv[0]}: {error.strerror}") from error
     try:
+        if nice:
+            _let_others_go_first(child.pid, nice)
         yield child
     finally:
         kill_group(child)
@@ -125,6 +128,14 @@ def spawn(
                 # A pipe whose reader has ended cannot be flushed, and need not be.
                 with contextlib.suppress(OSError):
                     stream.close()
+
+
+def _let_others_go_first(pid: int, nice: int) -> None:
+    """Lower the priority of a child, and of its session where the host schedules by these."""
+    # It may have ended, and a kernel without autogroups (sched(7)) has no such file.
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, pid, nice)
+        Path(f"/proc/{pid}/autogroup").write_text(f"{nice}")
 
 
 def foreground(argv: Sequence[str | Path], *, to_stderr: bool = False) -> int:
@@ -160,6 +171,7 @@ def run(
     on_line: Callable[[str], None] | None = None,
     log_path: Path | None = None,
     death_signal: signal.Signals = signal.SIGKILL,
+    nice: int = 0,
 ) -> Finished:
     """Run a command to its end and return its output, decoded with replacement characters.
 
@@ -179,6 +191,7 @@ def run(
             cwd=cwd,
             env=env,
             death_signal=death_signal,
+            nice=nice,
         ) as child,
     ):
         collector = _Collector(on_line, log)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 GDB_SCRIPTS = "vmlinux-gdb.py"
 """What gdb reads for the kernel's own commands (lx-), in the O= folder of a build that has them."""
 
+# Guests may run meanwhile, of tests that wait for them; a build only takes longer.
+_NICE = 10
 _MAKEFILE = """\
 # Written by klp-harness: the kernel's own has full paths, and this folder is moved after the build.
 export KBUILD_OUTPUT := $(patsubst %/,%,$(dir $(realpath $(lastword $(MAKEFILE_LIST)))))
@@ -75,6 +77,7 @@ def make(
         log_path=log_path,
         on_line=see,
         death_signal=signal.SIGTERM,
+        nice=_NICE,
         explain=lambda _: build_failure(what, lines, log_path),
     )
 
