@@ -69,6 +69,14 @@ def test_guests_do_not_see_each_other(
         three.stat("/tmp/mark")
 
 
+def test_the_clock_is_fine_and_goes_on_without_interrupts(guest: Machine) -> None:
+    """Timers of a nanosecond, of a clock that a CPU with its interrupts off does not stop."""
+    resolutions = re.findall(r"\.resolution: *(.+)", guest.read("/proc/timer_list"))
+    assert set(resolutions) == {"1 nsecs"}
+    clock = guest.read("/sys/devices/system/clocksource/clocksource0/current_clocksource").strip()
+    assert "jiffies" not in clock
+
+
 @pytest.mark.slow(7)
 @pytest.mark.smp(6)
 def test_cpus_by_marker(guest: Machine) -> None:

@@ -14,7 +14,6 @@ from harness.vm.kernel.config import (
     Fragment,
     KernelConfig,
     allconfig_text,
-    for_sources,
     fragment_names,
     load_fragments,
     merge,
@@ -71,19 +70,6 @@ def test_optional_holds_for_the_next_line_only() -> None:
     """The reason stands above the one symbol that a kernel may lack."""
     fragment = parse_fragment("# optional: since 6.4\nCONFIG_A=y\nCONFIG_B=y\n", "f")
     assert [request.optional for request in fragment] == ["since 6.4", None]
-
-
-def test_a_request_for_sources_without_a_symbol(tree: Path) -> None:
-    """It falls away where they know the symbol. The comment counts for the next line only."""
-    requests = parse_fragment(
-        "# without KNOWN: found otherwise\nCONFIG_A=y\n"
-        "# without CONFIG_TYPO: found otherwise\nCONFIG_B=y\nCONFIG_C=y\n",
-        "f",
-    )
-    assert [request.symbol for request in for_sources(requests, tree)] == ["CONFIG_B", "CONFIG_C"]
-    empty = tree / "sub/empty"
-    empty.mkdir()
-    assert for_sources(requests, empty) == requests
 
 
 def test_a_fragment_that_contradicts_itself() -> None:

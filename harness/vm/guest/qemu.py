@@ -162,9 +162,7 @@ def _machine(shape: GuestShape, memory: str) -> list[str]:
         *("-sandbox", _SANDBOX),
         *("-machine", "pc,memory-backend=ram,vmport=off,usb=off"),
         *ACCEL_ARGUMENTS[shape.accel],
-        # A socket each: SeaBIOS lists one CPU of each socket in the MP table.
-        *("-smp", f"{shape.cpus},sockets={shape.cpus},cores=1,threads=1"),
-        *("-m", str(shape.memory_mib), "-object", memory),
+        *("-smp", str(shape.cpus), "-m", str(shape.memory_mib), "-object", memory),
     ]
 
 

@@ -16,7 +16,6 @@ from harness.vm.kernel.build_needs import require_compiler, require_host
 from harness.vm.kernel.config import (
     KernelConfig,
     allconfig_text,
-    for_sources,
     load_fragments,
     merge,
     verify,
@@ -175,7 +174,6 @@ def kernel_key(
         "format": _FORMAT,
         "source": source_digest,
         "config": allconfig_text(requests),
-        "without": sorted(r.symbol + "/" + r.without for r in requests if r.without is not None),
         "toolchain": toolchain.identity,
     }
     if whole is not None:
@@ -241,23 +239,22 @@ class _Build:
 
     def _configure(self, copy: Path, build: Path, log_path: Path) -> None:
         self.progress.stage(f"configuring {self.description}")
-        requests = for_sources(self.requests, copy)
         if self.whole is None:
             wanted = build.with_name(f"{BUILD}.allconfig")
-            wanted.write_text(allconfig_text(requests))
+            wanted.write_text(allconfig_text(self.requests))
             self._make(copy, log_path, f"KCONFIG_ALLCONFIG={wanted}", "allnoconfig")
             wanted.unlink()
         else:
-            (build / ".config").write_text(self.whole.merged(requests, copy))
+            (build / ".config").write_text(self.whole.merged(self.requests, copy))
             self._make(copy, log_path, "olddefconfig")
-            changes = self.whole.changes(requests, build / ".config", copy)
+            changes = self.whole.changes(self.requests, build / ".config", copy)
             write_changes(changes, copy.parent)
             LOGGER.warning(
                 "%s options of %s have another value in the build; `klp-harness kernel build` "
                 "with the same options lists them",
                 *(len(changes), self.whole.name),
             )
-        for line in verify(requests, build / ".config", copy):
+        for line in verify(self.requests, build / ".config", copy):
             LOGGER.info("%s has no %s", self.source.description, line)
         config = KernelConfig.read(build / ".config")
         # The build makes its key: MODULE_SIG does, which all that enforce signatures need.

@@ -25,7 +25,6 @@ _SET = re.compile(r"(CONFIG_\w+)=(.*)\Z")
 _UNSET = re.compile(r"#\s*(CONFIG_\w+) is not set\Z")
 _OPTIONAL = re.compile(r"#\s*optional:\s*(.+)\Z")
 _UNLESS = re.compile(r"#\s*unless\s+(?:CONFIG_)?(\w+):\s*(.+)\Z")
-_WITHOUT = re.compile(r"#\s*without\s+(?:CONFIG_)?(\w+):\s*(.+)\Z")
 _SYMBOL_BLOCK = re.compile(r"^[ \t]*(?:menu)?config[ \t]+(\w+)[ \t]*$(.*?)(?=^\S|\Z)", re.M | re.S)
 _DEPENDS = re.compile(r"^[ \t]+depends on (.+)$", re.M)
 
@@ -69,8 +68,7 @@ class Request:
     """One line of a fragment. ``value`` is ``n`` for "is not set"; strings keep their quotes.
 
     ``optional`` says why a kernel may lack the symbol; None when it may not. ``unless`` names a
-    symbol; a kernel that has it enabled may ignore the request. ``without`` names one too; sources
-    that know it are not asked.
+    symbol; a kernel that has it enabled may ignore the request.
     """
 
     symbol: str
@@ -79,7 +77,6 @@ class Request:
     line: int
     optional: str | None = None
     unless: str | None = None
-    without: str | None = None
 
     @property
     def text(self) -> str:
@@ -110,7 +107,6 @@ def parse_fragment(text: str, name: str) -> Fragment:
     requests: dict[str, Request] = {}
     optional: str | None = None
     unless: str | None = None
-    without: str | None = None
     for number, raw in enumerate(text.splitlines(), start=1):
         line = raw.strip()
         if match := _OPTIONAL.match(line):
@@ -118,9 +114,6 @@ def parse_fragment(text: str, name: str) -> Fragment:
             continue
         if match := _UNLESS.match(line):
             unless, optional = match[1], match[2]
-            continue
-        if match := _WITHOUT.match(line):
-            without = match[1]
             continue
         wanted = _parse_line(line, name, number)
         if wanted is not None:
@@ -132,7 +125,6 @@ def parse_fragment(text: str, name: str) -> Fragment:
                 line=number,
                 optional=optional,
                 unless=unless,
-                without=without,
             )
             earlier = requests.get(symbol)
             if earlier is not None and earlier.value != value:
@@ -141,7 +133,7 @@ def parse_fragment(text: str, name: str) -> Fragment:
                     f"{earlier.line}, {request.text} in line {number}"
                 )
             requests[symbol] = request
-        optional = unless = without = None
+        optional = unless = None
     return tuple(requests.values())
 
 
@@ -149,13 +141,6 @@ def merge(fragments: Sequence[Fragment]) -> tuple[Request, ...]:
     """Return one request a symbol: where fragments differ, the later one wins."""
     merged = {request.symbol: request for fragment in fragments for request in fragment}
     return tuple(merged.values())
-
-
-def for_sources(requests: Sequence[Request], tree: Path) -> tuple[Request, ...]:
-    """Return the requests for these sources: those for sources without a symbol may fall away."""
-    asked = {request.without for request in requests if request.without is not None}
-    known = _symbol_blocks(tree, asked) if asked else {}
-    return tuple(request for request in requests if request.without not in known)
 
 
 def allconfig_text(requests: Sequence[Request]) -> str:
