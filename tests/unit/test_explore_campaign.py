@@ -215,6 +215,28 @@ def test_who_was_refused_for_a_moment_was_not_there() -> None:
     assert [finding.at for finding in result.findings] == ["third"]
 
 
+def test_a_last_step_that_was_refused_was_not_there() -> None:
+    """A module cannot be unloaded while a transition waits for the thread that is held.
+
+    The steps before count: with their results, and with the state that they leave.
+    """
+    gave_up = replace(FINE, b_errors=(0, errno.EAGAIN), state="disabled, not unloaded")
+    maker = Maker(
+        at={
+            "first": [replace(gave_up, b_errors=(errno.EINVAL, errno.EAGAIN))],
+            "second": [gave_up],
+            "third": [replace(gave_up, state="strange")],
+        }
+    )
+    maker.order = lambda order: (
+        replace(FINE, b_errors=(0,), state="disabled, not unloaded")
+        if order.count(Move.B) == 1
+        else FINE
+    )
+    (result,) = explored(maker, "fork-unload")
+    assert [finding.at for finding in result.findings] == ["first", "third"]
+
+
 def test_steps_of_one_may_come_between_those_of_the_other() -> None:
     """Such orders are looked at when a trial gives something else, and once."""
     maker = Maker(at={"second": [OTHER], "third": [OTHER]})

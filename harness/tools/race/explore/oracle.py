@@ -52,7 +52,7 @@ class Baselines:
         self._a, self._b = a, b
         self._lock = threading.Lock()
         self._allowed: dict[tuple[object, ...], tuple[str, Seen]] = {}
-        self._alone: dict[Move, Seen] = {}
+        self._shorter: dict[Order, Seen] = {}
         self._is_wide = False
 
     def first(self) -> Iterator[tuple[Order, Seen, Wrong | None]]:
@@ -107,27 +107,32 @@ class Baselines:
         return seen.outcome in self._allowed
 
     def _is_without(self, seen: Seen) -> bool:
-        """Return whether it is as if one of the two, which was refused, had not been there."""
-        for refused, other, count in (
-            (seen.a_errors, Move.B, self._b),
-            (seen.b_errors, Move.A, self._a),
+        """Return whether it is as if the last steps of one, which were refused, had not been."""
+        for move, errors, other in (
+            (Move.A, seen.a_errors, (Move.B,) * self._b),
+            (Move.B, seen.b_errors, (Move.A,) * self._a),
         ):
-            if not refused or not set(refused) <= _TRANSIENT:
+            done = len(errors)
+            while done and errors[done - 1] in _TRANSIENT:
+                done -= 1
+            if done == len(errors):
                 continue
-            if other not in self._alone:
-                self._alone[other] = self._try((other,) * count)
-            alone = self._alone[other]
-            errors = (
-                (alone.b_errors, seen.b_errors)
-                if other is Move.B
-                else (
-                    alone.a_errors,
-                    seen.a_errors,
-                )
-            )
-            if errors[0] == errors[1] and alone.state == seen.state:
-                return True
+            kept = (move,) * done
+            for order in dict.fromkeys(((*kept, *other), (*other, *kept))):
+                if order not in self._shorter:
+                    self._shorter[order] = self._try(order)
+                if _is_like(self._shorter[order], seen, move, done):
+                    return True
         return False
+
+
+def _is_like(shorter: Seen, seen: Seen, move: Move, done: int) -> bool:
+    """Return whether both agree, but for what is after so many steps of one action."""
+    mine = [(each.a_errors, each.b_errors) for each in (shorter, seen)]
+    if move is Move.B:
+        mine = [(b, a) for a, b in mine]
+    (own, others), (seen_own, seen_others) = mine
+    return own == seen_own[:done] and others == seen_others and shorter.state == seen.state
 
 
 def failure_of(seen: Seen) -> Wrong | None:
