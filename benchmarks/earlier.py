@@ -58,8 +58,8 @@ class Earlier:
         if figure.id not in self.values:
             return ""
         value, day = self.values[figure.id]
-        change = f", now {figure.value / value - 1:+.1%}" if value else ""
-        return f"; {day}: {value:.3g}{change}"
+        change = f" ({figure.value / value - 1:+.1%} now)" if value else ""
+        return f"; it was {value:.3g} on {day}{change}"
 
 
 def read_earlier(path: Path, kind: str) -> Earlier:

@@ -46,7 +46,7 @@ class BuiltPlugin:
 
     @property
     def knows_cpus(self) -> bool:
-        """Whether this QEMU tells a plugin on which CPU something runs.
+        """Whether a plugin of this QEMU knows on which CPU something runs.
 
         From 10.0 on a block that was translated for one CPU names that one whichever runs it, but
         with a thread for each CPU (gen_cpu_index() in accel/tcg/plugin-gen.c). Who is current
@@ -56,7 +56,7 @@ class BuiltPlugin:
         return not major.isdigit() or int(major) < _WRONG_CPU
 
     def require_cpus(self) -> None:
-        """Raise HarnessError when this QEMU tells a plugin the wrong CPU."""
+        """Raise HarnessError when a plugin of this QEMU is given the wrong CPU."""
         if not self.knows_cpus:
             raise HarnessError(
                 f"QEMU {self.qemu} does not tell a plugin on which CPU of a guest something runs: "

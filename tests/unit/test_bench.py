@@ -237,17 +237,17 @@ def test_a_kept_guest(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """The command with measurements that are told what to return, or what to raise."""
-    told: dict[str, Any] = {"start": [MET]}
+    """The command with measurements that return or raise what a test gives."""
+    answers: dict[str, Any] = {"start": [MET]}
     others = ("overlap", "upstream", "kept", "instructions", "mutant", "build", "suite")
-    told |= {name: [] for name in others}
+    answers |= {name: [] for name in others}
 
     def answer(name: str) -> Any:
         def measurement(*_: object, **__: object) -> list[Figure]:
-            told.setdefault("asked", []).append(name)
-            if isinstance(told[name], Exception):
-                raise told[name]
-            return list(told[name])
+            answers.setdefault("asked", []).append(name)
+            if isinstance(answers[name], Exception):
+                raise answers[name]
+            return list(answers[name])
 
         return measurement
 
@@ -272,7 +272,7 @@ def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         ("whole_suite", answer("suite")),
     ):
         monkeypatch.setattr(command, name, stand_in)
-    return told
+    return answers
 
 
 def bench(*words: str) -> tuple[int, str]:
@@ -373,12 +373,12 @@ def test_json_has_value_unit_budget_and_both_sides(
 
 def test_each_figure_is_compared_with_the_last_one(measured: dict[str, Any]) -> None:
     """The first run has nothing to compare with; the second has the first one's day and value."""
-    assert "now" not in bench("guest-start")[1]
+    assert "it was" not in bench("guest-start")[1]
     measured["start"] = [replace(MET, value=1.5)]
     said = bench("guest-start")[1]
-    assert re.search(r"one: 1\.5 s .* met; 20\d\d-\d\d-\d\d: 1, now \+50\.0%", said)
+    assert re.search(r"one: 1\.5 s .* met; it was 1 on 20\d\d-\d\d-\d\d \(\+50\.0% now\)", said)
     measured["start"] = [replace(MET, value=3.0)]
-    assert ": 1.5, now +100.0%" in bench("guest-start")[1]
+    assert "(+100.0% now)" in bench("guest-start")[1]
 
 
 def test_figures_of_other_machines_and_of_zero_are_not_compared(tmp_path: Path) -> None:
@@ -388,7 +388,7 @@ def test_figures_of_other_machines_and_of_zero_are_not_compared(tmp_path: Path) 
     keep(path, machine_kind(cores=4, accel="tcg", kernel="6.1.192"), {"a": 1.0})
     assert read_earlier(path, kind).values == {}
     keep(path, kind, {"a": 0.0})
-    assert read_earlier(path, kind).since(MET).endswith(": 0")
+    assert read_earlier(path, kind).since(MET).startswith("; it was 0 on 20")
 
 
 def test_damaged_lines_cost_no_other_line(tmp_path: Path) -> None:

@@ -237,6 +237,17 @@ def test_a_last_step_that_was_refused_was_not_there() -> None:
     assert [finding.at for finding in result.findings] == ["first", "third"]
 
 
+def test_what_is_left_without_a_refused_step_has_to_be_right() -> None:
+    """An order without it that breaks the kernel allows nothing."""
+    busy = replace(FINE, b_errors=(errno.EBUSY,), state="A alone")
+    maker = Maker(at={"second": [busy]})
+    maker.order = lambda order: (
+        replace(SPLAT, b_errors=(), state="A alone") if Move.B not in order else FINE
+    )
+    (result,) = explored(maker)
+    assert [finding.at for finding in result.findings] == ["second"]
+
+
 def test_steps_of_one_may_come_between_those_of_the_other() -> None:
     """Such orders are looked at when a trial gives something else, and once."""
     maker = Maker(at={"second": [OTHER], "third": [OTHER]})

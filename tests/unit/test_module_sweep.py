@@ -42,7 +42,7 @@ SCENES = ("idle", "cycles")
 
 @dataclass
 class Source:
-    """Builds nothing: what a build of each mutant comes to is given."""
+    """Builds nothing: the outcome of each build is given."""
 
     built: dict[str, Built | Exception] = field(default_factory=dict)
     removed: list[str] = field(default_factory=list)

@@ -359,7 +359,7 @@ def test_interrupted_sweep_is_taken_up(tmp_path: Path) -> None:
 
 
 def test_what_no_test_reaches_is_compared_too() -> None:
-    """What compiles to the same is equivalent even where no test would come to it."""
+    """What compiles to the same is equivalent even where no test would reach it."""
     sweep = dispatch(CALL, of=Baseline(tests={}), compare=True)
     assert list(sweep.known()) == []
     found = sweep.compared(next(sweep.tasks()), is_same=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from harness.errors import HarnessError, KernelBuildFailed, UsageError
 from harness.report.base import CheckOutcome
 from harness.tools.mutants.module_sweep.building import Built, ModuleSource, complaint
-from harness.tools.mutants.sweep.results import Noticed, SweepResult
+from harness.tools.mutants.sweep.results import Noticed, SweepResult, result_of
 from harness.tools.verify.api import verify_case
 from harness.tools.verify.case import read_case
 from harness.tools.verify.scene_list import scenes_for
@@ -172,23 +172,8 @@ class Judge:
         detail: str | None = None,
         ran: tuple[str, ...] = (),
     ) -> SweepResult:
-        known = self.known.get(mutant.name)
-        is_explained = outcome is CheckOutcome.SURVIVED and known is not None
-        return SweepResult(
-            id=mutant.name,
-            outcome=outcome,
-            seconds=seconds,
-            number=mutant.number,
-            file=mutant.file,
-            line=mutant.line,
-            function=mutant.function,
-            operator=mutant.operator.value,
-            noticed=noticed,
-            ran=ran,
-            diff=mutant.diff(self.sources[mutant.file]),
-            detail=known.why if is_explained and known is not None else detail,
-            explained=is_explained,
-        )
+        made = result_of(mutant, outcome, self.sources, self.known, detail=detail)
+        return made.model_copy(update={"seconds": seconds, "noticed": noticed, "ran": ran})
 
 
 def warnings_of(verdict: Verdict) -> frozenset[tuple[str, Code]]:

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from harness.report.base import CheckOutcome
-from harness.tools.mutants.sweep.results import Noticed, SweepResult
+from harness.tools.mutants.sweep.results import Noticed, SweepResult, result_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -326,27 +326,15 @@ class Dispatch:
         ran: tuple[str, ...] = (),
         seconds: float = 0.0,
     ) -> SweepResult:
-        explained = self._known.get(mutant.name)
-        unnoticed = outcome in (CheckOutcome.SURVIVED, CheckOutcome.UNCOVERED)
-        is_explained = unnoticed and explained is not None
-        if is_explained and explained is not None:
-            detail = explained.why
-        return SweepResult(
-            explained=is_explained,
-            id=mutant.name,
-            outcome=outcome,
-            seconds=seconds,
-            number=mutant.number,
-            file=mutant.file,
-            line=mutant.line,
-            function=mutant.function,
-            operator=mutant.operator.value,
-            reached=len(self._baseline.reaching(mutant.number)),
-            differs=len(self._baseline.differing(mutant.number)),
-            noticed=noticed,
-            ran=ran,
-            diff=mutant.diff(self._sources[mutant.file]),
-            detail=detail,
+        made = result_of(mutant, outcome, self._sources, self._known, detail=detail)
+        return made.model_copy(
+            update={
+                "seconds": seconds,
+                "reached": len(self._baseline.reaching(mutant.number)),
+                "differs": len(self._baseline.differing(mutant.number)),
+                "noticed": noticed,
+                "ran": ran,
+            }
         )
 
 

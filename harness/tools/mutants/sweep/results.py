@@ -3,11 +3,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from harness.report.base import BaseReport, CheckOutcome, Model, ResultBase
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from harness.tools.mutants.sweep.candidates import Candidate
+    from harness.tools.mutants.sweep.explained import Explained
 
 How = Literal["test", "splat", "panic", "hang", "agent", "timeout"]
 
@@ -72,6 +78,36 @@ class SweepResult(ResultBase):
         """Whether the tests would not notice this change of the kernel."""
         unnoticed = self.outcome in (CheckOutcome.SURVIVED, CheckOutcome.UNCOVERED)
         return unnoticed and not self.explained
+
+
+def result_of(
+    mutant: Candidate,
+    outcome: CheckOutcome,
+    sources: Mapping[str, bytes],
+    known: Mapping[str, Explained],
+    *,
+    detail: str | None = None,
+) -> SweepResult:
+    """Return a mutant's result, without what its tests were: explained, if its name is ``known``.
+
+    ``sources`` are the files by name, without mutants.
+    """
+    explained = known.get(mutant.name)
+    if outcome not in (CheckOutcome.SURVIVED, CheckOutcome.UNCOVERED):
+        explained = None
+    return SweepResult(
+        id=mutant.name,
+        outcome=outcome,
+        seconds=0.0,
+        number=mutant.number,
+        file=mutant.file,
+        line=mutant.line,
+        function=mutant.function,
+        operator=mutant.operator.value,
+        diff=mutant.diff(sources[mutant.file]),
+        detail=detail if explained is None else explained.why,
+        explained=explained is not None,
+    )
 
 
 class LeftOutMutant(Model):

@@ -69,8 +69,8 @@ def _is_the_same(table: Function, entry: Node, *, alone: bool) -> bool:
     if entry.type == _LIST:
         return all(child.type == "comment" for child in entry.named_children)
     value = entry.child_by_field_name("value")
-    inside = entry.parent is not None and entry.parent.parent is not None
-    is_entry = inside and entry.parent.parent.type == _LIST  # type: ignore[union-attr]
+    above = entry.parent.parent if entry.parent is not None else None
+    is_entry = above is not None and above.type == _LIST
     return (alone and is_entry) or (value is not None and table.text(value) in CONSTANTS)
 
 

@@ -86,16 +86,9 @@ class Baselines:
     def _widen(self) -> None:
         first, second = (Move.A,) * self._a, (Move.B,) * self._b
         settled = ((*first, Move.SETTLE, *second), (*second, Move.SETTLE, *first))
-        for order in (*settled, *self._merged(), *self._plain() * _REPEATS):
+        merged = (order for order in _merged(self._a, self._b) if order not in self._plain())
+        for order in (*settled, *merged, *self._plain() * _REPEATS):
             self._take(order)
-
-    def _merged(self) -> Iterator[Order]:
-        """Yield the orders in which the steps of one come between those of the other."""
-        count = self._a + self._b
-        for places in combinations(range(count), self._a):
-            order = tuple(Move.A if at in places else Move.B for at in range(count))
-            if order not in self._plain():
-                yield order
 
     def _take(self, order: Order) -> Seen:
         seen = self._try(order)
@@ -108,31 +101,33 @@ class Baselines:
 
     def _is_without(self, seen: Seen) -> bool:
         """Return whether it is as if the last steps of one, which were refused, had not been."""
-        for move, errors, other in (
-            (Move.A, seen.a_errors, (Move.B,) * self._b),
-            (Move.B, seen.b_errors, (Move.A,) * self._a),
-        ):
-            done = len(errors)
-            while done and errors[done - 1] in _TRANSIENT:
-                done -= 1
-            if done == len(errors):
+        a, b = _done(seen.a_errors), _done(seen.b_errors)
+        for steps in ((a, self._b), (self._a, b)):
+            if steps == (self._a, self._b):
                 continue
-            kept = (move,) * done
-            for order in dict.fromkeys(((*kept, *other), (*other, *kept))):
+            errors = seen.a_errors[: steps[0]], seen.b_errors[: steps[1]]
+            for order in _merged(*steps):
                 if order not in self._shorter:
                     self._shorter[order] = self._try(order)
-                if _is_like(self._shorter[order], seen, move, done):
+                shorter = self._shorter[order]
+                like = (shorter.a_errors, shorter.b_errors, shorter.state) == (*errors, seen.state)
+                if like and failure_of(shorter) is None:
                     return True
         return False
 
 
-def _is_like(shorter: Seen, seen: Seen, move: Move, done: int) -> bool:
-    """Return whether both agree, but for what is after so many steps of one action."""
-    mine = [(each.a_errors, each.b_errors) for each in (shorter, seen)]
-    if move is Move.B:
-        mine = [(b, a) for a, b in mine]
-    (own, others), (seen_own, seen_others) = mine
-    return own == seen_own[:done] and others == seen_others and shorter.state == seen.state
+def _merged(a: int, b: int) -> Iterator[Order]:
+    """Yield the orders of so many steps of A and of B, each action's in their own order."""
+    for places in combinations(range(a + b), a):
+        yield tuple(Move.A if at in places else Move.B for at in range(a + b))
+
+
+def _done(errors: tuple[int, ...]) -> int:
+    """Return how many steps there are before the last ones that were refused for a moment."""
+    done = len(errors)
+    while done and errors[done - 1] in _TRANSIENT:
+        done -= 1
+    return done
 
 
 def failure_of(seen: Seen) -> Wrong | None:
