@@ -32,7 +32,8 @@ struct duel_words {
 	unsigned long a_error[DUEL_STEPS];	/* 120: an errno for each step */
 	unsigned long b_error[DUEL_STEPS];	/* 184 */
 	unsigned long hog;			/* 248: the host: keep CPU 0 from A */
-	char room[DUEL_PAGE - 256 - 16];
+	unsigned long settle_go, settle_done;	/* 256, 264: wait so many times until it settles */
+	char room[DUEL_PAGE - 272 - 16];
 	unsigned long magic[2];
 };
 

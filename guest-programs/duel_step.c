@@ -10,6 +10,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -108,15 +110,24 @@ static void note_module(const char *path)
 	module->text = section(module->name, ".text");
 }
 
+/* By init_module(): since 6.5, two finit_module() of one file at a time are one load. */
 static int load(const char *path, const char *parameters)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	struct stat status;
+	void *image;
 	int ret;
 
 	if (fd < 0)
 		return errno;
-	ret = syscall(SYS_finit_module, fd, parameters, 0) ? errno : 0;
+	if (fstat(fd, &status))
+		err(1, "%s", path);
+	image = mmap(NULL, status.st_size, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd, 0);
+	if (image == MAP_FAILED)
+		err(1, "%s", path);
 	close(fd);
+	ret = syscall(SYS_init_module, image, status.st_size, parameters) ? errno : 0;
+	munmap(image, status.st_size);
 	if (!ret)
 		note_module(path);
 	return ret;

@@ -262,25 +262,26 @@ static void be_hog(void)
 	}
 }
 
-/* e_go is 1 to have it settle, 2 to have all of it, and 3 for all after it has settled. */
+/* e_go is 1 to have it settle first, and 2 when it has settled. */
 static void be_observer(void)
 {
 	prctl(PR_SET_NAME, "klp-duel-e");
-	while (!duel_words->e_go)
+	while (!duel_words->e_go) {
+		if (duel_words->settle_done < duel_words->settle_go) {
+			epilogue_settle();
+			duel_words->settle_done++;
+			duel_pass(DUEL_E_END);
+		}
 		duel_nap(POLL_US);
-	epilogue_settle();
-	duel_words->e_done = 1;
-	duel_pass(DUEL_E_END);
-	while (duel_words->e_go < 2)
-		duel_nap(POLL_US);
-	if (duel_words->e_go == 2)
+	}
+	if (duel_words->e_go == 1)
 		epilogue_settle();
 	epilogue_describe();
 	duel_words->stop = 1;
 	epilogue_undo();
 	/* All that was logged before has then been printed. */
 	step_write("/dev/kmsg", "klp-duel: ended\n");
-	duel_words->e_done = 2;
+	duel_words->e_done = 1;
 	duel_pass(DUEL_E_END);
 	for (;;)
 		pause();

@@ -11,7 +11,7 @@
 
 #include <stdint.h>
 
-#define KLP_MAGIC 0x3272767362706c6bULL	/* "klpbsvr2" */
+#define KLP_MAGIC 0x3372767362706c6bULL	/* "klpbsvr3" */
 
 enum klp_limit { KLP_RANGES = 1024, KLP_POINTS = 8192, KLP_CPUS = 64, KLP_FUNCTIONS = 4096 };
 
@@ -21,6 +21,7 @@ enum klp_flag {
 	KLP_BY_CALLBACK = 4,	/* no inline operations, as with version 2 of the API */
 	KLP_MODULE_ENTRIES = 8,	/* with the calls: the fentry of functions in modules as well */
 	KLP_SWITCHES = 16,	/* a context switch is an event */
+	KLP_ACCESSES = 32,	/* note which memory is read and written (klp_accesses.h) */
 };
 
 enum klp_kind {
@@ -30,6 +31,12 @@ enum klp_kind {
 	KLP_BODY,		/* the instruction behind the fentry of a function */
 	KLP_RETURN,		/* a return in a module, or a point of this kind */
 	KLP_ENTRY,		/* the fentry of a function in a module */
+	KLP_INTERRUPT,		/* no event: from here on the CPU is in an interrupt */
+	KLP_INTERRUPT_END,	/* no event: not any more */
+	KLP_MEETS_ALL,		/* no event: noted as a write of KLP_WORD_ALL */
+	KLP_IPI,		/* no event: noted as a read of KLP_WORD_INTERRUPTS */
+	KLP_FLAG,		/* cli, sti, popf: noted as a write of KLP_WORD_INTERRUPTS */
+	KLP_PASSAGE,		/* CPU 0 was here, and accesses are noted; data: how many */
 };
 
 /* An address range with a counter for each byte; the one of start has the number first. */
@@ -60,6 +67,14 @@ struct klp_event {
 	uint16_t cpu, kind;	/* kind 0: QEMU was killed while it wrote the event */
 };
 
+/* An access: the address of eight bytes, divided by 8, in the low bits, and more in the others. */
+#define KLP_WORD_ALL 0			/* no memory: what all CPUs have to do with */
+#define KLP_WORD_INTERRUPTS 1		/* neither: whether a CPU takes interrupts */
+#define KLP_ACCESS_STORE 0x200000000000ULL
+#define KLP_ACCESS_CPU 0x400000000000ULL
+#define KLP_ACCESS_PHASE 0x800000000000ULL
+#define KLP_PHASES 0x20000
+
 struct klp_shared {
 	uint64_t magic, bytes;			/* bytes of this structure */
 	uint64_t flags, n_ranges, n_points;
@@ -72,9 +87,12 @@ struct klp_shared {
 	 * functions[(table + 1) % 2], and adds 1 to table.
 	 */
 	uint64_t table, n_functions[2];
+	uint64_t accesses_at, accesses_max;
+	uint64_t phase;				/* 0: note no accesses; the harness changes it */
 	/* Written by the plugin. */
 	uint64_t n_events;			/* all, those too for which there was no room */
 	uint64_t n_repeated;			/* entries left out, that repeat a reported one */
+	uint64_t n_accesses;			/* all, those too for which there was no room */
 	uint64_t clock;
 	uint64_t current[KLP_CPUS];
 	/* All sorted by address. */

@@ -12,10 +12,12 @@ import typer
 
 from harness.errors import UsageError
 from harness.vm.guest import runs
+from harness.vm.kernel.spec import ReleaseSpec, SeriesSpec, UrlSpec, parse_spec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from harness.cli.options import CleanKernel
     from harness.report.terminal import Terminal
     from harness.vm.cluster.client import Cluster
 
@@ -59,6 +61,21 @@ def require_dask() -> None:
             "--workers and --cluster need Dask, which is not installed",
             hint="install the extra `cluster` of this checkout: pip install '.[cluster]'",
         )
+
+
+def check_travels(kernel: CleanKernel) -> None:
+    """Raise UsageError for a kernel that a worker cannot fetch by itself."""
+    require_dask()
+    parsed = parse_spec(kernel.spec, sha256=kernel.sha256)
+    if not isinstance(parsed, SeriesSpec | ReleaseSpec | UrlSpec):
+        raise UsageError(
+            f"workers cannot fetch {kernel.spec}, which is on this machine",
+            hint="a cluster needs a series such as 6.1, a release, or a URL",
+        )
+    own = [name for name in kernel.fragments if "/" in name or name.endswith(".config")]
+    own += [str(path) for path in (kernel.config, *getattr(kernel, "patches", ())) if path]
+    if own:
+        raise UsageError(f"workers have no file {own[0]}, which is on this machine")
 
 
 @contextlib.contextmanager

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-MAGIC = 0x3272767362706C6B
+MAGIC = 0x3372767362706C6B
 MOST_RANGES, MOST_POINTS, MOST_CPUS, MOST_FUNCTIONS = 1024, 8192, 64, 4096
 # Documentation/x86/x86_64/mm.rst: modules, to the end of the area that they may have.
 MODULES = (0xFFFFFFFFA0000000, 0xFFFFFFFFFF000000)
@@ -41,6 +41,7 @@ class Flag(IntFlag):
     BY_CALLBACK = 4
     MODULE_ENTRIES = 8
     SWITCHES = 16
+    ACCESSES = 32
 
 
 _NO_FLAGS = Flag(0)
@@ -55,6 +56,12 @@ class Kind(IntEnum):
     BODY = 4
     RETURN = 5
     ENTRY = 6
+    INTERRUPT = 7
+    INTERRUPT_END = 8
+    MEETS_ALL = 9
+    IPI = 10
+    FLAG = 11
+    PASSAGE = 12
 
 
 class Point(NamedTuple):
@@ -123,7 +130,8 @@ class Head(ctypes.LittleEndianStructure):
             )
         ),
         ("n_functions", _U64 * 2),
-        *((name, _U64) for name in ("n_events", "n_repeated", "clock")),
+        *((name, _U64) for name in ("accesses_at", "accesses_max", "phase")),
+        *((name, _U64) for name in ("n_events", "n_repeated", "n_accesses", "clock")),
         ("current", _U64 * MOST_CPUS),
         ("ranges", _Range * MOST_RANGES),
         ("points", _Point * MOST_POINTS),

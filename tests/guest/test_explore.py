@@ -14,7 +14,7 @@ from harness.observer.consistency import Model
 from harness.observer.watch import Watch
 from harness.tools.race.explore.kernel_code import KernelCode
 from harness.tools.race.explore.pairs import find_pairs
-from harness.tools.race.explore.points import parse_hold
+from harness.tools.race.explore.points import Hold, parse_hold
 from harness.tools.race.explore.scene import Scenes, guest_modules
 from harness.tools.race.explore.trial import Move, Trials
 from harness.vm.guest.session import Session
@@ -65,6 +65,21 @@ def test_b_acts_while_a_is_held(trials: Trials) -> None:
     assert by_b.index("klp_enable_patch") < by_b.index("klp_start_transition")
     first_of_a = next(at for at, call in enumerate(held) if call.by == "A")
     assert "klp_start_transition" in {call.function for call in held[:first_of_a]}
+
+
+@pytest.mark.slow(20)
+def test_points_at_which_b_would_be_blocked_too(trials: Trials) -> None:
+    """B waits for klp_mutex: up to A's last point with it, and not at the next one."""
+    (pair,) = find_pairs(["target-load@patched"])
+    holds = [Hold(a=point) for point in trials.points_of(pair, dense=False)]
+    at = [str(hold) for hold in holds].index("call of klp_init_object_loaded in klp_module_coming")
+    first, then = holds[at], holds[at + 1 :]
+    seen = trials.try_hold(pair, first, then=then)
+    assert seen.b == "blocked: it sleeps"
+    assert 0 < seen.also_blocked < len(then)
+    with_mutex, without = then[seen.also_blocked - 1 : seen.also_blocked + 1]
+    assert trials.try_hold(pair, with_mutex).b == seen.b
+    assert trials.try_hold(pair, without).b == "done"
 
 
 @pytest.mark.slow(20)

@@ -5,97 +5,31 @@ from __future__ import annotations
 
 import errno
 import threading
-from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.errors import GuestStarved, HarnessError, KernelSplat, ModuleRefused, UsageError
+from harness.errors import GuestStarved, ModuleRefused, UsageError
 from harness.report.base import CheckOutcome
 from harness.tools.race.explore.campaign import Campaign, Extent
 from harness.tools.race.explore.kept import KeptTrials
 from harness.tools.race.explore.page import call_rows, explore_page
 from harness.tools.race.explore.pairs import find_pairs
-from harness.tools.race.explore.points import Point, parse_hold
+from harness.tools.race.explore.points import parse_hold
 from harness.tools.race.explore.report import result_of
-from harness.tools.race.explore.results import ExploreCall, FindingKind
-from harness.tools.race.explore.trial import Move, Seen
+from harness.tools.race.explore.results import FindingKind
+from harness.tools.race.explore.trial import Move
 from harness.tools.race.known_bugs import KnownBug
+from tests.unit.explore_maker import FINE, OTHER, POINTS, SPLAT, Maker, explored
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
-    from harness.tools.race.explore.pairs import Pair, State
+    from harness.tools.race.explore.pairs import Pair
     from harness.tools.race.explore.points import Hold
-    from harness.tools.race.explore.results import ExploreResult
-    from harness.tools.race.explore.trial import Order
-
-POINTS = tuple(Point(function=name) for name in ("first", "second", "third"))
-FINE = Seen(plan="", reached=True, b="done", ended=True, a_errors=(0,), b_errors=(0,), state="all")
-SPLAT = replace(FINE, ended=False, verdict=KernelSplat("splat in the kernel log: WARNING in f"))
-OTHER = replace(FINE, state="other")
-CALLS = (
-    ExploreCall(by="A", cpu=0, function="first", at_ms=1),
-    ExploreCall(by="B", cpu=1, function="in_b", at_ms=2),
-    ExploreCall(by="A", cpu=0, function="later", at_ms=3),
-)
-
-
-class Maker:
-    """Gives what a test says, by point; everything else is fine."""
-
-    def __init__(
-        self,
-        *,
-        at: Mapping[str, Sequence[Seen | HarnessError]] | None = None,
-        order: Callable[[Order], Seen] = lambda _: FINE,
-        points: Sequence[Point] = POINTS,
-    ) -> None:
-        self.at = {name: list(each) for name, each in (at or {}).items()}
-        self.order = order
-        self.points = tuple(points)
-        self.tried: Counter[str] = Counter()
-        self.orders: list[Order] = []
-        self.dropped: list[State] = []
-
-    def points_of(self, pair: Pair, *, dense: bool) -> tuple[Point, ...]:
-        return self.points
-
-    def try_hold(self, pair: Pair, hold: Hold, *, with_calls: bool = False) -> Seen:
-        name = str(hold)
-        self.tried[name] += 1
-        given = self.at.get(name, [FINE])
-        seen = given.pop(0) if len(given) > 1 else given[0]
-        if isinstance(seen, HarnessError):
-            raise seen
-        calls = CALLS if with_calls else ()
-        return replace(seen, plan=name, calls=calls, calls_before=len(calls[:1]))
-
-    def try_order(self, pair: Pair, order: Order) -> Seen:
-        self.orders.append(order)
-        return replace(self.order(order), plan=" ".join(order), b=None)
-
-    def drop(self, state: State) -> None:
-        self.dropped.append(state)
-
-
-def explored(
-    maker: Maker,
-    *names: str,
-    extent: Extent = Extent(),  # noqa: B008 - it is frozen
-    bugs: Sequence[KnownBug] = (),
-    excuse: bool = False,
-    kept: KeptTrials | None = None,
-) -> list[ExploreResult]:
-    campaign = Campaign(find_pairs(names or ("fork-load",)), extent, maker, kept)
-    for _ in campaign.run(guests=1):
-        pass
-    return [
-        result_of(each, bugs, words=("--kernel=6.1",), excuse_expected=excuse)
-        for each in campaign.pairs
-    ]
+    from harness.tools.race.explore.trial import Order, Seen
 
 
 def test_what_an_order_gives_is_no_finding() -> None:
@@ -146,7 +80,9 @@ def test_an_earlier_point_is_reported() -> None:
     was_found = threading.Event()
 
     class Slow(Maker):
-        def try_hold(self, pair: Pair, hold: Hold, *, with_calls: bool = False) -> Seen:
+        def try_hold(
+            self, pair: Pair, hold: Hold, *, then: Sequence[Hold] = (), with_calls: bool = False
+        ) -> Seen:
             if str(hold) == "second":
                 assert was_found.wait(60)
             seen = super().try_hold(pair, hold, with_calls=with_calls)
@@ -235,6 +171,65 @@ def test_a_last_step_that_was_refused_was_not_there() -> None:
     )
     (result,) = explored(maker, "fork-unload")
     assert [finding.at for finding in result.findings] == ["first", "third"]
+
+
+def test_both_may_be_refused() -> None:
+    """A finds the transition that B has begun; B cannot unload while A stands in the kernel."""
+    refused = {"a_errors": (errno.EBUSY,), "b_errors": (0, errno.EAGAIN)}
+    maker = Maker(
+        at={
+            "second": [replace(FINE, **refused, state="disabled alone")],  # type: ignore[arg-type]
+            "third": [replace(FINE, **refused, state="strange")],  # type: ignore[arg-type]
+        }
+    )
+    maker.order = lambda order: (
+        replace(FINE, a_errors=(), b_errors=(0,), state="disabled alone")
+        if order == (Move.B,)
+        else FINE
+    )
+    (result,) = explored(maker, "fork-unload")
+    assert [finding.at for finding in result.findings] == ["third"]
+
+
+def test_an_attribute_that_goes_meanwhile() -> None:
+    """Whoever has its file open gets another errno than who comes later; the rest is the same."""
+    gone = replace(FINE, b_errors=(errno.ENOENT,), state="replaced")
+    maker = Maker(
+        at={
+            "first": [replace(gone, b_errors=(errno.EINVAL,))],
+            "second": [replace(gone, b_errors=(errno.EPERM,))],
+            "third": [replace(gone, b_errors=(errno.ENODEV,), state="strange")],
+        }
+    )
+    maker.order = lambda order: gone if Move.SETTLE in order else FINE
+    (result,) = explored(maker)
+    assert [finding.at for finding in result.findings] == ["second", "third"]
+    # The other way round it is wrong: nothing has gone.
+    maker = Maker(at={"first": [gone]})
+    maker.order = lambda _: replace(gone, b_errors=(errno.EINVAL,))
+    assert explored(maker)[0].findings
+
+
+def test_a_step_on_what_has_gone_and_one_that_is_refused() -> None:
+    """B's write comes too late, and its unload waits for A, which stands in the kernel."""
+    gone = replace(FINE, b_errors=(errno.EINVAL, errno.EAGAIN), state="not unloaded")
+    maker = Maker(at={"second": [gone], "third": [replace(gone, state="strange")]})
+    maker.order = lambda order: (
+        replace(FINE, b_errors=(errno.ENOENT,), state="not unloaded")
+        if order == (Move.A, Move.SETTLE, Move.B)
+        else FINE
+    )
+    (result,) = explored(maker, "fork-unload")
+    assert [finding.at for finding in result.findings] == ["third"]
+
+
+def test_all_may_settle_between_any_two_steps() -> None:
+    """A disables; when that has settled, B finds nothing to disable, and unloads."""
+    maker = Maker(at={"second": [OTHER]})
+    slow = (Move.A, Move.SETTLE, Move.B, Move.SETTLE, Move.B, Move.SETTLE, Move.A)
+    maker.order = lambda order: OTHER if order == slow else FINE
+    (result,) = explored(maker, "unload-unload")
+    assert result.outcome is CheckOutcome.NOT_SHOWN
 
 
 def test_what_is_left_without_a_refused_step_has_to_be_right() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from harness.deadline import Deadline
-from harness.errors import UsageError
+from harness.errors import HarnessError, UsageError
 from harness.tools.race.explore.kernel_code import KernelCode
 from harness.tools.race.explore.points import Point, parse_hold
 from harness.vm.host.process import run
@@ -66,8 +66,11 @@ current_task: .quad 0
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("image")
-    (folder / "image.s").write_text(SOURCE)
+    return linked(tmp_path_factory.mktemp("image"), SOURCE)
+
+
+def linked(folder: Path, source: str) -> Path:
+    (folder / "image.s").write_text(source)
     command = ["gcc", "-nostdlib", "-static", "-no-pie", f"-Wl,-Ttext={TEXT:#x},-e,_stext"]
     run([*command, "-o", folder / "vmlinux", folder / "image.s"], deadline=Deadline.after(60))
     return folder / "vmlinux"
@@ -75,7 +78,12 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def code(image: Path) -> KernelCode:
-    return KernelCode(cast("Kernel", SimpleNamespace(vmlinux=image)))
+    return code_of(image)
+
+
+def code_of(image: Path) -> KernelCode:
+    config = SimpleNamespace(enabled=lambda _: False)
+    return KernelCode(cast("Kernel", SimpleNamespace(vmlinux=image, config=config)))
 
 
 def at(code: KernelCode, text: str) -> list[str]:
@@ -152,3 +160,13 @@ def test_a_kernel_at_another_address(code: KernelCode) -> None:
     assert code.where(0x1000) == "user mode"
     assert code.where(TEXT + 0x1000) == hex(TEXT + 0x1000)
     assert address - 0x40 < code.padding() < address + 0x40
+
+
+def test_padding_of_long_nops(tmp_path: Path) -> None:
+    """The assembler fills gaps with them, and so does the linker; none is an error."""
+    code = code_of(linked(tmp_path, SOURCE.replace(", 0xcc", "")))
+    (address,) = code.addresses(Point(function="klp_last"))
+    assert abs(code.padding() - address) < 0x40
+    packed = SOURCE.replace(".balign 16, 0xcc", ".balign 1")
+    with pytest.raises(HarnessError, match="no padding"):
+        code_of(linked(tmp_path, packed)).padding()

@@ -48,6 +48,7 @@ class Guest:
         self.words: dict[int, int] = {Word.A_DONE: 1}
         self.on_stop: Callable[[Stop], None] = lambda _: None
         self.patience = 1
+        self.accesses = None
         self._at = (0, 0, 0)
 
     def run_until(self, wanted: Callable[[Stop], bool], seconds: float) -> Stop | None:
@@ -101,7 +102,9 @@ class Guest:
 
 def traced(guest: Guest, *, by_any: bool = False) -> tuple[str, ...]:
     where = Candidates(cast("KernelCode", Code()), dense=False)
-    return tuple(str(each) for each in trace(cast("Any", guest), ("step",), where, by_any=by_any))
+    passage = trace(cast("Any", guest), ("step",), where, by_any=by_any)
+    assert bool(passage.accesses) == (guest.accesses is not None)
+    return tuple(str(each) for each in passage.points)
 
 
 def test_each_point_once_in_the_order_of_the_first_passages() -> None:
@@ -120,7 +123,7 @@ def test_points_of_workers() -> None:
         (0, WORKER, Place.E_END), (0, WORKER, G),
     )  # fmt: skip
     assert traced(guest, by_any=True) == ("f", "other@any")
-    assert guest.words[Word.E_GO] == 1
+    assert guest.words[Word.SETTLE_GO] == 1
 
 
 def test_calls_of_a_finding() -> None:

@@ -44,13 +44,18 @@ int main(void)
 {
     AT(magic); AT(bytes); AT(flags); AT(n_ranges); AT(n_points); AT(counters_at); AT(events_at);
     AT(n_counters); AT(events_max); AT(module_start); AT(module_end); AT(return_thunk);
-    AT(table); AT(n_functions); AT(n_events); AT(n_repeated); AT(clock); AT(current); AT(ranges);
+    AT(table); AT(n_functions); AT(accesses_at); AT(accesses_max); AT(phase); AT(n_accesses);
+    AT(n_events); AT(n_repeated); AT(clock); AT(current); AT(ranges);
     AT(points); AT(functions);
     printf("size %zu\\nevent %zu\\nMAGIC %llu\\n", sizeof(struct klp_shared),
            sizeof(struct klp_event), KLP_MAGIC);
     printf("CLOCK %d\\nMODULE_CALLS %d\\nBY_CALLBACK %d\\n", KLP_CLOCK, KLP_MODULE_CALLS,
            KLP_BY_CALLBACK);
-    printf("MODULE_ENTRIES %d\\nSWITCHES %d\\n", KLP_MODULE_ENTRIES, KLP_SWITCHES);
+    printf("MODULE_ENTRIES %d\\nSWITCHES %d\\nACCESSES %d\\n", KLP_MODULE_ENTRIES,
+           KLP_SWITCHES, KLP_ACCESSES);
+    printf("INTERRUPT %d\\nINTERRUPT_END %d\\nMEETS_ALL %d\\nIPI %d\\nFLAG %d\\n", KLP_INTERRUPT,
+           KLP_INTERRUPT_END, KLP_MEETS_ALL, KLP_IPI, KLP_FLAG);
+    printf("PASSAGE %d\\n", KLP_PASSAGE);
     printf("POINT %d\\nSTORE %d\\nSWITCH %d\\nBODY %d\\nRETURN %d\\nENTRY %d\\n", KLP_POINT,
            KLP_STORE, KLP_SWITCH, KLP_BODY, KLP_RETURN, KLP_ENTRY);
     printf("IS_LEFT %d\\nfunction %zu\\n", KLP_IS_LEFT, sizeof(struct klp_function));

@@ -390,20 +390,6 @@ def test_a_cell_travels_with_its_files(tmp_path: Path) -> None:
     assert Path(found.targets[1]).name == "t.ko"
 
 
-def test_what_does_not_travel() -> None:
-    """Workers fetch kernels by themselves: one made of this machine's files is refused."""
-    on_cluster = pytest.importorskip("harness.tools.verify.matrix.on_cluster")
-    on_cluster.check_travels(small_plan())
-    for options in (
-        KernelOptions(spec="deb:linux-image-amd64"),
-        KernelOptions(spec="6.1", patches=(Path("a.patch"),)),
-        KernelOptions(spec="6.1", fragments=("/here/own.config",)),
-    ):
-        made = replace(small_plan(), columns=(Column(name="mine", options=options),))
-        with pytest.raises(UsageError, match="workers cannot fetch mine"):
-            on_cluster.check_travels(made)
-
-
 @pytest.mark.parametrize("option", ["--keep-guest", "--memory=300", "--smp=3", "--append=quiet"])
 def test_a_table_refuses_what_one_patch_on_one_kernel_can_have(option: str) -> None:
     """It would be left out in silence otherwise; said before a kernel is built."""

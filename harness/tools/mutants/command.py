@@ -23,7 +23,7 @@ from harness.behaviours.mutants import (
 from harness.behaviours.rule_tests import find_rule_tests, on_other_kernels
 from harness.behaviours.table import load_table
 from harness.cli.child_commands import ChildCommands
-from harness.cli.executors import ExecutorOptions, open_cluster, require_dask
+from harness.cli.executors import ExecutorOptions, check_travels, open_cluster
 from harness.cli.exits import guarded
 from harness.cli.invocation import Invocation, check_writable, write_file
 from harness.cli.options import Accel, AccelAsked, CleanKernel, Guests, ResultFiles
@@ -167,7 +167,7 @@ def run_chosen(
         check_sample(sample_size, seed)
         check_writable(html_file)
         if not executors.is_here:
-            _check_travels(kernel)
+            check_travels(kernel)
         choice = prepare_accel(invocation, accel)
         most = guests or runs.guests_at_a_time(choice)
         # Before the kernel: a missing cluster is then reported at once.
@@ -244,13 +244,6 @@ def known_lines(clean: Kernel, suite: Path) -> TestLines | None:
     from harness.observer.test_lines import known_test_lines
 
     return known_test_lines(clean.digest, store=runs.store(), suite=suite)
-
-
-def _check_travels(kernel: CleanKernel) -> None:
-    require_dask()
-    from harness.tools.mutants.on_cluster import check_travels
-
-    check_travels(kernel)
 
 
 def _run_on(

@@ -15,20 +15,17 @@ from harness.behaviours.mutants import read_mutant
 from harness.cli import pins
 from harness.cli.child_commands import ChildCommands
 from harness.deadline import Deadline
-from harness.errors import UsageError
 from harness.report.base import CheckOutcome
 from harness.resources import Resource, resource_dir
 from harness.threads import run_jobs
 from harness.tools.mutants.mutant_trial import judge_if_same
 from harness.vm.cluster.client import most_on_one_host
 from harness.vm.guest import runs
-from harness.vm.kernel.spec import ReleaseSpec, SeriesSpec, UrlSpec, parse_spec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from harness.behaviours.mutants import Mutant
-    from harness.cli.options import CleanKernel
     from harness.tools.mutants.conditions import Conditions
     from harness.tools.mutants.results import MutantResult
     from harness.vm.cluster.client import Cluster
@@ -50,21 +47,6 @@ class MutantOrder:
     conditions: Conditions
     at_a_time: int
     pinned: Mapping[str, str]
-
-
-def check_travels(kernel: CleanKernel) -> None:
-    """Raise UsageError for a kernel that a worker cannot fetch by itself."""
-    parsed = parse_spec(kernel.spec, sha256=kernel.sha256)
-    if not isinstance(parsed, SeriesSpec | ReleaseSpec | UrlSpec):
-        raise UsageError(
-            f"workers cannot fetch {kernel.spec}, which is on this machine",
-            hint="mutants on a cluster need a series such as 6.1, or a URL",
-        )
-    own = [name for name in kernel.fragments if "/" in name or name.endswith(".config")]
-    if kernel.config is not None:
-        own.append(str(kernel.config))
-    if own:
-        raise UsageError(f"workers have no file {own[0]}, which is on this machine")
 
 
 def run_mutants_on(

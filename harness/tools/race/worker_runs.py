@@ -10,25 +10,21 @@ from __future__ import annotations
 import contextlib
 import shutil
 import socket
-import threading
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.tools.race.catalogue import find_races
 from harness.tools.race.trial import GuestTrials
 from harness.vm.cluster.artefacts import artefact_path
+from harness.vm.cluster.open_runs import OpenRuns
 from harness.vm.guest import runs
 from harness.vm.guest.run_folder import FETCHED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from harness.errors import HarnessError, KernelVerdict, KlpError
 
-# A campaign whose machine is lost leaves templates behind: 256 MiB each.
-_IDLE_S = 300.0
 _MOST_BYTES = 16 << 20
 
 
@@ -93,8 +89,8 @@ class FetchedKernel:
 def try_order(order: TrialOrder) -> TrialAnswer:
     """Make a trial on this machine; raises HarnessError when no guest can run here at all."""
     (race,) = find_races([order.race])
-    with _RUNS.using(order.conditions) as trials:
-        trial = trials(race, order.seed)
+    with _RUNS.using(order.conditions) as worker_run:
+        trial = worker_run.trials(race, order.seed)
     return TrialAnswer(
         seconds=trial.seconds,
         host=socket.gethostname(),
@@ -112,8 +108,6 @@ class _WorkerRun:
     """A run in a folder of its own, until it is closed."""
 
     def __init__(self, conditions: TrialConditions) -> None:
-        self.users = 0
-        self.last_used_s = time.monotonic()
         store = runs.store()
         self._stack = contextlib.ExitStack()
         session = self._stack.enter_context(
@@ -153,51 +147,8 @@ class _WorkerRun:
         self._stack.close()
 
 
-class WorkerRuns:
-    """The runs of this process, one for each set of conditions."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._open: dict[TrialConditions, _WorkerRun] = {}
-        self._timer: threading.Timer | None = None
-
-    @contextlib.contextmanager
-    def using(self, conditions: TrialConditions) -> Iterator[GuestTrials]:
-        """Open a run if there is none yet; raises what an accelerator or a session raises."""
-        with self._lock:
-            worker_run = self._open.get(conditions)
-            if worker_run is None:
-                worker_run = self._open[conditions] = _WorkerRun(conditions)
-            worker_run.users += 1
-        try:
-            yield worker_run.trials
-        finally:
-            with self._lock:
-                worker_run.users -= 1
-                worker_run.last_used_s = time.monotonic()
-                self._wake_later()
-
-    def close_idle(self, idle_s: float = _IDLE_S) -> None:
-        """End the runs that no trial has used for so long."""
-        with self._lock:
-            now_s = time.monotonic()
-            for conditions, worker_run in list(self._open.items()):
-                if not worker_run.users and now_s - worker_run.last_used_s >= idle_s:
-                    del self._open[conditions]
-                    worker_run.close()
-            if self._open:
-                self._wake_later()
-
-    def _wake_later(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = threading.Timer(_IDLE_S, self.close_idle)
-        self._timer.daemon = True
-        self._timer.start()
-
-
 # Dask calls try_order() by its name: what a worker keeps from trial to trial has no other owner.
-_RUNS = WorkerRuns()
+_RUNS = OpenRuns(_WorkerRun)
 
 
 def _taken(error: KlpError) -> tuple[tuple[str, bytes], ...]:

@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from harness.errors import HarnessError, KernelVerdict, KlpError
 from harness.threads import run_jobs
+from harness.tools.race.explore.kept import KeptTrial
 from harness.tools.race.explore.oracle import Baselines, Wrong, failure_of
 from harness.tools.race.explore.points import Hold, parse_hold
 from harness.tools.race.explore.results import FindingKind
+from harness.tools.race.explore.schedule import Job, Schedule
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from harness.tools.race.explore.kept import KeptTrials
     from harness.tools.race.explore.pairs import Pair, State
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from harness.tools.race.explore.trial import Order, Seen
 
 _REPEATS = 3
-_WAKE_S = 0.5
-
 
 _Made = TypeVar("_Made")
 
@@ -40,8 +39,13 @@ class Maker(Protocol):
     def points_of(self, pair: Pair, *, dense: bool) -> tuple[Point, ...]:
         """Return the points that A passes."""
 
-    def try_hold(self, pair: Pair, hold: Hold, *, with_calls: bool = False) -> Seen:
-        """Make a trial with a hold."""
+    def alike(self, pair: Pair, *, dense: bool) -> frozenset[Point]:
+        """Return which of them are for B as the one before, as far as that is known."""
+
+    def try_hold(
+        self, pair: Pair, hold: Hold, *, then: Sequence[Hold] = (), with_calls: bool = False
+    ) -> Seen:
+        """Make a trial with a hold. ``then``: later ones; look at which of them B still waits."""
 
     def try_order(self, pair: Pair, order: Order) -> Seen:
         """Make a trial of a sequential order."""
@@ -55,10 +59,12 @@ class Extent:
     """What is tried. ``holds``: these at each pair, in place of those of the points that A passes.
 
     ``most`` and ``seconds`` end the campaign; ``bound`` 2 holds B too. ``off``: A is scheduled out
-    at its points.
+    at its points. ``prune``: leave out points at which another trial has shown that B, which waits
+    since an earlier one, is still blocked, and those before which A has touched nothing of B's.
     """
 
     holds: tuple[Hold, ...] = ()
+    prune: bool = True
     dense: bool = False
     bound: int = 1
     off: bool = False
@@ -88,6 +94,8 @@ class PairTrials:
     pair: Pair
     holds: tuple[Hold, ...] = ()
     tried: int = 0
+    pruned: int = 0
+    alike: int = 0
     not_reached: int = 0
     blocked: int = 0
     unsteady: list[Wrong] = field(default_factory=list)
@@ -101,11 +109,11 @@ class PairTrials:
     baselines: Baselines | None = None
 
 
-@dataclass(frozen=True)
-class _Job:
-    trials: PairTrials
-    number: int = -1
-    hold: Hold | None = None
+class _Plan(NamedTuple):
+    """The holds of a pair, and those of them that are left out: A is where it is at another one."""
+
+    holds: tuple[Hold, ...]
+    alike: frozenset[Hold] = frozenset()
 
 
 class Campaign:
@@ -122,19 +130,21 @@ class Campaign:
         self._extent = extent
         self._maker = maker
         self._kept = kept
-        self._ready: deque[_Job] = deque(_Job(each) for each in self.pairs)
+        self._schedule: Schedule | None = None
         self._states: dict[State, int] = {}
         for pair in pairs:
             self._states[pair.state] = self._states.get(pair.state, 0) + 1
-        self._changed = threading.Condition()
-        self._at_work = 0
-        self._given = 0
-        self._end_s: float | None = None
+        self._lock = threading.Lock()
 
     @property
     def tried(self) -> int:
         """How many trials with a hold have ended."""
         return sum(each.tried for each in self.pairs)
+
+    @property
+    def done(self) -> int:
+        """How many have ended, or were left out."""
+        return sum(each.tried + each.pruned + each.alike for each in self.pairs)
 
     @property
     def known_total(self) -> int:
@@ -146,50 +156,33 @@ class Campaign:
 
         With what was found for the first time, if anything was. Raises what is no trial's fault.
         """
-        if self._extent.seconds is not None:
-            self._end_s = time.monotonic() + self._extent.seconds
-        yield from run_jobs(self._jobs(), self._do, at_a_time=guests, name="explore")
+        extent = self._extent
+        self._schedule = Schedule(len(self.pairs), most=extent.most, seconds=extent.seconds)
+        yield from run_jobs(self._schedule.jobs(), self._do, at_a_time=guests, name="explore")
 
-    def _jobs(self) -> Iterator[_Job]:
-        while True:
-            with self._changed:
-                if self._is_over():
-                    return
-                if self._ready:
-                    job = self._ready.popleft()
-                    self._at_work += 1
-                    self._given += job.hold is not None
-                elif self._at_work:
-                    self._changed.wait(_WAKE_S)
-                    continue
-                else:
-                    return
-            yield job
-
-    def _is_over(self) -> bool:
-        if self._end_s is not None and time.monotonic() >= self._end_s:
-            return True
-        return self._extent.most is not None and self._given >= self._extent.most
-
-    def _do(self, job: _Job) -> tuple[PairTrials, Found | None]:
+    def _do(self, job: Job) -> tuple[PairTrials, Found | None]:
         start_s = time.monotonic()
+        trials = self.pairs[job.pair]
         try:
-            found = self._prepare(job.trials) if job.hold is None else self._try(job)
+            found = self._prepare(trials, job) if job.hold is None else self._try(trials, job)
         finally:
-            with self._changed:
-                trials = job.trials
+            with self._lock:
                 if job.hold is not None:
                     trials.left -= 1
                 is_last = not trials.left
             if is_last:
                 self._shorten(trials)
-            with self._changed:
+            with self._lock:
                 trials.seconds += time.monotonic() - start_s
-                self._at_work -= 1
                 if is_last:
                     self._end_pair(trials.pair.state)
-                self._changed.notify_all()
-        return job.trials, found
+            self._jobs.end(job)
+        return trials, found
+
+    @property
+    def _jobs(self) -> Schedule:
+        assert self._schedule is not None
+        return self._schedule
 
     def _shorten(self, trials: PairTrials) -> None:
         """Exchange findings for ones with fewer holds, or at an earlier point, if those show it."""
@@ -215,12 +208,11 @@ class Campaign:
         if not self._states[state]:
             self._maker.drop(state)
 
-    def _prepare(self, trials: PairTrials) -> Found | None:
+    def _prepare(self, trials: PairTrials, job: Job) -> Found | None:
         """Look at the orders of a pair, and find its points."""
         pair = trials.pair
-        known = self._known_holds(pair)
-        if known is not None and not self._take_known(trials, known):
-            trials.holds = known
+        plan = self._known_plan(pair)
+        if plan is not None and not self._take_known(trials, plan):
             return None
         trials.baselines = Baselines(
             lambda order: _steadily(lambda: self._maker.try_order(pair, order)),
@@ -231,80 +223,114 @@ class Campaign:
             for order, seen, wrong in trials.baselines.first():
                 if wrong is not None:
                     return self._confirm_order(trials, order, seen, wrong)
-            holds = known or self._holds(pair)
+            plan = plan or self._plan(pair)
         except (HarnessError, KernelVerdict) as error:
             trials.error = error
             return None
-        with self._changed:
-            trials.holds = holds
-            new = [each for each in enumerate(holds) if not self._is_kept(pair, each[1])]
+        new = [
+            Job(job.pair, number, hold)
+            for number, hold in enumerate(plan.holds)
+            if hold not in plan.alike and not self._is_kept(pair, hold)
+        ]
+        with self._lock:
+            trials.holds, trials.alike = plan.holds, len(plan.alike)
             trials.left = len(new)
-            # Before pairs that have not begun, so that their states are needed one after the other.
-            self._ready.extendleft(_Job(trials, *each) for each in reversed(new))
+        self._jobs.add(new)
         return None
 
-    def _holds(self, pair: Pair) -> tuple[Hold, ...]:
+    def _plan(self, pair: Pair) -> _Plan:
         dense = self._extent.dense
         points = _steadily(lambda: self._maker.points_of(pair, dense=dense))
+        alike: frozenset[Point] = frozenset()
+        if self._extent.prune and not self._extent.off:
+            alike = self._maker.alike(pair, dense=dense)
         if self._kept is not None:
-            self._kept.add_points(str(pair), tuple(map(str, points)), dense=dense)
-        return self._of_points(pair, points)
+            texts = tuple(map(str, points)), tuple(str(each) for each in points if each in alike)
+            self._kept.add_points(str(pair), *texts, dense=dense)
+        return self._plan_of(pair, points, alike)
 
-    def _of_points(self, pair: Pair, points: Sequence[Point]) -> tuple[Hold, ...]:
-        """Return A's holds; with a bound of 2, each with each point of B, and the single ones."""
-        single = tuple(Hold(a=replace(point, off=self._extent.off)) for point in points)
-        if self._extent.bound == 1:
-            return single
-        other = replace(pair, a=pair.b)
-        of_b = _steadily(lambda: self._maker.points_of(other, dense=False))
-        places = dict.fromkeys(point.place for point in of_b)
-        return (*single, *(replace(hold, b=place) for hold in single for place in places))
+    def _plan_of(self, pair: Pair, points: Sequence[Point], alike: Collection[Point]) -> _Plan:
+        """Plan A's holds; with a bound of 2, each with each point of B, and the single ones."""
+        holds = tuple(Hold(a=replace(point, off=self._extent.off)) for point in points)
+        if self._extent.bound > 1:
+            other = replace(pair, a=pair.b)
+            of_b = _steadily(lambda: self._maker.points_of(other, dense=False))
+            places = dict.fromkeys(point.place for point in of_b)
+            holds += tuple(replace(hold, b=place) for hold in holds for place in places)
+        return _Plan(holds, frozenset(hold for hold in holds if hold.a in alike))
 
-    def _known_holds(self, pair: Pair) -> tuple[Hold, ...] | None:
+    def _known_plan(self, pair: Pair) -> _Plan | None:
         """Return what is to be tried, if that is known without a run of A."""
         if self._extent.holds or self._kept is None:
-            return self._extent.holds or None
-        points = self._kept.points(str(pair), dense=self._extent.dense)
-        if points is None:
+            return _Plan(self._extent.holds) if self._extent.holds else None
+        known = self._kept.points(str(pair), dense=self._extent.dense)
+        if known is None:
             return None
-        return self._of_points(pair, [parse_hold(text).a for text in points])
+        points, alike = ([parse_hold(text).a for text in texts] for texts in known)
+        return self._plan_of(pair, points, alike if self._extent.prune else ())
 
     def _is_kept(self, pair: Pair, hold: Hold) -> bool:
         return self._kept is not None and self._kept.trial(str(pair), str(hold)) is not None
 
-    def _take_known(self, trials: PairTrials, holds: Sequence[Hold]) -> bool:
+    def _take_known(self, trials: PairTrials, plan: _Plan) -> bool:
         """Count the trials that an earlier run has made; return whether any is left."""
+        trials.holds, trials.alike = plan.holds, len(plan.alike)
         left = False
-        for hold in holds:
+        for hold in plan.holds:
             known = self._kept.trial(str(trials.pair), str(hold)) if self._kept else None
-            if known is None:
+            if known is not None:
+                self._count(trials, known)
+            elif hold not in plan.alike:
                 left = True
-            else:
-                trials.tried += 1
-                trials.not_reached += not known[0]
-                trials.blocked += known[1]
         return left
 
-    def _try(self, job: _Job) -> Found | None:
-        trials, hold = job.trials, job.hold
+    @staticmethod
+    def _count(trials: PairTrials, known: KeptTrial) -> None:
+        trials.tried += not known.pruned
+        trials.pruned += known.pruned
+        trials.not_reached += not known.reached
+        trials.blocked += known.blocked
+
+    def _try(self, trials: PairTrials, job: Job) -> Found | None:
+        pair, hold = trials.pair, job.hold
         assert hold is not None
         assert trials.baselines is not None
+        later = self._jobs.waiting(job.pair) if self._may_prune(hold) else ()
+        then = tuple(each.hold for each in later if each.hold is not None)
         try:
-            seen = _steadily(lambda: self._maker.try_hold(trials.pair, hold))
+            seen = _steadily(lambda: self._maker.try_hold(pair, hold, then=then))
             wrong = trials.baselines.judge(seen) if seen.reached else None
         except HarnessError as error:
-            with self._changed:
+            with self._lock:
                 trials.failed.append(error)
             return None
-        with self._changed:
-            trials.tried += 1
-            trials.not_reached += not seen.reached
-            trials.blocked += seen.b_waited
-        if wrong is None and self._kept is not None:
-            self._kept.add_trial(
-                str(trials.pair), str(hold), reached=seen.reached, blocked=seen.b_waited
-            )
-        return None if wrong is None else self._confirm(trials, wrong, job.number, hold, seen)
+        known = KeptTrial(seen.reached, seen.b_waited)
+        with self._lock:
+            self._count(trials, known)
+        if wrong is not None:
+            return self._confirm(trials, wrong, job.number, hold, seen)
+        self._keep(pair, hold, known)
+        self._leave_out(trials, later[: seen.also_blocked])
+        return None
+
+    def _may_prune(self, hold: Hold) -> bool:
+        return self._extent.prune and hold.b is None and not hold.a.off
+
+    def _leave_out(self, trials: PairTrials, jobs: Sequence[Job]) -> None:
+        """Take back trials in which B would be blocked where it was in this one."""
+        known = KeptTrial(reached=True, blocked=False, pruned=True)
+        taken = self._jobs.cancel(jobs)
+        with self._lock:
+            trials.left -= len(taken)
+            for _ in taken:
+                self._count(trials, known)
+        for job in taken:
+            assert job.hold is not None
+            self._keep(trials.pair, job.hold, known)
+
+    def _keep(self, pair: Pair, hold: Hold, known: KeptTrial) -> None:
+        if self._kept is not None:
+            self._kept.add_trial(str(pair), str(hold), known)
 
     def _confirm_order(
         self, trials: PairTrials, order: Order, seen: Seen, wrong: Wrong
@@ -326,7 +352,7 @@ class Campaign:
         self, trials: PairTrials, wrong: Wrong, number: int, hold: Hold, seen: Seen
     ) -> Found | None:
         """Try again what a trial has shown; return it when it is new."""
-        with self._changed:
+        with self._lock:
             points = trials.points.setdefault(wrong.signature, [])
             points.append((number, str(hold)))
             if wrong.signature in trials.confirmed:
@@ -336,7 +362,7 @@ class Campaign:
         example = last if last is not None and last.calls else None
         # A splat has been printed, however often it comes; anything else may be the host's pace.
         if not shown and wrong.kind is not FindingKind.SPLAT:
-            with self._changed:
+            with self._lock:
                 trials.unsteady.append(wrong)
                 # Another point may show it each time.
                 trials.confirmed.discard(wrong.signature)
@@ -359,7 +385,7 @@ class Campaign:
         return shown, last
 
     def _add(self, trials: PairTrials, found: Found) -> Found:
-        with self._changed:
+        with self._lock:
             trials.found[found.wrong.signature] = found
         return found
 

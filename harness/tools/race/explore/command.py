@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.cli.executors import ExecutorOptions, check_travels, open_cluster
 from harness.cli.exits import guarded
 from harness.cli.invocation import Invocation, check_writable, write_file
 from harness.cli.options import Accel, AccelAsked, Guests, KernelOptions, ResultFiles
@@ -21,8 +22,8 @@ from harness.cli.prepare import (
     prepare_modules,
     with_mutants,
 )
-from harness.errors import HarnessError, ModuleRefused, UsageError
-from harness.observer.watch import Watch
+from harness.errors import UsageError
+from harness.report.base import CheckOutcome
 from harness.tools.race.command import KernelMutants, app
 from harness.tools.race.explore.campaign import Campaign, Extent
 from harness.tools.race.explore.debug import debug
@@ -32,21 +33,22 @@ from harness.tools.race.explore.page import explore_page
 from harness.tools.race.explore.pairs import find_pairs
 from harness.tools.race.explore.points import parse_hold
 from harness.tools.race.explore.report import kernel_words, result_of
-from harness.tools.race.explore.scene import Scenes, guest_modules, require_tcg
-from harness.tools.race.explore.terminal import print_finding, print_pair, print_total
+from harness.tools.race.explore.run import HereRun, PairConditions, Run, ThereRun
+from harness.tools.race.explore.scene import require_tcg
+from harness.tools.race.explore.session import open_scenes
+from harness.tools.race.explore.terminal import print_pair, print_total
 from harness.tools.race.explore.trial import Trials
 from harness.tools.race.known_bugs import load_known
-from harness.vm.guest import run_folder, runs
-from harness.vm.guest.plugin import no_plugin
+from harness.vm.guest import runs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from harness.report.terminal import Terminal
     from harness.tools.race.explore.campaign import PairTrials
-    from harness.tools.race.explore.points import Hold
+    from harness.tools.race.explore.pairs import Pair
     from harness.tools.race.explore.results import ExploreResult
-    from harness.vm.kernel.kernel import Kernel
+    from harness.vm.cluster.client import Cluster
 
 
 @app.command("explore")
@@ -65,6 +67,7 @@ def explore(
     kernel: KernelOptions,
     mutant: KernelMutants = (),
     files: ResultFiles,
+    executors: ExecutorOptions,
     accel: Accel = AccelAsked.TCG,
     guests: Guests = None,
     at: Annotated[
@@ -96,6 +99,14 @@ def explore(
             help="2: hold B too, at each of its points, while A goes on to its end.",
         ),
     ] = 1,
+    prune: Annotated[
+        bool,
+        typer.Option(
+            "--prune/--no-prune",
+            help="Leave out points at which B is still blocked, and those before which A has "
+            "touched nothing that B touches.",
+        ),
+    ] = True,
     trials: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Stop after N trials.")
     ] = None,
@@ -145,8 +156,14 @@ def explore(
             raise UsageError("--off is for one hold, and --bound 2 for two")
         check_writable(html_file)
         check_kernels(kernel)
+        if not executors.is_here:
+            check_travels(kernel)
+            if mutant or gdb or trials is not None:
+                raise UsageError("--mutant, --gdb and --trials are for guests of this process")
         choice = prepare_accel(invocation, accel)
         require_tcg(choice.accel)
+        at_a_time = guests or runs.guests_at_a_time(choice)
+        cluster = stack.enter_context(open_cluster(executors, terminal, guests=at_a_time))
         made = prepare_kernel(invocation, with_mutants(terminal, kernel, mutant))
         code = KernelCode(made)
         for hold in holds:
@@ -161,84 +178,68 @@ def explore(
         modules = prepare_modules(terminal, made)
         bugs = load_known((), made.version)
         invocation.print_facts()
-        at_a_time = guests or runs.guests_at_a_time(choice)
-        watch = stack.enter_context(_watch_of(made)) if oracle else None
-        session = stack.enter_context(
-            runs.open_session(
-                choice,
-                name="explore",
-                guests=at_a_time,
-                cpus=max(pair.cpus for pair in chosen),
-                extra_files=guest_modules(modules),
-                plugins=watch or no_plugin,
-            )
-        )
-        scenes = stack.enter_context(Scenes(session, made, watch=watch, modules=modules))
-        if gdb:
-            debug(scenes, chosen[0], holds[0], terminal.note)
-            return invocation.exit_code
-        extent = Extent(
-            holds=holds, dense=dense, bound=bound, off=off, most=trials, seconds=seconds
-        )
-        campaign = Campaign(chosen, extent, Trials(scenes), kept)
         words = kernel_words(kernel, mutant)
+        cpus = max(pair.cpus for pair in chosen)
+        extent = Extent(
+            holds=holds,
+            prune=prune and not holds,
+            dense=dense,
+            bound=bound,
+            off=off,
+            most=trials,
+            seconds=seconds,
+        )
+        if cluster is None:
+            scenes = stack.enter_context(
+                open_scenes(choice, made, modules, guests=at_a_time, cpus=cpus, oracle=oracle)
+            )
+            if gdb:
+                debug(scenes, chosen[0], holds[0], terminal.note)
+                return invocation.exit_code
+            campaign = Campaign(chosen, extent, Trials(scenes), kept)
 
-        def report(each: PairTrials) -> ExploreResult:
-            return result_of(each, bugs, words=words, excuse_expected=excuse_expected)
+            def report(each: PairTrials) -> ExploreResult:
+                return result_of(each, bugs, words=words, excuse_expected=excuse_expected)
 
+            run: Run = HereRun(campaign, report, guests=at_a_time)
+        else:
+            conditions = PairConditions(
+                request=kernel.request(),
+                digest=made.digest,
+                accel=choice.accel.value,
+                cpus=cpus,
+                oracle=oracle,
+                words=words,
+                excuse_expected=excuse_expected,
+            )
+            coming = _on_cluster(cluster, chosen, extent, conditions, guests=guests, kept=kept)
+            run = ThereRun(chosen, coming)
         start_s = time.monotonic()
         try:
-            _watch(terminal, campaign, report, guests=at_a_time)
+            run.watch(terminal)
         finally:
-            results = [report(each) for each in campaign.pairs]
+            results = run.results()
             invocation.results += results
             _print(terminal, results, time.monotonic() - start_s)
             if html_file is not None:
                 write_file(html_file, explore_page(invocation.facts, results))
         if pairs:
-            _check_started(campaign, holds)
+            _check_started(results, at)
     return invocation.exit_code
 
 
-@contextmanager
-def _watch_of(kernel: Kernel) -> Iterator[Watch]:
-    """Prepare to observe the kernel's guests, in a folder that is removed at the end."""
-    folder = runs.folder_for("observed")
-    claimed = run_folder.claim(folder)
-    watch = Watch(folder=folder, store=runs.store(), files=(), oracle=True, clock=False)
-    try:
-        try:
-            watch(kernel)
-        except HarnessError as error:
-            error.hint = error.hint or "--no-oracle explores without judging consistency"
-            raise
-        yield watch
-    finally:
-        watch.remove()
-        claimed.release()
-
-
-def _watch(
-    terminal: Terminal,
-    campaign: Campaign,
-    report: Callable[[PairTrials], ExploreResult],
+def _on_cluster(
+    cluster: Cluster,
+    pairs: Sequence[Pair],
+    extent: Extent,
+    conditions: PairConditions,
     *,
-    guests: int,
-) -> None:
-    """Run a campaign and show its progress, and each finding as soon as there is one."""
-    found = 0
-    with terminal.progress() as progress:
-        pairs = "1 pair" if len(campaign.pairs) == 1 else f"{len(campaign.pairs)} pairs"
-        progress.stage(f"{pairs} with {guests} guests at a time")
-        for trials, new in campaign.run(guests=guests):
-            if new is not None:
-                found += 1
-                result = report(trials)
-                finding = next(
-                    each for each in result.findings if each.message == new.wrong.message
-                )
-                print_finding(terminal, result, finding)
-            progress.count(campaign.tried, campaign.known_total, f"trials, {found} found")
+    guests: int | None,
+    kept: KeptTrials | None,
+) -> Iterator[ExploreResult]:
+    from harness.tools.race.explore.on_cluster import results_on
+
+    return results_on(cluster, pairs, extent, conditions, guests=guests, kept=kept)
 
 
 def _print(terminal: Terminal, results: Sequence[ExploreResult], seconds: float) -> None:
@@ -249,14 +250,14 @@ def _print(terminal: Terminal, results: Sequence[ExploreResult], seconds: float)
         print_total(terminal, results, seconds)
 
 
-def _check_started(campaign: Campaign, holds: Sequence[Hold]) -> None:
+def _check_started(results: Sequence[ExploreResult], points: Sequence[str]) -> None:
     """Raise UsageError for a pair that was named and cannot start, or does not pass a point."""
-    for trials in campaign.pairs:
-        if isinstance(trials.error, ModuleRefused):
-            raise UsageError(f"{trials.pair} cannot start: {trials.error.message}")
-        if holds and trials.tried and trials.not_reached == trials.tried and not trials.found:
-            points = "', '".join(str(hold) for hold in holds)
+    for result in results:
+        if result.outcome is CheckOutcome.NOT_APPLICABLE:
+            raise UsageError(f"{result.id}: {result.detail}")
+        if points and result.tried and result.not_reached == result.tried and not result.findings:
+            names = "', '".join(points)
             raise UsageError(
-                f"{trials.pair.a.name} does not pass '{points}' here",
+                f"A of {result.id} does not pass '{names}' here",
                 hint="without --at, all points that it passes are tried",
             )

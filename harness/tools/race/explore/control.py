@@ -14,17 +14,21 @@ from typing import TYPE_CHECKING
 
 from harness.errors import GuestStarved, HarnessError
 from harness.tools.race.explore.duel import Duel, Place, Word
+from harness.tools.race.explore.waiting import AWAITS_IPI, IDLE, WAITS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
     from pathlib import Path
 
+    from harness.observer.accesses import AccessFile
     from harness.tools.race.explore.points import Point
     from harness.tools.race.explore.scene import Scene
     from harness.vm.guest.gdb_client import GdbClient, Stop
     from harness.vm.guest.hypervisor import Hypervisor
 
 A, B = 0, 1
+BLOCKED = "blocked"
+"""How what B is said to be begins, when it waits for what A has."""
 _LOOP = bytes.fromhex("f390ebfc")  # 1: pause; jmp 1b
 _LOOP_STEPS = (0, 2)
 _INTERRUPTS = 1 << 9
@@ -34,6 +38,7 @@ _PLACES = {
     Word.A_DONE: Place.A_END,
     Word.B_DONE: Place.B_END,
     Word.E_DONE: Place.E_END,
+    Word.SETTLE_DONE: Place.E_END,
 }
 _SLICE_S = 0.025
 _LEAST_S = 0.005  # of CPU time
@@ -44,37 +49,11 @@ _ANY_S = 4.0
 _A_ALONE_S = 0.5
 _B_S = 1.0
 _OFF_S = 4.0
+# RCU complains after 21 s of a CPU that does not leave the kernel.
+_WALK_S = 5.0
 _WORD = 8
 # What an interrupt in the kernel pushes: ss, rsp, rflags, cs, rip; rip lies lowest.
 _FRAME = 5 * _WORD
-# A CPU that waits for another one's interrupt handler, and one that waits for anything else.
-_AWAITS_IPI = frozenset(
-    {"smp_call_function_many_cond", "smp_call_function_single", "csd_lock_wait"}
-)
-_IDLE = frozenset(
-    {
-        "default_idle",
-        "acpi_idle_do_entry",
-        "acpi_safe_halt",
-        "default_idle_call",
-        "arch_cpu_idle",
-        "native_safe_halt",
-        "pv_native_safe_halt",
-        "mwait_idle",
-        "amd_e400_idle",
-    }
-)
-_WAITS = _IDLE | {
-    "native_queued_spin_lock_slowpath",
-    "queued_spin_lock_slowpath",
-    "queued_write_lock_slowpath",
-    "queued_read_lock_slowpath",
-    "_raw_spin_lock",
-    "__mutex_lock",
-    "multi_cpu_stop",
-    "rcu_momentary_dyntick_idle",
-    "rcu_momentary_eqs",
-}
 
 
 class NotReached(Exception):
@@ -95,6 +74,8 @@ class HeldGuest:
         self._scale = time_scale
         self._current = scene.code.percpu("current_task", "pcpu_hot")
         self._a_task = 0
+        self.accesses: AccessFile | None = None
+        """What the guest reads and writes, when that is noted."""
         self.on_stop: Callable[[Stop], None] = lambda _: None
         # Who stops the guest again and again lets B have more time.
         self.patience = 1
@@ -148,6 +129,12 @@ class HeldGuest:
         if place is not None:
             self.gdb.clear_breakpoint(place)
         return not is_short
+
+    def settle(self, seconds: float) -> bool:
+        """Let all go on until no transition is open; return whether that has come in time."""
+        times = self.duel.get(Word.SETTLE_GO) + 1
+        self.duel.set(Word.SETTLE_GO, times)
+        return self.await_word(Word.SETTLE_DONE, times, seconds)
 
     # A at its beginning, and at a point
 
@@ -231,7 +218,7 @@ class HeldGuest:
         self.duel.set(Word.B_GO, steps)
         held = gdb.pc(A)
         serves = bool(gdb.registers(A)["eflags"] & _INTERRUPTS)
-        waits = _WAITS if serves else _WAITS | _AWAITS_IPI
+        waits = WAITS if serves else WAITS | AWAITS_IPI
         places = self._code.addresses(until.place) if until is not None else frozenset()
         loop = self._send_to_loop(A, held)
         said = self._watch_b(steps, places, until.nth if until is not None else 1, waits)
@@ -239,6 +226,25 @@ class HeldGuest:
         if said == "held":
             said = f"held, and A {self._a_alone()}"
         return said
+
+    def still_blocked(self, points: Iterable[Point], said: str, a: int, b: int) -> int:
+        """Let A go on from point to point; return at how many B is still blocked as it was.
+
+        ``a`` and ``b`` are the numbers of their steps. It ends early rather than take long.
+        """
+        count = 0
+        end_s = time.monotonic() + _WALK_S
+        for point in points:
+            if point.by_any or time.monotonic() > end_s:
+                break
+            try:
+                self.to_point(point, a)
+            except NotReached:
+                break
+            if self.duel.get(Word.B_DONE) >= b or self.b_alone(b) != said:
+                break
+            count += 1
+        return count
 
     def b_while_a_is_off(self, steps: int) -> str:
         """Let B do steps while A is scheduled out where it is; return what `b_alone` does.
@@ -314,7 +320,8 @@ class HeldGuest:
                     continue  # the host gave it no time
                 looks.append(self._code.function_at(gdb.pc(B)))
                 if len(looks) >= _LOOKS and all(each in waits for each in looks[-_LOOKS:]):
-                    return "blocked: it sleeps" if looks[-1] in _IDLE else f"blocked in {looks[-1]}"
+                    where = ": it sleeps" if looks[-1] in IDLE else f" in {looks[-1]}"
+                    return f"{BLOCKED}{where}"
             return f"running in {looks[-1] if looks else 'user mode'}"
         finally:
             self._clear_breakpoints(breakpoints)

@@ -34,7 +34,7 @@ class Word:
     """Offsets of the numbers in the first page."""
 
     ARM, A_READY, B_READY, A_GO, B_GO, A_DONE, B_DONE, E_GO, E_DONE, STOP, BAD = range(0, 88, 8)
-    CHILD, A_ERRORS, B_ERRORS, HOG = 88, 120, 184, 248
+    CHILD, A_ERRORS, B_ERRORS, HOG, SETTLE_GO, SETTLE_DONE = 88, 120, 184, 248, 256, 264
 
 
 class Place:

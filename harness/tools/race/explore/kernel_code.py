@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import bisect
 import re
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError, UsageError
+from harness.observer.accesses import noting
 from harness.observer.image import image_of
 from harness.tools.race.explore.points import Point
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
     from harness.observer.image import Instruction
     from harness.tools.race.explore.points import Hold
+    from harness.vm.guest.plugin import Plugin
     from harness.vm.kernel.kernel import Kernel
 
 # Between two functions of kernel/livepatch lie others of its files at most, without klp_ in their
@@ -41,8 +44,11 @@ _RETURN = re.compile(r"(repz )?ret|jmp\s+[0-9a-f]+ <__x86_return_thunk>")
 _NOT_MEMORY = re.compile(r"(lea|nop|data16|cs nop|ret|endbr|prefetch)")
 _STACK = re.compile(r"\(%rsp|\(%rbp|push|pop")
 _ABSOLUTE = re.compile(r"0xffffffff[0-9a-f]{8}|%gs:")
-# Both are padding between functions.
-_PADDING = (b"\xcc" * 6, b"\x90" * 6)
+# Between functions: int3, or nops of one byte or more.
+_PADDING = re.compile(
+    rb"\xcc+|(\x66*\x2e?(\x0f\x1f(\x00|\x40.|\x44..|\x80....|\x84.....)|\x90))+", re.DOTALL
+)
+_LEAST_PADDING, _ALIGNMENT = 6, 16
 
 # What calls into kernel/livepatch, or decides what it finds: fork, exit, modules, ftrace.
 CALLERS = (
@@ -85,6 +91,8 @@ class KernelCode:
         self.slide = 0
         """By how much the kernel that runs lies above its image (CONFIG_RANDOMIZE_BASE)."""
         self._start, self._end = self._livepatch()
+        self.preempts = kernel.config.enabled("PREEMPTION")
+        """Whether a task that is held in the kernel may lose its CPU where it has no lock."""
 
     def livepatch_functions(self) -> tuple[str, ...]:
         """Return the functions of kernel/livepatch, in the order of their addresses."""
@@ -107,6 +115,10 @@ class KernelCode:
         address = self.symbol(*names) - self.slide
         # Until 6.14 these symbols begin at 0, and later they are addresses.
         return address + self.slide if address >> 63 else address
+
+    def noting(self, plugin: Plugin, passages: Iterable[int] = ()) -> Plugin:
+        """Return the plugin for guests whose accesses to memory are noted, from place to place."""
+        return noting(plugin, self._image, passages)
 
     def check(self, hold: Hold) -> None:
         """Raise UsageError when the kernel does not have the points of a hold."""
@@ -175,11 +187,14 @@ class KernelCode:
 
     def padding(self) -> int:
         """Return where four bytes of kernel text are never executed."""
-        text = self._image.bytes_at(self._start, self._end - self._start) or b""
-        places = [at for at in (text.find(each) for each in _PADDING) if at >= 0]
-        if not places:
-            raise HarnessError("there is no padding between the functions of kernel/livepatch")
-        return self._start + min(places) + 1 + self.slide
+        own = [each for each in self._ranges if self._start <= each[0] < self._end]
+        for (start, size, _), (following, _, _) in pairwise(own):
+            gap = following - start - size
+            if _LEAST_PADDING <= gap < _ALIGNMENT:
+                text = self._image.bytes_at(start + size, gap)
+                if text is not None and _PADDING.fullmatch(text):
+                    return start + size + 1 + self.slide
+        raise HarnessError("there is no padding between the functions of kernel/livepatch")
 
     def entries(self, functions: Iterable[str]) -> dict[int, Point]:
         """Return the entries of those functions that the kernel has, by address."""

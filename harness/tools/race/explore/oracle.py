@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import errno
 import threading
-from dataclasses import dataclass
-from itertools import combinations
+from dataclasses import dataclass, replace
+from itertools import chain, combinations
 from typing import TYPE_CHECKING
 
 from harness.tools.race.explore.results import FindingKind
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 # An action that gets one of these has done nothing, and may be tried again: something else was
 # going on. No order has to give it.
 _TRANSIENT = frozenset({errno.EBUSY, errno.EAGAIN})
+# What a write gets whose attribute goes meanwhile, with its livepatch: another one, when the file
+# was opened before.
+_GONE = frozenset({errno.ENOENT, errno.ENODEV, errno.EINVAL})
 _REPEATS = 2
 _NOT_SETTLED, _IN_TRANSITION = "not settled", "in transition"
 _LEFT_OVER = "a thread has a patch state, and there is no transition"
@@ -87,7 +90,8 @@ class Baselines:
         first, second = (Move.A,) * self._a, (Move.B,) * self._b
         settled = ((*first, Move.SETTLE, *second), (*second, Move.SETTLE, *first))
         merged = (order for order in _merged(self._a, self._b) if order not in self._plain())
-        for order in (*settled, *merged, *self._plain() * _REPEATS):
+        slow = (_slow(order) for order in _merged(self._a, self._b))
+        for order in (*settled, *merged, *dict.fromkeys(slow), *self._plain() * _REPEATS):
             self._take(order)
 
     def _take(self, order: Order) -> Seen:
@@ -97,23 +101,44 @@ class Baselines:
         return seen
 
     def _is_allowed(self, seen: Seen) -> bool:
-        return seen.outcome in self._allowed
+        if seen.outcome in self._allowed:
+            return True
+        return any(_is_like(seen, allowed) for _, allowed in self._allowed.values())
 
     def _is_without(self, seen: Seen) -> bool:
-        """Return whether it is as if the last steps of one, which were refused, had not been."""
+        """Return whether it is as if the last steps, which were refused, had not been.
+
+        Those of A, of B, or of both.
+        """
         a, b = _done(seen.a_errors), _done(seen.b_errors)
-        for steps in ((a, self._b), (self._a, b)):
+        for steps in dict.fromkeys(((a, self._b), (self._a, b), (a, b))):
             if steps == (self._a, self._b):
                 continue
-            errors = seen.a_errors[: steps[0]], seen.b_errors[: steps[1]]
-            for order in _merged(*steps):
-                if order not in self._shorter:
-                    self._shorter[order] = self._try(order)
-                shorter = self._shorter[order]
-                like = (shorter.a_errors, shorter.b_errors, shorter.state) == (*errors, seen.state)
-                if like and failure_of(shorter) is None:
-                    return True
+            short = replace(
+                seen, a_errors=seen.a_errors[: steps[0]], b_errors=seen.b_errors[: steps[1]]
+            )
+            for plain in _merged(*steps):
+                for order in dict.fromkeys((plain, _slow(plain))):
+                    if order not in self._shorter:
+                        self._shorter[order] = self._try(order)
+                    shorter = self._shorter[order]
+                    if failure_of(shorter) is None and _is_like(short, shorter):
+                        return True
         return False
+
+
+def _slow(order: Order) -> Order:
+    """Return an order with a wait, until all has settled, between any two steps."""
+    return tuple(chain(order[:1], *((Move.SETTLE, move) for move in order[1:])))
+
+
+def _is_like(seen: Seen, allowed: Seen) -> bool:
+    """Return whether a trial is as an order, which may have ENOENT for another errno of _GONE."""
+    if (seen.state, seen.problems) != (allowed.state, allowed.problems):
+        return False
+    pairs = list(zip(seen.a_errors, allowed.a_errors, strict=True))
+    pairs += zip(seen.b_errors, allowed.b_errors, strict=True)
+    return all(was == may or (may == errno.ENOENT and was in _GONE) for was, may in pairs)
 
 
 def _merged(a: int, b: int) -> Iterator[Order]:

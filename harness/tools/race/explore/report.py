@@ -51,6 +51,8 @@ def result_of(
         state=str(pair.state),
         points=len(trials.holds),
         tried=trials.tried,
+        pruned=trials.pruned,
+        alike=trials.alike,
         not_reached=trials.not_reached,
         blocked=trials.blocked,
         unsteady=len(trials.unsteady),

@@ -67,7 +67,9 @@ class ExploreResult(ResultBase):
 
     ``outcome`` is shown, not-shown, error, not-run (the time was up before the first trial) or
     not-applicable (the kernel lacks what the pair needs). ``points`` is how many there are; of the
-    ``tried`` ones A did not pass ``not_reached``, and B was ``blocked`` until A went on.
+    ``tried`` ones A did not pass ``not_reached``, and B was ``blocked`` until A went on. ``pruned``
+    were left out: B was still blocked there, in a trial with a hold at an earlier point; and
+    ``alike``: since the point before A had touched no memory that B touches.
     ``unsteady``: outcomes that three repetitions did not show again. ``failed``: trials that the
     host ended. ``expected``: all findings are bugs that this kernel is known to have.
     """
@@ -77,6 +79,8 @@ class ExploreResult(ResultBase):
     state: str
     points: int = 0
     tried: int = 0
+    pruned: int = 0
+    alike: int = 0
     not_reached: int = 0
     blocked: int = 0
     unsteady: int = 0

@@ -7,7 +7,7 @@ import contextlib
 import re
 import socket
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Self
 
@@ -35,7 +35,7 @@ from harness.vm.guest.gdb_server import GDB_SOCKET, open_gdb_server
 from harness.vm.guest.initramfs import MODULE_DIR
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from harness.observer.watch import Watch
@@ -79,6 +79,18 @@ class Scene:
     code: KernelCode
     spin: int
     invariants: Invariants | None = None
+
+    def noting(self, passages: Iterable[int] = ()) -> Template | None:
+        """Return the template of guests whose accesses to memory are noted, if that is of use.
+
+        And with them where CPU 0 comes by some addresses. A kernel that preempts does other things
+        while A is held with preemption off than it does at the next point.
+        """
+        shape = self.saved.shape
+        if shape.plugin is None or self.code.preempts:
+            return None
+        plugin = self.code.noting(shape.plugin, passages)
+        return replace(self.saved, shape=replace(shape, plugin=plugin))
 
 
 class Scenes:

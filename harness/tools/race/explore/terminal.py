@@ -59,12 +59,16 @@ def print_total(terminal: Terminal, results: Sequence[ExploreResult], seconds: f
     tried = sum(each.tried for each in results)
     not_reached = sum(each.not_reached for each in results)
     blocked = sum(each.blocked for each in results)
+    pruned = sum(each.pruned for each in results)
+    alike = sum(each.alike for each in results)
     begun = sum(bool(each.tried) for each in results)
     rate = f", {tried * 60 / seconds:.0f} a minute" if seconds and tried else ""
     terminal.print("")
     terminal.prose(
         f"{tried} of {points} interleavings of {begun} of {len(results)} pairs tried{rate}: "
-        f"{not_reached} points were not reached, and in {blocked} B was blocked until A went on"
+        f"{not_reached} points were not reached, and in {blocked} B was blocked until A went on; "
+        f"left out were {pruned} in which B would still be blocked, and {alike} before which A had "
+        "touched nothing that B touches"
     )
 
 
@@ -74,6 +78,10 @@ def _outcome(result: ExploreResult) -> str:
         counts += f", {result.not_reached} not reached"
     if result.blocked:
         counts += f", B blocked at {result.blocked}"
+    if result.pruned:
+        counts += f" and still at {result.pruned} left out"
+    if result.alike:
+        counts += f", {result.alike} left out as alike"
     if result.unsteady:
         counts += f", {result.unsteady} not shown again"
     if result.failed:

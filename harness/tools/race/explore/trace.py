@@ -7,12 +7,14 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from harness.observer.shared_file import Kind, SharedFile
 from harness.tools.race.explore.control import A
 from harness.tools.race.explore.duel import Place, Word
 from harness.tools.race.explore.kernel_code import CALLERS
+from harness.tools.race.explore.passage import Passage, thinned
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from harness.tools.race.explore.control import HeldGuest
     from harness.tools.race.explore.kernel_code import KernelCode
@@ -41,11 +43,16 @@ class Candidates:
         dense = function in _LOCKLESS or (self._dense and function in self._own)
         return self._code.inside(function, dense=dense)
 
+    def all(self) -> Mapping[int, Point]:
+        """Return all of them, by address."""
+        found = dict(self.entries())
+        for point in tuple(found.values()):
+            found |= self.inside(point.function)
+        return found
 
-def trace(
-    held: HeldGuest, steps: tuple[str, ...], where: Candidates, *, by_any: bool
-) -> tuple[Point, ...]:
-    """Return the points that A passes when it acts alone, each once, in their order.
+
+def trace(held: HeldGuest, steps: tuple[str, ...], where: Candidates, *, by_any: bool) -> Passage:
+    """Return the points that A passes when it acts alone.
 
     ``by_any``: and those that other tasks on its CPU pass, until all has settled. A function's own
     points get breakpoints when the function is entered: QEMU is slow with many.
@@ -67,7 +74,7 @@ def trace(
         if pc == Place.A_END and held.duel.get(Word.A_DONE) >= len(steps):
             if not by_any:
                 break
-            held.duel.set(Word.E_GO, 1)
+            held.duel.set(Word.SETTLE_GO, 1)
         elif pc in left and stop.cpu == A and (is_a or by_any):
             point = left.pop(pc)
             gdb.clear_breakpoint(pc)
@@ -77,18 +84,35 @@ def trace(
                 held.set_breakpoints(more)
                 left |= more
         gdb.step(stop.cpu)
-    return thinned(tuple(passed))
+    points = tuple(passed)
+    return Passage(tuple(points[number] for number in thinned(points)))
 
 
-def thinned(points: Sequence[Point]) -> tuple[Point, ...]:
-    """Return points without those at which a CPU stands as it does at the one before.
+def trace_noted(
+    held: HeldGuest, steps: tuple[str, ...], where: Candidates, *, by_any: bool
+) -> Passage:
+    """Return what `trace` does, with the accesses between the points, as QEMU's plugin notes them.
 
-    The entry of a function comes right after its call: one of the two is enough.
+    The guest's plugin has the candidates: there is no breakpoint at any, and gdb steps nothing.
     """
-    kept: list[Point] = []
-    for point in points:
-        before = kept[-1] if kept else None
-        if before is not None and point.is_entry and before.callee == point.function:
+    file = held.accesses
+    assert file is not None
+    held.arm(steps, (), ())
+    held.begin_a(len(steps))
+    start = file.begin()
+    if held.await_word(Word.A_DONE, len(steps), held.scaled(_TRACE_S)) and by_any:
+        held.settle(held.scaled(_TRACE_S))
+    end = file.end()
+    candidates = where.all()
+    passed: dict[Point, int] = {}
+    for event in SharedFile(file.path).events():
+        if event.kind != Kind.PASSAGE:
             continue
-        kept.append(point)
-    return tuple(kept)
+        is_a = held.is_a_task(event.task)
+        if is_a or by_any:
+            point = candidates[event.where]
+            passed.setdefault(point if is_a else replace(point, by_any=True), event.data)
+    points, marks = tuple(passed), tuple(passed.values())
+    kept = thinned(points)
+    accesses = file.read(start, end, cpu=A, at=[marks[number] for number in kept])
+    return Passage(tuple(points[number] for number in kept), accesses)

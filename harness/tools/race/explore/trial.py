@@ -8,19 +8,22 @@ import shutil
 import time
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from harness.deadline import Deadline
-from harness.errors import GuestStarved, KernelVerdict
+from harness.errors import GuestStarved, HarnessError, KernelVerdict
+from harness.observer.accesses import AccessFile
 from harness.observer.shared_file import count_events
 from harness.tools.race.explore.calls import CallRecorder
-from harness.tools.race.explore.control import HeldGuest, NotReached
+from harness.tools.race.explore.control import BLOCKED, B, HeldGuest, NotReached
 from harness.tools.race.explore.duel import ENDED, Word
+from harness.tools.race.explore.passage import Touching
 from harness.tools.race.explore.scene import gdb_of
-from harness.tools.race.explore.trace import Candidates, trace
+from harness.tools.race.explore.trace import Candidates, trace, trace_noted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from harness.tools.race.explore.pairs import Pair, State
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
     from harness.tools.race.explore.results import ExploreCall
     from harness.tools.race.explore.scene import Scenes
     from harness.vm.guest.hypervisor import Hypervisor
-    from harness.vm.guest.snapshot import Clone
+    from harness.vm.guest.snapshot import Clone, Template
 
 _BOTH_S = 15.0
 _STAYS = "module "
@@ -54,6 +57,7 @@ Order = tuple[Move, ...]
 class Seen:
     """What a trial has shown. ``b`` is how B fared while A was held; None in an order.
 
+    ``also_blocked``: at so many of the next holds B was still blocked where it was.
     ``ended``: A, B and what comes after them have ended. ``verdict`` is a splat, or
     how the guest ended. ``violation`` is the first kind in which consistency was violated, and
     ``violations`` are all in words.
@@ -63,6 +67,7 @@ class Seen:
     reached: bool
     b: str | None
     ended: bool
+    also_blocked: int = 0
     a_errors: tuple[int, ...] = ()
     b_errors: tuple[int, ...] = ()
     state: str = ""
@@ -81,7 +86,7 @@ class Seen:
     @property
     def b_waited(self) -> bool:
         """Whether B had not ended when A went on."""
-        return self.b is not None and self.b.startswith(("blocked", "running"))
+        return self.b is not None and self.b.startswith((BLOCKED, "running"))
 
     @property
     def outcome(self) -> tuple[object, ...]:
@@ -93,6 +98,7 @@ class Seen:
 class _Notes:
     reached: bool = True
     b: str | None = None
+    also_blocked: int = 0
     ended: bool = False
     stuck: str = ""
     facts: dict[str, object] = field(default_factory=dict)
@@ -103,42 +109,83 @@ class Trials:
 
     def __init__(self, scenes: Scenes) -> None:
         self._scenes = scenes
+        self._touching = Touching()
 
-    def try_hold(self, pair: Pair, hold: Hold, *, with_calls: bool = False) -> Seen:
-        """Hold A at a point while B acts. Raises HarnessError for what says nothing."""
+    def try_hold(
+        self, pair: Pair, hold: Hold, *, then: Sequence[Hold] = (), with_calls: bool = False
+    ) -> Seen:
+        """Hold A at a point while B acts. Raises HarnessError for what says nothing.
+
+        When B is blocked, A goes on from one point of ``then`` to the next, until B is not.
+        """
         with self._guest(pair, str(hold)) as (held, clone, start_s):
             recorder = None
             if with_calls:
                 where = Candidates(held.scene.code, dense=False)
                 recorder = CallRecorder(held, where.entries())
-            return _seen(held, clone, start_s, pair, str(hold), hold=hold, recorder=recorder)
+            holds = (hold, *then)
+            return _seen(held, clone, start_s, pair, str(hold), holds=holds, recorder=recorder)
 
     def try_order(self, pair: Pair, order: Order) -> Seen:
         """Have A and B act one after the other. Raises HarnessError for what says nothing."""
-        with self._guest(pair, " ".join(order)) as (held, clone, start_s):
-            return _seen(held, clone, start_s, pair, " ".join(order), order=order)
+        noting: Template | None = None
+        if _is_plain(order) and self._touching.wants(pair):
+            noting = self._scenes.get(pair.state).noting()
+        with self._guest(pair, " ".join(order), noting) as (held, clone, start_s):
+            seen = _seen(held, clone, start_s, pair, " ".join(order), order=order)
+            if held.accesses is not None:
+                self._touching.add(pair, *held.accesses.read(0, held.accesses.end(), cpu=B))
+            return seen
 
     def drop(self, state: State) -> None:
         """Free what a state needs that no pair begins in any more."""
         self._scenes.drop(state)
+        self._touching.drop(state)
 
     def points_of(self, pair: Pair, *, dense: bool) -> tuple[Point, ...]:
         """Return the points that A passes when it acts alone, in their order."""
-        with self._guest(pair, "points") as (held, _, _):
-            where = Candidates(held.scene.code, dense=dense)
-            return trace(held, pair.steps(pair.a), where, by_any=pair.a.by_any)
+        passage = self._touching.passage(pair, dense=dense)
+        if passage is None:
+            scene = self._scenes.get(pair.state)
+            where = Candidates(scene.code, dense=dense)
+            noting = scene.noting(where.all())
+            find = trace if noting is None else trace_noted
+            with self._guest(pair, "points", noting) as (held, clone, _):
+                try:
+                    passage = find(held, pair.steps(pair.a), where, by_any=pair.a.by_any)
+                except (EOFError, OSError) as error:
+                    clone.hypervisor.check()
+                    raise HarnessError(
+                        f"the guest ended while {pair.a.name} was followed: {error}"
+                    ) from error
+            self._touching.keep(pair, passage, dense=dense)
+        return passage.points
+
+    def alike(self, pair: Pair, *, dense: bool) -> frozenset[Point]:
+        """Return the points at which A is for B where it is at the one before.
+
+        None are, when `points_of` or one of the orders has not been.
+        """
+        passage = self._touching.passage(pair, dense=dense)
+        return passage.alike(self._touching.take(pair)) if passage is not None else frozenset()
 
     @contextlib.contextmanager
-    def _guest(self, pair: Pair, plan: str) -> Iterator[tuple[HeldGuest, Clone, float]]:
+    def _guest(
+        self, pair: Pair, plan: str, noting: Template | None = None
+    ) -> Iterator[tuple[HeldGuest, Clone, float]]:
         scene = self._scenes.get(pair.state)
         start_s = time.monotonic()
-        clone = self._scenes.session.clone(self._scenes.kernel, scene.saved, name=f"{pair}-{plan}")
+        clone = self._scenes.session.clone(
+            self._scenes.kernel, noting or scene.saved, name=f"{pair}-{plan}"
+        )
         folder = clone.folder
         with contextlib.closing(clone), gdb_of(clone) as gdb:
             for action in (pair.a, pair.b):
                 if action.warns is not None:
                     clone.hypervisor.expect_splat(action.warns, required=False)
             held = HeldGuest(scene, gdb, clone.hypervisor, time_scale=self._scenes.time_scale)
+            if noting is not None and held.observed is not None:
+                held.accesses = AccessFile(held.observed)
             yield held, clone, start_s
             observed = clone.hypervisor.observed
         shutil.rmtree(folder, ignore_errors=True)
@@ -153,7 +200,7 @@ def _seen(
     pair: Pair,
     plan: str,
     *,
-    hold: Hold | None = None,
+    holds: tuple[Hold, ...] = (),
     order: Order = (),
     recorder: CallRecorder | None = None,
 ) -> Seen:
@@ -161,9 +208,9 @@ def _seen(
     notes = _Notes()
     hypervisor = clone.hypervisor
     try:
-        held.arm(a, b, pair.after(), with_hog=hold is not None and hold.a.off)
-        if hold is not None:
-            counts = _hold(held, hold, notes, (len(a), len(b)), recorder)
+        held.arm(a, b, pair.after(), with_hog=bool(holds) and holds[0].a.off)
+        if holds:
+            counts = _hold(held, holds, notes, (len(a), len(b)), recorder)
         else:
             counts = _in_order(held, order, notes)
         until = _finish(held, notes, *counts)
@@ -189,6 +236,7 @@ def _seen(
         plan=plan,
         reached=notes.reached,
         b=notes.b,
+        also_blocked=notes.also_blocked,
         ended=notes.ended,
         verdict=verdict,
         seconds=time.monotonic() - start_s,
@@ -199,6 +247,11 @@ def _seen(
         calls_before=recorder.before if recorder is not None else 0,
         **notes.facts,  # type: ignore[arg-type]
     )
+
+
+def _is_plain(order: Order) -> bool:
+    """Return whether one acts after the other, at once."""
+    return Move.SETTLE not in order and sum(a is not b for a, b in pairwise(order)) == 1
 
 
 def _left(pair: Pair, state: str, problems: tuple[str, ...]) -> dict[str, object]:
@@ -229,12 +282,13 @@ def _judged(
 
 def _hold(
     held: HeldGuest,
-    hold: Hold,
+    holds: tuple[Hold, ...],
     notes: _Notes,
     counts: tuple[int, int],
     recorder: CallRecorder | None,
 ) -> tuple[int, int]:
     a, b = counts
+    hold, *then = holds
     held.begin_a(a)
     try:
         held.to_point(hold.a, a)
@@ -246,6 +300,8 @@ def _hold(
             notes.b = held.b_alone(b, until=hold.b)
     except NotReached:
         notes.reached = False
+    if notes.b is not None and notes.b.startswith(BLOCKED):
+        notes.also_blocked = held.still_blocked([each.a for each in then], notes.b, a, b)
     held.duel.set(Word.B_GO, b)
     return a, b
 
@@ -254,9 +310,12 @@ def _in_order(held: HeldGuest, order: Order, notes: _Notes) -> tuple[int, int]:
     done = {Move.A: 0, Move.B: 0}
     words = {Move.A: (Word.A_GO, Word.A_DONE), Move.B: (Word.B_GO, Word.B_DONE)}
     for move in order:
+        if held.accesses is not None and move is Move.B:
+            held.accesses.begin()
+        elif held.accesses is not None:
+            held.accesses.end()
         if move is Move.SETTLE:
-            held.duel.set(Word.E_GO, 1)
-            if not held.await_word(Word.E_DONE, 1, held.scaled(_EPILOGUE_S)):
+            if not held.settle(held.scaled(_EPILOGUE_S)):
                 notes.stuck = "a transition does not end"
                 break
             continue
@@ -266,6 +325,8 @@ def _in_order(held: HeldGuest, order: Order, notes: _Notes) -> tuple[int, int]:
         if not held.await_word(ended, done[move], held.scaled(_BOTH_S)):
             notes.stuck = f"{move} does not end"
             break
+    if held.accesses is not None:
+        held.accesses.end()
     return done[Move.A], done[Move.B]
 
 
@@ -280,13 +341,10 @@ def _finish(held: HeldGuest, notes: _Notes, a: int, b: int) -> int | None:
             return None
     observed, until, has_settled = held.observed, None, False
     if observed is not None:
-        # In an order with a wait, steps have come since it settled.
-        is_first = not held.duel.get(Word.E_DONE)
-        held.duel.set(Word.E_GO, 1)
-        has_settled = held.await_word(Word.E_DONE, 1, held.scaled(_EPILOGUE_S)) and is_first
+        has_settled = held.settle(held.scaled(_EPILOGUE_S))
         until = count_events(observed)
-    held.duel.set(Word.E_GO, 3 if has_settled else 2)
-    if held.await_word(Word.E_DONE, 2, held.scaled(_EPILOGUE_S)):
+    held.duel.set(Word.E_GO, 2 if has_settled else 1)
+    if held.await_word(Word.E_DONE, 1, held.scaled(_EPILOGUE_S)):
         notes.ended = not notes.stuck
     elif not notes.stuck:
         notes.stuck = "what A and B have left cannot be taken back"

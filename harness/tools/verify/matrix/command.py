@@ -7,7 +7,7 @@ import math
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from harness.cli.executors import open_cluster, require_dask
+from harness.cli.executors import check_travels, open_cluster
 from harness.cli.history_files import add_to_history, history_folder
 from harness.cli.invocation import Invocation, check_writable, write_file
 from harness.cli.prepare import prepare_accel, prepare_kernel
@@ -58,7 +58,8 @@ def run_matrix(
         if options.rerun_failed and options.anew:
             raise UsageError("--anew runs all cells, and --rerun-failed does not: give one of them")
         if not executors.is_here:
-            _check_travels(plan)
+            for column in plan.columns:
+                check_travels(column.options)
         place = history_folder(options.history) if options.history is not None else None
         started = now()
         folder = (
@@ -113,13 +114,6 @@ def _on_cluster(cluster: Cluster, work: MatrixRun, accel: AccelAsked) -> Iterato
     from harness.tools.verify.matrix.on_cluster import results_on
 
     return results_on(cluster, work.plan, work.kept, obtain=work.obtain, accel=accel.value)
-
-
-def _check_travels(plan: MatrixPlan) -> None:
-    require_dask()
-    from harness.tools.verify.matrix.on_cluster import check_travels
-
-    check_travels(plan)
 
 
 def limits_for(choice: AccelChoice, options: MatrixOptions, *, cells: int) -> Limits:

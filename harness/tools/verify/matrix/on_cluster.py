@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from harness.cli.modules import ModuleFinder
 from harness.deadline import Deadline
-from harness.errors import HarnessError, KlpError, UsageError
+from harness.errors import HarnessError, KlpError
 from harness.log import LOGGER
 from harness.report.base import CheckOutcome
 from harness.threads import run_jobs
@@ -26,7 +26,6 @@ from harness.vm.guest import runs
 from harness.vm.kernel.build import KernelRequest, obtain_kernel
 from harness.vm.kernel.module import source_files
 from harness.vm.kernel.progress import LineProgress
-from harness.vm.kernel.spec import SeriesSpec, UrlSpec, parse_spec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -53,19 +52,6 @@ class CellOrder:
     digest: str
     accel: str
     at_a_time: int
-
-
-def check_travels(plan: MatrixPlan) -> None:
-    """Raise UsageError for a kernel that a worker cannot fetch by itself."""
-    for column in plan.columns:
-        options = column.options
-        own = [name for name in options.fragments if "/" in name]
-        parsed = parse_spec(options.spec, sha256=options.sha256)
-        if not isinstance(parsed, SeriesSpec | UrlSpec) or own or options.patches:
-            raise UsageError(
-                f"workers cannot fetch {column.name}, which is made of what is on this machine",
-                hint="a cluster needs a series such as 6.1, or a URL",
-            )
 
 
 def results_on(
