@@ -60,7 +60,7 @@ bool is_special(const uint8_t *bytes, size_t size)
 	};
 	static const uint8_t two[] = {
 		0x00, 0x01, 0x05, 0x06, 0x07, 0x08, 0x09, 0x20, 0x21, 0x22, 0x23, 0x30, 0x32, 0x34,
-		0x35, 0xa1, 0xa2, 0xa9,
+		0x35, 0xa1, 0xa2, 0xa9, 0xae,
 	};
 	size_t at = 0;
 
@@ -68,6 +68,8 @@ bool is_special(const uint8_t *bytes, size_t size)
 	while (at + 1 < size && (bytes[at] == 0x66 || bytes[at] == 0xf2 || bytes[at] == 0xf3 ||
 				 (bytes[at] & 0xf0) == 0x40))
 		at++;
+	if (bytes[at] == 0x0f && at + 2 < size && bytes[at + 1] == 0xc7)
+		return (bytes[at + 2] >> 3 & 7) >= 3 && (bytes[at + 2] >> 3 & 7) <= 5;
 	if (bytes[at] == 0x0f && at + 1 < size)
 		return memchr(two, bytes[at + 1], sizeof(two));
 	return memchr(one, bytes[at], sizeof(one));

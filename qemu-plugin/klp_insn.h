@@ -26,7 +26,8 @@ bool is_return(const uint8_t *bytes, size_t size, uint64_t address, uint64_t ret
 
 /*
  * Whether QEMU executes it by a function of its own, with the end of the block behind it: of
- * system registers, segments, ports and returns from interrupts. No memory that counts is accessed.
+ * system registers, segments, ports, the FPU's state (0f ae, 0f c7 /3 to /5) and returns from
+ * interrupts. No memory that counts is accessed.
  */
 bool is_special(const uint8_t *bytes, size_t size);
 

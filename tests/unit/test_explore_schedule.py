@@ -80,6 +80,14 @@ def test_points_before_which_nothing_of_b_is_touched_are_left_out(tmp_path: Path
     assert (result.points, result.tried, result.alike) == (12, 8, 4)
 
 
+def test_an_action_that_passes_no_point(tmp_path: Path) -> None:
+    """Nothing is tried then, and that is said; the time was not up."""
+    for _ in range(2):
+        (result,) = explored(Maker(points=()), kept=KeptTrials(tmp_path / "trials", "one"))
+        assert result.outcome is CheckOutcome.NOT_RUN
+        assert result.detail == "A passes none of the points"
+
+
 def test_what_was_left_out_is_not_tried_when_the_campaign_goes_on(tmp_path: Path) -> None:
     """It has been seen, in the trial of another point."""
     file = tmp_path / "trials"

@@ -93,6 +93,7 @@ class PairTrials:
 
     pair: Pair
     holds: tuple[Hold, ...] = ()
+    begun: bool = False
     tried: int = 0
     pruned: int = 0
     alike: int = 0
@@ -210,7 +211,7 @@ class Campaign:
 
     def _prepare(self, trials: PairTrials, job: Job) -> Found | None:
         """Look at the orders of a pair, and find its points."""
-        pair = trials.pair
+        pair, trials.begun = trials.pair, True
         plan = self._known_plan(pair)
         if plan is not None and not self._take_known(trials, plan):
             return None

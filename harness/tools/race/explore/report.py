@@ -42,6 +42,8 @@ def result_of(
         error = trials.failed[0]
     if isinstance(error, ModuleRefused):
         detail = f"it cannot start on this kernel: {error.message}"
+    elif trials.begun and not trials.holds and error is None and not trials.found:
+        detail = "A passes none of the points"
     return ExploreResult(
         id=str(pair),
         outcome=_outcome(trials),
