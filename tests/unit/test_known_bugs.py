@@ -51,16 +51,16 @@ MORE = (
         "forced-flag-too-narrow",
         "enter gate; load third; fork; force; load over replace; load a",
         (
-            "klp_test_cmdline_a did not end its transition within 48 s: held by klp-gate (61) in no "
-            "patched function"
+            "klp_test_cmdline_a did not end its transition within 48 s: "
+            "held by klp-gate (61) in no patched function"
         ),
     ),
     (
         "forced-flag-too-narrow",
         "load gate; enter gate; load over; force; load a replace",
         (
-            "the oracle: consistency is violated 1 time: I4: klp-gate (61) is inside klp_test_gate's "
-            "version of klp_gate_wait(), whose text is freed"
+            "the oracle: consistency is violated 1 time: I4: klp-gate (61) is inside "
+            "klp_test_gate's version of klp_gate_wait(), whose text is freed"
         ),
     ),
     (
