@@ -56,13 +56,17 @@ class Boots:
     [
         ([FINE], ["start", "connect", "end"]),
         ([DISABLED, FINE], ["start", "end", "start", "connect", "end"]),
-        ([DISABLED] * 3, ["start", "end", "start", "end", "start", "connect", "end"]),
+        ([DISABLED] * 8, [*["start", "end"] * 7, "start", "connect", "end"]),
     ],
 )
 def test_template_without_a_timer_is_booted_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, consoles: list[str], log: list[str]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    consoles: list[str],
+    log: list[str],
 ) -> None:
-    """A template that ticks while it is idle is booted again, twice at most; one QEMU at a time."""
+    """It is booted again, seven times at most, and the last is no silence; one QEMU at a time."""
     boots = Boots(consoles)
     monkeypatch.setattr(snapshot, "Hypervisor", boots.hypervisor)
     monkeypatch.setattr(snapshot, "Machine", boots.machine)
@@ -75,3 +79,4 @@ def test_template_without_a_timer_is_booted_again(
     ) as saved:
         assert saved.state_path == tmp_path / "device-state"
     assert boots.log == log
+    assert ("timers of 4 ms" in caplog.text) is (consoles[-1] is DISABLED)
