@@ -84,10 +84,10 @@ def noting(plugin: Plugin, image: Image, passages: Iterable[int] = ()) -> Plugin
     kinds |= {name: Kind.INTERRUPT for name in symbols.names() if _INTERRUPT.fullmatch(name)}
     for name, kind in kinds.items():
         points += [(symbol.address, kind) for symbol in symbols.named(name)]
-    if not symbols.named(_INTERRUPT_END) or len(points) > MOST_POINTS:
-        raise HarnessError(
-            f"where this kernel's interrupts end is not known, or {len(points)} points are too many"
-        )
+    if not symbols.named(_INTERRUPT_END):
+        raise HarnessError("it is not known where this kernel's interrupts end")
+    if len(points) > MOST_POINTS:
+        raise HarnessError(f"the plugin observes at most {MOST_POINTS} points, not {len(points)}")
     for number, (address, kind) in enumerate(sorted(points)):
         head.points[number].address, head.points[number].kind = address, kind
     head.n_points = len(points)

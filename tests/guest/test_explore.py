@@ -83,6 +83,23 @@ def test_points_at_which_b_would_be_blocked_too(trials: Trials) -> None:
 
 
 @pytest.mark.slow(20)
+def test_points_before_which_nothing_of_b_is_touched(trials: Trials, kernel: Kernel) -> None:
+    """Most of a load's are such for a call; not those at which the called function gets a hook."""
+    (pair,) = find_pairs(["load-call"])
+    for order in ((Move.A, Move.B), (Move.B, Move.A)):
+        assert trials.try_order(pair, order).ended
+    points = trials.points_of(pair, dense=False)
+    alike = trials.alike(pair, dense=False)
+    if kernel.config.enabled("PREEMPTION"):
+        assert not alike
+        return
+    assert len(points) / 3 < len(alike) < len(points)
+    # Here A changes code, which B may be about to execute.
+    tried = {point.function for point in points if point not in alike}
+    assert any(name.startswith("klp_") for name in tried)
+
+
+@pytest.mark.slow(20)
 def test_each_trial_is_judged(trials: Trials, monkeypatch: pytest.MonkeyPatch) -> None:
     """A calls a function while B loads a livepatch of it: in a version that its state allows."""
     (pair,) = find_pairs(["call-load@patched"])

@@ -175,11 +175,11 @@ def test_a_last_step_that_was_refused_was_not_there() -> None:
 
 def test_both_may_be_refused() -> None:
     """A finds the transition that B has begun; B cannot unload while A stands in the kernel."""
-    refused = {"a_errors": (errno.EBUSY,), "b_errors": (0, errno.EAGAIN)}
+    refused = replace(FINE, a_errors=(errno.EBUSY,), b_errors=(0, errno.EAGAIN))
     maker = Maker(
         at={
-            "second": [replace(FINE, **refused, state="disabled alone")],  # type: ignore[arg-type]
-            "third": [replace(FINE, **refused, state="strange")],  # type: ignore[arg-type]
+            "second": [replace(refused, state="disabled alone")],
+            "third": [replace(refused, state="strange")],
         }
     )
     maker.order = lambda order: (

@@ -40,7 +40,7 @@ CONDITIONS = PairConditions(
 
 
 class Workers:
-    """Two workers of one machine that do what they are told at once."""
+    """Two workers of one machine, which have an answer to each order."""
 
     def __init__(self, fail: str = "") -> None:
         self.orders: list[PairOrder] = []

@@ -19,6 +19,8 @@ from tests.unit.explore_maker import FINE, OTHER, Maker, explored
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from harness.tools.race.explore.trial import Seen
+
 POINTS = tuple(Point(function=f"p{number}") for number in range(6))
 BLOCKED = replace(FINE, b="blocked: it sleeps", also_blocked=2)
 EVERY = {str(point): 1 for point in POINTS}
@@ -39,9 +41,9 @@ def test_points_at_which_b_is_still_blocked_are_left_out() -> None:
 
 
 @pytest.mark.parametrize("wrong", [replace(BLOCKED, state="other"), replace(OTHER, also_blocked=2)])
-def test_nothing_is_left_out_behind_what_is_wrong(wrong: object) -> None:
+def test_nothing_is_left_out_behind_what_is_wrong(wrong: Seen) -> None:
     """It may be what A did at a later point that made it so."""
-    maker = Maker(at={"p1": [wrong]}, points=POINTS)  # type: ignore[list-item]
+    maker = Maker(at={"p1": [wrong]}, points=POINTS)
     (result,) = explored(maker)
     assert set(maker.tried) == set(EVERY)
     assert result.pruned == 0

@@ -15,7 +15,8 @@ from harness.errors import HarnessError
 from harness.observer import accesses
 from harness.observer.accesses import AccessFile, Touched, noting
 from harness.observer.shared_file import Flag, Head, Kind, Point, make_head
-from harness.tools.race.explore.passage import Passage
+from harness.tools.race.explore.pairs import find_pairs
+from harness.tools.race.explore.passage import Passage, Touching
 from harness.tools.race.explore.points import Point as Place
 from harness.vm.guest.plugin import Plugin
 from harness.vm.host.process import run
@@ -162,6 +163,19 @@ def test_points_that_are_alike() -> None:
     assert Passage(points).alike(b) == frozenset()
     b.add([STORE])
     assert passage.alike(b) == frozenset()
+
+
+def test_b_is_looked_at_in_the_first_two_orders_alone() -> None:
+    """What is noted later would be kept for nobody, and nothing is known of what was taken."""
+    (pair,) = find_pairs(["fork-load"])
+    touching = Touching()
+    touching.add(pair, [7])
+    assert touching.wants(pair)
+    touching.add(pair, [STORE + 8])
+    assert not touching.wants(pair)
+    assert touching.take(pair) == Touched(reads={7}, writes={8})
+    assert not touching.wants(pair)
+    assert touching.take(pair) is None
 
 
 def image(*names: str) -> Image:

@@ -16,8 +16,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from harness.deadline import Deadline
-from harness.errors import HarnessError
-from harness.log import LOGGER
 from harness.resources import Resource, resource_dir
 from harness.threads import run_jobs
 from harness.tools.race.explore.campaign import Campaign
@@ -29,10 +27,9 @@ from harness.tools.race.explore.trial import Trials
 from harness.tools.race.known_bugs import load_known
 from harness.vm.cluster.client import most_on_one_host
 from harness.vm.cluster.open_runs import OpenRuns
+from harness.vm.cluster.same_kernel import obtain_same
 from harness.vm.guest import runs
-from harness.vm.kernel.build import obtain_kernel
 from harness.vm.kernel.module import obtain_modules
-from harness.vm.kernel.progress import LineProgress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -43,7 +40,7 @@ if TYPE_CHECKING:
     from harness.tools.race.explore.run import PairConditions
     from harness.vm.cluster.client import Cluster
 
-_KERNEL_S = 4 * 3600.0
+_MODULES_S = 600.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,25 +155,13 @@ class _WorkerRun:
 
     def __init__(self, key: tuple[PairConditions, int]) -> None:
         conditions, guests = key
-        store = runs.store()
-        kernel = obtain_kernel(
-            conditions.request,
-            store=store,
-            deadline=Deadline.after(_KERNEL_S),
-            progress=LineProgress(LOGGER.info),
-        )
-        if kernel.digest != conditions.digest:
-            raise HarnessError(
-                f"{conditions.request.spec} is another kernel on this worker: "
-                f"{kernel.digest[:12]}, and {conditions.digest[:12]} on the machine that sent it",
-                hint="sources and compiler have to be the same on all machines",
-            )
+        kernel = obtain_same(conditions.request, conditions.digest)
         self.version = kernel.version
         modules = obtain_modules(
             kernel,
             resource_dir(Resource.LIVEPATCH_MODULES),
-            store=store,
-            deadline=Deadline.after(_KERNEL_S),
+            store=runs.store(),
+            deadline=Deadline.after(_MODULES_S),
         )
         self._lock = threading.Lock()
         self._users: Counter[State] = Counter()

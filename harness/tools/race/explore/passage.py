@@ -67,11 +67,14 @@ class Touching:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._by_b: dict[str, tuple[Touched, int]] = {}
+        self._taken: set[str] = set()
         self._passages: dict[tuple[State, tuple[str, ...], bool, bool], Passage] = {}
 
     def wants(self, pair: Pair) -> bool:
         """Whether B has not been looked at in both orders: it may do other things behind A."""
         with self._lock:
+            if str(pair) in self._taken:
+                return False
             return self._by_b.get(str(pair), (None, 0))[1] < _ORDERS
 
     def add(self, pair: Pair, accesses: Sequence[int]) -> None:
@@ -84,6 +87,7 @@ class Touching:
     def take(self, pair: Pair) -> Touched | None:
         """Return what B touches, if both orders were looked at, and forget it."""
         with self._lock:
+            self._taken.add(str(pair))
             touched, orders = self._by_b.pop(str(pair), (None, 0))
         return touched if orders >= _ORDERS else None
 

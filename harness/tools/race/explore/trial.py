@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from harness.deadline import Deadline
 from harness.errors import GuestStarved, HarnessError, KernelVerdict
+from harness.log import LOGGER
 from harness.observer.accesses import AccessFile
 from harness.observer.shared_file import count_events
 from harness.tools.race.explore.calls import CallRecorder
@@ -133,10 +134,10 @@ class Trials:
             noting = self._scenes.get(pair.state).noting()
         try:
             return self._in_order(pair, order, noting)
-        except HarnessError:
+        except HarnessError as error:
             if noting is None:
                 raise
-            # QEMU 7.2 fails in one of a hundred guests whose accesses are noted.
+            _warn_of(pair, error)
             return self._in_order(pair, order, None)
 
     def _in_order(self, pair: Pair, order: Order, noting: Template | None) -> Seen:
@@ -159,9 +160,10 @@ class Trials:
             noting = self._scenes.get(pair.state).noting(where.all())
             try:
                 passage = self._traced(pair, where, noting)
-            except HarnessError:
+            except HarnessError as error:
                 if noting is None:
                     raise
+                _warn_of(pair, error)
                 passage = self._traced(pair, where, None)
             self._touching.keep(pair, passage, dense=dense)
         return passage.points
@@ -262,6 +264,11 @@ def _seen(
         calls_before=recorder.before if recorder is not None else 0,
         **notes.facts,  # type: ignore[arg-type]
     )
+
+
+def _warn_of(pair: Pair, error: HarnessError) -> None:
+    """Say that QEMU has failed while it noted accesses, as 7.2 does at times."""
+    LOGGER.warning("%s is run again, and more of its points are tried: %s", pair, error.message)
 
 
 def _is_plain(order: Order) -> bool:

@@ -13,19 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.cli.modules import ModuleFinder
-from harness.deadline import Deadline
-from harness.errors import HarnessError, KlpError
-from harness.log import LOGGER
+from harness.errors import KlpError
 from harness.report.base import CheckOutcome
 from harness.threads import run_jobs
 from harness.tools.verify.api import MOST_GUESTS
 from harness.tools.verify.matrix.cells import judge_cell, left_out, not_judged
 from harness.tools.verify.matrix.terminal import PlainProgress
 from harness.vm.cluster.client import most_on_one_host
+from harness.vm.cluster.same_kernel import obtain_same
 from harness.vm.guest import runs
-from harness.vm.kernel.build import KernelRequest, obtain_kernel
 from harness.vm.kernel.module import source_files
-from harness.vm.kernel.progress import LineProgress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -34,9 +31,8 @@ if TYPE_CHECKING:
     from harness.tools.verify.matrix.plan import Cell, Column, MatrixPlan
     from harness.tools.verify.results import CellResult
     from harness.vm.cluster.client import Cluster
+    from harness.vm.kernel.build import KernelRequest
     from harness.vm.kernel.kernel import Kernel
-
-_KERNEL_S = 4 * 3600.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,18 +95,7 @@ def judge_order(order: CellOrder) -> CellResult:
     cell = _unpacked(order, folder)
     terminal = PlainProgress(results_to_stderr=True)
     try:
-        kernel = obtain_kernel(
-            order.request,
-            store=runs.store(),
-            deadline=Deadline.after(_KERNEL_S),
-            progress=LineProgress(LOGGER.info),
-        )
-        if kernel.digest != order.digest:
-            raise HarnessError(
-                f"{order.request.spec} is another kernel on this worker: {kernel.digest[:12]}, "
-                f"and {order.digest[:12]} on the machine that sent the cell",
-                hint="sources and compiler have to be the same on all machines",
-            )
+        kernel = obtain_same(order.request, order.digest)
         choice = runs.accelerator(order.accel)
         guests = max(1, min(MOST_GUESTS, runs.guests_at_a_time(choice) // order.at_a_time))
         results: list[CellResult] = []
