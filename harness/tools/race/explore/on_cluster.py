@@ -15,6 +15,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from harness.cli.same_kernel import obtain_same
 from harness.deadline import Deadline
 from harness.resources import Resource, resource_dir
 from harness.threads import run_jobs
@@ -27,7 +28,6 @@ from harness.tools.race.explore.trial import Trials
 from harness.tools.race.known_bugs import load_known
 from harness.vm.cluster.client import most_on_one_host
 from harness.vm.cluster.open_runs import OpenRuns
-from harness.vm.cluster.same_kernel import obtain_same
 from harness.vm.guest import runs
 from harness.vm.kernel.module import obtain_modules
 

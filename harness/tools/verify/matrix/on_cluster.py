@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.cli.modules import ModuleFinder
+from harness.cli.same_kernel import obtain_same
 from harness.errors import KlpError
 from harness.report.base import CheckOutcome
 from harness.threads import run_jobs
@@ -20,7 +21,6 @@ from harness.tools.verify.api import MOST_GUESTS
 from harness.tools.verify.matrix.cells import judge_cell, left_out, not_judged
 from harness.tools.verify.matrix.terminal import PlainProgress
 from harness.vm.cluster.client import most_on_one_host
-from harness.vm.cluster.same_kernel import obtain_same
 from harness.vm.guest import runs
 from harness.vm.kernel.module import source_files
 
