@@ -12,6 +12,7 @@
 
 #include <linux/compiler.h>
 #include <linux/ftrace.h>
+#include <linux/irq_work.h>
 #include <linux/linkage.h>
 #include <linux/sched.h>
 
@@ -65,6 +66,16 @@ static inline int ftrace_test_recursion_trylock(unsigned long ip, unsigned long 
 static inline void ftrace_test_recursion_unlock(int bit)
 {
 }
+#endif
+
+/*
+ * Work that runs in an interrupt, with PREEMPT_RT as well: there other work is a
+ * thread's. Older than 5.11: these kernels have no PREEMPT_RT of their own.
+ */
+#ifdef IRQ_WORK_INIT_HARD
+# define klp_init_hard_irq_work(work, handler)	(*(work) = IRQ_WORK_INIT_HARD(handler))
+#else
+# define klp_init_hard_irq_work(work, handler)	init_irq_work(work, handler)
 #endif
 
 /* Where an indirect branch may lead. Older than 5.18: there is no such mark. */

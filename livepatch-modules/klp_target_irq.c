@@ -118,7 +118,7 @@ static int __init klp_target_irq_init(void)
 	if (!cpu_online(KLP_IRQ_CPU))
 		return -ENODEV;
 	for_each_possible_cpu(cpu)
-		init_irq_work(&per_cpu_ptr(&klp_irq_seen, cpu)->work, klp_irq_handler);
+		klp_init_hard_irq_work(&per_cpu_ptr(&klp_irq_seen, cpu)->work, klp_irq_handler);
 
 	klp_irq_kobj = kobject_create_and_add("klp_irq", kernel_kobj);
 	if (!klp_irq_kobj)

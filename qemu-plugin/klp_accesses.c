@@ -3,6 +3,7 @@
  * checkpatch: ignore PREFER_KERNEL_TYPES: a library of user space
  */
 #include "klp_accesses.h"
+#include "klp_cpu.h"
 
 enum { KNOWN_BITS = 18 };
 
@@ -51,7 +52,10 @@ static void on_access(unsigned int cpu, uint32_t info, uint64_t vaddr, void *dat
 	bool store = qemu_plugin_mem_is_store(info);
 
 	(void)data;
-	if (!phase || cpu > 1 || interrupted[cpu] || !(vaddr >> 63))
+	if (!phase)
+		return;
+	cpu = cpu_now(cpu);
+	if (cpu > 1 || interrupted[cpu] || !(vaddr >> 63))
 		return;
 	for (uint64_t word = vaddr / 8; word <= last / 8; word++)
 		note(word, phase, cpu, store);
@@ -67,6 +71,6 @@ void accesses_note(unsigned int cpu, uint64_t kind)
 
 void accesses_of(struct qemu_plugin_insn *insn)
 {
-	qemu_plugin_register_vcpu_mem_cb(insn, on_access, QEMU_PLUGIN_CB_NO_REGS,
+	qemu_plugin_register_vcpu_mem_cb(insn, on_access, cpu_cb_flags(),
 					 QEMU_PLUGIN_MEM_RW, NULL);
 }

@@ -36,6 +36,16 @@ bool is_fentry(const uint8_t *bytes, size_t size)
 	       !memcmp(bytes, old_nop, sizeof(old_nop));
 }
 
+uint64_t call_target(const uint8_t *bytes, uint64_t address)
+{
+	int32_t distance;
+
+	if (bytes[0] != 0xe8)
+		return 0;
+	memcpy(&distance, bytes + 1, sizeof(distance));
+	return address + CALL_BYTES + distance;
+}
+
 bool is_return(const uint8_t *bytes, size_t size, uint64_t address, uint64_t return_thunk)
 {
 	int32_t distance;

@@ -21,6 +21,9 @@ size_t insn_bytes(const struct qemu_plugin_insn *insn, uint8_t bytes[LONGEST_INS
 /* Whether it is what the compiler has put at the beginning of a function for ftrace. */
 bool is_fentry(const uint8_t *bytes, size_t size);
 
+/* Where it calls; 0 for what is no direct call. */
+uint64_t call_target(const uint8_t *bytes, uint64_t address);
+
 /* Whether it is a return, or a jump to the thunk that returns, if there is one. */
 bool is_return(const uint8_t *bytes, size_t size, uint64_t address, uint64_t return_thunk);
 

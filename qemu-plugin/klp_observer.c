@@ -16,11 +16,14 @@
 #include <unistd.h>
 
 #include "klp_accesses.h"
+#include "klp_bodies.h"
+#include "klp_cpu.h"
 #include "klp_insn.h"
 #include "klp_observer.h"
 #include "klp_repeats.h"
 #include "qemu_plugin_api.h"
 
+#define IMAGE 0xffffffff80000000ULL
 #define EXPORT __attribute__((visibility("default")))
 
 EXPORT int qemu_plugin_version = PLUGIN_API;
@@ -36,26 +39,6 @@ struct site {
 static struct klp_shared *shared;
 static uint64_t *counters;
 static struct klp_event *events;
-
-/* Where functions of modules go on behind their fentry: an open hash set. */
-enum { BODIES = 1 << 16, MOST_PROBES = 64 };
-static uint64_t bodies[BODIES];
-
-static bool body_known(uint64_t address, bool add)
-{
-	uint64_t slot = (address * 0x9e3779b97f4a7c15ULL) >> 48;
-
-	for (int i = 0; i < MOST_PROBES; i++, slot = (slot + 1) % BODIES) {
-		if (bodies[slot] == address)
-			return true;
-		if (!bodies[slot]) {
-			if (add)
-				bodies[slot] = address;
-			return add;
-		}
-	}
-	return false;
-}
 
 static void report(const struct held_entry *at, uint64_t task, uint64_t data, uint64_t kind)
 {
@@ -114,13 +97,13 @@ static void reach(unsigned int cpu, const struct site *site, uint64_t data)
 
 static void on_exec(unsigned int cpu, void *site)
 {
-	reach(cpu, site, 0);
+	reach(cpu_now(cpu), site, 0);
 }
 
 static void on_store(unsigned int cpu, uint32_t info, uint64_t vaddr, void *site)
 {
 	if (qemu_plugin_mem_is_store(info))
-		reach(cpu, site, vaddr);
+		reach(cpu_now(cpu), site, vaddr);
 }
 
 /* The address that the stack pointer is loaded from is a member of the next task's task_struct. */
@@ -131,6 +114,7 @@ static void on_switch(unsigned int cpu, uint32_t info, uint64_t vaddr, void *dat
 
 	if (qemu_plugin_mem_is_store(info))
 		return;
+	cpu = cpu_now(cpu);
 	accesses_interrupt(cpu, false);
 	if (shared->flags & KLP_SWITCHES)
 		reach(cpu, site, next);
@@ -250,38 +234,56 @@ static void watch(struct qemu_plugin_insn *insn, const struct klp_point *point, 
 	case KLP_SWITCH:
 		insn_bytes(insn, bytes);
 		memcpy(&site->displacement, bytes + 3, sizeof(site->displacement));
-		qemu_plugin_register_vcpu_mem_cb(insn, on_switch, QEMU_PLUGIN_CB_NO_REGS,
+		qemu_plugin_register_vcpu_mem_cb(insn, on_switch, cpu_cb_flags(),
 						 QEMU_PLUGIN_MEM_RW, site);
 		break;
 	case KLP_STORE:
-		qemu_plugin_register_vcpu_mem_cb(insn, on_store, QEMU_PLUGIN_CB_NO_REGS,
+		qemu_plugin_register_vcpu_mem_cb(insn, on_store, cpu_cb_flags(),
 						 QEMU_PLUGIN_MEM_RW, site);
 		break;
 	default:
-		qemu_plugin_register_vcpu_insn_exec_cb(insn, on_exec, QEMU_PLUGIN_CB_NO_REGS,
-						       site);
+		qemu_plugin_register_vcpu_insn_exec_cb(insn, on_exec, cpu_cb_flags(), site);
 	}
 }
 
+/* Of the image, a function's first instruction calls ftrace and nothing else. */
+static bool may_be_hook(const uint8_t *bytes, uint64_t address)
+{
+	uint64_t target = call_target(bytes, address);
+
+	if (target < IMAGE || target >= shared->module_start || !shared->hooks[0])
+		return true;
+	for (int i = 0; i < KLP_HOOKS; i++)
+		if (shared->hooks[i] == target)
+			return true;
+	return false;
+}
+
+static void watch_at(struct qemu_plugin_insn *insn, uint64_t address, uint64_t kind, uint64_t ahead)
+{
+	qemu_plugin_register_vcpu_insn_exec_cb(insn, on_exec, cpu_cb_flags(),
+					       new_site(address, kind, ahead));
+}
+
+/*
+ * What follows a call may be taken for a body, where that call is the first instruction of a block.
+ * It may be a return, as may be the whole of a body: then both are reported.
+ */
 static void watch_module(struct qemu_plugin_insn *insn, uint64_t address, bool may_enter,
 			 uint64_t ahead)
 {
 	uint8_t bytes[LONGEST_INSN];
 	size_t size = insn_bytes(insn, bytes);
-	uint64_t kind = 0;
 
 	if (body_known(address, false)) {
-		kind = KLP_BODY;
-	} else if (may_enter && is_fentry(bytes, size)) {
+		watch_at(insn, address, KLP_BODY, ahead);
+	} else if (may_enter && is_fentry(bytes, size) && may_be_hook(bytes, address)) {
 		body_known(address + CALL_BYTES, true);
 		if (shared->flags & KLP_MODULE_ENTRIES)
-			kind = KLP_ENTRY;
-	} else if (is_return(bytes, size, address, shared->return_thunk)) {
-		kind = KLP_RETURN;
+			watch_at(insn, address, KLP_ENTRY, ahead);
 	}
-	if (kind)
-		qemu_plugin_register_vcpu_insn_exec_cb(insn, on_exec, QEMU_PLUGIN_CB_NO_REGS,
-						       new_site(address, kind, ahead));
+	if (is_return(bytes, size, address, shared->return_thunk))
+		watch_at(insn, address, KLP_RETURN, ahead);
 }
 
 /*
@@ -297,8 +299,7 @@ static void note_accesses(struct qemu_plugin_insn *insn, uint64_t address)
 	if (!is_special(bytes, size))
 		accesses_of(insn);
 	if (is_interrupt_flag(bytes, size))
-		qemu_plugin_register_vcpu_insn_exec_cb(insn, on_exec, QEMU_PLUGIN_CB_NO_REGS,
-						       new_site(address, KLP_FLAG, 0));
+		watch_at(insn, address, KLP_FLAG, 0);
 }
 
 static void on_block(uint64_t id, struct qemu_plugin_tb *tb)
@@ -389,6 +390,8 @@ EXPORT int qemu_plugin_install(uint64_t id, const void *info, int argc, char **a
 	counters = (void *)shared + shared->counters_at;
 	events = (void *)shared + shared->events_at;
 	accesses_init(shared, (void *)shared + shared->accesses_at);
+	if (!cpu_init(id, shared))
+		return fail("this version of QEMU's interface reads no registers");
 	qemu_plugin_register_vcpu_tb_trans_cb(id, on_block);
 	return 0;
 }

@@ -11,9 +11,10 @@
 
 #include <stdint.h>
 
-#define KLP_MAGIC 0x3372767362706c6bULL	/* "klpbsvr3" */
+#define KLP_MAGIC 0x3472767362706c6bULL	/* "klpbsvr4" */
 
-enum klp_limit { KLP_RANGES = 1024, KLP_POINTS = 8192, KLP_CPUS = 64, KLP_FUNCTIONS = 4096 };
+enum klp_limit { KLP_RANGES = 1024, KLP_POINTS = 8192, KLP_CPUS = 64, KLP_FUNCTIONS = 4096,
+		 KLP_HOOKS = 4 };
 
 enum klp_flag {
 	KLP_CLOCK = 1,		/* count the instructions of all CPUs */
@@ -22,6 +23,7 @@ enum klp_flag {
 	KLP_MODULE_ENTRIES = 8,	/* with the calls: the fentry of functions in modules as well */
 	KLP_SWITCHES = 16,	/* a context switch is an event */
 	KLP_ACCESSES = 32,	/* note which memory is read and written (klp_accesses.h) */
+	KLP_CPU_BY_GS = 64,	/* QEMU names the wrong CPU (klp_cpu.h) */
 };
 
 enum klp_kind {
@@ -87,6 +89,7 @@ struct klp_shared {
 	 * functions[(table + 1) % 2], and adds 1 to table.
 	 */
 	uint64_t table, n_functions[2];
+	uint64_t hooks[KLP_HOOKS];		/* what an fentry calls in the image; 0: any text */
 	uint64_t accesses_at, accesses_max;
 	uint64_t phase;				/* 0: note no accesses; the harness changes it */
 	/* Written by the plugin. */
@@ -95,6 +98,7 @@ struct klp_shared {
 	uint64_t n_accesses;			/* all, those too for which there was no room */
 	uint64_t clock;
 	uint64_t current[KLP_CPUS];
+	uint64_t cpu_base[KLP_CPUS];		/* with KLP_CPU_BY_GS; 0: no further CPU */
 	/* All sorted by address. */
 	struct klp_range ranges[KLP_RANGES];
 	struct klp_point points[KLP_POINTS];

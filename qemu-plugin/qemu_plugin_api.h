@@ -2,8 +2,8 @@
 /*
  * What klp_observer.c uses of QEMU's interface for TCG plugins, declared here so that no header of
  * QEMU has to be installed. PLUGIN_API is the version that it is compiled for: 1 is that of QEMU
- * 6.0 to 8.2; 2 has no inline operation on an address of the plugin's own; from 3 on
- * qemu_plugin_insn_data() copies.
+ * 6.0 to 8.2; 2 reads registers, and has no inline operation on an address of the plugin's own;
+ * from 3 on qemu_plugin_insn_data() copies.
  *
  * checkpatch: ignore PREFER_KERNEL_TYPES: a library of user space
  */
@@ -21,7 +21,7 @@
 struct qemu_plugin_tb;
 struct qemu_plugin_insn;
 
-enum qemu_plugin_cb_flags { QEMU_PLUGIN_CB_NO_REGS };
+enum qemu_plugin_cb_flags { QEMU_PLUGIN_CB_NO_REGS, QEMU_PLUGIN_CB_R_REGS };
 enum qemu_plugin_mem_rw { QEMU_PLUGIN_MEM_R = 1, QEMU_PLUGIN_MEM_W, QEMU_PLUGIN_MEM_RW };
 enum qemu_plugin_op { QEMU_PLUGIN_INLINE_ADD_U64 };
 
@@ -54,6 +54,29 @@ void qemu_plugin_register_vcpu_tb_exec_inline(struct qemu_plugin_tb *tb, enum qe
 void qemu_plugin_register_vcpu_insn_exec_inline(struct qemu_plugin_insn *insn,
 						enum qemu_plugin_op op, void *counter,
 						uint64_t add);
+#endif
+
+#if PLUGIN_API >= 2
+/* Arrays of glib, which QEMU has loaded: GArray of registers, and GByteArray. */
+struct qemu_plugin_register;
+
+struct register_array {
+	struct {
+		struct qemu_plugin_register *handle;
+		const char *name, *feature;
+	} *registers;
+	unsigned int n;
+};
+
+struct byte_array {
+	uint8_t *data;
+	unsigned int n;
+};
+
+struct byte_array *g_byte_array_new(void);
+void qemu_plugin_register_vcpu_init_cb(uint64_t id, void (*cb)(uint64_t id, unsigned int cpu));
+struct register_array *qemu_plugin_get_registers(void);
+int qemu_plugin_read_register(struct qemu_plugin_register *handle, struct byte_array *to);
 #endif
 
 #if PLUGIN_API < 3

@@ -64,7 +64,7 @@ class ObserveOptions:
     oracle: Annotated[
         bool,
         typer.Option(
-            "--oracle",
+            "--oracle/--no-oracle",
             help="Judge the consistency of every call of every patched function, in every guest; "
             "guests are translated by QEMU (--accel tcg).",
         ),

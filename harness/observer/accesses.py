@@ -70,6 +70,11 @@ class Touched:
         return False
 
 
+def notes_accesses(plugin: Plugin) -> bool:
+    """Return whether this QEMU's plugin can say which CPU reads and writes something."""
+    return not Head.from_buffer_copy(plugin.head).flags & Flag.CPU_BY_GS
+
+
 def noting(plugin: Plugin, image: Image, passages: Iterable[int] = ()) -> Plugin:
     """Return a plugin that notes accesses too, and where CPU 0 comes by some instructions.
 

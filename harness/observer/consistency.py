@@ -190,10 +190,13 @@ class Model:
 
     def _is_leaving(self, body: Body, state: int) -> bool:
         """Whether a body is of a function in transition, and not what that state allows."""
-        stack = self._stacks.get(body.key)
+        return all(self._leaves(key, version, state) for key, version in body.roles)
+
+    def _leaves(self, key: Key, version: Version | None, state: int) -> bool:
+        stack = self._stacks.get(key)
         if not stack or not stack[-1].transition:
             return False
-        return self._expected(body.key, state) is not body.version
+        return self._expected(key, state) is not version
 
     def _state(self, event: Event, task: int, how: str) -> None:
         if how == Step.INIT:
@@ -299,15 +302,17 @@ class Model:
         if not event.task:
             self.verdict.unknown += 1
             return
-        stack = self._stacks.get(body.key)
         state = self._states.get(event.task)
-        undecided = bool(stack) and stack is not None and stack[-1].transition and state is None
-        if not undecided:
-            wanted = self._expected(body.key, state)
-            if wanted is not body.version:
-                self._wrong_version(event, body, wanted, state)
+        if not any(self._may_be(key, version, state) for key, version in body.roles):
+            self._wrong_version(event, body, self._expected(body.key, state), state)
         if body.is_left:
             self._open.setdefault(event.task, []).append(Inside(body))
+
+    def _may_be(self, key: Key, version: Version | None, state: int | None) -> bool:
+        """Whether a task in that state may enter a version, as far as is known."""
+        stack = self._stacks.get(key)
+        undecided = bool(stack) and stack is not None and stack[-1].transition and state is None
+        return undecided or self._expected(key, state) is version
 
     def _wrong_version(
         self, event: Event, body: Body, wanted: Version | None, state: int | None

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
 KIND = "consistency-points"
 FENTRY_BYTES = 5
-_FORMAT = 3
+_FORMAT = 4
+_HOOKS = ("ftrace_caller", "ftrace_regs_caller", "__fentry__")
 _FILE = "points.json"
 _CORE = re.compile(r"(?:__)?klp_")
 _SET_BYTE = re.compile(r"movb +\$0x([01]),(?:0x[0-9a-f]+)?\(%\w+\)$")
@@ -88,7 +89,11 @@ class OriginalFunction(BaseModel):
 
 
 class ConsistencyPoints(BaseModel):
-    """What to observe of one kernel, by addresses. ``offsets`` are those of fields, in bytes."""
+    """What to observe of one kernel, by addresses. ``offsets`` are those of fields, in bytes.
+
+    ``hooks`` is what the first instruction of a traced function may call in the image; ftrace's
+    other trampolines are where modules are (arch_ftrace_update_trampoline()).
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -99,6 +104,7 @@ class ConsistencyPoints(BaseModel):
     byte_stores: dict[int, ByteStore]
     originals: tuple[OriginalFunction, ...]
     return_thunk: int
+    hooks: tuple[int, ...]
 
     def points(self) -> list[Point]:
         """Return the points for the plugin."""
@@ -178,6 +184,7 @@ def _find(
         byte_stores=byte_stores,
         originals=tuple(_originals(image, functions)),
         return_thunk=thunks[0].address if thunks else 0,
+        hooks=tuple(each.address for name in _HOOKS for each in image.symbols.named(name)),
     )
 
 

@@ -111,7 +111,7 @@ def add_module(
     model: Model, name: str, code: ModuleCode, sections: Mapping[str, int], since: int
 ) -> None:
     """Tell a model what a module has, loaded at those addresses from that event on."""
-    versions: dict[Place, Version] = {}
+    versions: dict[Place, list[Version]] = {}
     for each in code.versions:
         if each.place[0] not in sections:
             continue
@@ -119,12 +119,13 @@ def add_module(
         version = Version(key=key, patch=name, since=since)
         model.add_version(since, sections[each.place[0]] + each.place[1], version)
         if each.new is not None:
-            versions[each.new] = version
+            versions.setdefault(each.new, []).append(version)
     for function in code.functions:
         (home, start), _ = function.parts[0]
         if home not in sections:
             continue
-        replaces = versions.get((home, start))
+        replacing = versions.get((home, start), [])
+        replaces = replacing[0] if replacing else None
         parts = tuple(
             (sections[section] + offset, sections[section] + offset + size)
             for (section, offset), size in function.parts
@@ -137,6 +138,7 @@ def add_module(
             version=replaces,
             is_left=function.is_left,
             since=since,
+            also=tuple((each.key, each) for each in replacing[1:]),
         )
         model.add_body(since, sections[home] + function.body, body)
 
@@ -148,7 +150,11 @@ def add_filled(model: Model, name: str, filled: GuestVersion, since: int) -> Non
     found = model.body_of(since, filled.new)
     if found is not None:
         entry, body = found
-        model.add_body(since, entry, replace(body, key=version.key, version=version, since=since))
+        if body.version is None:
+            body = replace(body, key=version.key, version=version, since=since)
+        else:
+            body = replace(body, also=(*body.also, (version.key, version)))
+        model.add_body(since, entry, body)
 
 
 def _places(elf: ElfFile) -> dict[str, tuple[Place, int]]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import CommandFailed, HarnessError
+from harness.observer.shared_file import Flag
 from harness.resources import Resource, resource_dir
 from harness.vm.host.accel import QEMU
 from harness.vm.host.process import find_program, run
@@ -45,24 +46,15 @@ class BuiltPlugin:
     qemu: str = ""
 
     @property
-    def knows_cpus(self) -> bool:
-        """Whether a plugin of this QEMU knows on which CPU something runs.
+    def flags(self) -> Flag:
+        """What the plugin has to be asked for with this QEMU, whatever it observes.
 
         From 10.0 on a block that was translated for one CPU names that one whichever runs it, but
-        with a thread for each CPU (gen_cpu_index() in accel/tcg/plugin-gen.c). Who is current
-        on a CPU is then not known.
+        with a thread for each CPU (gen_cpu_index() in accel/tcg/plugin-gen.c). The plugin then
+        takes the CPU from the guest's registers.
         """
         major = self.qemu.partition(".")[0]
-        return not major.isdigit() or int(major) < _WRONG_CPU
-
-    def require_cpus(self) -> None:
-        """Raise HarnessError when a plugin of this QEMU is given the wrong CPU."""
-        if not self.knows_cpus:
-            raise HarnessError(
-                f"QEMU {self.qemu} does not tell a plugin on which CPU of a guest something runs: "
-                "tasks cannot be followed",
-                hint=f"use a QEMU older than {_WRONG_CPU}.0; coverage works with this one too",
-            )
+        return Flag.CPU_BY_GS if major.isdigit() and int(major) >= _WRONG_CPU else Flag(0)
 
 
 def obtain_plugin(store: Store, *, deadline: Deadline) -> BuiltPlugin:
@@ -142,5 +134,4 @@ def examine_plugin(store: Store, *, deadline: Deadline) -> tuple[bool, str]:
         plugin = obtain_plugin(store, deadline=deadline)
     except HarnessError as error:
         return False, error.message
-    found = f"QEMU accepts version {plugin.version} of its interface for plugins"
-    return True, found if plugin.knows_cpus else f"{found}, which serves --coverage alone"
+    return True, f"QEMU accepts version {plugin.version} of its interface for plugins"

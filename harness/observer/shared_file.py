@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-MAGIC = 0x3372767362706C6B
-MOST_RANGES, MOST_POINTS, MOST_CPUS, MOST_FUNCTIONS = 1024, 8192, 64, 4096
+MAGIC = 0x3472767362706C6B
+MOST_RANGES, MOST_POINTS, MOST_CPUS, MOST_FUNCTIONS, MOST_HOOKS = 1024, 8192, 64, 4096, 4
 # Documentation/x86/x86_64/mm.rst: modules, to the end of the area that they may have.
 MODULES = (0xFFFFFFFFA0000000, 0xFFFFFFFFFF000000)
 _PAGE = 4096
@@ -42,6 +42,7 @@ class Flag(IntFlag):
     MODULE_ENTRIES = 8
     SWITCHES = 16
     ACCESSES = 32
+    CPU_BY_GS = 64
 
 
 _NO_FLAGS = Flag(0)
@@ -130,9 +131,11 @@ class Head(ctypes.LittleEndianStructure):
             )
         ),
         ("n_functions", _U64 * 2),
+        ("hooks", _U64 * MOST_HOOKS),
         *((name, _U64) for name in ("accesses_at", "accesses_max", "phase")),
         *((name, _U64) for name in ("n_events", "n_repeated", "n_accesses", "clock")),
         ("current", _U64 * MOST_CPUS),
+        ("cpu_base", _U64 * MOST_CPUS),
         ("ranges", _Range * MOST_RANGES),
         ("points", _Point * MOST_POINTS),
         ("functions", (_Function * MOST_FUNCTIONS) * 2),
@@ -151,6 +154,7 @@ def make_head(
     functions: Sequence[Function] = (),
     events: int = 0,
     return_thunk: int = 0,
+    hooks: Sequence[int] = (),
 ) -> tuple[bytes, int]:
     """Return the file's first bytes, and its size.
 
@@ -181,6 +185,8 @@ def make_head(
     for number, point in enumerate(sorted(points)):
         head.points[number] = _Point(point.address, point.kind)
     _fill_table(head, 0, functions)
+    for number, hook in enumerate(hooks[:MOST_HOOKS]):
+        head.hooks[number] = hook
     head.n_counters = counters
     head.counters_at = _paged(ctypes.sizeof(Head))
     head.events_at = _paged(head.counters_at + 8 * counters)
@@ -248,6 +254,7 @@ class SharedFile:
         One that was not finished, since QEMU was killed in it, is left out.
         """
         left = min(self.head.n_events, self.head.events_max) - since
+        numbers = self._cpu_numbers()
         with self.path.open("rb") as file:
             file.seek(self.head.events_at + since * _PACKED.size)
             while left > 0:
@@ -257,8 +264,18 @@ class SharedFile:
                 whole = data[: len(data) // _PACKED.size * _PACKED.size]
                 for clock, task, stored, where, cpu, kind in _PACKED.iter_unpack(whole):
                     if kind:
-                        yield Event(clock, where | _HIGH_HALF, task, stored, cpu, kind)
+                        number = numbers.get(cpu, cpu)
+                        yield Event(clock, where | _HIGH_HALF, task, stored, number, kind)
                 left -= _AT_ONCE
+
+    def _cpu_numbers(self) -> dict[int, int]:
+        """Return the numbers of CPUs by the plugin's own, where these are others.
+
+        The areas of the CPUs' variables are in the order of the CPUs (pcpu_embed_first_chunk() in
+        mm/percpu.c); that of the first CPU while it boots is in the kernel's image, behind them.
+        """
+        bases = [base for base in self.head.cpu_base if base]
+        return {bases.index(base): number for number, base in enumerate(sorted(bases))}
 
 
 def count_events(path: Path) -> int:

@@ -39,7 +39,8 @@ class Body:
     """The code of a version of a function; that of ``version`` None is the original one.
 
     ``is_left``: each way out of it is seen. Where it may be left by a jump, that is not so.
-    ``since`` is the number of the event from which on it is there.
+    ``since`` is the number of the event from which on it is there. ``also`` are further functions
+    that it is a version of: which of them is called cannot be seen.
     """
 
     key: Key
@@ -48,6 +49,12 @@ class Body:
     version: Version | None = None
     is_left: bool = True
     since: int = 0
+    also: tuple[tuple[Key, Version], ...] = ()
+
+    @property
+    def roles(self) -> tuple[tuple[Key, Version | None], ...]:
+        """The functions that it may be called as, and the version of each that it is."""
+        return ((self.key, self.version), *self.also)
 
     def holds(self, address: int) -> bool:
         """Return whether an address is in it."""

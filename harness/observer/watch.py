@@ -94,15 +94,15 @@ class Watch:
             ranges = obtain_map(kernel, self.files, store=self.store, deadline=deadline).ranges
             ranges += COUNTED if self.livepatches else ()
         if self.oracle:
-            built.require_cpus()
             points = self.points(kernel)
             head, size = make_head(
                 ranges=ranges,
                 points=points.points(),
-                flags=Flag.MODULE_CALLS | (Flag.CLOCK if self.clock else Flag(0)),
+                flags=Flag.MODULE_CALLS | (Flag.CLOCK if self.clock else Flag(0)) | built.flags,
                 functions=tuple(points.functions()),
                 events=EVENTS,
                 return_thunk=points.return_thunk,
+                hooks=points.hooks,
             )
         else:
             head, size = make_head(ranges=ranges)

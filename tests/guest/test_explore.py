@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.deadline import Deadline
 from harness.errors import KernelSplat
 from harness.observer.consistency import Model
+from harness.observer.plugin_build import obtain_plugin
+from harness.observer.shared_file import Flag
 from harness.observer.watch import Watch
 from harness.tools.race.explore.kernel_code import KernelCode
 from harness.tools.race.explore.pairs import find_pairs
@@ -83,14 +86,17 @@ def test_points_at_which_b_would_be_blocked_too(trials: Trials) -> None:
 
 
 @pytest.mark.slow(20)
-def test_points_before_which_nothing_of_b_is_touched(trials: Trials, kernel: Kernel) -> None:
+def test_points_before_which_nothing_of_b_is_touched(
+    trials: Trials, kernel: Kernel, klp_session: Session
+) -> None:
     """Most of a load's are such for a call; not those at which the called function gets a hook."""
     (pair,) = find_pairs(["load-call"])
     for order in ((Move.A, Move.B), (Move.B, Move.A)):
         assert trials.try_order(pair, order).ended
     points = trials.points_of(pair, dense=False)
     alike = trials.alike(pair, dense=False)
-    if kernel.config.enabled("PREEMPTION"):
+    plugin = obtain_plugin(klp_session.store, deadline=Deadline.after(60))
+    if kernel.config.enabled("PREEMPTION") or plugin.flags & Flag.CPU_BY_GS:
         assert not alike
         return
     assert len(points) / 3 < len(alike) < len(points)

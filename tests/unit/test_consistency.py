@@ -10,9 +10,11 @@ import pytest
 from harness.observer.consistency import Model
 from harness.observer.consistency_points import ByteStore, ConsistencyPoints, Step, body_of, exits
 from harness.observer.image import Instruction
+from harness.observer.module_code import ModuleCode, ModuleFunction, ModuleVersion, add_module
 from harness.observer.shared_file import Event, Kind
 from harness.observer.versions import Body, Verdict, Version
 from harness.observer.violation_text import in_words
+from harness.vm.elf.klp_structs import PatchedFunction
 
 TARGET, PATCH = 0xFFFFFFFFA0001000, 0xFFFFFFFFA0002000
 FUNC = 0xFFFFFFFFA0003000
@@ -47,6 +49,7 @@ def points() -> ConsistencyPoints:
         },
         originals=(),
         return_thunk=0,
+        hooks=(),
     )
 
 
@@ -153,6 +156,33 @@ def test_the_old_version_when_there_is_no_transition() -> None:
     assert list(verdict.kinds) == [
         "I1: enters the original of f() outside of a transition, where that of klp_test is in force"
     ]
+
+
+def test_a_body_of_two_functions() -> None:
+    """Which of them is called cannot be seen: it is wrong where it is wrong for both."""
+    other = ("klp_later", "g")
+    code = ModuleCode(
+        functions=(ModuleFunction(name="new", parts=(((".text", 0), 64),), body=5, is_left=True),),
+        versions=tuple(
+            ModuleVersion(place=(".data", at), function=function, new=(".text", 0))
+            for at, function in (
+                (0x800, PatchedFunction(object=other[0], name=other[1], sympos=0)),
+                (0, PatchedFunction(object=KEY[0], name=KEY[1], sympos=0)),
+            )
+        ),
+    )
+
+    def story() -> Story:
+        made = Story()
+        made.model = Model(made.points)
+        made.model.add_body(0, TARGET + 5, Body(key=KEY, parts=((TARGET, TARGET + 64),), module=""))
+        add_module(made.model, "klp_test", code, {".text": PATCH, ".data": FUNC}, 0)
+        return made
+
+    right = story().begin(goal=1).call(TARGET).switch(TASK).call(PATCH).switch(OTHER)
+    assert right.complete(goal=1).call(PATCH).verdict().holds
+    early = story().begin(goal=1).call(PATCH).verdict()
+    assert [each.rule for each in early.violations] == ["I1"]
 
 
 def test_a_task_that_is_switched_inside() -> None:

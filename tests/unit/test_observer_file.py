@@ -44,15 +44,15 @@ int main(void)
 {
     AT(magic); AT(bytes); AT(flags); AT(n_ranges); AT(n_points); AT(counters_at); AT(events_at);
     AT(n_counters); AT(events_max); AT(module_start); AT(module_end); AT(return_thunk);
-    AT(table); AT(n_functions); AT(accesses_at); AT(accesses_max); AT(phase); AT(n_accesses);
-    AT(n_events); AT(n_repeated); AT(clock); AT(current); AT(ranges);
+    AT(table); AT(n_functions); AT(hooks); AT(accesses_at); AT(accesses_max); AT(phase);
+    AT(n_accesses); AT(n_events); AT(n_repeated); AT(clock); AT(current); AT(cpu_base); AT(ranges);
     AT(points); AT(functions);
     printf("size %zu\\nevent %zu\\nMAGIC %llu\\n", sizeof(struct klp_shared),
            sizeof(struct klp_event), KLP_MAGIC);
     printf("CLOCK %d\\nMODULE_CALLS %d\\nBY_CALLBACK %d\\n", KLP_CLOCK, KLP_MODULE_CALLS,
            KLP_BY_CALLBACK);
-    printf("MODULE_ENTRIES %d\\nSWITCHES %d\\nACCESSES %d\\n", KLP_MODULE_ENTRIES,
-           KLP_SWITCHES, KLP_ACCESSES);
+    printf("MODULE_ENTRIES %d\\nSWITCHES %d\\nACCESSES %d\\nCPU_BY_GS %d\\n", KLP_MODULE_ENTRIES,
+           KLP_SWITCHES, KLP_ACCESSES, KLP_CPU_BY_GS);
     printf("INTERRUPT %d\\nINTERRUPT_END %d\\nMEETS_ALL %d\\nIPI %d\\nFLAG %d\\n", KLP_INTERRUPT,
            KLP_INTERRUPT_END, KLP_MEETS_ALL, KLP_IPI, KLP_FLAG);
     printf("PASSAGE %d\\n", KLP_PASSAGE);
@@ -137,6 +137,17 @@ def test_events_in_their_order(tmp_path: Path) -> None:
     shared = SharedFile(write(tmp_path / "a", events=each))
     assert tuple(shared.events()) == each
     assert shared.lost == 0
+
+
+def test_cpus_that_the_plugin_found_by_itself(tmp_path: Path) -> None:
+    """They are numbered as the guest does, in whatever order they came by."""
+    direct, image = 0xFFFF888000000000, 0xFFFFFFFF82000000
+    each = tuple(Event(n, HIGH + 1, 2, 3, cpu, Kind.POINT) for n, cpu in enumerate((0, 1, 2)))
+    path = write(tmp_path / "a", events=each)
+    with path.open("r+b") as file:
+        file.seek(Head.cpu_base.offset)
+        file.write(struct.pack("<3Q", image, direct + 0x20000, direct))
+    assert [event.cpu for event in SharedFile(path).events()] == [2, 1, 0]
 
 
 def test_lost_events_are_counted(tmp_path: Path) -> None:

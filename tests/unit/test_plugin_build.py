@@ -13,6 +13,7 @@ import pytest
 from harness.deadline import Deadline
 from harness.errors import ConsistencyViolated, EventsLost, HarnessError, MissingTool, UsageError
 from harness.observer.plugin_build import BuiltPlugin, examine_plugin, obtain_plugin
+from harness.observer.shared_file import Flag
 from harness.observer.versions import Verdict
 from harness.observer.watch import require_translation
 from harness.pytest_plugin import observing
@@ -51,28 +52,18 @@ def test_the_newest_version_that_qemu_accepts(path: Path, tmp_path: Path) -> Non
     for _ in range(2):
         built = obtain_plugin(store, deadline=Deadline.after(60))
         assert (built.version, built.qemu) == (2, "9.2.4")
-        built.require_cpus()
         assert built.library.is_file()
     assert len((path / "qemu-system-x86_64.calls").read_text().split()) == 2
 
 
-@pytest.mark.parametrize("qemu", ["10.0.2", "10.1.0", "11.0"])
-def test_a_qemu_that_names_the_wrong_cpu(qemu: str) -> None:
-    """Who needs to know on which CPU something runs is refused."""
-    with pytest.raises(HarnessError, match="on which CPU") as refused:
-        BuiltPlugin(library=Path("x.so"), version=3, qemu=qemu).require_cpus()
-    assert "coverage works" in str(refused.value.hint)
-
-
-def test_doctor_says_what_the_plugin_serves(path: Path, tmp_path: Path) -> None:
-    """With a QEMU that names the wrong CPU it is coverage alone."""
-    for number, qemu, alone in (("1", "9.2.4", False), ("2", "10.0.2", True)):
-        fake(path, SECOND.replace("9.2.4", qemu))
-        (path / "qemu-system-x86_64.calls").unlink(missing_ok=True)
-        store = Store(tmp_path / number)
-        works, said = examine_plugin(store, deadline=Deadline.after(60))
-        assert works
-        assert ("--coverage alone" in said) is alone
+@pytest.mark.parametrize(
+    ("qemu", "by_gs"),
+    [("7.2.22", False), ("9.2.4", False), ("10.0.2", True), ("10.1.0", True), ("", False)],
+)
+def test_a_qemu_that_names_the_wrong_cpu(qemu: str, by_gs: bool) -> None:
+    """The plugin is asked to find the CPU by itself."""
+    flags = BuiltPlugin(library=Path("x.so"), version=3, qemu=qemu).flags
+    assert bool(flags & Flag.CPU_BY_GS) is by_gs
 
 
 def test_a_qemu_without_plugins(path: Path, tmp_path: Path) -> None:

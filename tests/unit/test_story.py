@@ -58,6 +58,7 @@ POINTS = ConsistencyPoints(
     },
     originals=(),
     return_thunk=0,
+    hooks=(),
 )
 FACTS = [
     Told(address=BORN, fact=TaskBorn(task=TASKS["insmod"], pid=7, comm="sh")),

@@ -37,10 +37,9 @@ _READ_S = 10.0
 def make_plugin(points: CostPoints, folder: Path, store: Store, deadline: Deadline) -> Plugin:
     """Return the plugin that observes these points; raises HarnessError where there is none."""
     built = obtain_plugin(store, deadline=deadline)
-    built.require_cpus()
     head, size = make_head(
         points=points.points(),
-        flags=Flag.CLOCK | Flag.MODULE_CALLS | Flag.MODULE_ENTRIES | Flag.SWITCHES,
+        flags=(Flag.CLOCK | Flag.MODULE_CALLS | Flag.MODULE_ENTRIES | Flag.SWITCHES | built.flags),
         events=EVENTS,
     )
     return Plugin(library=built.library, head=head, size=size, folder=folder)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Self
 from harness.agent_protocol import Op
 from harness.deadline import Deadline
 from harness.errors import HarnessError, UsageError
+from harness.observer.accesses import notes_accesses
 from harness.tools.race.explore.actions import (
     ACTIONS,
     EXIT,
@@ -84,10 +85,11 @@ class Scene:
         """Return the template of guests whose accesses to memory are noted, if that is of use.
 
         And with them where CPU 0 comes by some addresses. A kernel that preempts does other things
-        while A is held with preemption off than it does at the next point.
+        while A is held with preemption off than it does at the next point. And of a CPU that the
+        plugin has to find in GS, accesses in the first instructions of an interrupt are not known.
         """
         shape = self.saved.shape
-        if shape.plugin is None or self.code.preempts:
+        if shape.plugin is None or self.code.preempts or not notes_accesses(shape.plugin):
             return None
         plugin = self.code.noting(shape.plugin, passages)
         return replace(self.saved, shape=replace(shape, plugin=plugin))

@@ -38,9 +38,10 @@ NEEDS = ("CONFIG_PREEMPTION", "CONFIG_KPROBES")
 # All of it is on the second CPU, everything else on the first: masks as taskset(1) takes them.
 CPU, MASK, ELSEWHERE = 1, "2", "1"
 # Of class FIFO. The CPU's workers come first: a transition needs one, and the network may need
-# the other, since older kernels run no softirq while ksoftirqd has to run them.
+# the next, since older kernels run no softirq while ksoftirqd has to run them. The others are those
+# of PREEMPT_RT: without them no grace period ends, and no module is unloaded.
 CALLER, SPINNER, WORKER = "1", "10", "20"
-WORKERS = (f"kworker/{CPU}:", f"ksoftirqd/{CPU}")
+WORKERS = tuple(f"{name}/{CPU}" for name in ("kworker", "ksoftirqd", "ktimers", "rcuc", "irq_work"))
 _LIMIT = "/proc/sys/kernel/sched_rt_runtime_us"
 _WAIT = "/sys/kernel/klp_preempt/wait"
 _WAITS, _IN_HANDLERS = "wait_show", "ftrace_ops_list_func"

@@ -132,6 +132,7 @@ def _make_shared(
         flags=Flag.CLOCK | Flag.MODULE_CALLS,
         events=_EVENTS,
         return_thunk=points.return_thunk,
+        hooks=points.hooks,
     )
     path = folder / _SHARED
     with path.open("wb") as file:
