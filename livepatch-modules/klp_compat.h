@@ -29,6 +29,18 @@
 #endif
 
 /*
+ * What such a function returns: clang has no noipa, and a caller would have a
+ * constant for the call.
+ */
+#define klp_opaque(value)			\
+({						\
+	__auto_type __value = (value);		\
+						\
+	OPTIMIZER_HIDE_VAR(__value);		\
+	__value;				\
+})
+
+/*
  * For a function that is seldom called: GCC puts a branch that calls it into
  * .text.unlikely. The kernel's own macro may be empty, since functions lose their
  * alignment by it (include/linux/compiler_types.h).

@@ -27,14 +27,14 @@ static __klp_noipa int klp_test_gate_wait(unsigned int n)
 {
 	klp_gate_sleep(n);
 	barrier();
-	return 1;
+	return klp_opaque(1);
 }
 
 static __klp_noipa int klp_test_gate_wait_second(unsigned int n)
 {
 	klp_gate_sleep(n);
 	barrier();
-	return 1;
+	return klp_opaque(1);
 }
 
 static __klp_noipa int klp_test_gate_wait_interruptible(unsigned int n)

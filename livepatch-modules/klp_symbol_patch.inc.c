@@ -36,7 +36,7 @@ MODULE_PARM_DESC(replace, "Replace all other patches (default off)");
 
 static __klp_noipa const char *klp_test_symbol_text(void)
 {
-	return KBUILD_MODNAME;
+	return klp_opaque(KBUILD_MODNAME);
 }
 
 static struct klp_func klp_symbol_funcs[3];

@@ -30,7 +30,7 @@ static struct kobject *klp_alias_kobj;
 
 static __klp_noipa const char *klp_named(void)
 {
-	return "original";
+	return klp_opaque("original");
 }
 
 static const char *klp_alias(void) __used __alias(klp_named);

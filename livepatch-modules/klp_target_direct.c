@@ -88,7 +88,7 @@ KLP_TRAMPOLINE(second);
 
 static __klp_noipa const char *klp_direct_text(void)
 {
-	return "original";
+	return klp_opaque("original");
 }
 
 #if defined(KLP_DIRECT_OPS) || defined(KLP_DIRECT_MULTI)

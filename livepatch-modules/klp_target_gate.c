@@ -131,21 +131,21 @@ static __klp_noipa int klp_gate_wait(unsigned int n)
 {
 	klp_gate_sleep(n);
 	barrier();
-	return 0;
+	return klp_opaque(0);
 }
 
 static __klp_noipa int klp_gate_wait_second(unsigned int n)
 {
 	klp_gate_sleep(n);
 	barrier();
-	return 0;
+	return klp_opaque(0);
 }
 
 static __klp_noipa int klp_gate_wait_plain(unsigned int n)
 {
 	klp_gate_sleep(n);
 	barrier();
-	return 0;
+	return klp_opaque(0);
 }
 
 static __klp_noipa int klp_gate_wait_interruptible(unsigned int n)

@@ -53,7 +53,7 @@ static struct kobject *klp_irq_kobj;
 
 static __klp_noipa const char *klp_irq_text(void)
 {
-	return "original";
+	return klp_opaque("original");
 }
 
 static void klp_irq_handler(struct irq_work *work)
@@ -101,7 +101,7 @@ static __klp_noipa const char *klp_irq_loop(void)
 	while (!READ_ONCE(stop) && !kthread_should_stop())
 		cond_resched();
 	barrier();
-	return "original";
+	return klp_opaque("original");
 }
 
 static int klp_irq_thread(void *unused)

@@ -29,7 +29,7 @@ MODULE_PARM_DESC(late, "Wait after klp_module_going() instead of in exit (defaul
 
 static __klp_noipa const char *klp_leaving_text(void)
 {
-	return "original";
+	return klp_opaque("original");
 }
 
 static int __init klp_target_leaving_init(void)

@@ -70,7 +70,7 @@ static __klp_noipa const char *klp_target_loop(void)
 	if (inside)
 		klp_loop();
 	barrier();
-	return "loop original";
+	return klp_opaque("loop original");
 }
 
 static int klp_loop_thread(void *unused)

@@ -34,7 +34,7 @@ static __klp_noipa __klp_in_order const char *klp_target_lost(void)
 {
 	klp_lost_sleep();
 	barrier();
-	return "lost original";
+	return klp_opaque("lost original");
 }
 
 /*

@@ -46,19 +46,19 @@ static struct task_struct *klp_busy_task;
 
 static __klp_noipa const char *klp_target_f(void)
 {
-	return "f original";
+	return klp_opaque("f original");
 }
 
 static __klp_noipa const char *klp_target_g(void)
 {
-	return "g original";
+	return klp_opaque("g original");
 }
 
 static __klp_noipa const char *klp_target_busy(void)
 {
 	complete(&klp_busy_entered);
 	wait_event_idle(klp_busy_wait, READ_ONCE(klp_busy_released));
-	return "busy original";
+	return klp_opaque("busy original");
 }
 
 static void klp_busy_release(void)

@@ -36,7 +36,7 @@ static struct kobject *klp_model_kobj;
  */
 __klp_noipa const char *klp_model_inner(void)
 {
-	return "old";
+	return klp_opaque("old");
 }
 EXPORT_SYMBOL_GPL(klp_model_inner);
 

@@ -15,7 +15,7 @@
 
 static __klp_noipa const char *klp_target_f(void)
 {
-	return "namesake";
+	return klp_opaque("namesake");
 }
 
 static int __init klp_target_namesake_init(void)

@@ -40,7 +40,7 @@ static __klp_noipa const char *klp_target_nap(void)
 		pr_info("nap %u ended\n", n + 1);
 	}
 	__set_current_state(TASK_RUNNING);
-	return "nap original";
+	return klp_opaque("nap original");
 }
 
 static int klp_nap_thread(void *unused)

@@ -34,7 +34,7 @@ static const char *klp_nested_said;
 
 static __klp_noipa const char *klp_nested_text(void)
 {
-	return "original";
+	return klp_opaque("original");
 }
 
 /* Both are traced: klp_nested_inner() is called by the handler of the other. */

@@ -35,7 +35,7 @@ static const char *klp_nmi_said;
 
 static __klp_noipa const char *klp_nmi_text(void)
 {
-	return "original";
+	return klp_opaque("original");
 }
 
 static int klp_nmi_handler(unsigned int type, struct pt_regs *regs)

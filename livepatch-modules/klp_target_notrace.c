@@ -19,12 +19,12 @@ static struct kobject *klp_notrace_kobj;
 
 static __klp_noipa const char *klp_traced(void)
 {
-	return "traced original";
+	return klp_opaque("traced original");
 }
 
 static __klp_noipa notrace const char *klp_untraced(void)
 {
-	return "untraced original";
+	return klp_opaque("untraced original");
 }
 
 static ssize_t traced_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)

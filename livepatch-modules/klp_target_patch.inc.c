@@ -21,13 +21,13 @@ MODULE_PARM_DESC(replace, "Replace all other patches (default off)");
 
 static __klp_noipa const char *klp_test_target_new_f(void)
 {
-	return "f " KBUILD_MODNAME;
+	return klp_opaque("f " KBUILD_MODNAME);
 }
 
 #ifdef KLP_PATCH_G
 static __klp_noipa const char *klp_test_target_new_g(void)
 {
-	return "g " KBUILD_MODNAME;
+	return klp_opaque("g " KBUILD_MODNAME);
 }
 #endif
 

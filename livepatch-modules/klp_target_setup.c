@@ -17,7 +17,7 @@
 
 static const char *__init __klp_noipa klp_setup_text(void)
 {
-	return "original";
+	return klp_opaque("original");
 }
 
 static int __init klp_target_setup_init(void)

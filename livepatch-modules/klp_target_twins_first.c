@@ -23,7 +23,7 @@ static struct kobject *klp_twins_kobj;
 
 static __klp_noipa const char *klp_twin(void)
 {
-	return "first";
+	return klp_opaque("first");
 }
 
 static ssize_t first_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)

@@ -8,7 +8,7 @@
 
 static __klp_noipa const char *klp_twin(void)
 {
-	return "second";
+	return klp_opaque("second");
 }
 
 const char *klp_twins_second(void)

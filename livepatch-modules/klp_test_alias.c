@@ -22,14 +22,14 @@
 
 static __klp_noipa const char *klp_test_alias_text(void)
 {
-	return KBUILD_MODNAME;
+	return klp_opaque(KBUILD_MODNAME);
 }
 
 static __klp_noipa const char *klp_test_alias_hold(void)
 {
 	klp_gate_sleep(KLP_ALIAS_GATE);
 	barrier();
-	return KBUILD_MODNAME " held";
+	return klp_opaque(KBUILD_MODNAME " held");
 }
 
 static struct klp_func klp_alias_funcs[] = {

@@ -26,7 +26,7 @@ MODULE_PARM_DESC(replace, "Replace all other patches (default off)");
 
 static __klp_noipa const char *klp_test_busy_busy(void)
 {
-	return "busy " KBUILD_MODNAME;
+	return klp_opaque("busy " KBUILD_MODNAME);
 }
 
 static struct klp_func klp_vmlinux_funcs[] = {

@@ -30,7 +30,7 @@ static __klp_noipa int klp_test_exit_rcu_wait(unsigned int n)
 {
 	klp_gate_sleep(n);
 	barrier();
-	return 1;
+	return klp_opaque(1);
 }
 
 static struct klp_func klp_vmlinux_funcs[] = {

@@ -29,7 +29,7 @@ static __klp_noipa int klp_test_gate_callbacks_wait(unsigned int n)
 {
 	klp_gate_sleep(n);
 	barrier();
-	return 1;
+	return klp_opaque(1);
 }
 
 static struct klp_func klp_vmlinux_funcs[] = {

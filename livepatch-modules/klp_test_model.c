@@ -26,7 +26,7 @@
 
 static __klp_noipa const char *klp_test_model_inner(void)
 {
-	return "new";
+	return klp_opaque("new");
 }
 
 /* Calls the function by its name: ftrace decides which version runs. */

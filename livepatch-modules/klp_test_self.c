@@ -42,7 +42,7 @@ static __klp_noipa int klp_test_self_gate_wait(unsigned int n)
 {
 	klp_gate_sleep(n);
 	barrier();
-	return 1;
+	return klp_opaque(1);
 }
 
 static struct klp_func klp_self_funcs[] = {

@@ -18,7 +18,7 @@
 
 static __klp_noipa asmlinkage long klp_test_syscall_getcpu(const struct pt_regs *regs)
 {
-	return 1;
+	return klp_opaque(1);
 }
 
 static struct klp_func klp_vmlinux_funcs[] = {

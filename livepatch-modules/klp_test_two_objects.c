@@ -43,7 +43,7 @@ static __klp_noipa int klp_test_two_objects_cmdline(struct seq_file *m, void *v)
 
 static __klp_noipa const char *klp_test_two_objects_f(void)
 {
-	return "f " KBUILD_MODNAME;
+	return klp_opaque("f " KBUILD_MODNAME);
 }
 
 static int klp_target_pre_patch(struct klp_object *obj)

@@ -18,7 +18,7 @@
 
 static __klp_noipa const char *klp_test_untraceable_text(void)
 {
-	return KBUILD_MODNAME;
+	return klp_opaque(KBUILD_MODNAME);
 }
 
 static struct klp_func klp_untraceable_funcs[] = {
