@@ -29,8 +29,8 @@
 #endif
 
 /*
- * What such a function returns: clang has no noipa, and a caller would have a
- * constant for the call.
+ * What such a function returns or is given: clang has no noipa, and would put
+ * constants in their places.
  */
 #define klp_opaque(value)			\
 ({						\

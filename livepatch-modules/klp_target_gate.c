@@ -161,13 +161,13 @@ static int klp_gate_enter(unsigned int n)
 {
 	switch (n) {
 	case 0 ... 2:
-		return klp_gate_wait(n);
+		return klp_gate_wait(klp_opaque(n));
 	case 3:
-		return klp_gate_wait_interruptible(n);
+		return klp_gate_wait_interruptible(klp_opaque(n));
 	case 4:
-		return klp_gate_wait_second(n);
+		return klp_gate_wait_second(klp_opaque(n));
 	default:
-		return klp_gate_wait_plain(n);
+		return klp_gate_wait_plain(klp_opaque(n));
 	}
 }
 

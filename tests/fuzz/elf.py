@@ -30,7 +30,7 @@ from harness.tools.verify.file_checks import check_file
 from harness.tools.verify.unused_functions import unused_functions
 from harness.vm.elf.klp_structs import locate_patch
 from harness.vm.elf.module_info import open_module, read_module, readable
-from harness.vm.elf.symbols import cold_part, function_at
+from harness.vm.elf.symbols import cold_part, function_at, text_sections
 from harness.vm.elf.vmlinux import read_vmlinux
 from harness.vm.kernel.boot_modules import boot_modules
 from harness.vm.kernel.check import find_problems
@@ -95,7 +95,8 @@ def readers(kernel: Kernel, path: Path) -> None:
     with readable(path):
         locate_patch(open_module(path).elf)
     unused_functions(path)
-    function_at(path, 16)
+    for section in text_sections(path):
+        function_at(path, 16, section)
     cold_part(path, "klp_gate_wait")
     find_problems(info, kernel, targets=[info], expect_livepatch=True)
     check_file(info, kernel, targets=[info], older=[info])

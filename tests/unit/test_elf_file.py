@@ -105,7 +105,9 @@ def test_sections_that_overlap_are_refused(tmp_path: Path) -> None:
         read_module(tmp_path / "x.ko")
 
 
-@pytest.mark.parametrize("read", [read_module, unused_functions, lambda path: function_at(path, 0)])
+@pytest.mark.parametrize(
+    "read", [read_module, unused_functions, lambda path: function_at(path, 0, ".text")]
+)
 def test_every_reader_refuses_in_a_sentence(tmp_path: Path, read: Any) -> None:
     """Whoever reads a module's file reads it in the same way, and not after another has."""
     path = tmp_path / "x.ko"

@@ -135,7 +135,7 @@ def test_what_a_race_needs_is_there_where_it_is_shown() -> None:
 
 
 def text_at(address: int) -> ModuleText:
-    return ModuleText(name="klp_test_gate", file=EXIT_KO, text=address, size=0x1000)
+    return ModuleText(name="klp_test_gate", file=EXIT_KO, sections={".text": address}, size=0x1000)
 
 
 def test_an_address_in_the_text_is_named_once() -> None:

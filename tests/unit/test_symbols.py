@@ -10,7 +10,7 @@ import pytest
 from harness.errors import UsageError
 from harness.tools.race.reproducers.module_text import ModuleText
 from harness.vm.elf.module_info import open_module
-from harness.vm.elf.symbols import COLD_SECTION, cold_part, function_at
+from harness.vm.elf.symbols import cold_part, function_at, text_sections
 from tests.unit.compiled_modules import HEAD, compiled
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ void often(void);
 int warm(int n) { if (n) seldom(); often(); return 1; }
 int whole(int n) { if (n) often(); often(); return 2; }
 """
+COLD = ".text.unlikely"
 NAME = "warm.cold"
 
 
@@ -45,17 +46,18 @@ def test_an_offset_is_one_of_a_section(module: Path) -> None:
     elf = open_module(module).elf
     (symbol,) = (symbol for symbol in elf.symbols or () if symbol.name == NAME)
     at = symbol.value + 1
-    named = function_at(module, at, COLD_SECTION)
+    named = function_at(module, at, COLD)
     assert named == f"{NAME}+0x1/{symbol.size:#x}"
-    assert function_at(module, at) != named
-    assert function_at(module, symbol.value + symbol.size, COLD_SECTION) is None
+    assert {".text", COLD} <= set(text_sections(module))
+    assert function_at(module, at, ".text") != named
+    assert function_at(module, symbol.value + symbol.size, COLD) is None
     assert function_at(module, at, ".text.there_is_none") is None
 
 
 def test_an_address_in_such_a_part_is_named(module: Path) -> None:
     """An oops in the part that was moved away names it, though it is not in .text."""
     text, cold = 0xFFFFFFFFA0005000, 0xFFFFFFFFA0005800
-    place = ModuleText(name="mod", file=module, text=text, size=0x1000, cold=cold)
+    place = ModuleText(name="mod", file=module, sections={".text": text, COLD: cold}, size=0x1000)
     elf = open_module(module).elf
     (symbol,) = (symbol for symbol in elf.symbols or () if symbol.name == NAME)
     splat = f"RIP: 0010:0x{cold + symbol.value + 1:016x}\n"

@@ -168,9 +168,10 @@ def _symbol(view: _View, address: Any) -> str:
 def _in_module(view: _View, address: int) -> str | None:
     """Return the function or the module of an address, of which drgn has no symbols."""
     for name, module in view.guest.modules.items():
-        offset = address - module.sections.get(".text", address + 1)
-        if offset >= 0 and Path(module.file).is_file():
-            found = function_at(Path(module.file), offset)
+        if not Path(module.file).is_file():
+            continue
+        for section, start in module.sections.items():
+            found = function_at(Path(module.file), address - start, section)
             if found is not None:
                 function, _, place = found.partition("+")
                 return f"{function if place.startswith('0x0/') else found} [{name}]"

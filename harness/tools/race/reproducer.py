@@ -32,7 +32,8 @@ class Reproducer:
     ``title`` is the first line of the steps' docstring, ``parameters`` names what the steps take of
     a TrialContext, ``rule`` is the id of the rule that a kernel with the race breaks, ``fixed_by``
     the kernel commit that ended it, and ``shows`` a regular expression for the splat that shows it.
-    A kernel needs the options ``needs`` (CONFIG_...) and the ``functions``; ``fragment`` is the
+    A kernel needs the options ``needs`` (CONFIG_..., !CONFIG_... for one that it may not have) and
+    the ``functions``; ``fragment`` is the
     config fragment that turns on what the default kernel lacks of them. ``chance``: the race needs
     luck, so one trial says little. ``on_recorded``: each trial is recorded, which costs some
     time, and this function is called with the recording.
@@ -55,7 +56,12 @@ class Reproducer:
     def check_kernel(self, kernel: Kernel) -> None:
         """Raise UsageError when the kernel lacks an option or a function that the race needs."""
         for symbol in self.needs:
-            if not kernel.config.enabled(symbol.removeprefix("CONFIG_")):
+            option = symbol.removeprefix("!")
+            if kernel.config.enabled(option.removeprefix("CONFIG_")) is symbol.startswith("!"):
+                if option != symbol:
+                    raise UsageError(
+                        f"{self.name} does not go with {option}, which kernel {kernel.version} has"
+                    )
                 raise UsageError(
                     f"{self.name} needs {symbol}, and kernel {kernel.version} is built without it",
                     hint=f"--kernel-config {self.fragment} turns it on"

@@ -11,10 +11,21 @@ from harness.vm.elf.module_info import open_module
 if TYPE_CHECKING:
     from pathlib import Path
 
-COLD_SECTION = ".text.unlikely"
+
+def text_sections(module: Path) -> tuple[str, ...]:
+    """Return the names of a .ko file's sections of code that stay in memory.
+
+    There are several where functions have sections of their own (LTO), and for what is unlikely.
+    Raises UsageError as `open_module` does.
+    """
+    return tuple(
+        section.name
+        for section in open_module(module).elf.sections
+        if section.flags & EXEC and not section.name.startswith((".init", ".exit"))
+    )
 
 
-def function_at(module: Path, offset: int, section: str = ".text") -> str | None:
+def function_at(module: Path, offset: int, section: str) -> str | None:
     """Return what lies at that offset of a section as ``name+0x10/0x20``, or None.
 
     ``module`` is a .ko file; None is said of an offset between functions, and of a section that it

@@ -9,12 +9,14 @@ import pytest
 
 from harness.tools.race.reproducer import run_steps
 from harness.tools.race.reproducers.exit import exit_use_after_free, exit_warning
+from tests.behaviours.steps import run_where_possible
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
     from harness.vm.guest.machine import Machine
+    from harness.vm.kernel.kernel import Kernel
 
 
 @pytest.mark.behaviour("FO-06")
@@ -31,10 +33,9 @@ def test_module_stays_for_an_ending_thread(
 
 
 @pytest.mark.slow(7)
-@pytest.mark.needs("CONFIG_KPROBES")
 @pytest.mark.behaviour("FO-08")
 def test_ending_thread_calls_a_function_in_transition(
-    guest: Machine, sample_modules: Mapping[str, Path]
+    guest: Machine, kernel: Kernel, sample_modules: Mapping[str, Path]
 ) -> None:
     """The kernel does not warn of a thread without a patch state that calls a patched function."""
-    run_steps(exit_warning, guest, modules=sample_modules)
+    run_where_possible(exit_warning, kernel, guest, sample_modules)

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.errors import UsageError
-from harness.tools.race.reproducer import run_steps
 from harness.tools.race.reproducers.stack_order import stack_order
+from tests.behaviours.steps import run_where_possible
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,9 +23,4 @@ def test_stack_order_of_a_disabled_patch(
     guest: Machine, kernel: Kernel, sample_modules: Mapping[str, Path]
 ) -> None:
     """While its directory is held, it does not have the place of another patch."""
-    try:
-        stack_order.check_kernel(kernel)
-        # Without symbols on the host, the guest alone can say it.
-        run_steps(stack_order, guest, modules=sample_modules)
-    except UsageError as error:
-        pytest.skip(error.message)
+    run_where_possible(stack_order, kernel, guest, sample_modules)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, UsageError
 from harness.livepatch.tasks import PatchState
 from harness.livepatch.waiting import QUICK_S, scaled
 from harness.tools.race.reproducer import reproducer
@@ -76,10 +76,10 @@ def _sleep_in_cold_part(
     """Start a call; return when it sleeps in the cold part of that function of the module."""
     symbol = cold_symbol(context.modules[module], function)
     if symbol is None:
-        raise HarnessError(
+        raise UsageError(
             f"the compiler made no cold part of {function}() in {module}",
             hint="the function has an unlikely branch that calls a cold function, which GCC moves "
-            "away at -O2",
+            "away at -O2, and clang does not",
         )
     gates.close(GATE)
     caller = context.guest.spawn("cat", _CALL)

@@ -3,16 +3,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 from harness.errors import RaceShown
 from harness.livepatch.waiting import QUICK_S, scaled
-from harness.vm.elf.symbols import COLD_SECTION, function_at
+from harness.vm.elf.symbols import function_at, text_sections
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from harness.livepatch.guest import Guest
@@ -26,27 +27,26 @@ _FAULT = re.compile(r"page fault for address: ([0-9a-f]{16})\b")
 
 @dataclass(frozen=True, kw_only=True)
 class ModuleText:
-    """Where a module lay: ``text`` is the address of its .text, ``size`` in bytes is all of it.
+    """Where a module lay: ``sections`` are the addresses of those that have code.
 
-    ``cold`` is the address of its .text.unlikely; None without one.
+    ``size`` in bytes is that of all of the module.
     """
 
     name: str
     file: Path
-    text: int
+    sections: Mapping[str, int]
     size: int
-    cold: int | None = None
 
     @classmethod
     def of(cls, guest: Guest, name: str, file: Path) -> ModuleText:
         """Return where a loaded module lies; raises FileNotFoundError when it is not loaded."""
-        text = _address(guest, name, ".text")
         size = int(guest.read(f"/sys/module/{name}/coresize"))
-        try:
-            cold = _address(guest, name, COLD_SECTION)
-        except FileNotFoundError:
-            cold = None
-        return cls(name=name, file=file, text=text, size=size, cold=cold)
+        sections = {}
+        for section in text_sections(file):
+            # One that is empty has no place.
+            with contextlib.suppress(FileNotFoundError):
+                sections[section] = _address(guest, name, section)
+        return cls(name=name, file=file, sections=sections, size=size)
 
     def names(self, splat: str) -> tuple[str, ...]:
         """Return in words, each once, the addresses of a splat that lay in the module."""
@@ -57,13 +57,19 @@ class ModuleText:
         for pattern in (_FAULT, _BARE):
             for match in pattern.finditer(splat):
                 address = int(match[1], 16)
-                if self.text <= address < self.text + self.size:
+                if self._start <= address < self._start + self.size:
                     yield address
 
+    @property
+    def _start(self) -> int:
+        return min(self.sections.values())
+
     def _name(self, address: int) -> str:
-        function = function_at(self.file, address - self.text)
-        if function is None and self.cold is not None:
-            function = function_at(self.file, address - self.cold, COLD_SECTION)
+        found = (
+            function_at(self.file, address - start, section)
+            for section, start in self.sections.items()
+        )
+        function = next((each for each in found if each is not None), None)
         return f"{address:#x} was {function or 'no function'} [{self.name}]"
 
 
