@@ -23,6 +23,40 @@ KLP = (sys.executable, "-m", "harness.cli")
 CHECK = """#!/bin/sh
 [ "$1" != during ] || grep -q "{word}" /proc/cmdline
 """
+SPLAT = """// SPDX-License-Identifier: GPL-2.0-only
+#include <linux/livepatch.h>
+#include <linux/module.h>
+#include <linux/seq_file.h>
+
+static int klp_splat_show(struct seq_file *m, void *v)
+{
+	seq_puts(m, "splat\\n");
+	return 0;
+}
+
+static struct klp_func funcs[] = {
+	{ .old_name = "cmdline_proc_show", .new_func = klp_splat_show },
+	{ }
+};
+static struct klp_object objs[] = { { .funcs = funcs }, { } };
+static struct klp_patch patch = { .mod = THIS_MODULE, .objs = objs };
+
+static int __init klp_splat_init(void)
+{
+	WARN_ON(1);
+	return klp_enable_patch(&patch);
+}
+
+static void __exit klp_splat_exit(void)
+{
+}
+
+module_init(klp_splat_init);
+module_exit(klp_splat_exit);
+MODULE_DESCRIPTION("Livepatch test: a warning in init");
+MODULE_LICENSE("GPL");
+MODULE_INFO(livepatch, "Y");
+"""
 LOAD = """#!/bin/sh
 cp /etc/mine/word /tmp/load-saw
 while :; do cat /proc/cmdline >/dev/null; done
@@ -99,6 +133,24 @@ def test_a_guest_that_panicked_is_kept(runs: Path, tmp_path: Path) -> None:
             b"Kernel panic - not syncing: sysrq triggered crash"
             in (tmp_path / "vmcore").read_bytes()
         )
+    finally:
+        klp("guests", "stop", "--all")
+    assert not list(runs.glob("kept-*"))
+
+
+@pytest.mark.slow(15)
+def test_modules_of_a_guest_with_a_splat(runs: Path, tmp_path: Path) -> None:
+    """The splat that it is kept for is no reason to know nothing of its modules."""
+    folder = tmp_path / "klp_splat"
+    folder.mkdir()
+    (folder / "Kbuild").write_text("obj-m := klp_splat.o\n")
+    (folder / "klp_splat.c").write_text(SPLAT)
+    failed = klp("run", str(folder), "--keep-guest")
+    try:
+        assert failed.returncode == 1, failed.stderr
+        assert "WARNING in klp_splat_init" in klp("guests").stdout
+        found = klp("gdb", "--batch", "--ex", "info address klp_splat_show")
+        assert 'Symbol "klp_splat_show" is at 0xffffffff' in found.stdout, found.stderr
     finally:
         klp("guests", "stop", "--all")
     assert not list(runs.glob("kept-*"))

@@ -11,6 +11,7 @@ from typing import Any, cast
 import pytest
 
 from harness.deadline import Deadline
+from harness.tools.verify.request import LoadProfile
 from harness.tools.verify.scenes import calls as calls_scene
 from harness.tools.verify.scenes import load
 from harness.tools.verify.scenes.load_profiles import CHURNED
@@ -81,8 +82,17 @@ def test_a_guest_that_gets_little_is_loaded_for_longer(
     monkeypatch.setattr(load, "_HOLD_S", 0.0)
     monkeypatch.setattr(load, "_THOROUGH_HOLD_S", 0.0)
     scene = _Starved(thorough=thorough)
-    load._work(cast("Any", scene))
+    load._work(cast("Any", scene), [LoadProfile.CPU])
     assert scene.held == 10 * least_s
+
+
+def test_a_load_that_sleeps_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program of the user's gets its time, and no more when it does not use it."""
+    monkeypatch.setattr(load, "_HOLD_S", 0.0)
+    monkeypatch.setattr(load, "_MOST_USERS_HOLD_S", 0.0)
+    scene = _Starved(thorough=False)
+    load._work(cast("Any", scene), [Path("watch.sh")])
+    assert scene.held == 0
 
 
 def test_calls_are_made_until_the_guest_has_got_its_time() -> None:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import signal
 import socket
 import time
@@ -28,6 +27,7 @@ from harness.vm.guest.boot_failures import of_what_lacks
 from harness.vm.guest.console import Console
 from harness.vm.guest.dump_state import dump_state
 from harness.vm.guest.events import GuestEvents
+from harness.vm.guest.expected_splats import ExpectedSplats
 from harness.vm.guest.initramfs import LACKS_LINE, READY_LINE
 from harness.vm.guest.liveness import LEAST_SHARE, Liveness, read_threads
 from harness.vm.guest.plugin import file_of, observed_by
@@ -75,7 +75,7 @@ class Hypervisor:
         self.events = GuestEvents()
         self.stack = stack
         self._starter = starter
-        self._expected: dict[re.Pattern[str], bool] = {}  # whether it has to come
+        self.expected = ExpectedSplats()
         self._panicked = False
         self._shutdown: str | None = None
         self._splat_since_s: float | None = None
@@ -189,24 +189,15 @@ class Hypervisor:
 
     def expect_splat(self, pattern: str, *, required: bool = True) -> None:
         """Declare a splat: one whose title or text matches is not an error, and may be required."""
-        self._expected[re.compile(pattern)] = required
+        self.expected.add(pattern, required=required)
 
     def unexpected_splats(self) -> tuple[Splat, ...]:
         """Return the splats on the console that no test declared."""
-        return tuple(
-            splat
-            for splat in self.console.splats()
-            if not any(pattern.search(splat.text) for pattern in self._expected)
-        )
+        return self.expected.unexpected(self.console.splats())
 
     def unmet_expectations(self) -> tuple[str, ...]:
         """Return the patterns of splats that are required and have not come."""
-        texts = [splat.text for splat in self.console.splats()]
-        return tuple(
-            pattern.pattern
-            for pattern, required in self._expected.items()
-            if required and not any(pattern.search(text) for text in texts)
-        )
+        return self.expected.unmet(self.console.splats())
 
     def check(self) -> None:
         """Raise how the guest ended (panic, reset, loss of QEMU) or its splat, if that is known.
@@ -359,9 +350,7 @@ class Hypervisor:
         return self._lost()
 
     def _panic(self, panics: list[Splat]) -> KlpError | None:
-        if panics and all(
-            any(pattern.search(splat.text) for pattern in self._expected) for splat in panics
-        ):
+        if panics and not self.expected.unexpected(panics):
             return self.explain(LostGuest("the guest has ended with the panic that was expected"))
         return of_panic(self.unexpected_splats(), self._liveness, self.folder, self.console.tail())
 

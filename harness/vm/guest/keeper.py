@@ -200,12 +200,14 @@ def _describe(machine: Machine, kernel: Bootable, name: str, folder: Path) -> Ke
     vmlinux, build = getattr(kernel, "vmlinux", None), getattr(kernel, "build_dir", None)
     modules: dict[str, KeptModule] = {}
     text = None
-    if kept.answers(machine):
-        try:
-            text = kept.text_address(machine)
-            modules = kept.read_modules(machine, folder)
-        except (KlpError, OSError, TimeoutError) as error:
-            LOGGER.info("the guest does not say where its modules are: %s", error)
+    # The splat that it failed with, if it did, is no reason for it not to answer.
+    with hypervisor.expected.all_known():
+        if kept.answers(machine):
+            try:
+                text = kept.text_address(machine)
+                modules = kept.read_modules(machine, folder)
+            except (KlpError, OSError, TimeoutError) as error:
+                LOGGER.info("the guest does not say where its modules are: %s", error)
     return KeptGuest(
         name=name,
         owner=os.getpid(),

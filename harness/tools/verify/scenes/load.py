@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.deadline import Deadline
@@ -14,7 +15,6 @@ from harness.tools.verify.script import When
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     from harness.tools.verify.scene import Scene
     from harness.vm.guest.machine import Machine
@@ -26,6 +26,8 @@ _THOROUGH_HOLD_S = 20.0
 _WORK_S = 6.0
 _THOROUGH_WORK_S = 40.0
 _MOST_HOLD_S = 60.0
+# A program of the user's may sleep most of the time: it has no more to give then.
+_MOST_USERS_HOLD_S = 10.0
 _MORE_TIME = 2.0
 _PROBE_S = 2.0
 _LOOK_S = 0.5
@@ -66,7 +68,7 @@ def run_under(scene: Scene, profiles: Sequence[LoadProfile | Path]) -> None:
             enabled = scene.wait_complete(patch, within_s)
             expect_redirected(scene, patch)
             with scene.executed.during("load", When.DURING):
-                _work(scene)
+                _work(scene, profiles)
             load.check()
             disabled = scene.disable(patch, within_s)
             scene.unload(patch)
@@ -76,14 +78,16 @@ def run_under(scene: Scene, profiles: Sequence[LoadProfile | Path]) -> None:
         step.passed(f"patched in {enabled.seconds:.1f} s, unpatched in {disabled.seconds:.1f} s")
 
 
-def _work(scene: Scene) -> None:
+def _work(scene: Scene, profiles: Sequence[LoadProfile | Path]) -> None:
     """Let the load run while the patch is enabled, and run the user's check meanwhile.
 
     It lasts by CPU time too: on a busy host, seconds alone would mean little load.
     """
     thorough = scene.case.request.thorough
-    end = Deadline.after(_MOST_HOLD_S)
-    least = Deadline.after(_THOROUGH_HOLD_S if thorough else _HOLD_S)
+    least_s = _THOROUGH_HOLD_S if thorough else _HOLD_S
+    least = Deadline.after(least_s)
+    is_users = any(isinstance(each, Path) for each in profiles)
+    end = Deadline.after(max(least_s, _MOST_USERS_HOLD_S) if is_users else _MOST_HOLD_S)
     work_s = _THOROUGH_WORK_S if thorough else _WORK_S
     until_s = scene.machine.hypervisor.cpu_s() + work_s
     while not end.expired:
