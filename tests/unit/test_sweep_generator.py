@@ -9,10 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from harness.cli.app import app
 from harness.deadline import Deadline
 from harness.errors import MissingTool, PatchDoesNotApply
 from harness.tools.mutants.sweep.candidates import MEANINGS, Candidate, Operator, Shape
+from harness.tools.mutants.sweep.hooks import hook_lines
 from harness.tools.mutants.sweep.masking import loops, masked
 from harness.tools.mutants.sweep.parse import candidates, functions_of, parser, unread_lines
 from harness.tools.mutants.sweep.schema import (
@@ -339,6 +342,76 @@ def test_only_touched_lines_are_mutated() -> None:
         (Operator.SWAP, "start"),
     }
     assert touched(candidates({FILE: after}), {FILE: after}, {}) == ()
+
+
+HOOKS = {
+    "kernel/fork.c": b"""\
+int copy(struct task *p)
+{
+	other(p);
+	klp_copy_process(p);
+	return 0;
+}
+""",
+    "arch/x86/kernel/stacktrace.c": b"""\
+int arch_stack_walk_user(void *entry)
+{
+	return 1;
+}
+
+int arch_stack_walk_reliable(stack_trace_consume_fn consume_entry,
+	void *cookie)
+{
+	if (!cookie)
+		return -EINVAL;
+	return 0;
+}
+""",
+    "kernel/signal.c": b"int none;\n",
+    "kernel/module/livepatch.c": b"int copy_module_elf(int n)\n{\n\treturn n;\n}\n",
+}
+
+
+def test_hooks_are_lines_and_not_files() -> None:
+    """What names the core, and the walk of a stack to its end; of the module's file, all."""
+    lines = hook_lines(HOOKS)
+    assert lines == {
+        "kernel/fork.c": {4},
+        "arch/x86/kernel/stacktrace.c": set(range(6, 13)),
+        "kernel/module/livepatch.c": {1, 2, 3, 4},
+    }
+    mutated = {name: HOOKS[name] for name in lines}
+    found = touched(candidates(mutated), mutated, lines)
+    assert {each.function for each in found} == {
+        "copy",
+        "arch_stack_walk_reliable",
+        "copy_module_elf",
+    }
+    assert "fork-4-delete-call" in {each.name for each in found}
+
+
+@pytest.mark.parametrize(
+    ("words", "other"),
+    [(("--series", "a.mbox"), "--series"), (("--file", "core.c"), "--file")],
+)
+def test_hooks_alone(words: tuple[str, ...], other: str) -> None:
+    """Who asks for other lines as well is told at once, before a kernel is built."""
+    done = CliRunner().invoke(app, ["mutants", "sweep", "--hooks", *words])
+    assert done.exit_code == 2
+    assert f"--hooks chooses the lines to mutate, and {other} other ones" in done.stderr
+
+
+def test_hooks_of_no_livepatch(tmp_path: Path) -> None:
+    """They are the kernel's."""
+    done = CliRunner().invoke(app, ["mutants", "sweep", "--hooks", "--module", str(tmp_path)])
+    assert done.exit_code == 2
+    assert "--hooks is about the kernel, and --module about a livepatch" in done.stderr
+
+
+def test_mutants_of_two_files_of_one_name() -> None:
+    """kernel/stacktrace.c and arch/x86/kernel/stacktrace.c: each mutant has a name of its own."""
+    found = candidates({"a/x.c": SOURCE, "b/x.c": SOURCE})
+    assert len({each.name for each in found}) == len(found)
 
 
 def test_missing_parser_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

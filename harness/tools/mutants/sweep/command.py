@@ -81,6 +81,14 @@ def sweep(
             help="Apply these patches, and mutate only the lines that they touch. Repeatable.",
         ),
     ] = (),
+    hooks: Annotated[
+        bool,
+        typer.Option(
+            "--hooks",
+            help="Mutate the lines of live patching outside of kernel/livepatch: in forks, module "
+            "loading, the idle loop, the way to user space, the unwinder.",
+        ),
+    ] = False,
     module: Annotated[
         Path | None,
         typer.Option(
@@ -117,8 +125,9 @@ def sweep(
         names=names, files=file, operators=operator, sample_size=sample_size, seed=seed
     )
     if module is not None:
-        if series:
-            raise UsageError("--series is about the kernel, and --module about a livepatch")
+        if series or hooks:
+            option = "--series" if series else "--hooks"
+            raise UsageError(f"{option} is about the kernel, and --module about a livepatch")
         # Who sweeps a kernel does not wait for verify.
         from harness.tools.mutants.module_sweep.run import ModuleSweep
 
@@ -146,6 +155,9 @@ def sweep(
             "a sweep of the kernel begins with its clean sources",
             hint="with --series, the lines that patches touch are mutated",
         )
+    if hooks and (series or file):
+        option = "--series" if series else "--file"
+        raise UsageError(f"--hooks chooses the lines to mutate, and {option} other ones")
     # It needs pytest, which the other commands of mutants do not wait for.
     from harness.tools.mutants.sweep.sweeping import open_workers, run_sweep, words_for_tests
 
@@ -163,6 +175,7 @@ def sweep(
                 clean,
                 _mutated(file),
                 series=patches,
+                hooks=hooks,
                 store=store,
                 deadline=Deadline.after(_GENERATE_S),
             )
@@ -190,7 +203,7 @@ def sweep(
         _note_failing(terminal, baseline)
         key = f"{made.key}-{baseline.key}"
         kept = stack.enter_context(
-            KeptResults(_folder(results, clean, made if series else None), key)
+            KeptResults(_folder(results, clean, made if series or hooks else None), key)
         )
         chosen_names = {mutant.name for mutant in chosen}
         known = {} if anew else kept.take_up(chosen_names)
@@ -285,10 +298,10 @@ def _note_failing(terminal: Terminal, baseline: Baseline) -> None:
         terminal.note(f"{name} fails without a mutant, and is left out: {reason}")
 
 
-def _folder(named: Path | None, clean: Kernel, of_series: Mutants | None) -> Path:
+def _folder(named: Path | None, clean: Kernel, of_part: Mutants | None) -> Path:
     if named is not None:
         return named.absolute()
-    digest = clean.digest if of_series is None else of_series.key
+    digest = clean.digest if of_part is None else of_part.key
     return runs_root() / "sweeps" / f"{clean.version}-{digest[:12]}"
 
 

@@ -13,6 +13,8 @@ from harness.errors import HarnessError, UsageError
 from harness.observer.debug_objects import find_commands
 from harness.tools.mutants.sweep.candidates import Candidate, Operator, Shape
 from harness.tools.mutants.sweep.compiling import Compiler, that_compile
+from harness.tools.mutants.sweep.hooks import FILES as HOOK_FILES
+from harness.tools.mutants.sweep.hooks import hook_lines
 from harness.tools.mutants.sweep.parse import candidates, parser, unread_lines
 from harness.tools.mutants.sweep.schema import HOME, MOST, schema_files, schema_patch
 from harness.tools.mutants.sweep.series import after_series, touched, touched_lines
@@ -33,7 +35,9 @@ KIND = "mutant-switches"
 PATCH = "mutant-switches.patch"
 _FORMAT = 1
 _LIST = "mutants.json"
-_GENERATOR = ("candidates", "compiling", "masking", "operators", "parse", "schema", "series")
+_GENERATOR = (
+    *("candidates", "compiling", "hooks", "masking", "operators", "parse", "schema", "series"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +138,15 @@ def _files_of(
     return _Files(clean=clean | home, mutated=mutated, all={**home, **after}, lines=lines)
 
 
+def _files_of_hooks(kernel: Kernel) -> _Files:
+    home = sources_of(kernel, (HOME,))
+    built = tuple(name for name in HOOK_FILES if _is_built(kernel, name))
+    sources = sources_of(kernel, built) if built else {}
+    lines = hook_lines(sources)
+    mutated = {name: text for name, text in sources.items() if name in lines}
+    return _Files(clean=mutated | home, mutated=mutated, all=mutated | home, lines=lines)
+
+
 def _is_built(kernel: Kernel, name: str) -> bool:
     try:
         return bool(find_commands(kernel, (name,)))
@@ -146,19 +159,21 @@ def obtain_mutants(
     names: Sequence[str],
     *,
     series: Sequence[PatchFile] = (),
+    hooks: bool = False,
     store: Store,
     deadline: Deadline,
 ) -> Mutants:
     """Return the mutants of a kernel's files, made now or taken from the cache.
 
-    With a ``series``, they are those of the lines that it touches, in a kernel with it.
+    With a ``series``, they are those of the lines that it touches, in a kernel with it; with
+    ``hooks``, those of the core's hooks elsewhere, whatever the names.
     Raises UsageError as `sources_of` does, MissingTool without the parser, HarnessError, and
     PatchDoesNotApply.
     """
     # A missing parser is reported whether or not there is an entry in the cache.
     reader = parser()
-    files = _files_of(kernel, names, series, deadline)
-    key = _key(kernel, files, series)
+    files = _files_of_hooks(kernel) if hooks else _files_of(kernel, names, series, deadline)
+    key = _key(kernel, files, series, hooks=hooks)
 
     def fill(folder: Path) -> None:
         found = files.candidates()
@@ -212,7 +227,7 @@ def _candidate(fields: dict[str, object]) -> Candidate:
     return Candidate(**fields)  # type: ignore[arg-type]
 
 
-def _key(kernel: Kernel, files: _Files, series: Sequence[PatchFile]) -> str:
+def _key(kernel: Kernel, files: _Files, series: Sequence[PatchFile], *, hooks: bool) -> str:
     """Return a digest of all that decides which mutants there are."""
     here = Path(__file__).parent
     parts = [
@@ -220,6 +235,7 @@ def _key(kernel: Kernel, files: _Files, series: Sequence[PatchFile]) -> str:
         kernel.digest,
         sorted(files.mutated),
         [patch.digest for patch in series],
+        *(["hooks"] if hooks else []),
         {name: hashlib.sha256(text).hexdigest() for name, text in sorted(files.clean.items())},
         {
             name: hashlib.sha256((here / f"{name}.py").read_bytes()).hexdigest()

@@ -77,8 +77,9 @@ def candidates(files: Mapping[str, bytes], *, tables: bool = False) -> tuple[Can
     """
     reader = parser()
     made: list[Candidate] = []
+    # Of all files: two of one name may be in different folders.
+    names: Counter[str] = Counter()
     for file, source in files.items():
-        names: Counter[str] = Counter()
         seen: set[tuple[int, int, str, int]] = set()
         for function in functions_of(source, reader):
             for found in mutants_of(function):
