@@ -15,7 +15,7 @@ from harness.cli.app import app
 from harness.deadline import Deadline
 from harness.errors import MissingTool, PatchDoesNotApply
 from harness.tools.mutants.sweep.candidates import MEANINGS, Candidate, Operator, Shape
-from harness.tools.mutants.sweep.hooks import hook_lines
+from harness.tools.mutants.sweep.hooks import hook_lines, of_hooks
 from harness.tools.mutants.sweep.masking import loops, masked
 from harness.tools.mutants.sweep.parse import candidates, functions_of, parser, unread_lines
 from harness.tools.mutants.sweep.schema import (
@@ -24,6 +24,7 @@ from harness.tools.mutants.sweep.schema import (
     flat,
     read_seen,
     schema_files,
+    schema_of,
     schema_patch,
     seen_size,
 )
@@ -381,13 +382,33 @@ def test_hooks_are_lines_and_not_files() -> None:
         "kernel/module/livepatch.c": {1, 2, 3, 4},
     }
     mutated = {name: HOOKS[name] for name in lines}
-    found = touched(candidates(mutated), mutated, lines)
+    found = of_hooks(candidates(mutated), mutated)
     assert {each.function for each in found} == {
         "copy",
         "arch_stack_walk_reliable",
         "copy_module_elf",
     }
     assert "fork-4-delete-call" in {each.name for each in found}
+
+
+def test_part_of_a_line_with_a_hook() -> None:
+    """What has nothing to do with live patching is not mutated there."""
+    text = b"int f(int i, void *mod)\n{\n\treturn i == 0 || is_livepatch_module(mod);\n}\n"
+    found = of_hooks(candidates({"kernel/fork.c": text}), {"kernel/fork.c": text})
+    operators = {each.operator for each in found}
+    assert {Operator.DROP_LEFT, Operator.DROP_RIGHT} <= operators
+    assert Operator.EQUALITY not in operators
+
+
+def test_a_file_that_begins_with_a_comment_of_several_lines() -> None:
+    """It has no line that the switches' header could take; lines keep their numbers."""
+    source = b"/*\n * Licence.\n */\nint f(int a)\n{\n\treturn a + 1;\n}\n"
+    text = schema_of(source, candidates({FILE: source}))
+    include, directive, rest = text.split("\n", 2)
+    assert include.startswith('#include "')
+    assert directive == "#line 1"
+    assert rest.split("\n")[:3] == ["/*", " * Licence.", " */"]
+    assert "return" in rest.split("\n")[5]
 
 
 @pytest.mark.parametrize(

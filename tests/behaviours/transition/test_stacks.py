@@ -62,6 +62,38 @@ def test_unreliable_stack_is_not_safe(
     patch.wait_complete()
 
 
+@pytest.mark.needs("CONFIG_UNWINDER_ORC")
+@pytest.mark.behaviour("TR-19")
+def test_unwound_by_the_frame_pointer(
+    guest: Machine,
+    kernel: Kernel,
+    livepatch: Livepatch,
+    tasks: Tasks,
+    gate: Gates,
+    kernel_log: KernelLog,
+) -> None:
+    """Where a module has no ORC data, the unwinder comes to user space, and is not believed.
+
+    arch_stack_walk_reliable() ends at the first error: behind it, user mode would mean success.
+    """
+    if kernel.config.enabled("LTO_CLANG"):
+        pytest.skip("with LTO objtool looks at the module as a whole")
+    guest.write(DYNAMIC_DEBUG, "file kernel/livepatch/transition.c +p\n")
+    livepatch.load_target("klp_target_bare")
+    gate.close(PLAIN)
+    reader = guest.spawn("cat", "/sys/kernel/klp_bare/sleep")
+    gate[PLAIN].await_task(reader.pid)
+    sleeper = tasks.get(reader.pid)
+    assert any("sysfs_kf_seq_show" in line for line in sleeper.stack()), "the unwinder is lost"
+    patch = livepatch.load("klp_test_cmdline_a")
+    tasks.wait_all(PatchState.PATCHED, held_by=sleeper)
+    kernel_log.wait_for(rf":{sleeper.tid} has an unreliable stack")
+    assert sleeper.patch_state is PatchState.UNPATCHED
+    gate.open(PLAIN)
+    assert reader.next_line(guest.scaled(10)) == "bare"
+    patch.wait_complete()
+
+
 @pytest.mark.behaviour("TR-25")
 def test_page_fault_of_user_memory(
     guest: Machine, livepatch: Livepatch, tasks: Tasks, gate: Gates

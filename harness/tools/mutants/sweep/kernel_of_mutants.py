@@ -14,7 +14,7 @@ from harness.observer.debug_objects import find_commands
 from harness.tools.mutants.sweep.candidates import Candidate, Operator, Shape
 from harness.tools.mutants.sweep.compiling import Compiler, that_compile
 from harness.tools.mutants.sweep.hooks import FILES as HOOK_FILES
-from harness.tools.mutants.sweep.hooks import hook_lines
+from harness.tools.mutants.sweep.hooks import hook_lines, of_hooks
 from harness.tools.mutants.sweep.parse import candidates, parser, unread_lines
 from harness.tools.mutants.sweep.schema import HOME, MOST, schema_files, schema_patch
 from harness.tools.mutants.sweep.series import after_series, touched, touched_lines
@@ -90,13 +90,14 @@ class _Files:
 
     ``clean`` are the kernel's own, ``mutated`` those to break, and ``all`` is what the kernel of
     mutants has in their place, HOME among them; None: a file that a series removes. ``lines`` are
-    those that a series touches; None: all.
+    those that a series touches; None: all. ``hooks``: only what serves the core is mutated.
     """
 
     clean: Mapping[str, bytes]
     mutated: Mapping[str, bytes]
     all: Mapping[str, bytes | None]
     lines: Mapping[str, frozenset[int]] | None = None
+    hooks: bool = False
 
     @property
     def sources(self) -> dict[str, bytes]:
@@ -119,6 +120,8 @@ class _Files:
     def candidates(self) -> tuple[Candidate, ...]:
         """Return the mutants."""
         found = candidates(self.mutated)
+        if self.hooks:
+            return of_hooks(found, self.mutated)
         return found if self.lines is None else touched(found, self.mutated, self.lines)
 
 
@@ -144,7 +147,7 @@ def _files_of_hooks(kernel: Kernel) -> _Files:
     sources = sources_of(kernel, built) if built else {}
     lines = hook_lines(sources)
     mutated = {name: text for name, text in sources.items() if name in lines}
-    return _Files(clean=mutated | home, mutated=mutated, all=mutated | home, lines=lines)
+    return _Files(clean=mutated | home, mutated=mutated, all=mutated | home, hooks=True)
 
 
 def _is_built(kernel: Kernel, name: str) -> bool:

@@ -111,7 +111,8 @@ def schema_of(source: bytes, mutants: Iterable[Candidate]) -> str:
     include = os.path.relpath(HEADER, Path(chosen[0].file).parent)
     head, newline, rest = body.partition("\n")
     if not head.startswith("//"):
-        raise ValueError(f"{chosen[0].file} does not begin with its licence in a line of its own")
+        # No line to spare: __LINE__, which a warning shows, stays what it was all the same.
+        return f'#include "{include}"\n#line 1\n{body}'
     return f'#include "{include}"{newline}{rest}'
 
 
