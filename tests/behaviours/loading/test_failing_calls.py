@@ -30,21 +30,39 @@ class Call:
     """A function that the core calls, by its names on all kernels, and how it fails.
 
     ``errnos`` is what the load is refused with. Only calls from functions count whose names begin
-    with ``caller``. ``patch`` is the one that is loaded.
+    with ``caller``; where the compiler made that a part of another, ``inlined_in``. ``patch`` is
+    the one that is loaded.
     """
 
     names: tuple[str, ...]
     value: int
     errnos: frozenset[int]
     caller: str = "klp_"
+    inlined_in: str | None = None
     patch: str = FUNCTIONS
 
 
+KMALLOC = ("__kmalloc_cache_noprof", "kmalloc_trace", "kmem_cache_alloc_trace")
 CALLS = {
     "memory": Call(
-        names=("__kmalloc_cache_noprof", "kmalloc_trace", "kmem_cache_alloc_trace"),
+        names=KMALLOC,
         value=0,
         errnos=frozenset({errno.ENOMEM}),
+    ),
+    # What the loader of modules keeps for the core's relocations.
+    "elf": Call(
+        names=KMALLOC,
+        value=0,
+        errnos=frozenset({errno.ENOMEM}),
+        caller="copy_module_elf",
+        inlined_in="load_module",
+    ),
+    "elf-tables": Call(
+        names=("kmemdup_noprof", "kmemdup"),
+        value=0,
+        errnos=frozenset({errno.ENOMEM}),
+        caller="copy_module_elf",
+        inlined_in="load_module",
     ),
     "name": Call(
         names=("kstrdup_noprof", "kstrdup"),
@@ -77,7 +95,10 @@ def fail_each(livepatch: Livepatch, view: Guestview, call: Call) -> Failing:
     symbol = next((name for name in call.names if view.has_function(name)), None)
     if symbol is None:
         pytest.skip(f"the kernel has none of {', '.join(call.names)}")
-    livepatch.load_target(FAIL, symbol=symbol, caller=call.caller, value=call.value)
+    caller = call.caller
+    if call.inlined_in is not None and not view.has_function(caller):
+        caller = call.inlined_in
+    livepatch.load_target(FAIL, symbol=symbol, caller=caller, value=call.value)
     return Failing(livepatch)
 
 
