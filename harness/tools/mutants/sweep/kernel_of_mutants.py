@@ -33,7 +33,7 @@ CORE = ("kernel/livepatch",)
 
 KIND = "mutant-switches"
 PATCH = "mutant-switches.patch"
-_FORMAT = 1
+_FORMAT = 2
 _LIST = "mutants.json"
 _GENERATOR = (
     *("candidates", "compiling", "hooks", "masking", "operators", "parse", "schema", "series"),
@@ -98,6 +98,7 @@ class _Files:
     all: Mapping[str, bytes | None]
     lines: Mapping[str, frozenset[int]] | None = None
     hooks: bool = False
+    left_out: tuple[LeftOut, ...] = ()
 
     @property
     def sources(self) -> dict[str, bytes]:
@@ -143,11 +144,22 @@ def _files_of(
 
 def _files_of_hooks(kernel: Kernel) -> _Files:
     home = sources_of(kernel, (HOME,))
-    built = tuple(name for name in HOOK_FILES if _is_built(kernel, name))
-    sources = sources_of(kernel, built) if built else {}
-    lines = hook_lines(sources)
-    mutated = {name: text for name, text in sources.items() if name in lines}
-    return _Files(clean=mutated | home, mutated=mutated, all=mutated | home, hooks=True)
+    root = kernel.build_dir.parent
+    there = {name: (root / name).read_bytes() for name in HOOK_FILES if (root / name).is_file()}
+    lines = hook_lines(there)
+    mutated = {name: there[name] for name in lines if _is_built(kernel, name)}
+    # As kernel/sched/idle.c, which kernel/sched/build_policy.c includes.
+    parts = {name: there[name] for name in lines if name not in mutated}
+    return _Files(
+        clean=mutated | home,
+        mutated=mutated,
+        all=mutated | home,
+        hooks=True,
+        left_out=tuple(
+            LeftOut(name=each.name, why=f"{each.file} is compiled as a part of another file")
+            for each in of_hooks(candidates(parts), parts)
+        ),
+    )
 
 
 def _is_built(kernel: Kernel, name: str) -> bool:
@@ -201,7 +213,10 @@ def obtain_mutants(
         (folder / PATCH).write_bytes(schema_patch(files.clean, made))
         text = {
             "mutants": [asdict(each) for each in compiled.mutants],
-            "left_out": [{"name": each.name, "why": why} for each, why in compiled.left_out],
+            "left_out": [
+                *({"name": each.name, "why": why} for each, why in compiled.left_out),
+                *(asdict(each) for each in files.left_out),
+            ],
             "unread": {
                 name: unread_lines(source, reader) for name, source in files.mutated.items()
             },
