@@ -78,7 +78,7 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run(
         [
             *("gcc", "-std=gnu11", "-Wall", f"-I{plugin}", "-o", folder / "driver"),
-            *(folder / "driver.c", plugin / "klp_accesses.c"),
+            *(folder / "driver.c", plugin / "klp_accesses.c", plugin / "klp_cpu.c"),
         ],
         deadline=Deadline.after(60),
     )
