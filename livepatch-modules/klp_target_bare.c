@@ -4,7 +4,7 @@
  *
  * objtool does not look at this module (Kbuild), so it has none at all: the unwinder
  * notes an error, and goes on by the frame pointer, which the functions here keep
- * (orc_fp_entry, arch/x86/kernel/unwind_orc.c). It comes to user space in that way,
+ * (orc_fp_entry, arch/x86/kernel/unwind_orc.c). It reaches user space in that way,
  * and the stack is unreliable all the same. Reading /sys/kernel/klp_bare/sleep
  * sleeps in gate 5, and says "bare".
  *

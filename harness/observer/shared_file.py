@@ -185,7 +185,9 @@ def make_head(
     for number, point in enumerate(sorted(points)):
         head.points[number] = _Point(point.address, point.kind)
     _fill_table(head, 0, functions)
-    for number, hook in enumerate(hooks[:MOST_HOOKS]):
+    if len(hooks) > MOST_HOOKS:
+        raise HarnessError(f"this kernel has {len(hooks)} entries of ftrace, over {MOST_HOOKS}")
+    for number, hook in enumerate(hooks):
         head.hooks[number] = hook
     head.n_counters = counters
     head.counters_at = _paged(ctypes.sizeof(Head))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The steps of a race as a test of its rule, where the kernel and its modules can have it."""
+"""The steps of a race as a test of its rule, where the kernel can have it."""
 
 from __future__ import annotations
 
@@ -22,12 +22,9 @@ if TYPE_CHECKING:
 def run_where_possible(
     race: Reproducer, kernel: Kernel, guest: Machine, modules: Mapping[str, Path]
 ) -> None:
-    """Run the steps of a race; skip the test when something is missing that they need.
-
-    Without symbols on the host, and of what the compiler made, the guest alone can say it.
-    """
+    """Run the steps of a race; skip the test on a kernel that cannot have it."""
     try:
         race.check_kernel(kernel)
-        run_steps(race, guest, modules=modules)
     except UsageError as error:
         pytest.skip(error.message)
+    run_steps(race, guest, modules=modules)

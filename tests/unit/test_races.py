@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import deque
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -129,6 +131,23 @@ def test_what_a_race_needs_is_there_where_it_is_shown() -> None:
     assert "CONFIG_PREEMPTION" in race.needs
     for version in ("6.1.192", "7.2.13"):
         assert "use after free" in (known_of(race, version) or "")
+
+
+@pytest.mark.parametrize(
+    ("on", "said"),
+    [
+        ({"KPROBES"}, None),
+        (set(), "needs CONFIG_KPROBES"),
+        ({"KPROBES", "LTO_CLANG"}, "does not go with CONFIG_LTO_CLANG"),
+    ],
+)
+def test_options_that_a_race_does_not_go_with(on: set[str], said: str | None) -> None:
+    """One that begins with ! may not be on."""
+    (race,) = find_races(["exit-warning"])
+    config = SimpleNamespace(enabled=lambda option: option in on)
+    kernel = cast("Any", SimpleNamespace(config=config, version="6.1"))
+    with pytest.raises(UsageError, match=said) if said else contextlib.nullcontext():
+        race.check_kernel(kernel)
 
 
 # -- the text of a module

@@ -416,7 +416,7 @@ def test_a_file_that_begins_with_a_comment_of_several_lines() -> None:
     [(("--series", "a.mbox"), "--series"), (("--file", "core.c"), "--file")],
 )
 def test_hooks_alone(words: tuple[str, ...], other: str) -> None:
-    """Who asks for other lines as well is told at once, before a kernel is built."""
+    """Other lines as well are refused before a kernel is built."""
     done = CliRunner().invoke(app, ["mutants", "sweep", "--hooks", *words])
     assert done.exit_code == 2
     assert f"--hooks chooses the lines to mutate, and {other} other ones" in done.stderr

@@ -65,19 +65,12 @@ def test_unreliable_stack_is_not_safe(
 @pytest.mark.needs("CONFIG_UNWINDER_ORC")
 @pytest.mark.behaviour("TR-19")
 def test_unwound_by_the_frame_pointer(
-    guest: Machine,
-    kernel: Kernel,
-    livepatch: Livepatch,
-    tasks: Tasks,
-    gate: Gates,
-    kernel_log: KernelLog,
+    guest: Machine, livepatch: Livepatch, tasks: Tasks, gate: Gates, kernel_log: KernelLog
 ) -> None:
-    """Where a module has no ORC data, the unwinder comes to user space, and is not believed.
+    """Where a module has no ORC data, the unwinder reaches user space, and is not believed.
 
     arch_stack_walk_reliable() ends at the first error: behind it, user mode would mean success.
     """
-    if kernel.config.enabled("LTO_CLANG"):
-        pytest.skip("with LTO objtool looks at the module as a whole")
     guest.write(DYNAMIC_DEBUG, "file kernel/livepatch/transition.c +p\n")
     livepatch.load_target("klp_target_bare")
     gate.close(PLAIN)

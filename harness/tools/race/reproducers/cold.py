@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.errors import HarnessError, UsageError
+from harness.errors import HarnessError
 from harness.livepatch.tasks import PatchState
 from harness.livepatch.waiting import QUICK_S, scaled
 from harness.tools.race.reproducer import reproducer
@@ -30,7 +30,11 @@ GATE = 5
 _CALL = "/sys/kernel/klp_cold/call"
 
 
-@reproducer("cold-part", rule="TR-26")
+# clang moves no cold part away.
+NEEDS = ("!CONFIG_CC_IS_CLANG",)
+
+
+@reproducer("cold-part", rule="TR-26", needs=NEEDS)
 def cold_part(context: TrialContext, gates: Gates) -> None:
     """A task sleeps in the cold part of a new function, whose module is unloaded."""
     guest, livepatch = context.guest, context.livepatch
@@ -49,7 +53,7 @@ def cold_part(context: TrialContext, gates: Gates) -> None:
     show_unloaded_under(context, text, f"task {caller.pid}", lambda: gates.open(GATE))
 
 
-@reproducer("cold-switched", rule="TR-27")
+@reproducer("cold-switched", rule="TR-27", needs=NEEDS)
 def cold_switched(context: TrialContext, gates: Gates) -> None:
     """A task in the cold part of an old function is switched, and then calls a new one."""
     livepatch = context.livepatch
@@ -76,10 +80,10 @@ def _sleep_in_cold_part(
     """Start a call; return when it sleeps in the cold part of that function of the module."""
     symbol = cold_symbol(context.modules[module], function)
     if symbol is None:
-        raise UsageError(
+        raise HarnessError(
             f"the compiler made no cold part of {function}() in {module}",
             hint="the function has an unlikely branch that calls a cold function, which GCC moves "
-            "away at -O2, and clang does not",
+            "away at -O2",
         )
     gates.close(GATE)
     caller = context.guest.spawn("cat", _CALL)

@@ -46,6 +46,8 @@ class ModuleText:
             # One that is empty has no place.
             with contextlib.suppress(FileNotFoundError):
                 sections[section] = _address(guest, name, section)
+        if not sections:
+            raise FileNotFoundError(f"/sys/module/{name}/sections names no code of {file}")
         return cls(name=name, file=file, sections=sections, size=size)
 
     def names(self, splat: str) -> tuple[str, ...]:
