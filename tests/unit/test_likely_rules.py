@@ -57,18 +57,18 @@ def test_the_nearest_come_first_and_each_rule_once(mutant: Callable[..., Mutant]
         mutant("elsewhere", "fork.c", 100, "FO-01"),
         mutant("mute", "core.c", 100),
     ]
-    near = rules_near(mutant("own", "core.c", 100), known)
+    near = rules_near([("core.c", 100)], known)
     assert near == ("SV-02", "TR-02", "TR-01", "TR-09")
 
 
 def test_only_some_are_neighbours(mutant: Callable[..., Mutant]) -> None:
     """Else the tests of a whole file would come first."""
     known = [mutant(f"n{n}", "core.c", 100 + n, f"TR-{n:02}") for n in range(1, 20)]
-    near = rules_near(mutant("own", "core.c", 100), known)
+    near = rules_near([("core.c", 100)], known)
     assert near[0] == "TR-01"
     assert len(near) < len(known) / 2
 
 
 def test_nobody_is_near(mutant: Callable[..., Mutant]) -> None:
     """Nothing is guessed for a file that no known mutant changes."""
-    assert rules_near(mutant("own", "new.c", 1), [mutant("a", "core.c", 1, "TR-01")]) == ()
+    assert rules_near([("new.c", 1)], [mutant("a", "core.c", 1, "TR-01")]) == ()

@@ -195,6 +195,24 @@ def test_what_is_left_alone(text: str) -> None:
     assert (names(text) == []) is (not text.startswith("call"))
 
 
+@pytest.mark.parametrize(
+    ("text", "differs"),
+    [
+        ("WARN_ON_ONCE(a == b);", "!!(a == b)"),
+        ('WARN(a, "text %d", a);', "!!(a)"),
+        ("WARN_ON(/* never */ !a);", "!!(!a)"),
+        ("WARN_ON(call(a));", "1"),
+        ("call(a == b);", "1"),
+        ('pr_warn("text");', "1"),
+    ],
+)
+def test_a_warning_is_missed_only_where_it_would_be_given(text: str, differs: str) -> None:
+    """Its condition says when; one with a side effect cannot be asked."""
+    source = f"void f(int a, int b)\n{{\n\t{text}\n}}\n".encode()
+    found = candidates({FILE: source})
+    assert [each.differs for each in found if each.operator is Operator.DELETE_CALL] == [differs]
+
+
 def test_swaps_only_what_depends_on_each_other() -> None:
     """Two assignments that have nothing to do with each other are not swapped."""
     assert not [each for each in names("a = 1;\nb = 2;") if each.startswith("swap")]

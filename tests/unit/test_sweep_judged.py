@@ -31,6 +31,7 @@ from harness.tools.mutants.sweep.kept import KeptResults
 from harness.tools.mutants.sweep.messages import Job, Ran
 from harness.tools.mutants.sweep.page import sweep_page
 from harness.tools.mutants.sweep.parse import candidates
+from harness.tools.mutants.sweep.results import Noticed
 from harness.tools.mutants.sweep.schema import RECORD
 from harness.tools.mutants.sweep.scores import changed, score
 from harness.tools.mutants.sweep.terminal import print_result, print_summary, table
@@ -297,8 +298,19 @@ def test_same_object_file_is_equivalent() -> None:
     assert next(tasks) == Task(mutant=NEGATED, test=QUICK)
 
 
-def test_what_noticed_a_neighbour_comes_first() -> None:
-    """A slow test that has caught mutants of the function runs before a quick one that has not."""
+def test_one_guest_a_mutant_while_others_wait() -> None:
+    """A test that would not have been needed costs other mutants their guest."""
+    sweep = dispatch(NEGATED, CALL, guests=4)
+    tasks = sweep.tasks()
+    begun = [next(tasks) for _ in range(2)]
+    assert [task.mutant for task in begun] == [NEGATED, CALL]
+    # Nothing is left to begin with: the rest of their tests share the guests.
+    assert next(tasks) == Task(mutant=NEGATED, test=SLOW)
+    assert next(tasks) == Task(mutant=CALL, test=SLOW)
+
+
+def test_what_a_test_noticed_is_learned_from() -> None:
+    """A slow test that has caught a mutant of the function runs before a quick one that has not."""
     sweep = dispatch(NEGATED, CALL, ZERO, guests=1)
     order = []
     for task in sweep.tasks():
@@ -306,11 +318,12 @@ def test_what_noticed_a_neighbour_comes_first() -> None:
         order.append((task.mutant.operator.value, task.test))
         outcome = CheckOutcome.PASSED if task.test == QUICK else CheckOutcome.FAILED
         sweep.ended(task, ran(task.test, outcome))
-    ranks = [sweep._rank(ZERO, test) for test in (QUICK, SLOW)]
-    fresh = [dispatch(ZERO)._rank(ZERO, test) for test in (QUICK, SLOW)]
+        if task.mutant is NEGATED and task.test == SLOW:
+            # As if it had caught many.
+            for _ in range(100):
+                sweep._likely.ran(NEGATED, QUICK)
     assert order[:2] == [("negate-condition", QUICK), ("negate-condition", SLOW)]
-    assert ranks[0] > fresh[0]
-    assert ranks[1] < fresh[1]
+    assert order[2] == ("delete-call", SLOW)
 
 
 def test_record_of_all_guests_of_a_test_is_added() -> None:
@@ -385,6 +398,7 @@ def test_explained_of_a_series() -> None:
 def test_sweep_that_ended_is_what_the_next_is_compared_with(tmp_path: Path) -> None:
     """After the end nothing is taken up, and the outcomes are those of the last sweep."""
     (caught,) = results(CheckOutcome.CAUGHT)
+    caught = caught.model_copy(update={"noticed": Noticed(test=QUICK, how="test")})
     with KeptResults(tmp_path, "key") as kept:
         kept.begin({caught.id}, {})
         kept.add(caught)
@@ -392,6 +406,7 @@ def test_sweep_that_ended_is_what_the_next_is_compared_with(tmp_path: Path) -> N
     with KeptResults(tmp_path, "key") as kept:
         assert kept.take_up({caught.id}) == {}
         assert kept.before == {caught.id: CheckOutcome.CAUGHT}
+        assert kept.noticed_by == {caught.id: QUICK}
     now = caught.model_copy(
         update={"outcome": CheckOutcome.SURVIVED, "before": kept.before[caught.id]}
     )

@@ -7,6 +7,7 @@ tests of its neighbours are likely to notice the patch.
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import TYPE_CHECKING
 
@@ -21,12 +22,13 @@ _NEIGHBOURS = 8
 Place = tuple[str, int]
 
 
-def rules_near(mutant: Mutant, known: Iterable[Mutant]) -> tuple[str, ...]:
+def rules_near(places: Iterable[Place], known: Iterable[Mutant]) -> tuple[str, ...]:
     """Return the ids of the rules that the nearest of the known mutants break, nearest first.
 
-    Only those in the same file are near; when there are none, neither is any rule.
+    ``places`` are the changed lines. Only mutants of the same file are near; when there are none,
+    neither is any rule.
     """
-    places = tuple(changed_places(mutant.diff))
+    places = tuple(places)
     distances = ((_distance(places, other), other) for other in known if other.breaks)
     near = sorted(
         ((distance, other.name, other) for distance, other in distances if distance is not None),
@@ -51,10 +53,19 @@ def changed_places(diff: str) -> Iterator[Place]:
             line += 1
 
 
-def _distance(places: Iterable[Place], other: Mutant) -> int | None:
+def _distance(places: tuple[Place, ...], other: Mutant) -> int | None:
     """Return how many lines lie between them, None when no file is the same."""
-    theirs = tuple(changed_places(other.diff))
     return min(
-        (abs(line - at) for file, line in places for name, at in theirs if name == file),
+        (
+            abs(line - at)
+            for file, line in places
+            for name, at in _places(other.diff)
+            if name == file
+        ),
         default=None,
     )
+
+
+@functools.cache
+def _places(diff: str) -> tuple[Place, ...]:
+    return tuple(changed_places(diff))

@@ -12,7 +12,7 @@ from harness.errors import ExitCode
 from harness.report.base import CheckOutcome
 from harness.report.suite_results import TestReport
 from harness.resources import Resource, resource_dir
-from harness.tools.mutants.likely_rules import rules_near
+from harness.tools.mutants.likely_rules import changed_places, rules_near
 from harness.tools.mutants.reached import in_order, reached_by
 from harness.tools.mutants.results import MutantResult
 from harness.tools.mutants.selftests_verdict import judge_upstream, run_selftests
@@ -129,7 +129,8 @@ def _judge_built(
 def _phases(mutant: Mutant, conditions: Conditions) -> tuple[tuple[str, ...], ...]:
     """Return the tests of each of the runs that follow each other until one notices."""
     # A mutant that names no rules is tried with those of its neighbours first.
-    rules = mutant.breaks or rules_near(mutant, load_mutants(resource_dir(Resource.KERNEL_MUTANTS)))
+    known = load_mutants(resource_dir(Resource.KERNEL_MUTANTS))
+    rules = mutant.breaks or rules_near(changed_places(mutant.diff), known)
     phases = plan_tests(
         rules,
         conditions.carriers,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.behaviours.mutants import series_of
+from harness.behaviours.mutants import fitted, load_mutants, series_of
 from harness.cli.exits import guarded
 from harness.cli.invocation import Invocation, check_writable, write_file
 from harness.cli.options import Accel, AccelAsked, Guests, KernelOptions, ResultFiles
@@ -29,6 +29,7 @@ from harness.tools.mutants.sweep.dispatch import Dispatch
 from harness.tools.mutants.sweep.explained import NAME, match, read_explained
 from harness.tools.mutants.sweep.kept import KeptResults
 from harness.tools.mutants.sweep.kernel_of_mutants import CORE, obtain_mutants
+from harness.tools.mutants.sweep.likely_tests import LikelyTests, near_rules
 from harness.tools.mutants.sweep.results import LeftOutMutant, SweepResult
 from harness.tools.mutants.sweep.terminal import print_left_out, print_result, print_summary
 from harness.tools.verify.options import RequestOptions
@@ -38,6 +39,7 @@ from harness.vm.kernel.patch_file import read_patch
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from harness.behaviours.mutants import Mutant
     from harness.report.terminal import Terminal
     from harness.tools.mutants.module_sweep.run import ModuleSweep
     from harness.tools.mutants.sweep.baseline import Baseline
@@ -232,6 +234,9 @@ def sweep(
                 read_explained(_explained()),
                 series=series_of(clean.version),
             ),
+            likely=LikelyTests(
+                baseline, near=near_rules(chosen, _catalogue(clean)), last=kept.noticed_by
+            ),
         )
         for result in run_sweep(
             dispatch, made, clean, workers, guests=most, deadline=Deadline.after(_RUN_S)
@@ -280,6 +285,12 @@ def _show_at_end(
             write_file(html_file, page)
 
     invocation.at_end(finish)
+
+
+def _catalogue(clean: Kernel) -> tuple[Mutant, ...]:
+    """Return the mutants of the catalogue, in the form whose lines are those of this kernel."""
+    known = load_mutants(resource_dir(Resource.KERNEL_MUTANTS))
+    return fitted(known, series_of(clean.version))
 
 
 def _explained() -> Path:

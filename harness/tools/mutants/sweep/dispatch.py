@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Which test runs next on which mutant, and what its results mean. Pure but for its threads' lock.
 
-A mutant is tried with one test at a time at first, since most are caught by their first or second.
-One that is still alive then gets as many guests as are free.
+A mutant is tried with one test at a time, since most are caught by their first or second. Once no
+other mutant is left to begin with, it gets as many guests as are free.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from harness.report.base import CheckOutcome
+from harness.tools.mutants.sweep.likely_tests import LikelyTests
 from harness.tools.mutants.sweep.results import Noticed, SweepResult, result_of
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from harness.tools.mutants.sweep.messages import Ran
     from harness.tools.mutants.sweep.results import How
 
-_ALONE = 4
 _WAKE_S = 0.5
 # A test takes this much more time on a mutant before it is given up; a busy host is slow at times.
 _LIMIT_S, _LIMIT_TIMES = 120.0, 10.0
@@ -91,11 +91,13 @@ class Dispatch:
         sources: Mapping[str, bytes],
         guests: int,
         known: Mapping[str, Explained] = MappingProxyType({}),
+        likely: LikelyTests | None = None,
         compare: bool = True,
     ) -> None:
         """``known`` is what is known of mutants that no test notices, by their names.
 
-        Without ``compare``, no object files are compared.
+        ``likely`` says which test is next; without it, nothing is known before. Without
+        ``compare``, no object files are compared.
         """
         self._baseline = baseline
         self._sources = sources
@@ -105,9 +107,7 @@ class Dispatch:
         self._pending = list(reversed(mutants))
         self._active: list[_Running] = []
         self._changed = threading.Condition()
-        # How often a test ran, and noticed, in a function.
-        self._ran: Counter[tuple[str, str]] = Counter()
-        self._noticed: Counter[tuple[str, str]] = Counter()
+        self._likely = likely or LikelyTests(baseline)
         self.switch_s = 0.0
         """How long it took to set the switch of a guest, in seconds: the longest of all."""
 
@@ -174,7 +174,7 @@ class Dispatch:
         self, running: _Running, test: str, ran: Ran | None, lost: str | None
     ) -> SweepResult | None:
         mutant = running.mutant
-        self._ran[mutant.function, test] += 1
+        self._likely.ran(mutant, test)
         running.tries[test] += 1
         again = running.tries[test] < _TRIES
         if ran is not None and ran.outcome is CheckOutcome.FAILED:
@@ -220,7 +220,7 @@ class Dispatch:
         return running.spun_s > _SPINS_S
 
     def _caught(self, running: _Running, noticed: Noticed) -> SweepResult:
-        self._noticed[running.mutant.function, noticed.test] += 1
+        self._likely.noticed(running.mutant, noticed.test)
         return self._over(running, CheckOutcome.CAUGHT, noticed=noticed)
 
     def _over(
@@ -248,8 +248,8 @@ class Dispatch:
 
     def _pick(self) -> Task | None:
         self._active = [each for each in self._active if not each.is_over or each.in_flight]
+        most = 1 if self._pending else self._guests
         for running in self._active:
-            most = self._guests if len(running.passed) >= _ALONE else 1
             if running.is_over or running.in_flight >= most:
                 continue
             task = self._task(running)
@@ -276,10 +276,7 @@ class Dispatch:
         if not running.left:
             return None
         # A second try comes at once.
-        test = min(
-            running.left,
-            key=lambda each: (-running.tries[each], self._rank(running.mutant, each), each),
-        )
+        test = self._likely.soonest(running.mutant, running.left, first=running.tries)
         running.left.remove(test)
         running.in_flight += 1
         return Task(mutant=running.mutant, test=test)
@@ -290,20 +287,6 @@ class Dispatch:
             # Nothing is recorded while the kernel boots.
             return tuple(n for n, test in self._baseline.tests.items() if test.can_notice)
         return self._baseline.differing(mutant.number)
-
-    def _rank(self, mutant: Candidate, test: str) -> float:
-        """Return the time that it takes to notice a mutant of this function by this test.
-
-        The chance is what the sweep has seen so far; at first, that of a test which reaches little
-        is greater than that of one which reaches everything.
-        """
-        facts = self._baseline.tests[test]
-        place = mutant.function, test
-        chance = (self._noticed[place] + 1) / (self._ran[place] + 2)
-        share = len(facts.differs) / max(
-            1, max(len(t.differs) for t in self._baseline.tests.values())
-        )
-        return (facts.seconds + 0.5) * (0.5 + share) / chance
 
     def _without_guest(self, mutant: Candidate) -> tuple[CheckOutcome, str] | None:
         """Return what a mutant is that no test can notice, None for another one."""

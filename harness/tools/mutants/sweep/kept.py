@@ -36,12 +36,14 @@ class _Line(BaseModel):
 class KeptResults:
     """A folder with the results of sweeps of one kernel. ``key`` is what they depend on.
 
-    ``before`` has the outcomes of the last sweep that ended.
+    ``before`` has the outcomes of the last sweep that ended, by mutant, and ``noticed_by`` the
+    tests that noticed.
     """
 
     def __init__(self, folder: Path, key: str) -> None:
         self.folder = folder
         self.before: dict[str, CheckOutcome] = {}
+        self.noticed_by: dict[str, str] = {}
         self._key = key
         self._names: frozenset[str] = frozenset()
         self._lock = FileLock(folder / "lock", blocking=False)
@@ -58,6 +60,9 @@ class KeptResults:
             ) from error
         last = _read(self.folder / _LAST, None)
         self.before = {name: result.outcome for name, result in last.items()}
+        self.noticed_by = {
+            name: result.noticed.test for name, result in last.items() if result.noticed
+        }
         return self
 
     def __exit__(self, *exc: object) -> None:

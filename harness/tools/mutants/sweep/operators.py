@@ -23,6 +23,7 @@ _ANNOTATIONS = re.compile(
 # A declaration in the form of a call: a switch cannot be put around it.
 _DECLARES = re.compile(r"(?:DEFINE|DECLARE)_\w+|H?LIST_HEAD|guard|CLASS|scoped_\w+|EXPORT_\w+")
 _LOGS = re.compile(r"pr_\w+|printk\w*|dev_\w+|WARN_ONCE|WARN|panic")
+_WARNS = re.compile(r"WARN(_ON)?(_ONCE)?|VM_(WARN|BUG)_ON(_ONCE)?|BUG_ON")
 _TYPES = frozenset(
     {"sizeof_expression", "type_descriptor", "array_declarator", "offsetof_expression"}
 )
@@ -134,7 +135,7 @@ def _statement(of: Function, node: Node) -> Iterator[Found]:
     if inner is None or inner.has_error or any(child.is_missing for child in node.children):
         return
     if inner.type == "call_expression" and not _is_no_behaviour(of, inner):
-        yield Found(Operator.DELETE_CALL, Shape.STATEMENT, node, ";")
+        yield Found(Operator.DELETE_CALL, Shape.STATEMENT, node, ";", _warned_of(of, inner))
     if inner.type == "update_expression":
         yield Found(Operator.DELETE_ASSIGNMENT, Shape.STATEMENT, node, ";")
     if inner.type == "assignment_expression":
@@ -144,6 +145,17 @@ def _statement(of: Function, node: Node) -> Iterator[Found]:
         if is_plain and left and right and _is_pure(left) and _is_pure(right):
             differs = f"({of.text(left)}) != ({of.text(right)})"
         yield Found(Operator.DELETE_ASSIGNMENT, Shape.STATEMENT, node, ";", differs)
+
+
+def _warned_of(of: Function, call: Node) -> str:
+    """Return when a call that is left out would have done something: a WARN when it warns."""
+    arguments = call.child_by_field_name("arguments")
+    if arguments is None or not _called(of, call, _WARNS):
+        return "1"
+    condition = next((each for each in arguments.named_children if each.type != "comment"), None)
+    if condition is None or not _is_pure(condition):
+        return "1"
+    return f"!!({of.text(condition)})"
 
 
 def _condition(of: Function, node: Node) -> Iterator[Found]:
