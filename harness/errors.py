@@ -224,6 +224,10 @@ class ConsistencyViolated(KernelVerdict):
     """A task ran a version of a function that its patch state excludes, or that was going."""
 
 
+class WrongAttribute(KernelVerdict):
+    """A file of the guest's sysfs or procfs reads as no kernel writes it."""
+
+
 class RaceShown(KernelVerdict):
     """A reproducer showed the race that it is for."""
 

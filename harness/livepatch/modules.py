@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from harness.agent_protocol import Op
 from harness.errors import UsageError
-from harness.livepatch.sysfs import exists
+from harness.livepatch.sysfs import exists, number
 from harness.livepatch.waiting import QUICK_S, poll, scaled
 
 if TYPE_CHECKING:
@@ -39,7 +39,8 @@ class Module:
     @property
     def refcount(self) -> int:
         """Its reference count; 1 while its patch is enabled. Raises FileNotFoundError."""
-        return int(self._guest.read(f"{self.path}/refcnt"))
+        path = f"{self.path}/refcnt"
+        return number(self._guest.read(path), path)
 
     def parameter(self, name: str) -> str:
         """Return a parameter's value; raises FileNotFoundError."""

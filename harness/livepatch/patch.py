@@ -14,7 +14,7 @@ from harness.agent_protocol import Op
 from harness.errors import TransitionTimeout, UsageError
 from harness.livepatch.blockers import Blocker, find_blockers
 from harness.livepatch.modules import Module, Parameter, find_module, format_params, module_name
-from harness.livepatch.sysfs import SYSFS, Directory, flag
+from harness.livepatch.sysfs import SYSFS, Directory, flag, number
 from harness.livepatch.tasks import PatchState
 from harness.livepatch.waiting import TRANSITION_S, poll, scaled
 
@@ -61,7 +61,8 @@ class PatchObject(Directory):
         found = []
         for name in self.subdirectories():
             function, _, sympos = name.rpartition(",")
-            found.append(PatchedFunction(name=function, sympos=int(sympos)))
+            position = number(sympos, f"the end of the name {self.path}/{name}")
+            found.append(PatchedFunction(name=function, sympos=position))
         return tuple(sorted(found))
 
 
@@ -101,7 +102,7 @@ class Patch(Directory):
     def stack_order(self) -> int | None:
         """Its place in the stack from 1; None on a kernel without the attribute (before 6.14)."""
         text = self.optional("stack_order")
-        return None if text is None else int(text)
+        return None if text is None else number(text, f"{self.path}/stack_order")
 
     def objects(self) -> tuple[PatchObject, ...]:
         """Return its objects by name. Raises FileNotFoundError when it does not exist."""

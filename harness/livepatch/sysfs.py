@@ -5,13 +5,17 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from typing import TYPE_CHECKING
+
+from harness.errors import WrongAttribute
 
 if TYPE_CHECKING:
     from harness.deadline import Deadline
     from harness.livepatch.guest import Guest
 
 SYSFS = "/sys/kernel/livepatch"
+_NUMBER = re.compile(r"-?[0-9]+")
 
 
 class Directory:
@@ -82,7 +86,15 @@ def exists(guest: Guest, path: str) -> bool:
 
 
 def flag(text: str, path: str) -> bool:
-    """Return a text of "0" or "1" as a bool; raises ValueError for anything else."""
+    """Return a text of "0" or "1" as a bool; raises WrongAttribute for anything else."""
     if text not in ("0", "1"):
-        raise ValueError(f"{path} reads {text!r}, not 0 or 1")
+        raise WrongAttribute(f"{path} reads {text!r}, not 0 or 1")
     return text == "1"
+
+
+def number(text: str, path: str) -> int:
+    """Return a text as the number that it is; raises WrongAttribute for anything else."""
+    text = text.strip()
+    if not _NUMBER.fullmatch(text):
+        raise WrongAttribute(f"{path} reads {text!r}, not a number")
+    return int(text)

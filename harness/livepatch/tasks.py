@@ -13,8 +13,10 @@ from harness.errors import (
     TransitionNotHeld,
     TransitionTimeout,
     UsageError,
+    WrongAttribute,
     errno_text,
 )
+from harness.livepatch.sysfs import number
 from harness.livepatch.waiting import QUICK_S, TRANSITION_S, poll, scaled
 
 if TYPE_CHECKING:
@@ -62,7 +64,11 @@ class TaskHandle:
     @property
     def patch_state(self) -> PatchState:
         """Its patch state now. Raises FileNotFoundError or ProcessLookupError when it exited."""
-        return PatchState(int(self._guest.read(f"/proc/{self.tid}/patch_state")))
+        path = f"/proc/{self.tid}/patch_state"
+        state = number(self._guest.read(path), path)
+        if state not in tuple(PatchState):
+            raise WrongAttribute(f"{path} reads {state}, which is no patch state")
+        return PatchState(state)
 
     @property
     def state(self) -> str:

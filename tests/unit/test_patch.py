@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.deadline import Deadline
-from harness.errors import ModuleRefused, TransitionTimeout, UsageError
+from harness.errors import ModuleRefused, TransitionTimeout, UsageError, WrongAttribute
 from harness.livepatch.patch import Livepatch, Patch, PatchedFunction
 from tests.unit.scripted_guest import (
     GATE,
@@ -162,10 +162,23 @@ def test_other_errors_are_no_absence(patch: Patch, guest: ScriptedGuest) -> None
 
 
 def test_a_flag_that_is_none(patch: Patch, guest: ScriptedGuest) -> None:
-    """A text that is neither 0 nor 1 is an error, not False."""
+    """A text that is neither 0 nor 1 is the kernel's fault, not False."""
     guest.files[f"{GATE_ROOT}/enabled"] = "yes\n"
-    with pytest.raises(ValueError, match="'yes'"):
+    with pytest.raises(WrongAttribute, match="'yes'"):
         _ = patch.enabled
+
+
+def test_a_number_that_is_none(patch: Patch, guest: ScriptedGuest) -> None:
+    """So is an empty file where a number belongs, and a function without its position."""
+    guest.files[f"{GATE_ROOT}/stack_order"] = ""
+    with pytest.raises(WrongAttribute, match="stack_order reads ''"):
+        _ = patch.stack_order
+    guest.files["/sys/module/klp_test_gate/refcnt"] = "\n"
+    with pytest.raises(WrongAttribute, match="refcnt reads ''"):
+        _ = patch.module.refcount
+    guest.files[f"{GATE_ROOT}/vmlinux/cmdline_proc_show,/"] = ""
+    with pytest.raises(WrongAttribute, match="cmdline_proc_show, reads ''"):
+        patch.object("vmlinux").functions()
 
 
 def test_modes(patch: Patch) -> None:

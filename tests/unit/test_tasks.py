@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from harness.deadline import Deadline
-from harness.errors import TransitionNotHeld, TransitionTimeout, UsageError
+from harness.errors import TransitionNotHeld, TransitionTimeout, UsageError, WrongAttribute
 from harness.livepatch.tasks import PatchState, TaskHandle, Tasks
 from tests.unit.scripted_guest import ScriptedGuest, ScriptedTask
 
@@ -66,6 +66,17 @@ def test_handle(guest: ScriptedGuest) -> None:
     assert task != Tasks(guest).get(41)
     assert task != TaskHandle(ScriptedGuest(), 40, comm="sleeper", pid=40, kthread=False)
     assert len({task, Tasks(guest).get(40)}) == 1
+
+
+@pytest.mark.parametrize("text", ["", "seven", "7"])
+def test_a_patch_state_that_is_none(
+    guest: ScriptedGuest, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    """It is the kernel's fault, with the file's name."""
+    task = Tasks(guest).get(40)
+    monkeypatch.setattr(guest, "read", lambda path: text)
+    with pytest.raises(WrongAttribute, match="/proc/40/patch_state"):
+        _ = task.patch_state
 
 
 def test_a_name_with_brackets_hides_no_state(guest: ScriptedGuest) -> None:

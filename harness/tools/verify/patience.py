@@ -154,7 +154,7 @@ def is_held(machine: Machine, patch: Patch) -> bool:
     """Return whether a task has not switched yet; with none, the kernel is busy with the hooks."""
     try:
         target = int(patch.enabled)
-    except (FileNotFoundError, ValueError):
+    except FileNotFoundError:
         return False
     states = (task.patch_state for task in machine.tasks().tasks)
     return any(state == 1 - target for state in states)
