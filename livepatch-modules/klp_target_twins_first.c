@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * klp_target_twins - two static functions of the same name in one module.
+ * klp_target_twins - three static functions of the same name in one module.
  *
- * /sys/kernel/klp_twins/ has "first" and "second", which show what the
+ * /sys/kernel/klp_twins/ has "first", "second" and "third", which show what the
  * klp_twin() of each source file returns. A livepatch selects one by sympos, its
  * position among the symbols of that name: kallsyms keeps the link order, which
  * is the order of the objects in Kbuild. So the klp_twin() of this file is
- * sympos 1, that of klp_target_twins_second.c is sympos 2.
+ * sympos 1, that of klp_target_twins_second.c is sympos 2, and that of
+ * klp_target_twins_third.c is sympos 3.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -40,9 +41,17 @@ static ssize_t second_show(struct kobject *kobj, struct kobj_attribute *attr, ch
 
 static struct kobj_attribute klp_second_attr = __ATTR_RO(second);
 
+static ssize_t third_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
+{
+	return sysfs_emit(buf, "%s\n", klp_twins_third());
+}
+
+static struct kobj_attribute klp_third_attr = __ATTR_RO(third);
+
 static struct attribute *klp_twins_attrs[] = {
 	&klp_first_attr.attr,
 	&klp_second_attr.attr,
+	&klp_third_attr.attr,
 	NULL
 };
 
@@ -70,5 +79,5 @@ static void __exit klp_target_twins_exit(void)
 
 module_init(klp_target_twins_init);
 module_exit(klp_target_twins_exit);
-MODULE_DESCRIPTION("Livepatch test target: two functions of the same name");
+MODULE_DESCRIPTION("Livepatch test target: three functions of the same name");
 MODULE_LICENSE("GPL");

@@ -220,6 +220,22 @@ def test_swaps_only_what_depends_on_each_other() -> None:
     assert [each for each in names("one(a);\ntwo(b);") if each.startswith("swap")]
 
 
+@pytest.mark.parametrize(
+    ("text", "swaps"),
+    [
+        ("struct s *p;\nlock(&m);\np = container_of(k, struct s, k);", False),
+        ("struct s *p;\nlock(&m);\np = container_of(k->k, struct s, k);", True),
+        ("struct s *p;\nlock(&k);\np = container_of(k, struct s, k);", True),
+        ("struct s *p;\nlock(p);\np = container_of(k, struct s, k);", True),
+        ("lock(&m);\np = container_of(k, struct s, k);", True),
+    ],
+    ids=["independent", "reads-memory", "same-source", "same-variable", "not-local"],
+)
+def test_the_address_of_what_holds_another(text: str, swaps: bool) -> None:
+    """container_of() of a pointer reads no memory: it does not matter what is done before."""
+    assert any(each.startswith("swap") for each in names(text)) is swaps
+
+
 TABLES = b"""
 static struct klp_func funcs[] = {
 	{ .old_name = "one", .new_func = klp_one }, /* the first */

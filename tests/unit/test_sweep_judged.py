@@ -243,15 +243,21 @@ def test_what_needs_no_guest() -> None:
 
 
 def test_survivor_that_is_explained_is_no_gap() -> None:
-    """What is known to need more than guests have runs, may survive, and fails no command."""
+    """What is known to need more than guests have may survive, and fails no command.
+
+    It runs only when it is named.
+    """
     known = explained(CALL, kind="needs")
-    (found,) = play(dispatch(CALL, known=known), {QUICK: [ran(QUICK)], SLOW: [ran(SLOW)]})
+    (unrun,) = play(dispatch(CALL, known=known), {})
+    assert (unrun.outcome, unrun.detail) == (CheckOutcome.SURVIVED, "not run: since")
+    assert unrun.is_excused
+    assert not unrun.is_gap
+    named = {"known": known, "named": (CALL.name,)}
+    (found,) = play(dispatch(CALL, **named), {QUICK: [ran(QUICK)], SLOW: [ran(SLOW)]})
     assert (found.outcome, found.detail) == (CheckOutcome.SURVIVED, "since")
     assert found.is_excused
     assert not found.is_gap
-    (noticed,) = play(
-        dispatch(CALL, known=known), {QUICK: [ran(QUICK, CheckOutcome.FAILED)], SLOW: []}
-    )
+    (noticed,) = play(dispatch(CALL, **named), {QUICK: [ran(QUICK, CheckOutcome.FAILED)], SLOW: []})
     assert (noticed.outcome, noticed.explained) == (CheckOutcome.CAUGHT, False)
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 PATCH = "klp_test_slow_callback"
 CALLBACK_GATE = 6
+FORCING, FORCING_MS = "klp_force_transition", 2000
 
 
 @pytest.mark.behaviour("FC-07")
@@ -54,3 +55,27 @@ def test_force_waits_for_the_lock(
     assert not kernel_log.matching("forcing remaining tasks")
     patch.disable()
     patch.unload()
+
+
+@pytest.mark.needs("CONFIG_KPROBES")
+@pytest.mark.behaviour("FC-07")
+def test_force_keeps_the_lock(
+    guest: Machine, livepatch: Livepatch, gate: Gates, kernel_log: KernelLog
+) -> None:
+    """A reverse that is asked for while a transition is being forced waits for its end.
+
+    The CPU that forces is held at the beginning of klp_force_transition().
+    """
+    deadline = Deadline.after(120)
+    livepatch.load_target("klp_test_hold", arm=FORCING, release=FORCING, wait_ms=FORCING_MS)
+    gate.enter()
+    patch = livepatch.load("klp_test_gate")
+    guest.write("/sys/module/klp_test_hold/parameters/on", "1")
+    forcing = guest.spawn("sh", "-c", 'exec echo 1 >"$1"', "force", f"{patch.path}/force")
+    # It spins: it has no stack to look at.
+    assert poll(guest, f"/proc/{forcing.pid}/stat", Op.CONTAINS, ") R ", deadline=deadline)
+    reversing = guest.spawn("sh", "-c", 'exec echo 0 >"$1"', "reverse", f"{patch.path}/enabled")
+    reversing.wait(deadline)
+    assert forcing.wait(deadline) == 0
+    log = [record.text for record in kernel_log.matching("reversing transition|forcing remaining")]
+    assert "forcing remaining" in log[0], log

@@ -20,18 +20,20 @@ if TYPE_CHECKING:
 
 SYMBOL = "klp_test_symbol"
 TWINS = "klp_target_twins"
+_NOT_FOUND = "symbol '{}' not found in symbol table"
+_NO_POSITION = r"symbol position \d+ for symbol '{}' in object '\w+' not found"
 DYNAMIC_DEBUG = "/sys/kernel/debug/dynamic_debug/control"
 
 
 @pytest.mark.behaviour("LD-01")
 @pytest.mark.parametrize(
-    "params",
+    ("params", "why"),
     [
-        {"function": "klp_there_is_no_such_function"},
-        {"function": "cmdline_proc_show", "sympos": 2},
-        {"object": TWINS, "function": "klp_twin"},
-        {"object": TWINS, "function": "klp_twin", "sympos": 3},
-        {"object": TWINS, "function": "klp_nobody"},
+        ({"function": "klp_there_is_no_such_function"}, _NOT_FOUND),
+        ({"function": "cmdline_proc_show", "sympos": 2}, _NO_POSITION),
+        ({"object": TWINS, "function": "klp_twin"}, "unresolvable ambiguity for symbol '{}'"),
+        ({"object": TWINS, "function": "klp_twin", "sympos": 4}, _NO_POSITION),
+        ({"object": TWINS, "function": "klp_nobody"}, _NOT_FOUND),
     ],
     ids=[
         "unknown",
@@ -42,29 +44,35 @@ DYNAMIC_DEBUG = "/sys/kernel/debug/dynamic_debug/control"
     ],
 )
 def test_symbol_that_cannot_be_found(
-    livepatch: Livepatch, view: Guestview, params: dict[str, Any]
+    livepatch: Livepatch, view: Guestview, kernel_log: KernelLog, params: dict[str, Any], why: str
 ) -> None:
-    """Unknown symbol, ambiguous symbol, sympos out of range: EINVAL, and nothing remains."""
+    """Unknown, ambiguous, out of range: EINVAL, the log says which, and nothing remains."""
     livepatch.load_target(TWINS)
     with pytest.raises(ModuleRefused) as refused:
         livepatch.load(SYMBOL, **params)
     assert refused.value.errno == errno.EINVAL
+    assert kernel_log.matching(why.format(params["function"]))
     _nothing_remains(livepatch, view, SYMBOL)
 
 
 @pytest.mark.behaviour("LD-01")
 @pytest.mark.parametrize(
     ("sympos", "texts"),
-    [(1, (SYMBOL, "second")), (2, ("first", SYMBOL))],
-    ids=["first", "second"],
+    [
+        (1, (SYMBOL, "second", "third")),
+        (2, ("first", SYMBOL, "third")),
+        (3, ("first", "second", SYMBOL)),
+    ],
+    ids=["first", "second", "third"],
 )
-def test_sympos_picks_one_of_two(
-    guest: Machine, livepatch: Livepatch, sympos: int, texts: tuple[str, str]
+def test_sympos_picks_one_of_three(
+    guest: Machine, livepatch: Livepatch, sympos: int, texts: tuple[str, ...]
 ) -> None:
-    """sympos selects one of two functions of the same name (b2b018ef)."""
+    """sympos selects one of three functions of the same name (b2b018ef)."""
     livepatch.load_target(TWINS)
     livepatch.load(SYMBOL, wait=True, object=TWINS, function="klp_twin", sympos=sympos)
-    seen = tuple(guest.read(f"/sys/kernel/klp_twins/{name}") for name in ("first", "second"))
+    names = ("first", "second", "third")
+    seen = tuple(guest.read(f"/sys/kernel/klp_twins/{name}") for name in names)
     for text, expected in zip(seen, texts, strict=True):
         assert expected in text
 

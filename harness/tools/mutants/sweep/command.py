@@ -234,6 +234,7 @@ def sweep(
                 read_explained(_explained()),
                 series=series_of(clean.version),
             ),
+            named=names,
             likely=LikelyTests(
                 baseline, near=near_rules(chosen, _catalogue(clean)), last=kept.noticed_by
             ),

@@ -18,7 +18,7 @@ from harness.tools.mutants.sweep.likely_tests import LikelyTests
 from harness.tools.mutants.sweep.results import Noticed, SweepResult, result_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from harness.tools.mutants.sweep.baseline import Baseline
     from harness.tools.mutants.sweep.candidates import Candidate
@@ -91,11 +91,13 @@ class Dispatch:
         sources: Mapping[str, bytes],
         guests: int,
         known: Mapping[str, Explained] = MappingProxyType({}),
+        named: Collection[str] = (),
         likely: LikelyTests | None = None,
         compare: bool = True,
     ) -> None:
         """``known`` is what is known of mutants that no test notices, by their names.
 
+        Of these only those in ``named`` run, unless there is a proof that nothing can notice them.
         ``likely`` says which test is next; without it, nothing is known before. Without
         ``compare``, no object files are compared.
         """
@@ -103,6 +105,7 @@ class Dispatch:
         self._sources = sources
         self._guests = guests
         self._known = known
+        self._named = frozenset(named)
         self._compare = compare
         self._pending = list(reversed(mutants))
         self._active: list[_Running] = []
@@ -119,6 +122,9 @@ class Dispatch:
             settled = self._without_guest(mutant)
             if known is not None and known.kind == "equivalent":
                 yield self._result(mutant, CheckOutcome.EQUIVALENT, detail=known.why)
+            elif known is not None and mutant.name not in self._named:
+                found = self._result(mutant, settled[0] if settled else CheckOutcome.SURVIVED)
+                yield found.model_copy(update={"detail": f"not run: {known.why}"})
             elif settled is None or self._compare:
                 left.append(mutant)
             else:

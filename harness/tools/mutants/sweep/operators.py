@@ -55,6 +55,7 @@ _REVERSED_LOOPS = {
     "list_for_each_entry_reverse": "list_for_each_entry",
     "list_for_each_entry_safe": "list_for_each_entry_safe_reverse",
 }
+_CONTAINER = re.compile(r"(\w+)\s*=\s*container_of\((\w+),[^()]*\)")
 _ERROR = re.compile(r"-E[A-Z0-9]+\Z")
 _EFFECTS = frozenset({"call_expression", "assignment_expression", "update_expression"})
 _WORD = re.compile(r"[A-Za-z_]\w*")
@@ -305,7 +306,17 @@ def _swaps(of: Function, node: Node) -> Iterator[Found]:
 
 
 def _independent(of: Function, first: Node, second: Node) -> bool:
-    """Whether two assignments without calls surely have nothing to do with each other."""
+    """Whether two statements surely have nothing to do with each other.
+
+    These are assignments without calls; and one that takes a local variable from the address in
+    another one, which reads no memory, beside anything that names neither.
+    """
+    for one, other in ((first, second), (second, first)):
+        names = _CONTAINER.fullmatch(of.text(one))
+        if names is None or set(names.groups()) & set(_WORD.findall(of.text(other))):
+            continue
+        if re.search(rf"\*\s*{names[1]}\s*[;,]", of.text(of.body)):
+            return True
     if not all(_is_plain_assignment(each) for each in (first, second)):
         return False
     for one, other in ((first, second), (second, first)):
