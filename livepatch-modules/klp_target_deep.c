@@ -8,15 +8,19 @@
  *
  * klp_target_gate has to be loaded first.
  *
- * Parameter: depth, the number of calls (at most 200).
+ * Parameters: depth, the number of calls (at most 200); watch, look at the checks
+ * of the reader's stack; frames, what the last of them found: so many, or an error.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include <linux/kernel.h>
 #include <linux/kobject.h>
+#include <linux/kprobes.h>
 #include <linux/minmax.h>
 #include <linux/module.h>
+#include <linux/ptrace.h>
+#include <linux/sched.h>
 #include <linux/sysfs.h>
 
 #include "klp_compat.h"
@@ -29,7 +33,34 @@ static unsigned int depth = 1;
 module_param(depth, uint, 0644);
 MODULE_PARM_DESC(depth, "How many calls are on the stack (default 1)");
 
+static bool watch;
+module_param(watch, bool, 0444);
+MODULE_PARM_DESC(watch, "Look at the checks of the reader's stack (default off)");
+
+static int frames;
+module_param(frames, int, 0444);
+MODULE_PARM_DESC(frames, "What the last check found: so many frames, or an error");
+
 static struct kobject *klp_deep_kobj;
+static struct task_struct *klp_deep_reader;
+
+static int klp_check_entry(struct kretprobe_instance *instance, struct pt_regs *regs)
+{
+	/* Not 0: nobody waits for the end of this call. */
+	return regs_get_kernel_argument(regs, 0) != (unsigned long)READ_ONCE(klp_deep_reader);
+}
+
+static int klp_check_return(struct kretprobe_instance *instance, struct pt_regs *regs)
+{
+	WRITE_ONCE(frames, (int)regs_return_value(regs));
+	return 0;
+}
+
+static struct kretprobe klp_deep_check = {
+	.kp.symbol_name = "stack_trace_save_tsk_reliable",
+	.entry_handler = klp_check_entry,
+	.handler = klp_check_return,
+};
 
 /* barrier(): neither a tail call nor a loop. */
 static __klp_noipa unsigned int klp_target_deep(unsigned int calls)
@@ -47,8 +78,12 @@ static __klp_noipa unsigned int klp_target_deep(unsigned int calls)
 static ssize_t sleep_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
 {
 	unsigned int calls = min_t(unsigned int, READ_ONCE(depth), KLP_DEEP_MOST);
+	unsigned int returned;
 
-	return sysfs_emit(buf, "%u\n", klp_target_deep(calls));
+	WRITE_ONCE(klp_deep_reader, current);
+	returned = klp_target_deep(calls);
+	WRITE_ONCE(klp_deep_reader, NULL);
+	return sysfs_emit(buf, "%u\n", returned);
 }
 
 static struct kobj_attribute klp_sleep_attr = __ATTR_RO(sleep);
@@ -61,6 +96,8 @@ static int __init klp_target_deep_init(void)
 	if (!klp_deep_kobj)
 		return -ENOMEM;
 	ret = sysfs_create_file(klp_deep_kobj, &klp_sleep_attr.attr);
+	if (!ret && watch)
+		ret = register_kretprobe(&klp_deep_check);
 	if (ret)
 		kobject_put(klp_deep_kobj);
 	return ret;
@@ -68,6 +105,8 @@ static int __init klp_target_deep_init(void)
 
 static void __exit klp_target_deep_exit(void)
 {
+	if (watch)
+		unregister_kretprobe(&klp_deep_check);
 	kobject_put(klp_deep_kobj);
 }
 

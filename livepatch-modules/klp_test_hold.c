@@ -16,8 +16,8 @@
  * before: interrupts are on in it from then on, and what sends an IPI to all CPUs
  * does not wait for the one that is held.
  *
- * Parameters beside those: held, how often a CPU was held; late_releases, how
- * often hold_ms were over first.
+ * Parameters beside those: armed, how often a CPU came to "arm" and waited; held,
+ * how often one was held; late_releases, how often hold_ms were over first.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -57,6 +57,10 @@ MODULE_PARM_DESC(wait_ms, "Wait so long for a CPU to be held (default 2000)");
 static unsigned int hold_ms = 4000;
 module_param(hold_ms, uint, 0444);
 MODULE_PARM_DESC(hold_ms, "Hold a CPU so long at most (default 4000)");
+
+static unsigned int armed;
+module_param(armed, uint, 0444);
+MODULE_PARM_DESC(armed, "How often a CPU has come to the function arm and waited");
 
 static unsigned int held;
 module_param(held, uint, 0444);
@@ -112,6 +116,7 @@ static void klp_hold_arm(void)
 	WRITE_ONCE(klp_hold_cpu, raw_smp_processor_id());
 	if (atomic_cmpxchg(&klp_hold_state, KLP_ON, KLP_ARMED) != KLP_ON)
 		return;
+	WRITE_ONCE(armed, armed + 1);
 	if (!klp_hold_spin(KLP_ARMED, wait_ms))
 		atomic_cmpxchg(&klp_hold_state, KLP_ARMED, KLP_OFF);
 }

@@ -13,7 +13,8 @@
  *	new_func	the member of klp_func is NULL
  *	all		klp_func has a position (sympos) and nothing else
  *	text		new_func is no address of a function
- *	short_name	the name of the function is longer than any that the kernel has
+ *	short_name	the name of the function is longer than any that the kernel has; it is
+ *			one of a module that is not loaded
  *	short_object	the name of the object is longer than that of any module
  *	zeroes		the members that the kernel sets itself are not zero, in two objects:
  *			it patches klp_target_mod as well
@@ -111,9 +112,11 @@ static int __init klp_test_incomplete_init(void)
 		klp_incomplete_funcs[0].new_func = NULL;
 	else if (!strcmp(lacks, "text"))
 		klp_incomplete_funcs[0].new_func = (void *)1;
-	else if (!strcmp(lacks, "short_name"))
+	else if (!strcmp(lacks, "short_name")) {
+		/* In a module that is not there: nobody looks for the name. */
+		klp_incomplete_objs[0].name = "klp_absent";
 		klp_incomplete_funcs[0].old_name = klp_long_name;
-	else if (!strcmp(lacks, "short_object"))
+	} else if (!strcmp(lacks, "short_object"))
 		klp_incomplete_objs[0].name = klp_long_name;
 	else if (!strcmp(lacks, "zeroes"))
 		klp_incomplete_dirty();

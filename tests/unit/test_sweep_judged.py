@@ -252,12 +252,17 @@ def test_survivor_that_is_explained_is_no_gap() -> None:
     assert (unrun.outcome, unrun.detail) == (CheckOutcome.SURVIVED, "not run: since")
     assert unrun.is_excused
     assert not unrun.is_gap
-    named = {"known": known, "named": (CALL.name,)}
-    (found,) = play(dispatch(CALL, **named), {QUICK: [ran(QUICK)], SLOW: [ran(SLOW)]})
+    named = (CALL.name,)
+    (found,) = play(
+        dispatch(CALL, known=known, named=named), {QUICK: [ran(QUICK)], SLOW: [ran(SLOW)]}
+    )
     assert (found.outcome, found.detail) == (CheckOutcome.SURVIVED, "since")
     assert found.is_excused
     assert not found.is_gap
-    (noticed,) = play(dispatch(CALL, **named), {QUICK: [ran(QUICK, CheckOutcome.FAILED)], SLOW: []})
+    (noticed,) = play(
+        dispatch(CALL, known=known, named=named),
+        {QUICK: [ran(QUICK, CheckOutcome.FAILED)], SLOW: []},
+    )
     assert (noticed.outcome, noticed.explained) == (CheckOutcome.CAUGHT, False)
 
 

@@ -72,10 +72,11 @@ def test_force_keeps_the_lock(
     patch = livepatch.load("klp_test_gate")
     guest.write("/sys/module/klp_test_hold/parameters/on", "1")
     forcing = guest.spawn("sh", "-c", 'exec echo 1 >"$1"', "force", f"{patch.path}/force")
-    # It spins: it has no stack to look at.
-    assert poll(guest, f"/proc/{forcing.pid}/stat", Op.CONTAINS, ") R ", deadline=deadline)
+    armed = "/sys/module/klp_test_hold/parameters/armed"
+    assert poll(guest, armed, Op.EQUALS, "1", deadline=deadline)
     reversing = guest.spawn("sh", "-c", 'exec echo 0 >"$1"', "reverse", f"{patch.path}/enabled")
     reversing.wait(deadline)
     assert forcing.wait(deadline) == 0
-    log = [record.text for record in kernel_log.matching("reversing transition|forcing remaining")]
-    assert "forcing remaining" in log[0], log
+    words = "forcing remaining|starting unpatching"
+    log = [record.text for record in kernel_log.matching(words)]
+    assert ["forcing" in text for text in log] == [True, False], log

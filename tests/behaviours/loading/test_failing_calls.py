@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.errors import ModuleRefused
+from harness.livepatch.kernel_log import KernelLog
 from harness.livepatch.patch import Livepatch
 from harness.livepatch.tasks import PatchState, Tasks
 
@@ -31,7 +32,7 @@ class Call:
 
     ``errnos`` is what the load is refused with. Only calls from functions count whose names begin
     with ``caller``; where the compiler made that a part of another, ``inlined_in``. ``patch`` is
-    the one that is loaded.
+    the one that is loaded, ``logged`` what the log says each time.
     """
 
     names: tuple[str, ...]
@@ -40,6 +41,7 @@ class Call:
     caller: str = "klp_"
     inlined_in: str | None = None
     patch: str = FUNCTIONS
+    logged: str = ""
 
 
 KMALLOC = ("__kmalloc_cache_noprof", "kmalloc_trace", "kmem_cache_alloc_trace")
@@ -77,13 +79,20 @@ CALLS = {
         errnos=frozenset({errno.ENOMEM, errno.EINVAL}),
         # The kernel warns where it removes one in vain.
         caller="klp_patch_",
+        logged="failed to set ftrace filter for function",
     ),
     "register": Call(
         names=("register_ftrace_function",),
         value=-errno.ENOMEM,
         errnos=frozenset({errno.ENOMEM, errno.EINVAL}),
+        logged="failed to register ftrace handler for function",
     ),
-    "size": Call(names=("kallsyms_lookup_size_offset",), value=0, errnos=frozenset({errno.ENOENT})),
+    "size": Call(
+        names=("kallsyms_lookup_size_offset",),
+        value=0,
+        errnos=frozenset({errno.ENOENT}),
+        logged="kallsyms size lookup failed for",
+    ),
     "reference": Call(
         names=("try_module_get",), value=0, errnos=frozenset({errno.ENODEV, errno.EINVAL})
     ),
@@ -132,7 +141,7 @@ class Failing:
 @pytest.mark.behaviour("LD-11")
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 def test_each_call_of_a_load_fails(
-    livepatch: Livepatch, view: Guestview, tasks: Tasks, call: Call
+    livepatch: Livepatch, view: Guestview, tasks: Tasks, kernel_log: KernelLog, call: Call
 ) -> None:
     """An atomic replace is refused, the patch below stays as it was, and the next load works."""
     livepatch.load_target(TARGET)
@@ -141,11 +150,13 @@ def test_each_call_of_a_load_fails(
     before = (view.cmdline(), view.target("f"), view.enabled_functions())
     for nth in range(1, MOST):
         failing.arm(nth)
+        kernel_log.mark()
         number = errno_of(lambda: livepatch.load(call.patch, wait=True, replace=True))
         if number is None:
             break
         assert failing.failed
         assert number in call.errnos
+        assert kernel_log.matching(call.logged)
         assert [patch.name for patch in livepatch.patches()] == [BELOW]
         assert call.patch not in view.modules()
         assert (view.cmdline(), view.target("f"), view.enabled_functions()) == before
@@ -161,18 +172,22 @@ def test_each_call_of_a_load_fails(
 @pytest.mark.needs("CONFIG_KPROBES_ON_FTRACE")
 @pytest.mark.behaviour("MO-15")
 @pytest.mark.parametrize("name", ["filter", "register", "memory", "size"])
-def test_each_call_for_a_target_fails(livepatch: Livepatch, view: Guestview, name: str) -> None:
+def test_each_call_for_a_target_fails(
+    livepatch: Livepatch, view: Guestview, kernel_log: KernelLog, name: str
+) -> None:
     """A target that cannot be patched is refused; the patch stays, and the next load works."""
     patch = livepatch.load(BELOW, wait=True)
     call = CALLS[name]
     failing = fail_each(livepatch, view, call)
     for nth in range(1, MOST):
         failing.arm(nth)
+        kernel_log.mark()
         number = errno_of(lambda: livepatch.load_target(TARGET))
         if number is None:
             break
         assert failing.failed
         assert number in call.errnos
+        assert kernel_log.matching(call.logged)
         assert TARGET not in view.modules()
         assert patch.enabled
         assert view.shows_patched(patch.object(TARGET), patched=False)

@@ -9,7 +9,7 @@ import pytest
 
 from harness.livepatch.callbacks import CallbackPhase
 from harness.livepatch.kernel_log import KernelLog
-from harness.livepatch.patch import Livepatch
+from harness.livepatch.patch import Livepatch, PatchedFunction
 
 if TYPE_CHECKING:
     from harness.vm.guest.machine import Machine
@@ -47,6 +47,25 @@ def test_function_of_the_old_patch_only(livepatch: Livepatch, view: Guestview) -
     hooked = view.enabled_functions()
     assert "klp_target_f" in hooked
     assert "klp_target_g" not in hooked
+
+
+@pytest.mark.behaviour("RP-02")
+@pytest.mark.behaviour("RP-03")
+@pytest.mark.parametrize("shared", ["first", "last"])
+def test_function_beside_one_of_both(livepatch: Livepatch, view: Guestview, shared: str) -> None:
+    """The old patch has two functions of an object, the new one has one of them.
+
+    The other one gets a nop, wherever it stands in the old patch, and the nop is gone afterwards.
+    """
+    first, last = ("klp_target_f", "klp_target_g")[:: 1 if shared == "first" else -1]
+    both: dict[str, Any] = {"function2": first, "function": last}
+    livepatch.load_target(TARGET)
+    old = livepatch.load("klp_test_symbol", wait=True, object=TARGET, **both)
+    assert (view.target("f"), view.target("g")) == (old.name, old.name)
+    new = livepatch.load("klp_test_target_f", wait=True, replace=True)
+    old.wait_gone()
+    assert (view.target("f"), view.target("g")) == (new.name, "original")
+    assert new.object(TARGET).functions() == (PatchedFunction(name="klp_target_f", sympos=1),)
 
 
 @pytest.mark.behaviour("RP-02")

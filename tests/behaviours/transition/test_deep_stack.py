@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 DYNAMIC_DEBUG = "/sys/kernel/debug/dynamic_debug/control"
 TARGET, PATCH = "klp_target_deep", "klp_test_cmdline_a"
 PLAIN = 5  # a gate that no patch touches
-FITS, TOO_DEEP = 80, 120  # kernel/livepatch/transition.c: MAX_STACK_ENTRIES is 100
+# kernel/livepatch/transition.c: MAX_STACK_ENTRIES
+MOST = 100
+FITS, TOO_DEEP = 80, 120
 
 
 def enter(guest: Machine, livepatch: Livepatch, gate: Gates, depth: int) -> GuestProcess:
@@ -76,3 +79,33 @@ def test_stack_that_fits(guest: Machine, livepatch: Livepatch, tasks: Tasks, gat
     assert tasks.states() == {PatchState.UNDEFINED}
     assert gate.waiting(PLAIN) == [reader.pid]
     assert leave(guest, gate, reader) == FITS
+
+
+@pytest.mark.needs("CONFIG_KRETPROBES")
+@pytest.mark.behaviour("TR-35")
+def test_as_many_frames_as_fit(
+    guest: Machine, livepatch: Livepatch, tasks: Tasks, gate: Gates
+) -> None:
+    """A stack that fills what the check takes counts as cut off; one frame less is whole."""
+    target = livepatch.load_target(TARGET, watch=True)
+    patch = livepatch.patch(PATCH)
+    # Frames below and above the calls: of the read, of the sleep.
+    others = 0
+    for frames in (FITS, MOST - 1, MOST):
+        depth = frames - others
+        guest.write(f"/sys/module/{TARGET}/parameters/depth", f"{depth}\n")
+        gate.close(PLAIN)
+        reader = guest.spawn("cat", "/sys/kernel/klp_deep/sleep")
+        gate[PLAIN].await_task(reader.pid)
+        livepatch.load(PATCH, wait=frames < MOST)
+        if frames == MOST:
+            tasks.wait_all(PatchState.PATCHED, held_by=tasks.get(reader.pid))
+        found = int(target.parameter("frames"))
+        if frames == FITS:
+            others = found - depth
+        else:
+            assert found == (frames if frames < MOST else -errno.EINVAL)
+        assert leave(guest, gate, reader) == depth
+        patch.wait_complete()
+        patch.disable()
+        patch.unload()
