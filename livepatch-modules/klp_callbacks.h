@@ -6,6 +6,7 @@
  *
  * PHASE is pre_patch, post_patch, pre_unpatch or post_unpatch; OBJECT is vmlinux
  * or the name of a module; STATE is the state of that module, or - for vmlinux.
+ * They warn when the object is patched and should not be, or the reverse.
  */
 
 #ifndef KLP_CALLBACKS_H
@@ -32,30 +33,32 @@ static inline const char *klp_object_state(const struct klp_object *obj)
 	}
 }
 
-static inline void klp_log_callback(const char *phase, const struct klp_object *obj)
+static inline void klp_log_callback(const char *phase, const struct klp_object *obj, bool patched)
 {
+	WARN(obj->patched != patched, "%s() of an object that is%s patched\n", phase,
+	     obj->patched ? "" : " not");
 	pr_info("callback %s %s %s\n", phase, obj->name ?: "vmlinux", klp_object_state(obj));
 }
 
 static inline int klp_log_pre_patch(struct klp_object *obj)
 {
-	klp_log_callback("pre_patch", obj);
+	klp_log_callback("pre_patch", obj, false);
 	return 0;
 }
 
 static inline void klp_log_post_patch(struct klp_object *obj)
 {
-	klp_log_callback("post_patch", obj);
+	klp_log_callback("post_patch", obj, true);
 }
 
 static inline void klp_log_pre_unpatch(struct klp_object *obj)
 {
-	klp_log_callback("pre_unpatch", obj);
+	klp_log_callback("pre_unpatch", obj, true);
 }
 
 static inline void klp_log_post_unpatch(struct klp_object *obj)
 {
-	klp_log_callback("post_unpatch", obj);
+	klp_log_callback("post_unpatch", obj, false);
 }
 
 /* Initializes klp_object.callbacks; @pre is klp_log_pre_patch or a function that calls it. */

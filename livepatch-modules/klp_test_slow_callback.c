@@ -7,6 +7,8 @@
  * gate is opened. Logs its callbacks, see klp_callbacks.h.
  *
  * klp_target_gate has to be loaded first.
+ *
+ * Parameter: pre_patch_ret (int), pre_patch sleeps in gate 6, too, and returns this.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -19,6 +21,17 @@
 #include "klp_gate.h"
 
 #define KLP_SLOW_GATE	6
+
+static int pre_patch_ret;
+module_param(pre_patch_ret, int, 0444);
+MODULE_PARM_DESC(pre_patch_ret, "pre_patch sleeps, too, and returns this (default 0: it does not)");
+
+static int klp_slow_pre_patch(struct klp_object *obj)
+{
+	if (pre_patch_ret)
+		klp_gate_sleep(KLP_SLOW_GATE);
+	return klp_log_pre_patch(obj) ?: pre_patch_ret;
+}
 
 static void klp_slow_post_patch(struct klp_object *obj)
 {
@@ -40,7 +53,7 @@ static struct klp_object klp_slow_objs[] = {
 	{
 		.funcs = klp_no_funcs,
 		.callbacks = {
-			.pre_patch = klp_log_pre_patch,
+			.pre_patch = klp_slow_pre_patch,
 			.post_patch = klp_slow_post_patch,
 			.pre_unpatch = klp_log_pre_unpatch,
 			.post_unpatch = klp_slow_post_unpatch,

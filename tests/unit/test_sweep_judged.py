@@ -525,7 +525,7 @@ NAMES = tuple(f"test_{name}.py::test_{n}" for name in "ab" for n in range(10))
 def obtain(workers: FakeWorkers, root: Path) -> Baseline:
     return obtain_baseline(
         SimpleNamespace(digest="k"),  # type: ignore[arg-type]
-        workers,  # type: ignore[arg-type]
+        workers,
         guests=2,
         store=Store(root / "cache"),
         deadline=Deadline.after(20),

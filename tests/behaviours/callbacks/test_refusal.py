@@ -57,6 +57,28 @@ def test_refusal_of_a_coming_target(
     assert [event.object for event in kernel_log.callbacks()] == ["vmlinux", "vmlinux"]
 
 
+@pytest.mark.behaviour("CB-06")
+def test_patches_above_the_refusing_one(
+    livepatch: Livepatch, kernel_log: KernelLog, view: Guestview
+) -> None:
+    """The patch below has been asked, and is told; those above have not, and are not."""
+    below = livepatch.load("klp_test_busy", wait=True)
+    refusing = livepatch.load(PATCH, wait=True, pre_patch_ret_target=-errno.ENODEV)
+    above = livepatch.load("klp_test_callbacks_b", wait=True)
+    kernel_log.mark()
+    with pytest.raises(ModuleRefused):
+        livepatch.load_target(TARGET)
+    assert [(event.patch, event.phase) for event in kernel_log.callbacks()] == [
+        (below.name, CallbackPhase.PRE_PATCH),
+        (below.name, CallbackPhase.POST_PATCH),
+        (refusing.name, CallbackPhase.PRE_PATCH),
+        (below.name, CallbackPhase.PRE_UNPATCH),
+        (below.name, CallbackPhase.POST_UNPATCH),
+    ]
+    assert TARGET not in view.modules()
+    assert above.enabled
+
+
 @pytest.mark.behaviour("CB-07")
 def test_second_object_fails(livepatch: Livepatch, kernel_log: KernelLog, view: Guestview) -> None:
     """The second object fails after the first was patched: only the first's post_unpatch runs.

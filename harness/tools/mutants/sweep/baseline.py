@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from harness.deadline import Deadline
     from harness.tools.mutants.sweep.messages import Ran
-    from harness.tools.mutants.sweep.pool import Workers
+    from harness.tools.mutants.sweep.pool import RunsTests
     from harness.vm.host.cache import Store
     from harness.vm.kernel.kernel import Kernel
 
@@ -112,7 +112,7 @@ def chosen_tests(names: Iterable[str], suite: Path) -> tuple[str, ...]:
 
 def obtain_baseline(
     kernel: Kernel,
-    workers: Workers,
+    workers: RunsTests,
     *,
     guests: int,
     store: Store,
@@ -168,7 +168,7 @@ def _check(baseline: Baseline) -> None:
 
 def run_baseline(
     names: Sequence[str],
-    workers: Workers,
+    workers: RunsTests,
     *,
     guests: int,
     progress: Callable[[int, int], None],

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.behaviours.mutants import fitted, load_mutants, series_of
+from harness.cli.executors import ExecutorOptions, check_travels, open_cluster
 from harness.cli.exits import guarded
 from harness.cli.invocation import Invocation, check_writable, write_file
 from harness.cli.options import Accel, AccelAsked, Guests, KernelOptions, ResultFiles
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from harness.tools.mutants.module_sweep.run import ModuleSweep
     from harness.tools.mutants.sweep.baseline import Baseline
     from harness.tools.mutants.sweep.kernel_of_mutants import Mutants
+    from harness.tools.mutants.sweep.pool import RunsTests
     from harness.vm.kernel.kernel import Kernel
 
 _GENERATE_S = 3600.0
@@ -61,6 +63,7 @@ def sweep(
     *,
     kernel: KernelOptions,
     files: ResultFiles,
+    executors: ExecutorOptions,
     accel: Accel = AccelAsked.AUTO,
     guests: Guests = None,
     file: Annotated[
@@ -130,6 +133,8 @@ def sweep(
         if series or hooks:
             option = "--series" if series else "--hooks"
             raise UsageError(f"{option} is about the kernel, and --module about a livepatch")
+        if not executors.is_here:
+            raise UsageError("--module runs verify on this machine: it takes no cluster")
         # Who sweeps a kernel does not wait for verify.
         from harness.tools.mutants.module_sweep.run import ModuleSweep
 
@@ -166,9 +171,12 @@ def sweep(
     with Invocation("mutants sweep", files) as invocation, ExitStack() as stack:
         terminal = invocation.terminal
         check_kernels(kernel)
+        if not executors.is_here:
+            check_travels(kernel)
         patches = tuple(read_patch(path) for path in series)
         choice = prepare_accel(invocation, accel)
         most = guests or runs.guests_at_a_time(choice)
+        cluster = stack.enter_context(open_cluster(executors, terminal, guests=most))
         clean = prepare_kernel(invocation, kernel)
         store = runs.store()
         with terminal.progress() as progress:
@@ -187,11 +195,26 @@ def sweep(
         # The results are about the clean kernel.
         invocation.kernels.remove(holding)
         prepare_modules(terminal, clean)
+        workers: RunsTests
+        if cluster is None:
+            words = words_for_tests(switched, accel.value)
+            workers = stack.enter_context(open_workers(holding, choice, words, guests=most))
+        else:
+            from harness.tools.mutants.sweep.on_cluster import ClusterTests, SweepConditions
+
+            conditions = SweepConditions(
+                kernel=kernel,
+                digest=clean.digest,
+                holding=holding.digest,
+                files=_mutated(file),
+                series=patches,
+                hooks=hooks,
+                accel=accel.value,
+            )
+            workers = stack.enter_context(ClusterTests(cluster, conditions))
+            most = min(workers.at_a_time, guests or workers.at_a_time)
         invocation.print_facts(mutants=of_all, guests=f"{most} at a time")
         print_left_out(terminal, made.left_out, made.unread)
-        workers = stack.enter_context(
-            open_workers(holding, choice, words_for_tests(switched, accel.value), guests=most)
-        )
         with terminal.progress() as progress:
             progress.stage("the suite with no mutant on")
             baseline = obtain_baseline(

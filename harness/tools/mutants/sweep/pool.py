@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -35,6 +35,16 @@ class OutOfTime(Exception):
 
 class WorkerLost(Exception):
     """A worker has ended by itself; the text is the end of what it printed."""
+
+
+class RunsTests(Protocol):
+    """What runs the tests of a sweep. Several threads may use it at once."""
+
+    def tests(self) -> tuple[str, ...]:
+        """Return the names of all tests."""
+
+    def run(self, job: Job, *, limit_s: Callable[[str], float]) -> Iterator[Ran]:
+        """Yield how each test of a job ends, of which ``limit_s`` gives the seconds it may take."""
 
 
 class Workers:

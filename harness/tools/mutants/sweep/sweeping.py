@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from harness.deadline import Deadline
     from harness.tools.mutants.sweep.dispatch import Dispatch, Task
     from harness.tools.mutants.sweep.kernel_of_mutants import Mutants
+    from harness.tools.mutants.sweep.pool import RunsTests
     from harness.tools.mutants.sweep.results import SweepResult
     from harness.vm.host.accel import AccelChoice
     from harness.vm.kernel.kernel import Kernel
@@ -67,7 +68,7 @@ def run_sweep(
     dispatch: Dispatch,
     mutants: Mutants,
     clean: Kernel,
-    workers: Workers,
+    workers: RunsTests,
     *,
     guests: int,
     deadline: Deadline,
