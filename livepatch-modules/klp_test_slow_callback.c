@@ -8,7 +8,8 @@
  *
  * klp_target_gate has to be loaded first.
  *
- * Parameter: pre_patch_ret (int), pre_patch sleeps in gate 6, too, and returns this.
+ * Parameters: pre_patch_ret (int), pre_patch sleeps in gate 6, too, and returns this;
+ * replace (bool), the patch replaces all others.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -25,6 +26,10 @@
 static int pre_patch_ret;
 module_param(pre_patch_ret, int, 0444);
 MODULE_PARM_DESC(pre_patch_ret, "pre_patch sleeps, too, and returns this (default 0: it does not)");
+
+static bool replace;
+module_param(replace, bool, 0444);
+MODULE_PARM_DESC(replace, "Replace all other patches (default off)");
 
 static int klp_slow_pre_patch(struct klp_object *obj)
 {
@@ -69,6 +74,7 @@ static struct klp_patch klp_slow_patch = {
 
 static int __init klp_test_slow_callback_init(void)
 {
+	klp_slow_patch.replace = replace;
 	return klp_enable_patch(&klp_slow_patch);
 }
 

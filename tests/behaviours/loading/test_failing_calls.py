@@ -32,7 +32,7 @@ class Call:
 
     ``errnos`` is what the load is refused with. Only calls from functions count whose names begin
     with ``caller``; where the compiler made that a part of another, ``inlined_in``. ``patch`` is
-    the one that is loaded, ``logged`` what the log says each time.
+    the one that is loaded, ``logged`` what the log says each time, if anything.
     """
 
     names: tuple[str, ...]
@@ -41,7 +41,7 @@ class Call:
     caller: str = "klp_"
     inlined_in: str | None = None
     patch: str = FUNCTIONS
-    logged: str = ""
+    logged: str | None = None
 
 
 KMALLOC = ("__kmalloc_cache_noprof", "kmalloc_trace", "kmem_cache_alloc_trace")
@@ -156,7 +156,7 @@ def test_each_call_of_a_load_fails(
             break
         assert failing.failed
         assert number in call.errnos
-        assert kernel_log.matching(call.logged)
+        assert call.logged is None or kernel_log.matching(call.logged)
         assert [patch.name for patch in livepatch.patches()] == [BELOW]
         assert call.patch not in view.modules()
         assert (view.cmdline(), view.target("f"), view.enabled_functions()) == before
@@ -187,7 +187,7 @@ def test_each_call_for_a_target_fails(
             break
         assert failing.failed
         assert number in call.errnos
-        assert kernel_log.matching(call.logged)
+        assert call.logged is None or kernel_log.matching(call.logged)
         assert TARGET not in view.modules()
         assert patch.enabled
         assert view.shows_patched(patch.object(TARGET), patched=False)

@@ -40,7 +40,11 @@ def test_module_not_marked_as_livepatch(
 
 @pytest.mark.behaviour("LD-03")
 def test_module_called_vmlinux(
-    livepatch: Livepatch, sample_modules: Mapping[str, Path], tmp_path: Path, view: Guestview
+    livepatch: Livepatch,
+    sample_modules: Mapping[str, Path],
+    tmp_path: Path,
+    view: Guestview,
+    kernel_log: KernelLog,
 ) -> None:
     """A module named vmlinux is EINVAL: in patches that names the kernel (kernel/livepatch)."""
     impostor = tmp_path / "vmlinux.ko"
@@ -50,6 +54,7 @@ def test_module_called_vmlinux(
         guest.insmod(guest.upload(impostor))
     assert refused.value.errno == errno.EINVAL
     assert "vmlinux" not in view.modules()
+    assert kernel_log.matching("vmlinux.ko: invalid module name")
     livepatch.load_target(PLAIN)
     assert PLAIN in view.modules()
 
