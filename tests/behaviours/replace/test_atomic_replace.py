@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.livepatch.callbacks import CallbackPhase
+from harness.livepatch.gates import Gates
 from harness.livepatch.kernel_log import KernelLog
 from harness.livepatch.patch import Livepatch, PatchedFunction
+from harness.livepatch.tasks import PatchState, Tasks
 
 if TYPE_CHECKING:
     from harness.vm.guest.machine import Machine
@@ -52,17 +54,26 @@ def test_function_of_the_old_patch_only(livepatch: Livepatch, view: Guestview) -
 @pytest.mark.behaviour("RP-02")
 @pytest.mark.behaviour("RP-03")
 @pytest.mark.parametrize("shared", ["first", "last"])
-def test_function_beside_one_of_both(livepatch: Livepatch, view: Guestview, shared: str) -> None:
+def test_function_beside_one_of_both(
+    livepatch: Livepatch, view: Guestview, tasks: Tasks, gate: Gates, shared: str
+) -> None:
     """The old patch has two functions of an object, the new one has one of them.
 
     The other one gets a nop, wherever it stands in the old patch, and the nop is gone afterwards.
+    A sleeper in a function that only another old patch had holds the transition.
     """
     first, last = ("klp_target_f", "klp_target_g")[:: 1 if shared == "first" else -1]
     both: dict[str, Any] = {"function2": first, "function": last}
     livepatch.load_target(TARGET)
     old = livepatch.load("klp_test_symbol", wait=True, object=TARGET, **both)
     assert (view.target("f"), view.target("g")) == (old.name, old.name)
-    new = livepatch.load("klp_test_target_f", wait=True, replace=True)
+    livepatch.load("klp_test_gate", wait=True)
+    sleeper = gate.enter()
+    new = livepatch.load("klp_test_target_f", replace=True)
+    tasks.wait_all(PatchState.PATCHED, held_by=sleeper)
+    assert {each.name for each in new.object(TARGET).functions()} == {first, last}
+    sleeper.release()
+    new.wait_complete()
     old.wait_gone()
     assert (view.target("f"), view.target("g")) == (new.name, "original")
     assert new.object(TARGET).functions() == (PatchedFunction(name="klp_target_f", sympos=1),)
