@@ -33,6 +33,7 @@
         ├── TransitionTimeout
         ├── TransitionNotHeld       a task that has to hold a transition has switched
         ├── ConsistencyViolated     a task ran a version of a function that its patch state excludes
+        ├── WrongAttribute          a file of sysfs or procfs reads as no kernel writes it
         ├── RaceShown               a reproducer showed the race that it is for
         └── ModuleRefused           the kernel refused a module; carries the errno
 """

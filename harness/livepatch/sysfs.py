@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from harness.livepatch.guest import Guest
 
 SYSFS = "/sys/kernel/livepatch"
-_NUMBER = re.compile(r"-?[0-9]+")
+_NUMBER = re.compile(r"-?[0-9]{1,20}")
 
 
 class Directory:

@@ -7,6 +7,7 @@ documented to deal with. Anything else is a defect.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from functools import cache
@@ -29,14 +30,13 @@ from harness.behaviours.latest_results import KernelHistory
 from harness.behaviours.mutants import read_mutant
 from harness.behaviours.table import load_table
 from harness.cli.registry import read_report
-from harness.errors import KlpError
+from harness.errors import KlpError, WrongAttribute
 from harness.klog.policy import load_policy
 from harness.klog.records import parse_console
 from harness.klog.splats import SplatDetector, find_splats, find_splats_in_records
 from harness.livepatch.blockers import parse_stack
 from harness.livepatch.callbacks import read_callbacks
-from harness.livepatch.sysfs import flag
-from harness.livepatch.tasks import PatchState
+from harness.livepatch.sysfs import flag, number
 from harness.livepatch.timeline import is_ready, read_timeline
 from harness.livepatch.transition_log import read_attempts, read_measures
 from harness.tools.race.recording_file import read_note
@@ -174,11 +174,9 @@ def _report(data: bytes) -> None:
 
 def _attributes(data: bytes) -> None:
     text = text_of(data)
-    for parse in (lambda: flag(text, "/path"), lambda: PatchState(int(text))):
-        try:
-            parse()
-        except ValueError:
-            continue
+    for parse in (flag, number):
+        with contextlib.suppress(WrongAttribute):
+            parse(text, "/path")
 
 
 # -- samples ---------------------------------------------------------------------------------------

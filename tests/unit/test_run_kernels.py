@@ -103,7 +103,7 @@ def test_workers_have_one_kernel(
         EACH_WORKER.format(core=str(fake_tree / CORE), fragment=str(guest_fragment))
     )
     ran = pytester.runpytest_subprocess(
-        *("--dist", "each", "--tx", "2*popen", f"--kernel={fake_tree}"), timeout=60
+        *("--dist", "each", "--tx", "2*popen", f"--kernel={fake_tree}"), timeout=300
     )
     ran.assert_outcomes(passed=2)
     assert (pytester.path / "gw0").read_text() == (pytester.path / "gw1").read_text()
