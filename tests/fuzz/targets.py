@@ -115,8 +115,8 @@ _MODELS = (Directory, FilePoll, FileStatus, Hello, KlogBatch, Spawned, Straggler
 def _selftest(data: bytes) -> None:
     for code in (0, 1, 4):
         output = ScriptOutput(("one", "two"), 0.0)
-        for number, line in enumerate(text_of(data).split("\n")):
-            output.take(line, float(number))
+        for at_s, line in enumerate(text_of(data).split("\n")):
+            output.take(line, float(at_s))
         cases = output.finish(code)
         assert all(case.verdict is not None for case in cases)
 
