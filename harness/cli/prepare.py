@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 # A debug kernel on a busy machine has taken more than an hour; its progress is shown meanwhile.
 _KERNEL_S = 4 * 3600.0
-_MODULES_S = 600.0
+_MODULES_S = 1800.0
 
 
 def prepare_accel(invocation: Invocation, name: str) -> AccelChoice:

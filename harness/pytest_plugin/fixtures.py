@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from harness.vm.guest.machine import Machine
     from harness.vm.kernel.kernel import Kernel
 
-_MODULES_S = 600.0
+_MODULES_S = 1800.0
 GATE_MODULE = "klp_target_gate"
 
 

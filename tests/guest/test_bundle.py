@@ -106,7 +106,7 @@ def bundle(
     modules: dict[str, Path] = {}
     for source in (resource_dir(Resource.LIVEPATCH_MODULES), folder):
         modules |= obtain_modules(
-            bundle_kernel, source, store=runs.store(), deadline=Deadline.after(600)
+            bundle_kernel, source, store=runs.store(), deadline=Deadline.after(1800)
         )
     with klp_session.guest(bundle_kernel, name="bundle") as guest:
         livepatch = Livepatch(guest, modules=modules)

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from harness.tools.race.explore.run import PairConditions
     from harness.vm.cluster.client import Cluster
 
-_MODULES_S = 600.0
+_MODULES_S = 1800.0
 
 
 @dataclass(frozen=True, kw_only=True)
