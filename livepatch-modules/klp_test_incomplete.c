@@ -96,6 +96,9 @@ static int __init klp_test_incomplete_init(void)
 	if (!strcmp(lacks, "patch"))
 		return klp_enable_patch(NULL);
 	klp_incomplete_patch.replace = replace;
+	/* In a module that is not there nobody looks for the name. */
+	if (!strcmp(lacks, "short_name"))
+		klp_incomplete_objs[0].name = "klp_absent";
 	if (!strcmp(lacks, "mod"))
 		klp_incomplete_patch.mod = NULL;
 	else if (!strcmp(lacks, "objs"))
@@ -112,11 +115,9 @@ static int __init klp_test_incomplete_init(void)
 		klp_incomplete_funcs[0].new_func = NULL;
 	else if (!strcmp(lacks, "text"))
 		klp_incomplete_funcs[0].new_func = (void *)1;
-	else if (!strcmp(lacks, "short_name")) {
-		/* In a module that is not there: nobody looks for the name. */
-		klp_incomplete_objs[0].name = "klp_absent";
+	else if (!strcmp(lacks, "short_name"))
 		klp_incomplete_funcs[0].old_name = klp_long_name;
-	} else if (!strcmp(lacks, "short_object"))
+	else if (!strcmp(lacks, "short_object"))
 		klp_incomplete_objs[0].name = klp_long_name;
 	else if (!strcmp(lacks, "zeroes"))
 		klp_incomplete_dirty();
