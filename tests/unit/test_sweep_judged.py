@@ -424,6 +424,18 @@ def test_sweep_that_ended_is_what_the_next_is_compared_with(tmp_path: Path) -> N
     assert changed([now, caught]) == (now,)
 
 
+def test_gap_that_is_explained_since_is_judged_anew(tmp_path: Path) -> None:
+    """What was kept says that nobody knows why; other results stay."""
+    caught, survived = results(CheckOutcome.CAUGHT, CheckOutcome.SURVIVED)
+    both = {caught.id, survived.id}
+    with KeptResults(tmp_path, "key") as kept:
+        kept.begin(both, {})
+        kept.add(caught)
+        kept.add(survived)
+        assert kept.take_up(both, ()).keys() == both
+        assert kept.take_up(both, both) == {caught.id: caught}
+
+
 def test_smaller_sweep_leaves_an_interrupted_one(tmp_path: Path) -> None:
     """A sweep of other mutants that ends in between does not lose what was kept."""
     caught, survived = results(CheckOutcome.CAUGHT, CheckOutcome.SURVIVED)

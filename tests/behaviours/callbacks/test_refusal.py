@@ -61,7 +61,7 @@ def test_refusal_of_a_coming_target(
 def test_patches_above_the_refusing_one(
     livepatch: Livepatch, kernel_log: KernelLog, view: Guestview
 ) -> None:
-    """The patch below has been asked, and is told; those above have not, and are not."""
+    """The callbacks of the patch below run in pairs; of a patch above, none runs."""
     below = livepatch.load("klp_test_busy", wait=True)
     refusing = livepatch.load(PATCH, wait=True, pre_patch_ret_target=-errno.ENODEV)
     above = livepatch.load("klp_test_callbacks_b", wait=True)

@@ -231,7 +231,10 @@ def sweep(
             KeptResults(_folder(results, clean, made if series or hooks else None), key)
         )
         chosen_names = {mutant.name for mutant in chosen}
-        known = {} if anew else kept.take_up(chosen_names)
+        explanations = match(
+            chosen, made.sources, read_explained(_explained()), series=series_of(clean.version)
+        )
+        known = {} if anew else kept.take_up(chosen_names, explanations)
         kept.begin(chosen_names, known)
         if known:
             terminal.note(f"{len(known)} results of an interrupted sweep are kept")
@@ -251,12 +254,7 @@ def sweep(
             baseline,
             sources=made.sources,
             guests=most,
-            known=match(
-                chosen,
-                made.sources,
-                read_explained(_explained()),
-                series=series_of(clean.version),
-            ),
+            known=explanations,
             named=names,
             likely=LikelyTests(
                 baseline, near=near_rules(chosen, _catalogue(clean)), last=kept.noticed_by

@@ -68,16 +68,21 @@ class KeptResults:
     def __exit__(self, *exc: object) -> None:
         self._lock.release()
 
-    def take_up(self, names: Collection[str]) -> dict[str, SweepResult]:
+    def take_up(
+        self, names: Collection[str], explained: Collection[str] = ()
+    ) -> dict[str, SweepResult]:
         """Return the results of these mutants that a sweep which did not end has left.
 
-        What the harness or the host failed is tried again.
+        What the harness or the host failed is tried again, and a gap that has been ``explained``
+        since is judged anew.
         """
         known = _read(self.folder / _NOW, self._key)
         return {
             name: result
             for name, result in known.items()
-            if name in names and result.outcome is not CheckOutcome.ERROR
+            if name in names
+            and result.outcome is not CheckOutcome.ERROR
+            and not (result.is_gap and name in explained)
         }
 
     def begin(self, names: Collection[str], kept: Mapping[str, SweepResult]) -> None:
