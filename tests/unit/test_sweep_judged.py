@@ -28,6 +28,7 @@ from harness.tools.mutants.sweep.choose import choose, sample
 from harness.tools.mutants.sweep.dispatch import BY_OBJECT, NEVER_DIFFERS, Dispatch, Task
 from harness.tools.mutants.sweep.explained import NAME, Explained, match, read_explained
 from harness.tools.mutants.sweep.kept import KeptResults
+from harness.tools.mutants.sweep.likely_tests import LikelyTests
 from harness.tools.mutants.sweep.messages import Job, Ran
 from harness.tools.mutants.sweep.page import sweep_page
 from harness.tools.mutants.sweep.parse import candidates
@@ -321,20 +322,19 @@ def test_one_guest_a_mutant_while_others_wait() -> None:
 
 
 def test_what_a_test_noticed_is_learned_from() -> None:
-    """A slow test that has caught a mutant of the function runs before a quick one that has not."""
-    sweep = dispatch(NEGATED, CALL, ZERO, guests=1)
-    order = []
-    for task in sweep.tasks():
-        assert task.test is not None
-        order.append((task.mutant.operator.value, task.test))
-        outcome = CheckOutcome.PASSED if task.test == QUICK else CheckOutcome.FAILED
-        sweep.ended(task, ran(task.test, outcome))
-        if task.mutant is NEGATED and task.test == SLOW:
-            # As if it had caught many.
-            for _ in range(100):
-                sweep._likely.ran(NEGATED, QUICK)
-    assert order[:2] == [("negate-condition", QUICK), ("negate-condition", SLOW)]
-    assert order[2] == ("delete-call", SLOW)
+    """Each run counts, and each that noticed, so that the next mutants begin with what helps."""
+    learned: list[tuple[str, str]] = []
+
+    class Learning(LikelyTests):
+        def ran(self, mutant: Candidate, test: str) -> None:
+            learned.append(("ran", test))
+
+        def noticed(self, mutant: Candidate, test: str) -> None:
+            learned.append(("noticed", test))
+
+    sweep = dispatch(NEGATED, guests=1, likely=Learning(baseline()))
+    play(sweep, {QUICK: [ran(QUICK)], SLOW: [ran(SLOW, CheckOutcome.FAILED)]})
+    assert learned == [("ran", QUICK), ("ran", SLOW), ("noticed", SLOW)]
 
 
 def test_record_of_all_guests_of_a_test_is_added() -> None:
