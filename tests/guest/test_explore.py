@@ -76,13 +76,18 @@ def test_points_at_which_b_would_be_blocked_too(trials: Trials) -> None:
     (pair,) = find_pairs(["target-load@patched"])
     holds = [Hold(a=point) for point in trials.points_of(pair, dense=False)]
     at = [str(hold) for hold in holds].index("call of klp_init_object_loaded in klp_module_coming")
-    first, then = holds[at], holds[at + 1 :]
-    seen = trials.try_hold(pair, first, then=then)
-    assert seen.b == "blocked: it sleeps"
+    hold, *then = holds[at:]
+    seen = trials.try_hold(pair, hold, then=then)
     assert 0 < seen.also_blocked < len(then)
-    with_mutex, without = then[seen.also_blocked - 1 : seen.also_blocked + 1]
-    assert trials.try_hold(pair, with_mutex).b == seen.b
-    assert trials.try_hold(pair, without).b == "done"
+    guests = 1
+    while seen.b != "done":
+        # More than once on a busy host, where A does not go far in the time that it has.
+        assert seen.b == "blocked: it sleeps"
+        blocked, (hold, *then) = [hold, *then][: seen.also_blocked + 1], then[seen.also_blocked :]
+        assert trials.try_hold(pair, blocked[-1]).b == seen.b
+        seen = trials.try_hold(pair, hold, then=then)
+        guests += 2
+    assert guests < len(holds) - at - len(then)
 
 
 @pytest.mark.slow(20)

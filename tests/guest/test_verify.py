@@ -131,9 +131,8 @@ def test_a_test_file_reaches_the_guest(
     path.write_text(TESTS)
     request = VerifyRequest(module=sample_modules[PATCH], check=path, scenes=("idle",))
     verdict = verify_patch(request, kernel=kernel, session=klp_session, samples=sample_modules)
-    assert [check.id for check in verdict.failed] == ["check-after"]
+    assert {check.id: check.detail for check in verdict.failed} == {
+        "check-after": "behaves.py after failed: test_the_command_line: after: False"
+    }
     assert verdict.check("check-before").outcome is CheckOutcome.PASSED
     assert verdict.check("check-during").outcome is CheckOutcome.PASSED
-    assert verdict.check("check-after").detail == (
-        "behaves.py after failed: test_the_command_line: after: False"
-    )

@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from harness.deadline import Deadline
 from harness.errors import GuestStarved, HarnessError, KernelVerdict
@@ -24,7 +24,7 @@ from harness.tools.race.explore.scene import gdb_of
 from harness.tools.race.explore.trace import Candidates, trace, trace_noted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from harness.tools.race.explore.pairs import Pair, State
@@ -41,6 +41,9 @@ _SPLAT_S = 3.0
 _OOPS_S = 1.0
 _CONSOLE_S = 5.0
 _LEAST_SHARE = 0.25
+_NOTED_RUNS = 3
+
+_T = TypeVar("_T")
 
 
 class Move(StrEnum):
@@ -132,13 +135,7 @@ class Trials:
         noting: Template | None = None
         if _is_plain(order) and self._touching.wants(pair):
             noting = self._scenes.get(pair.state).noting()
-        try:
-            return self._in_order(pair, order, noting)
-        except HarnessError as error:
-            if noting is None:
-                raise
-            _warn_of(pair, error)
-            return self._in_order(pair, order, None)
+        return noted(pair, noting, lambda noting: self._in_order(pair, order, noting))
 
     def _in_order(self, pair: Pair, order: Order, noting: Template | None) -> Seen:
         with self._guest(pair, " ".join(order), noting) as (held, clone, start_s):
@@ -158,13 +155,7 @@ class Trials:
         if passage is None:
             where = Candidates(self._scenes.get(pair.state).code, dense=dense)
             noting = self._scenes.get(pair.state).noting(where.all())
-            try:
-                passage = self._traced(pair, where, noting)
-            except HarnessError as error:
-                if noting is None:
-                    raise
-                _warn_of(pair, error)
-                passage = self._traced(pair, where, None)
+            passage = noted(pair, noting, lambda noting: self._traced(pair, where, noting))
             self._touching.keep(pair, passage, dense=dense)
         return passage.points
 
@@ -266,9 +257,15 @@ def _seen(
     )
 
 
-def _warn_of(pair: Pair, error: HarnessError) -> None:
-    """Say that QEMU has failed while it noted accesses, as 7.2 does at times."""
-    LOGGER.warning("%s is run again, and more of its points are tried: %s", pair, error.message)
+def noted(pair: Pair, noting: Template | None, run: Callable[[Template | None], _T]) -> _T:
+    """Return what a run gives in which accesses are noted; at last without: QEMU 7.2 may fail."""
+    for left in reversed(range(_NOTED_RUNS if noting is not None else 0)):
+        try:
+            return run(noting)
+        except HarnessError as error:
+            then = "" if left else ", and more of its points are tried"
+            LOGGER.warning("%s is run again%s: %s", pair, then, error.message)
+    return run(None)
 
 
 def _is_plain(order: Order) -> bool:
