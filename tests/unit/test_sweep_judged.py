@@ -285,6 +285,23 @@ def test_explained_mutants_are_found_by_their_code() -> None:
         assert match([call], {FILE: moved}, [known.model_copy(update=other)]) == {}
 
 
+def test_an_entry_that_fits_more_lines_than_it_says_is_used_for_none(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A proof of one line is none of another line with the same code; the warning names both."""
+    source = SOURCE.replace(b"\tcall(a);", b"\tcall(a);\n\tcall(b);\n\tcall(a);")
+    found = candidates({FILE: source})
+    (known,) = explained(CALL).values()
+    assert match(found, {FILE: source}, [known]) == {}
+    (text,) = [record.getMessage() for record in caplog.records]
+    assert "first()" in text
+    assert f"`{known.code}` on the lines {CALL.line}, {CALL.line + 2}" in text
+    (one,) = match(found, {FILE: source}, [known.model_copy(update={"after": "call(b);"})])
+    assert one.split("-")[1] == str(CALL.line + 2)
+    both = match(found, {FILE: source}, [known.model_copy(update={"lines": 2})])
+    assert len(both) == 2
+
+
 def test_list_of_explained_mutants_can_be_read(tmp_path: Path) -> None:
     """The project's own list has no entry twice; a damaged one is refused in a sentence."""
     listed = read_explained(resource_dir(Resource.KERNEL_MUTANTS) / NAME)

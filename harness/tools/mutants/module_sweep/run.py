@@ -121,7 +121,7 @@ def run_module_sweep(
                 session=session,
                 samples=finder.samples,
                 clean=clean,
-                known=match(chosen, sources, known),
+                known=match(found, sources, known),
                 sources=sources,
             ).with_scenes()
             invocation.print_facts(

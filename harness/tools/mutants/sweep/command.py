@@ -232,7 +232,10 @@ def sweep(
         )
         chosen_names = {mutant.name for mutant in chosen}
         explanations = match(
-            chosen, made.sources, read_explained(_explained()), series=series_of(clean.version)
+            made.mutants,
+            made.sources,
+            read_explained(_explained()),
+            series=series_of(clean.version),
         )
         known = {} if anew else kept.take_up(chosen_names, explanations)
         kept.begin(chosen_names, known)

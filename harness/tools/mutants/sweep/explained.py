@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from harness.errors import UsageError
 from harness.inputs import MIB, read_file, shown
+from harness.log import LOGGER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -25,6 +26,7 @@ class Explained(BaseModel):
 
     ``code`` is the first line of the mutant's code without the indentation, ``after`` the line
     before it, where a function has the same code twice; of several on a line ``new`` selects one.
+    ``lines``: the function has the code on so many lines, and it is known of all of them.
     ``kind``: ``equivalent`` is a proof that no test can notice it;
     ``needs`` says what a test would need that guests do not have. ``series`` are the kernels of
     which that is said, such as 6.1; none: all.
@@ -38,6 +40,7 @@ class Explained(BaseModel):
     code: str
     after: str | None = None
     new: str | None = None
+    lines: int = Field(default=1, ge=1)
     series: tuple[str, ...] = ()
     kind: Literal["equivalent", "needs"]
     why: str
@@ -66,18 +69,29 @@ def match(
     *,
     series: str | None = None,
 ) -> dict[str, Explained]:
-    """Return what is known of each of the mutants, by its name, on a kernel of this series."""
-    by_place: dict[tuple[str, str, str], list[Explained]] = {}
+    """Return what is known of each of the mutants, by its name, on a kernel of this series.
+
+    ``mutants`` are all of the sources: an entry that fits more lines than it has to is left out.
+    """
+    by_place: dict[tuple[str, str, str], list[Candidate]] = {}
+    for mutant in mutants:
+        place = mutant.file, mutant.function, mutant.operator.value
+        by_place.setdefault(place, []).append(mutant)
+    found: dict[str, Explained] = {}
     for each in known:
         if each.series and series not in each.series:
             continue
-        by_place.setdefault((each.file, each.function, each.operator), []).append(each)
-    found: dict[str, Explained] = {}
-    for mutant in mutants:
-        place = mutant.file, mutant.function, mutant.operator.value
-        for each in by_place.get(place, ()):
-            if _is_of(each, mutant, sources[mutant.file]):
-                found[mutant.name] = each
+        those = by_place.get((each.file, each.function, each.operator), ())
+        fitting = [mutant for mutant in those if _is_of(each, mutant, sources[mutant.file])]
+        lines = sorted({mutant.line for mutant in fitting})
+        if len(lines) > each.lines:
+            LOGGER.warning(
+                "%s() in %s has `%s` on the lines %s, so what explains a mutant of one of them is "
+                "used for none: name the line before it with `after`",
+                *(each.function, each.file, each.code, ", ".join(map(str, lines))),
+            )
+            continue
+        found |= dict.fromkeys((mutant.name for mutant in fitting), each)
     return found
 
 
