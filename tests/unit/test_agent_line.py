@@ -79,6 +79,21 @@ def test_end_of_qemu(line: AgentLine, qemu: socket.socket) -> None:
         line.send(REQUEST, Deadline.after(LATER_S))
 
 
+def test_reader_outlives_the_deadline_of_a_sender(line: AgentLine, qemu: socket.socket) -> None:
+    """A guest that is silent for long after a request is still connected."""
+    deadline = Deadline.after(SHORTLY_S)
+    line.send(REQUEST, deadline)
+    read: list[bytes] = []
+    reader = threading.Thread(target=lambda: read.append(line.receive()))
+    reader.start()
+    # A reader that ends at the deadline of the sender ends no later than this.
+    reader.join(4 * SHORTLY_S)
+    assert deadline.expired
+    qemu.sendall(REQUEST)
+    reader.join(LATER_S)
+    assert read == [REQUEST]
+
+
 @pytest.mark.usefixtures("qemu")
 def test_closing_ends_the_reader(line: AgentLine) -> None:
     """A reader that waits for the agent ends when the line is closed."""

@@ -24,6 +24,7 @@ from harness.tools.mutants.sweep.baseline import (
     facts_of,
     obtain_baseline,
 )
+from harness.tools.mutants.sweep.candidates import Operator
 from harness.tools.mutants.sweep.choose import choose, sample
 from harness.tools.mutants.sweep.dispatch import BY_OBJECT, NEVER_DIFFERS, Dispatch, Task
 from harness.tools.mutants.sweep.explained import NAME, Explained, match, read_explained
@@ -300,6 +301,28 @@ def test_an_entry_that_fits_more_lines_than_it_says_is_used_for_none(
     assert one.split("-")[1] == str(CALL.line + 2)
     both = match(found, {FILE: source}, [known.model_copy(update={"lines": 2})])
     assert len(both) == 2
+
+
+def test_one_of_several_alike_on_a_line() -> None:
+    """``nth`` selects it; one that is not there is none."""
+    source = SOURCE.replace(b"\tcall(a);", b"\tcall(0, 0);", 1)
+    both = [each for each in candidates({FILE: source}) if each.operator is Operator.OFF_BY_ONE]
+    assert [each.new for each in both] == ["(0 + 1)"] * 2
+    known = Explained(
+        file=FILE,
+        function="first",
+        operator="off-by-one",
+        code="call(0, 0);",
+        kind="equivalent",
+        why="since",
+    )
+    for nth, names in (
+        (None, [each.name for each in both]),
+        (2, [both[1].name]),
+        (3, []),
+    ):
+        known = known.model_copy(update={"nth": nth})
+        assert list(match(both, {FILE: source}, [known])) == names
 
 
 def test_list_of_explained_mutants_can_be_read(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from harness.errors import LostConnection
+from harness.vm.guest.output_reader import receive
 
 if TYPE_CHECKING:
     from harness.deadline import Deadline
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 PLACE = "10.0.2.100:23"
 """Where the agent connects to in the guest."""
 
-_READ = 65536
 _LEAST_S = 0.001
 
 
@@ -44,7 +44,7 @@ class AgentLine:
     def receive(self) -> bytes:
         """Return the next bytes, b"" when QEMU has ended or this was closed; blocks."""
         try:
-            return self._ours.recv(_READ)
+            return receive(self._ours.recv)
         except OSError:
             return b""
 

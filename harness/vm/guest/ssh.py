@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from harness.deadline import Deadline, wait_until
 from harness.errors import HarnessError, LostConnection
+from harness.vm.guest.output_reader import OutputReader, receive
 from harness.vm.host.process import command_line
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ Asked = TypeVar("Asked")
 
 LOOPBACK = "127.0.0.1"
 _USER = "root"
-_CHUNK = 65536
 _GONE_S = 1.0
 _LOOK_S = 0.25
 # Leaves rsa-sha2-256, which dropbear accepts; paramiko would try rsa-sha2-512 first.
@@ -68,7 +68,7 @@ class Stream:
     def receive(self) -> bytes:
         """Return the next bytes of standard output, b"" at its end; blocks."""
         try:
-            return self._channel.recv(_CHUNK)
+            return receive(self._channel.recv)
         except _FAILURES:
             return b""
 
@@ -132,8 +132,8 @@ class SshSession:
         """
         channel = self._execute(argv, deadline, between)
         try:
-            stdout = _Reader(channel.recv, self._events)
-            stderr = _Reader(channel.recv_stderr, self._events)
+            stdout = OutputReader(channel.recv, self._events, ended_by=_FAILURES)
+            stderr = OutputReader(channel.recv_stderr, self._events, ended_by=_FAILURES)
             status = _ExitStatus(channel, self._events)
             self._feed(channel, stdin, deadline, between)
 
@@ -366,35 +366,5 @@ class _ExitStatus:
 
     def _wait(self) -> None:
         self._channel.recv_exit_status()
-        self.ended = True
-        self._events.notify()
-
-
-class _Reader:
-    """Reads one output of a command to its end, in a thread of its own."""
-
-    def __init__(self, receive: Callable[[int], bytes], events: GuestEvents) -> None:
-        self._receive = receive
-        self._events = events
-        self._pieces: list[bytes] = []
-        self._failure: Exception | None = None
-        self.ended = False
-        threading.Thread(target=self._read, name="ssh-output", daemon=True).start()
-
-    def text(self) -> str:
-        """Return all of it; raises HarnessError when reading it failed."""
-        if self._failure is not None:
-            raise HarnessError(f"the output of a command cannot be read: {self._failure!r}")
-        return b"".join(self._pieces).decode(errors="replace")
-
-    def _read(self) -> None:
-        try:
-            while data := self._receive(_CHUNK):
-                self._pieces.append(data)
-                self._events.notify()
-        except _FAILURES:
-            pass  # the connection has ended, which the wait for the command sees
-        except Exception as error:  # noqa: BLE001 - raised by `text`, where somebody waits
-            self._failure = error
         self.ended = True
         self._events.notify()

@@ -13,10 +13,12 @@ from harness.errors import ModuleRefused
 from harness.livepatch.kernel_log import KernelLog
 from harness.livepatch.patch import Livepatch
 from harness.livepatch.tasks import PatchState, Tasks
+from tests.behaviours.slab_objects import EXACTLY, left_in_use, objects_in_use
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from harness.vm.guest.machine import Machine
     from tests.behaviours.conftest import Guestview
 
 FAIL, BELOW, TARGET = "klp_test_fail", "klp_test_two_objects", "klp_target_mod"
@@ -24,6 +26,7 @@ FAIL, BELOW, TARGET = "klp_test_fail", "klp_test_two_objects", "klp_target_mod"
 CMDLINE, FUNCTIONS = "klp_test_cmdline_b", "klp_test_target_fg"
 AT = f"/sys/module/{FAIL}/parameters"
 MOST = 60
+ROUNDS = 24
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +130,7 @@ class Failing:
         self._guest = livepatch.guest
 
     def arm(self, nth: int) -> None:
-        """Let the call of that number fail."""
+        """Let the call of that number fail; 0: none."""
         self._guest.write(f"{AT}/nth", f"{nth}\n")
 
     @property
@@ -195,3 +198,38 @@ def test_each_call_for_a_target_fails(
     assert not failing.failed, "the target loads though a call has failed"
     assert nth > 1, "the core does not call it"
     assert view.target("f") == BELOW
+
+
+@pytest.mark.slow(20)
+@pytest.mark.needs("CONFIG_KPROBES_ON_FTRACE")
+@pytest.mark.kernel_args(*EXACTLY)
+@pytest.mark.behaviour("LD-14")
+@pytest.mark.parametrize("name", ["name", "register", "elf-tables"])
+def test_nothing_is_left_of_loads_that_fail(
+    guest: Machine, livepatch: Livepatch, view: Guestview, name: str
+) -> None:
+    """What a load has allocated before one of its calls fails is freed; each fails often."""
+    livepatch.load_target(TARGET)
+    livepatch.load(BELOW, wait=True)
+    call = CALLS[name]
+    failing = fail_each(livepatch, view, call)
+
+    nth = 0
+    refused: int | None = 0
+    while refused is not None:
+        nth += 1
+        assert nth < MOST
+        failing.arm(nth)
+        refused = errno_of(lambda: livepatch.load(call.patch, wait=True, replace=True))
+    patch = livepatch.patch(call.patch)
+    patch.disable()
+    patch.unload()
+    livepatch.module(BELOW).unload()
+    failing.arm(0)
+    livepatch.load(BELOW, wait=True)
+    before = objects_in_use(guest)
+    for _ in range(ROUNDS):
+        for number in range(1, nth):
+            failing.arm(number)
+            assert errno_of(lambda: livepatch.load(call.patch, replace=True)) is not None
+    assert left_in_use(guest, before, fewer_than=ROUNDS * 2 // 3) == {}

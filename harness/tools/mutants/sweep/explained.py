@@ -25,7 +25,8 @@ class Explained(BaseModel):
     """A mutant by its code, so that it is found in every kernel that has this code.
 
     ``code`` is the first line of the mutant's code without the indentation, ``after`` the line
-    before it, where a function has the same code twice; of several on a line ``new`` selects one.
+    before it, where a function has the same code twice; of several on a line ``new`` selects one,
+    or ``nth``, from 1 on, where they are alike.
     ``lines``: the function has the code on so many lines, and it is known of all of them.
     ``kind``: ``equivalent`` is a proof that no test can notice it;
     ``needs`` says what a test would need that guests do not have. ``series`` are the kernels of
@@ -40,6 +41,7 @@ class Explained(BaseModel):
     code: str
     after: str | None = None
     new: str | None = None
+    nth: int | None = Field(default=None, ge=1)
     lines: int = Field(default=1, ge=1)
     series: tuple[str, ...] = ()
     kind: Literal["equivalent", "needs"]
@@ -91,7 +93,9 @@ def match(
                 *(each.function, each.file, each.code, ", ".join(map(str, lines))),
             )
             continue
-        found |= dict.fromkeys((mutant.name for mutant in fitting), each)
+        for line in lines:
+            alike = [mutant.name for mutant in fitting if mutant.line == line]
+            found |= dict.fromkeys(alike if each.nth is None else alike[each.nth - 1 :][:1], each)
     return found
 
 
