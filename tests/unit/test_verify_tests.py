@@ -5,13 +5,12 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from harness.deadline import Deadline, wait_until
-from harness.errors import GuestPanic, LostConnection, UsageError
+from harness.errors import GuestHang, GuestPanic, LostConnection, UsageError
 from harness.tools.verify import case, check_tests
 from harness.tools.verify.check_guest import MAY_USE
 from harness.tools.verify.check_plugin import started_file
@@ -43,19 +42,18 @@ class Guest:
         self.folder = folder
         self.fate: Exception | None = None
         self.patience: Path | None = None  # waits end when that file exists
-        self.hypervisor: Any = SimpleNamespace(settle=self._settle)
 
     def scaled(self, seconds: float) -> Deadline:
         return Deadline.after(seconds)
 
     def wait(self, condition: Callable[[], bool], deadline: Deadline) -> bool:
         def ended() -> bool:
-            self._settle()
+            self.check_splats()
             return condition() or (self.patience is not None and self.patience.exists())
 
         return wait_until(ended, deadline) and condition()
 
-    def _settle(self) -> None:
+    def check_splats(self) -> None:
         if self.fate is not None:
             raise self.fate
 
@@ -262,6 +260,38 @@ def test_a_guest_that_cannot_be_reached_is_no_verdict(guest: Guest) -> None:
     """It is a failure of the harness, which is tried again."""
     made = check(guest, "def test_it(guest):\n    pass\n")
     with pytest.raises(LostConnection, match=r"behaves\.py did not reach the guest: "):
+        made.run(When.DURING)
+
+
+UNREACHED = """
+from harness.tools.verify import check_plugin
+
+def attached(address):
+    raise TimeoutError("the guest did not answer `hello` in time")
+
+check_plugin.attached = attached
+check_plugin.Address.read = classmethod(lambda cls, path: None)
+"""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "def test_it(guest):\n    pass\n",
+        "from harness.errors import GuestHang\ndef test_it():\n    raise GuestHang('silent')\n",
+    ],
+    ids=["no-connection", "hang"],
+)
+@pytest.mark.parametrize("fate", [None, GuestHang("it hangs")], ids=["host", "guest"])
+def test_whether_the_guest_hangs_is_known_to_its_owner(
+    guest: Guest, text: str, fate: Exception | None
+) -> None:
+    """A guest that a test does not reach is the host's fault, unless it hangs for its owner too."""
+    (guest.folder.parent / "conftest.py").write_text(UNREACHED)
+    made = check(guest, text)
+    guest.wait = lambda condition, deadline: wait_until(condition, deadline)  # type: ignore[method-assign]
+    guest.fate = fate
+    with pytest.raises(LostConnection if fate is None else GuestHang):
         made.run(When.DURING)
 
 

@@ -6,13 +6,14 @@ check_tests.py loads it into a pytest process of its own (``-p``).
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from pydantic import BaseModel
 
-from harness.errors import HarnessError, UsageError
+from harness.errors import GuestHang, HarnessError, LostConnection, UsageError
 from harness.livepatch.patch import Livepatch
 from harness.livepatch.tasks import Tasks
 from harness.tools.verify.check_guest import NarrowGuest
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
     from harness.tools.verify.check_guest import CheckGuest
 
+# Who runs the guest knows whether it hangs; here the host may only be busy.
+_UNREACHED = (HarnessError, GuestHang)
 # Mistakes of the file itself, on whatever kernel. Other exceptions may come from what it read.
 _MISTAKES = (UsageError, NameError, ImportError, SyntaxError, pytest.FixtureLookupError)
 _MOST_CHARACTERS = 300
@@ -73,7 +76,12 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(scope="session")
 def guest(pytestconfig: pytest.Config) -> Iterator[CheckGuest]:
     """The guest in which the patch is verified, without what only its owner may do."""
-    with attached(Address.read(pytestconfig.getoption("klp_guest"))) as machine:
+    with contextlib.ExitStack() as stack:
+        try:
+            address = Address.read(pytestconfig.getoption("klp_guest"))
+            machine = stack.enter_context(attached(address))
+        except TimeoutError as error:
+            raise LostConnection(str(error)) from error
         yield cast("CheckGuest", NarrowGuest(machine))
 
 
@@ -116,7 +124,7 @@ class _Recorder:
                 TestFailure(
                     test=item.name,
                     text=_first_line(report.longrepr),
-                    by_harness=isinstance(error, HarnessError),
+                    by_harness=isinstance(error, _UNREACHED),
                     by_file=isinstance(error, _MISTAKES),
                     hint=error.hint if isinstance(error, UsageError) else None,
                 )

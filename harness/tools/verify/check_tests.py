@@ -103,8 +103,8 @@ class CheckTests:
         failures = _read(report).failures
         lost = [failure for failure in failures if failure.by_harness]
         if lost:
-            # If the guest has died, that is the reason, and it is raised here.
-            self._machine.hypervisor.settle()
+            # If the guest has died or hangs, that is the reason, and it is raised here.
+            self._machine.check_splats()
             raise LostConnection(
                 f"the check {self._path.name} did not reach the guest: {lost[0].text}",
                 artefacts=self._machine.folder,
