@@ -16,7 +16,7 @@ EXACTLY = ("slub_debug=F,kmalloc-*", "slab_debug=F,kmalloc-*")
 A CPU keeps a whole slab of a cache, whose free objects count as used; of one that is checked, none.
 """
 
-FREED_S = 20
+FREED_S = 6
 
 
 def objects_in_use(guest: Machine) -> dict[str, int]:
