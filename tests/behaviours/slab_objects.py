@@ -10,10 +10,11 @@ from harness.deadline import wait_until
 if TYPE_CHECKING:
     from harness.vm.guest.machine import Machine
 
-EXACTLY = ("slub_debug=F,kmalloc-*", "slab_debug=F,kmalloc-*")
+EXACTLY = ("slub_debug=FP,kmalloc-*", "slab_debug=FP,kmalloc-*")
 """Arguments of the kernel (before 6.9, and since) with which `objects_in_use` is exact.
 
 A CPU keeps a whole slab of a cache, whose free objects count as used; of one that is checked, none.
+Freed memory is overwritten, so whoever uses it still does not find what was there.
 """
 
 FREED_S = 6

@@ -12,13 +12,16 @@ from harness.deadline import wait_until
 from harness.livepatch.kernel_log import KernelLog
 from harness.livepatch.patch import Livepatch
 from harness.livepatch.waiting import TRANSITION_S, scaled
+from tests.behaviours.slab_objects import EXACTLY, left_in_use, objects_in_use
 
 if TYPE_CHECKING:
+    from harness.vm.guest.machine import Machine
     from tests.behaviours.conftest import Guestview
 
 SHADOW = "klp_test_shadow"
 LOCK = "klp_test_shadow_lock"
 RACE = "klp_test_shadow_race"
+VARIABLE = "/sys/kernel/klp_shadow/variable"
 FAILED = "/sys/module/klp_test_fail/parameters/failed"
 # What gives memory of any size to klp_shadow_get_or_alloc(): the first name is that from 6.10 on.
 ALLOCATORS = ("__kmalloc_noprof", "__kmalloc")
@@ -40,6 +43,7 @@ def test_refusing_constructor_and_destructor(livepatch: Livepatch, kernel_log: K
         for step in (*REFUSED, *FREED):
             assert len(kernel_log.matching(rf"shadow {step} ok")) == 1, step
         assert kernel_log.matching(r"shadow done steps=\d+ failed=0$")
+        assert len(kernel_log.matching("Failed to construct shadow variable")) == 2
         module.unload()
 
 
@@ -86,26 +90,51 @@ def test_no_memory_for_a_variable(
     assert kernel_log.matching(r"shadow done steps=\d+ failed=0$")
 
 
+@pytest.mark.needs("CONFIG_KPROBES_ON_FTRACE")
+@pytest.mark.behaviour("SV-09")
+def test_a_variable_that_is_there_needs_no_memory(livepatch: Livepatch, view: Guestview) -> None:
+    """klp_shadow_get_or_alloc() finds it before it allocates anything."""
+    guest = livepatch.guest
+    livepatch.load_target("klp_target_shadow")
+    guest.write(VARIABLE, "get")
+    allocator = next(name for name in ALLOCATORS if view.has_function(name))
+    livepatch.load_target(
+        "klp_test_fail", symbol=allocator, caller="__klp_shadow_get_or_alloc", nth=1
+    )
+    guest.write(VARIABLE, "get")
+    assert guest.read(FAILED).strip() == "0"
+    assert guest.read(VARIABLE) == "constructors=1 destructors=0 live=1\n"
+    guest.write(VARIABLE, "free")
+    with pytest.raises(OSError, match="Cannot allocate memory"):
+        guest.write(VARIABLE, "get")
+
+
 @pytest.mark.smp(2)
+@pytest.mark.kernel_args(*EXACTLY)
 @pytest.mark.behaviour("SV-03")
-def test_racing_get_or_alloc(livepatch: Livepatch, view: Guestview, kernel_log: KernelLog) -> None:
+def test_racing_get_or_alloc(
+    guest: Machine, livepatch: Livepatch, view: Guestview, kernel_log: KernelLog
+) -> None:
     """When threads race for a variable its constructor runs once, and all get the same data.
 
     While the constructor runs, another thread has seen that there is no variable, and allocates
-    one: it has to look again when it gets the lock.
+    one: it has to look again when it gets the lock, and to free its own.
     """
     allocator = next(name for name in ALLOCATORS if view.has_function(name))
+    before = objects_in_use(guest)
     livepatch.load_target(RACE, allocator=allocator)
     (done,) = kernel_log.matching(": race rounds=")
     said = {key: int(value) for key, value in re.findall(r"(\w+)=(\d+)", done.text)}
     rounds = said["rounds"]
-    assert said.pop("late") > 0, "no thread allocated while the constructor ran"
+    late = said.pop("late")
+    assert late > rounds // 4, "no thread allocated while the constructor ran"
     assert said == {
         "rounds": rounds,
         "constructors": rounds,
         "same": rounds,
         "destructors": rounds,
     }
+    assert left_in_use(guest, before, fewer_than=late // 2) == {}
 
 
 @pytest.mark.behaviour("SV-08")
