@@ -133,6 +133,6 @@ def test_a_test_file_reaches_the_guest(
     verdict = verify_patch(request, kernel=kernel, session=klp_session, samples=sample_modules)
     assert {check.id: check.detail for check in verdict.failed} == {
         "check-after": "behaves.py after failed: test_the_command_line: after: False"
-    }
+    }, verdict.failed
     assert verdict.check("check-before").outcome is CheckOutcome.PASSED
     assert verdict.check("check-during").outcome is CheckOutcome.PASSED

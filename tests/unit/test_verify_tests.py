@@ -200,6 +200,7 @@ def test_it():
     guest.patience = guest.folder.parent / "began"
     run = made.run(When.DURING)
     assert run.code is None
+    assert any("behaves.py" in line and "in test_it" in line for line in run.lines), run.lines
     _expect_gone(guest)
 
 

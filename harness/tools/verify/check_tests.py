@@ -7,6 +7,7 @@ Its tests reach the guest by the fixtures of check_plugin.py.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.deadline import Deadline
+from harness.deadline import Deadline, wait_until
 from harness.errors import CommandTimeout, HarnessError, LostConnection, UsageError
 from harness.tools.verify.check_plugin import CheckReport, started_file
 from harness.tools.verify.script import CheckRun, CheckScript, When
@@ -33,7 +34,9 @@ _OTHER_PLUGINS = ("klp_harness", "harness.pytest_plugin")
 _COLLECT_S = 60.0
 # How long pytest may take to reach its first test, and to end after its last.
 _HOST_S = 120.0
+_ABORTED_S = 10.0
 _LAST_LINES = 12
+_STACK_LINES = 60
 _WITHOUT_REAPING = os.WEXITED | os.WNOHANG | os.WNOWAIT
 _ENDINGS = {
     int(pytest.ExitCode.NO_TESTS_COLLECTED): "it has no test",
@@ -75,16 +78,27 @@ class CheckTests:
             ) as child,
         ):
             in_time = self._wait(child.pid, report)
+            lines = _tail(log)
+            if not in_time:
+                lines = (*self._stacks(child.pid, log), *lines)
         if not in_time:
-            return CheckRun(code=None, lines=_tail(log))
+            return CheckRun(code=None, lines=lines)
         return self._result(child.returncode, report, log)
+
+    @staticmethod
+    def _stacks(pid: int, log: Path) -> tuple[str, ...]:
+        """End pytest, and return where its threads were, which its plugin faulthandler prints."""
+        written = log.stat().st_size
+        os.kill(pid, signal.SIGABRT)
+        wait_until(lambda: _has_ended(pid), Deadline.after(_ABORTED_S))
+        said = log.read_bytes()[written:].decode(errors="replace").splitlines()
+        return tuple(line for line in said if line.strip())[:_STACK_LINES]
 
     def _wait(self, pid: int, report: Path) -> bool:
         """Wait for pytest's end; False when it hangs. Only its tests have the check's timeout."""
 
         def ended() -> bool:
-            # Reaping it is left to spawn(), which ends what it has left running in its group.
-            return os.waitid(os.P_PID, pid, _WITHOUT_REAPING) is not None
+            return _has_ended(pid)
 
         def appears(file: Path, deadline: Deadline) -> bool:
             return self._machine.wait(lambda: ended() or file.exists(), deadline)
@@ -118,6 +132,11 @@ class CheckTests:
             )
         lines = tuple(f"{failure.test}: {failure.text}" for failure in failures)
         return CheckRun(code=code, lines=lines, ending="failed")
+
+
+def _has_ended(pid: int) -> bool:
+    # Reaping it is left to spawn(), which ends what it has left running in its group.
+    return os.waitid(os.P_PID, pid, _WITHOUT_REAPING) is not None
 
 
 def check_in(machine: Machine, path: Path, *, timeout_s: float) -> CheckScript | CheckTests:
