@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.deadline import Deadline, wait_until
-from harness.errors import GuestHang, GuestPanic, LostConnection, UsageError
+from harness.errors import GuestHang, GuestPanic, HarnessError, LostConnection, UsageError
 from harness.tools.verify import case, check_tests
 from harness.tools.verify.check_guest import MAY_USE
 from harness.tools.verify.check_plugin import started_file
@@ -202,6 +202,24 @@ def test_it():
     assert run.code is None
     assert any("behaves.py" in line and "in test_it" in line for line in run.lines), run.lines
     _expect_gone(guest)
+
+
+def test_temporary_folders_are_the_guests(guest: Guest) -> None:
+    """At its end pytest removes old ones beside its own: those of others are left alone."""
+    text = "def test_it(tmp_path):\n    assert 'guest/check-1-tmp' in str(tmp_path), tmp_path\n"
+    assert check(guest, text).run(When.BEFORE).ok
+
+
+def test_pytest_that_does_not_end_after_its_tests(guest: Guest) -> None:
+    """It is no failure of the patch, and where pytest is shows in the details."""
+    (guest.folder.parent / "conftest.py").write_text(
+        "import time\ndef pytest_sessionfinish():\n    time.sleep(1000)\n"
+    )
+    made = check(guest, "def test_it():\n    pass\n")
+    guest.patience = guest.folder / "check-1.json"
+    with pytest.raises(HarnessError, match=r"the tests of behaves\.py ended") as raised:
+        made.run(When.DURING)
+    assert any("in pytest_sessionfinish" in line for line in raised.value.details)
 
 
 def test_the_timeout_begins_with_the_first_test(guest: Guest) -> None:

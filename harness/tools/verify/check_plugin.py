@@ -135,7 +135,7 @@ class _Recorder:
         if report.failed:
             self._report.errors.append(_first_line(report.longrepr))
 
-    @pytest.hookimpl(trylast=True)
+    @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self) -> None:
         # It appears whole: check_tests.py waits for it.
         new = self._path.with_suffix(".new")

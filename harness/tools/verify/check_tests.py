@@ -60,8 +60,8 @@ class CheckTests:
         """Run all its tests to their end.
 
         Raises UsageError when pytest ends without having run them, or a test uses what it may not;
-        the reason when the guest ends, and LostConnection when a test could not reach it though it
-        lives.
+        the reason when the guest ends, LostConnection when a test could not reach it though it
+        lives, and HarnessError when pytest does not end after its tests.
         """
         self._runs += 1
         folder = self._machine.folder
@@ -70,7 +70,11 @@ class CheckTests:
             address_of(self._machine).write(address)
         report = folder / f"check-{self._runs}.json"
         log = folder / f"check-{self._runs}-{when}.log"
-        options = (f"--klp-guest={address}", f"--klp-moment={when}", f"--klp-report={report}")
+        options = (
+            *(f"--klp-guest={address}", f"--klp-moment={when}", f"--klp-report={report}"),
+            # Its own: else pytest removes old ones of others at its end, which may take minutes.
+            f"--basetemp={folder / f'check-{self._runs}-tmp'}",
+        )
         with (
             log.open("wb") as output,
             spawn(
@@ -81,6 +85,10 @@ class CheckTests:
             lines = _tail(log)
             if not in_time:
                 lines = (*self._stacks(child.pid, log), *lines)
+        if not in_time and report.exists():
+            raise HarnessError(
+                f"the tests of {self._path.name} ended, and pytest did not", details=lines
+            )
         if not in_time:
             return CheckRun(code=None, lines=lines)
         return self._result(child.returncode, report, log)
