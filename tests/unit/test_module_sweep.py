@@ -13,12 +13,13 @@ import pytest
 from harness.deadline import Deadline
 from harness.errors import HarnessError, KernelBuildFailed, UsageError
 from harness.report.base import CheckOutcome
-from harness.tools.mutants.module_sweep import building, judging
+from harness.tools.mutants.module_sweep import building
 from harness.tools.mutants.module_sweep.building import Built, ModuleSource
 from harness.tools.mutants.module_sweep.judging import DoesNotBuild, Judge, warnings_of
 from harness.tools.mutants.sweep.explained import Explained
 from harness.tools.mutants.sweep.page import sweep_page
 from harness.tools.mutants.sweep.parse import candidates
+from harness.tools.mutants.sweep.results import BY_OBJECT
 from harness.tools.verify.request import VerifyRequest
 from harness.tools.verify.verdict import Check, Verdict, failed, passed, warned
 from harness.vm.kernel.codes import Code
@@ -137,7 +138,7 @@ def test_mutant_of_the_same_object_is_equivalent(monkeypatch: pytest.MonkeyPatch
     """What compiles to the same object is not verified."""
     result = judge(monkeypatch, source=Source({ZERO.name: CLEAN})).judge(ZERO)
     assert result.outcome is CheckOutcome.EQUIVALENT
-    assert result.detail == judging.BY_OBJECT
+    assert result.detail == BY_OBJECT
 
 
 def test_proof_needs_no_build(monkeypatch: pytest.MonkeyPatch) -> None:

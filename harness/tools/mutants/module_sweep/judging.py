@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from harness.errors import HarnessError, KernelBuildFailed, UsageError
 from harness.report.base import CheckOutcome
 from harness.tools.mutants.module_sweep.building import Built, ModuleSource, complaint
-from harness.tools.mutants.sweep.results import Noticed, SweepResult, result_of
+from harness.tools.mutants.sweep.results import BY_OBJECT, Noticed, SweepResult, result_of
 from harness.tools.verify.api import verify_case
 from harness.tools.verify.case import read_case
 from harness.tools.verify.scene_list import scenes_for
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from harness.vm.guest.session import Session
     from harness.vm.kernel.kernel import Kernel
 
-BY_OBJECT = "the compiler makes the same object file of it"
 _BY_SCRIPT = frozenset({Code.CHECK_FAILED, Code.CHECK_HUNG})
 _HOW: Mapping[Code, How] = {
     Code.SPLAT: "splat",

@@ -108,10 +108,10 @@ def run_module_sweep(
         unread = {name: unread_lines(text, parser()) for name, text in sources.items()}
         request = _request(asked.options, clean, finder)
         names = {mutant.name for mutant in chosen}
+        explanations = match(found, sources, known)
+        key = _key(kernel, sources, clean, request)
         with (
-            KeptResults(
-                _folder(asked.results, source.source), _key(kernel, sources, clean, request)
-            ) as kept,
+            KeptResults(_folder(asked.results, source.source), lambda _: key) as kept,
             runs.open_session(accel, name="sweep", guests=most) as session,
         ):
             judge = Judge(
@@ -121,7 +121,7 @@ def run_module_sweep(
                 session=session,
                 samples=finder.samples,
                 clean=clean,
-                known=match(found, sources, known),
+                known=explanations,
                 sources=sources,
             ).with_scenes()
             invocation.print_facts(
@@ -137,7 +137,7 @@ def run_module_sweep(
                 "unread": {name: lines for name, lines in unread.items() if lines},
             }
             at_end(sources, f"{clean.livepatch.stem} on {kernel.describe()}")
-            results = {} if asked.anew else kept.take_up(names)
+            results = {} if asked.anew else kept.take_up(names, explanations)
             kept.begin(names, results)
             invocation.more["kept"] = len(results)
             if results:

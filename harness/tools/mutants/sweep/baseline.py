@@ -11,7 +11,7 @@ import json
 from functools import partial
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from harness import __version__
 from harness.behaviours.rule_tests import on_other_kernels
@@ -82,11 +82,17 @@ class _Kept(_Model):
 class Baseline(_Model):
     """All tests of the suite by name, as they end on a kernel of mutants with none on.
 
-    ``key`` is a digest of the kernel and the tests.
+    ``keys`` are digests of the kernel and the tests, by file.
     """
 
     tests: dict[str, TestFacts]
-    key: str = ""
+    keys: dict[str, str] = Field(default_factory=dict)
+
+    def key(self, noticed_by: str | None) -> str:
+        """Return a digest of what a result depends on: all tests, or the one that noticed."""
+        if noticed_by is not None:
+            return self.keys.get(noticed_by.partition("::")[0], "")
+        return _digest(sorted(self.keys.values()))
 
     def reaching(self, number: int) -> tuple[str, ...]:
         """Return the tests that reach a mutant's code."""
@@ -139,7 +145,7 @@ def obtain_baseline(
         else:
             missing += names
     made = run_baseline(missing, workers, guests=guests, progress=progress)
-    whole = Baseline(tests=dict(sorted((known | made).items())), key=_digest(sorted(keys.values())))
+    whole = Baseline(tests=dict(sorted((known | made).items())), keys=keys)
     for file, names in files.items():
         if names[0] in made and not set(names) & set(whole.failing):
             text = _Kept(tests={name: made[name] for name in names}).model_dump_json()

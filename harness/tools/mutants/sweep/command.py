@@ -226,7 +226,11 @@ def sweep(
                 progress=lambda done, total: progress.count(done, total, "tests"),
             )
         _note_failing(terminal, baseline)
-        key = f"{made.key}-{baseline.key}"
+
+        def key(result: SweepResult) -> str:
+            test = result.noticed.test if result.noticed is not None else None
+            return f"{made.key}-{baseline.key(test)}"
+
         kept = stack.enter_context(
             KeptResults(_folder(results, clean, made if series or hooks else None), key)
         )

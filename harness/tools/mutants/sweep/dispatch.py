@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from harness.report.base import CheckOutcome
 from harness.tools.mutants.sweep.likely_tests import LikelyTests
-from harness.tools.mutants.sweep.results import Noticed, SweepResult, result_of
+from harness.tools.mutants.sweep.results import BY_OBJECT, Noticed, SweepResult, result_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -48,7 +48,6 @@ _HOW: Mapping[str, How] = {
 # Errors that are not the kernel's on a sound kernel. When a test that passes there ends so twice on
 # a mutant, it is the mutant: the agent's memory is overwritten, a patch has no directory.
 _BY_THE_MUTANT = frozenset({"LostConnection", "LostGuest", "LogIncomplete", "UsageError"})
-BY_OBJECT = "the compiler makes the same object file of it"
 NEVER_DIFFERS = "reached, and its value or effect was the original's each time"
 NOT_REACHED = "no test reaches it"
 ALL_FAIL = "the tests in which it makes a difference fail without it, too"

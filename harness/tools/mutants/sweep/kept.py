@@ -15,11 +15,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from harness.errors import UsageError
 from harness.inputs import shown
 from harness.report.base import CheckOutcome
-from harness.tools.mutants.sweep.results import SweepResult
+from harness.tools.mutants.sweep.results import BY_OBJECT, SweepResult
 from harness.vm.guest.run_folder import writing
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
     from pathlib import Path
 
 _NOW, _LAST = "results.jsonl", "last.jsonl"
@@ -34,13 +34,14 @@ class _Line(BaseModel):
 
 
 class KeptResults:
-    """A folder with the results of sweeps of one kernel. ``key`` is what they depend on.
+    """A folder with the results of sweeps of one kernel.
 
-    ``before`` has the outcomes of the last sweep that ended, by mutant, and ``noticed_by`` the
-    tests that noticed.
+    ``key`` gives what a result depends on: with another one it says nothing of this sweep.
+    ``before`` has the outcomes of the last sweep that ended, by mutant; ``noticed_by`` the tests
+    that noticed a mutant when it last ran.
     """
 
-    def __init__(self, folder: Path, key: str) -> None:
+    def __init__(self, folder: Path, key: Callable[[SweepResult], str]) -> None:
         self.folder = folder
         self.before: dict[str, CheckOutcome] = {}
         self.noticed_by: dict[str, str] = {}
@@ -58,10 +59,12 @@ class KeptResults:
             raise UsageError(
                 f"another sweep is using {shown(self.folder)}", hint="wait for its end"
             ) from error
-        last = _read(self.folder / _LAST, None)
-        self.before = {name: result.outcome for name, result in last.items()}
+        last = _read(self.folder / _LAST)
+        self.before = {name: line.result.outcome for name, line in last.items()}
         self.noticed_by = {
-            name: result.noticed.test for name, result in last.items() if result.noticed
+            name: line.result.noticed.test
+            for name, line in (last | _read(self.folder / _NOW)).items()
+            if line.result.noticed
         }
         return self
 
@@ -73,30 +76,40 @@ class KeptResults:
     ) -> dict[str, SweepResult]:
         """Return the results of these mutants that a sweep which did not end has left.
 
-        What the harness or the host failed is tried again, and a gap that has been ``explained``
-        since is judged anew.
+        What the harness or the host failed is tried again. What rests on an explanation is judged
+        anew, and so is a gap that has been ``explained`` since.
         """
-        known = _read(self.folder / _NOW, self._key)
         return {
-            name: result
-            for name, result in known.items()
+            name: line.result
+            for name, line in _read(self.folder / _NOW).items()
             if name in names
-            and result.outcome is not CheckOutcome.ERROR
-            and not (result.is_gap and name in explained)
+            and self._is_of_now(line)
+            and line.result.outcome is not CheckOutcome.ERROR
+            and not (line.result.is_gap and name in explained)
+            and not _is_explained(line.result)
         }
 
     def begin(self, names: Collection[str], kept: Mapping[str, SweepResult]) -> None:
         """Begin a sweep of these mutants, with these results of an interrupted one.
 
-        What an interrupted sweep has left of other mutants stays as it is.
+        What an interrupted sweep has left of other mutants stays as it is, and so does what depends
+        on something that has changed: it says which test noticed.
         """
         self._names = frozenset(names)
-        self._write(_NOW, [*self._others(), *kept.values()])
+        known = _read(self.folder / _NOW)
+        self._write(
+            _NOW,
+            (
+                line
+                for name, line in known.items()
+                if name not in self._names or name in kept or not self._is_of_now(line)
+            ),
+        )
 
     def add(self, result: SweepResult) -> None:
         """Keep a result, whatever becomes of this process."""
         with writing(self.folder), (self.folder / _NOW).open("a", encoding="utf-8") as file:
-            file.write(self._line(result))
+            file.write(_text(_Line(key=self._key(result), result=result)))
             file.flush()
             os.fsync(file.fileno())
 
@@ -106,30 +119,37 @@ class KeptResults:
 
     def finish(self) -> None:
         """Record that the sweep has ended: its outcomes are the last ones of these mutants."""
-        now = _read(self.folder / _NOW, self._key)
-        known = _read(self.folder / _LAST, None) | {
-            name: result for name, result in now.items() if name in self._names
+        now = _read(self.folder / _NOW)
+        ended = {
+            name: line
+            for name, line in now.items()
+            if name in self._names and self._is_of_now(line)
         }
-        self._write(_LAST, known.values())
-        self._write(_NOW, self._others())
+        self._write(_LAST, (_read(self.folder / _LAST) | ended).values())
+        self._write(_NOW, (line for name, line in now.items() if name not in self._names))
 
-    def _others(self) -> list[SweepResult]:
-        known = _read(self.folder / _NOW, self._key)
-        return [result for name, result in known.items() if name not in self._names]
+    def _is_of_now(self, line: _Line) -> bool:
+        return line.key == self._key(line.result)
 
-    def _write(self, name: str, results: Iterable[SweepResult]) -> None:
+    def _write(self, name: str, lines: Iterable[_Line]) -> None:
         aside = self.folder / f"{name}.new"
         with writing(self.folder):
-            aside.write_text("".join(self._line(each) for each in results), encoding="utf-8")
+            aside.write_text("".join(_text(each) for each in lines), encoding="utf-8")
             aside.replace(self.folder / name)
 
-    def _line(self, result: SweepResult) -> str:
-        return _Line(key=self._key, result=result).model_dump_json() + "\n"
+
+def _is_explained(result: SweepResult) -> bool:
+    is_proved = result.outcome is CheckOutcome.EQUIVALENT and result.detail != BY_OBJECT
+    return is_proved or result.explained
 
 
-def _read(path: Path, key: str | None) -> dict[str, SweepResult]:
-    """Return the results in a file, by mutant; a line that was cut off is left out."""
-    found: dict[str, SweepResult] = {}
+def _text(line: _Line) -> str:
+    return line.model_dump_json() + "\n"
+
+
+def _read(path: Path) -> dict[str, _Line]:
+    """Return the lines of a file, by mutant; one that was cut off is left out."""
+    found: dict[str, _Line] = {}
     try:
         lines = path.read_bytes().splitlines()
     except FileNotFoundError:
@@ -141,6 +161,5 @@ def _read(path: Path, key: str | None) -> dict[str, SweepResult]:
             line = _Line.model_validate_json(text)
         except ValidationError:
             continue
-        if key is None or line.key == key:
-            found[line.result.id] = line.result
+        found[line.result.id] = line
     return found

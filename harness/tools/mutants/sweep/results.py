@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 How = Literal["test", "splat", "panic", "hang", "agent", "timeout"]
 
+BY_OBJECT = "the compiler makes the same object file of it"
+
 
 class Noticed(Model):
     """The test that noticed a mutant, and how.
