@@ -10,6 +10,8 @@ import pytest
 
 from harness.vm.host.accel import Accel
 from harness.vm.host.capacity import (
+    CLONE_MIB,
+    TEMPLATE_MIB,
     HostCapacity,
     default_guests,
     measure_host,
@@ -18,6 +20,7 @@ from harness.vm.host.capacity import (
     parse_meminfo,
     parse_stat_mib,
     time_scale,
+    waiting_guests,
 )
 from harness.vm.kernel import toolchain
 
@@ -217,3 +220,11 @@ def test_measure_this_host() -> None:
     measured = measure_host()
     assert measured.cores > 0
     assert 0 < measured.memory_available_mib <= measured.memory_mib
+
+
+def test_guests_that_wait_need_memory_alone() -> None:
+    """As many as run, where there is memory for both."""
+    assert waiting_guests(host(2), 8) == 8
+    tight = TEMPLATE_MIB + 1024 + 10 * CLONE_MIB
+    assert waiting_guests(host(2, tight), 8) == 2
+    assert waiting_guests(host(2, tight), 12) == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -186,6 +187,34 @@ def test_one_guest_a_mutant_while_others_wait() -> None:
     # Nothing is left to begin with: the rest of their tests share the guests.
     assert next(tasks) == Task(mutant=NEGATED, test=SLOW)
     assert next(tasks) == Task(mutant=CALL, test=SLOW)
+
+
+def test_others_run_beside_a_test_that_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After twice its usual time and ten seconds a test needs no guest for itself."""
+    now_s = 1000.0
+    monkeypatch.setattr("harness.tools.mutants.sweep.dispatch.time.monotonic", lambda: now_s)
+    sweep = dispatch(NEGATED, CALL, guests=1)
+    tasks = sweep.tasks()
+    first = next(tasks)
+    assert first == Task(mutant=NEGATED, test=QUICK)
+    others: list[Task] = []
+    begun = threading.Event()
+
+    def take() -> None:
+        others.append(next(tasks))
+        begun.set()
+
+    threading.Thread(target=take, daemon=True).start()
+    now_s += 12.0
+    assert not begun.wait(0.7), "12 s are as long as it may take"
+    now_s += 0.1
+    assert begun.wait(30)
+    assert others == [Task(mutant=CALL, test=QUICK)]
+    # It ends after all, and the other one has the guest.
+    assert sweep.ended(first, ran(QUICK)) is None
+    found = sweep.ended(others[0], ran(QUICK, CheckOutcome.FAILED))
+    assert found is not None
+    assert next(tasks) == Task(mutant=NEGATED, test=SLOW)
 
 
 def test_what_a_test_noticed_is_learned_from() -> None:

@@ -49,8 +49,16 @@ class HostCapacity:
 def default_guests(host: HostCapacity, accel: Accel) -> int:
     """Return how many guests to run at a time when the user gave no number; at least 1."""
     by_cores = math.floor(host.cores * _GUESTS_PER_CORE[accel])
-    by_memory = (host.memory_available_mib - _RESERVE_MIB - TEMPLATE_MIB) // CLONE_MIB
-    return max(1, min(by_cores, by_memory, _MAX_GUESTS))
+    return max(1, min(by_cores, _by_memory(host), _MAX_GUESTS))
+
+
+def waiting_guests(host: HostCapacity, guests: int) -> int:
+    """Return how many guests may wait beside so many that run: no more than these."""
+    return max(0, min(guests, _by_memory(host) - guests))
+
+
+def _by_memory(host: HostCapacity) -> int:
+    return (host.memory_available_mib - _RESERVE_MIB - TEMPLATE_MIB) // CLONE_MIB
 
 
 def time_scale(accel: Accel, *, guests: int, cores: float) -> float:

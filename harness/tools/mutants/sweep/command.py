@@ -199,6 +199,7 @@ def sweep(
         if cluster is None:
             words = words_for_tests(switched, accel.value)
             workers = stack.enter_context(open_workers(holding, choice, words, guests=most))
+            waiting = runs.waiting_at_a_time(most) if guests is None else 0
         else:
             from harness.tools.mutants.sweep.on_cluster import ClusterTests, SweepConditions
 
@@ -213,6 +214,7 @@ def sweep(
             )
             workers = stack.enter_context(ClusterTests(cluster, conditions))
             most = min(workers.at_a_time, guests or workers.at_a_time)
+            waiting = 0
         invocation.print_facts(mutants=of_all, guests=f"{most} at a time")
         print_left_out(terminal, made.left_out, made.unread)
         with terminal.progress() as progress:
@@ -268,7 +270,13 @@ def sweep(
             ),
         )
         for result in run_sweep(
-            dispatch, made, clean, workers, guests=most, deadline=Deadline.after(_RUN_S)
+            dispatch,
+            made,
+            clean,
+            workers,
+            guests=most,
+            waiting=waiting,
+            deadline=Deadline.after(_RUN_S),
         ):
             kept.add(result)
             whole = kept.with_before(result)

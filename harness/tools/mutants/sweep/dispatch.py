@@ -2,12 +2,14 @@
 """Which test runs next on which mutant, and what its results mean. Pure but for its threads' lock.
 
 A mutant is tried with one test at a time, since most are caught by their first or second. Once no
-other mutant is left to begin with, it gets as many guests as are free.
+other mutant is left to begin with, it gets as many guests as are free. A test that takes much
+longer than without a mutant mostly waits for what does not happen: others run beside it.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -30,6 +32,8 @@ _WAKE_S = 0.5
 # A test takes this much more time on a mutant before it is given up; a busy host is slow at times.
 _LIMIT_S, _LIMIT_TIMES = 120.0, 10.0
 _TRIES = 2
+# From then on a test is taken to wait, and no longer to need a core.
+_WAITS_S, _WAITS_TIMES = 10.0, 2.0
 # On a busy host, a guest that spins looks like one that gets no CPU, but for the CPU time that it
 # has used: this much more than the test takes without a mutant, in all its tries together.
 _STARVED = "GuestStarved"
@@ -108,6 +112,8 @@ class Dispatch:
         self._compare = compare
         self._pending = list(reversed(mutants))
         self._active: list[_Running] = []
+        # By the task's id(): since when it runs, and its test.
+        self._in_flight: dict[int, tuple[float, str | None]] = {}
         self._changed = threading.Condition()
         self._likely = likely or LikelyTests(baseline)
         self.switch_s = 0.0
@@ -148,8 +154,7 @@ class Dispatch:
     def compared(self, task: Task, *, is_same: bool) -> SweepResult | None:
         """Take whether a mutant's object file is the original's; return the result if it is."""
         with self._changed:
-            running = self._of(task)
-            running.in_flight -= 1
+            running = self._landed(task)
             running.compared = True
             self._changed.notify_all()
             if is_same:
@@ -165,8 +170,7 @@ class Dispatch:
         """
         assert task.test is not None
         with self._changed:
-            running = self._of(task)
-            running.in_flight -= 1
+            running = self._landed(task)
             if ran is not None:
                 running.seconds += ran.seconds
                 self.switch_s = max(self.switch_s, ran.switch_s)
@@ -248,11 +252,26 @@ class Dispatch:
             seconds=running.seconds,
         )
 
-    def _of(self, task: Task) -> _Running:
-        return next(each for each in self._active if each.mutant is task.mutant)
+    def _landed(self, task: Task) -> _Running:
+        del self._in_flight[id(task)]
+        running = next(each for each in self._active if each.mutant is task.mutant)
+        running.in_flight -= 1
+        return running
+
+    def _is_waiting(self, since: float, test: str | None) -> bool:
+        facts = self._baseline.tests.get(test) if test is not None else None
+        usual_s = facts.seconds if facts is not None else 0.0
+        return test is not None and time.monotonic() - since > _WAITS_S + _WAITS_TIMES * usual_s
 
     def _pick(self) -> Task | None:
         self._active = [each for each in self._active if not each.is_over or each.in_flight]
+        busy = sum(not self._is_waiting(*each) for each in self._in_flight.values())
+        task = self._next_task() if busy < self._guests else None
+        if task is not None:
+            self._in_flight[id(task)] = time.monotonic(), task.test
+        return task
+
+    def _next_task(self) -> Task | None:
         most = 1 if self._pending else self._guests
         for running in self._active:
             if running.is_over or running.in_flight >= most:

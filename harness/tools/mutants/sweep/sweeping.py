@@ -71,9 +71,14 @@ def run_sweep(
     workers: RunsTests,
     *,
     guests: int,
+    waiting: int,
     deadline: Deadline,
 ) -> Iterator[SweepResult]:
-    """Yield the result of each mutant as soon as it is known."""
+    """Yield the result of each mutant as soon as it is known.
+
+    ``waiting`` is how many tests may wait in their guests beside those for which there are
+    ``guests``.
+    """
     yield from dispatch.known()
     with temporary_folder("klp-objects-") as folder:
         compiler = Compiler(kernel=clean, folder=folder, deadline=deadline)
@@ -96,7 +101,7 @@ def run_sweep(
                 return dispatch.ended(task, None, lost=f"a worker was lost: {error}")
             return dispatch.ended(task, ran)
 
-        for result in run_jobs(dispatch.tasks(), do, at_a_time=guests, name="sweep"):
+        for result in run_jobs(dispatch.tasks(), do, at_a_time=guests + waiting, name="sweep"):
             if result is not None:
                 yield result
 
