@@ -12,7 +12,9 @@
  * variable, too, and allocates one: a kprobe sees it there. "late" is in how many
  * rounds that was so; there is an end to the wait, for another task may keep that
  * thread from its CPU. The constructor runs with the lock of the shadow variables:
- * the other thread finds the variable when it gets that. It takes two CPUs.
+ * the other thread finds the variable when it gets that, although an interrupt,
+ * which the constructor has asked for, keeps this one for a while as soon as
+ * interrupts are on again. It takes two CPUs.
  *
  * Parameter: allocator, the function that gives memory of any size: __kmalloc
  */
@@ -21,6 +23,7 @@
 
 #include <linux/atomic.h>
 #include <linux/completion.h>
+#include <linux/irq_work.h>
 #include <linux/kernel.h>
 #include <linux/kprobes.h>
 #include <linux/kthread.h>
@@ -36,6 +39,8 @@
 #define KLP_THREADS	4
 #define KLP_ROUNDS	200
 #define KLP_WAIT_MS	50ULL
+#define KLP_KEEP_MS	1ULL
+#define KLP_KEEP_LOOPS	20
 
 static int klp_objs[KLP_ROUNDS];	/* what the variables are attached to */
 static void *klp_got[KLP_ROUNDS][KLP_THREADS];
@@ -69,6 +74,18 @@ static struct kprobe klp_allocator = {
 	.pre_handler = klp_allocator_pre,
 };
 
+/* Also counted: a slow host may run no CPU meanwhile. */
+static void klp_keep(struct irq_work *work)
+{
+	u64 end = ktime_get_mono_fast_ns() + KLP_KEEP_MS * NSEC_PER_MSEC;
+	unsigned int loops = 0;
+
+	while (loops++ < KLP_KEEP_LOOPS || ktime_get_mono_fast_ns() < end)
+		cpu_relax();
+}
+
+static struct irq_work klp_keep_work;
+
 static int klp_ctor(void *obj, void *shadow_data, void *ctor_data)
 {
 	u64 end = ktime_get_mono_fast_ns() + KLP_WAIT_MS * NSEC_PER_MSEC;
@@ -84,6 +101,7 @@ static int klp_ctor(void *obj, void *shadow_data, void *ctor_data)
 		cpu_relax();
 	}
 	klp_late++;
+	irq_work_queue(&klp_keep_work);
 	return 0;
 }
 
@@ -127,6 +145,7 @@ static int __init klp_test_shadow_race_init(void)
 	unsigned int i, same = 0;
 	int ret = 0;
 
+	klp_init_hard_irq_work(&klp_keep_work, klp_keep);
 	if (*allocator) {
 		klp_allocator.symbol_name = allocator;
 		ret = register_kprobe(&klp_allocator);
@@ -161,6 +180,7 @@ static int __init klp_test_shadow_race_init(void)
 stop:
 	while (i--)
 		kthread_stop(klp_threads[i]);
+	irq_work_sync(&klp_keep_work);
 	if (*allocator)
 		unregister_kprobe(&klp_allocator);
 	return ret;

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from harness.livepatch.callbacks import CallbackEvent, CallbackPhase
@@ -10,7 +12,7 @@ from harness.livepatch.kernel_log import KernelLog
 from harness.livepatch.patch import Livepatch
 
 PATCH = "klp_test_callbacks_a"
-TARGET = "klp_target_mod"
+TARGET, THIRD = "klp_target_mod", "klp_target_notrace"
 PRE_PATCH = CallbackPhase.PRE_PATCH
 POST_PATCH = CallbackPhase.POST_PATCH
 PRE_UNPATCH = CallbackPhase.PRE_UNPATCH
@@ -49,6 +51,25 @@ def test_order_for_vmlinux_and_a_loaded_target(livepatch: Livepatch, kernel_log:
         target(POST_UNPATCH, "LIVE"),
     ]
     _inside(kernel_log, "starting unpatching transition", PRE_UNPATCH, POST_UNPATCH)
+
+
+@pytest.mark.behaviour("CB-01")
+def test_target_behind_one_that_is_not_loaded(livepatch: Livepatch, kernel_log: KernelLog) -> None:
+    """An object that is not there has no callbacks, and the next one has all of them."""
+    livepatch.load_target(THIRD)
+    patch = livepatch.load(PATCH, wait=True)
+    third = [replace(target(phase, "LIVE"), object=THIRD) for phase in CallbackPhase]
+    assert kernel_log.callbacks() == [
+        *(vmlinux(PRE_PATCH), third[0]),
+        *(vmlinux(POST_PATCH), third[1]),
+    ]
+    kernel_log.mark()
+    patch.disable()
+    patch.wait_gone()
+    assert kernel_log.callbacks() == [
+        *(vmlinux(PRE_UNPATCH), third[2]),
+        *(vmlinux(POST_UNPATCH), third[3]),
+    ]
 
 
 @pytest.mark.behaviour("CB-02")

@@ -4,16 +4,24 @@
 from __future__ import annotations
 
 import errno
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.agent_protocol import Op
 from harness.errors import ModuleRefused
 from harness.livepatch.patch import Livepatch
+from harness.livepatch.waiting import poll
 
 if TYPE_CHECKING:
+    from harness.vm.guest.machine import Machine
     from tests.behaviours.conftest import Guestview
 
+MANY, BODIES = "klp_target_many", "/sys/kernel/klp_many/bodies"
+FUNCTIONS, OF = 100, 400
+READING, SEEN = "/tmp/reading", "/tmp/seen"
+LONG_S = 120
 A, B, C, D = (f"klp_test_cmdline_{letter}" for letter in "abcd")
 
 
@@ -45,6 +53,28 @@ def test_many_replaced_at_once(livepatch: Livepatch, view: Guestview) -> None:
         patch.unload()
     assert [patch.name for patch in livepatch.patches()] == [new.name]
     assert (view.cmdline(), view.target("f")) == (D, "original")
+
+
+@pytest.mark.slow(20)
+@pytest.mark.usefixtures("gate")
+@pytest.mark.behaviour("RP-02")
+def test_old_bodies_do_not_return(guest: Machine, livepatch: Livepatch) -> None:
+    """A task that runs the originals goes on to do so while the replaced patch is taken apart.
+
+    The nops stay until that is over. The kernel waits for a grace period for each function.
+    """
+    deadline = guest.scaled(LONG_S)
+    livepatch.load_target(MANY)
+    livepatch.load("klp_test_many", functions=FUNCTIONS, deadline=deadline).wait_complete(deadline)
+    guest.run(["touch", READING])
+    reader = guest.spawn("sh", "-c", f"while [ -e {READING} ]; do cat {BODIES}; done >{SEEN}")
+    assert poll(guest, SEEN, Op.CONTAINS, "p", deadline=deadline)
+    livepatch.load(A, replace=True).wait_complete(deadline)
+    guest.run(["rm", READING])
+    assert reader.wait(deadline) == 0
+    lines = guest.read(SEEN).split()
+    changes = [line for before, line in pairwise(["", *lines]) if line != before]
+    assert changes == ["p" * FUNCTIONS + "o" * (OF - FUNCTIONS), "o" * OF]
 
 
 @pytest.mark.behaviour("RP-12")

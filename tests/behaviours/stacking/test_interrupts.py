@@ -12,6 +12,8 @@ from harness.livepatch.gates import Gates
 from harness.livepatch.patch import Livepatch
 from harness.livepatch.tasks import PatchState, Tasks
 from harness.livepatch.waiting import QUICK_S, TRANSITION_S, poll, scaled
+from harness.tools.race.reproducer import run_steps
+from harness.tools.race.reproducers.held_cpu import disable_sync
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -116,3 +118,13 @@ def test_end_waits_for_every_cpu(
         assert upper.exists
     else:
         upper.wait_gone()
+
+
+@pytest.mark.slow(9)
+@pytest.mark.needs("CONFIG_OPTPROBES")
+@pytest.mark.behaviour("ST-03")
+def test_end_waits_after_the_function_is_removed(
+    guest: Machine, sample_modules: Mapping[str, Path]
+) -> None:
+    """The patch states are reset when no CPU has a removed function in its hands any more."""
+    run_steps(disable_sync, guest, modules=sample_modules)

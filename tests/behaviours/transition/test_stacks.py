@@ -39,7 +39,7 @@ def test_unreliable_stack_is_not_safe(
     where: str,
     answer: str,
 ) -> None:
-    """A task with an unreliable stack is not switched, try after try.
+    """A task with an unreliable stack is not switched, try after try, and the log says why.
 
     Inside: the patched function is on the stack, where the unwinder does not reach it. Outside: it
     is not on the stack, which the kernel cannot know.
@@ -60,6 +60,7 @@ def test_unreliable_stack_is_not_safe(
     gate.open(PLAIN)
     assert reader.next_line(guest.scaled(10)) == answer
     patch.wait_complete()
+    assert not kernel_log.matching(f":{sleeper.tid} is sleeping on"), "a try has two reasons"
 
 
 @pytest.mark.needs("CONFIG_UNWINDER_ORC")

@@ -6,7 +6,8 @@ host that gives the CPU to another guest. The handler runs with preemption off, 
 what it reads has to wait for all CPUs before the next step.
 
 - klp_complete_transition() (kernel/livepatch/transition.c) waits with schedule_on_each_cpu() before
-  it resets the patch states, and does not look whether that had memory for it.
+  it resets the patch states, and does not look whether that had memory for it. At the end of a
+  disable that is after it has removed the functions.
 - ftrace_startup() (kernel/trace/ftrace.c) puts an ftrace_ops on the list that all CPUs walk, and
   takes it off again when the function has another ops that changes its address (a kprobe with a
   post_handler). klp_patch_func() (kernel/livepatch/patch.c) then frees the ops. No line there says
@@ -27,10 +28,12 @@ if TYPE_CHECKING:
 
     from harness.livepatch.guest import GuestProcess
     from harness.livepatch.modules import Module
+    from harness.livepatch.patch import Patch
     from harness.tools.race.trial_context import TrialContext
 
 HOLD, PROBE, NO_MEMORY = "klp_test_hold", "klp_test_kprobe", "klp_test_nomem"
 PATCH, FUNCTION = "klp_test_cmdline_a", "cmdline_proc_show"
+BELOW = "klp_test_cmdline_b"
 TRACING = "/sys/kernel/tracing"
 # A kernel that waits for the CPU waits so long.
 HOLD_MS = 1500
@@ -94,6 +97,31 @@ def sync_no_memory(context: TrialContext) -> None:
         loaded.unload()
 
 
+@reproducer("disable-sync", rule="ST-03", shows=_HANDLER, needs=HOLD_NEEDS)
+def disable_sync(context: TrialContext) -> None:
+    """A disable ends without waiting for a CPU that has chosen a function which is removed then.
+
+    Another livepatch of the function keeps ftrace's hook, whose removal would wait, too.
+    """
+    livepatch = context.livepatch
+    lower, upper = (livepatch.load(name, wait=True) for name in (BELOW, PATCH))
+    hold = livepatch.load_target(
+        HOLD,
+        arm="klp_unpatch_objects",
+        release="klp_complete_transition",
+        late=True,
+        hold_ms=HOLD_MS,
+    )
+    tasks = start_calls(context, hold, CMDLINE)
+    disable_on_first_cpu(context, upper)
+    upper.wait_gone()
+    end_calls(context, hold, tasks)
+    hold.unload()
+    upper.unload()
+    lower.disable()
+    lower.unload()
+
+
 def start_calls(context: TrialContext, hold: Module, path: str) -> tuple[GuestProcess, ...]:
     """Turn the hold on, and start a task that reads the file on the second CPU.
 
@@ -124,6 +152,12 @@ def load_on_first_cpu(context: TrialContext, patch: str) -> bool:
     path = context.guest.upload(context.modules[patch])
     insmod = context.guest.spawn("taskset", FIRST_CPU, "insmod", path)
     return insmod.wait(scaled(context.guest, QUICK_S)) == 0
+
+
+def disable_on_first_cpu(context: TrialContext, patch: Patch) -> None:
+    """Disable the livepatch from the first CPU, where its transition goes on."""
+    words = ("taskset", FIRST_CPU, "sh", "-c", 'echo 0 >"$1"', "disable", f"{patch.path}/enabled")
+    context.guest.spawn(*words).wait(scaled(context.guest, QUICK_S))
 
 
 def end_calls(context: TrialContext, hold: Module, tasks: Iterable[GuestProcess]) -> None:
