@@ -169,6 +169,14 @@ def test_hypothesis_is_left_out_where_nothing_uses_it(
     assert settings == (["-p", "no:hypothesispytest"] if is_left_out else [])
 
 
+def test_words_that_are_too_long_for_a_path() -> None:
+    """A long expression is one; as a test file it does not exist."""
+    expression = " or ".join(["test_of_this_name"] * 20)
+    assert read_words(["-k", expression], SUITE).selects
+    with pytest.raises(UsageError, match="there is no test file"):
+        read_words([expression.replace(" ", "_")], SUITE)
+
+
 def test_no_guest_test_uses_hypothesis() -> None:
     """A test that did would fail where its plugin is left out."""
     files = [

@@ -25,7 +25,7 @@ from harness.resources import Resource, resource_dir
 from harness.vm.kernel.spec import SERIES
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
 PytestArguments = Annotated[
     tuple[str, ...],
@@ -130,7 +130,7 @@ def read_words(
     """
     if not words:
         return PytestWords()
-    names_a_path = any(Path(word.partition("::")[0]).exists() for word in words)
+    names_a_path = any(_exists(word.partition("::")[0]) for word in words)
     # As in the run itself, which finds its configuration by the paths.
     default = [] if names_a_path else [str(folder)]
     parsed, complaint = _parse([*settings, *words, *default])
@@ -147,7 +147,7 @@ def read_words(
         words=tuple(words),
         paths=paths,
         selects=bool(option.keyword or option.markexpr or getattr(option, "lf", False))
-        or any("::" in path or Path(path).is_file() for path in paths),
+        or any("::" in path or _exists(path, Path.is_file) for path in paths),
     )
 
 
@@ -184,10 +184,18 @@ def _refused(
 
 
 def _check(named: str, folder: Path) -> None:
-    path = Path(named.partition("::")[0])
-    if path.exists():
+    path = named.partition("::")[0]
+    if _exists(path):
         return
-    raise UsageError(f"there is no test file {path}", hint=_meant(str(path), folder))
+    raise UsageError(f"there is no test file {path}", hint=_meant(path, folder))
+
+
+def _exists(named: str, how: Callable[[Path], bool] = Path.exists) -> bool:
+    """Return whether a word is a path: an expression of -k may be none, being too long."""
+    try:
+        return how(Path(named))
+    except (OSError, ValueError):
+        return False
 
 
 def _meant(word: str, folder: Path) -> str:
