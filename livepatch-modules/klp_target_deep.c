@@ -4,7 +4,8 @@
  *
  * Reading /sys/kernel/klp_deep/sleep calls klp_target_deep() so many times, each
  * from the one before, as the parameter says; the last call sleeps in gate 5. The
- * reader gets the number of calls that have returned.
+ * reader gets the number of calls that have returned. /sys/kernel/klp_deep/other is
+ * the same by another function, other_show() and not sleep_show().
  *
  * klp_target_gate has to be loaded first.
  *
@@ -75,7 +76,7 @@ static __klp_noipa unsigned int klp_target_deep(unsigned int calls)
 	return returned + 1;
 }
 
-static ssize_t sleep_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
+static ssize_t klp_deep_sleep(char *buf)
 {
 	unsigned int calls = min_t(unsigned int, READ_ONCE(depth), KLP_DEEP_MOST);
 	unsigned int returned;
@@ -86,7 +87,24 @@ static ssize_t sleep_show(struct kobject *kobj, struct kobj_attribute *attr, cha
 	return sysfs_emit(buf, "%u\n", returned);
 }
 
+static __klp_noipa ssize_t sleep_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
+{
+	ssize_t len = klp_deep_sleep(buf);
+
+	barrier();
+	return len;
+}
+
+static __klp_noipa ssize_t other_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
+{
+	ssize_t len = klp_deep_sleep(buf);
+
+	barrier();
+	return len;
+}
+
 static struct kobj_attribute klp_sleep_attr = __ATTR_RO(sleep);
+static struct kobj_attribute klp_other_attr = __ATTR_RO(other);
 
 static int __init klp_target_deep_init(void)
 {
@@ -95,7 +113,8 @@ static int __init klp_target_deep_init(void)
 	klp_deep_kobj = kobject_create_and_add("klp_deep", kernel_kobj);
 	if (!klp_deep_kobj)
 		return -ENOMEM;
-	ret = sysfs_create_file(klp_deep_kobj, &klp_sleep_attr.attr);
+	ret = sysfs_create_file(klp_deep_kobj, &klp_sleep_attr.attr) ?:
+	      sysfs_create_file(klp_deep_kobj, &klp_other_attr.attr);
 	if (!ret && watch)
 		ret = register_kretprobe(&klp_deep_check);
 	if (ret)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.livepatch.blockers import Blocker
 from harness.livepatch.gates import Gates
 from harness.livepatch.kernel_log import KernelLog
 from harness.livepatch.patch import Livepatch
@@ -24,6 +25,8 @@ PLAIN = 5  # a gate that no patch touches
 # kernel/livepatch/transition.c: MAX_STACK_ENTRIES
 MOST = 100
 FITS, TOO_DEEP = 80, 120
+# Frames above klp_target_deep() are fewer than DEEPER - SHALLOWER[0] on all kernels.
+DEEPER, SHALLOWER = 30, range(8, 32)
 
 
 def enter(guest: Machine, livepatch: Livepatch, gate: Gates, depth: int) -> GuestProcess:
@@ -79,6 +82,31 @@ def test_stack_that_fits(guest: Machine, livepatch: Livepatch, tasks: Tasks, gat
     assert tasks.states() == {PatchState.UNDEFINED}
     assert gate.waiting(PLAIN) == [reader.pid]
     assert leave(guest, gate, reader) == FITS
+
+
+@pytest.mark.slow(10)
+@pytest.mark.behaviour("TR-01")
+def test_frames_of_the_task_before(
+    guest: Machine, livepatch: Livepatch, tasks: Tasks, gate: Gates
+) -> None:
+    """A task is judged by its own stack, and not by what is left of a deeper one beside it.
+
+    The kernel reads each stack into the same array. Of the tasks that it comes to after that of
+    ``sleep``, one has as many frames as that had below its patched function.
+    """
+    reader = enter(guest, livepatch, gate, DEEPER)
+    others = []
+    for depth in SHALLOWER:
+        guest.write(f"/sys/module/{TARGET}/parameters/depth", f"{depth}\n")
+        others.append(guest.spawn("cat", "/sys/kernel/klp_deep/other"))
+        gate[PLAIN].await_task(others[-1].pid)
+    holder = tasks.get(reader.pid)
+    patch = livepatch.load("klp_test_symbol", object=TARGET, function="sleep_show")
+    tasks.wait_all(PatchState.PATCHED, held_by=holder)
+    assert patch.blockers() == [Blocker(holder, in_function="sleep_show")]
+    assert leave(guest, gate, reader) == DEEPER
+    assert [process.wait(scaled(guest, QUICK_S)) for process in others] == [0] * len(others)
+    patch.wait_complete()
 
 
 @pytest.mark.needs("CONFIG_KRETPROBES")

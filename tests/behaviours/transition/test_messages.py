@@ -9,6 +9,7 @@ import pytest
 
 from harness.deadline import wait_until
 from harness.livepatch.gates import Gates
+from harness.livepatch.kernel_log import KernelLog
 from harness.livepatch.patch import Livepatch
 from harness.livepatch.tasks import PatchState, Tasks
 
@@ -19,6 +20,7 @@ DYNAMIC_DEBUG = "/sys/kernel/debug/dynamic_debug/control"
 CONSOLE = "klp_test_console"
 ALL_LEVELS = "8"
 LINES = 3
+PLAIN = 5  # a gate that no patch touches
 
 
 @pytest.mark.needs("CONFIG_DYNAMIC_DEBUG")
@@ -43,3 +45,24 @@ def test_printed_without_the_lock(
     sleeper.release()
     patch.wait_complete()
     assert int(console.parameter("locked")) == 0
+
+
+@pytest.mark.needs("CONFIG_DYNAMIC_DEBUG")
+@pytest.mark.behaviour("TR-51")
+def test_one_reason_for_who_is_held(
+    guest: Machine, livepatch: Livepatch, tasks: Tasks, gate: Gates, kernel_log: KernelLog
+) -> None:
+    """The log has one reason of a task in a try, and none of a task that is switched."""
+    guest.write(DYNAMIC_DEBUG, "file kernel/livepatch/transition.c +p\n")
+    held, free = gate.enter(), gate.enter(PLAIN)
+    patch = livepatch.load("klp_test_gate")
+    tasks.wait_all(PatchState.PATCHED, held_by=held)
+    reason = f":{held.tid} is sleeping on function klp_gate_wait"
+    assert wait_until(
+        lambda: len(kernel_log.matching(f"{reason}$")) >= LINES, guest.scaled(20), interval_s=0.5
+    ), "the log has no reasons"
+    said = [record.text for record in kernel_log.matching(f":({held.tid}|{free.tid})( |$)")]
+    assert [text for text in said if not text.endswith(reason)] == []
+    held.release()
+    free.release()
+    patch.wait_complete()
