@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 # A replace takes about a second, until the kernel's next try: four guests share the 100.
 GUESTS = 4
 CYCLES = 26
+ROUNDS = 2
 WARM_UP = 2
 # Two patches without a common function: each has nops for the other's functions.
 NAMES = ("klp_test_cmdline_a", "klp_test_target_fg")
@@ -48,16 +49,29 @@ def test_nothing_leaks(
     """Atomic replaces under forks and system calls leave no module, directory or object.
 
     The objects of each slab cache are counted before and after the load. A cache that has grown by
-    an object for every second replace leaks. With slub_debug=F the counts are exact: no CPU keeps a
-    slab whose free objects count as used (mm/slub.c).
+    an object for every second replace leaks, if it does so a second time: other tasks of the kernel
+    may have taken as many. With slub_debug=F the counts are exact: no CPU keeps a slab whose free
+    objects count as used (mm/slub.c).
     """
     counting = (SHRINK if kernel.config.enabled("KASAN") else "") + COUNT
     livepatch.load_target("klp_target_mod")
     patch = livepatch.load(NAMES[first % 2], wait=True, replace=True)
     for _ in range(WARM_UP):
         patch = _replaced(livepatch, patch)
-    places, objects = _places(guest, view), _objects(guest, counting)
+    leaking: dict[str, int] | None = None
+    for _ in range(ROUNDS):
+        places, objects = _places(guest, view), _objects(guest, counting)
+        patch = _stormed(guest, livepatch, patch)
+        assert _places(guest, view) == places
+        grown = _grown(guest, counting, objects)
+        leaking = {name: grown[name] for name in grown if leaking is None or name in leaking}
+        if not leaking:
+            break
+    assert not leaking, f"not freed: {leaking}"
 
+
+def _stormed(guest: Machine, livepatch: Livepatch, patch: Patch) -> Patch:
+    """Replace the patch an even number of times under forks and system calls."""
     load = [
         guest.spawn("klp-storm", FORK_US),
         *(guest.spawn("klp-caller", path, CALL_US) for path in CALLED),
@@ -67,21 +81,24 @@ def test_nothing_leaks(
     for process in load:
         process.signal(signal.SIGTERM)
         assert process.wait(guest.scaled(10)) == 0, process.program
+    return patch
 
-    assert _places(guest, view) == places
+
+def _grown(guest: Machine, counting: str, before: Mapping[str, int]) -> dict[str, int]:
+    """Return which caches have grown, once RCU and workqueues have freed what they will free."""
     grown: dict[str, int] = {}
 
     def settled() -> bool:
-        """Return whether RCU and workqueues have freed everything."""
         grown.clear()
         grown.update(
-            (name, count - objects.get(name, 0))
+            (name, count - before.get(name, 0))
             for name, count in _objects(guest, counting).items()
-            if count - objects.get(name, 0) >= CYCLES // 2
+            if count - before.get(name, 0) >= CYCLES // 2
         )
         return not grown
 
-    assert wait_until(settled, guest.scaled(10), interval_s=0.5), f"not freed: {grown}"
+    wait_until(settled, guest.scaled(10), interval_s=0.5)
+    return grown
 
 
 def _replaced(livepatch: Livepatch, old: Patch) -> Patch:
