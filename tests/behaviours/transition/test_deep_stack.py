@@ -85,7 +85,7 @@ def test_stack_that_fits(guest: Machine, livepatch: Livepatch, tasks: Tasks, gat
 
 
 @pytest.mark.slow(10)
-@pytest.mark.behaviour("TR-01")
+@pytest.mark.behaviour("TR-52")
 def test_frames_of_the_task_before(
     guest: Machine, livepatch: Livepatch, tasks: Tasks, gate: Gates
 ) -> None:
