@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import errno
 import importlib.metadata
 import io
 import re
@@ -194,7 +195,9 @@ def _exists(named: str, how: Callable[[Path], bool] = Path.exists) -> bool:
     """Return whether a word is a path: an expression of -k may be none, being too long."""
     try:
         return how(Path(named))
-    except (OSError, ValueError):
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
         return False
 
 

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from harness.livepatch.callbacks import CallbackEvent, CallbackPhase
@@ -24,9 +22,9 @@ def vmlinux(phase: CallbackPhase) -> CallbackEvent:
     return CallbackEvent(patch=PATCH, phase=phase, object="vmlinux", state="-")
 
 
-def target(phase: CallbackPhase, state: str) -> CallbackEvent:
+def target(phase: CallbackPhase, state: str, name: str = TARGET) -> CallbackEvent:
     """Return the event of a callback for the target module in that state."""
-    return CallbackEvent(patch=PATCH, phase=phase, object=TARGET, state=state)
+    return CallbackEvent(patch=PATCH, phase=phase, object=name, state=state)
 
 
 @pytest.mark.behaviour("CB-01")
@@ -58,17 +56,20 @@ def test_target_behind_one_that_is_not_loaded(livepatch: Livepatch, kernel_log: 
     """An object that is not there has no callbacks, and the next one has all of them."""
     livepatch.load_target(THIRD)
     patch = livepatch.load(PATCH, wait=True)
-    third = [replace(target(phase, "LIVE"), object=THIRD) for phase in CallbackPhase]
     assert kernel_log.callbacks() == [
-        *(vmlinux(PRE_PATCH), third[0]),
-        *(vmlinux(POST_PATCH), third[1]),
+        vmlinux(PRE_PATCH),
+        target(PRE_PATCH, "LIVE", THIRD),
+        vmlinux(POST_PATCH),
+        target(POST_PATCH, "LIVE", THIRD),
     ]
     kernel_log.mark()
     patch.disable()
     patch.wait_gone()
     assert kernel_log.callbacks() == [
-        *(vmlinux(PRE_UNPATCH), third[2]),
-        *(vmlinux(POST_UNPATCH), third[3]),
+        vmlinux(PRE_UNPATCH),
+        target(PRE_UNPATCH, "LIVE", THIRD),
+        vmlinux(POST_UNPATCH),
+        target(POST_UNPATCH, "LIVE", THIRD),
     ]
 
 

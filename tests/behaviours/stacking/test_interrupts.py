@@ -126,5 +126,5 @@ def test_end_waits_for_every_cpu(
 def test_end_waits_after_the_function_is_removed(
     guest: Machine, sample_modules: Mapping[str, Path]
 ) -> None:
-    """The patch states are reset when no CPU has a removed function in its hands any more."""
+    """The patch states are reset when no CPU is about to call a removed function any more."""
     run_steps(disable_sync, guest, modules=sample_modules)

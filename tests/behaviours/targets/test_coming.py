@@ -68,8 +68,8 @@ def test_target_loaded_while_the_patch_is_set_up(
 ) -> None:
     """A target that waits for a livepatch which is being set up is patched once, by its own load.
 
-    The livepatch is held in klp_init_patch() before it looks for the target. That is not there for
-    it until klp_module_coming() has the lock (8cb2c2dc, klp_find_object_module()).
+    The livepatch is held in klp_init_patch() before it looks for the target, which counts as not
+    loaded until klp_module_coming() has the lock (8cb2c2dc, klp_find_object_module()).
     """
     guest = livepatch.guest
     livepatch.load("klp_test_slow_attributes", wait=True)

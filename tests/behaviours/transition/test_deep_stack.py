@@ -25,7 +25,6 @@ PLAIN = 5  # a gate that no patch touches
 # kernel/livepatch/transition.c: MAX_STACK_ENTRIES
 MOST = 100
 FITS, TOO_DEEP = 80, 120
-# Frames above klp_target_deep() are fewer than DEEPER - SHALLOWER[0] on all kernels.
 DEEPER, SHALLOWER = 30, range(8, 32)
 
 
@@ -91,8 +90,8 @@ def test_frames_of_the_task_before(
 ) -> None:
     """A task is judged by its own stack, and not by what is left of a deeper one beside it.
 
-    The kernel reads each stack into the same array. Of the tasks that it comes to after that of
-    ``sleep``, one has as many frames as that had below its patched function.
+    The kernel reads each stack into the same array. Of the tasks that it checks after the reader of
+    ``sleep``, one has as many frames as that reader has below the patched function.
     """
     reader = enter(guest, livepatch, gate, DEEPER)
     others = []
@@ -101,6 +100,8 @@ def test_frames_of_the_task_before(
         others.append(guest.spawn("cat", "/sys/kernel/klp_deep/other"))
         gate[PLAIN].await_task(others[-1].pid)
     holder = tasks.get(reader.pid)
+    below = next(n for n, line in enumerate(holder.stack()) if "sleep_show" in line)
+    assert below in {len(tasks.get(process.pid).stack()) for process in others}
     patch = livepatch.load("klp_test_symbol", object=TARGET, function="sleep_show")
     tasks.wait_all(PatchState.PATCHED, held_by=holder)
     assert patch.blockers() == [Blocker(holder, in_function="sleep_show")]

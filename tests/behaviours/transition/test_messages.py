@@ -52,7 +52,7 @@ def test_printed_without_the_lock(
 def test_one_reason_for_who_is_held(
     guest: Machine, livepatch: Livepatch, tasks: Tasks, gate: Gates, kernel_log: KernelLog
 ) -> None:
-    """The log has one reason of a task in a try, and none of a task that is switched."""
+    """The log has one reason for a task in a try, and none for a task that is switched."""
     guest.write(DYNAMIC_DEBUG, "file kernel/livepatch/transition.c +p\n")
     held, free = gate.enter(), gate.enter(PLAIN)
     patch = livepatch.load("klp_test_gate")

@@ -112,8 +112,7 @@ class Dispatch:
         self._compare = compare
         self._pending = list(reversed(mutants))
         self._active: list[_Running] = []
-        # By the task's id(): since when it runs, and its test.
-        self._in_flight: dict[int, tuple[float, str | None]] = {}
+        self._since: dict[Task, float] = {}
         self._changed = threading.Condition()
         self._likely = likely or LikelyTests(baseline)
         self.switch_s = 0.0
@@ -154,7 +153,7 @@ class Dispatch:
     def compared(self, task: Task, *, is_same: bool) -> SweepResult | None:
         """Take whether a mutant's object file is the original's; return the result if it is."""
         with self._changed:
-            running = self._landed(task)
+            running = self._finished(task)
             running.compared = True
             self._changed.notify_all()
             if is_same:
@@ -170,7 +169,7 @@ class Dispatch:
         """
         assert task.test is not None
         with self._changed:
-            running = self._landed(task)
+            running = self._finished(task)
             if ran is not None:
                 running.seconds += ran.seconds
                 self.switch_s = max(self.switch_s, ran.switch_s)
@@ -252,23 +251,24 @@ class Dispatch:
             seconds=running.seconds,
         )
 
-    def _landed(self, task: Task) -> _Running:
-        del self._in_flight[id(task)]
+    def _finished(self, task: Task) -> _Running:
+        del self._since[task]
         running = next(each for each in self._active if each.mutant is task.mutant)
         running.in_flight -= 1
         return running
 
-    def _is_waiting(self, since: float, test: str | None) -> bool:
-        facts = self._baseline.tests.get(test) if test is not None else None
-        usual_s = facts.seconds if facts is not None else 0.0
-        return test is not None and time.monotonic() - since > _WAITS_S + _WAITS_TIMES * usual_s
+    def _is_waiting(self, task: Task) -> bool:
+        if task.test is None:
+            return False
+        usual_s = self._baseline.tests[task.test].seconds
+        return time.monotonic() - self._since[task] > _WAITS_S + _WAITS_TIMES * usual_s
 
     def _pick(self) -> Task | None:
         self._active = [each for each in self._active if not each.is_over or each.in_flight]
-        busy = sum(not self._is_waiting(*each) for each in self._in_flight.values())
+        busy = sum(not self._is_waiting(each) for each in self._since)
         task = self._next_task() if busy < self._guests else None
         if task is not None:
-            self._in_flight[id(task)] = time.monotonic(), task.test
+            self._since[task] = time.monotonic()
         return task
 
     def _next_task(self) -> Task | None:

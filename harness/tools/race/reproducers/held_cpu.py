@@ -157,7 +157,8 @@ def load_on_first_cpu(context: TrialContext, patch: str) -> bool:
 def disable_on_first_cpu(context: TrialContext, patch: Patch) -> None:
     """Disable the livepatch from the first CPU, where its transition goes on."""
     words = ("taskset", FIRST_CPU, "sh", "-c", 'echo 0 >"$1"', "disable", f"{patch.path}/enabled")
-    context.guest.spawn(*words).wait(scaled(context.guest, QUICK_S))
+    if context.guest.spawn(*words).wait(scaled(context.guest, QUICK_S)) != 0:
+        raise HarnessError(f"{patch.name} was not disabled")
 
 
 def end_calls(context: TrialContext, hold: Module, tasks: Iterable[GuestProcess]) -> None:
