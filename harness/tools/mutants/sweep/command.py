@@ -215,7 +215,8 @@ def sweep(
             workers = stack.enter_context(ClusterTests(cluster, conditions))
             most = min(workers.at_a_time, guests or workers.at_a_time)
             waiting = 0
-        invocation.print_facts(mutants=of_all, guests=f"{most} at a time")
+        beside = f", and {waiting} that wait" if waiting else ""
+        invocation.print_facts(mutants=of_all, guests=f"{most} at a time{beside}")
         print_left_out(terminal, made.left_out, made.unread)
         with terminal.progress() as progress:
             progress.stage("the suite with no mutant on")

@@ -19,9 +19,9 @@ from harness.livepatch.tasks import PatchState
 from harness.livepatch.waiting import QUICK_S, scaled
 from harness.tools.race.reproducer import reproducer
 from harness.tools.race.reproducers.held_cpu import (
-    HOLD,
     HOLD_NEEDS,
     end_calls,
+    load_late_hold,
     load_on_first_cpu,
     start_calls,
 )
@@ -79,13 +79,7 @@ def alias_nop_freed(context: TrialContext) -> None:
     livepatch.load_target("klp_target_gate")
     livepatch.load_target(TARGET)
     livepatch.load(OLD, wait=True, object=TARGET, function=NAME)
-    hold = livepatch.load_target(
-        HOLD,
-        arm="klp_discard_nops",
-        release="klp_complete_transition",
-        late=True,
-        hold_ms=FREED_MS,
-    )
+    hold = load_late_hold(livepatch, arm="klp_discard_nops", hold_ms=FREED_MS)
     tasks = start_calls(context, hold, f"{FILES}/text")
     load_on_first_cpu(context, NEW)
     livepatch.patch(NEW).wait_complete()

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from harness.livepatch.guest import GuestProcess
     from harness.livepatch.modules import Module
-    from harness.livepatch.patch import Patch
+    from harness.livepatch.patch import Livepatch, Patch
     from harness.tools.race.trial_context import TrialContext
 
 HOLD, PROBE, NO_MEMORY = "klp_test_hold", "klp_test_kprobe", "klp_test_nomem"
@@ -74,13 +74,7 @@ def sync_no_memory(context: TrialContext) -> None:
     """A transition ends without waiting for a CPU that is about to read its task's state."""
     livepatch = context.livepatch
     no_memory = livepatch.load(NO_MEMORY, wait=True)
-    hold = livepatch.load_target(
-        HOLD,
-        arm="klp_complete_transition",
-        release="klp_complete_transition",
-        late=True,
-        hold_ms=HOLD_MS,
-    )
+    hold = load_late_hold(livepatch, arm="klp_complete_transition")
     fail = f"{no_memory.module.path}/parameters/fail"
     context.guest.write(fail, "1")
     tasks = start_calls(context, hold, CMDLINE)
@@ -105,13 +99,7 @@ def disable_sync(context: TrialContext) -> None:
     """
     livepatch = context.livepatch
     lower, upper = (livepatch.load(name, wait=True) for name in (BELOW, PATCH))
-    hold = livepatch.load_target(
-        HOLD,
-        arm="klp_unpatch_objects",
-        release="klp_complete_transition",
-        late=True,
-        hold_ms=HOLD_MS,
-    )
+    hold = load_late_hold(livepatch, arm="klp_unpatch_objects")
     tasks = start_calls(context, hold, CMDLINE)
     disable_on_first_cpu(context, upper)
     upper.wait_gone()
@@ -120,6 +108,16 @@ def disable_sync(context: TrialContext) -> None:
     upper.unload()
     lower.disable()
     lower.unload()
+
+
+def load_late_hold(livepatch: Livepatch, *, arm: str, hold_ms: int = HOLD_MS) -> Module:
+    """Load what holds a CPU that is about to read its task's patch state.
+
+    From when another CPU enters the function ``arm`` until the transition has ended there.
+    """
+    return livepatch.load_target(
+        HOLD, arm=arm, release="klp_complete_transition", late=True, hold_ms=hold_ms
+    )
 
 
 def start_calls(context: TrialContext, hold: Module, path: str) -> tuple[GuestProcess, ...]:
