@@ -15,8 +15,10 @@
 #define DUEL_STEPS	8	/* the most that A, or B, can do */
 #define DUEL_STATES	4	/* how often a child reads its patch state */
 #define DUEL_MODULES	4	/* of how many that A, or B, loads it is said where they are */
+#define DUEL_EARLIER	7	/* and of how many that are loaded before */
 #define DUEL_BASE	0x6b6c70000000UL	/* at an address that no other program has */
 #define DUEL_PLACES	0x6b6c70010000UL
+#define DUEL_RETRY	"klp_retry"	/* a module that stays */
 #define DUEL_FD		100	/* of the pages, for a program that is executed */
 
 /* Each page ends with the magic, its number added, and the complement of that. */
@@ -33,7 +35,10 @@ struct duel_words {
 	unsigned long b_error[DUEL_STEPS];	/* 184 */
 	unsigned long hog;			/* 248: the host: keep CPU 0 from A */
 	unsigned long settle_go, settle_done;	/* 256, 264: wait so many times until it settles */
-	char room[DUEL_PAGE - 272 - 16];
+	unsigned long retry_go, retries;	/* 272, 280: the host: retry so often; it was */
+	/* What is above begins at 0 with each round. */
+	unsigned long rounds, again;	/* 288, 296: how many have begun; the host: begin so many */
+	char room[DUEL_PAGE - 304 - 16];
 	unsigned long magic[2];
 };
 
@@ -43,11 +48,12 @@ struct duel_module {
 	unsigned long text, data;
 };
 
-/* What to do, in lines; and the modules that this has loaded. */
+/* What to do, in lines; and the modules that this has loaded, and those from before it. */
 struct duel_orders {
 	char a[1024], b[1024], after[1024];
 	struct duel_module a_modules[DUEL_MODULES], b_modules[DUEL_MODULES];
-	char room[DUEL_PAGE - 3 * 1024 - 8 * 64 - 16];
+	struct duel_module earlier[DUEL_EARLIER];
+	char room[DUEL_PAGE - 3 * 1024 - (8 + DUEL_EARLIER) * 64 - 16];
 	unsigned long magic[2];
 };
 
@@ -63,19 +69,27 @@ extern struct duel_findings *duel_findings;
 
 /* Places at which the host has its breakpoints. */
 enum duel_place {
-	DUEL_A_BEGIN,	/* before each step */
 	DUEL_A_END,	/* after each step */
 	DUEL_B_BEGIN,
 	DUEL_B_END,
 	DUEL_E_END,
 	DUEL_HOG,	/* the hog has the CPU */
 	DUEL_SPIN,	/* a loop for a CPU that is held in user mode */
+	DUEL_A_WAIT,	/* a loop in which A waits for its first step */
 };
 
 /* Maps what is shared; @fresh: makes it. */
 void duel_map(int fresh);
 void duel_pass(enum duel_place place);
 void duel_pin(int cpu);
+/* Waits on a CPU, under a name, until the host wants this round to begin. */
+void duel_await_arm(int cpu, const char *name);
+/*
+ * With one CPU every transition ends at once: no other one runs a task. What is done
+ * with both goes on at the second one.
+ */
+void duel_one_cpu(void);
+int duel_both_cpus(void);
 void duel_nap(long us);
 
 #endif /* DUEL_H */

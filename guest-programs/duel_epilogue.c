@@ -16,10 +16,10 @@
 #include "lib_common.h"
 
 #define PATCHES		"/sys/kernel/livepatch"
-#define SETTLE_TIMES	300
+#define SETTLE_TIMES	600
 #define STATES		2
 #define SHOWN		6
-#define POLL_US		20000
+#define POLL_US		10000
 #define SHORT_US	5000
 #define FREE_TIMES	20
 #define UNLOAD_TIMES	50
@@ -43,6 +43,11 @@ static void add(char *text, size_t room, const char *format, ...)
 		duel_words->bad++;							\
 		add(duel_findings->problems, sizeof(duel_findings->problems), __VA_ARGS__); \
 	} while (0)
+void epilogue_complain(const char *what)
+{
+	problem("%s; ", what);
+}
+
 #define state(...) add(duel_findings->state, sizeof(duel_findings->state), __VA_ARGS__)
 
 static bool is(const char *patch, const char *attribute, const char *value)
@@ -135,6 +140,7 @@ void epilogue_settle(void)
 			problem("not settled: %s; ", *who == ',' ? who + 2 : who);
 			return;
 		}
+		step_retry(times + 1, MOST_RETRIES);
 		duel_nap(POLL_US);
 	}
 	/* A worker removes the patch, a little later. */
@@ -172,7 +178,7 @@ static int describe_module(const char *name, void *prefix)
 {
 	char path[PATH_ROOM], text[TEXT_ROOM];
 
-	if (strncmp(name, prefix, strlen(prefix)))
+	if (strncmp(name, prefix, strlen(prefix)) || !strcmp(name, DUEL_RETRY))
 		return 0;
 	snprintf(path, sizeof(path), "/sys/module/%s/refcnt", name);
 	step_read(path, text, sizeof(text));
@@ -265,7 +271,8 @@ static int unload_all(bool last)
 	int left = 0, ret;
 
 	while (file && fgets(line, sizeof(line), file)) {
-		if (sscanf(line, "%511s", name) != 1 || strncmp(name, "klp_", 4))
+		if (sscanf(line, "%511s", name) != 1 || strncmp(name, "klp_", 4) ||
+		    !strcmp(name, DUEL_RETRY))
 			continue;
 		ret = unload(name);
 		left += !!ret;
@@ -281,9 +288,7 @@ void epilogue_undo(void)
 {
 	int round, left;
 
-	/* With one CPU every transition ends at once: no other one runs a task. */
-	duel_pin(0);
-	step_write("/sys/devices/system/cpu/cpu1/online", "0");
+	duel_one_cpu();
 	do_orders();
 	for (round = 0; round < ROUNDS; round++) {
 		left = 0;

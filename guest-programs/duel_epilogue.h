@@ -6,6 +6,9 @@
 #ifndef DUEL_EPILOGUE_H
 #define DUEL_EPILOGUE_H
 
+/* Says that something is not as it has to be. */
+void epilogue_complain(const char *what);
+
 /* Waits until no transition is open, or says which one does not end. */
 void epilogue_settle(void);
 

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,8 +26,10 @@
 #define LINE_ROOM	256
 #define STATE_ROOM	16
 #define PAUSES		100
+#define RETRY		"/sys/module/" DUEL_RETRY "/parameters/now"
 
 struct duel_module *step_modules;
+int step_modules_most;
 
 /* A CPU that sleeps looks as if its task were blocked. */
 static void spin(long us)
@@ -87,6 +90,16 @@ int step_each(const char *folder, int (*call)(const char *name, void *context), 
 	return ret;
 }
 
+void step_retry(int look, unsigned long most)
+{
+	bool is_power_of_two = !(look & (look - 1));
+
+	if (!is_power_of_two || duel_words->retries >= most)
+		return;
+	duel_words->retries++;
+	step_write(RETRY, "1");
+}
+
 static unsigned long section(const char *module, const char *name)
 {
 	char path[LINE_ROOM], text[LINE_ROOM];
@@ -99,12 +112,12 @@ static unsigned long section(const char *module, const char *name)
 static void note_module(const char *path)
 {
 	const char *name = strrchr(path, '/');
-	static int noted;
-	struct duel_module *module;
+	struct duel_module *module = step_modules, *end = module + step_modules_most;
 
-	if (!step_modules || !name || noted == DUEL_MODULES)
+	while (module < end && module->name[0])
+		module++;
+	if (!name || module == end)
 		return;
-	module = &step_modules[noted++];
 	snprintf(module->name, sizeof(module->name), "%.*s", (int)strcspn(name + 1, "."), name + 1);
 	module->data = section(module->name, ".data");
 	module->text = section(module->name, ".text");
@@ -135,12 +148,13 @@ static int load(const char *path, const char *parameters)
 
 static int unload(const char *name, int times)
 {
-	int ret = 0;
+	int ret = 0, n;
 
-	while (times--) {
+	for (n = 1; n <= times; n++) {
 		ret = syscall(SYS_delete_module, name, O_NONBLOCK) ? errno : 0;
-		if (!ret || !times)
+		if (!ret || n == times)
 			break;
+		step_retry(n, STEP_RETRIES);
 		spin(UNLOAD_PAUSE_US);
 	}
 	return ret;
@@ -164,10 +178,12 @@ static int await_text(const char *path, const char *wanted)
 {
 	long long until = now_us() + AWAIT_US;
 	char text[LINE_ROOM];
+	int n;
 
-	while (now_us() < until) {
+	for (n = 1; now_us() < until; n++) {
 		if (step_read(path, text, sizeof(text)) || !strcmp(text, wanted))
 			break;
+		step_retry(n, STEP_RETRIES);
 		spin(AWAIT_PAUSE_US);
 	}
 	return 0;

@@ -21,11 +21,22 @@
 
 #include "duel.h"
 
-/* Where steps say which modules they have loaded: one after the other; NULL: nowhere. */
+/* Where steps say which modules they have loaded: one after the other, in so many places. */
 extern struct duel_module *step_modules;
+extern int step_modules_most;
 
 /* Returns a positive errno. */
 int step_do(const char *line);
+
+/*
+ * For the look number @look at a transition, from 1: has the kernel try now to complete
+ * it, at fewer and fewer looks. It does that once a second by itself. Not if it was made
+ * to @most times in this round: after 15 it would send signals to those that have not
+ * switched.
+ */
+void step_retry(int look, unsigned long most);
+#define STEP_RETRIES	4
+#define MOST_RETRIES	8
 
 int step_write(const char *path, const char *text);
 /* Reads the first line of a file. */

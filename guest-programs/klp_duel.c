@@ -3,10 +3,12 @@
  * Two actions, A on CPU 0 and B on CPU 1, which the host starts and holds, and
  * afterwards a look at what there is: `klp-harness race explore`.
  *
- *	klp-duel
+ *	klp-duel [STEP]...
  *
- * Prints "klp-duel: ready 0xMAGIC". What is to be done comes through memory that it
- * shares with the host, see duel.h. It does nothing by itself, and never ends.
+ * Does the steps of duel_prologue.h, and prints "klp-duel: ready 0xMAGIC", or
+ * "klp-duel: failed: " and why. What is to be done comes through memory that it
+ * shares with the host, see duel.h. When all of that has been undone, the host may have
+ * it begin again. It does nothing by itself, and never ends.
  *
  * checkpatch: ignore VOLATILE: the host writes to that memory
  */
@@ -16,6 +18,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,13 +30,18 @@
 
 #include "duel.h"
 #include "duel_epilogue.h"
+#include "duel_hog.h"
+#include "duel_prologue.h"
 #include "duel_step.h"
 #include "lib_common.h"
 
 #define STACK_SIZE	65536
 #define POLL_US		2000
-#define ABOVE_HOG	2
+#define B_POLL_US	1000
 #define PATH_ROOM	300
+#define CPU_1		"/sys/devices/system/cpu/cpu1/online"
+#define REAP_TIMES	400
+#define REAP_US		5000
 #define MAGIC		0x6b6c702d00000000UL
 #define PLACE_SIZE	16
 
@@ -41,9 +49,11 @@ volatile struct duel_words *duel_words;
 struct duel_orders *duel_orders;
 struct duel_findings *duel_findings;
 
-/* Each place is "nop; ret", the last one "1: pause; jmp 1b". */
+/* Most places are "nop; ret"; one is "1: pause; jmp 1b", and one waits for a number. */
 static const unsigned char passes[] = { 0x90, 0xc3 };
 static const unsigned char spins[] = { 0xf3, 0x90, 0xeb, 0xfc };
+/* 1: pause; cmp %rsi, (%rdi); jb 1b; ret */
+static const unsigned char waits[] = { 0xf3, 0x90, 0x48, 0x39, 0x37, 0x72, 0xf9, 0xc3 };
 
 void duel_map(int fresh)
 {
@@ -65,9 +75,10 @@ void duel_map(int fresh)
 		err(1, "mmap");
 	duel_orders = (void *)(DUEL_BASE + DUEL_PAGE);
 	duel_findings = (void *)(DUEL_BASE + 2 * DUEL_PAGE);
-	for (n = DUEL_A_BEGIN; n < DUEL_SPIN; n++)
+	for (n = 0; n < DUEL_SPIN; n++)
 		memcpy(places + n * PLACE_SIZE, passes, sizeof(passes));
 	memcpy(places + DUEL_SPIN * PLACE_SIZE, spins, sizeof(spins));
+	memcpy(places + DUEL_A_WAIT * PLACE_SIZE, waits, sizeof(waits));
 }
 
 void duel_pass(enum duel_place place)
@@ -84,6 +95,20 @@ void duel_pin(int cpu)
 	sched_setaffinity(0, sizeof(set), &set);
 }
 
+void duel_one_cpu(void)
+{
+	duel_pin(0);
+	step_write(CPU_1, "0");
+}
+
+int duel_both_cpus(void)
+{
+	int ret = step_write(CPU_1, "1");
+
+	duel_pin(1);
+	return ret;
+}
+
 void duel_nap(long us)
 {
 	struct timespec time = timespec_of_us(us);
@@ -97,7 +122,13 @@ static void await(volatile unsigned long *word, unsigned long least)
 		__builtin_ia32_pause();
 }
 
-static void await_arm(int cpu, const char *name)
+static void take_modules(struct duel_module *modules, int most)
+{
+	step_modules = modules;
+	step_modules_most = most;
+}
+
+void duel_await_arm(int cpu, const char *name)
 {
 	duel_pin(cpu);
 	prctl(PR_SET_NAME, name);
@@ -119,9 +150,11 @@ static int split(char *orders, char **lines)
 
 static void begin_a(void)
 {
+	void (*wait_for)(volatile unsigned long *word, unsigned long least) =
+		(void *)(DUEL_PLACES + DUEL_A_WAIT * PLACE_SIZE);
+
 	duel_words->a_ready = 1;
-	await(&duel_words->a_go, 1);
-	duel_pass(DUEL_A_BEGIN);
+	wait_for(&duel_words->a_go, 1);
 }
 
 static int leave_thread(void *unused)
@@ -189,8 +222,8 @@ static void be_a(void)
 	char *lines[DUEL_STEPS];
 	int count;
 
-	await_arm(0, "klp-duel-a");
-	step_modules = duel_orders->a_modules;
+	duel_await_arm(0, "klp-duel-a");
+	take_modules(duel_orders->a_modules, DUEL_MODULES);
 	count = split(duel_orders->a, lines);
 	if (count && (!strcmp(lines[0], "leave") || !strcmp(lines[0], "leave leader")))
 		leave(strcmp(lines[0], "leave"));
@@ -207,10 +240,13 @@ static void be_b(void)
 	char *lines[DUEL_STEPS];
 	int count, n;
 
-	await_arm(1, "klp-duel-b");
-	step_modules = duel_orders->b_modules;
+	duel_await_arm(1, "klp-duel-b");
+	take_modules(duel_orders->b_modules, DUEL_MODULES);
 	count = split(duel_orders->b, lines);
 	duel_words->b_ready = 1;
+	/* Asleep, so that a transition of A's does not wait for B until the next tick. */
+	while (!duel_words->b_go)
+		duel_nap(B_POLL_US);
 	for (n = 0; n < count; n++) {
 		await(&duel_words->b_go, n + 1);
 		duel_pass(DUEL_B_BEGIN);
@@ -222,51 +258,68 @@ static void be_b(void)
 		pause();
 }
 
-static int raise_kthread(const char *pid, void *prefixes)
-{
-	struct sched_param above = { .sched_priority = ABOVE_HOG };
-	const char *const *prefix;
-	char path[PATH_ROOM], name[PATH_ROOM];
+static pid_t started[3];
 
-	snprintf(path, sizeof(path), "/proc/%s/comm", pid);
-	if (*pid < '0' || *pid > '9' || step_read(path, name, sizeof(name)))
-		return 0;
-	for (prefix = prefixes; *prefix; prefix++)
-		if (!strncmp(name, *prefix, strlen(*prefix)))
-			sched_setscheduler(atoi(pid), SCHED_FIFO, &above);
-	return 0;
+static pid_t start(void (*be)(void))
+{
+	pid_t pid = fork();
+
+	if (pid < 0)
+		err(1, "fork");
+	if (!pid)
+		be();
+	return pid;
 }
 
-/*
- * While hog is set, this task has CPU 0, and A does not. What the kernel itself does
- * on that CPU still goes on: its threads have a higher priority.
- */
-static void be_hog(void)
+/* Prepares a round, up to where A and B wait for the host. */
+static void begin(char **steps)
 {
-	static const char *const threads[] = { "kworker/0:", "ksoftirqd/0", "rcu", "cpuhp", NULL };
-	struct sched_param low = { .sched_priority = 1 };
+	cpu_set_t all;
 
-	await_arm(0, "klp-duel-hog");
-	if (duel_words->arm < 2)
-		for (;;)
-			pause();
-	step_write("/proc/sys/kernel/sched_rt_runtime_us", "-1");
-	step_each("/proc", raise_kthread, (void *)threads);
-	sched_setscheduler(0, SCHED_FIFO, &low);
-	for (;;) {
-		while (!duel_words->hog)
-			duel_nap(POLL_US);
-		duel_pass(DUEL_HOG);
-		while (duel_words->hog)
-			__builtin_ia32_pause();
+	memset((void *)duel_words, 0, offsetof(struct duel_words, rounds));
+	memset(duel_orders, 0, offsetof(struct duel_orders, room));
+	memset(duel_findings, 0, offsetof(struct duel_findings, magic));
+	take_modules(duel_orders->earlier, DUEL_EARLIER);
+	if (prologue_do(steps))
+		return;
+	memset(&all, 0xff, sizeof(all));
+	sched_setaffinity(0, sizeof(all), &all);
+	started[0] = start(be_a);
+	started[1] = start(be_b);
+	started[2] = start(hog_be);
+}
+
+/* Ends A, B, and all that they have started. */
+static void end_tasks(void)
+{
+	unsigned int times, n;
+	pid_t pid;
+
+	for (n = 0; n < ARRAY_SIZE(started); n++)
+		kill(started[n], SIGKILL);
+	for (times = 0; times < REAP_TIMES; times++) {
+		do {
+			pid = waitpid(-1, NULL, WNOHANG);
+		} while (pid > 0);
+		if (pid < 0)
+			return;
+		duel_nap(REAP_US);
 	}
+	epilogue_complain("a task does not end");
 }
 
 /* e_go is 1 to have it settle first, and 2 when it has settled. */
-static void be_observer(void)
+static void observe(unsigned long round)
 {
+	unsigned long retried = 0;
+	char text[PATH_ROOM];
+
 	prctl(PR_SET_NAME, "klp-duel-e");
 	while (!duel_words->e_go) {
+		if (retried < duel_words->retry_go) {
+			step_retry(1, MOST_RETRIES);
+			retried++;
+		}
 		if (duel_words->settle_done < duel_words->settle_go) {
 			epilogue_settle();
 			duel_words->settle_done++;
@@ -279,12 +332,14 @@ static void be_observer(void)
 	epilogue_describe();
 	duel_words->stop = 1;
 	epilogue_undo();
+	end_tasks();
 	/* All that was logged before has then been printed. */
-	step_write("/dev/kmsg", "klp-duel: ended\n");
+	snprintf(text, sizeof(text), "klp-duel: round %lu has ended\n", round);
+	step_write("/dev/kmsg", text);
 	duel_words->e_done = 1;
 	duel_pass(DUEL_E_END);
-	for (;;)
-		pause();
+	while (duel_words->again <= round)
+		duel_nap(POLL_US);
 }
 
 static void set_magic(unsigned long magic)
@@ -299,19 +354,9 @@ static void set_magic(unsigned long magic)
 	}
 }
 
-static void start(void (*be)(void))
-{
-	pid_t pid = fork();
-
-	if (pid < 0)
-		err(1, "fork");
-	if (!pid)
-		be();
-}
-
 int main(int argc, char **argv)
 {
-	unsigned long magic = MAGIC + ((unsigned long)getpid() << 8);
+	unsigned long magic = MAGIC + ((unsigned long)getpid() << 8), round;
 
 	if (argc > 1 && !strcmp(argv[1], "executed")) {
 		end_executed();
@@ -322,11 +367,16 @@ int main(int argc, char **argv)
 	set_magic(magic);
 	mlockall(MCL_CURRENT);
 	signal(SIGHUP, SIG_IGN);
-	start(be_a);
-	start(be_b);
-	start(be_hog);
-	printf("klp-duel: ready %#lx\n", magic);
-	fflush(stdout);
-	be_observer();
-	return 0;
+	prctl(PR_SET_CHILD_SUBREAPER, 1);
+	for (round = 1;; round++) {
+		begin(argv + 1);
+		if (duel_words->bad)
+			printf("klp-duel: failed: %s\n", duel_findings->problems);
+		else if (round == 1)
+			printf("klp-duel: ready %#lx\n", magic);
+		fflush(stdout);
+		duel_words->rounds = round;
+		duel_pass(DUEL_E_END);
+		observe(round);
+	}
 }

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,7 @@ from harness.observer.consistency import Model
 from harness.observer.plugin_build import obtain_plugin
 from harness.observer.shared_file import Flag
 from harness.observer.watch import Watch
+from harness.tools.race.explore.guests import used_guest
 from harness.tools.race.explore.kernel_code import KernelCode
 from harness.tools.race.explore.pairs import find_pairs
 from harness.tools.race.explore.points import Hold, parse_hold
@@ -118,10 +121,42 @@ def test_each_trial_is_judged(trials: Trials, monkeypatch: pytest.MonkeyPatch) -
     seen = trials.try_hold(pair, hold)
     assert (seen.ended, seen.violation) == (True, None)
     monkeypatch.setattr(Model, "_expected", lambda *_: None)
+    for fresh, earlier in ((False, ("call-load@patched at 'klp_ftrace_handler'",)), (True, ())):
+        seen = trials.try_hold(pair, hold, fresh=fresh)
+        assert seen.earlier == earlier
+        assert seen.violation is not None
+        what = "enters klp_test_gate's version of klp_gate_wait() in patch state 0"
+        assert what in seen.violation
+        assert any("klp-duel-a" in line for line in seen.violations)
+
+
+@pytest.mark.slow(20)
+@pytest.mark.parametrize("name", ["reverse-call", "unload-fork", "target-disable@patched"])
+def test_a_guest_makes_more_than_one_trial(trials: Trials, name: str) -> None:
+    """Its scene is made again, with a sleeper that holds a transition too, and gives the same."""
+    (pair,) = find_pairs([name])
+    seen = [trials.try_order(pair, (Move.A,) * len(pair.steps(pair.a)) + (Move.B,), fresh=True)]
+    hold = parse_hold("klp_reverse_transition" if name == "reverse-call" else "klp_shadow_alloc")
+    for _ in range(3):
+        seen.append(trials.try_hold(pair, hold))
+        assert (seen[-1].ended, seen[-1].problems, seen[-1].violation) == (True, (), None)
+    assert [len(each.earlier) for each in seen] == [0, 0, 1, 2]
+    assert len({each.state for each in seen}) == 1
+
+
+@pytest.mark.slow(20)
+def test_a_guest_that_dies_between_two_trials(
+    trials: Trials, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A fresh one is taken, and it is said."""
+    (pair,) = find_pairs(["fork-load"])
+    hold = parse_hold("call of sched_fork in copy_process")
+    with used_guest(trials.scenes, pair, "x") as guest:
+        guest.held.is_clean = True
+    os.kill(guest.hypervisor.pid, signal.SIGKILL)
     seen = trials.try_hold(pair, hold)
-    assert seen.violation is not None
-    assert "enters klp_test_gate's version of klp_gate_wait() in patch state 0" in seen.violation
-    assert any("klp-duel-a" in line for line in seen.violations)
+    assert (seen.ended, seen.earlier) == (True, ())
+    assert "a guest is not used again after fork-load at 'x'" in caplog.text
 
 
 @pytest.mark.slow(20)

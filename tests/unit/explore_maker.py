@@ -52,6 +52,7 @@ class Maker:
         self.points = tuple(points)
         self.alike_points = alike
         self.tried: Counter[str] = Counter()
+        self.fresh: Counter[str] = Counter()
         self.orders: list[Order] = []
         self.dropped: list[State] = []
 
@@ -62,10 +63,17 @@ class Maker:
         return frozenset(point for point in self.points if str(point) in self.alike_points)
 
     def try_hold(
-        self, pair: Pair, hold: Hold, *, then: Sequence[Hold] = (), with_calls: bool = False
+        self,
+        pair: Pair,
+        hold: Hold,
+        *,
+        then: Sequence[Hold] = (),
+        fresh: bool = False,
+        with_calls: bool = False,
     ) -> Seen:
         name = str(hold)
         self.tried[name] += 1
+        self.fresh[name] += fresh
         given = self.at.get(name, [FINE])
         seen = given.pop(0) if len(given) > 1 else given[0]
         if isinstance(seen, HarnessError):
@@ -74,7 +82,7 @@ class Maker:
         also = min(seen.also_blocked, len(then))
         return replace(seen, plan=name, calls=calls, calls_before=len(calls[:1]), also_blocked=also)
 
-    def try_order(self, pair: Pair, order: Order) -> Seen:
+    def try_order(self, pair: Pair, order: Order, *, fresh: bool = False) -> Seen:
         self.orders.append(order)
         return replace(self.order(order), plan=" ".join(order), b=None)
 

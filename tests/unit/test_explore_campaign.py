@@ -53,6 +53,7 @@ def test_what_no_order_gives_is_tried_again_and_shown() -> None:
     assert (finding.at, finding.points) == ("second", ("second", "third"))
     assert (finding.shown, finding.tries) == (4, 4)
     assert maker.tried == {"first": 1, "second": 4, "third": 1}
+    assert +maker.fresh == {"second": 3}
     assert finding.again == "klp-harness race explore fork-load --kernel=6.1 --at second"
     assert "A B: A 0, B 0, all" in finding.allowed
     assert [row.phase for row in call_rows(finding)] == ["before", "held", "after"]
@@ -81,11 +82,17 @@ def test_an_earlier_point_is_reported() -> None:
 
     class Slow(Maker):
         def try_hold(
-            self, pair: Pair, hold: Hold, *, then: Sequence[Hold] = (), with_calls: bool = False
+            self,
+            pair: Pair,
+            hold: Hold,
+            *,
+            then: Sequence[Hold] = (),
+            fresh: bool = False,
+            with_calls: bool = False,
         ) -> Seen:
             if str(hold) == "second":
                 assert was_found.wait(60)
-            seen = super().try_hold(pair, hold, with_calls=with_calls)
+            seen = super().try_hold(pair, hold, fresh=fresh, with_calls=with_calls)
             if self.tried["third"] == 4:
                 was_found.set()
             return seen
@@ -114,6 +121,17 @@ def test_a_splat_that_comes_once_is_a_finding() -> None:
     (finding,) = result.findings
     assert finding.kind is FindingKind.SPLAT
     assert (finding.shown, finding.tries) == (1, 4)
+
+
+def test_a_splat_of_a_guest_with_earlier_trials() -> None:
+    """One of these may have caused it, when fresh guests do not show it."""
+    seen = replace(SPLAT, earlier=("fork-load at 'f'", "fork-load at 'g'"))
+    (result,) = explored(Maker(at={"second": [seen, FINE]}))
+    assert result.findings[0].details[-1] == (
+        "only in a guest with 2 trials before it, the last: fork-load at 'g'"
+    )
+    (result,) = explored(Maker(at={"second": [seen]}))
+    assert result.findings[0].details == ()
 
 
 def test_a_hang_after_the_hold_is_a_finding() -> None:
@@ -259,6 +277,24 @@ def test_a_settled_order_counts_too() -> None:
     maker.order = lambda order: OTHER if Move.SETTLE in order else FINE
     (result,) = explored(maker)
     assert result.outcome is CheckOutcome.NOT_SHOWN
+    assert len(maker.orders) == 3
+
+
+def test_an_order_that_the_host_spoils_is_looked_at_again() -> None:
+    """The trials after it may need it."""
+    spoiled = [GuestStarved("the guest got too little time")] * 2
+    maker = Maker(at={"first": [OTHER], "second": [OTHER]})
+
+    def order(order: Order) -> Seen:
+        if Move.SETTLE not in order:
+            return FINE
+        if spoiled:
+            raise spoiled.pop()
+        return OTHER
+
+    maker.order = order
+    (result,) = explored(maker)
+    assert (result.outcome, result.failed) == (CheckOutcome.NOT_SHOWN, 1)
 
 
 def test_an_order_that_fails_is_a_finding_without_a_hold() -> None:

@@ -147,12 +147,9 @@ def test_points_inside_a_function(code: KernelCode) -> None:
 def test_a_kernel_at_another_address(code: KernelCode) -> None:
     """With CONFIG_RANDOMIZE_BASE all of it lies higher; modules have names of their own."""
     slide = 0x2000000
-    code.take_modules(
-        f"{TEXT + slide:x} T _stext\n"
-        "ffffffffa0000100 t klp_new [klp_x]\n"
-        "ffffffffa0000200 d v [klp_x]"
-    )
+    code.take_start(f"{TEXT + slide:x} T _stext\n")
     assert code.slide == slide
+    code.modules = ((0xFFFFFFFFA0000100, "klp_new"),)
     (address,) = code.addresses(Point(function="klp_last"))
     assert code.where(address) == "klp_last"
     assert code.where(0xFFFFFFFFA0000104) == "klp_new+0x4"

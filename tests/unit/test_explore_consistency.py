@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.errors import HarnessError
 from harness.observer.consistency_points import Step
 from harness.observer.module_code import ModuleCode, ModuleFunction, ModuleVersion
 from harness.observer.shared_file import Event, Head, Kind, SharedFile, count_events, make_head
 from harness.tools.race.explore import consistency
-from harness.tools.race.explore.consistency import Invariants
+from harness.tools.race.explore.consistency import Invariants, events_of, invariants_of
 from harness.tools.race.explore.oracle import failure_of
 from harness.tools.race.explore.results import FindingKind
 from harness.tools.race.explore.trial import Seen
@@ -22,6 +23,8 @@ from tests.unit import test_consistency as known
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from harness.tools.race.explore.duel import Modules
 
 HIGH = 0xFFFFFFFF00000000
 
@@ -73,7 +76,7 @@ def invariants() -> Invariants:
     story = of_scene()
     verdict = story.model.judge(map(high, story.events))
     assert verdict.holds
-    return Invariants(story.model, POINTS, verdict.events, {})
+    return Invariants(POINTS, {}, story.model)
 
 
 def judge(
@@ -85,7 +88,20 @@ def judge(
     steps: Sequence[str] = (),
 ) -> consistency.Violations | None:
     events = story.events[len(of_scene().events) :]
-    return invariants.judge(write(path, events), until, loaded={}, steps=steps, memory=memory)
+    return judged(invariants, events_of(write(path, events), 0, until), steps=steps)
+
+
+def judged(
+    invariants: Invariants,
+    events: Sequence[Event],
+    *,
+    from_scene: bool = True,
+    loaded: Modules | None = None,
+    steps: Sequence[str] = (),
+) -> consistency.Violations | None:
+    return invariants.judge(
+        events, from_scene=from_scene, loaded=loaded or {}, steps=steps, memory=memory
+    )
 
 
 def test_a_trial_goes_on_from_the_scene(invariants: Invariants, tmp_path: Path) -> None:
@@ -140,9 +156,10 @@ def test_a_livepatch_whose_text_lies_where_an_init_function_was(
     scene = of_scene().switch(known.OTHER).complete(goal=1)
     assert scene.model.judge(map(high, scene.events)).holds
     since = len(scene.events)
-    invariants = Invariants(scene.model, POINTS, since, {"klp_new": tmp_path})
+    assert scene.model.verdict.events == since
+    invariants = Invariants(POINTS, {"klp_new": tmp_path}, scene.model)
 
-    def judged(*tasks: int) -> consistency.Violations | None:
+    def entered(*tasks: int) -> consistency.Violations | None:
         story = known.Story(points=POINTS).enter(text, known.OTHER).leave(text, known.OTHER)
         story.step(Step.INIT)
         for task in (known.TASK, known.OTHER):
@@ -151,14 +168,56 @@ def test_a_livepatch_whose_text_lies_where_an_init_function_was(
         story.add(Kind.STORE, known.INSTALLED, data + known.PATCHED).switch(known.TASK)
         for task in tasks:
             story.call(text, task)
-        path = write(tmp_path / "guest.observed", story.events)
         loaded = {"klp_new": {".text": text, ".data": data}}
-        return invariants.judge(path, None, loaded=loaded, steps=(), memory=memory)
+        return judged(invariants, [*map(high, story.events)], loaded=loaded)
 
-    assert judged(known.TASK) is None
-    found = judged(known.TASK, known.OTHER)
+    assert entered(known.TASK) is None
+    found = entered(known.TASK, known.OTHER)
     assert found is not None
     assert found.kind.startswith("I1: enters klp_new's version of f() in patch state 0")
+
+
+def test_a_later_trial_begins_before_anything_was_loaded(
+    invariants: Invariants, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What its scene has loaded lies elsewhere each time, and is known from then on."""
+    text, data = 0xFFFFFFFFA0018000, 0xFFFFFFFFA0019000
+    function = ModuleFunction(name="g", parts=(((".text", 0), 64),), body=5, is_left=True)
+    version = ModuleVersion(
+        place=(".data", 0),
+        function=PatchedFunction(object=known.KEY[0], name=known.KEY[1], sympos=0),
+        new=(".text", 0),
+    )
+    code = ModuleCode(functions=(function,), versions=(version,))
+    monkeypatch.setattr(consistency, "read_module", lambda _: code)
+    story = known.Story(points=POINTS).step(Step.INIT)
+    for task in (known.TASK, known.OTHER):
+        story.state(known.INIT_STATE, task)
+    story.add(Kind.STORE, known.BEGINS, data + known.TRANSITION)
+    story.add(Kind.STORE, known.INSTALLED, data + known.PATCHED).switch(known.TASK)
+    story.call(text, known.TASK).call(text, known.OTHER)
+    events, loaded = [*map(high, story.events)], {"klp_new": {".text": text, ".data": data}}
+    later = Invariants(POINTS, {"klp_new": tmp_path}, invariants._scene)
+    found = judged(later, events, from_scene=False, loaded=loaded)
+    assert found is not None
+    assert found.kind.startswith("I1: enters klp_new's version of f() in patch state 0")
+    assert judged(later, events[:-2], from_scene=False, loaded=loaded) is None
+    path = write(tmp_path / "guest.observed", story.events)
+    with pytest.raises(HarnessError, match="before anything is tried: I1"):
+        invariants_of(path, POINTS, loaded, {"klp_new": tmp_path})
+
+
+def test_events_of_one_trial(tmp_path: Path) -> None:
+    """A guest's file has those of all its trials; without all of one, nothing is judged."""
+    story = known.Story(points=POINTS).call(known.TARGET).call(known.PATCH)
+    path = write(tmp_path / "guest.observed", story.events)
+    assert events_of(path, 1, 3) == [*map(high, story.events[1:3])]
+    assert events_of(path, 2, None) == [*map(high, story.events[2:])]
+    many = known.Story(points=POINTS)
+    for _ in range(33):
+        many.call(known.TARGET)
+    with pytest.raises(HarnessError, match="2 events of the guest were lost"):
+        events_of(write(path, many.events), 0, None)
 
 
 def test_a_violation_is_a_finding_of_its_own_kind() -> None:

@@ -8,6 +8,7 @@ client.
 from __future__ import annotations
 
 import struct
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -45,13 +46,22 @@ class GdbClient:
 
     def __init__(self, sock: socket.socket) -> None:
         """Raises UsageError when QEMU's gdb server lacks something that is needed."""
+        self.breakpoints: Counter[int] = Counter()
+        """How often there is a breakpoint at each address."""
+        self.connect(sock)
+        self._ask("?")
+
+    def connect(self, sock: socket.socket) -> None:
+        """Go on with another connection to the same guest; raises what creating one does.
+
+        Breakpoints stay: QEMU removes those of one CPU when it gets a `?`, and of no other one.
+        """
         self._packets = GdbPackets(sock)
         self._cpu: int | None = None
         self._physical = False
         supported = self._ask("qSupported:swbreak+;hwbreak+;vContSupported+")
         # Without this QEMU takes no `P` (write one register): it thinks that gdb is too old for it.
         described = self._ask("qXfer:features:read:target.xml:0,ffb")
-        self._ask("?")
         if "qXfer:features:read+" not in supported or "x86" not in described + supported:
             _lacks("does not describe its registers")
         if "c" not in self._ask("vCont?"):
@@ -92,10 +102,12 @@ class GdbClient:
     def set_breakpoint(self, address: int) -> None:
         """Have a CPU stop before it executes that address."""
         self._expect_ok(f"Z0,{address:x},1")
+        self.breakpoints[address] += 1
 
     def clear_breakpoint(self, address: int) -> None:
         """Remove a breakpoint."""
         self._expect_ok(f"z0,{address:x},1")
+        self.breakpoints[address] -= 1
 
     # What a CPU has
 

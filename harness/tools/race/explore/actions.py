@@ -23,6 +23,7 @@ TARGET_MODULE = "klp_target_mod"
 SHADOW_MODULE = "klp_target_shadow"
 KTHREAD_MODULE = "klp_target_nap"
 HELD_OTHER = "klp_test_gate_b"
+RETRY_MODULE = "klp_retry"
 _THIRD_CPU = "/sys/devices/system/cpu/cpu2/online"
 
 
@@ -104,7 +105,8 @@ class Action:
     warns: str | None = None
 
 
-def _insmod(name: str, parameters: str = "") -> str:
+def insmod(name: str, parameters: str = "") -> str:
+    """Return the step that loads a module of the guest."""
     return f"insmod {MODULE_DIR}/{name}.ko{' ' if parameters else ''}{parameters}"
 
 
@@ -125,21 +127,21 @@ _ALL = (
     Action(
         name="load",
         does="a livepatch is loaded",
-        steps=(_insmod("{fresh}"),),
+        steps=(insmod("{fresh}"),),
         kind=Kind.CHANGE,
         states=frozenset({StateName.IDLE, StateName.PATCHED}),
     ),
     Action(
         name="replace",
         does="a livepatch that replaces all others is loaded",
-        steps=(_insmod("{other}", "replace=1"),),
+        steps=(insmod("{other}", "replace=1"),),
         kind=Kind.CHANGE,
         states=frozenset({StateName.PATCHED}),
     ),
     Action(
         name="supersede",
         does="a livepatch replaces another one, whose module is unloaded then",
-        steps=(_insmod("{other}", "replace=1"), "unload {patch}"),
+        steps=(insmod("{other}", "replace=1"), "unload {patch}"),
         kind=Kind.CHANGE,
         states=frozenset({StateName.PATCHED}),
         by_any=True,
@@ -220,7 +222,7 @@ _ALL = (
     Action(
         name="target",
         does="a module that a livepatch patches is loaded",
-        steps=(_insmod(TARGET_MODULE),),
+        steps=(insmod(TARGET_MODULE),),
         kind=Kind.TARGET,
         subject=TARGET,
     ),
@@ -267,7 +269,7 @@ _ALL = (
     Action(
         name="kthread",
         does="a module that starts a kernel thread is loaded",
-        steps=(_insmod(KTHREAD_MODULE),),
+        steps=(insmod(KTHREAD_MODULE),),
         kind=Kind.TASK,
         by_any=True,
     ),
@@ -281,7 +283,7 @@ _ALL = (
     Action(
         name="refused",
         does="a livepatch is loaded that the kernel refuses",
-        steps=(_insmod("klp_test_refused"),),
+        steps=(insmod("klp_test_refused"),),
         kind=Kind.CHANGE,
         states=frozenset({StateName.IDLE, StateName.PATCHED}),
     ),
@@ -296,7 +298,7 @@ _ALL = (
     Action(
         name="kprobe",
         does="a kprobe is set on the patched function",
-        steps=(_insmod("klp_test_kprobe", "symbol=klp_gate_wait"),),
+        steps=(insmod("klp_test_kprobe", "symbol=klp_gate_wait"),),
         kind=Kind.OTHER,
         states=frozenset({StateName.IDLE, StateName.PATCHED}),
         after=("?rmmod klp_test_kprobe",),
@@ -313,7 +315,7 @@ _ALL = (
     Action(
         name="state",
         does="a livepatch with a system state is loaded, cumulatively",
-        steps=(_insmod("{other}", "replace=1"),),
+        steps=(insmod("{other}", "replace=1"),),
         kind=Kind.CHANGE,
         states=frozenset({StateName.PATCHED}),
         subject=SYSTEM_STATE,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from harness.errors import HarnessError, KernelVerdict, KlpError
 from harness.threads import run_jobs
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
     from harness.tools.race.explore.kept import KeptTrials
+    from harness.tools.race.explore.maker import Maker
     from harness.tools.race.explore.pairs import Pair, State
     from harness.tools.race.explore.points import Point
     from harness.tools.race.explore.trial import Order, Seen
@@ -31,27 +32,6 @@ if TYPE_CHECKING:
 _REPEATS = 3
 
 _Made = TypeVar("_Made")
-
-
-class Maker(Protocol):
-    """What makes trials. Implements: `trial.Trials`."""
-
-    def points_of(self, pair: Pair, *, dense: bool) -> tuple[Point, ...]:
-        """Return the points that A passes."""
-
-    def alike(self, pair: Pair, *, dense: bool) -> frozenset[Point]:
-        """Return which of them are for B as the one before, as far as that is known."""
-
-    def try_hold(
-        self, pair: Pair, hold: Hold, *, then: Sequence[Hold] = (), with_calls: bool = False
-    ) -> Seen:
-        """Make a trial with a hold. ``then``: later ones; look at which of them B still waits."""
-
-    def try_order(self, pair: Pair, order: Order) -> Seen:
-        """Make a trial of a sequential order."""
-
-    def drop(self, state: State) -> None:
-        """No pair needs that state any more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -339,7 +319,9 @@ class Campaign:
         """Try an order again that fails by itself; without it nothing can be said of the pair."""
         shown = 0
         for _ in range(_REPEATS):
-            again = failure_of(_steadily(lambda: self._maker.try_order(trials.pair, order)))
+            again = failure_of(
+                _steadily(lambda: self._maker.try_order(trials.pair, order, fresh=True))
+            )
             shown += again is not None and again.signature == wrong.signature
         if shown or wrong.kind is FindingKind.SPLAT:
             return self._add(trials, Found(wrong, None, seen, shown + 1, _REPEATS + 1))
@@ -376,7 +358,9 @@ class Campaign:
         shown, last = 0, None
         for repeat in range(_REPEATS):
             try:
-                again = self._maker.try_hold(trials.pair, hold, with_calls=repeat == _REPEATS - 1)
+                again = self._maker.try_hold(
+                    trials.pair, hold, fresh=True, with_calls=repeat == _REPEATS - 1
+                )
                 assert trials.baselines is not None
                 same = trials.baselines.judge(again) if again.reached else None
             except HarnessError:

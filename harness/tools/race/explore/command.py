@@ -144,7 +144,7 @@ def explore(
 ) -> int:
     """Hold one CPU at each point of an action while another one acts. Exit 1: something is wrong.
 
-    Each trial is one interleaving on an unmodified kernel, in a fresh guest.
+    Each trial is one interleaving on an unmodified kernel; what it shows is shown in fresh guests.
     """
     with Invocation("race explore", files) as invocation, ExitStack() as stack:
         terminal = invocation.terminal

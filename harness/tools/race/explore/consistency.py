@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError
+from harness.observer.consistency import Model
 from harness.observer.consistency_points import Step
 from harness.observer.module_code import add_module, read_module
-from harness.observer.oracle import Oracle
 from harness.observer.shared_file import Head, Kind, SharedFile
 from harness.observer.violation_text import in_words
 
@@ -22,45 +22,44 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from harness.observer.consistency import Model
     from harness.observer.consistency_points import ConsistencyPoints
     from harness.observer.module_code import ModuleCode, Place
     from harness.observer.shared_file import Event
-    from harness.vm.guest.machine import Machine
+    from harness.tools.race.explore.duel import Modules
     from harness.vm.guest.snapshot import Template
 
 _UNLOADS = ("rmmod ", "unload ")
 _COMM_BYTES = 16
 
 
-class Follower:
-    """Follows what a scene loads, with `Oracle`, until the scene is saved."""
+def invariants_of(
+    observed: Path, points: ConsistencyPoints, loaded: Modules, files: Mapping[str, Path]
+) -> Invariants:
+    """Return what judges the trials of a scene, whose guest has written ``observed`` until now.
 
-    def __init__(self, machine: Machine, points: ConsistencyPoints) -> None:
-        self._model = Oracle(machine, points).model
-        self._points = points
-        assert machine.hypervisor.observed is not None
-        self._path: Path = machine.hypervisor.observed
+    ``loaded`` are the modules that klp-duel has loaded, ``files`` those of modules, by name. Raises
+    HarnessError when something is wrong before anything was tried.
+    """
+    shared, model = SharedFile(observed), Model(points)
+    events = list(shared.events())
+    _Loader(model, points, events, 0, ()).add(loaded, files)
+    verdict = model.judge(events)
+    if not verdict.holds:
+        found = ", ".join(verdict.kinds)
+        raise HarnessError(f"consistency is violated before anything is tried: {found}")
+    head = Head.from_buffer_copy(shared.head)
+    head.n_events = head.n_repeated = 0
+    observed.unlink(missing_ok=True)
+    return Invariants(points, files, model, bytes(head))
 
-    def saved(self, made: Template, files: Mapping[str, Path]) -> tuple[Template, Invariants]:
-        """Return the template for clones whose events go on, and what judges them.
 
-        ``files`` are those of modules, by name. Raises HarnessError when something is wrong before
-        anything was tried.
-        """
-        shared = SharedFile(self._path)
-        verdict = self._model.judge(shared.events())
-        if not verdict.holds:
-            found = ", ".join(verdict.kinds)
-            raise HarnessError(f"consistency is violated before anything is tried: {found}")
-        head = Head.from_buffer_copy(shared.head)
-        head.n_events = head.n_repeated = 0
-        plugin = made.shape.plugin
-        assert plugin is not None
-        self._path.unlink(missing_ok=True)
-        shape = replace(made.shape, plugin=replace(plugin, head=bytes(head)))
-        invariants = Invariants(self._model, self._points, verdict.events, files)
-        return replace(made, shape=shape), invariants
+def events_of(observed: Path, first: int, until: int | None) -> list[Event]:
+    """Return the events of a trial. Raises HarnessError when some of them are lost."""
+    shared = SharedFile(observed)
+    if shared.lost:
+        raise HarnessError(f"{shared.lost} events of the guest were lost")
+    count = None if until is None else until - first
+    return list(itertools.islice(shared.events(first), count))
 
 
 @dataclass(frozen=True)
@@ -76,39 +75,47 @@ class Invariants:
 
     def __init__(
         self,
-        model: Model,
         points: ConsistencyPoints,
-        since: int,
         files: Mapping[str, Path],
+        scene: Model,
+        head: bytes = b"",
     ) -> None:
-        """``since`` is how many events the model has judged."""
-        self._model, self._points = model, points
-        self._since, self._files = since, files
+        """``scene`` has judged a guest until its scene was saved; ``head`` is its plugin's then."""
+        self._points, self._files = points, files
+        self._bare, self._scene = Model(points), scene
+        self._head = head
+
+    def going_on(self, made: Template) -> Template:
+        """Return the template for clones whose events go on from those of the scene."""
+        plugin = made.shape.plugin
+        assert plugin is not None
+        return replace(made, shape=replace(made.shape, plugin=replace(plugin, head=self._head)))
 
     def judge(
         self,
-        observed: Path,
-        until: int | None,
+        events: Sequence[Event],
         *,
-        loaded: Mapping[str, Mapping[str, int]],
+        from_scene: bool,
+        loaded: Modules,
         steps: Sequence[str],
         memory: Callable[[int, int], bytes],
     ) -> Violations | None:
-        """Return what is wrong with the first events of a clone; None: nothing.
+        """Return what is wrong with the events of a trial; None: nothing.
 
-        ``loaded`` are the modules that A and B have loaded, with the addresses of their sections;
-        ``steps`` are those of both; ``memory(address, bytes)`` reads the guest's.
+        They go on ``from_scene``, or else they begin before anything was loaded. ``loaded`` are the
+        modules that were loaded in them; ``steps`` are those of A and B; ``memory(address, bytes)``
+        reads the guest's.
         """
-        events = list(itertools.islice(SharedFile(observed).events(), until))
-        model = self._model.copy()
+        model = (self._scene if from_scene else self._bare).copy()
+        since = model.verdict.events
         frees = [
             number
-            for number, event in enumerate(events, self._since)
+            for number, event in enumerate(events, since)
             if event.kind == Kind.POINT and self._points.steps.get(event.where) is Step.FREE
         ]
-        _Loader(model, self._points, events, self._since, frees).add(loaded, self._files)
+        _Loader(model, self._points, events, since, frees).add(loaded, self._files)
         self._unload(model, steps, frees)
-        verdict = model.judge(events, self._since)
+        verdict = model.judge(events, since)
         if verdict.holds:
             return None
         details = in_words(verdict, lambda task: self._name(task, memory), clock=False)
@@ -145,7 +152,7 @@ class _Loader:
     since: int
     frees: Sequence[int]
 
-    def add(self, loaded: Mapping[str, Mapping[str, int]], files: Mapping[str, Path]) -> None:
+    def add(self, loaded: Modules, files: Mapping[str, Path]) -> None:
         """Add them, with their addresses and files by name."""
         known = {name: read_module(files[name]) for name in loaded if name in files}
         end = self.since + len(self.events)

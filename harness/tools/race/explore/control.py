@@ -13,39 +13,35 @@ import time
 from typing import TYPE_CHECKING
 
 from harness.errors import GuestStarved, HarnessError
-from harness.tools.race.explore.duel import Duel, Place, Word
+from harness.tools.race.explore.duel import Place, Word
+from harness.tools.race.explore.running import A, B, RunningGuest
 from harness.tools.race.explore.waiting import AWAITS_IPI, IDLE, WAITS
+from harness.vm.guest.gdb_client import Stop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
-    from pathlib import Path
 
-    from harness.observer.accesses import AccessFile
     from harness.tools.race.explore.points import Point
-    from harness.tools.race.explore.scene import Scene
-    from harness.vm.guest.gdb_client import GdbClient, Stop
-    from harness.vm.guest.hypervisor import Hypervisor
 
-A, B = 0, 1
 BLOCKED = "blocked"
 """How what B is said to be begins, when it waits for what A has."""
 _LOOP = bytes.fromhex("f390ebfc")  # 1: pause; jmp 1b
 _LOOP_STEPS = (0, 2)
 _INTERRUPTS = 1 << 9
-_POLL_S = 0.02
-_LONG_POLL_S = 0.5
-_PLACES = {
-    Word.A_DONE: Place.A_END,
-    Word.B_DONE: Place.B_END,
-    Word.E_DONE: Place.E_END,
-    Word.SETTLE_DONE: Place.E_END,
-}
+# How long the guest runs between two looks at it, at first and later. At each breakpoint that it
+# meets, QEMU forgets all code that it has translated.
+_FIRST_POLL_S, _POLL_S = 0.002, 0.02
+_SCENE_S = 60.0
+_RETRY_S, _RETRIES = 0.03, 4
+_SHORT_SLICES_S = (0.002, 0.004, 0.008, 0.016)
 _SLICE_S = 0.025
-_LEAST_S = 0.005  # of CPU time
 _LOOKS = 4
+# Whoever is not blocked any more goes on at once.
+_NEXT_SLICE_S, _NEXT_LOOKS = 0.008, 3
+_LEAST_SHARE = 0.2
 # A host that gives the guest no CPU is waited for up to so many times as long.
 _MOST_PATIENCE = 6
-_ANY_S = 4.0
+_POINT_S, _ANY_S, _CHECK_S = 10.0, 2.0, 1.0
 _A_ALONE_S = 0.5
 _B_S = 1.0
 _OFF_S = 4.0
@@ -60,81 +56,8 @@ class NotReached(Exception):
     """A has ended, or its time is up, and it has not passed the point."""
 
 
-class HeldGuest:
-    """A guest that stands still whenever no method of this object runs."""
-
-    def __init__(
-        self, scene: Scene, gdb: GdbClient, hypervisor: Hypervisor, *, time_scale: float
-    ) -> None:
-        self.scene = scene
-        self.gdb = gdb
-        self.duel = Duel(gdb, scene.pages)
-        self._code = scene.code
-        self._hypervisor = hypervisor
-        self._scale = time_scale
-        self._current = scene.code.percpu("current_task", "pcpu_hot")
-        self._a_task = 0
-        self.accesses: AccessFile | None = None
-        """What the guest reads and writes, when that is noted."""
-        self.on_stop: Callable[[Stop], None] = lambda _: None
-        # Who stops the guest again and again lets B have more time.
-        self.patience = 1
-
-    @property
-    def observed(self) -> Path | None:
-        """What QEMU's plugin has written, if the guest has one."""
-        return self._hypervisor.observed
-
-    def scaled(self, seconds: float) -> float:
-        """Return how long something may take here that takes so many seconds on hardware."""
-        return seconds * self._scale
-
-    def run_until(self, wanted: Callable[[Stop], bool], seconds: float) -> Stop | None:
-        """Run until a breakpoint is what is wanted; None when the time is up."""
-        end_s = time.monotonic() + seconds
-        while True:
-            left_s = end_s - time.monotonic()
-            if left_s <= 0:
-                return None
-            self.gdb.go()
-            stop = self.gdb.wait(left_s) or self.gdb.halt()
-            if stop.cpu is None:
-                return None
-            self.on_stop(stop)
-            if wanted(stop):
-                return stop
-            self.gdb.step(stop.cpu)
-
-    def run_for(self, seconds: float) -> None:
-        """Let all CPUs go on."""
-        self.run_until(lambda _: False, seconds)
-
-    def await_word(self, word: int, least: int, seconds: float) -> bool:
-        """Let all CPUs go on until a number of klp-duel's is large enough.
-
-        Return whether it is: not after a splat, or when the time is up.
-        """
-        place = _PLACES.get(word)
-        slice_s = _POLL_S if place is None else _LONG_POLL_S
-        end_s = time.monotonic() + seconds
-        if place is not None:
-            self.gdb.set_breakpoint(place)
-        while (is_short := self.duel.get(word) < least) and not self._has_failed():
-            if time.monotonic() > end_s:
-                break
-            self.run_until(
-                lambda stop: self.gdb.pc(stop.cpu or 0) == place and self.duel.get(word) >= least,
-                slice_s,
-            )
-        if place is not None:
-            self.gdb.clear_breakpoint(place)
-        return not is_short
-
-    def settle(self, seconds: float) -> bool:
-        """Let all go on until no transition is open; return whether that has come in time."""
-        times = self.duel.get(Word.SETTLE_GO) + 1
-        self.duel.set(Word.SETTLE_GO, times)
-        return self.await_word(Word.SETTLE_DONE, times, seconds)
+class HeldGuest(RunningGuest):
+    """One in which A stands at a point, and B acts meanwhile."""
 
     # A at its beginning, and at a point
 
@@ -157,74 +80,105 @@ class HeldGuest:
                 raise GuestStarved("A and B did not get ready in time")
 
     def begin_a(self, steps: int) -> None:
-        """Let A begin, and stop it before its first step."""
-        self.duel.set(Word.A_GO, steps)
-        self.gdb.set_breakpoint(Place.A_BEGIN)
-        stop = self.run_until(lambda stop: self.gdb.pc(stop.cpu or 0) == Place.A_BEGIN, 30)
-        if stop is None:
-            raise GuestStarved("A did not begin in time")
-        if stop.cpu != A:
-            raise HarnessError(f"A began on CPU {stop.cpu}")
+        """Let A begin when the guest goes on, and note which task it is."""
+        for _ in self._slices(self.scaled(_POINT_S)):
+            if Place.A_WAIT <= self.gdb.pc(A) < Place.A_WAIT + Place.SIZE:
+                break
+        else:
+            raise GuestStarved("A did not wait for its beginning in time")
         self._a_task = self.task(A)
-        self.gdb.clear_breakpoint(Place.A_BEGIN)
+        if self.round == 1:
+            self._check_unserved()
+        self.duel.set(Word.A_GO, steps)
+
+    def _check_unserved(self) -> None:
+        """Look whether breakpoints stay when the gdb server is closed; A waits at this one."""
+        run = self._unserved.run({Place.A_WAIT}, Word.A_DONE, 1, self.scaled(_CHECK_S))
+        self.scene.unserved_works = run
 
     def to_point(self, point: Point, steps: int) -> None:
-        """Run until A is at a point, in so many steps. Raises NotReached."""
+        """Run until A is at a point, in so many steps, or its worker is. Raises NotReached."""
         gdb, places = self.gdb, self._code.addresses(point.place)
         seen = 0
 
+        def is_for_worker() -> bool:
+            """Return whether a worker goes on with what A itself may end, or leave to it."""
+            return self.has_workers and self.duel.get(Word.A_DONE) >= steps
+
         def wanted(stop: Stop) -> bool:
             nonlocal seen
-            pc = gdb.pc(stop.cpu or 0)
-            if pc == Place.A_END:
-                return not point.by_any and self.duel.get(Word.A_DONE) >= steps
-            if stop.cpu == A and pc in places and (point.by_any or self.is_a()):
+            at_place = stop.cpu == A and gdb.pc(A) in places
+            if at_place and (point.by_any or self.is_a() or is_for_worker()):
                 seen += 1
                 return seen == point.nth
             return False
 
         if gdb.pc(A) in places:
             gdb.step(A)
-        self.set_breakpoints({*places, Place.A_END})
-        stop = self.run_until(wanted, self.scaled(_ANY_S) if point.by_any else self.scaled(10))
-        self._clear_breakpoints({*places, Place.A_END})
-        if stop is None or gdb.pc(A) not in places:
+        stop = None if point.by_any else self._first_stop(places, wanted, steps)
+        self.set_breakpoints(places)
+        if stop is None and not point.by_any:
+            stop = self._run_until_done(wanted, Word.A_DONE, steps, self.scaled(_POINT_S))
+        if stop is None and (point.by_any or self.has_workers):
+            stop = self._run_retried(wanted)
+        self._clear_breakpoints(places)
+        if stop is None:
             raise NotReached(str(point))
 
-    def is_a(self) -> bool:
-        """Return whether CPU 0 executes A's task."""
-        return self.is_a_task(self.task(A))
+    def _first_stop(
+        self, places: Collection[int], wanted: Callable[[Stop], bool], steps: int
+    ) -> Stop | None:
+        """Run until a CPU is at a place for the first time, if that is what is wanted."""
+        if not self.scene.unserved_works or self.is_followed:
+            return None
+        if not self._unserved.run(places, Word.A_DONE, steps, self.scaled(_POINT_S)):
+            return None
+        for cpu in (A, B):
+            if self.gdb.pc(cpu) in places:
+                if wanted(Stop(cpu)):
+                    return Stop(cpu)
+                self.gdb.step(cpu)
+        return None
 
-    def is_a_task(self, task: int) -> bool:
-        """Return whether a task is A's."""
-        return task == self._a_task
+    def _run_until_done(
+        self, wanted: Callable[[Stop], bool], word: int, least: int, seconds: float
+    ) -> Stop | None:
+        """Run until a breakpoint is what is wanted; None when a word says that all is done."""
+        end_s, slice_s = time.monotonic() + seconds, _FIRST_POLL_S
+        while self.duel.get(word) < least and time.monotonic() < end_s:
+            stop = self.run_until(wanted, slice_s)
+            if stop is not None:
+                return stop
+            slice_s = min(2 * slice_s, _POLL_S)
+        return None
 
-    def task(self, cpu: int) -> int:
-        """Return the address of the task that a CPU executes."""
-        registers = self.gdb.registers(cpu)
-        in_kernel = registers["rip"] >> 63
-        base = registers["gs_base"] if in_kernel else registers["k_gs_base"]
-        address = (base + self._current) & ((1 << 64) - 1)
-        return int.from_bytes(self.gdb.read(address, _WORD, cpu), "little")
+    def _run_retried(self, wanted: Callable[[Stop], bool]) -> Stop | None:
+        """Run until a breakpoint of a worker is what is wanted, which a retry may come to."""
+        slices = [_RETRY_S * 2**number for number in range(_RETRIES)]
+        for slice_s in (*slices, self.scaled(_ANY_S)):
+            stop = self.run_until(wanted, slice_s)
+            if stop is not None:
+                return stop
+            self.duel.set(Word.RETRY_GO, self.duel.get(Word.RETRY_GO) + 1)
+        return None
 
     # B while A is held
 
-    def b_alone(self, steps: int, *, until: Point | None = None) -> str:
+    def b_alone(self, steps: int, *, until: Point | None = None, a: int = 0) -> str:
         """Let B do steps while A stands still; return ``done``, or where B is blocked.
 
-        ``until``: B is held there in its turn, and A goes on alone to its end.
+        ``until``: B is held there in its turn, and A goes on alone to the end of its ``a`` steps.
         """
         gdb = self.gdb
         self.duel.set(Word.B_GO, steps)
         held = gdb.pc(A)
-        serves = bool(gdb.registers(A)["eflags"] & _INTERRUPTS)
-        waits = WAITS if serves else WAITS | AWAITS_IPI
+        waits = self._waits()
         places = self._code.addresses(until.place) if until is not None else frozenset()
         loop = self._send_to_loop(A, held)
         said = self._watch_b(steps, places, until.nth if until is not None else 1, waits)
         self._leave_loop(A, loop, held)
         if said == "held":
-            said = f"held, and A {self._a_alone()}"
+            said = f"held, and A {self._a_alone(a)}"
         return said
 
     def still_blocked(self, points: Iterable[Point], said: str, a: int, b: int) -> int:
@@ -233,18 +187,32 @@ class HeldGuest:
         ``a`` and ``b`` are the numbers of their steps. It ends early rather than take long.
         """
         count = 0
-        end_s = time.monotonic() + _WALK_S
+        end_s = self._ran_s + _WALK_S
         for point in points:
-            if point.by_any or time.monotonic() > end_s:
+            if point.by_any or self._ran_s > end_s:
                 break
             try:
                 self.to_point(point, a)
             except NotReached:
                 break
-            if self.duel.get(Word.B_DONE) >= b or self.b_alone(b) != said:
+            if self.duel.get(Word.B_DONE) >= b or self._b_next(b) != said:
                 break
             count += 1
         return count
+
+    def _b_next(self, steps: int) -> str:
+        """Return what `b_alone` does, where A has only gone on a little."""
+        held = self.gdb.pc(A)
+        loop = self._send_to_loop(A, held)
+        waits = self._waits()
+        said = self._watch_b(steps, (), 1, waits, slice_s=_NEXT_SLICE_S, most=_NEXT_LOOKS)
+        self._leave_loop(A, loop, held)
+        return said
+
+    def _waits(self) -> Collection[str]:
+        """Return the functions in which B is blocked, by whether A's CPU takes interrupts."""
+        serves = bool(self.gdb.registers(A)["eflags"] & _INTERRUPTS)
+        return WAITS if serves else WAITS | AWAITS_IPI
 
     def b_while_a_is_off(self, steps: int) -> str:
         """Let B do steps while A is scheduled out where it is; return what `b_alone` does.
@@ -273,19 +241,14 @@ class HeldGuest:
         self.duel.set(Word.HOG, 0)
         return said
 
-    def _a_alone(self) -> str:
+    def _a_alone(self, steps: int) -> str:
         """Hold B where it is, and let A go on to its end."""
-        gdb = self.gdb
-        held = gdb.pc(B)
+        held = self.gdb.pc(B)
         loop = self._send_to_loop(B, held)
-        gdb.set_breakpoint(Place.A_END)
-        stop = self.run_until(
-            lambda stop: stop.cpu == A and gdb.pc(A) == Place.A_END, self.scaled(_A_ALONE_S)
-        )
-        gdb.clear_breakpoint(Place.A_END)
-        where = self._code.where(gdb.pc(A))
+        is_done = self.await_word(Word.A_DONE, steps, self.scaled(_A_ALONE_S))
+        where = self._code.where(self.gdb.pc(A))
         self._leave_loop(B, loop, held)
-        return "done" if stop is not None else f"in {where}"
+        return "done" if is_done else f"in {where}"
 
     def _watch_b(
         self,
@@ -295,6 +258,8 @@ class HeldGuest:
         waits: Collection[str],
         *,
         seconds: float = _B_S,
+        slice_s: float = _SLICE_S,
+        most: int = _LOOKS,
     ) -> str:
         gdb = self.gdb
         seen = 0
@@ -303,28 +268,33 @@ class HeldGuest:
             nonlocal seen
             if stop.cpu != B:
                 return False
-            pc = gdb.pc(B)
-            if pc in places:
+            if gdb.pc(B) in places:
                 seen += 1
                 return seen == nth
-            return pc == Place.B_END and self.duel.get(Word.B_DONE) >= steps
+            return False
 
-        breakpoints = {*places, Place.B_END}
-        self.set_breakpoints(breakpoints)
+        self.set_breakpoints(places)
         try:
             looks: list[str] = []
+            for short_s in _SHORT_SLICES_S if most == _LOOKS else ():
+                if self.run_until(wanted, short_s) is not None:
+                    return "held"
+                if self.duel.get(Word.B_DONE) >= steps:
+                    return "done"
             for before_s in self._while_it_may_run(self.scaled(seconds) * self.patience):
-                if self.run_until(wanted, _SLICE_S) is not None:
-                    return "held" if gdb.pc(B) in places else "done"
-                if self._hypervisor.cpu_s() - before_s < _LEAST_S:
+                if self.run_until(wanted, slice_s) is not None:
+                    return "held"
+                if self.duel.get(Word.B_DONE) >= steps:
+                    return "done"
+                if self._hypervisor.cpu_s() - before_s < slice_s * _LEAST_SHARE:
                     continue  # the host gave it no time
                 looks.append(self._code.function_at(gdb.pc(B)))
-                if len(looks) >= _LOOKS and all(each in waits for each in looks[-_LOOKS:]):
+                if len(looks) >= most and all(each in waits for each in looks[-most:]):
                     where = ": it sleeps" if looks[-1] in IDLE else f" in {looks[-1]}"
                     return f"{BLOCKED}{where}"
             return f"running in {looks[-1] if looks else 'user mode'}"
         finally:
-            self._clear_breakpoints(breakpoints)
+            self._clear_breakpoints(places)
 
     def _while_it_may_run(self, seconds: float) -> Iterator[float]:
         """Yield QEMU's CPU time so far until the host has let the guest run for so many seconds."""
@@ -365,15 +335,3 @@ class HeldGuest:
         if stop is None:
             where = self._code.where(self.gdb.pc(cpu))
             raise HarnessError(f"CPU {cpu}, which was held, does not come back from {where}")
-
-    def set_breakpoints(self, addresses: Iterable[int]) -> None:
-        """Have CPUs stop at all of these."""
-        for address in addresses:
-            self.gdb.set_breakpoint(address)
-
-    def _clear_breakpoints(self, addresses: Collection[int]) -> None:
-        for address in addresses:
-            self.gdb.clear_breakpoint(address)
-
-    def _has_failed(self) -> bool:
-        return bool(self._hypervisor.unexpected_splats())

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 PROGRAM = "klp-duel"
 READY = r"klp-duel: ready (0x[0-9a-f]+)\n"
-ENDED = "klp-duel: ended"
+FAILED = r"klp-duel: failed: (.*?);? *\n"
+ENDED = "klp-duel: round {} has ended"
 STEPS = 8
 """The most that A, or B, can do."""
 
@@ -25,8 +26,9 @@ _MASK = (1 << 64) - 1
 _PLACES, _PLACE_SIZE = 0x6B6C70010000, 16
 _ORDERS = (0, 1024, 2048)
 _ORDER_ROOM = 1023
-_MODULES_AT, _MODULES_OF_BOTH = 3072, 8
+_MODULES_AT, _MODULES_OF_BOTH, _EARLIER = 3072, 8, 7
 _MODULE = struct.Struct("<48sQQ")
+_EARLIER_AT = _MODULES_AT + _MODULES_OF_BOTH * _MODULE.size
 _PROBLEMS, _STATE, _FINDING_ROOM = 0, 2040, 2040
 
 
@@ -35,14 +37,16 @@ class Word:
 
     ARM, A_READY, B_READY, A_GO, B_GO, A_DONE, B_DONE, E_GO, E_DONE, STOP, BAD = range(0, 88, 8)
     CHILD, A_ERRORS, B_ERRORS, HOG, SETTLE_GO, SETTLE_DONE = 88, 120, 184, 248, 256, 264
+    RETRY_GO, RETRIES, ROUNDS, AGAIN = 272, 280, 288, 296
 
 
 class Place:
     """Addresses in user mode at which the host has breakpoints, and the loop there."""
 
-    A_BEGIN, A_END, B_BEGIN, B_END, E_END, HOG, SPIN = range(
+    A_END, B_BEGIN, B_END, E_END, HOG, SPIN, A_WAIT = range(
         _PLACES, _PLACES + 7 * _PLACE_SIZE, _PLACE_SIZE
     )
+    SIZE = _PLACE_SIZE
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,25 @@ class DuelPages:
     words: int
     orders: int
     findings: int
+
+
+Modules = dict[str, dict[str, int]]
+"""Names of modules, and where the sections of each are."""
+
+
+def saved_modules(ram_path: str, pages: DuelPages) -> Modules:
+    """Return the modules that were loaded before A and B began, from a guest's RAM."""
+    with Path(ram_path).open("rb") as file:
+        file.seek(pages.orders + _EARLIER_AT)
+        return _modules(file.read(_MODULE.size * _EARLIER))
+
+
+def _modules(data: bytes) -> Modules:
+    return {
+        name.partition(b"\0")[0].decode(): {".text": text, ".data": at}
+        for name, text, at in _MODULE.iter_unpack(data)
+        if text
+    }
 
 
 def find_pages(ram_path: str, magic: int) -> DuelPages:
@@ -77,6 +100,10 @@ class Duel:
         self._gdb = gdb
         self._pages = pages
 
+    def address(self, word: int) -> int:
+        """Return the physical address of one of the numbers."""
+        return self._pages.words + word
+
     def get(self, word: int) -> int:
         """Return one of the numbers."""
         return int.from_bytes(self._gdb.read_physical(self._pages.words + word, 8), "little")
@@ -98,15 +125,15 @@ class Duel:
         data = self._gdb.read_physical(self._pages.words + word, 8 * count)
         return tuple(int.from_bytes(data[at : at + 8], "little") for at in range(0, 8 * count, 8))
 
-    def modules(self) -> dict[str, dict[str, int]]:
+    def modules(self) -> Modules:
         """Return the modules that A and B have loaded, and where their sections are."""
         size = _MODULE.size * _MODULES_OF_BOTH
-        data = self._gdb.read_physical(self._pages.orders + _MODULES_AT, size)
-        return {
-            name.partition(b"\0")[0].decode(): {".text": text, ".data": at}
-            for name, text, at in _MODULE.iter_unpack(data)
-            if text
-        }
+        return _modules(self._gdb.read_physical(self._pages.orders + _MODULES_AT, size))
+
+    def earlier_modules(self) -> Modules:
+        """Return those that were loaded before A and B began."""
+        at = self._pages.orders + _EARLIER_AT
+        return _modules(self._gdb.read_physical(at, _MODULE.size * _EARLIER))
 
     def child(self) -> tuple[int, ...]:
         """Return the patch states that a forked child has read."""

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import bisect
+import copy
+import functools
 import re
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -12,11 +14,14 @@ from harness.errors import HarnessError, UsageError
 from harness.observer.accesses import noting
 from harness.observer.image import image_of
 from harness.tools.race.explore.points import Point
+from harness.vm.elf.module_info import open_module
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
 
     from harness.observer.image import Instruction
+    from harness.tools.race.explore.duel import Modules
     from harness.tools.race.explore.points import Hold
     from harness.vm.guest.plugin import Plugin
     from harness.vm.kernel.kernel import Kernel
@@ -87,7 +92,8 @@ class KernelCode:
         self._symbols = self._image.symbols
         self._ranges = tuple(self._symbols.function_ranges())
         self._starts = [start for start, _, _ in self._ranges]
-        self._modules: tuple[tuple[int, str], ...] = ()
+        self.modules: tuple[tuple[int, str], ...] = ()
+        """Addresses and names of functions in modules."""
         self.slide = 0
         """By how much the kernel that runs lies above its image (CONFIG_RANDOMIZE_BASE)."""
         self._start, self._end = self._livepatch()
@@ -157,9 +163,9 @@ class KernelCode:
         """Return an address as FUNCTION+0xOFFSET, and one outside of all functions as a number."""
         if not address >> 63:
             return "user mode"
-        below = bisect.bisect_right(self._modules, (address, "\x7f")) - 1
-        if below >= 0 and address - self._modules[below][0] < _LONGEST:
-            start, name = self._modules[below]
+        below = bisect.bisect_right(self.modules, (address, "\x7f")) - 1
+        if below >= 0 and address - self.modules[below][0] < _LONGEST:
+            start, name = self.modules[below]
         else:
             below = bisect.bisect_right(self._starts, address - self.slide) - 1
             start, size, name = self._ranges[below] if below >= 0 else (0, 0, "")
@@ -173,17 +179,22 @@ class KernelCode:
         """Return the function that an address is in."""
         return self.where(address).partition("+")[0]
 
-    def take_modules(self, kallsyms: str) -> None:
-        """Take the names of the guest's modules, and where its kernel lies, from /proc/kallsyms."""
-        found = []
-        for line in kallsyms.splitlines():
-            address, kind, name, *module = line.split()
-            if module and kind in "tT":
-                found.append((int(address, 16), name))
-            elif name == "_stext":
-                (stext,) = self._symbols.named("_stext")[:1]
-                self.slide = int(address, 16) - stext.address
-        self._modules = tuple(sorted(found))
+    def take_start(self, kallsyms: str) -> None:
+        """Take where the guest's kernel lies from the line of _stext in /proc/kallsyms."""
+        (stext,) = self._symbols.named("_stext")[:1]
+        self.slide = int(kallsyms.split()[0], 16) - stext.address
+
+    def with_modules(self, loaded: Modules, files: Mapping[str, Path]) -> KernelCode:
+        """Return the same code, with the names of functions in modules that lie elsewhere."""
+        found = [
+            (sections[".text"] + offset, function)
+            for name, sections in loaded.items()
+            if name in files
+            for offset, function in _functions_of(files[name])
+        ]
+        code = copy.copy(self)
+        code.modules = tuple(sorted(found))
+        return code
 
     def padding(self) -> int:
         """Return where four bytes of kernel text are never executed."""
@@ -248,6 +259,19 @@ class KernelCode:
         while last + 1 < len(ours) and ours[last + 1][0] - sum(ours[last][:2]) < _GAP:
             last += 1
         return ours[first][0], sum(ours[last][:2])
+
+
+@functools.cache
+def _functions_of(module: Path) -> tuple[tuple[int, str], ...]:
+    """Return the functions in .text of a .ko file, by offset."""
+    elf = open_module(module).elf
+    return tuple(
+        (symbol.value, symbol.name)
+        for symbol in elf.symbols or ()
+        if symbol.name
+        and symbol.defined_in is not None
+        and elf.sections[symbol.defined_in].name == ".text"
+    )
 
 
 def _is_access(insn: Instruction) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import threading
+from collections import deque
 from dataclasses import dataclass, replace
 from itertools import chain, combinations
 from typing import TYPE_CHECKING
@@ -56,7 +57,7 @@ class Baselines:
         self._lock = threading.Lock()
         self._allowed: dict[tuple[object, ...], tuple[str, Seen]] = {}
         self._shorter: dict[Order, Seen] = {}
-        self._is_wide = False
+        self._more = deque(self._wider())
 
     def first(self) -> Iterator[tuple[Order, Seen, Wrong | None]]:
         """Yield the two orders, each with what is wrong with it by itself."""
@@ -70,9 +71,9 @@ class Baselines:
         if failure is not None or self._is_allowed(seen):
             return failure
         with self._lock:
-            if not self._is_wide:
-                self._widen()
-                self._is_wide = True
+            while self._more and not self._is_allowed(seen):
+                self._take(self._more[0])
+                self._more.popleft()
             if self._is_allowed(seen) or self._is_without(seen):
                 return None
         return Wrong(FindingKind.OUTCOME, f"in no order of A and B: {in_words(seen)}")
@@ -86,13 +87,13 @@ class Baselines:
         a, b = (Move.A,) * self._a, (Move.B,) * self._b
         return (a + b, b + a)
 
-    def _widen(self) -> None:
+    def _wider(self) -> Iterator[Order]:
+        """Yield the other orders: each is looked at when none before it gives what was seen."""
         first, second = (Move.A,) * self._a, (Move.B,) * self._b
         settled = ((*first, Move.SETTLE, *second), (*second, Move.SETTLE, *first))
         merged = (order for order in _merged(self._a, self._b) if order not in self._plain())
         slow = (_slow(order) for order in _merged(self._a, self._b))
-        for order in (*settled, *merged, *dict.fromkeys(slow), *self._plain() * _REPEATS):
-            self._take(order)
+        yield from (*settled, *merged, *dict.fromkeys(slow), *self._plain() * _REPEATS)
 
     def _take(self, order: Order) -> Seen:
         seen = self._try(order)

@@ -13,13 +13,16 @@ from harness.tools.race.explore.actions import (
     ACTIONS,
     EXIT,
     GATE,
+    GATE_MODULE,
     HELD_OTHER,
     HELD_STATES,
+    PATCHES,
     TARGET,
     Action,
     Kind,
     StateName,
     Subject,
+    insmod,
 )
 
 if TYPE_CHECKING:
@@ -47,6 +50,31 @@ class State:
     def __str__(self) -> str:
         more = "".join(f", {name}" for name in self.modules)
         return f"{self.name.value} ({self.subject.patch}{more})"
+
+    def steps(self) -> tuple[str, ...]:
+        """Return the steps by which klp-duel makes it (guest-programs/duel_prologue.h).
+
+        What a sleeper holds is loaded on B's CPU, so that the kernel's retries are not held with A.
+        """
+        subject, name = self.subject, self.name
+        steps = [insmod(each) for each in dict.fromkeys((GATE_MODULE, *self.modules))]
+        patches = {
+            StateName.IDLE: (),
+            StateName.PATCHED: (subject.patch,),
+            StateName.STACKED: (subject.patch, subject.other),
+            StateName.OPEN: (subject.patch,) if subject.patch != subject.held else (),
+        }.get(name, (subject.patch, subject.held))
+        for patch in dict.fromkeys(patches):
+            steps += [insmod(patch), "settled"]
+        steps.append("both")
+        if name in HELD_STATES:
+            held = {
+                StateName.OPEN: insmod(subject.held),
+                StateName.CLOSING: f"write {PATCHES}/{subject.held}/enabled 0",
+                StateName.REPLACING: insmod(HELD_OTHER, "replace=1"),
+            }
+            steps += ["sleeper", held[name]]
+        return tuple(steps)
 
 
 @dataclass(frozen=True)

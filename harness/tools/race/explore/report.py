@@ -74,16 +74,20 @@ def finding_of(
     seen, wrong = found.seen, found.wrong
     at = str(found.hold) if found.hold is not None else seen.plan
     example = found.example or seen
+    details = wrong.details
+    if found.shown == 1 and seen.earlier:
+        count, last = len(seen.earlier), seen.earlier[-1]
+        details = (*details, f"only in a guest with {count} trials before it, the last: {last}")
     again = ["klp-harness", "race", "explore", str(trials.pair), *words]
     if found.hold is not None:
         again += ["--at", at]
     look = f"steps: explore {trials.pair} at {at}"
-    hit = RaceHit(seed=0, seconds=0, message=wrong.message, details=(look, *wrong.details))
+    hit = RaceHit(seed=0, seconds=0, message=wrong.message, details=(look, *details))
     return ExploreFinding(
         at=at,
         kind=wrong.kind,
         message=wrong.message,
-        details=wrong.details,
+        details=details,
         points=tuple(text for _, text in sorted(trials.points.get(wrong.signature, ()))),
         shown=found.shown,
         tries=found.tries,

@@ -8,10 +8,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from harness.observer.shared_file import Kind, SharedFile
-from harness.tools.race.explore.control import A
 from harness.tools.race.explore.duel import Place, Word
 from harness.tools.race.explore.kernel_code import CALLERS
 from harness.tools.race.explore.passage import Passage, thinned
+from harness.tools.race.explore.running import A
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

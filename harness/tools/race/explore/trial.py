@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import shutil
 import time
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -14,25 +12,28 @@ from typing import TYPE_CHECKING, TypeVar
 from harness.deadline import Deadline
 from harness.errors import GuestStarved, HarnessError, KernelVerdict
 from harness.log import LOGGER
-from harness.observer.accesses import AccessFile
 from harness.observer.shared_file import count_events
+from harness.tools.race.explore.actions import Kind
 from harness.tools.race.explore.calls import CallRecorder
-from harness.tools.race.explore.control import BLOCKED, B, HeldGuest, NotReached
+from harness.tools.race.explore.consistency import events_of
+from harness.tools.race.explore.control import BLOCKED, NotReached
 from harness.tools.race.explore.duel import ENDED, Word
+from harness.tools.race.explore.guests import fresh_guest, used_guest
 from harness.tools.race.explore.passage import Passage, Touching
-from harness.tools.race.explore.scene import gdb_of
+from harness.tools.race.explore.running import B
 from harness.tools.race.explore.trace import Candidates, trace, trace_noted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Sequence
 
+    from harness.tools.race.explore.control import HeldGuest
+    from harness.tools.race.explore.guests import TrialGuest
     from harness.tools.race.explore.pairs import Pair, State
     from harness.tools.race.explore.points import Hold, Point
     from harness.tools.race.explore.results import ExploreCall
     from harness.tools.race.explore.scene import Scenes
     from harness.vm.guest.hypervisor import Hypervisor
-    from harness.vm.guest.snapshot import Clone, Template
+    from harness.vm.guest.snapshot import Template
 
 _BOTH_S = 15.0
 _STAYS = "module "
@@ -63,7 +64,8 @@ class Seen:
 
     ``also_blocked``: at so many of the next holds B was still blocked where it was.
     ``ended``: A, B and what comes after them have ended. ``verdict`` is a splat, or
-    how the guest ended. ``violation`` is the first kind in which consistency was violated, and
+    how the guest ended. ``earlier`` are the trials that this guest
+    had made before. ``violation`` is the first kind in which consistency was violated, and
     ``violations`` are all in words.
     """
 
@@ -86,6 +88,12 @@ class Seen:
     calls_before: int = 0
     violation: str | None = None
     violations: tuple[str, ...] = ()
+    earlier: tuple[str, ...] = ()
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether all of it has ended, and nothing is wrong with it by itself."""
+        return self.ended and not (self.verdict or self.violation or self.problems)
 
     @property
     def b_waited(self) -> bool:
@@ -112,60 +120,75 @@ class Trials:
     """Makes trials in guests of this process. Several threads may use it at once."""
 
     def __init__(self, scenes: Scenes) -> None:
-        self._scenes = scenes
+        self.scenes = scenes
         self._touching = Touching()
 
     def try_hold(
-        self, pair: Pair, hold: Hold, *, then: Sequence[Hold] = (), with_calls: bool = False
+        self,
+        pair: Pair,
+        hold: Hold,
+        *,
+        then: Sequence[Hold] = (),
+        fresh: bool = False,
+        with_calls: bool = False,
     ) -> Seen:
         """Hold A at a point while B acts. Raises HarnessError for what says nothing.
 
         When B is blocked, A goes on from one point of ``then`` to the next, until B is not.
+        ``fresh``: in a guest that has made no trial before; ``with_calls`` needs that.
         """
-        with self._guest(pair, str(hold)) as (held, clone, start_s):
+        holds = (hold, *then)
+        if not (fresh or with_calls or hold.a.off):
+            with used_guest(self.scenes, pair, str(hold)) as guest:
+                return _seen(guest, pair, str(hold), holds=holds)
+        with fresh_guest(self.scenes, pair, str(hold)) as guest:
             recorder = None
             if with_calls:
-                where = Candidates(held.scene.code, dense=False)
-                recorder = CallRecorder(held, where.entries())
-            holds = (hold, *then)
-            return _seen(held, clone, start_s, pair, str(hold), holds=holds, recorder=recorder)
+                where = Candidates(guest.scene.code, dense=False)
+                recorder = CallRecorder(guest.held, where.entries())
+            return _seen(guest, pair, str(hold), holds=holds, recorder=recorder)
 
-    def try_order(self, pair: Pair, order: Order) -> Seen:
+    def try_order(self, pair: Pair, order: Order, *, fresh: bool = False) -> Seen:
         """Have A and B act one after the other. Raises HarnessError for what says nothing."""
         noting: Template | None = None
+        plan = " ".join(order)
         if _is_plain(order) and self._touching.wants(pair):
-            noting = self._scenes.get(pair.state).noting()
+            noting = self.scenes.get(pair.state).noting()
+        if noting is None and not fresh:
+            with used_guest(self.scenes, pair, plan) as guest:
+                return _seen(guest, pair, plan, order=order)
         return noted(pair, noting, lambda noting: self._in_order(pair, order, noting))
 
     def _in_order(self, pair: Pair, order: Order, noting: Template | None) -> Seen:
-        with self._guest(pair, " ".join(order), noting) as (held, clone, start_s):
-            seen = _seen(held, clone, start_s, pair, " ".join(order), order=order)
+        plan = " ".join(order)
+        with fresh_guest(self.scenes, pair, plan, noting) as guest:
+            seen, held = _seen(guest, pair, plan, order=order), guest.held
             if held.accesses is not None:
                 self._touching.add(pair, *held.accesses.read(0, held.accesses.end(), cpu=B))
             return seen
 
     def drop(self, state: State) -> None:
         """Free what a state needs that no pair begins in any more."""
-        self._scenes.drop(state)
+        self.scenes.drop(state)
         self._touching.drop(state)
 
     def points_of(self, pair: Pair, *, dense: bool) -> tuple[Point, ...]:
         """Return the points that A passes when it acts alone, in their order."""
         passage = self._touching.passage(pair, dense=dense)
         if passage is None:
-            where = Candidates(self._scenes.get(pair.state).code, dense=dense)
-            noting = self._scenes.get(pair.state).noting(where.all())
+            where = Candidates(self.scenes.get(pair.state).code, dense=dense)
+            noting = self.scenes.get(pair.state).noting(where.all())
             passage = noted(pair, noting, lambda noting: self._traced(pair, where, noting))
             self._touching.keep(pair, passage, dense=dense)
         return passage.points
 
     def _traced(self, pair: Pair, where: Candidates, noting: Template | None) -> Passage:
         find = trace if noting is None else trace_noted
-        with self._guest(pair, "points", noting) as (held, clone, _):
+        with fresh_guest(self.scenes, pair, "points", noting) as guest:
             try:
-                return find(held, pair.steps(pair.a), where, by_any=pair.a.by_any)
+                return find(guest.held, pair.steps(pair.a), where, by_any=pair.a.by_any)
             except (EOFError, OSError) as error:
-                raise _verdict(clone.hypervisor, has_ended=True) or HarnessError(
+                raise _verdict(guest.hypervisor, has_ended=True) or HarnessError(
                     f"the guest ended while {pair.a.name} was followed: {error}"
                 ) from error
 
@@ -177,34 +200,9 @@ class Trials:
         passage = self._touching.passage(pair, dense=dense)
         return passage.alike(self._touching.take(pair)) if passage is not None else frozenset()
 
-    @contextlib.contextmanager
-    def _guest(
-        self, pair: Pair, plan: str, noting: Template | None = None
-    ) -> Iterator[tuple[HeldGuest, Clone, float]]:
-        scene = self._scenes.get(pair.state)
-        start_s = time.monotonic()
-        clone = self._scenes.session.clone(
-            self._scenes.kernel, noting or scene.saved, name=f"{pair}-{plan}"
-        )
-        folder = clone.folder
-        with contextlib.closing(clone), gdb_of(clone) as gdb:
-            for action in (pair.a, pair.b):
-                if action.warns is not None:
-                    clone.hypervisor.expect_splat(action.warns, required=False)
-            held = HeldGuest(scene, gdb, clone.hypervisor, time_scale=self._scenes.time_scale)
-            if noting is not None and held.observed is not None:
-                held.accesses = AccessFile(held.observed)
-            yield held, clone, start_s
-            observed = clone.hypervisor.observed
-        shutil.rmtree(folder, ignore_errors=True)
-        if observed is not None:
-            observed.unlink(missing_ok=True)
-
 
 def _seen(
-    held: HeldGuest,
-    clone: Clone,
-    start_s: float,
+    guest: TrialGuest,
     pair: Pair,
     plan: str,
     *,
@@ -214,7 +212,8 @@ def _seen(
 ) -> Seen:
     a, b = pair.steps(pair.a), pair.steps(pair.b)
     notes, has_ended = _Notes(), False
-    hypervisor = clone.hypervisor
+    held, hypervisor = guest.held, guest.hypervisor
+    held.has_workers = pair.a.by_any or pair.a.kind is Kind.CHANGE
     try:
         held.arm(a, b, pair.after(), with_hog=bool(holds) and holds[0].a.off)
         if holds:
@@ -226,35 +225,39 @@ def _seen(
             held.run_for(_OOPS_S)  # an oops is printed to its end
         elif notes.ended:
             console = hypervisor.console
-            hypervisor.events.wait(lambda: console.contains(ENDED), Deadline.after(_CONSOLE_S))
+            ended = ENDED.format(held.round)
+            hypervisor.events.wait(lambda: console.contains(ended), Deadline.after(_CONSOLE_S))
         notes.facts = {
             "a_errors": held.duel.errors(Word.A_ERRORS, counts[0]),
             "b_errors": held.duel.errors(Word.B_ERRORS, counts[1]),
             **_left(pair, held.duel.state(), held.duel.problems()),
             "child": held.duel.child(),
-            **_judged(held, pair, hypervisor.observed, until),
+            **_judged(held, pair, until),
         }
     except (EOFError, OSError):
         notes.ended, has_ended = False, True
         notes.stuck = notes.stuck or "the guest has ended"
     verdict = _verdict(hypervisor, has_ended=has_ended)
     if verdict is None and not notes.ended:
-        _require_time(hypervisor, start_s)
-    return Seen(
+        _require_time(hypervisor, guest.start_s)
+    seen = Seen(
         plan=plan,
         reached=notes.reached,
         b=notes.b,
         also_blocked=notes.also_blocked,
         ended=notes.ended,
         verdict=verdict,
-        seconds=time.monotonic() - start_s,
-        cpu_s=hypervisor.cpu_s(),
+        seconds=time.monotonic() - guest.start_s,
+        cpu_s=hypervisor.cpu_s() - guest.cpu_s,
         stuck=notes.stuck,
         console=tuple(hypervisor.console.text().splitlines()) if verdict or not notes.ended else (),
         calls=tuple(recorder.calls) if recorder is not None else (),
         calls_before=recorder.before if recorder is not None else 0,
+        earlier=tuple(guest.earlier),
         **notes.facts,  # type: ignore[arg-type]
     )
+    held.is_clean = seen.is_clean
+    return seen
 
 
 def noted(pair: Pair, noting: Template | None, run: Callable[[Template | None], _T]) -> _T:
@@ -282,17 +285,17 @@ def _left(pair: Pair, state: str, problems: tuple[str, ...]) -> dict[str, object
     return {"state": "; ".join((state, *stay)), "problems": others}
 
 
-def _judged(
-    held: HeldGuest, pair: Pair, observed: Path | None, until: int | None
-) -> dict[str, object]:
+def _judged(held: HeldGuest, pair: Pair, until: int | None) -> dict[str, object]:
     """Return what violates consistency; with `force`, the kernel does not promise it."""
     invariants = held.scene.invariants
-    if invariants is None or observed is None or pair.forces:
+    if invariants is None or held.observed is None or pair.forces:
         return {}
+    is_first = held.round == 1
+    earlier = {} if is_first else held.duel.earlier_modules()
     found = invariants.judge(
-        observed,
-        until,
-        loaded=held.duel.modules(),
+        events_of(held.observed, held.first_event, until),
+        from_scene=is_first,
+        loaded=earlier | held.duel.modules(),
         steps=(*pair.steps(pair.a), *pair.steps(pair.b)),
         memory=lambda address, size: held.gdb.read(address, size, 0),
     )
@@ -316,7 +319,7 @@ def _hold(
         if hold.a.off:
             notes.b = held.b_while_a_is_off(b)
         else:
-            notes.b = held.b_alone(b, until=hold.b)
+            notes.b = held.b_alone(b, until=hold.b, a=a)
     except NotReached:
         notes.reached = False
     if notes.b is not None and notes.b.startswith(BLOCKED):

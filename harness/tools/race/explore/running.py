@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A guest with klp-duel under the gdb server, as long as it runs: until a breakpoint, or a number.
+
+What is waited for is looked at again and again: at each breakpoint that a CPU meets, QEMU forgets
+all code that it has translated.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from harness.errors import HarnessError
+from harness.tools.race.explore.duel import Duel, Word
+from harness.tools.race.explore.unserved import UnservedRun
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator
+    from pathlib import Path
+
+    from harness.observer.accesses import AccessFile
+    from harness.tools.race.explore.scene import Scene
+    from harness.vm.guest.gdb_client import GdbClient, Stop
+    from harness.vm.guest.gdb_server import GdbServer
+    from harness.vm.guest.hypervisor import Hypervisor
+
+# Between two looks, at first and later.
+_FIRST_POLL_S, _POLL_S = 0.002, 0.02
+_SCENE_S = 60.0
+_WORD = 8
+
+
+A, B = 0, 1
+"""The CPUs of the two."""
+
+
+class RunningGuest:
+    """A guest that stands still whenever no method of this object runs."""
+
+    def __init__(
+        self,
+        scene: Scene,
+        gdb: GdbClient,
+        hypervisor: Hypervisor,
+        server: GdbServer,
+        *,
+        time_scale: float,
+    ) -> None:
+        self.scene = scene
+        self.gdb = gdb
+        self.duel = Duel(gdb, scene.pages)
+        self._code = scene.code
+        self.round = 1
+        """Which trial of the guest this is, from 1."""
+        self.first_event = 0
+        """How many events QEMU's plugin had reported before it."""
+        self.has_workers = False
+        """Whether workers may go on with what A has begun."""
+        self.is_clean = False
+        """Whether it has ended, and left nothing."""
+        self._hypervisor = hypervisor
+        self._unserved = UnservedRun(hypervisor, server, gdb, self.duel)
+        self._scale = time_scale
+        self._current = scene.code.percpu("current_task", "pcpu_hot")
+        self._a_task = 0
+        self._ran_s = 0.0
+        self.accesses: AccessFile | None = None
+        """What the guest reads and writes, when that is noted."""
+        self.on_stop: Callable[[Stop], None] = _nothing
+        # Who stops the guest again and again lets B have more time.
+        self.patience = 1
+
+    @property
+    def is_followed(self) -> bool:
+        """Whether somebody looks at each breakpoint that a CPU meets."""
+        return self.on_stop is not _nothing
+
+    @property
+    def observed(self) -> Path | None:
+        """What QEMU's plugin has written, if the guest has one."""
+        return self._hypervisor.observed
+
+    def scaled(self, seconds: float) -> float:
+        """Return how long something may take here that takes so many seconds on hardware."""
+        return seconds * self._scale
+
+    def run_until(self, wanted: Callable[[Stop], bool], seconds: float) -> Stop | None:
+        """Run until a breakpoint is what is wanted; None when the time is up."""
+        end_s = time.monotonic() + seconds
+        while True:
+            left_s = end_s - time.monotonic()
+            if left_s <= 0:
+                return None
+            start_s = time.monotonic()
+            self.gdb.go()
+            stop = self.gdb.wait(left_s) or self.gdb.halt()
+            self._ran_s += time.monotonic() - start_s
+            if stop.cpu is None:
+                return None
+            self.on_stop(stop)
+            if wanted(stop):
+                return stop
+            self.gdb.step(stop.cpu)
+
+    def run_for(self, seconds: float) -> None:
+        """Let all CPUs go on."""
+        self.run_until(lambda _: False, seconds)
+
+    def await_word(self, word: int, least: int, seconds: float) -> bool:
+        """Let all CPUs go on until a number of klp-duel's is large enough.
+
+        Return whether it is: not after a splat, or when the time is up.
+        """
+        for _ in self._slices(seconds):
+            if self.duel.get(word) >= least:
+                return True
+            if self._has_failed():
+                return False
+        return self.duel.get(word) >= least
+
+    def _slices(self, seconds: float) -> Iterator[None]:
+        """Yield again and again, and let all CPUs go on in between, longer and longer."""
+        end_s, slice_s = time.monotonic() + seconds, _FIRST_POLL_S
+        while time.monotonic() < end_s:
+            yield
+            self.run_for(slice_s)
+            slice_s = min(2 * slice_s, _POLL_S)
+
+    def settle(self, seconds: float) -> bool:
+        """Let all go on until no transition is open; return whether that has come in time."""
+        times = self.duel.get(Word.SETTLE_GO) + 1
+        self.duel.set(Word.SETTLE_GO, times)
+        return self.await_word(Word.SETTLE_DONE, times, seconds)
+
+    def make_scene(self) -> None:
+        """Have klp-duel make its scene again; raises HarnessError when it does not get there."""
+        self.duel.set(Word.AGAIN, self.round)
+        if not self.await_word(Word.ROUNDS, self.round, self.scaled(_SCENE_S)):
+            raise HarnessError("its scene is not made again in time")
+        problems = self.duel.problems()
+        if problems:
+            raise HarnessError(f"its scene is not made again: {'; '.join(problems)}")
+        self._code = self.scene.code.with_modules(self.duel.earlier_modules(), self.scene.files)
+
+    def is_a(self) -> bool:
+        """Return whether CPU 0 executes A's task."""
+        return self.is_a_task(self.task(A))
+
+    def is_a_task(self, task: int) -> bool:
+        """Return whether a task is A's."""
+        return task == self._a_task
+
+    def task(self, cpu: int) -> int:
+        """Return the address of the task that a CPU executes."""
+        registers = self.gdb.registers(cpu)
+        in_kernel = registers["rip"] >> 63
+        base = registers["gs_base"] if in_kernel else registers["k_gs_base"]
+        address = (base + self._current) & ((1 << 64) - 1)
+        return int.from_bytes(self.gdb.read(address, _WORD, cpu), "little")
+
+    def set_breakpoints(self, addresses: Iterable[int]) -> None:
+        """Have CPUs stop at all of these."""
+        for address in addresses:
+            self.gdb.set_breakpoint(address)
+
+    def _clear_breakpoints(self, addresses: Collection[int]) -> None:
+        for address in addresses:
+            self.gdb.clear_breakpoint(address)
+
+    def _has_failed(self) -> bool:
+        return bool(self._hypervisor.unexpected_splats())
+
+
+def _nothing(_: Stop) -> None:
+    """Do nothing about a breakpoint."""

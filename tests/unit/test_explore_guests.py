@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Which guests make more than one trial, without a guest."""
+
+from __future__ import annotations
+
+from collections import Counter
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from harness.errors import HarnessError
+from harness.tools.race.explore import guests
+from harness.tools.race.explore.guests import used_guest
+from harness.tools.race.explore.idle import IdleGuests
+from harness.tools.race.explore.pairs import find_pairs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from harness.tools.race.explore.scene import Scenes
+
+
+class Guest:
+    """A guest whose trials leave what a test says."""
+
+    made: list[Guest]
+
+    def __init__(self, *_: object) -> None:
+        self.earlier: list[str] = []
+        self.held = SimpleNamespace(is_clean=True)
+        self.gdb = SimpleNamespace(breakpoints=Counter[int]())
+        self.expected: list[str] = []
+        self.hypervisor = SimpleNamespace(
+            expect_splat=lambda text, *, required: self.expected.append(text)
+        )
+        self.is_closed = False
+        self.refuses = False
+        self.made.append(self)
+
+    def begin_again(self, earlier: str) -> None:
+        if self.refuses:
+            raise HarnessError("its scene is not made again: insmod: EBUSY")
+        self.earlier.append(earlier)
+
+    def close(self) -> None:
+        assert not self.is_closed
+        self.is_closed = True
+
+
+class Places:
+    """One scene for all states."""
+
+    def __init__(self) -> None:
+        self.scene = SimpleNamespace(idle=IdleGuests(), saved=None)
+
+    def get(self, state: object) -> SimpleNamespace:
+        return self.scene
+
+
+@pytest.fixture
+def scenes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Places]:
+    Guest.made = []
+    monkeypatch.setattr(guests, "TrialGuest", Guest)
+    places = Places()
+    yield places
+    places.scene.idle.close()
+    assert all(guest.is_closed for guest in Guest.made)
+
+
+def tried(
+    scenes: Places,
+    pair: str = "fork-load",
+    *,
+    clean: bool = True,
+    plan: str = "f",
+    breakpoints: int = 0,
+) -> Guest:
+    (found,) = find_pairs([pair])
+    with used_guest(cast("Scenes", scenes), found, plan) as guest:
+        guest.held.is_clean = clean
+        guest.gdb.breakpoints[0x100] = breakpoints
+    return cast("Guest", guest)
+
+
+def test_a_guest_goes_on_after_a_trial_that_has_left_nothing(scenes: Places) -> None:
+    """And it is known what it has done before."""
+    first = tried(scenes, plan="f")
+    assert tried(scenes, plan="g") is first
+    assert first.earlier == ["fork-load at 'f'"]
+    assert not first.is_closed
+
+
+def test_one_with_anything_wrong_is_never_used_again(scenes: Places) -> None:
+    """Nor one in which a trial was broken off."""
+    first = tried(scenes, clean=False)
+    assert first.is_closed
+    assert tried(scenes, breakpoints=1).is_closed
+    second = tried(scenes)
+    assert second is not first
+    (pair,) = find_pairs(["fork-load"])
+    with (
+        pytest.raises(HarnessError, match="the host"),
+        used_guest(cast("Scenes", scenes), pair, "f"),
+    ):
+        raise HarnessError("the host")
+    assert second.is_closed
+
+
+@pytest.mark.parametrize("pair", ["force-fork", "shalloc-shadow", "shadow-shalloc"])
+def test_what_cannot_be_undone_ends_the_guest(scenes: Places, pair: str) -> None:
+    """A forced livepatch stays, and a warning that is expected now is none later."""
+    assert tried(scenes, pair).is_closed
+
+
+def test_a_guest_makes_so_many_trials_at_most(
+    scenes: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What they leave that nobody looks at does not grow for ever."""
+    monkeypatch.setattr(guests, "MOST_ROUNDS", 2)
+    first = tried(scenes)
+    assert tried(scenes) is first
+    assert first.is_closed
+    assert tried(scenes) is not first
+
+
+def test_a_guest_whose_scene_cannot_be_made_again(
+    scenes: Places, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is ended, which is said, and a fresh one is taken."""
+    first = tried(scenes)
+    first.refuses = True
+    assert tried(scenes) is not first
+    assert first.is_closed
+    assert "not used again after fork-load at 'f': its scene is not made again" in caplog.text
+
+
+def test_what_is_put_back_after_the_end_is_ended(scenes: Places) -> None:
+    """A trial may end after its campaign was interrupted."""
+    scenes.scene.idle.close()
+    assert tried(scenes).is_closed

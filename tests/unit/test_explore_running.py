@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""How a guest is let run until something, without a guest."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from harness.errors import HarnessError, QemuFailed
+from harness.tools.race.explore.control import HeldGuest, NotReached
+from harness.tools.race.explore.duel import DuelPages, Place, Word
+from harness.tools.race.explore.points import parse_hold
+from harness.tools.race.explore.running import A, B
+from harness.vm.guest.gdb_client import Stop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harness.deadline import Deadline
+    from harness.tools.race.explore.points import Point
+
+POINT = 0xFFFFFFFF81000100
+A_TASK, WORKER = 0x1000, 0x2000
+
+
+class Guest:
+    """Runs what a test says, a step each time that it goes on; it is QEMU in all its parts."""
+
+    def __init__(self, *steps: Callable[[], None]) -> None:
+        self.steps = list(steps)
+        self.words: dict[int, int] = {}
+        self.pcs = {A: Place.A_WAIT, B: 0}
+        self.current = A_TASK
+        self.breakpoints: set[int] = set()
+        self.is_open, self.is_running = True, False
+        self.opened = 0
+        self.observed = None
+        self.stepped: list[int] = []
+        self.answer: str | None = None
+        self.has_splat = False
+        self.events = SimpleNamespace(wait=lambda *_: self._go_on())
+
+    def _go_on(self) -> None:
+        if self.steps:
+            self.steps.pop(0)()
+
+    # The gdb server and its client
+
+    def go(self) -> None:
+        assert self.is_open
+        self._go_on()
+
+    def wait(self, timeout_s: float) -> Stop | None:
+        return self._stop()
+
+    def halt(self) -> Stop:
+        return self._stop() or Stop(None)
+
+    def _stop(self) -> Stop | None:
+        return next((Stop(cpu) for cpu, pc in self.pcs.items() if pc in self.breakpoints), None)
+
+    def step(self, cpu: int) -> None:
+        self.stepped.append(cpu)
+        self.pcs[cpu] += 1
+
+    def pc(self, cpu: int) -> int:
+        assert self.is_open
+        return self.pcs[cpu]
+
+    def registers(self, cpu: int) -> dict[str, int]:
+        return {"rip": self.pcs[cpu], "gs_base": 0, "k_gs_base": 0, "eflags": 0x200}
+
+    def read(self, address: int, size: int, cpu: int) -> bytes:
+        return self.current.to_bytes(size, "little")
+
+    def set_breakpoint(self, address: int) -> None:
+        self.breakpoints.add(address)
+
+    def clear_breakpoint(self, address: int) -> None:
+        self.breakpoints.remove(address)
+
+    def read_physical(self, address: int, size: int) -> bytes:
+        assert self.is_open
+        return self.words.get(address, 0).to_bytes(size, "little")
+
+    def write_physical(self, address: int, data: bytes) -> None:
+        self.words[address] = int.from_bytes(data, "little")
+
+    def open(self, deadline: Deadline) -> object:
+        assert not self.is_running
+        self.is_open, self.opened = True, self.opened + 1
+        return object()
+
+    def close(self, deadline: Deadline) -> None:
+        self.is_open = False
+
+    def connect(self, sock: object) -> None:
+        assert self.is_open
+
+    # The monitor
+
+    @property
+    def monitor(self) -> Guest:
+        return self
+
+    def execute(self, command: str, *, deadline: Deadline) -> None:
+        self.is_running = command == "cont"
+
+    def status(self, *, deadline: Deadline) -> str:
+        if self._stop() is not None:
+            self.is_running = False
+            return "debug"
+        return "running" if self.is_running else "paused"
+
+    def human(self, command: str, *, deadline: Deadline) -> str:
+        if self.answer is not None:
+            return self.answer
+        number = self.words.get(int(command.split()[-1], 16), 0)
+        return f"0000000000001000: 0x{number:016x}"
+
+    def unexpected_splats(self) -> list[object]:
+        return [object()] if self.has_splat else []
+
+    def cpu_s(self) -> float:
+        return 0.0
+
+
+def held(guest: Guest, *, unserved: bool = True, workers: bool = False) -> HeldGuest:
+    code = SimpleNamespace(
+        percpu=lambda *_: 0, addresses=lambda _: frozenset({POINT}), where=hex, function_at=hex
+    )
+    scene = cast("Any", SimpleNamespace(pages=DuelPages(0, 4096, 8192), code=code))
+    scene.unserved_works, scene.files = unserved, {}
+    found = HeldGuest(
+        scene, cast("Any", guest), cast("Any", guest), cast("Any", guest), time_scale=0.05
+    )
+    found.round = 2
+    found.begin_a(1)
+    found.has_workers = workers
+    return found
+
+
+def at_point(guest: Guest, task: int = A_TASK, cpu: int = A) -> Callable[[], None]:
+    def step() -> None:
+        guest.pcs[cpu], guest.current = POINT, task
+
+    return step
+
+
+def done(guest: Guest) -> Callable[[], None]:
+    def step() -> None:
+        guest.words[Word.A_DONE] = 1
+
+    return step
+
+
+def nothing() -> None:
+    """Let time pass."""
+
+
+def point() -> Point:
+    return parse_hold("f").a
+
+
+@pytest.mark.parametrize("unserved", [True, False])
+def test_a_comes_to_a_point(*, unserved: bool) -> None:
+    """With the gdb server closed meanwhile, where QEMU stops at breakpoints all the same."""
+    guest = Guest(nothing)
+    of_guest = held(guest, unserved=unserved)
+    guest.steps = [nothing, nothing, at_point(guest)]
+    of_guest.to_point(point(), 1)
+    assert (guest.opened, guest.is_running) == (int(unserved), False)
+    assert not guest.breakpoints
+
+
+@pytest.mark.parametrize("unserved", [True, False])
+def test_a_ends_without_passing_the_point(*, unserved: bool) -> None:
+    """That is known at once, and no breakpoint stays."""
+    guest = Guest()
+    of_guest = held(guest, unserved=unserved)
+    guest.steps = [nothing, done(guest)]
+    with pytest.raises(NotReached):
+        of_guest.to_point(point(), 1)
+    assert guest.is_open
+    assert not guest.is_running
+    assert not guest.breakpoints
+
+
+@pytest.mark.parametrize("unserved", [True, False])
+def test_another_task_passes_the_point_first(*, unserved: bool) -> None:
+    """On A's CPU, or on the other one: it goes on, and A is waited for."""
+    guest = Guest()
+    of_guest = held(guest, unserved=unserved)
+
+    def later() -> None:
+        guest.pcs[B] = 0
+        at_point(guest)()
+
+    guest.steps = [at_point(guest, WORKER, B), nothing, later]
+    of_guest.to_point(point(), 1)
+    assert guest.stepped == [B]
+    assert not guest.breakpoints
+
+
+def test_a_worker_goes_on_with_what_a_has_begun() -> None:
+    """Of some actions it ends what A itself may end, and is held in A's place; not of others."""
+    for workers in (True, False):
+        guest = Guest()
+        of_guest = held(guest, workers=workers)
+        guest.steps = [done(guest), nothing, nothing, at_point(guest, WORKER)]
+        if workers:
+            of_guest.to_point(point(), 1)
+            assert guest.words[Word.RETRY_GO]
+        else:
+            with pytest.raises(NotReached):
+                of_guest.to_point(point(), 1)
+
+
+def test_whether_breakpoints_stay_is_looked_at_once() -> None:
+    """In the first trial of a guest: A waits where one is set."""
+    guest = Guest()
+    of_guest = held(guest)
+    of_guest.round = 1
+    of_guest.begin_a(1)
+    assert of_guest.scene.unserved_works
+    assert not guest.breakpoints
+    guest.pcs[A] = Place.A_WAIT + 4
+    of_guest.begin_a(1)
+    assert not of_guest.scene.unserved_works
+
+
+def test_a_monitor_that_does_not_read_memory() -> None:
+    """It is QEMU's failure, and no endless wait."""
+    guest = Guest()
+    of_guest = held(guest)
+    guest.answer = "Cannot access memory"
+    with pytest.raises(QemuFailed, match="does not read memory: Cannot access memory"):
+        of_guest.to_point(point(), 1)
+
+
+def test_a_number_is_waited_for() -> None:
+    """Until it is large enough, a splat, or the end of the time."""
+    guest = Guest()
+    of_guest = held(guest)
+    guest.steps = [nothing, nothing, done(guest)]
+    assert of_guest.await_word(Word.A_DONE, 1, 60)
+    assert not of_guest.await_word(Word.B_DONE, 1, 0.01)
+    guest.has_splat = True
+    assert not of_guest.await_word(Word.B_DONE, 1, 60)
+
+
+def test_a_scene_that_is_not_made_again() -> None:
+    """What klp-duel says of it is what is reported."""
+    guest = Guest()
+    of_guest = held(guest)
+    of_guest.duel.problems = lambda: ("insmod x: Device or resource busy",)  # type: ignore[method-assign]
+
+    def begun() -> None:
+        guest.words[Word.ROUNDS] = 2
+
+    guest.steps = [begun]
+    with pytest.raises(HarnessError, match="not made again: insmod x: Device or resource busy"):
+        of_guest.make_scene()
+    assert guest.words[Word.AGAIN] == 2
+    of_guest.round = 3
+    with pytest.raises(HarnessError, match="not made again in time"):
+        of_guest.make_scene()
