@@ -22,7 +22,8 @@ from harness.tools.race.explore.kernel_code import KernelCode
 from harness.tools.race.explore.pairs import find_pairs
 from harness.tools.race.explore.points import Hold, parse_hold
 from harness.tools.race.explore.scene import Scenes, guest_modules
-from harness.tools.race.explore.trial import Move, Trials
+from harness.tools.race.explore.seen import Move
+from harness.tools.race.explore.trial import Trials
 from harness.vm.guest.session import Session
 from harness.vm.host.accel import Accel
 

@@ -13,7 +13,7 @@ from harness.tools.race.explore.pairs import find_pairs
 from harness.tools.race.explore.points import Point
 from harness.tools.race.explore.report import result_of
 from harness.tools.race.explore.results import ExploreCall
-from harness.tools.race.explore.trial import Seen
+from harness.tools.race.explore.seen import Seen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from harness.tools.race.explore.pairs import Pair, State
     from harness.tools.race.explore.points import Hold
     from harness.tools.race.explore.results import ExploreResult
-    from harness.tools.race.explore.trial import Order
+    from harness.tools.race.explore.seen import Order
     from harness.tools.race.known_bugs import KnownBug
 
 POINTS = tuple(Point(function=name) for name in ("first", "second", "third"))

@@ -19,7 +19,7 @@ from harness.tools.race.explore.pairs import find_pairs
 from harness.tools.race.explore.points import parse_hold
 from harness.tools.race.explore.report import result_of
 from harness.tools.race.explore.results import FindingKind
-from harness.tools.race.explore.trial import Move
+from harness.tools.race.explore.seen import Move
 from harness.tools.race.known_bugs import KnownBug
 from tests.unit.explore_maker import FINE, OTHER, POINTS, SPLAT, Maker, explored
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from harness.tools.race.explore.pairs import Pair
     from harness.tools.race.explore.points import Hold
-    from harness.tools.race.explore.trial import Order, Seen
+    from harness.tools.race.explore.seen import Order, Seen
 
 
 def test_what_an_order_gives_is_no_finding() -> None:

@@ -16,7 +16,7 @@ from harness.tools.race.explore import consistency
 from harness.tools.race.explore.consistency import Invariants, events_of, invariants_of
 from harness.tools.race.explore.oracle import failure_of
 from harness.tools.race.explore.results import FindingKind
-from harness.tools.race.explore.trial import Seen
+from harness.tools.race.explore.seen import Seen
 from harness.vm.elf.klp_structs import PatchedFunction
 from tests.unit import test_consistency as known
 

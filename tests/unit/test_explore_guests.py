@@ -9,16 +9,19 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, KernelSplat
 from harness.tools.race.explore import guests
 from harness.tools.race.explore.guests import used_guest
 from harness.tools.race.explore.idle import IdleGuests
 from harness.tools.race.explore.pairs import find_pairs
+from harness.tools.race.explore.trial import _seen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from harness.tools.race.explore.control import HeldGuest
     from harness.tools.race.explore.scene import Scenes
+    from harness.vm.guest.snapshot import Clone
 
 
 class Guest:
@@ -139,3 +142,29 @@ def test_what_is_put_back_after_the_end_is_ended(scenes: Places) -> None:
     """A trial may end after its campaign was interrupted."""
     scenes.scene.idle.close()
     assert tried(scenes).is_closed
+
+
+def test_what_ends_a_guest_too_late_is_the_next_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A splat while the scene is made again is of an earlier trial, and is not lost."""
+    splat = KernelSplat("splat in the kernel log: BUG in f")
+    guest = object.__new__(guests.TrialGuest)
+    guest.earlier, guest.verdict, guest.cpu_s = [], None, 0.0
+    console = SimpleNamespace(text=lambda: "[1.0] BUG in f")
+    hypervisor = SimpleNamespace(cpu_s=lambda: 1.0, console=console)
+    guest.clone = cast("Clone", SimpleNamespace(hypervisor=hypervisor))
+
+    def make_scene() -> None:
+        raise HarnessError("its scene is not made again in time")
+
+    held = SimpleNamespace(observed=None, make_scene=make_scene)
+    guest.held = cast("HeldGuest", held)
+    monkeypatch.setattr(guest, "_hold", lambda: held)
+    found: list[KernelSplat | None] = [None, splat]
+    monkeypatch.setattr(guests, "verdict_of", lambda *_, **__: found.pop())
+    guest.begin_again("fork-load at 'f'")
+    (pair,) = find_pairs(["fork-load"])
+    seen = _seen(guest, pair, "g")
+    assert (seen.verdict, seen.reached, seen.ended) == (splat, True, False)
+    assert (seen.earlier, seen.console) == (("fork-load at 'f'",), ("[1.0] BUG in f",))
+    with pytest.raises(HarnessError, match="not made again in time"):
+        guest.begin_again("fork-load at 'g'")

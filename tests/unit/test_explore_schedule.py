@@ -19,7 +19,7 @@ from tests.unit.explore_maker import FINE, OTHER, Maker, explored
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from harness.tools.race.explore.trial import Seen
+    from harness.tools.race.explore.seen import Seen
 
 POINTS = tuple(Point(function=f"p{number}") for number in range(6))
 BLOCKED = replace(FINE, b="blocked: it sleeps", also_blocked=2)

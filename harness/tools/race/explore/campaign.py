@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from harness.tools.race.explore.maker import Maker
     from harness.tools.race.explore.pairs import Pair, State
     from harness.tools.race.explore.points import Point
-    from harness.tools.race.explore.trial import Order, Seen
+    from harness.tools.race.explore.seen import Order, Seen
 
 _REPEATS = 3
 

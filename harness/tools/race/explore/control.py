@@ -31,7 +31,6 @@ _INTERRUPTS = 1 << 9
 # How long the guest runs between two looks at it, at first and later. At each breakpoint that it
 # meets, QEMU forgets all code that it has translated.
 _FIRST_POLL_S, _POLL_S = 0.002, 0.02
-_SCENE_S = 60.0
 _RETRY_S, _RETRIES = 0.03, 4
 _SHORT_SLICES_S = (0.002, 0.004, 0.008, 0.016)
 _SLICE_S = 0.025
@@ -118,7 +117,7 @@ class HeldGuest(RunningGuest):
         stop = None if point.by_any else self._first_stop(places, wanted, steps)
         self.set_breakpoints(places)
         if stop is None and not point.by_any:
-            stop = self._run_until_done(wanted, Word.A_DONE, steps, self.scaled(_POINT_S))
+            stop = self._run_until_done(wanted, steps)
         if stop is None and (point.by_any or self.has_workers):
             stop = self._run_retried(wanted)
         self._clear_breakpoints(places)
@@ -140,12 +139,10 @@ class HeldGuest(RunningGuest):
                 self.gdb.step(cpu)
         return None
 
-    def _run_until_done(
-        self, wanted: Callable[[Stop], bool], word: int, least: int, seconds: float
-    ) -> Stop | None:
-        """Run until a breakpoint is what is wanted; None when a word says that all is done."""
-        end_s, slice_s = time.monotonic() + seconds, _FIRST_POLL_S
-        while self.duel.get(word) < least and time.monotonic() < end_s:
+    def _run_until_done(self, wanted: Callable[[Stop], bool], steps: int) -> Stop | None:
+        """Run until a breakpoint is what is wanted; None when A has done its steps."""
+        end_s, slice_s = time.monotonic() + self.scaled(_POINT_S), _FIRST_POLL_S
+        while self.duel.get(Word.A_DONE) < steps and time.monotonic() < end_s:
             stop = self.run_until(wanted, slice_s)
             if stop is not None:
                 return stop

@@ -14,6 +14,7 @@ import time
 from typing import TYPE_CHECKING, cast
 
 from harness.deadline import Deadline
+from harness.errors import HarnessError, KernelVerdict
 from harness.observer.accesses import AccessFile
 from harness.observer.shared_file import count_events
 from harness.tools.race.explore.control import HeldGuest
@@ -32,6 +33,7 @@ MOST_ROUNDS = 60
 """A guest makes so many trials at most."""
 
 _GDB_S = 20.0
+_SPLAT_S = 3.0
 
 
 class TrialGuest:
@@ -44,6 +46,7 @@ class TrialGuest:
         """Start one that has made none; raises what that raises."""
         self.scene = scene
         self.earlier: list[str] = []
+        self.verdict: KernelVerdict | None = None
         self._time_scale = scenes.time_scale
         self._take_start()
         with contextlib.ExitStack() as stack:
@@ -75,7 +78,8 @@ class TrialGuest:
     def begin_again(self, earlier: str) -> None:
         """Have it make its scene again, after the trial ``earlier``.
 
-        Raises HarnessError when it does not get there, and OSError when it has ended.
+        When the kernel is why it does not get there, the next trial has that ``verdict``. Else it
+        raises HarnessError, and OSError when it has ended.
         """
         self.earlier.append(earlier)
         self._take_start()
@@ -83,7 +87,12 @@ class TrialGuest:
         first = count_events(self.held.observed) if self.held.observed is not None else 0
         self.held = self._hold()
         self.held.first_event = first
-        self.held.make_scene()
+        try:
+            self.held.make_scene()
+        except (HarnessError, EOFError, OSError):
+            self.verdict = verdict_of(self.hypervisor, has_ended=True)
+            if self.verdict is None:
+                raise
 
     def close(self) -> None:
         """End it, and remove its files."""
@@ -94,6 +103,24 @@ class TrialGuest:
         shutil.rmtree(self.clone.folder, ignore_errors=True)
         if observed is not None:
             observed.unlink(missing_ok=True)
+
+
+def verdict_of(hypervisor: Hypervisor, *, has_ended: bool) -> KernelVerdict | None:
+    """Return the splat, or how the guest ended; raises the HarnessError that explains it.
+
+    Why QEMU ``has_ended`` is known a moment later.
+    """
+    found: list[KernelVerdict] = []
+
+    def is_known() -> bool:
+        try:
+            hypervisor.check()
+        except KernelVerdict as error:
+            found.append(error)
+        return bool(found) or not (has_ended or hypervisor.unexpected_splats())
+
+    hypervisor.events.wait(is_known, Deadline.after(_SPLAT_S))
+    return found[0] if found else None
 
 
 @contextlib.contextmanager

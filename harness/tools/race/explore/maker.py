@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from harness.tools.race.explore.pairs import Pair, State
     from harness.tools.race.explore.points import Hold, Point
-    from harness.tools.race.explore.trial import Order, Seen
+    from harness.tools.race.explore.seen import Order, Seen
 
 
 class Maker(Protocol):

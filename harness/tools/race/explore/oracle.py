@@ -15,12 +15,12 @@ from itertools import chain, combinations
 from typing import TYPE_CHECKING
 
 from harness.tools.race.explore.results import FindingKind
-from harness.tools.race.explore.trial import Move
+from harness.tools.race.explore.seen import Move
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from harness.tools.race.explore.trial import Order, Seen
+    from harness.tools.race.explore.seen import Order, Seen
 
 # An action that gets one of these has done nothing, and may be tried again: something else was
 # going on. No order has to give it.

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from enum import StrEnum
 from itertools import pairwise
 from typing import TYPE_CHECKING, TypeVar
 
@@ -18,9 +17,10 @@ from harness.tools.race.explore.calls import CallRecorder
 from harness.tools.race.explore.consistency import events_of
 from harness.tools.race.explore.control import BLOCKED, NotReached
 from harness.tools.race.explore.duel import ENDED, Word
-from harness.tools.race.explore.guests import fresh_guest, used_guest
+from harness.tools.race.explore.guests import fresh_guest, used_guest, verdict_of
 from harness.tools.race.explore.passage import Passage, Touching
 from harness.tools.race.explore.running import B
+from harness.tools.race.explore.seen import Move, Seen
 from harness.tools.race.explore.trace import Candidates, trace, trace_noted
 
 if TYPE_CHECKING:
@@ -30,80 +30,20 @@ if TYPE_CHECKING:
     from harness.tools.race.explore.guests import TrialGuest
     from harness.tools.race.explore.pairs import Pair, State
     from harness.tools.race.explore.points import Hold, Point
-    from harness.tools.race.explore.results import ExploreCall
     from harness.tools.race.explore.scene import Scenes
+    from harness.tools.race.explore.seen import Order
     from harness.vm.guest.hypervisor import Hypervisor
     from harness.vm.guest.snapshot import Template
 
 _BOTH_S = 15.0
 _STAYS = "module "
 _EPILOGUE_S = 30.0
-_SPLAT_S = 3.0
 _OOPS_S = 1.0
 _CONSOLE_S = 5.0
 _LEAST_SHARE = 0.25
 _NOTED_RUNS = 3
 
 _T = TypeVar("_T")
-
-
-class Move(StrEnum):
-    """Something of a sequential order: a step of A's or B's, or a wait until all has settled."""
-
-    A = "A"
-    B = "B"
-    SETTLE = "settle"
-
-
-Order = tuple[Move, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Seen:
-    """What a trial has shown. ``b`` is how B fared while A was held; None in an order.
-
-    ``also_blocked``: at so many of the next holds B was still blocked where it was.
-    ``ended``: A, B and what comes after them have ended. ``verdict`` is a splat, or
-    how the guest ended. ``earlier`` are the trials that this guest
-    had made before. ``violation`` is the first kind in which consistency was violated, and
-    ``violations`` are all in words.
-    """
-
-    plan: str
-    reached: bool
-    b: str | None
-    ended: bool
-    also_blocked: int = 0
-    a_errors: tuple[int, ...] = ()
-    b_errors: tuple[int, ...] = ()
-    state: str = ""
-    problems: tuple[str, ...] = ()
-    child: tuple[int, ...] = ()
-    verdict: KernelVerdict | None = None
-    seconds: float = 0.0
-    cpu_s: float = 0.0
-    stuck: str = ""
-    console: tuple[str, ...] = ()
-    calls: tuple[ExploreCall, ...] = ()
-    calls_before: int = 0
-    violation: str | None = None
-    violations: tuple[str, ...] = ()
-    earlier: tuple[str, ...] = ()
-
-    @property
-    def is_clean(self) -> bool:
-        """Whether all of it has ended, and nothing is wrong with it by itself."""
-        return self.ended and not (self.verdict or self.violation or self.problems)
-
-    @property
-    def b_waited(self) -> bool:
-        """Whether B had not ended when A went on."""
-        return self.b is not None and self.b.startswith((BLOCKED, "running"))
-
-    @property
-    def outcome(self) -> tuple[object, ...]:
-        """What two orders of A and B may differ in."""
-        return (self.a_errors, self.b_errors, self.state, self.problems)
 
 
 @dataclass
@@ -188,7 +128,7 @@ class Trials:
             try:
                 return find(guest.held, pair.steps(pair.a), where, by_any=pair.a.by_any)
             except (EOFError, OSError) as error:
-                raise _verdict(guest.hypervisor, has_ended=True) or HarnessError(
+                raise verdict_of(guest.hypervisor, has_ended=True) or HarnessError(
                     f"the guest ended while {pair.a.name} was followed: {error}"
                 ) from error
 
@@ -210,9 +150,11 @@ def _seen(
     order: Order = (),
     recorder: CallRecorder | None = None,
 ) -> Seen:
+    held, hypervisor = guest.held, guest.hypervisor
+    if guest.verdict is not None:
+        return _of_earlier(guest, plan, guest.verdict)
     a, b = pair.steps(pair.a), pair.steps(pair.b)
     notes, has_ended = _Notes(), False
-    held, hypervisor = guest.held, guest.hypervisor
     held.has_workers = pair.a.by_any or pair.a.kind is Kind.CHANGE
     try:
         held.arm(a, b, pair.after(), with_hog=bool(holds) and holds[0].a.off)
@@ -237,7 +179,7 @@ def _seen(
     except (EOFError, OSError):
         notes.ended, has_ended = False, True
         notes.stuck = notes.stuck or "the guest has ended"
-    verdict = _verdict(hypervisor, has_ended=has_ended)
+    verdict = verdict_of(hypervisor, has_ended=has_ended)
     if verdict is None and not notes.ended:
         _require_time(hypervisor, guest.start_s)
     seen = Seen(
@@ -250,7 +192,7 @@ def _seen(
         seconds=time.monotonic() - guest.start_s,
         cpu_s=hypervisor.cpu_s() - guest.cpu_s,
         stuck=notes.stuck,
-        console=tuple(hypervisor.console.text().splitlines()) if verdict or not notes.ended else (),
+        console=_console(guest) if verdict or not notes.ended else (),
         calls=tuple(recorder.calls) if recorder is not None else (),
         calls_before=recorder.before if recorder is not None else 0,
         earlier=tuple(guest.earlier),
@@ -258,6 +200,24 @@ def _seen(
     )
     held.is_clean = seen.is_clean
     return seen
+
+
+def _of_earlier(guest: TrialGuest, plan: str, verdict: KernelVerdict) -> Seen:
+    """Return what one of a guest's earlier trials has led to, too late for it."""
+    return Seen(
+        plan=plan,
+        reached=True,
+        b=None,
+        ended=False,
+        verdict=verdict,
+        stuck="the state that the trial begins in cannot be made again",
+        console=_console(guest),
+        earlier=tuple(guest.earlier),
+    )
+
+
+def _console(guest: TrialGuest) -> tuple[str, ...]:
+    return tuple(guest.hypervisor.console.text().splitlines())
 
 
 def noted(pair: Pair, noting: Template | None, run: Callable[[Template | None], _T]) -> _T:
@@ -371,24 +331,6 @@ def _finish(held: HeldGuest, notes: _Notes, a: int, b: int) -> int | None:
     elif not notes.stuck:
         notes.stuck = "what A and B have left cannot be taken back"
     return until
-
-
-def _verdict(hypervisor: Hypervisor, *, has_ended: bool) -> KernelVerdict | None:
-    """Return the splat, or how the guest ended; raises the HarnessError that explains it.
-
-    Why QEMU ``has_ended`` is known a moment later.
-    """
-    found: list[KernelVerdict] = []
-
-    def is_known() -> bool:
-        try:
-            hypervisor.check()
-        except KernelVerdict as error:
-            found.append(error)
-        return bool(found) or not (has_ended or hypervisor.unexpected_splats())
-
-    hypervisor.events.wait(is_known, Deadline.after(_SPLAT_S))
-    return found[0] if found else None
 
 
 def _require_time(hypervisor: Hypervisor, start_s: float) -> None:
