@@ -150,9 +150,9 @@ static int split(char *orders, char **lines)
 
 static void begin_a(void)
 {
-	void (*wait_for)(volatile unsigned long *word, unsigned long least) =
-		(void *)(DUEL_PLACES + DUEL_A_WAIT * PLACE_SIZE);
+	void (*wait_for)(volatile unsigned long *word, unsigned long least);
 
+	wait_for = (void *)(DUEL_PLACES + DUEL_A_WAIT * PLACE_SIZE);
 	duel_words->a_ready = 1;
 	wait_for(&duel_words->a_go, 1);
 }
