@@ -35,8 +35,8 @@ int step_do(const char *line);
  * switched.
  */
 void step_retry(int look, unsigned long most);
-#define STEP_RETRIES	4
-#define MOST_RETRIES	8
+#define STEP_RETRIES	2
+#define MOST_RETRIES	4
 
 int step_write(const char *path, const char *text);
 /* Reads the first line of a file. */
