@@ -71,7 +71,6 @@ extern struct duel_findings *duel_findings;
 enum duel_place {
 	DUEL_A_END,	/* after each step */
 	DUEL_B_BEGIN,
-	DUEL_B_END,
 	DUEL_E_END,
 	DUEL_HOG,	/* the hog has the CPU */
 	DUEL_SPIN,	/* a loop for a CPU that is held in user mode */

@@ -252,7 +252,6 @@ static void be_b(void)
 		duel_pass(DUEL_B_BEGIN);
 		duel_words->b_error[n] = step_do(lines[n]);
 		duel_words->b_done = n + 1;
-		duel_pass(DUEL_B_END);
 	}
 	for (;;)
 		pause();

@@ -29,6 +29,16 @@ if TYPE_CHECKING:
 HIGH = 0xFFFFFFFF00000000
 
 
+FUNCTION = ModuleFunction(name="g", parts=(((".text", 0), 64),), body=5, is_left=True)
+VERSION = ModuleVersion(
+    place=(".data", 0),
+    function=PatchedFunction(object=known.KEY[0], name=known.KEY[1], sympos=0),
+    new=(".text", 0),
+)
+NEW = ModuleCode(functions=(FUNCTION,), versions=(VERSION,))
+"""A livepatch of f()."""
+
+
 def high(event: Event) -> Event:
     """Return an event as the plugin's file gives it, with an address of the kernel."""
     return event._replace(where=event.where | HIGH)
@@ -47,6 +57,15 @@ def of_scene() -> known.Story:
     """Return what a scene has reported: a transition is open, and one task was switched."""
     story = known.Story(points=POINTS)
     return story.begin(goal=1).switch(known.TASK)
+
+
+def loading(story: known.Story, data: int) -> known.Story:
+    """Have that livepatch be loaded, with its klp_func at ``data``, and one task be switched."""
+    story.step(Step.INIT)
+    for task in (known.TASK, known.OTHER):
+        story.state(known.INIT_STATE, task)
+    story.add(Kind.STORE, known.BEGINS, data + known.TRANSITION)
+    return story.add(Kind.STORE, known.INSTALLED, data + known.PATCHED).switch(known.TASK)
 
 
 def write(path: Path, events: Sequence[Event]) -> Path:
@@ -145,14 +164,7 @@ def test_a_livepatch_whose_text_lies_where_an_init_function_was(
 ) -> None:
     """Its versions count from when the kernel writes to its klp_func, and no earlier."""
     text, data = 0xFFFFFFFFA0008000, 0xFFFFFFFFA0009000
-    function = ModuleFunction(name="g", parts=(((".text", 0), 64),), body=5, is_left=True)
-    version = ModuleVersion(
-        place=(".data", 0),
-        function=PatchedFunction(object=known.KEY[0], name=known.KEY[1], sympos=0),
-        new=(".text", 0),
-    )
-    code = ModuleCode(functions=(function,), versions=(version,))
-    monkeypatch.setattr(consistency, "read_module", lambda _: code)
+    monkeypatch.setattr(consistency, "read_module", lambda _: NEW)
     scene = of_scene().switch(known.OTHER).complete(goal=1)
     assert scene.model.judge(map(high, scene.events)).holds
     since = len(scene.events)
@@ -161,11 +173,7 @@ def test_a_livepatch_whose_text_lies_where_an_init_function_was(
 
     def entered(*tasks: int) -> consistency.Violations | None:
         story = known.Story(points=POINTS).enter(text, known.OTHER).leave(text, known.OTHER)
-        story.step(Step.INIT)
-        for task in (known.TASK, known.OTHER):
-            story.state(known.INIT_STATE, task)
-        story.add(Kind.STORE, known.BEGINS, data + known.TRANSITION)
-        story.add(Kind.STORE, known.INSTALLED, data + known.PATCHED).switch(known.TASK)
+        loading(story, data)
         for task in tasks:
             story.call(text, task)
         loaded = {"klp_new": {".text": text, ".data": data}}
@@ -178,26 +186,20 @@ def test_a_livepatch_whose_text_lies_where_an_init_function_was(
 
 
 def test_a_later_trial_begins_before_anything_was_loaded(
-    invariants: Invariants, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What its scene has loaded lies elsewhere each time, and is known from then on."""
     text, data = 0xFFFFFFFFA0018000, 0xFFFFFFFFA0019000
-    function = ModuleFunction(name="g", parts=(((".text", 0), 64),), body=5, is_left=True)
-    version = ModuleVersion(
-        place=(".data", 0),
-        function=PatchedFunction(object=known.KEY[0], name=known.KEY[1], sympos=0),
-        new=(".text", 0),
-    )
-    code = ModuleCode(functions=(function,), versions=(version,))
-    monkeypatch.setattr(consistency, "read_module", lambda _: code)
-    story = known.Story(points=POINTS).step(Step.INIT)
-    for task in (known.TASK, known.OTHER):
-        story.state(known.INIT_STATE, task)
-    story.add(Kind.STORE, known.BEGINS, data + known.TRANSITION)
-    story.add(Kind.STORE, known.INSTALLED, data + known.PATCHED).switch(known.TASK)
+    monkeypatch.setattr(consistency, "read_module", lambda _: NEW)
+    story = loading(known.Story(points=POINTS), data)
     story.call(text, known.TASK).call(text, known.OTHER)
     events, loaded = [*map(high, story.events)], {"klp_new": {".text": text, ".data": data}}
-    later = Invariants(POINTS, {"klp_new": tmp_path}, invariants._scene)
+    scene = of_scene()
+    scene.model.judge(map(high, scene.events))
+    later = Invariants(POINTS, {"klp_new": tmp_path}, scene.model)
+    original = [*map(high, known.Story(points=POINTS).call(known.TARGET).events)]
+    assert judged(later, original, from_scene=True) is not None
+    assert judged(later, original, from_scene=False) is None
     found = judged(later, events, from_scene=False, loaded=loaded)
     assert found is not None
     assert found.kind.startswith("I1: enters klp_new's version of f() in patch state 0")

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import subprocess
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from harness.resources import Resource, resource_dir
 from harness.tools.race.explore import duel
@@ -12,6 +12,8 @@ from harness.tools.race.explore.duel import Duel, DuelPages, Place, Word, saved_
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from harness.vm.guest.gdb_client import GdbClient
 
 WORDS = {
     "arm": Word.ARM, "a_ready": Word.A_READY, "b_ready": Word.B_READY, "a_go": Word.A_GO,
@@ -22,7 +24,7 @@ WORDS = {
     "retries": Word.RETRIES, "rounds": Word.ROUNDS, "again": Word.AGAIN,
 }  # fmt: skip
 PLACES = {
-    "DUEL_A_END": Place.A_END, "DUEL_B_BEGIN": Place.B_BEGIN, "DUEL_B_END": Place.B_END,
+    "DUEL_A_END": Place.A_END, "DUEL_B_BEGIN": Place.B_BEGIN,
     "DUEL_E_END": Place.E_END, "DUEL_HOG": Place.HOG, "DUEL_SPIN": Place.SPIN,
     "DUEL_A_WAIT": Place.A_WAIT,
 }  # fmt: skip
@@ -74,7 +76,7 @@ def test_modules_by_who_has_loaded_them(tmp_path: Path) -> None:
     page = page.ljust(4096, b"\0")
     pages = DuelPages(0, 4096, 8192)
     memory = bytes(4096) + page
-    of_guest = Duel(Memory(memory), pages)  # type: ignore[arg-type]
+    of_guest = Duel(cast("GdbClient", Memory(memory)), pages)
     assert of_guest.modules() == {"klp_of_a": {".text": 0x100, ".data": 0x200}}
     assert of_guest.earlier_modules() == {"klp_before": {".text": 0x300, ".data": 0x400}}
     ram = tmp_path / "ram"

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 POINT = 0xFFFFFFFF81000100
 A_TASK, WORKER = 0x1000, 0x2000
+PAGES = DuelPages(0, 4096, 8192)
 
 
 class Guest:
@@ -131,7 +132,7 @@ def held(guest: Guest, *, unserved: bool = True, workers: bool = False) -> HeldG
     code = SimpleNamespace(
         percpu=lambda *_: 0, addresses=lambda _: frozenset({POINT}), where=hex, function_at=hex
     )
-    scene = cast("Any", SimpleNamespace(pages=DuelPages(0, 4096, 8192), code=code))
+    scene = cast("Any", SimpleNamespace(pages=PAGES, code=code))
     scene.unserved_works, scene.files = unserved, {}
     found = HeldGuest(
         scene, cast("Any", guest), cast("Any", guest), cast("Any", guest), time_scale=0.05
@@ -255,7 +256,8 @@ def test_a_scene_that_is_not_made_again() -> None:
     """What klp-duel says of it is what is reported."""
     guest = Guest()
     of_guest = held(guest)
-    of_guest.duel.problems = lambda: ("insmod x: Device or resource busy",)  # type: ignore[method-assign]
+    findings = b"insmod x: Device or resource busy; "
+    guest.words[PAGES.findings] = int.from_bytes(findings, "little")
 
     def begun() -> None:
         guest.words[Word.ROUNDS] = 2

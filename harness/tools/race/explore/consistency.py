@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The observer's invariants on a trial: no task enters what its patch state does not allow.
 
-The model has judged the guest until its scene was saved. Each trial goes on from there, with what
-QEMU's plugin reports of the clone, until A and B have ended and all has settled.
+The model has judged the guest until its scene was saved. The first trial of a clone goes on from
+there, with what QEMU's plugin reports, until A and B have ended and all has settled. A later one is
+judged from before its scene is made again.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from harness.errors import GuestStarved, HarnessError
 from harness.tools.race.explore.duel import Place, Word
+from harness.tools.race.explore.looks import slices
 from harness.tools.race.explore.running import A, B, RunningGuest
 from harness.tools.race.explore.waiting import AWAITS_IPI, IDLE, WAITS
 from harness.vm.guest.gdb_client import Stop
@@ -28,9 +29,6 @@ BLOCKED = "blocked"
 _LOOP = bytes.fromhex("f390ebfc")  # 1: pause; jmp 1b
 _LOOP_STEPS = (0, 2)
 _INTERRUPTS = 1 << 9
-# How long the guest runs between two looks at it, at first and later. At each breakpoint that it
-# meets, QEMU forgets all code that it has translated.
-_FIRST_POLL_S, _POLL_S = 0.002, 0.02
 _RETRY_S, _RETRIES = 0.03, 4
 _SHORT_SLICES_S = (0.002, 0.004, 0.008, 0.016)
 _SLICE_S = 0.025
@@ -80,9 +78,10 @@ class HeldGuest(RunningGuest):
 
     def begin_a(self, steps: int) -> None:
         """Let A begin when the guest goes on, and note which task it is."""
-        for _ in self._slices(self.scaled(_POINT_S)):
+        for slice_s in slices(self.scaled(_POINT_S)):
             if Place.A_WAIT <= self.gdb.pc(A) < Place.A_WAIT + Place.SIZE:
                 break
+            self.run_for(slice_s)
         else:
             raise GuestStarved("A did not wait for its beginning in time")
         self._a_task = self.task(A)
@@ -141,18 +140,18 @@ class HeldGuest(RunningGuest):
 
     def _run_until_done(self, wanted: Callable[[Stop], bool], steps: int) -> Stop | None:
         """Run until a breakpoint is what is wanted; None when A has done its steps."""
-        end_s, slice_s = time.monotonic() + self.scaled(_POINT_S), _FIRST_POLL_S
-        while self.duel.get(Word.A_DONE) < steps and time.monotonic() < end_s:
+        for slice_s in slices(self.scaled(_POINT_S)):
+            if self.duel.get(Word.A_DONE) >= steps:
+                break
             stop = self.run_until(wanted, slice_s)
             if stop is not None:
                 return stop
-            slice_s = min(2 * slice_s, _POLL_S)
         return None
 
     def _run_retried(self, wanted: Callable[[Stop], bool]) -> Stop | None:
-        """Run until a breakpoint of a worker is what is wanted, which a retry may come to."""
-        slices = [_RETRY_S * 2**number for number in range(_RETRIES)]
-        for slice_s in (*slices, self.scaled(_ANY_S)):
+        """Run until a breakpoint is what is wanted; have the kernel retry the transition for it."""
+        pauses = [_RETRY_S * 2**number for number in range(_RETRIES)]
+        for slice_s in (*pauses, self.scaled(_ANY_S)):
             stop = self.run_until(wanted, slice_s)
             if stop is not None:
                 return stop

@@ -43,8 +43,8 @@ class Word:
 class Place:
     """Addresses in user mode at which the host has breakpoints, and the loop there."""
 
-    A_END, B_BEGIN, B_END, E_END, HOG, SPIN, A_WAIT = range(
-        _PLACES, _PLACES + 7 * _PLACE_SIZE, _PLACE_SIZE
+    A_END, B_BEGIN, E_END, HOG, SPIN, A_WAIT = range(
+        _PLACES, _PLACES + 6 * _PLACE_SIZE, _PLACE_SIZE
     )
     SIZE = _PLACE_SIZE
 

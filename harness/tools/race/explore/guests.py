@@ -149,18 +149,15 @@ def used_guest(scenes: Scenes, pair: Pair, plan: str) -> Iterator[TrialGuest]:
     guest = cast("TrialGuest | None", scene.idle.take())
     if guest is None:
         guest = TrialGuest(scenes, scene, scene.saved, "trials")
-    try:
+    with contextlib.ExitStack() as stack:
+        stack.callback(guest.close)
         _expect_splats(guest, pair)
         yield guest
-    except BaseException:
-        guest.close()
-        raise
-    stays = pair.forces or pair.a.warns is not None or pair.b.warns is not None
-    is_clean = guest.held.is_clean and not +guest.gdb.breakpoints
-    if is_clean and not stays and len(guest.earlier) + 1 < MOST_ROUNDS:
-        scene.idle.put(guest, f"{pair} at '{plan}'")
-    else:
-        guest.close()
+        stays = pair.forces or pair.a.warns is not None or pair.b.warns is not None
+        is_clean = guest.held.is_clean and not +guest.gdb.breakpoints
+        if is_clean and not stays and len(guest.earlier) + 1 < MOST_ROUNDS:
+            stack.pop_all()
+            scene.idle.put(guest, f"{pair} at '{plan}'")
 
 
 def _expect_splats(guest: TrialGuest, pair: Pair) -> None:

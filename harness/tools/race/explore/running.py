@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError
 from harness.tools.race.explore.duel import Duel, Word
+from harness.tools.race.explore.looks import slices
 from harness.tools.race.explore.unserved import UnservedRun
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable
     from pathlib import Path
 
     from harness.observer.accesses import AccessFile
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from harness.vm.guest.gdb_server import GdbServer
     from harness.vm.guest.hypervisor import Hypervisor
 
-# Between two looks, at first and later.
-_FIRST_POLL_S, _POLL_S = 0.002, 0.02
 _SCENE_S = 60.0
 _WORD = 8
 
@@ -111,20 +110,13 @@ class RunningGuest:
 
         Return whether it is: not after a splat, or when the time is up.
         """
-        for _ in self._slices(seconds):
+        for slice_s in slices(seconds):
             if self.duel.get(word) >= least:
                 return True
             if self._has_failed():
                 return False
-        return self.duel.get(word) >= least
-
-    def _slices(self, seconds: float) -> Iterator[None]:
-        """Yield again and again, and let all CPUs go on in between, longer and longer."""
-        end_s, slice_s = time.monotonic() + seconds, _FIRST_POLL_S
-        while time.monotonic() < end_s:
-            yield
             self.run_for(slice_s)
-            slice_s = min(2 * slice_s, _POLL_S)
+        return self.duel.get(word) >= least
 
     def settle(self, seconds: float) -> bool:
         """Let all go on until no transition is open; return whether that has come in time."""

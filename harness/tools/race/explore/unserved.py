@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import re
-import time
 from typing import TYPE_CHECKING
 
 from harness.deadline import Deadline
 from harness.errors import QemuFailed
+from harness.tools.race.explore.looks import slices
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from harness.vm.guest.hypervisor import Hypervisor
 
 _ANSWER_S = 20.0
-_FIRST_S, _MOST_S = 0.002, 0.02
 _NUMBER = re.compile(r":\s*0x([0-9a-f]+)")
 
 
@@ -42,16 +41,13 @@ class UnservedRun:
             self._gdb.set_breakpoint(address)
         self._server.close(self._deadline())
         monitor.execute("cont", deadline=self._deadline())
-        end_s, slice_s = time.monotonic() + seconds, _FIRST_S
-        while time.monotonic() < end_s and not has_met:
+        for slice_s in slices(seconds):
             has_ended = self._number(word) >= least or bool(self._hypervisor.unexpected_splats())
             # In that order: it may have met the breakpoint just before.
             has_met = monitor.status(deadline=self._deadline()) == "debug"
-            if has_ended:
+            if has_ended or has_met:
                 break
-            if not has_met:
-                self._hypervisor.events.wait(lambda: False, Deadline.after(slice_s))
-                slice_s = min(2 * slice_s, _MOST_S)
+            self._hypervisor.events.wait(lambda: False, Deadline.after(slice_s))
         if not has_met:
             monitor.execute("stop", deadline=self._deadline())
             has_met = monitor.status(deadline=self._deadline()) == "debug"
