@@ -113,10 +113,10 @@ static void add_holders(char *who)
 }
 
 /* Most polls look at the patches alone: to read all threads' states takes much longer. */
-static bool is_unsettled(char *who)
+static bool is_unsettled(char *who, bool threads)
 {
 	*who = '\0';
-	if (!step_each(PATCHES, in_transition, who))
+	if (!step_each(PATCHES, in_transition, who) && threads)
 		add_holders(who);
 	return *who;
 }
@@ -128,12 +128,12 @@ static int is_disabled(const char *patch, void *count)
 }
 
 /* Counts polls, and not time: a host that is busy gives the guest few of both. */
-void epilogue_settle(void)
+void epilogue_settle(bool threads)
 {
 	int times, disabled;
 	char who[LINE_ROOM];
 
-	for (times = 0; is_unsettled(who); times++) {
+	for (times = 0; is_unsettled(who, threads); times++) {
 		if (times == SETTLE_TIMES) {
 			if (*who != ',')
 				add_holders(who);
@@ -295,12 +295,12 @@ void epilogue_undo(void)
 		step_each(PATCHES, disable, &left);
 		if (!left)
 			break;
-		epilogue_settle();
+		epilogue_settle(false);
 	}
 	step_each(PATCHES, complain, "patch");
 	/* Targets go after the patches that use them. */
 	for (round = 0; round < ROUNDS; round++)
 		if (!unload_all(round == ROUNDS - 1))
 			break;
-	epilogue_settle();
+	epilogue_settle(true);
 }

@@ -6,11 +6,16 @@
 #ifndef DUEL_EPILOGUE_H
 #define DUEL_EPILOGUE_H
 
+#include <stdbool.h>
+
 /* Says that something is not as it has to be. */
 void epilogue_complain(const char *what);
 
-/* Waits until no transition is open, or says which one does not end. */
-void epilogue_settle(void);
+/*
+ * Waits until no transition is open, or says which one does not end. @threads: and until no
+ * thread has a patch state.
+ */
+void epilogue_settle(bool threads);
 
 /* Writes what there is. */
 void epilogue_describe(void);

@@ -50,7 +50,7 @@ static int do_line(const char *line, bool *both)
 	if (!strncmp(line, "first ", 6))
 		return duel_words->rounds ? 0 : step_do(line + 6);
 	if (!strcmp(line, "settled")) {
-		epilogue_settle();
+		epilogue_settle(false);
 		return 0;
 	}
 	if (!strcmp(line, "both")) {

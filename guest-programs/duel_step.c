@@ -26,17 +26,25 @@
 #define LINE_ROOM	256
 #define STATE_ROOM	16
 #define PAUSES		100
+#define SPINS		8
 #define RETRY		"/sys/module/" DUEL_RETRY "/parameters/now"
 
 struct duel_module *step_modules;
 int step_modules_most;
 
-/* A CPU that sleeps looks as if its task were blocked. */
-static void spin(long us)
+/*
+ * A CPU that sleeps looks as if its task were blocked. That it is when it has tried for so
+ * long: nobody but the other one of the two ends its wait.
+ */
+static void try_later(int tries, long us)
 {
 	long long until = now_us() + us;
 	int n;
 
+	if (tries > SPINS) {
+		duel_nap(us);
+		return;
+	}
 	do {
 		for (n = 0; n < PAUSES; n++)
 			__builtin_ia32_pause();
@@ -155,7 +163,7 @@ static int unload(const char *name, int times)
 		if (!ret || n == times)
 			break;
 		step_retry(n, STEP_RETRIES);
-		spin(UNLOAD_PAUSE_US);
+		try_later(n, UNLOAD_PAUSE_US);
 	}
 	return ret;
 }
@@ -184,7 +192,7 @@ static int await_text(const char *path, const char *wanted)
 		if (step_read(path, text, sizeof(text)) || !strcmp(text, wanted))
 			break;
 		step_retry(n, STEP_RETRIES);
-		spin(AWAIT_PAUSE_US);
+		try_later(n, AWAIT_PAUSE_US);
 	}
 	return 0;
 }

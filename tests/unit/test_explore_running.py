@@ -210,13 +210,40 @@ def test_a_worker_goes_on_with_what_a_has_begun() -> None:
     for workers in (True, False):
         guest = Guest()
         of_guest = held(guest, workers=workers)
-        guest.steps = [done(guest), nothing, nothing, at_point(guest, WORKER)]
+        retries: list[int] = []
+
+        def retried(guest: Guest = guest, retries: list[int] = retries) -> None:
+            retries.append(guest.words[Word.RETRY_GO])
+            at_point(guest, WORKER)()
+
+        guest.steps = [done(guest), nothing, nothing, retried]
         if workers:
             of_guest.to_point(point(), 1)
-            assert guest.words[Word.RETRY_GO]
+            assert retries[0]
+            assert not guest.words[Word.RETRY_GO]
         else:
             with pytest.raises(NotReached):
                 of_guest.to_point(point(), 1)
+            assert not retries
+
+
+def test_a_worker_ends_what_the_first_of_two_steps_has_begun() -> None:
+    """While A waits for it in its second one."""
+    guest = Guest()
+    of_guest = held(guest, workers=True)
+    guest.steps = [done(guest), nothing, at_point(guest, WORKER)]
+    of_guest.to_point(point(), 2)
+    assert Word.RETRY_GO not in guest.words
+
+
+def test_no_point_is_left_out_after_a_step_of_b() -> None:
+    """B could have done that step at each of them."""
+    guest = Guest()
+    of_guest = held(guest)
+    guest.words[Word.B_DONE] = 1
+    guest.steps = [at_point(guest)]
+    assert of_guest.still_blocked([point()], "blocked: it sleeps", 1, 2) == 0
+    assert guest.steps
 
 
 def test_whether_breakpoints_stay_is_looked_at_once() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
+from harness.tools.race.explore.actions import ACTIONS
 from harness.tools.race.explore.calls import CallRecorder
 from harness.tools.race.explore.duel import Place, Word
 from harness.tools.race.explore.kernel_code import KernelCode
@@ -15,10 +16,15 @@ from harness.vm.guest.gdb_client import Stop
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-F, CALL, G, OTHER = 0x100, 0x104, 0x200, 0x300
-ENTRIES = {F: Point(function="f"), G: Point(function="g"), OTHER: Point(function="other")}
+F, CALL, G, OTHER, FORK = 0x100, 0x104, 0x200, 0x300, 0x400
+ENTRIES = {
+    F: Point(function="f"),
+    G: Point(function="g"),
+    OTHER: Point(function="other"),
+    FORK: Point(function="copy_process"),
+}
 INSIDE = {"f": {CALL: Point(function="f", callee="g")}}
-A_TASK, B_TASK, WORKER = 1, 2, 3
+A_TASK, B_TASK, WORKER, KTHREADD = 1, 2, 3, 4
 
 
 class Code:
@@ -100,9 +106,9 @@ class Guest:
         assert cpu == self._at[0]
 
 
-def traced(guest: Guest, *, by_any: bool = False) -> tuple[str, ...]:
+def traced(guest: Guest, a: str = "load") -> tuple[str, ...]:
     where = Candidates(cast("KernelCode", Code()), dense=False)
-    passage = trace(cast("Any", guest), ("step",), where, by_any=by_any)
+    passage = trace(cast("Any", guest), ACTIONS[a], ("step",), where)
     assert bool(passage.accesses) == (guest.accesses is not None)
     return tuple(str(each) for each in passage.points)
 
@@ -122,8 +128,17 @@ def test_points_of_workers() -> None:
         (0, A_TASK, F), (0, A_TASK, Place.A_END), (0, WORKER, OTHER), (1, WORKER, G),
         (0, WORKER, Place.E_END), (0, WORKER, G),
     )  # fmt: skip
-    assert traced(guest, by_any=True) == ("f", "other@any")
+    assert traced(guest, "disable") == ("f", "other@any")
     assert guest.words[Word.SETTLE_GO] == 1
+
+
+def test_a_task_that_kthreadd_starts_by_chance() -> None:
+    """It is no part of an action, unless that is about kernel threads."""
+    way = (
+        (0, A_TASK, F), (0, KTHREADD, FORK), (0, A_TASK, Place.A_END), (0, KTHREADD, Place.E_END),
+    )  # fmt: skip
+    assert traced(Guest(*way), "disable") == ("f",)
+    assert traced(Guest(*way), "kthread") == ("f", "copy_process@any")
 
 
 def test_calls_of_a_finding() -> None:

@@ -25,6 +25,7 @@ KTHREAD_MODULE = "klp_target_nap"
 HELD_OTHER = "klp_test_gate_b"
 RETRY_MODULE = "klp_retry"
 _THIRD_CPU = "/sys/devices/system/cpu/cpu2/online"
+_STARTS_A_TASK = frozenset({"kernel_clone", "copy_process", "dup_task_struct", "klp_copy_process"})
 
 
 class StateName(StrEnum):
@@ -85,7 +86,8 @@ class Action:
 
     ``only_with``: of the sensible pairs, only those with that A. ``forces``: a livepatch's module
     can stay loaded for ever after it. ``by_any``: much of it is done by a worker, so that points
-    count in any task of A's CPU. ``cpus`` is how many the guest needs for it.
+    count in any task of A's CPU; where tasks are started only with ``starts_kthread``: kthreadd
+    starts workers whenever it likes. ``cpus`` is how many the guest needs for it.
     ``warns``: a regular expression for what the kernel prints, rightly, when it refuses the action.
     """
 
@@ -99,10 +101,15 @@ class Action:
     after: tuple[str, ...] = ()
     only_a: bool = False
     by_any: bool = False
+    starts_kthread: bool = False
     forces: bool = False
     only_with: str | None = None
     cpus: int = 2
     warns: str | None = None
+
+    def counts_in_others(self, function: str) -> bool:
+        """Return whether it is a part of A that another task of its CPU executes a function."""
+        return self.by_any and (self.starts_kthread or function not in _STARTS_A_TASK)
 
 
 def insmod(name: str, parameters: str = "") -> str:
@@ -272,6 +279,7 @@ _ALL = (
         steps=(insmod(KTHREAD_MODULE),),
         kind=Kind.TASK,
         by_any=True,
+        starts_kthread=True,
     ),
     Action(
         name="read",

@@ -29,16 +29,16 @@ BLOCKED = "blocked"
 _LOOP = bytes.fromhex("f390ebfc")  # 1: pause; jmp 1b
 _LOOP_STEPS = (0, 2)
 _INTERRUPTS = 1 << 9
-_RETRY_S, _RETRIES = 0.03, 4
+_RETRIES = 4
 _SHORT_SLICES_S = (0.002, 0.004, 0.008, 0.016)
-_SLICE_S = 0.025
+_SLICE_S = 0.008
 _LOOKS = 4
 # Whoever is not blocked any more goes on at once.
-_NEXT_SLICE_S, _NEXT_LOOKS = 0.008, 3
+_NEXT_LOOKS = 3
 _LEAST_SHARE = 0.2
 # A host that gives the guest no CPU is waited for up to so many times as long.
 _MOST_PATIENCE = 6
-_POINT_S, _ANY_S, _CHECK_S = 10.0, 2.0, 1.0
+_POINT_S, _ANY_S, _CHECK_S = 10.0, 2.5, 1.0
 _A_ALONE_S = 0.5
 _B_S = 1.0
 _OFF_S = 4.0
@@ -100,8 +100,11 @@ class HeldGuest(RunningGuest):
         seen = 0
 
         def is_for_worker() -> bool:
-            """Return whether a worker goes on with what A itself may end, or leave to it."""
-            return self.has_workers and self.duel.get(Word.A_DONE) >= steps
+            """Return whether a worker goes on with what A itself may end, or leave to it.
+
+            A's first step is what it leaves to workers; its others are waits for these.
+            """
+            return self.has_workers and self.duel.get(Word.A_DONE) >= 1
 
         def wanted(stop: Stop) -> bool:
             nonlocal seen
@@ -113,49 +116,47 @@ class HeldGuest(RunningGuest):
 
         if gdb.pc(A) in places:
             gdb.step(A)
-        stop = None if point.by_any else self._first_stop(places, wanted, steps)
-        self.set_breakpoints(places)
-        if stop is None and not point.by_any:
-            stop = self._run_until_done(wanted, steps)
+        stop = None
+        if not point.by_any:
+            stop = self._run_to(places, wanted, Word.A_DONE, steps, _POINT_S)
         if stop is None and (point.by_any or self.has_workers):
-            stop = self._run_retried(wanted)
-        self._clear_breakpoints(places)
+            self.duel.set(Word.RETRY_GO, _RETRIES)
+            stop = self._run_to(places, wanted, Word.E_DONE, 1, _ANY_S)
+            self.duel.set(Word.RETRY_GO, 0)
         if stop is None:
             raise NotReached(str(point))
 
-    def _first_stop(
-        self, places: Collection[int], wanted: Callable[[Stop], bool], steps: int
+    def _run_to(
+        self,
+        places: Collection[int],
+        wanted: Callable[[Stop], bool],
+        word: int,
+        least: int,
+        seconds: float,
     ) -> Stop | None:
-        """Run until a CPU is at a place for the first time, if that is what is wanted."""
-        if not self.scene.unserved_works or self.is_followed:
-            return None
-        if not self._unserved.run(places, Word.A_DONE, steps, self.scaled(_POINT_S)):
-            return None
-        for cpu in (A, B):
-            if self.gdb.pc(cpu) in places:
-                if wanted(Stop(cpu)):
-                    return Stop(cpu)
-                self.gdb.step(cpu)
-        return None
+        """Run until a CPU is at a place, and that is what is wanted.
 
-    def _run_until_done(self, wanted: Callable[[Stop], bool], steps: int) -> Stop | None:
-        """Run until a breakpoint is what is wanted; None when A has done its steps."""
-        for slice_s in slices(self.scaled(_POINT_S)):
-            if self.duel.get(Word.A_DONE) >= steps:
-                break
-            stop = self.run_until(wanted, slice_s)
-            if stop is not None:
-                return stop
-        return None
-
-    def _run_retried(self, wanted: Callable[[Stop], bool]) -> Stop | None:
-        """Run until a breakpoint is what is wanted; have the kernel retry the transition for it."""
-        pauses = [_RETRY_S * 2**number for number in range(_RETRIES)]
-        for slice_s in (*pauses, self.scaled(_ANY_S)):
-            stop = self.run_until(wanted, slice_s)
-            if stop is not None:
-                return stop
-            self.duel.set(Word.RETRY_GO, self.duel.get(Word.RETRY_GO) + 1)
+        None when a number of klp-duel's is large enough, or the time is up. After the first stop
+        that is not wanted, the gdb server stays open.
+        """
+        if self.scene.unserved_works and not self.is_followed:
+            if not self._unserved.run(places, word, least, self.scaled(seconds)):
+                return None
+            for cpu in (A, B):
+                if self.gdb.pc(cpu) in places:
+                    if wanted(Stop(cpu)):
+                        return Stop(cpu)
+                    self.gdb.step(cpu)
+        self.set_breakpoints(places)
+        try:
+            for slice_s in slices(self.scaled(seconds)):
+                if self.duel.get(word) >= least:
+                    return None
+                stop = self.run_until(wanted, slice_s)
+                if stop is not None:
+                    return stop
+        finally:
+            self._clear_breakpoints(places)
         return None
 
     # B while A is held
@@ -180,9 +181,12 @@ class HeldGuest(RunningGuest):
     def still_blocked(self, points: Iterable[Point], said: str, a: int, b: int) -> int:
         """Let A go on from point to point; return at how many B is still blocked as it was.
 
-        ``a`` and ``b`` are the numbers of their steps. It ends early rather than take long.
+        ``a`` and ``b`` are the numbers of their steps. It ends early rather than take long. None
+        when B has ended a step: it could have done that at each of these points.
         """
         count = 0
+        if self.duel.get(Word.B_DONE):
+            return count
         end_s = self._ran_s + _WALK_S
         for point in points:
             if point.by_any or self._ran_s > end_s:
@@ -201,7 +205,7 @@ class HeldGuest(RunningGuest):
         held = self.gdb.pc(A)
         loop = self._send_to_loop(A, held)
         waits = self._waits()
-        said = self._watch_b(steps, (), 1, waits, slice_s=_NEXT_SLICE_S, most=_NEXT_LOOKS)
+        said = self._watch_b(steps, (), 1, waits, most=_NEXT_LOOKS)
         self._leave_loop(A, loop, held)
         return said
 
@@ -254,7 +258,6 @@ class HeldGuest(RunningGuest):
         waits: Collection[str],
         *,
         seconds: float = _B_S,
-        slice_s: float = _SLICE_S,
         most: int = _LOOKS,
     ) -> str:
         gdb = self.gdb
@@ -278,11 +281,11 @@ class HeldGuest(RunningGuest):
                 if self.duel.get(Word.B_DONE) >= steps:
                     return "done"
             for before_s in self._while_it_may_run(self.scaled(seconds) * self.patience):
-                if self.run_until(wanted, slice_s) is not None:
+                if self.run_until(wanted, _SLICE_S) is not None:
                     return "held"
                 if self.duel.get(Word.B_DONE) >= steps:
                     return "done"
-                if self._hypervisor.cpu_s() - before_s < slice_s * _LEAST_SHARE:
+                if self._hypervisor.cpu_s() - before_s < _SLICE_S * _LEAST_SHARE:
                     continue  # the host gave it no time
                 looks.append(self._code.function_at(gdb.pc(B)))
                 if len(looks) >= most and all(each in waits for each in looks[-most:]):

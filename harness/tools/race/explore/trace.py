@@ -16,6 +16,7 @@ from harness.tools.race.explore.running import A
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from harness.tools.race.explore.actions import Action
     from harness.tools.race.explore.control import HeldGuest
     from harness.tools.race.explore.kernel_code import KernelCode
     from harness.tools.race.explore.points import Point
@@ -51,11 +52,11 @@ class Candidates:
         return found
 
 
-def trace(held: HeldGuest, steps: tuple[str, ...], where: Candidates, *, by_any: bool) -> Passage:
-    """Return the points that A passes when it acts alone.
+def trace(held: HeldGuest, a: Action, steps: tuple[str, ...], where: Candidates) -> Passage:
+    """Return the points that A passes when it acts alone, in steps.
 
-    ``by_any``: and those that other tasks on its CPU pass, until all has settled. A function's own
-    points get breakpoints when the function is entered: QEMU is slow with many.
+    And those that other tasks on its CPU pass, until all has settled, if they count. A function's
+    own points get breakpoints when the function is entered: QEMU is slow with many.
     """
     held.arm(steps, (), ())
     held.begin_a(len(steps))
@@ -72,10 +73,10 @@ def trace(held: HeldGuest, steps: tuple[str, ...], where: Candidates, *, by_any:
         if pc == Place.E_END:
             break
         if pc == Place.A_END and held.duel.get(Word.A_DONE) >= len(steps):
-            if not by_any:
+            if not a.by_any:
                 break
             held.duel.set(Word.SETTLE_GO, 1)
-        elif pc in left and stop.cpu == A and (is_a or by_any):
+        elif pc in left and stop.cpu == A and (is_a or a.counts_in_others(left[pc].function)):
             point = left.pop(pc)
             gdb.clear_breakpoint(pc)
             passed.setdefault(point if is_a else replace(point, by_any=True))
@@ -88,9 +89,7 @@ def trace(held: HeldGuest, steps: tuple[str, ...], where: Candidates, *, by_any:
     return Passage(tuple(points[number] for number in thinned(points)))
 
 
-def trace_noted(
-    held: HeldGuest, steps: tuple[str, ...], where: Candidates, *, by_any: bool
-) -> Passage:
+def trace_noted(held: HeldGuest, a: Action, steps: tuple[str, ...], where: Candidates) -> Passage:
     """Return what `trace` does, with the accesses between the points, as QEMU's plugin notes them.
 
     The guest's plugin has the candidates: there is no breakpoint at any, and gdb steps nothing.
@@ -100,7 +99,7 @@ def trace_noted(
     held.arm(steps, (), ())
     held.begin_a(len(steps))
     start = file.begin()
-    if held.await_word(Word.A_DONE, len(steps), held.scaled(_TRACE_S)) and by_any:
+    if held.await_word(Word.A_DONE, len(steps), held.scaled(_TRACE_S)) and a.by_any:
         held.settle(held.scaled(_TRACE_S))
     end = file.end()
     candidates = where.all()
@@ -109,8 +108,8 @@ def trace_noted(
         if event.kind != Kind.PASSAGE:
             continue
         is_a = held.is_a_task(event.task)
-        if is_a or by_any:
-            point = candidates[event.where]
+        point = candidates[event.where]
+        if is_a or a.counts_in_others(point.function):
             passed.setdefault(point if is_a else replace(point, by_any=True), event.data)
     points, marks = tuple(passed), tuple(passed.values())
     kept = thinned(points)

@@ -126,7 +126,7 @@ class Trials:
         find = trace if noting is None else trace_noted
         with fresh_guest(self.scenes, pair, "points", noting) as guest:
             try:
-                return find(guest.held, pair.steps(pair.a), where, by_any=pair.a.by_any)
+                return find(guest.held, pair.a, pair.steps(pair.a), where)
             except (EOFError, OSError) as error:
                 raise verdict_of(guest.hypervisor, has_ended=True) or HarnessError(
                     f"the guest ended while {pair.a.name} was followed: {error}"
