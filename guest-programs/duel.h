@@ -36,9 +36,10 @@ struct duel_words {
 	unsigned long hog;			/* 248: the host: keep CPU 0 from A */
 	unsigned long settle_go, settle_done;	/* 256, 264: wait so many times until it settles */
 	unsigned long retry_go, retries;	/* 272, 280: the host: retry so often; it was */
+	unsigned long child_cpu;	/* 288: on which a child spins, if there is one */
 	/* What is above begins at 0 with each round. */
-	unsigned long rounds, again;	/* 288, 296: how many have begun; the host: begin so many */
-	char room[DUEL_PAGE - 304 - 16];
+	unsigned long rounds, again;	/* 296, 304: how many have begun; the host: begin so many */
+	char room[DUEL_PAGE - 312 - 16];
 	unsigned long magic[2];
 };
 

@@ -140,7 +140,9 @@ void epilogue_settle(bool threads)
 			problem("not settled: %s; ", *who == ',' ? who + 2 : who);
 			return;
 		}
-		step_retry(times + 1, MOST_RETRIES);
+		/* Not at once: a child would be switched before it has run at all. */
+		if (times > 1)
+			step_retry(times, MOST_RETRIES);
 		duel_nap(POLL_US);
 	}
 	/* A worker removes the patch, a little later. */

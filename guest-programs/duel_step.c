@@ -202,6 +202,7 @@ static void be_child(void)
 	char text[STATE_ROOM];
 	int n;
 
+	duel_words->child_cpu = sched_getcpu();
 	for (n = 0; n < DUEL_STATES; n++) {
 		step_read("/proc/self/patch_state", text, sizeof(text));
 		duel_words->child[n] = atoi(text);

@@ -274,8 +274,8 @@ static pid_t start(void (*be)(void))
 }
 
 /*
- * Prepares a round, up to where A and B wait for the host. This task stays on CPU 1: what
- * it does itself would else be taken for what A's workers do.
+ * Prepares a round, up to where A and B wait for the host. Until they have ended, this task
+ * stays on CPU 1, out of A's way.
  */
 static void begin(char **steps)
 {
@@ -309,6 +309,16 @@ static void end_tasks(void)
 	epilogue_complain("a task does not end");
 }
 
+/*
+ * A child that spins is switched while something else runs on its CPU, and that would hide
+ * that it has a wrong state.
+ */
+static void settle(void)
+{
+	duel_pin(!duel_words->child_cpu);
+	epilogue_settle(true);
+}
+
 /* e_go is 1 to have it settle first, and 2 when it has settled. */
 static void observe(unsigned long round)
 {
@@ -324,14 +334,14 @@ static void observe(unsigned long round)
 			polls = 0;
 		}
 		if (duel_words->settle_done < duel_words->settle_go) {
-			epilogue_settle(true);
+			settle();
 			duel_words->settle_done++;
 			duel_pass(DUEL_E_END);
 		}
 		duel_nap(POLL_US);
 	}
 	if (duel_words->e_go == 1)
-		epilogue_settle(true);
+		settle();
 	epilogue_describe();
 	duel_words->stop = 1;
 	epilogue_undo();

@@ -156,3 +156,7 @@ def test_calls_of_a_finding() -> None:
         *[("B", "g"), ("B", "g"), ("A", "other")],
     ]
     assert recorder.before == 1
+    recorder.end()
+    assert not guest.breakpoints
+    guest.on_stop(Stop(0))
+    assert len(recorder.calls) == 6

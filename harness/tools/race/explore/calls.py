@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Which functions A and B enter in a trial, in their order: for people who read a finding."""
+"""Which functions A and B enter until they end, in their order: for who reads a finding."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from harness.tools.race.explore.duel import Place
 from harness.tools.race.explore.results import ExploreCall
+from harness.tools.race.explore.running import ignored
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,6 +40,15 @@ class CallRecorder:
     def hold(self) -> None:
         """Note that A is held from here on."""
         self.before = len(self.calls)
+
+    def end(self) -> None:
+        """Follow it no more. What stops again and again settles otherwise than it would.
+
+        A task that runs, and so holds a transition, is often off its CPU then.
+        """
+        self._held.on_stop, self._held.patience = ignored, 1
+        for address in (*self._entries, Place.B_BEGIN):
+            self._held.gdb.clear_breakpoint(address)
 
     def take(self, stop: Stop) -> None:
         """Look at a breakpoint that a CPU has met."""

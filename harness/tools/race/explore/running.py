@@ -65,14 +65,14 @@ class RunningGuest:
         self._ran_s = 0.0
         self.accesses: AccessFile | None = None
         """What the guest reads and writes, when that is noted."""
-        self.on_stop: Callable[[Stop], None] = _nothing
+        self.on_stop: Callable[[Stop], None] = ignored
         # Who stops the guest again and again lets B have more time.
         self.patience = 1
 
     @property
     def is_followed(self) -> bool:
         """Whether somebody looks at each breakpoint that a CPU meets."""
-        return self.on_stop is not _nothing
+        return self.on_stop is not ignored
 
     @property
     def observed(self) -> Path | None:
@@ -163,5 +163,5 @@ class RunningGuest:
         return bool(self._hypervisor.unexpected_splats())
 
 
-def _nothing(_: Stop) -> None:
+def ignored(_: Stop) -> None:
     """Do nothing about a breakpoint."""

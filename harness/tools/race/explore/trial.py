@@ -162,7 +162,7 @@ def _seen(
             counts = _hold(held, holds, notes, (len(a), len(b)), recorder)
         else:
             counts = _in_order(held, order, notes)
-        until = _finish(held, notes, *counts)
+        until = _finish(held, notes, *counts, recorder)
         if hypervisor.unexpected_splats():
             held.run_for(_OOPS_S)  # an oops is printed to its end
         elif notes.ended:
@@ -312,7 +312,9 @@ def _in_order(held: HeldGuest, order: Order, notes: _Notes) -> tuple[int, int]:
     return done[Move.A], done[Move.B]
 
 
-def _finish(held: HeldGuest, notes: _Notes, a: int, b: int) -> int | None:
+def _finish(
+    held: HeldGuest, notes: _Notes, a: int, b: int, recorder: CallRecorder | None
+) -> int | None:
     """Let all go on: A and B have to end, and then what comes after them.
 
     Return how many events QEMU's plugin had reported when all had settled.
@@ -321,6 +323,8 @@ def _finish(held: HeldGuest, notes: _Notes, a: int, b: int) -> int | None:
         if not held.await_word(word, count, held.scaled(_BOTH_S)):
             notes.stuck = notes.stuck or f"{name} does not end"
             return None
+    if recorder is not None:
+        recorder.end()
     observed, until, has_settled = held.observed, None, False
     if observed is not None:
         has_settled = held.settle(held.scaled(_EPILOGUE_S))
