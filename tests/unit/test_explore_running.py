@@ -130,8 +130,9 @@ class Guest:
 
 def held(guest: Guest, *, unserved: bool = True, workers: bool = False) -> HeldGuest:
     code = SimpleNamespace(
-        percpu=lambda *_: 0, addresses=lambda _: frozenset({POINT}), where=hex, function_at=hex
-    )
+        percpu=lambda *_: 0, addresses=lambda _: frozenset({POINT}), where=hex, function_at=hex,
+        preempts=False,
+    )  # fmt: skip
     scene = cast("Any", SimpleNamespace(pages=PAGES, code=code))
     scene.unserved_works, scene.files = unserved, {}
     found = HeldGuest(

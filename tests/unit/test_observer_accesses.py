@@ -169,13 +169,30 @@ def test_b_is_looked_at_in_the_first_two_orders_alone() -> None:
     """What is noted later would be kept for nobody, and nothing is known of what was taken."""
     (pair,) = find_pairs(["fork-load"])
     touching = Touching()
-    touching.add(pair, [7])
-    assert touching.wants(pair)
-    touching.add(pair, [STORE + 8])
-    assert not touching.wants(pair)
+    touching.add(pair, [7], b_first=True)
+    assert not touching.wants(pair, b_first=True)
+    assert touching.wants(pair, b_first=False)
+    touching.add(pair, [STORE + 8, STORE + 8], b_first=False)
+    assert not touching.wants(pair, b_first=False)
     assert touching.take(pair) == Touched(reads={7}, writes={8})
-    assert not touching.wants(pair)
+    assert not touching.wants(pair, b_first=False)
     assert touching.take(pair) is None
+
+
+def test_what_b_does_first_is_the_same_in_all_pairs_of_a_state() -> None:
+    """Until the state is dropped; and not in another state."""
+    first, second, other = find_pairs(["fork-load", "call-load", "fork-load@patched"])
+    touching = Touching()
+    touching.add(first, [7], b_first=True)
+    assert not touching.wants(second, b_first=True)
+    assert touching.wants(second, b_first=False)
+    assert touching.wants(other, b_first=True)
+    touching.add(second, [8], b_first=False)
+    assert touching.take(second) == Touched(reads={7, 8})
+    assert touching.take(first) is None
+    touching.drop(first.state)
+    (third,) = find_pairs(["vfork-load"])
+    assert touching.wants(third, b_first=True)
 
 
 def image(*names: str) -> Image:

@@ -31,7 +31,8 @@ _LOOP_STEPS = (0, 2)
 _INTERRUPTS = 1 << 9
 _RETRIES = 4
 _SHORT_SLICES_S = (0.002, 0.004, 0.008, 0.016)
-_SLICE_S = 0.008
+# Where A can be preempted, so that B's waits for all CPUs end while A is held, these take long.
+_SLICE_S, _PREEMPTS_SLICE_S = 0.008, 0.04
 _LOOKS = 4
 # Whoever is not blocked any more goes on at once.
 _NEXT_LOOKS = 3
@@ -260,7 +261,7 @@ class HeldGuest(RunningGuest):
         seconds: float = _B_S,
         most: int = _LOOKS,
     ) -> str:
-        gdb = self.gdb
+        gdb, slice_s = self.gdb, _PREEMPTS_SLICE_S if self._code.preempts else _SLICE_S
         seen = 0
 
         def wanted(stop: Stop) -> bool:
@@ -281,11 +282,11 @@ class HeldGuest(RunningGuest):
                 if self.duel.get(Word.B_DONE) >= steps:
                     return "done"
             for before_s in self._while_it_may_run(self.scaled(seconds) * self.patience):
-                if self.run_until(wanted, _SLICE_S) is not None:
+                if self.run_until(wanted, slice_s) is not None:
                     return "held"
                 if self.duel.get(Word.B_DONE) >= steps:
                     return "done"
-                if self._hypervisor.cpu_s() - before_s < _SLICE_S * _LEAST_SHARE:
+                if self._hypervisor.cpu_s() - before_s < slice_s * _LEAST_SHARE:
                     continue  # the host gave it no time
                 looks.append(self._code.function_at(gdb.pc(B)))
                 if len(looks) >= most and all(each in waits for each in looks[-most:]):

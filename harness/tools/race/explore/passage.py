@@ -7,19 +7,17 @@ Between two points at which A touches nothing that B touches, it does not matter
 from __future__ import annotations
 
 import threading
+from array import array
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.observer.accesses import Touched
 
 if TYPE_CHECKING:
-    from array import array
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from harness.tools.race.explore.pairs import Pair, State
     from harness.tools.race.explore.points import Point
-
-_ORDERS = 2
 
 
 @dataclass(frozen=True)
@@ -66,30 +64,41 @@ class Touching:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._by_b: dict[str, tuple[Touched, int]] = {}
+        self._first: dict[tuple[State, tuple[str, ...]], array[int]] = {}
+        self._behind: dict[str, array[int]] = {}
         self._taken: set[str] = set()
         self._passages: dict[tuple[State, tuple[str, ...], bool, bool], Passage] = {}
 
-    def wants(self, pair: Pair) -> bool:
-        """Whether B has not been looked at in both orders: it may do other things behind A."""
+    def wants(self, pair: Pair, *, b_first: bool) -> bool:
+        """Whether B is to be looked at in that order: it may do other things behind A.
+
+        What it does first is the same in all pairs with it that begin in that state.
+        """
         with self._lock:
             if str(pair) in self._taken:
                 return False
-            return self._by_b.get(str(pair), (None, 0))[1] < _ORDERS
+            return _key_of_b(pair) not in self._first if b_first else str(pair) not in self._behind
 
-    def add(self, pair: Pair, accesses: Sequence[int]) -> None:
-        """Add what B has touched in an order."""
+    def add(self, pair: Pair, accesses: Iterable[int], *, b_first: bool) -> None:
+        """Add what B has touched in that order."""
+        found = array("Q", sorted(set(accesses)))
         with self._lock:
-            touched, orders = self._by_b.get(str(pair), (Touched(), 0))
-            touched.add(accesses)
-            self._by_b[str(pair)] = touched, orders + 1
+            if b_first:
+                self._first[_key_of_b(pair)] = found
+            else:
+                self._behind[str(pair)] = found
 
     def take(self, pair: Pair) -> Touched | None:
-        """Return what B touches, if both orders were looked at, and forget it."""
+        """Return what B touches, if both orders were looked at; then they are wanted no more."""
         with self._lock:
             self._taken.add(str(pair))
-            touched, orders = self._by_b.pop(str(pair), (None, 0))
-        return touched if orders >= _ORDERS else None
+            first, behind = self._first.get(_key_of_b(pair)), self._behind.pop(str(pair), None)
+        if first is None or behind is None:
+            return None
+        touched = Touched()
+        touched.add(first)
+        touched.add(behind)
+        return touched
 
     def passage(self, pair: Pair, *, dense: bool) -> Passage | None:
         """Return the passage of A, if a pair that begins in the same state has it."""
@@ -107,6 +116,11 @@ class Touching:
             self._passages = {
                 key: passage for key, passage in self._passages.items() if key[0] != state
             }
+            self._first = {key: each for key, each in self._first.items() if key[0] != state}
+
+
+def _key_of_b(pair: Pair) -> tuple[State, tuple[str, ...]]:
+    return pair.state, pair.steps(pair.b)
 
 
 def _key(pair: Pair, *, dense: bool) -> tuple[State, tuple[str, ...], bool, bool]:

@@ -92,7 +92,7 @@ class Trials:
         """Have A and B act one after the other. Raises HarnessError for what says nothing."""
         noting: Template | None = None
         plan = " ".join(order)
-        if _is_plain(order) and self._touching.wants(pair):
+        if _is_plain(order) and self._touching.wants(pair, b_first=order[0] is Move.B):
             noting = self.scenes.get(pair.state).noting()
         if noting is None and not fresh:
             with used_guest(self.scenes, pair, plan) as guest:
@@ -104,7 +104,8 @@ class Trials:
         with fresh_guest(self.scenes, pair, plan, noting) as guest:
             seen, held = _seen(guest, pair, plan, order=order), guest.held
             if held.accesses is not None:
-                self._touching.add(pair, *held.accesses.read(0, held.accesses.end(), cpu=B))
+                (accesses,) = held.accesses.read(0, held.accesses.end(), cpu=B)
+                self._touching.add(pair, accesses, b_first=order[0] is Move.B)
             return seen
 
     def drop(self, state: State) -> None:
