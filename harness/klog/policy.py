@@ -40,6 +40,7 @@ class Category(StrEnum):
     LOCKDEP = "lockdep"
     ATOMIC = "atomic"
     KASAN = "kasan"
+    KCSAN = "kcsan"
     KMEMLEAK = "kmemleak"
     UBSAN = "ubsan"
     REFCOUNT = "refcount"

@@ -54,6 +54,19 @@ _stext:
     ret
 1:  ret
     .size klp_last, . - klp_last
+    function __tsan_read8
+    ret
+    .size __tsan_read8, . - __tsan_read8
+    function __tsan_volatile_read8
+    ret
+    .size __tsan_volatile_read8, . - __tsan_volatile_read8
+    function klp_watched
+    call __tsan_read8
+    movl $1, (%rdi)
+    call __tsan_volatile_read8
+    call mutex_lock
+    ret
+    .size klp_watched, . - klp_watched
     .balign 8192, 0xcc
     function klp_far
     ret
@@ -81,8 +94,8 @@ def code(image: Path) -> KernelCode:
     return code_of(image)
 
 
-def code_of(image: Path) -> KernelCode:
-    config = SimpleNamespace(enabled=lambda _: False)
+def code_of(image: Path, *options: str) -> KernelCode:
+    config = SimpleNamespace(enabled=options.__contains__)
     return KernelCode(cast("Kernel", SimpleNamespace(vmlinux=image, config=config)))
 
 
@@ -123,7 +136,10 @@ def test_a_point_that_the_kernel_does_not_have(code: KernelCode, text: str, mess
 
 def test_the_functions_of_livepatching(code: KernelCode) -> None:
     """They lie together; one that is called klp_something elsewhere is not among them."""
-    assert code.livepatch_functions() == ("klp_enable_patch", "plain_show", "klp_last")
+    assert code.livepatch_functions() == (
+        *("klp_enable_patch", "plain_show", "klp_last"),
+        *("__tsan_read8", "__tsan_volatile_read8", "klp_watched"),
+    )
 
 
 def test_points_inside_a_function(code: KernelCode) -> None:
@@ -142,6 +158,23 @@ def test_points_inside_a_function(code: KernelCode) -> None:
     assert code.entries(("klp_last", "klp_none")).keys() == code.addresses(
         Point(function="klp_last")
     )
+
+
+def test_accesses_that_kcsan_watches(image: Path, code: KernelCode) -> None:
+    """Plain ones, in place of all accesses to memory; other kernels have none, and say so."""
+    with_kcsan = code_of(image, "KCSAN")
+    assert {str(each) for each in with_kcsan.inside("klp_watched", dense=True).values()} == {
+        "klp_watched@watched",
+        "call of mutex_lock in klp_watched",
+    }
+    assert [str(each) for each in with_kcsan.inside("klp_watched", dense=False).values()] == [
+        "call of mutex_lock in klp_watched"
+    ]
+    hold = parse_hold("klp_watched@watched")
+    with_kcsan.check(hold)
+    with pytest.raises(UsageError, match="no KCSAN") as refused:
+        code.check(hold)
+    assert "--kernel-config kcsan" in str(refused.value.hint)
 
 
 def test_a_kernel_at_another_address(code: KernelCode) -> None:

@@ -23,6 +23,7 @@ from harness.tools.race.explore.points import Hold, Point, parse_hold
             "klp_complete_transition@any",
             Hold(a=Point(function="klp_complete_transition", by_any=True)),
         ),
+        ("f+0x8@any@watched", Hold(a=Point(function="f", offset=8, by_any=True, watched=True))),
         (
             "sched_fork#3@any -> klp_start_transition",
             Hold(
@@ -59,6 +60,14 @@ def test_what_is_no_point_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="is no point") as refused:
         parse_hold(text)
     assert "call of X in FUNCTION" in str(refused.value.hint)
+
+
+@pytest.mark.parametrize("more", ["@off", "@any", "@watched"])
+def test_where_b_is_held_says_nothing_more(more: str) -> None:
+    """It would be read, and not be done."""
+    with pytest.raises(UsageError, match="where B is held has no @off, @any or @watched"):
+        parse_hold(f"f -> g#2{more}")
+    assert parse_hold("f -> g#2").b == Point(function="g", nth=2)
 
 
 def test_the_entry_right_after_its_call_is_no_point_of_its_own() -> None:

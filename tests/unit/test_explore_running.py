@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 POINT = 0xFFFFFFFF81000100
 A_TASK, WORKER = 0x1000, 0x2000
+WATCHED, INTERRUPTS = POINT + 0x1000, 0x200
+ENABLED, SKIP, SPIN = 0x500, 0x600, 0x700
 PAGES = DuelPages(0, 4096, 8192)
 
 
@@ -39,6 +41,8 @@ class Guest:
         self.opened = 0
         self.observed = None
         self.stepped: list[int] = []
+        self.flags = INTERRUPTS
+        self.memory: dict[tuple[int, int], int] = {}
         self.answer: str | None = None
         self.has_splat = False
         self.events = SimpleNamespace(wait=lambda *_: self._go_on())
@@ -71,10 +75,19 @@ class Guest:
         return self.pcs[cpu]
 
     def registers(self, cpu: int) -> dict[str, int]:
-        return {"rip": self.pcs[cpu], "gs_base": 0, "k_gs_base": 0, "eflags": 0x200}
+        return {"rip": self.pcs[cpu], "gs_base": 0, "k_gs_base": 0, "eflags": self.flags}
 
     def read(self, address: int, size: int, cpu: int) -> bytes:
         return self.current.to_bytes(size, "little")
+
+    def set_pc(self, cpu: int, address: int) -> None:
+        self.pcs[cpu] = address
+
+    def set_flags(self, cpu: int, flags: int) -> None:
+        self.flags = flags
+
+    def write(self, address: int, data: bytes, cpu: int) -> None:
+        self.memory[address, cpu] = int.from_bytes(data, "little")
 
     def set_breakpoint(self, address: int) -> None:
         self.breakpoints.add(address)
@@ -130,11 +143,12 @@ class Guest:
 
 def held(guest: Guest, *, unserved: bool = True, workers: bool = False) -> HeldGuest:
     code = SimpleNamespace(
-        percpu=lambda *_: 0, addresses=lambda _: frozenset({POINT}), where=hex, function_at=hex,
-        preempts=False,
+        percpu=lambda name, *_: SKIP if name == "kcsan_skip" else 0, symbol=lambda _: ENABLED,
+        addresses=lambda place: frozenset({WATCHED if place.callee else POINT}),
+        where=hex, function_at=hex, preempts=False,
     )  # fmt: skip
     scene = cast("Any", SimpleNamespace(pages=PAGES, code=code))
-    scene.unserved_works, scene.files = unserved, {}
+    scene.unserved_works, scene.files, scene.spin = unserved, {}, SPIN
     found = HeldGuest(
         scene, cast("Any", guest), cast("Any", guest), cast("Any", guest), time_scale=0.05
     )
@@ -235,6 +249,46 @@ def test_a_worker_ends_what_the_first_of_two_steps_has_begun() -> None:
     guest.steps = [done(guest), nothing, at_point(guest, WORKER)]
     of_guest.to_point(point(), 2)
     assert Word.RETRY_GO not in guest.words
+
+
+def at_access(guest: Guest, place: int) -> Callable[[], None]:
+    def step() -> None:
+        assert not guest.flags & INTERRUPTS
+        assert guest.memory[ENABLED, A]
+        assert guest.memory[SKIP, A] == 0
+        assert guest.memory[SKIP, B] > 1 << 30
+        guest.pcs[A] = place
+
+    return step
+
+
+@pytest.mark.parametrize("unserved", [True, False])
+def test_an_access_that_kcsan_watches(*, unserved: bool) -> None:
+    """A goes on into KCSAN, which watches this access and no other one: not of an interrupt."""
+    guest = Guest()
+    of_guest = held(guest, unserved=unserved)
+    guest.steps = [at_point(guest), nothing, at_access(guest, WATCHED)]
+    of_guest.to_point(parse_hold("f+0x4@watched").a, 1)
+    assert guest.pcs[A] == WATCHED
+    assert guest.memory[SKIP, A] > 1 << 30
+    assert guest.memory[ENABLED, A]
+    assert guest.flags & INTERRUPTS
+    guest.words[Word.B_DONE] = 1
+    of_guest.b_alone(1)
+    assert not guest.memory[ENABLED, A]
+    assert not guest.breakpoints
+
+
+def test_an_access_that_kcsan_does_not_watch() -> None:
+    """The call for it is over, and A is not held."""
+    guest = Guest()
+    of_guest = held(guest)
+    guest.steps = [at_point(guest), at_access(guest, POINT + 5)]
+    with pytest.raises(NotReached):
+        of_guest.to_point(parse_hold("f+0x4@watched").a, 1)
+    assert not guest.memory[ENABLED, A]
+    assert guest.flags & INTERRUPTS
+    assert not guest.breakpoints
 
 
 def test_no_point_is_left_out_after_a_step_of_b() -> None:

@@ -134,7 +134,7 @@ def test_registers_and_memory(ends: tuple[socket.socket, socket.socket]) -> None
     """They are asked of the CPU that is meant, which is chosen once."""
     general = struct.pack("<17Q", *range(17)) + struct.pack("<7I", 0x246, *range(6))
     raw = general + struct.pack("<3Q", 100, 101, 102)
-    gdb, server = connected(ends, g=raw.hex(), p10="1000000000000000", m="0102")
+    gdb, server = connected(ends, g=raw.hex(), p10="1000000000000000", m="0102", P11="OK")
     registers = gdb.registers(1)
     assert (registers["rip"], registers["rsp"], registers["eflags"]) == (16, 7, 0x246)
     assert (registers["fs_base"], registers["gs_base"], registers["k_gs_base"]) == (100, 101, 102)
@@ -143,6 +143,8 @@ def test_registers_and_memory(ends: tuple[socket.socket, socket.socket]) -> None
     assert gdb.read_physical(0x1000, 2) == b"\x01\x02"
     assert [each for each in server.requests if each.startswith("Hg")] == ["Hg2"]
     assert server.requests[-2:] == ["Qqemu.PhyMemMode:1", "m1000,2"]
+    gdb.set_flags(1, registers["eflags"] & ~0x200)
+    assert server.requests[-1] == "P11=46000000"
     gdb.write(0x1000, b"\x90", 0)
     assert server.requests[-3:] == ["Hg1", "Qqemu.PhyMemMode:0", "M1000,1:90"]
 

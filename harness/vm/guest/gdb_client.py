@@ -28,7 +28,7 @@ _GENERAL = (
     *(f"r{number}" for number in range(8, 16)),
     "rip",
 )
-_PC, _SP = 16, 7
+_PC, _SP, _FLAGS = 16, 7, 17
 _FLAGS_AT = 17 * 8
 _BASES_AT = _FLAGS_AT + 7 * 4
 _BASES = ("fs_base", "gs_base", "k_gs_base")
@@ -123,6 +123,11 @@ class GdbClient:
         """Have a CPU go on elsewhere."""
         self._select(cpu)
         self._expect_ok(f"P{_PC:x}={address.to_bytes(8, 'little').hex()}")
+
+    def set_flags(self, cpu: int, flags: int) -> None:
+        """Set eflags, of which only the flags that are no results of arithmetic are meant."""
+        self._select(cpu)
+        self._expect_ok(f"P{_FLAGS:x}={flags.to_bytes(4, 'little').hex()}")
 
     def registers(self, cpu: int) -> dict[str, int]:
         """Return the general registers, rip, eflags, fs_base, gs_base and k_gs_base."""

@@ -28,7 +28,7 @@ SIGNED_WORD = "klp_harness.signed"
 
 # CPU time of a boot under TCG with kernel-configs/debug.config against without: 12 s and 1.8 s. Of
 # lockdep alone nothing is measured.
-_SLOWNESS = {"KASAN": 7.0, "PROVE_LOCKING": 3.0}
+_SLOWNESS = {"KASAN": 7.0, "KCSAN": 3.0, "PROVE_LOCKING": 3.0}
 
 
 class Bootable(Protocol):
@@ -101,7 +101,7 @@ class Kernel:
 
     @property
     def slowness(self) -> float:
-        """How many times longer it takes than a kernel without KASAN and lockdep."""
+        """How many times longer it takes than a kernel without KASAN, KCSAN and lockdep."""
         return max(
             (factor for symbol, factor in _SLOWNESS.items() if self.config.enabled(symbol)),
             default=1.0,

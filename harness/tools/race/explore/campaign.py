@@ -295,7 +295,7 @@ class Campaign:
         return None
 
     def _may_prune(self, hold: Hold) -> bool:
-        return self._extent.prune and hold.b is None and not hold.a.off
+        return self._extent.prune and hold.b is None and not (hold.a.off or hold.a.watched)
 
     def _leave_out(self, trials: PairTrials, jobs: Sequence[Job]) -> None:
         """Take back trials in which B would be blocked where it was in this one."""

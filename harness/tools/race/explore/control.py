@@ -17,6 +17,7 @@ from harness.tools.race.explore.duel import Place, Word
 from harness.tools.race.explore.looks import slices
 from harness.tools.race.explore.running import A, B, RunningGuest
 from harness.tools.race.explore.waiting import AWAITS_IPI, IDLE, WAITS
+from harness.tools.race.explore.watched import WAIT, KcsanWatch
 from harness.vm.guest.gdb_client import Stop
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ _WALK_S = 5.0
 _WORD = 8
 # What an interrupt in the kernel pushes: ss, rsp, rflags, cs, rip; rip lies lowest.
 _FRAME = 5 * _WORD
+_CALL_SIZE = 5
 
 
 class NotReached(Exception):
@@ -56,6 +58,8 @@ class NotReached(Exception):
 
 class HeldGuest(RunningGuest):
     """One in which A stands at a point, and B acts meanwhile."""
+
+    _watch: KcsanWatch | None = None
 
     # A at its beginning, and at a point
 
@@ -126,6 +130,29 @@ class HeldGuest(RunningGuest):
             self.duel.set(Word.RETRY_GO, 0)
         if stop is None:
             raise NotReached(str(point))
+        if point.watched:
+            self._to_watch(steps)
+
+    def _to_watch(self, steps: int) -> None:
+        """Run until KCSAN watches the access that A is about to make. Raises NotReached."""
+        gdb, waits = self.gdb, self._code.addresses(WAIT)
+        behind = gdb.pc(A) + _CALL_SIZE
+        watch = KcsanWatch(self, self._code)
+        watch.begin()
+        # What an interrupt accesses would be watched otherwise.
+        had_interrupts = gdb.registers(A)["eflags"] & _INTERRUPTS
+        gdb.set_flags(A, gdb.registers(A)["eflags"] & ~_INTERRUPTS)
+
+        def wanted(stop: Stop) -> bool:
+            return stop.cpu == A
+
+        stop = self._run_to({*waits, behind}, wanted, Word.A_DONE, steps, _CHECK_S)
+        gdb.set_flags(A, gdb.registers(A)["eflags"] | had_interrupts)
+        if stop is None or gdb.pc(A) not in waits:
+            watch.end()
+            raise NotReached("KCSAN does not watch that access")
+        watch.hold()
+        self._watch = watch
 
     def _run_to(
         self,
@@ -174,6 +201,8 @@ class HeldGuest(RunningGuest):
         places = self._code.addresses(until.place) if until is not None else frozenset()
         loop = self._send_to_loop(A, held)
         said = self._watch_b(steps, places, until.nth if until is not None else 1, waits)
+        if self._watch is not None:
+            self._watch.end()
         self._leave_loop(A, loop, held)
         if said == "held":
             said = f"held, and A {self._a_alone(a)}"

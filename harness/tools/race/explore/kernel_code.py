@@ -43,10 +43,12 @@ _PURE = re.compile(
     r"layout_symtab|test_for_valid_rec|is_rlimit|tsk_fork_get_node|kv?m?alloc|kmem_cache_alloc|"
     r"kvz?alloc|__kmalloc|kv?free|vfree|kstrdup|strndup|__alloc_p|free_percpu|_copy_(from|to)_user|"
     r"add_device_randomness|capable|module_(enforce|check|init_section)|arch_mod_section|"
-    r"account_kernel_stack|recalc_sigpending|user_disable_single|pid_vnr|__raw_read_unlock"
+    r"__tsan_|kcsan_|account_kernel_stack|recalc_sigpending|user_disable_single|pid_vnr|__raw_read_unlock"
 )
 _RETURN = re.compile(r"(repz )?ret|jmp\s+[0-9a-f]+ <__x86_return_thunk>")
 _NOT_MEMORY = re.compile(r"(lea|nop|data16|cs nop|ret|endbr|prefetch)")
+# A plain access, which KCSAN watches; a marked one it compares with those that it watches.
+_WATCHED = re.compile(r"__tsan_(unaligned_)?(read|write|read_write)\d+$|__tsan_mem\w+$")
 _STACK = re.compile(r"\(%rsp|\(%rbp|push|pop")
 _ABSOLUTE = re.compile(r"0xffffffff[0-9a-f]{8}|%gs:")
 # Between functions: int3, or nops of one byte or more.
@@ -99,6 +101,8 @@ class KernelCode:
         self._start, self._end = self._livepatch()
         self.preempts = kernel.config.enabled("PREEMPTION")
         """Whether a task that is held in the kernel may lose its CPU where it has no lock."""
+        self.has_kcsan = kernel.config.enabled("KCSAN")
+        """Whether it has the kernel's detector of data races."""
 
     def livepatch_functions(self) -> tuple[str, ...]:
         """Return the functions of kernel/livepatch, in the order of their addresses."""
@@ -127,10 +131,15 @@ class KernelCode:
         return noting(plugin, self._image, passages)
 
     def check(self, hold: Hold) -> None:
-        """Raise UsageError when the kernel does not have the points of a hold."""
+        """Raise UsageError when the kernel does not have what a hold needs."""
         for point in (hold.a, hold.b):
             if point is not None:
                 self.addresses(point.place)
+        if hold.a.watched and not self.has_kcsan:
+            raise UsageError(
+                "this kernel has no KCSAN, which would watch the access",
+                hint="take --kernel-config kcsan, or leave @watched out",
+            )
 
     def addresses(self, point: Point) -> frozenset[int]:
         """Return where a place is; raises UsageError when the kernel has no such place."""
@@ -219,14 +228,21 @@ class KernelCode:
         """Return the calls in a function, by address.
 
         ``dense``: and each instruction that reads or writes memory other than the stack, and where
-        the function returns.
+        the function returns; with KCSAN in place of these each access that it watches.
         """
         found: dict[int, Point] = {}
         (symbol,) = self._symbols.named(function)
         for address, callee in self._calls(function):
             if not _PURE.match(callee):
                 found[address + self.slide] = Point(function=function, callee=callee)
-        if dense:
+        if dense and self.has_kcsan:
+            for address, callee in self._calls(function):
+                if _WATCHED.match(callee):
+                    offset = address - symbol.address
+                    found[address + self.slide] = Point(
+                        function=function, offset=offset, watched=True
+                    )
+        elif dense:
             for insn in self._image.function(function):
                 offset = insn.address - symbol.address
                 if offset and _is_access(insn):

@@ -6,6 +6,7 @@ call of klp_copy_process in copy_process
 klp_try_switch_task+0x4c            an instruction; holds for one build of the kernel
 sched_fork#2                        the second time that A passes it
 klp_complete_transition@any         in whatever task on A's CPU, such as a worker
+klp_try_switch_task+0x4c@watched    inside of that access, while KCSAN watches it
 sched_fork -> klp_start_transition  B is held too, at the second point, and A goes on alone
 """
 
@@ -21,6 +22,7 @@ _NAME = r"[A-Za-z_][\w.]*"
 _POINT = re.compile(
     rf"(?:call of (?P<callee>{_NAME}) in |(?P<returns>return) of )?(?P<function>{_NAME})"
     r"(?:\+(?P<offset>0x[0-9a-f]+))?(?:#(?P<nth>[1-9]\d{0,5}))?(?P<off>@off)?(?P<any>@any)?"
+    r"(?P<watched>@watched)?"
 )
 _ARROW = "->"
 
@@ -31,7 +33,8 @@ class Point:
 
     ``callee``: the place is where ``function`` calls that one. ``returns``: it is where it returns.
     ``by_any``: not only A's own task counts, but each on its CPU. ``off``: A is scheduled out
-    there, where it is otherwise held on its CPU.
+    there, where it is otherwise held on its CPU. ``watched``: it is held a little later, inside of
+    the access to memory that begins there, while KCSAN watches that.
     """
 
     function: str
@@ -41,11 +44,12 @@ class Point:
     by_any: bool = False
     returns: bool = False
     off: bool = False
+    watched: bool = False
 
     @property
     def place(self) -> Point:
         """The place alone."""
-        return replace(self, nth=1, by_any=False, off=False)
+        return replace(self, nth=1, by_any=False, off=False, watched=False)
 
     @property
     def is_entry(self) -> bool:
@@ -58,7 +62,9 @@ class Point:
         text += self.function
         text += f"+{self.offset:#x}" if self.offset else ""
         text += f"#{self.nth}" if self.nth > 1 else ""
-        return text + ("@off" if self.off else "") + ("@any" if self.by_any else "")
+        text += "@off" if self.off else ""
+        text += "@any" if self.by_any else ""
+        return text + ("@watched" if self.watched else "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +91,10 @@ class Hold:
 def parse_hold(text: str) -> Hold:
     """Return what a text says; raises UsageError for one that says nothing."""
     first, arrow, second = text.partition(_ARROW)
-    return Hold(a=_point(first, text), b=_point(second, text) if arrow else None)
+    a, b = _point(first, text), _point(second, text) if arrow else None
+    if b is not None and b != replace(b.place, nth=b.nth):
+        raise UsageError(f"{shown(text)}: where B is held has no @off, @any or @watched")
+    return Hold(a=a, b=b)
 
 
 def _point(part: str, text: str) -> Point:
@@ -104,4 +113,5 @@ def _point(part: str, text: str) -> Point:
         by_any=found["any"] is not None,
         returns=found["returns"] is not None,
         off=found["off"] is not None,
+        watched=found["watched"] is not None,
     )

@@ -144,11 +144,15 @@ class RunningGuest:
 
     def task(self, cpu: int) -> int:
         """Return the address of the task that a CPU executes."""
+        address = self.percpu(cpu, self._current)
+        return int.from_bytes(self.gdb.read(address, _WORD, cpu), "little")
+
+    def percpu(self, cpu: int, distance: int) -> int:
+        """Return where a CPU has a variable of its own, by `KernelCode.percpu`."""
         registers = self.gdb.registers(cpu)
         in_kernel = registers["rip"] >> 63
         base = registers["gs_base"] if in_kernel else registers["k_gs_base"]
-        address = (base + self._current) & ((1 << 64) - 1)
-        return int.from_bytes(self.gdb.read(address, _WORD, cpu), "little")
+        return (base + distance) & ((1 << 64) - 1)
 
     def set_breakpoints(self, addresses: Iterable[int]) -> None:
         """Have CPUs stop at all of these."""

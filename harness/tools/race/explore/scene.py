@@ -89,11 +89,15 @@ class Scene:
         """Return the template of guests whose accesses to memory are noted, if that is of use.
 
         And with them where CPU 0 comes by some addresses. A kernel that preempts does other things
-        while A is held with preemption off than it does at the next point. And of a CPU that the
-        plugin has to find in GS, accesses in the first instructions of an interrupt are not known.
+        while A is held with preemption off than it does at the next point. With KCSAN all accesses
+        meet in its table. And of a CPU that the plugin has to find in GS, accesses in the first
+        instructions of an interrupt are not known.
         """
         shape = self.saved.shape
-        if shape.plugin is None or self.code.preempts or not notes_accesses(shape.plugin):
+        code = self.code
+        if shape.plugin is None or code.preempts or code.has_kcsan:
+            return None
+        if not notes_accesses(shape.plugin):
             return None
         plugin = self.code.noting(shape.plugin, passages)
         return replace(self.saved, shape=replace(shape, plugin=plugin))
