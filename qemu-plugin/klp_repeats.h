@@ -35,7 +35,10 @@ void repeats_end(report_held report);
 bool repeats_entry(struct klp_shared *shared, const struct held_entry *entry, uint64_t task,
 		   report_held report);
 
-/* A task comes by a return: return whether it is left out. */
+/*
+ * A task comes by a return: return whether it is left out; so is one that can end no call, after
+ * as many as a stack has room for.
+ */
 bool repeats_return(struct klp_shared *shared, uint64_t where, uint64_t task, report_held report);
 
 #endif

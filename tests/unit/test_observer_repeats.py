@@ -171,6 +171,17 @@ def test_returns_of_what_is_not_traced_are_left_out(driver: Path) -> None:
     assert found == calls(F)
 
 
+def test_returns_of_what_was_never_entered(driver: Path) -> None:
+    """There are no more calls than a stack has room for, so the other returns end none."""
+    deep = [Seen("E", UNKNOWN.body, 1)] * 3000 + [Seen("R", UNKNOWN.start + 50, 1)] * 3000
+    flood = [Seen("R", 900, 1)] * 10_000
+    other = [Seen("R", 900, 2)]
+    found, _ = reported(driver, [*deep, *flood, *other, *calls(F), *flood])
+    first = 4096 - 3000
+    assert found[: len(deep)] == deep
+    assert found[len(deep) :] == [*flood[:first], *other, *calls(F), *flood[:4095]]
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_nothing_is_lost(driver: Path, seed: int) -> None:
     """In whatever order tasks call, return, jump out and are interrupted: the same is known."""
