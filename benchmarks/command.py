@@ -9,6 +9,7 @@ import typer
 
 from benchmarks.builds import cold_build, mutant_build, mutants_to_build
 from benchmarks.earlier import keep, machine_kind, read_earlier, record_path
+from benchmarks.explored import explore_trials
 from benchmarks.instructions import instructions
 from benchmarks.kept import kept_guest
 from benchmarks.measure import (
@@ -44,7 +45,10 @@ _PEERS = "virtme-ng"
 _QUICK = ("guest-start", "guest-overlap")
 _INSTRUCTIONS = "instructions"
 _KEPT = "kept-guest"
-_USUAL = (*_QUICK, _KEPT, _INSTRUCTIONS, "upstream-cases", _MUTANT, "cold-build", "suite")
+_EXPLORE = "explore-trial"
+_USUAL = (
+    *_QUICK, _KEPT, _INSTRUCTIONS, _EXPLORE, "upstream-cases", _MUTANT, "cold-build", "suite",
+)  # fmt: skip
 
 
 @guarded
@@ -139,6 +143,11 @@ def bench(
                 "guest-overlap",
                 "cycles on fresh guests",
                 lambda _: overlap_of_guests(place, cycles=cycles),
+            )
+            measure(
+                _EXPLORE,
+                "booting guests",
+                lambda progress: explore_trials(place, kernel.spec, runs=starts, progress=progress),
             )
             measure(
                 "upstream-cases",

@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 import benchmarks.command as command
-from benchmarks import builds, kept, peers
+from benchmarks import builds, explored, kept, peers
 from benchmarks.app import app
 from benchmarks.builds import MUTANT_BUILD_S, Stages, mutant_build, mutants_to_build
 from benchmarks.earlier import keep, machine_kind, processor, read_earlier
@@ -239,7 +239,7 @@ def test_a_kept_guest(monkeypatch: pytest.MonkeyPatch) -> None:
 def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The command with measurements that return or raise what a test gives."""
     answers: dict[str, Any] = {"start": [MET]}
-    others = ("overlap", "upstream", "kept", "instructions", "mutant", "build", "suite")
+    others = ("overlap", "explore", "upstream", "kept", "instructions", "mutant", "build", "suite")
     answers |= {name: [] for name in others}
 
     def answer(name: str) -> Any:
@@ -264,6 +264,7 @@ def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         ("record_path", lambda: tmp_path / "state/bench.jsonl"),
         ("start_of_a_guest", answer("start")),
         ("overlap_of_guests", answer("overlap")),
+        ("explore_trials", answer("explore")),
         ("upstream_cases", answer("upstream")),
         ("kept_guest", answer("kept")),
         ("instructions", answer("instructions")),
@@ -286,7 +287,8 @@ def test_everything_is_measured_and_met_budgets_end_with_0(measured: dict[str, A
     assert code == 0
     assert MET.describe() in said
     assert measured["asked"] == [
-        *("start", "overlap", "upstream", "kept", "instructions", "mutant", "build", "suite")
+        *("start", "overlap", "explore", "upstream", "kept", "instructions", "mutant", "build"),
+        "suite",
     ]
 
 
@@ -301,7 +303,7 @@ def test_quick_says_what_it_leaves_out(measured: dict[str, Any]) -> None:
     """--quick measures the short figures and names the others."""
     _, said = bench("--quick")
     assert measured["asked"] == ["start", "overlap"]
-    assert "left out by --quick: kept-guest, instructions, upstream-cases, mutant-build" in said
+    assert "left out by --quick: kept-guest, instructions, explore-trial, upstream-cases" in said
 
 
 def test_a_kernel_without_mutants_is_told(
@@ -313,6 +315,32 @@ def test_a_kernel_without_mutants_is_told(
     assert "mutant" not in measured["asked"]
     bench("mutant-build")
     assert "mutant" in measured["asked"]
+
+
+def test_a_trial_of_race_explore(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole command by the trials that it made; a finding, or no trial, is no figure."""
+    tried, code = [20, 40], 0
+
+    def run(words: list[str], **_: object) -> SimpleNamespace:
+        file = next(each for each in words if each.startswith("--json=")).partition("=")[2]
+        Path(file).write_text(json.dumps({"results": [{"tried": each} for each in tried]}))
+        return SimpleNamespace(returncode=code, seconds=30.0, stderr="it failed\n")
+
+    @contextlib.contextmanager
+    def nothing(*_: object, **__: object) -> Iterator[SimpleNamespace]:
+        yield SimpleNamespace(guest=nothing)
+
+    monkeypatch.setattr(explored, "run", run)
+    place: Any = SimpleNamespace(session=nothing, kernel=None)
+    (figure,) = explored.explore_trials(place, "6.1", runs=2, progress=SILENT)
+    assert figure.sides[0].value == 0.5
+    assert len(figure.sides[1].runs) == 2
+    tried = [0]
+    with pytest.raises(HarnessError, match="no trial was made"):
+        explored.explore_trials(place, "6.1", runs=1, progress=SILENT)
+    code = 1
+    with pytest.raises(HarnessError, match="exit code 1, so its time means nothing"):
+        explored.explore_trials(place, "6.1", runs=1, progress=SILENT)
 
 
 def test_figures_are_measured_by_name(measured: dict[str, Any]) -> None:

@@ -43,7 +43,7 @@ _PURE = re.compile(
     r"layout_symtab|test_for_valid_rec|is_rlimit|tsk_fork_get_node|kv?m?alloc|kmem_cache_alloc|"
     r"kvz?alloc|__kmalloc|kv?free|vfree|kstrdup|strndup|__alloc_p|free_percpu|_copy_(from|to)_user|"
     r"add_device_randomness|capable|module_(enforce|check|init_section)|arch_mod_section|"
-    r"__tsan_|kcsan_|account_kernel_stack|recalc_sigpending|user_disable_single|pid_vnr|__raw_read_unlock"
+    r"__tsan_|(__)?kcsan_|account_kernel_stack|recalc_sigpending|user_disable_single|pid_vnr|__raw_read_unlock"
 )
 _RETURN = re.compile(r"(repz )?ret|jmp\s+[0-9a-f]+ <__x86_return_thunk>")
 _NOT_MEMORY = re.compile(r"(lea|nop|data16|cs nop|ret|endbr|prefetch)")
