@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -116,10 +116,18 @@ def judged(
     *,
     from_scene: bool = True,
     loaded: Modules | None = None,
+    later: Modules | None = None,
+    armed: int = 0,
     steps: Sequence[str] = (),
 ) -> consistency.Violations | None:
     return invariants.judge(
-        events, from_scene=from_scene, loaded=loaded or {}, steps=steps, memory=memory
+        events,
+        from_scene=from_scene,
+        loaded=loaded or {},
+        later=later or {},
+        armed=armed,
+        steps=steps,
+        memory=memory,
     )
 
 
@@ -183,6 +191,26 @@ def test_a_livepatch_whose_text_lies_where_an_init_function_was(
     found = entered(known.TASK, known.OTHER)
     assert found is not None
     assert found.kind.startswith("I1: enters klp_new's version of f() in patch state 0")
+
+
+def test_a_module_of_b_lies_where_an_init_function_of_the_scene_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What A and B load is not there before they begin, whatever was written till then."""
+    text, data = 0xFFFFFFFFA0008000, 0xFFFFFFFFA0009000
+    monkeypatch.setattr(consistency, "read_module", lambda _: NEW)
+    invariants = Invariants(POINTS, {"klp_new": tmp_path}, of_scene().model)
+    story = loading(known.Story(points=POINTS), data).call(text, known.OTHER)
+    armed = len(story.events)
+    loading(story, data).call(text, known.TASK)
+    events, new = [*map(high, story.events)], {"klp_new": {".text": text, ".data": data}}
+
+    def found(**modules: Any) -> consistency.Violations | None:
+        return judged(invariants, events, from_scene=False, **modules)
+
+    assert found(later=new, armed=armed) is None
+    assert found(later=new) is not None
+    assert found(loaded=new, armed=armed) is not None
 
 
 def test_a_later_trial_begins_before_anything_was_loaded(

@@ -98,13 +98,16 @@ class Invariants:
         *,
         from_scene: bool,
         loaded: Modules,
+        later: Modules,
+        armed: int,
         steps: Sequence[str],
         memory: Callable[[int, int], bytes],
     ) -> Violations | None:
         """Return what is wrong with the events of a trial; None: nothing.
 
         They go on ``from_scene``, or else they begin before anything was loaded. ``loaded`` are the
-        modules that were loaded in them; ``steps`` are those of A and B; ``memory(address, bytes)``
+        modules that were loaded in them, and ``later`` those that A and B have loaded, after the
+        first ``armed`` events; ``steps`` are those of A and B; ``memory(address, bytes)``
         reads the guest's.
         """
         model = (self._scene if from_scene else self._bare).copy()
@@ -114,7 +117,9 @@ class Invariants:
             for number, event in enumerate(events, since)
             if event.kind == Kind.POINT and self._points.steps.get(event.where) is Step.FREE
         ]
-        _Loader(model, self._points, events, since, frees).add(loaded, self._files)
+        loader = _Loader(model, self._points, events, since, frees)
+        loader.add(loaded, self._files)
+        loader.add(later, self._files, behind=armed)
         self._unload(model, steps, frees)
         verdict = model.judge(events, since)
         if verdict.holds:
@@ -140,7 +145,7 @@ class Invariants:
 
 @dataclass(frozen=True)
 class _Loader:
-    """Adds the modules that A and B have loaded to a model, each from the right event on.
+    """Adds modules that were loaded to a model, each from the right event on.
 
     When it was loaded is not known, and its text may lie where that of another one was, or an init
     function. But no task is in a version of a livepatch before the kernel has written to its
@@ -153,8 +158,8 @@ class _Loader:
     since: int
     frees: Sequence[int]
 
-    def add(self, loaded: Modules, files: Mapping[str, Path]) -> None:
-        """Add them, with their addresses and files by name."""
+    def add(self, loaded: Modules, files: Mapping[str, Path], *, behind: int = 0) -> None:
+        """Add them, with their addresses and files by name; not before so many of the events."""
         known = {name: read_module(files[name]) for name in loaded if name in files}
         end = self.since + len(self.events)
         # Livepatches first: they say which functions of a target count.
@@ -162,15 +167,14 @@ class _Loader:
             sections = loaded[name]
             own = frozenset(sections[section] + at for section, at in _places(code, sections))
             functions = own or self.model.functions_of(name, end)
-            since = self._first_store(functions)
+            since = self._first_store(functions, self.since + behind)
             if since is not None:
                 add_module(self.model, name, code, sections, since)
 
-    def _first_store(self, functions: frozenset[int]) -> int | None:
-        """Return the first event in which the kernel writes to one of these klp_funcs."""
-        start = self.since
-        if self.frees and any(self.model.knows(start, address) for address in functions):
-            start = self.frees[0]  # one that is gone was there before
+    def _first_store(self, functions: frozenset[int], start: int) -> int | None:
+        """Return the first event from there on that writes to one of these klp_funcs."""
+        if self.frees and any(self.model.knows(self.since, address) for address in functions):
+            start = max(start, self.frees[0])  # one that is gone was there before
         offsets = self.points.offsets["klp_func"]
         fields = (offsets["transition"], offsets["patched"])
         for number, event in enumerate(self.events, self.since):

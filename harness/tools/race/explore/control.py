@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING
 
 from harness.errors import GuestStarved, HarnessError
+from harness.observer.shared_file import count_events
 from harness.tools.race.explore.duel import Place, Word
 from harness.tools.race.explore.looks import slices
 from harness.tools.race.explore.running import A, B, RunningGuest
@@ -76,6 +77,8 @@ class HeldGuest(RunningGuest):
         ``with_hog``: A can be scheduled out.
         """
         self.duel.order(a, b, after)
+        if self.observed is not None:
+            self.armed_event = count_events(self.observed)
         self.duel.set(Word.ARM, 2 if with_hog else 1)
         for word in (Word.A_READY, Word.B_READY):
             if not self.await_word(word, 1, self.scaled(10)):

@@ -53,6 +53,8 @@ class RunningGuest:
         """Which trial of the guest this is, from 1."""
         self.first_event = 0
         """How many events QEMU's plugin had reported before it."""
+        self.armed_event = 0
+        """How many there were before A and B could begin."""
         self.has_workers = False
         """Whether workers may go on with what A has begun."""
         self.is_clean = False

@@ -256,7 +256,9 @@ def _judged(held: HeldGuest, pair: Pair, until: int | None) -> dict[str, object]
     found = invariants.judge(
         events_of(held.observed, held.first_event, until),
         from_scene=is_first,
-        loaded=earlier | held.duel.modules(),
+        loaded=earlier,
+        later=held.duel.modules(),
+        armed=held.armed_event - held.first_event,
         steps=(*pair.steps(pair.a), *pair.steps(pair.b)),
         memory=lambda address, size: held.gdb.read(address, size, 0),
     )
