@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 
 POINT = 0xFFFFFFFF81000100
 A_TASK, WORKER = 0x1000, 0x2000
-WATCHED, INTERRUPTS = POINT + 0x1000, 0x200
+BEGINS, WATCHED, INTERRUPTS = POINT + 0x1000, POINT + 0x1040, 0x200
+PLACES = {
+    ("kcsan_setup_watchpoint", None): BEGINS,
+    ("kcsan_setup_watchpoint", "__udelay"): WATCHED,
+}
 ENABLED, SKIP, SPIN = 0x500, 0x600, 0x700
 PAGES = DuelPages(0, 4096, 8192)
 
@@ -144,7 +148,7 @@ class Guest:
 def held(guest: Guest, *, unserved: bool = True, workers: bool = False) -> HeldGuest:
     code = SimpleNamespace(
         percpu=lambda name, *_: SKIP if name == "kcsan_skip" else 0, symbol=lambda _: ENABLED,
-        addresses=lambda place: frozenset({WATCHED if place.callee else POINT}),
+        addresses=lambda place: frozenset({PLACES.get((place.function, place.callee), POINT)}),
         where=hex, function_at=hex, preempts=False,
     )  # fmt: skip
     scene = cast("Any", SimpleNamespace(pages=PAGES, code=code))
@@ -262,12 +266,22 @@ def at_access(guest: Guest, place: int) -> Callable[[], None]:
     return step
 
 
+def at_wait(guest: Guest) -> Callable[[], None]:
+    def step() -> None:
+        assert guest.flags & INTERRUPTS  # KCSAN saves the flags before
+        assert guest.memory[SKIP, A] > 1 << 30
+        guest.memory[SKIP, A] = 4000  # and begins to count again
+        guest.pcs[A] = WATCHED
+
+    return step
+
+
 @pytest.mark.parametrize("unserved", [True, False])
 def test_an_access_that_kcsan_watches(*, unserved: bool) -> None:
     """A goes on into KCSAN, which watches this access and no other one: not of an interrupt."""
     guest = Guest()
     of_guest = held(guest, unserved=unserved)
-    guest.steps = [at_point(guest), nothing, at_access(guest, WATCHED)]
+    guest.steps = [at_point(guest), nothing, at_access(guest, BEGINS), at_wait(guest)]
     of_guest.to_point(parse_hold("f+0x4@watched").a, 1)
     assert guest.pcs[A] == WATCHED
     assert guest.memory[SKIP, A] > 1 << 30

@@ -18,7 +18,7 @@ from harness.tools.race.explore.duel import Place, Word
 from harness.tools.race.explore.looks import slices
 from harness.tools.race.explore.running import A, B, RunningGuest
 from harness.tools.race.explore.waiting import AWAITS_IPI, IDLE, WAITS
-from harness.tools.race.explore.watched import WAIT, KcsanWatch
+from harness.tools.race.explore.watched import BEGIN, WAIT, KcsanWatch
 from harness.vm.guest.gdb_client import Stop
 
 if TYPE_CHECKING:
@@ -139,18 +139,22 @@ class HeldGuest(RunningGuest):
     def _to_watch(self, steps: int) -> None:
         """Run until KCSAN watches the access that A is about to make. Raises NotReached."""
         gdb, waits = self.gdb, self._code.addresses(WAIT)
-        behind = gdb.pc(A) + _CALL_SIZE
+        begins, behind = self._code.addresses(BEGIN), gdb.pc(A) + _CALL_SIZE
         watch = KcsanWatch(self, self._code)
         watch.begin()
-        # What an interrupt accesses would be watched otherwise.
+        # What an interrupt accesses would be watched otherwise. KCSAN saves the flags, and restores
+        # them at its end.
         had_interrupts = gdb.registers(A)["eflags"] & _INTERRUPTS
         gdb.set_flags(A, gdb.registers(A)["eflags"] & ~_INTERRUPTS)
 
         def wanted(stop: Stop) -> bool:
             return stop.cpu == A
 
-        stop = self._run_to({*waits, behind}, wanted, Word.A_DONE, steps, _CHECK_S)
+        stop = self._run_to({*begins, behind}, wanted, Word.A_DONE, steps, _CHECK_S)
+        watch.hold()
         gdb.set_flags(A, gdb.registers(A)["eflags"] | had_interrupts)
+        if stop is not None and gdb.pc(A) in begins:
+            stop = self._run_to({*waits, behind}, wanted, Word.A_DONE, steps, _CHECK_S)
         if stop is None or gdb.pc(A) not in waits:
             watch.end()
             raise NotReached("KCSAN does not watch that access")

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from harness.tools.race.explore.kernel_code import KernelCode
     from harness.tools.race.explore.running import RunningGuest
 
+BEGIN = Point(function="kcsan_setup_watchpoint")
+"""Where it begins to watch an access."""
 WAIT = Point(function="kcsan_setup_watchpoint", callee="__udelay")
 """Where a CPU waits for others to touch what it watches."""
 _ENABLED, _SKIP = "kcsan_enabled", "kcsan_skip"
