@@ -40,7 +40,7 @@ class KcsanWatch:
         self._held.gdb.write(self._enabled, b"\1", A)
 
     def hold(self) -> None:
-        """The access is watched: let CPU A watch no other one."""
+        """Let CPU A watch no other access. KCSAN counts anew when it has begun to watch one."""
         self._set_skip(A, _NEVER)
 
     def end(self) -> None:
