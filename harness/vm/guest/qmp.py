@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Coroutine, Mapping
 
+    from qemu.qmp import Message
+
     from harness.deadline import Deadline
 
 _FORWARD = re.compile(r"TCP\[HOST_FORWARD\]\s+\d+\s+127\.0\.0\.1\s+([0-9]{1,5})\s")
@@ -28,6 +30,16 @@ _LOOK_S = 0.25
 
 # The library logs a guest that ends as an error; whether it is one, its user decides.
 logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)
+
+
+class _Client(QMPClient):
+    """The library's client, whose hooks format each message for a log that is switched off."""
+
+    def _cb_outbound(self, msg: Message) -> Message:
+        return msg
+
+    def _cb_inbound(self, msg: Message) -> Message:
+        return msg
 
 
 class Monitor:
@@ -45,7 +57,7 @@ class Monitor:
         self._on_event = on_event
         self._between = between
         self._following: concurrent.futures.Future[None] | None = None
-        self._client = QMPClient("guest")
+        self._client = _Client("guest")
         self._listener = EventListener()
         self._client.register_listener(self._listener)
         self._sock = sock
