@@ -37,9 +37,10 @@ struct duel_words {
 	unsigned long settle_go, settle_done;	/* 256, 264: wait so many times until it settles */
 	unsigned long retry_go, retries;	/* 272, 280: the host: retry so often; it was */
 	unsigned long child_cpu;	/* 288: on which a child spins, if there is one */
+	unsigned long held;		/* 296: the host: a CPU is held */
 	/* What is above begins at 0 with each round. */
-	unsigned long rounds, again;	/* 296, 304: how many have begun; the host: begin so many */
-	char room[DUEL_PAGE - 312 - 16];
+	unsigned long rounds, again;	/* 304, 312: how many have begun; the host: begin so many */
+	char room[DUEL_PAGE - 320 - 16];
 	unsigned long magic[2];
 };
 
@@ -84,12 +85,6 @@ void duel_pass(enum duel_place place);
 void duel_pin(int cpu);
 /* Waits on a CPU, under a name, until the host wants this round to begin. */
 void duel_await_arm(int cpu, const char *name);
-/*
- * With one CPU every transition ends at once: no other one runs a task. What is done
- * with both goes on at the second one.
- */
-void duel_one_cpu(void);
-int duel_both_cpus(void);
 void duel_nap(long us);
 
 #endif /* DUEL_H */

@@ -22,7 +22,7 @@
 #define POLL_US		10000
 #define SHORT_US	5000
 #define FREE_TIMES	20
-#define UNLOAD_TIMES	50
+#define UNLOAD_TIMES	100
 #define ROUNDS		6
 #define PATH_ROOM	400
 #define TEXT_ROOM	64
@@ -128,7 +128,7 @@ static int is_disabled(const char *patch, void *count)
 }
 
 /* Counts polls, and not time: a host that is busy gives the guest few of both. */
-void epilogue_settle(bool threads)
+static void settle(bool threads, long poll_us, unsigned long most_retries)
 {
 	int times, disabled;
 	char who[LINE_ROOM];
@@ -142,8 +142,8 @@ void epilogue_settle(bool threads)
 		}
 		/* Not at once: a child would be switched before it has run at all. */
 		if (times > 1)
-			step_retry(times, MOST_RETRIES);
-		duel_nap(POLL_US);
+			step_retry(times, most_retries);
+		duel_nap(poll_us);
 	}
 	/* A worker removes the patch, a little later. */
 	for (times = 0; times < FREE_TIMES; times++) {
@@ -153,6 +153,18 @@ void epilogue_settle(bool threads)
 			break;
 		duel_nap(SHORT_US);
 	}
+}
+
+void epilogue_settle(bool threads)
+{
+	/* Steps may have made all of theirs. */
+	settle(threads, POLL_US, duel_words->retries > HELD_RETRIES ?
+	       duel_words->retries + HELD_RETRIES : MOST_RETRIES);
+}
+
+void epilogue_end_transitions(void)
+{
+	settle(false, SHORT_US, ANY_RETRIES);
 }
 
 static int describe_object(const char *name, void *patch)
@@ -252,57 +264,74 @@ static int complain(const char *patch, void *kind)
 	return 0;
 }
 
-static int unload(const char *name)
-{
-	int times, ret = 0;
-
-	for (times = 0; times < UNLOAD_TIMES; times++) {
-		ret = syscall(SYS_delete_module, name, O_NONBLOCK) ? errno : 0;
-		if (!ret || ret == ENOENT)
-			return 0;
-		duel_nap(SHORT_US);
-	}
-	return ret;
-}
-
-/* Returns how many modules of ours could not be unloaded. */
-static int unload_all(bool last)
+/* Returns for how many modules of ours @call returns that they are still there. */
+static int each_module(bool (*call)(const char *name, bool last), bool last)
 {
 	FILE *file = fopen("/proc/modules", "r");
 	char line[LINE_ROOM], name[LINE_ROOM];
-	int left = 0, ret;
+	int left = 0;
 
 	while (file && fgets(line, sizeof(line), file)) {
 		if (sscanf(line, "%511s", name) != 1 || strncmp(name, "klp_", 4) ||
 		    !strcmp(name, DUEL_RETRY))
 			continue;
-		ret = unload(name);
-		left += !!ret;
-		if (ret && last)
-			problem("module %s stays: %s; ", name, strerror(ret));
+		left += call(name, last);
 	}
 	if (file)
 		fclose(file);
 	return left;
 }
 
+static bool unload(const char *name, bool last)
+{
+	int ret = syscall(SYS_delete_module, name, O_NONBLOCK) ? errno : 0;
+
+	if (!ret || ret == ENOENT)
+		return false;
+	if (last)
+		problem("module %s stays: %s; ", name, strerror(ret));
+	return true;
+}
+
+/* The kernel never lets go of it by itself. */
+static bool release(const char *name, bool last)
+{
+	char path[PATH_ROOM], text[TEXT_ROOM];
+
+	snprintf(path, sizeof(path), "/sys/module/%s/refcnt", name);
+	if (step_read(path, text, sizeof(text)) || strcmp(text, "1"))
+		return unload(name, last);
+	snprintf(path, sizeof(path), "/sys/module/%s/sections/.gnu.linkonce.this_module", name);
+	if (!step_read(path, text, sizeof(text)))
+		step_write("/sys/module/" DUEL_RETRY "/parameters/release", text);
+	return unload(name, last);
+}
+
 void epilogue_undo(void)
 {
 	int round, left;
 
-	duel_one_cpu();
+	duel_pin(1);
+	step_expedite(true);
 	do_orders();
 	for (round = 0; round < ROUNDS; round++) {
 		left = 0;
 		step_each(PATCHES, disable, &left);
 		if (!left)
 			break;
-		epilogue_settle(false);
+		settle(false, SHORT_US, ANY_RETRIES);
 	}
 	step_each(PATCHES, complain, "patch");
-	/* Targets go after the patches that use them. */
-	for (round = 0; round < ROUNDS; round++)
-		if (!unload_all(round == ROUNDS - 1))
+	/* Targets go after the patches that use them, and these once a worker lets them go. */
+	for (round = 1; each_module(unload, round == UNLOAD_TIMES); round++) {
+		if (round == UNLOAD_TIMES)
 			break;
-	epilogue_settle(true);
+		duel_nap(SHORT_US);
+	}
+	settle(true, SHORT_US, ANY_RETRIES);
+}
+
+void epilogue_release(void)
+{
+	each_module(release, true);
 }

@@ -17,10 +17,16 @@ void epilogue_complain(const char *what);
  */
 void epilogue_settle(bool threads);
 
+/* The same for transitions that nobody tests. */
+void epilogue_end_transitions(void);
+
 /* Writes what there is. */
 void epilogue_describe(void);
 
 /* Does what the orders want done now, disables and unloads everything. */
 void epilogue_undo(void);
+
+/* Unloads livepatches that have stayed because a transition was forced. */
+void epilogue_release(void);
 
 #endif /* DUEL_EPILOGUE_H */

@@ -45,17 +45,13 @@ static int start_sleeper(void)
 	return ret;
 }
 
-static int do_line(const char *line, bool *both)
+static int do_line(const char *line)
 {
 	if (!strncmp(line, "first ", 6))
 		return duel_words->rounds ? 0 : step_do(line + 6);
 	if (!strcmp(line, "settled")) {
-		epilogue_settle(false);
+		epilogue_end_transitions();
 		return 0;
-	}
-	if (!strcmp(line, "both")) {
-		*both = true;
-		return duel_both_cpus();
 	}
 	if (!strcmp(line, "sleeper"))
 		return start_sleeper();
@@ -65,18 +61,19 @@ static int do_line(const char *line, bool *both)
 int prologue_do(char **lines)
 {
 	char text[2 * TEXT_ROOM];
-	bool both = false;
 	int ret;
 
-	duel_one_cpu();
+	duel_pin(1);
+	step_expedite(true);
+	epilogue_release();
 	for (; *lines && !duel_words->bad; lines++) {
-		ret = do_line(*lines, &both);
+		ret = do_line(*lines);
 		if (ret) {
 			snprintf(text, sizeof(text), "%s: %s", *lines, strerror(ret));
 			epilogue_complain(text);
 		}
 	}
-	if (!both && duel_both_cpus())
-		epilogue_complain("CPU 1 does not start");
+	step_expedite(false);
+	duel_words->retries = 0;
 	return !!duel_words->bad;
 }

@@ -4,8 +4,6 @@
  *
  *	first STEP		in the first round alone
  *	settled			until no transition is open
- *	both			what is before it is done with one CPU, and this starts CPU 1,
- *				at which the rest is done
  *	sleeper			a task sleeps in gate 0 of /dev/klp_gate
  */
 

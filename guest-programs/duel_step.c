@@ -26,7 +26,7 @@
 #define LINE_ROOM	256
 #define STATE_ROOM	16
 #define PAUSES		100
-#define SPINS		8
+#define SPINS		2
 #define RETRY		"/sys/module/" DUEL_RETRY "/parameters/now"
 
 struct duel_module *step_modules;
@@ -98,14 +98,37 @@ int step_each(const char *folder, int (*call)(const char *name, void *context), 
 	return ret;
 }
 
+void step_retry_now(unsigned long most)
+{
+	if (duel_words->retries >= most)
+		return;
+	duel_words->retries++;
+	step_write(RETRY, "1");
+}
+
 void step_retry(int look, unsigned long most)
 {
 	bool is_power_of_two = !(look & (look - 1));
 
-	if (!is_power_of_two || duel_words->retries >= most)
-		return;
-	duel_words->retries++;
-	step_write(RETRY, "1");
+	if (is_power_of_two)
+		step_retry_now(most);
+}
+
+/* What could not end while a CPU was held may end at once then: it is looked at anew. */
+static void retry_step(int *looks)
+{
+	static unsigned long was_held;
+	unsigned long held = duel_words->held;
+
+	if (was_held != held)
+		*looks = 0;
+	was_held = held;
+	step_retry(++*looks, held ? HELD_RETRIES : MOST_RETRIES);
+}
+
+void step_expedite(bool on)
+{
+	step_write("/sys/kernel/rcu_expedited", on ? "1" : "0");
 }
 
 static unsigned long section(const char *module, const char *name)
@@ -156,13 +179,13 @@ static int load(const char *path, const char *parameters)
 
 static int unload(const char *name, int times)
 {
-	int ret = 0, n;
+	int ret = 0, looks = 0, n;
 
 	for (n = 1; n <= times; n++) {
 		ret = syscall(SYS_delete_module, name, O_NONBLOCK) ? errno : 0;
 		if (!ret || n == times)
 			break;
-		step_retry(n, STEP_RETRIES);
+		retry_step(&looks);
 		try_later(n, UNLOAD_PAUSE_US);
 	}
 	return ret;
@@ -186,12 +209,12 @@ static int await_text(const char *path, const char *wanted)
 {
 	long long until = now_us() + AWAIT_US;
 	char text[LINE_ROOM];
-	int n;
+	int looks = 0, n;
 
 	for (n = 1; now_us() < until; n++) {
 		if (step_read(path, text, sizeof(text)) || !strcmp(text, wanted))
 			break;
-		step_retry(n, STEP_RETRIES);
+		retry_step(&looks);
 		try_later(n, AWAIT_PAUSE_US);
 	}
 	return 0;

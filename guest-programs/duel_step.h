@@ -17,6 +17,7 @@
 #ifndef DUEL_STEP_H
 #define DUEL_STEP_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "duel.h"
@@ -29,14 +30,20 @@ extern int step_modules_most;
 int step_do(const char *line);
 
 /*
- * For the look number @look at a transition, from 1: has the kernel try now to complete
- * it, at fewer and fewer looks. It does that once a second by itself. Not if it was made
- * to @most times in this round: after 15 it would send signals to those that have not
- * switched.
+ * Has the kernel try now to complete a transition, which it does once a second by itself.
+ * Not if it was made to @most times in this round: after 15 it would send signals to
+ * those that have not switched.
  */
-void step_retry(int look, unsigned long most);
-#define STEP_RETRIES	2
+void step_retry_now(unsigned long most);
+#define HELD_RETRIES	2	/* while a CPU is held */
 #define MOST_RETRIES	4
+#define ANY_RETRIES	(~0UL)
+
+/* The same for a look at a transition, the number @look: at fewer and fewer of these. */
+void step_retry(int look, unsigned long most);
+
+/* RCU's grace periods end at once, for what nobody tests. */
+void step_expedite(bool on);
 
 int step_write(const char *path, const char *text);
 /* Reads the first line of a file. */

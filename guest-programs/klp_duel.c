@@ -41,7 +41,6 @@
 #define B_POLL_US	1000
 #define RETRY_POLLS	15UL	/* before the first one, twice as many before each other one */
 #define PATH_ROOM	300
-#define CPU_1		"/sys/devices/system/cpu/cpu1/online"
 #define BEFORE_ALL	(-20)	/* a child of B's may spin on the same CPU */
 #define REAP_TIMES	400
 #define REAP_US		5000
@@ -96,20 +95,6 @@ void duel_pin(int cpu)
 	CPU_ZERO(&set);
 	CPU_SET(cpu, &set);
 	sched_setaffinity(0, sizeof(set), &set);
-}
-
-void duel_one_cpu(void)
-{
-	duel_pin(0);
-	step_write(CPU_1, "0");
-}
-
-int duel_both_cpus(void)
-{
-	int ret = step_write(CPU_1, "1");
-
-	duel_pin(1);
-	return ret;
 }
 
 void duel_nap(long us)
@@ -329,7 +314,7 @@ static void observe(unsigned long round)
 	setpriority(PRIO_PROCESS, 0, BEFORE_ALL);
 	while (!duel_words->e_go) {
 		if (retried < duel_words->retry_go && ++polls >= RETRY_POLLS << retried) {
-			step_retry(1, MOST_RETRIES);
+			step_retry_now(MOST_RETRIES);
 			retried++;
 			polls = 0;
 		}

@@ -6,6 +6,9 @@
  * "now" ends its delay, on the CPU on which its timer would have. If it does not
  * wait for its time, nothing is done.
  *
+ * And once a transition was forced, the kernel keeps its livepatches loaded for ever.
+ * A write of the address of a module to the parameter "release" lets go of it.
+ *
  * Parameter: work, the address of klp_transition_work.
  */
 
@@ -30,6 +33,20 @@ static int klp_retry_set(const char *value, const struct kernel_param *param)
 static const struct kernel_param_ops klp_retry_ops = { .set = klp_retry_set };
 module_param_cb(now, &klp_retry_ops, NULL, 0200);
 MODULE_PARM_DESC(now, "Written to: try now");
+
+static int klp_retry_release(const char *value, const struct kernel_param *param)
+{
+	unsigned long module;
+	int ret = kstrtoul(value, 0, &module);
+
+	if (!ret)
+		module_put((struct module *)module);
+	return ret;
+}
+
+static const struct kernel_param_ops klp_retry_release_ops = { .set = klp_retry_release };
+module_param_cb(release, &klp_retry_release_ops, NULL, 0200);
+MODULE_PARM_DESC(release, "Written to: the address of the module that is let go of");
 
 static int __init klp_retry_init(void)
 {

@@ -22,7 +22,7 @@ WORDS = {
     "a_error": Word.A_ERRORS, "b_error": Word.B_ERRORS, "hog": Word.HOG,
     "settle_go": Word.SETTLE_GO, "settle_done": Word.SETTLE_DONE, "retry_go": Word.RETRY_GO,
     "retries": Word.RETRIES, "child_cpu": Word.CHILD_CPU, "rounds": Word.ROUNDS,
-    "again": Word.AGAIN,
+    "again": Word.AGAIN, "held": Word.HELD,
 }  # fmt: skip
 PLACES = {
     "DUEL_A_END": Place.A_END, "DUEL_B_BEGIN": Place.B_BEGIN,

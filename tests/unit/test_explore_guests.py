@@ -110,10 +110,15 @@ def test_one_with_anything_wrong_is_never_used_again(scenes: Places) -> None:
     assert second.is_closed
 
 
-@pytest.mark.parametrize("pair", ["force-fork", "shalloc-shadow", "shadow-shalloc"])
-def test_what_cannot_be_undone_ends_the_guest(scenes: Places, pair: str) -> None:
-    """A forced livepatch stays, and a warning that is expected now is none later."""
+@pytest.mark.parametrize("pair", ["shalloc-shadow", "shadow-shalloc"])
+def test_a_warning_that_is_right_ends_the_guest(scenes: Places, pair: str) -> None:
+    """What is expected of one pair is none for the next one."""
     assert tried(scenes, pair).is_closed
+
+
+def test_a_forced_livepatch_is_let_go_of(scenes: Places) -> None:
+    """klp-duel unloads it before it makes its scene again."""
+    assert not tried(scenes, "force-fork").is_closed
 
 
 def test_a_guest_makes_so_many_trials_at_most(

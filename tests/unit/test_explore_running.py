@@ -144,6 +144,9 @@ class Guest:
     def cpu_s(self) -> float:
         return 0.0
 
+    def could_run_s(self, _: float) -> float:
+        return 0.0
+
 
 def held(guest: Guest, *, unserved: bool = True, workers: bool = False) -> HeldGuest:
     code = SimpleNamespace(
@@ -289,6 +292,7 @@ def test_an_access_that_kcsan_watches(*, unserved: bool) -> None:
     assert guest.flags & INTERRUPTS
     guest.words[Word.B_DONE] = 1
     of_guest.b_alone(1)
+    assert guest.words[Word.HELD]
     assert not guest.memory[ENABLED, A]
     assert not guest.breakpoints
 

@@ -10,6 +10,7 @@ in this way can happen on hardware.
 from __future__ import annotations
 
 import time
+from itertools import chain, repeat
 from typing import TYPE_CHECKING
 
 from harness.errors import GuestStarved, HarnessError
@@ -32,9 +33,10 @@ _LOOP = bytes.fromhex("f390ebfc")  # 1: pause; jmp 1b
 _LOOP_STEPS = (0, 2)
 _INTERRUPTS = 1 << 9
 _RETRIES = 4
-_SHORT_SLICES_S = (0.002, 0.004, 0.008, 0.016)
-# Where A can be preempted, so that B's waits for all CPUs end while A is held, these take long.
-_SLICE_S, _PREEMPTS_SLICE_S = 0.008, 0.04
+# For how long B goes on before each look at it.
+_SLICES_S = (0.002, 0.004, 0.008)
+# Where A can be preempted, B's waits for all CPUs end while A is held, and these take long.
+_PREEMPTS_SLICES_S = (0.04,)
 _LOOKS = 4
 # Whoever is not blocked any more goes on at once.
 _NEXT_LOOKS = 3
@@ -202,6 +204,7 @@ class HeldGuest(RunningGuest):
         ``until``: B is held there in its turn, and A goes on alone to the end of its ``a`` steps.
         """
         gdb = self.gdb
+        self.duel.set(Word.HELD, 1)
         self.duel.set(Word.B_GO, steps)
         held = gdb.pc(A)
         waits = self._waits()
@@ -297,8 +300,8 @@ class HeldGuest(RunningGuest):
         seconds: float = _B_S,
         most: int = _LOOKS,
     ) -> str:
-        gdb, slice_s = self.gdb, _PREEMPTS_SLICE_S if self._code.preempts else _SLICE_S
-        seen = 0
+        gdb, seen = self.gdb, 0
+        slices_s = _PREEMPTS_SLICES_S if self._code.preempts else _SLICES_S
 
         def wanted(stop: Stop) -> bool:
             nonlocal seen
@@ -312,12 +315,10 @@ class HeldGuest(RunningGuest):
         self.set_breakpoints(places)
         try:
             looks: list[str] = []
-            for short_s in _SHORT_SLICES_S if most == _LOOKS else ():
-                if self.run_until(wanted, short_s) is not None:
-                    return "held"
-                if self.duel.get(Word.B_DONE) >= steps:
-                    return "done"
-            for before_s in self._while_it_may_run(self.scaled(seconds) * self.patience):
+            may_run = self._while_it_may_run(self.scaled(seconds) * self.patience)
+            for before_s, slice_s in zip(
+                may_run, chain(slices_s, repeat(slices_s[-1])), strict=False
+            ):
                 if self.run_until(wanted, slice_s) is not None:
                     return "held"
                 if self.duel.get(Word.B_DONE) >= steps:

@@ -142,7 +142,7 @@ def used_guest(scenes: Scenes, pair: Pair, plan: str) -> Iterator[TrialGuest]:
     """Yield a guest that may have made trials of the same state.
 
     It is kept when the caller says so by ``held.is_clean``, unless it has made as many as it may,
-    or what the pair does cannot be undone.
+    or the kernel warns of what the pair does.
     """
     scene = scenes.get(pair.state)
     # It has none but those that are put there below.
@@ -153,9 +153,9 @@ def used_guest(scenes: Scenes, pair: Pair, plan: str) -> Iterator[TrialGuest]:
         stack.callback(guest.close)
         _expect_splats(guest, pair)
         yield guest
-        stays = pair.forces or pair.a.warns is not None or pair.b.warns is not None
+        warns = pair.a.warns is not None or pair.b.warns is not None
         is_clean = guest.held.is_clean and not +guest.gdb.breakpoints
-        if is_clean and not stays and len(guest.earlier) + 1 < MOST_ROUNDS:
+        if is_clean and not warns and len(guest.earlier) + 1 < MOST_ROUNDS:
             stack.pop_all()
             scene.idle.put(guest, f"{pair} at '{plan}'")
 

@@ -66,7 +66,6 @@ class State:
         }.get(name, (subject.patch, subject.held))
         for patch in dict.fromkeys(patches):
             steps += [insmod(patch), "settled"]
-        steps.append("both")
         if name in HELD_STATES:
             held = {
                 StateName.OPEN: insmod(subject.held),

@@ -287,6 +287,7 @@ def _hold(
         notes.reached = False
     if notes.b is not None and notes.b.startswith(BLOCKED):
         notes.also_blocked = held.still_blocked([each.a for each in then], notes.b, a, b)
+    held.duel.set(Word.HELD, 0)
     held.duel.set(Word.B_GO, b)
     return a, b
 
