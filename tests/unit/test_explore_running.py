@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from harness.errors import HarnessError, QemuFailed
-from harness.tools.race.explore.control import HeldGuest, NotReached
+from harness.tools.race.explore.control import BLOCKED, HeldGuest, NotReached
 from harness.tools.race.explore.duel import DuelPages, Place, Word
 from harness.tools.race.explore.points import parse_hold
 from harness.tools.race.explore.running import A, B
@@ -49,6 +49,8 @@ class Guest:
         self.memory: dict[tuple[int, int], int] = {}
         self.answer: str | None = None
         self.has_splat = False
+        self.waited_s: list[float] = []
+        self.used_s = 0.0
         self.events = SimpleNamespace(wait=lambda *_: self._go_on())
 
     def _go_on(self) -> None:
@@ -62,6 +64,8 @@ class Guest:
         self._go_on()
 
     def wait(self, timeout_s: float) -> Stop | None:
+        self.waited_s.append(timeout_s)
+        self.used_s += timeout_s
         return self._stop()
 
     def halt(self) -> Stop:
@@ -142,7 +146,7 @@ class Guest:
         return [object()] if self.has_splat else []
 
     def cpu_s(self) -> float:
-        return 0.0
+        return self.used_s
 
     def could_run_s(self, _: float) -> float:
         return 0.0
@@ -307,6 +311,29 @@ def test_an_access_that_kcsan_does_not_watch() -> None:
     assert not guest.memory[ENABLED, A]
     assert guest.flags & INTERRUPTS
     assert not guest.breakpoints
+
+
+@pytest.mark.parametrize(
+    ("preempts", "least_s"), [(False, [0.002, 0.004, 0.008, 0.008]), (True, [0.04] * 4)]
+)
+def test_how_long_b_has_until_it_is_blocked(*, preempts: bool, least_s: list[float]) -> None:
+    """Where A can be preempted, its CPU answers those that wait for all CPUs, and B goes on."""
+    guest = Guest()
+    of_guest = held(guest)
+    code = cast("Any", of_guest.scene.code)
+    code.preempts, code.function_at = preempts, lambda _: "pv_native_safe_halt"
+    guest.waited_s.clear()
+    assert of_guest.b_alone(1).startswith(BLOCKED)
+    assert guest.waited_s == pytest.approx(least_s, abs=0.001)
+
+
+def test_b_is_not_blocked_while_the_host_gives_it_no_time() -> None:
+    """It is looked at again."""
+    guest = Guest()
+    of_guest = held(guest)
+    cast("Any", of_guest.scene.code).function_at = lambda _: "pv_native_safe_halt"
+    guest.cpu_s = lambda: 0.0  # type: ignore[method-assign]
+    assert of_guest.b_alone(1).startswith("running in")
 
 
 def test_no_point_is_left_out_after_a_step_of_b() -> None:
