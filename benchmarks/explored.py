@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -14,6 +15,8 @@ from benchmarks.figures import Bound, Budget, Figure, ratio, side
 from harness.deadline import Deadline
 from harness.errors import HarnessError
 from harness.vm.guest.session import Fresh
+from harness.vm.host.accel import Accel
+from harness.vm.host.capacity import measure_host, time_scale
 from harness.vm.host.process import run
 
 if TYPE_CHECKING:
@@ -29,10 +32,13 @@ _DEADLINE_S = 1800.0
 def explore_trials(bench: Bench, spec: str, *, runs: int, progress: Progress) -> list[Figure]:
     """Measure a trial of some pairs against a boot. Raises HarnessError when trials show anything.
 
-    A trial's time is that of the whole command, with several guests at a time, by their number.
+    A trial's time is that of the whole command, with several guests at a time, by their number. The
+    boots are under TCG, as trials always are.
     """
     boots = []
-    with bench.session() as session:
+    scale = time_scale(Accel.TCG, guests=1, cores=measure_host().cores)
+    settings = replace(bench.settings, accel=Accel.TCG, time_scale=scale)
+    with replace(bench, settings=settings).session() as session:
         for _ in range(runs):
             start_s = time.monotonic()
             with session.guest(bench.kernel, name="start", fresh=Fresh.BOOT):
