@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -16,7 +15,6 @@ from harness.deadline import Deadline
 from harness.errors import HarnessError
 from harness.vm.guest.session import Fresh
 from harness.vm.host.accel import Accel
-from harness.vm.host.capacity import measure_host, time_scale
 from harness.vm.host.process import run
 
 if TYPE_CHECKING:
@@ -36,9 +34,7 @@ def explore_trials(bench: Bench, spec: str, *, runs: int, progress: Progress) ->
     boots are under TCG, as trials always are.
     """
     boots = []
-    scale = time_scale(Accel.TCG, guests=1, cores=measure_host().cores)
-    settings = replace(bench.settings, accel=Accel.TCG, time_scale=scale)
-    with replace(bench, settings=settings).session() as session:
+    with bench.under(Accel.TCG).session() as session:
         for _ in range(runs):
             start_s = time.monotonic()
             with session.guest(bench.kernel, name="start", fresh=Fresh.BOOT):

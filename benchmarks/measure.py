@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from harness.vm.guest.machine import Machine
+    from harness.vm.host.accel import Accel
     from harness.vm.kernel.kernel import Kernel
     from harness.vm.kernel.progress import Progress
 
@@ -51,6 +52,11 @@ class Bench:
     settings: GuestSettings
     folder: Path
     cache: Path
+
+    def under(self, accel: Accel) -> Bench:
+        """Return the same with guests under an accelerator, one at a time."""
+        scale = time_scale(accel, guests=1, cores=measure_host().cores)
+        return replace(self, settings=replace(self.settings, accel=accel, time_scale=scale))
 
     @contextlib.contextmanager
     def session(self) -> Iterator[Session]:

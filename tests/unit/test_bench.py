@@ -33,6 +33,7 @@ from harness.behaviours.table import load_table
 from harness.errors import CommandTimeout, GuestPanic, HarnessError, MissingTool, UsageError
 from harness.resources import Resource, resource_dir
 from harness.tools.selftests.tree import SUITE
+from harness.vm.host.accel import Accel
 from harness.vm.host.cache import Store
 from harness.vm.kernel.progress import LineProgress
 
@@ -331,8 +332,16 @@ def test_a_trial_of_race_explore(monkeypatch: pytest.MonkeyPatch) -> None:
         yield SimpleNamespace(guest=nothing)
 
     monkeypatch.setattr(explored, "run", run)
+    asked: list[Accel] = []
     place: Any = SimpleNamespace(session=nothing, kernel=None)
+
+    def under(accel: Accel) -> Any:
+        asked.append(accel)
+        return place
+
+    place.under = under
     (figure,) = explored.explore_trials(place, "6.1", runs=2, progress=SILENT)
+    assert asked == [Accel.TCG]
     assert figure.sides[0].value == 0.5
     assert len(figure.sides[1].runs) == 2
     tried = [0]
