@@ -21,8 +21,8 @@
 #define SHOWN		6
 #define POLL_US		10000
 #define SHORT_US	5000
-#define FREE_TIMES	20
-#define UNLOAD_TIMES	100
+#define FREE_TIMES	200
+#define UNLOAD_TIMES	200
 #define ROUNDS		6
 #define PATH_ROOM	400
 #define TEXT_ROOM	64

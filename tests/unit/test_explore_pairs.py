@@ -159,3 +159,12 @@ def test_how_klp_duel_makes_a_state() -> None:
     assert steps[StateName.REPLACING][-2:] == ("sleeper", f"{other} replace=1")
     assert steps[StateName.CLOSING][-1] == "write /sys/kernel/livepatch/klp_test_gate/enabled 0"
     assert find_pairs(["disable-unload@stacked"])[0].state.steps()[-2:] == (other, "settled")
+
+
+def test_a_state_has_what_its_actions_need() -> None:
+    """The function tracer is for few functions; a pair without it begins in another state."""
+    traced, plain = (find_pairs([name])[0].state for name in ("load-tracer", "load-kprobe"))
+    filtered = "write /sys/kernel/tracing/set_ftrace_filter *klp*"
+    assert traced.steps() == (plain.steps()[0], filtered)
+    assert filtered not in plain.steps()
+    assert traced != plain

@@ -84,10 +84,11 @@ class Kind(StrEnum):
 class Action:
     """Something that A or B does. ``does`` is in words. ``only_a``: B cannot do it.
 
-    ``only_with``: of the sensible pairs, only those with that A. ``forces``: a livepatch's module
-    can stay loaded for ever after it. ``by_any``: much of it is done by a worker, so that points
-    count in any task of A's CPU; where tasks are started only with ``starts_kthread``: kthreadd
-    starts workers whenever it likes. ``cpus`` is how many the guest needs for it.
+    ``scene``: steps before A and B begin. ``only_with``: of the sensible pairs, only those with
+    that A. ``forces``: a livepatch's module can stay loaded for ever after it. ``by_any``: much of
+    it is done by a worker, so that points count in any task of A's CPU; where tasks are started
+    only with ``starts_kthread``: kthreadd starts workers whenever it likes. ``cpus`` is how many
+    the guest needs for it.
     ``warns``: a regular expression for what the kernel prints, rightly, when it refuses the action.
     """
 
@@ -98,6 +99,7 @@ class Action:
     states: frozenset[StateName] = ALL_STATES
     subject: Subject | None = None
     needs: tuple[str, ...] = ()
+    scene: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
     only_a: bool = False
     by_any: bool = False
@@ -297,10 +299,12 @@ _ALL = (
     ),
     Action(
         name="tracer",
-        does="the function tracer is switched on",
+        does="the function tracer is switched on, for functions named *klp*",
         steps=(f"write {TRACING}/current_tracer function",),
         kind=Kind.OTHER,
         states=frozenset({StateName.IDLE, StateName.PATCHED}),
+        # All functions would take many seconds of an emulated CPU.
+        scene=(f"write {TRACING}/set_ftrace_filter *klp*",),
         after=(f"write {TRACING}/current_tracer nop",),
     ),
     Action(

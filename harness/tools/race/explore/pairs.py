@@ -41,11 +41,15 @@ _ONCE = frozenset({"fork", "exec", "exit", "target", "untarget", "call", "finish
 
 @dataclass(frozen=True)
 class State:
-    """A state of the guest that is prepared once, for all pairs that begin there."""
+    """A state of the guest that is prepared once, for all pairs that begin there.
+
+    ``more`` are steps that actions need to have been done.
+    """
 
     name: StateName
     subject: Subject
     modules: tuple[str, ...] = ()
+    more: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         more = "".join(f", {name}" for name in self.modules)
@@ -58,6 +62,7 @@ class State:
         """
         subject, name = self.subject, self.name
         steps = [insmod(each) for each in dict.fromkeys((GATE_MODULE, *self.modules))]
+        steps += self.more
         patches = {
             StateName.IDLE: (),
             StateName.PATCHED: (subject.patch,),
@@ -132,9 +137,9 @@ def find_pairs(names: Sequence[str]) -> tuple[Pair, ...]:
     return tuple(found.values())
 
 
-def _by_state(pair: Pair) -> tuple[int, str, tuple[str, ...]]:
+def _by_state(pair: Pair) -> tuple[int, str, tuple[str, ...], tuple[str, ...]]:
     state = pair.state
-    return tuple(StateName).index(state.name), state.subject.name, state.modules
+    return tuple(StateName).index(state.name), state.subject.name, state.modules, state.more
 
 
 def _named(name: str) -> tuple[Pair, ...]:
@@ -174,7 +179,8 @@ def _pair(a: Action, b: Action, wanted: StateName | None) -> Pair:
                 f"{text} cannot start from {name.value}: {action.name} starts from {known}"
             )
     needs = tuple(dict.fromkeys((*a.needs, *b.needs)))
-    return Pair(a, b, State(name, _subject(a, b), needs))
+    scene = tuple(dict.fromkeys((*a.scene, *b.scene)))
+    return Pair(a, b, State(name, _subject(a, b), needs, scene))
 
 
 def _default_state(a: Action, b: Action) -> StateName | None:
