@@ -121,16 +121,17 @@ static bool is_unsettled(char *who, bool threads)
 	return *who;
 }
 
-static int is_disabled(const char *patch, void *count)
+/* Also one whose attributes have gone, but not yet itself. */
+static int is_going(const char *patch, void *count)
 {
-	*(int *)count += is(patch, "enabled", "0");
+	*(int *)count += !is(patch, "enabled", "1");
 	return 0;
 }
 
 /* Counts polls, and not time: a host that is busy gives the guest few of both. */
 static void settle(bool threads, long poll_us, unsigned long most_retries)
 {
-	int times, disabled;
+	int times, going;
 	char who[LINE_ROOM];
 
 	for (times = 0; is_unsettled(who, threads); times++) {
@@ -147,9 +148,9 @@ static void settle(bool threads, long poll_us, unsigned long most_retries)
 	}
 	/* A worker removes the patch, a little later. */
 	for (times = 0; times < FREE_TIMES; times++) {
-		disabled = 0;
-		step_each(PATCHES, is_disabled, &disabled);
-		if (!disabled)
+		going = 0;
+		step_each(PATCHES, is_going, &going);
+		if (!going)
 			break;
 		duel_nap(SHORT_US);
 	}

@@ -241,6 +241,23 @@ def test_a_step_on_what_has_gone_and_one_that_is_refused() -> None:
     assert [finding.at for finding in result.findings] == ["third"]
 
 
+def test_a_step_that_is_refused_before_another_one() -> None:
+    """While A replaces it, a livepatch is busy, and afterwards it has gone: both do nothing."""
+    both = replace(FINE, b_errors=(0, 0))
+    busy = replace(both, b_errors=(errno.EBUSY, 0), state="replaced")
+    refused = replace(busy, b_errors=(0, errno.EBUSY))
+    maker = Maker(at={"first": [both], "second": [busy], "third": [refused]})
+
+    def in_order(order: Order) -> Seen:
+        seen, errors = (busy, (errno.ENOENT, 0)) if Move.SETTLE in order else (both, (0, 0))
+        a_errors = seen.a_errors[: order.count(Move.A)]
+        return replace(seen, a_errors=a_errors, b_errors=errors[: order.count(Move.B)])
+
+    maker.order = in_order
+    (result,) = explored(maker, "fork-unload")
+    assert [finding.at for finding in result.findings] == ["third"]
+
+
 def test_all_may_settle_between_any_two_steps() -> None:
     """A disables; when that has settled, B finds nothing to disable, and unloads."""
     maker = Maker(at={"second": [OTHER]})

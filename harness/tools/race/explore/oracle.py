@@ -134,12 +134,18 @@ def _slow(order: Order) -> Order:
 
 
 def _is_like(seen: Seen, allowed: Seen) -> bool:
-    """Return whether a trial is as an order, which may have ENOENT for another errno of _GONE."""
+    """Return whether a trial is as an order, but for the errno of what has done nothing.
+
+    ENOENT in the order is another one of _GONE when the file was opened before, and of _TRANSIENT
+    while what removes it goes on.
+    """
     if (seen.state, seen.problems) != (allowed.state, allowed.problems):
         return False
     pairs = list(zip(seen.a_errors, allowed.a_errors, strict=True))
     pairs += zip(seen.b_errors, allowed.b_errors, strict=True)
-    return all(was == may or (may == errno.ENOENT and was in _GONE) for was, may in pairs)
+    return all(
+        was == may or (may == errno.ENOENT and was in _GONE | _TRANSIENT) for was, may in pairs
+    )
 
 
 def _merged(a: int, b: int) -> Iterator[Order]:
