@@ -6,7 +6,7 @@
  * "now" ends its delay, on the CPU on which its timer would have. If it does not
  * wait for its time, nothing is done.
  *
- * And once a transition was forced, the kernel keeps its livepatches loaded for ever.
+ * And once disabling a livepatch was forced, the kernel keeps it loaded for ever.
  * A write of the address of a module to the parameter "release" lets go of it.
  *
  * Parameter: work, the address of klp_transition_work.

@@ -132,9 +132,14 @@ def test_each_trial_is_judged(trials: Trials, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.slow(20)
-@pytest.mark.parametrize("name", ["reverse-call", "unload-fork", "target-disable@patched"])
+@pytest.mark.parametrize(
+    "name", ["reverse-call", "unload-fork", "target-disable@patched", "force-call@closing"]
+)
 def test_a_guest_makes_more_than_one_trial(trials: Trials, name: str) -> None:
-    """Its scene is made again, with a sleeper that holds a transition too, and gives the same."""
+    """Its scene is made again, with a sleeper that holds a transition too, and gives the same.
+
+    A livepatch whose disabling was forced, which the kernel keeps loaded, is unloaded before.
+    """
     (pair,) = find_pairs([name])
     seen = [trials.try_order(pair, (Move.A,) * len(pair.steps(pair.a)) + (Move.B,), fresh=True)]
     hold = parse_hold("klp_reverse_transition" if name == "reverse-call" else "klp_shadow_alloc")

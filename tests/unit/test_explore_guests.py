@@ -116,8 +116,8 @@ def test_a_warning_that_is_right_ends_the_guest(scenes: Places, pair: str) -> No
     assert tried(scenes, pair).is_closed
 
 
-def test_a_forced_livepatch_is_let_go_of(scenes: Places) -> None:
-    """klp-duel unloads it before it makes its scene again."""
+def test_a_guest_goes_on_after_a_forced_transition(scenes: Places) -> None:
+    """klp-duel unloads the livepatch before it makes its scene again."""
     assert not tried(scenes, "force-fork").is_closed
 
 
