@@ -9,12 +9,13 @@ unmaps memory or interrupts other CPUs meets everybody.
 from __future__ import annotations
 
 import ctypes
+import itertools
 import mmap
 import re
 from array import array
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from harness.errors import HarnessError
 from harness.observer.shared_file import MOST_POINTS, Flag, Head, Kind
@@ -30,7 +31,8 @@ _ROOM = 1 << 22
 _PAGE = 4096
 _WORD = (1 << 45) - 1
 _STORE, _CPU = 1 << 45, 1 << 46
-_ALL = 0
+_ALL, _INTERRUPTS = 0, 1
+_NO_MEMORY = frozenset({_ALL, _INTERRUPTS})
 # arch/x86/include/asm/idtentry.h and arch/x86/entry/entry_64.S
 _INTERRUPT = re.compile(r"asm_(sysvec_\w+|common_interrupt|spurious_interrupt|exc_nmi)")
 _INTERRUPT_END = "native_irq_return_iret"
@@ -52,6 +54,15 @@ class Touched:
         for access in accesses:
             (self.writes if access & _STORE else self.reads).add(access & _WORD)
 
+    def __ior__(self, other: Touched) -> Self:
+        self.reads |= other.reads
+        self.writes |= other.writes
+        return self
+
+    def with_read(self, address: int) -> Touched:
+        """Return the same, and that this address is read."""
+        return Touched(self.reads | {address >> 3 & _WORD}, self.writes)
+
     @property
     def meets_all(self) -> bool:
         """Whether what was done concerns all CPUs, whatever they read and write."""
@@ -68,6 +79,18 @@ class Touched:
             elif word in writes:
                 return True
         return False
+
+
+def touched_before(accesses: Sequence[int], lock: int) -> Touched:
+    """Return which memory was touched before a lock was taken, which lies at this address; or all.
+
+    What concerns all CPUs is left out.
+    """
+    taken = lock >> 3 & _WORD | _STORE
+    before = itertools.takewhile(lambda access: access & (_WORD | _STORE) != taken, accesses)
+    touched = Touched()
+    touched.add(access for access in before if access & _WORD not in _NO_MEMORY)
+    return touched
 
 
 def notes_accesses(plugin: Plugin) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from harness.errors import HarnessError, QemuFailed
+from harness.tools.race.explore import control
 from harness.tools.race.explore.control import BLOCKED, HeldGuest, NotReached
 from harness.tools.race.explore.duel import DuelPages, Place, Word
 from harness.tools.race.explore.points import parse_hold
@@ -156,7 +157,7 @@ def held(guest: Guest, *, unserved: bool = True, workers: bool = False) -> HeldG
     code = SimpleNamespace(
         percpu=lambda name, *_: SKIP if name == "kcsan_skip" else 0, symbol=lambda _: ENABLED,
         addresses=lambda place: frozenset({PLACES.get((place.function, place.callee), POINT)}),
-        where=hex, function_at=hex, preempts=False,
+        where=hex, function_at=hex, preempts=False, has=lambda _: True,
     )  # fmt: skip
     scene = cast("Any", SimpleNamespace(pages=PAGES, code=code))
     scene.unserved_works, scene.files, scene.spin = unserved, {}, SPIN
@@ -336,14 +337,86 @@ def test_b_is_not_blocked_while_the_host_gives_it_no_time() -> None:
     assert of_guest.b_alone(1).startswith("running in")
 
 
-def test_no_point_is_left_out_after_a_step_of_b() -> None:
+def waiting(of_guest: HeldGuest, monkeypatch: pytest.MonkeyPatch, *locks: int | None) -> list[str]:
+    """Have somebody wait for these locks of A's, one after the other."""
+    left = list(locks)
+    monkeypatch.setattr(control, "awaited_lock", lambda *_: left.pop(0))
+    monkeypatch.setattr(of_guest, "to_point", lambda point, _: passed.append(str(point)))
+    passed: list[str] = []
+    return passed
+
+
+FOUR = [parse_hold(name).a for name in ("f", "g", "h", "i")]
+
+
+@pytest.mark.parametrize(
+    ("locks", "clear", "count", "passed"),
+    [
+        ((5, 5, 5, 5, 5), 4, 4, 4),
+        ((5, 5, 5), 2, 2, 2),
+        ((5, 5, 6), 4, 1, 2),
+        ((5, 5, None), 4, 1, 2),
+        ((5,), 0, 0, 0),
+        ((None,), 4, 0, 0),
+    ],
+)
+def test_points_at_which_b_would_wait_too(
+    locks: tuple[int | None, ...],
+    clear: int,
+    count: int,
+    passed: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """While it is the same lock, and as far as A touches nothing of B's."""
+    of_guest = held(Guest())
+    went = waiting(of_guest, monkeypatch, *locks)
+    assert of_guest.still_blocked(FOUR, 1, lambda lock: clear if lock == 5 else 0) == count
+    assert len(went) == passed
+
+
+def test_no_point_is_left_out_after_a_step_of_b(monkeypatch: pytest.MonkeyPatch) -> None:
     """B could have done that step at each of them."""
     guest = Guest()
     of_guest = held(guest)
     guest.words[Word.B_DONE] = 1
-    guest.steps = [at_point(guest)]
-    assert of_guest.still_blocked([point()], "blocked: it sleeps", 1, 2) == 0
-    assert guest.steps
+    went = waiting(of_guest, monkeypatch, *[5] * 5)
+    assert of_guest.still_blocked(FOUR, 1, lambda _: 4) == 0
+    assert not went
+
+
+@pytest.mark.parametrize("preempts", [False, True])
+def test_a_point_where_a_answers_others_differently(
+    *, preempts: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With interrupts off, or where it may lose its CPU, B would have come to another place."""
+    guest = Guest()
+    of_guest = held(guest)
+    cast("Any", of_guest.scene.code).preempts = preempts
+    waiting(of_guest, monkeypatch, *[5] * 5)
+
+    def go(place: Point, _: int) -> None:
+        if place == FOUR[2]:
+            guest.flags, guest.current = (guest.flags, 1) if preempts else (0, A_TASK)
+
+    monkeypatch.setattr(of_guest, "to_point", go)
+    assert of_guest.still_blocked(FOUR, 1, lambda _: 4) == 2
+
+
+def test_whoever_leaves_goes_on_when_it_is_on_no_list() -> None:
+    """A task that preempts it says that it has gone; A is at its end when its CPU is idle."""
+    guest = Guest()
+    of_guest = held(guest)
+    of_guest.leaves = True
+    guest.steps = [done(guest), nothing, nothing, at_point(guest)]
+    of_guest.to_point(point(), 1)
+    assert not guest.breakpoints
+    cast("Any", of_guest.scene.code).function_at = lambda _: "default_idle"
+    guest.pcs[A] = 0
+    guest.steps = [nothing, at_point(guest)]
+    with pytest.raises(NotReached):
+        of_guest.to_point(point(), 1)
+    assert len(guest.steps) == 2
+    assert not guest.breakpoints
 
 
 def test_whether_breakpoints_stay_is_looked_at_once() -> None:

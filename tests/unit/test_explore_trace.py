@@ -55,6 +55,7 @@ class Guest:
         self.on_stop: Callable[[Stop], None] = lambda _: None
         self.patience = 1
         self.accesses = None
+        self.looks: list[bool] = []
         self._at = (0, 0, 0)
 
     def run_until(self, wanted: Callable[[Stop], bool], seconds: float) -> Stop | None:
@@ -74,6 +75,12 @@ class Guest:
     def task(self, cpu: int) -> int:
         assert cpu == self._at[0]
         return self._at[1]
+
+    def count_address(self) -> int | None:
+        return None
+
+    def is_idle(self) -> bool:
+        return self.looks.pop(0) if self.looks else True
 
     def is_a(self) -> bool:
         return self._at[1] == A_TASK
@@ -130,6 +137,25 @@ def test_points_of_workers() -> None:
     )  # fmt: skip
     assert traced(guest, "disable") == ("f", "other@any")
     assert guest.words[Word.SETTLE_GO] == 1
+
+
+def test_whoever_leaves_goes_on_after_its_end_was_seen() -> None:
+    """Until its CPU has nothing to do."""
+    way = ((0, A_TASK, F), (0, WORKER, Place.A_END), (0, A_TASK, OTHER))
+    assert traced(Guest(*way), "exit") == ("f", "other")
+    assert traced(Guest(*way), "fork") == ("f",)
+
+    class Slow(Guest):
+        def run_until(self, wanted: Callable[[Stop], bool], seconds: float) -> Stop | None:
+            if self.way and self.way[0][1] == 0:
+                self.way.pop(0)
+                return None
+            return super().run_until(wanted, seconds)
+
+    pause = (0, 0, 0)
+    slow = Slow(way[0], way[1], pause, pause, way[2], pause, (0, A_TASK, G))
+    slow.looks = [False, False, True]
+    assert traced(slow, "exit") == ("f", "other")
 
 
 def test_a_task_that_kthreadd_starts_by_chance() -> None:

@@ -109,6 +109,11 @@ class Action:
     cpus: int = 2
     warns: str | None = None
 
+    @property
+    def leaves(self) -> bool:
+        """Whether A ends, and nobody waits for it."""
+        return self.steps[0].startswith("leave")
+
     def counts_in_others(self, function: str) -> bool:
         """Return whether it is a part of A that another task of its CPU executes a function."""
         return self.by_any and (self.starts_kthread or function not in _STARTS_A_TASK)

@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING
 from harness.errors import GuestStarved, HarnessError
 from harness.observer.shared_file import count_events
 from harness.tools.race.explore.duel import Place, Word
+from harness.tools.race.explore.locks import awaited_lock
 from harness.tools.race.explore.looks import slices
-from harness.tools.race.explore.running import A, B, RunningGuest
+from harness.tools.race.explore.running import INTERRUPTS, A, B, RunningGuest
 from harness.tools.race.explore.waiting import AWAITS_IPI, IDLE, WAITS
 from harness.tools.race.explore.watched import BEGIN, WAIT, KcsanWatch
 from harness.vm.guest.gdb_client import Stop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from harness.tools.race.explore.points import Point
 
@@ -31,15 +32,12 @@ BLOCKED = "blocked"
 """How what B is said to be begins, when it waits for what A has."""
 _LOOP = bytes.fromhex("f390ebfc")  # 1: pause; jmp 1b
 _LOOP_STEPS = (0, 2)
-_INTERRUPTS = 1 << 9
 _RETRIES = 4
 # For how long B goes on before each look at it.
 _SLICES_S = (0.002, 0.004, 0.008)
 # Where A can be preempted, B's waits for all CPUs end while A is held, and these take long.
 _PREEMPTS_SLICES_S = (0.04,)
 _LOOKS = 4
-# Whoever is not blocked any more goes on at once.
-_NEXT_LOOKS = 3
 _LEAST_SHARE = 0.2
 # A host that gives the guest no CPU is waited for up to so many times as long.
 _MOST_PATIENCE = 6
@@ -129,6 +127,8 @@ class HeldGuest(RunningGuest):
         stop = None
         if not point.by_any:
             stop = self._run_to(places, wanted, Word.A_DONE, steps, _POINT_S)
+        if stop is None and self.leaves:
+            stop = self.run_to_end_of_a(wanted, places)
         if stop is None and (point.by_any or self.has_workers):
             self.duel.set(Word.RETRY_GO, _RETRIES)
             stop = self._run_to(places, wanted, Word.E_DONE, 1, _ANY_S)
@@ -146,8 +146,8 @@ class HeldGuest(RunningGuest):
         watch.begin()
         # What an interrupt accesses would be watched otherwise. KCSAN saves the flags, and restores
         # them at its end.
-        had_interrupts = gdb.registers(A)["eflags"] & _INTERRUPTS
-        gdb.set_flags(A, gdb.registers(A)["eflags"] & ~_INTERRUPTS)
+        had_interrupts = gdb.registers(A)["eflags"] & INTERRUPTS
+        gdb.set_flags(A, gdb.registers(A)["eflags"] & ~INTERRUPTS)
 
         def wanted(stop: Stop) -> bool:
             return stop.cpu == A
@@ -218,40 +218,38 @@ class HeldGuest(RunningGuest):
             said = f"held, and A {self._a_alone(a)}"
         return said
 
-    def still_blocked(self, points: Iterable[Point], said: str, a: int, b: int) -> int:
-        """Let A go on from point to point; return at how many B is still blocked as it was.
+    def still_blocked(
+        self, points: Sequence[Point], steps: int, clear: Callable[[int], int]
+    ) -> int:
+        """Let A, which has so many steps, go on; return at how many points B is as it would be.
 
-        ``a`` and ``b`` are the numbers of their steps. It ends early rather than take long. None
-        when B has ended a step: it could have done that at each of these points.
+        There it waits for the same lock of A's, in its first step, A's CPU answers others as
+        before, and A has touched no memory of what B does before: ``clear`` returns at how many of
+        the points, by the lock's address. It ends early rather than take long.
         """
         count = 0
-        if self.duel.get(Word.B_DONE):
+        lock = None if self.duel.get(Word.B_DONE) else self._awaited()
+        if lock is None:
             return count
-        end_s = self._ran_s + _WALK_S
-        for point in points:
+        end_s, serves = self._ran_s + _WALK_S, self.serves()
+        for point in points[: clear(lock)]:
             if point.by_any or self._ran_s > end_s:
                 break
             try:
-                self.to_point(point, a)
+                self.to_point(point, steps)
             except NotReached:
                 break
-            if self.duel.get(Word.B_DONE) >= b or self._b_next(b) != said:
+            if self.serves() != serves or self._awaited() != lock:
                 break
             count += 1
         return count
 
-    def _b_next(self, steps: int) -> str:
-        """Return what `b_alone` does, where A has only gone on a little."""
-        held = self.gdb.pc(A)
-        loop = self._send_to_loop(A, held)
-        waits = self._waits()
-        said = self._watch_b(steps, (), 1, waits, most=_NEXT_LOOKS)
-        self._leave_loop(A, loop, held)
-        return said
+    def _awaited(self) -> int | None:
+        return awaited_lock(self.gdb, self._code, self._a_task, A)
 
     def _waits(self) -> Collection[str]:
         """Return the functions in which B is blocked, by whether A's CPU takes interrupts."""
-        serves = bool(self.gdb.registers(A)["eflags"] & _INTERRUPTS)
+        serves = bool(self.gdb.registers(A)["eflags"] & INTERRUPTS)
         return WAITS if serves else WAITS | AWAITS_IPI
 
     def b_while_a_is_off(self, steps: int) -> str:
@@ -298,7 +296,6 @@ class HeldGuest(RunningGuest):
         waits: Collection[str],
         *,
         seconds: float = _B_S,
-        most: int = _LOOKS,
     ) -> str:
         gdb, seen = self.gdb, 0
         slices_s = _PREEMPTS_SLICES_S if self._code.preempts else _SLICES_S
@@ -326,7 +323,7 @@ class HeldGuest(RunningGuest):
                 if self._hypervisor.cpu_s() - before_s < slice_s * _LEAST_SHARE:
                     continue  # the host gave it no time
                 looks.append(self._code.function_at(gdb.pc(B)))
-                if len(looks) >= most and all(each in waits for each in looks[-most:]):
+                if len(looks) >= _LOOKS and all(each in waits for each in looks[-_LOOKS:]):
                     where = ": it sleeps" if looks[-1] in IDLE else f" in {looks[-1]}"
                     return f"{BLOCKED}{where}"
             return f"running in {looks[-1] if looks else 'user mode'}"

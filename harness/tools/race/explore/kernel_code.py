@@ -101,6 +101,8 @@ class KernelCode:
         self._start, self._end = self._livepatch()
         self.preempts = kernel.config.enabled("PREEMPTION")
         """Whether a task that is held in the kernel may lose its CPU where it has no lock."""
+        self.preempts_readers = kernel.config.enabled("PREEMPT_RCU")
+        """Whether it may lose it in a reader's section of RCU too."""
         self.has_kcsan = kernel.config.enabled("KCSAN")
         """Whether it has the kernel's detector of data races."""
 
@@ -108,9 +110,9 @@ class KernelCode:
         """Return the functions of kernel/livepatch, in the order of their addresses."""
         return tuple(name for start, _, name in self._ranges if self._start <= start < self._end)
 
-    def has(self, function: str) -> bool:
-        """Return whether there is one function of that name."""
-        return len(self._symbols.named(function)) == 1
+    def has(self, name: str) -> bool:
+        """Return whether there is one symbol of that name."""
+        return len(self._symbols.named(name)) == 1
 
     def symbol(self, *names: str) -> int:
         """Return the address of the first of these that the kernel has, as it runs."""

@@ -11,7 +11,7 @@ from array import array
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.observer.accesses import Touched
+from harness.observer.accesses import Touched, touched_before
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -25,11 +25,13 @@ class Passage:
     """The points that A passes when it acts alone, each once, in their order.
 
     ``accesses`` has, for each, what CPU 0 has read and written since the one before; it is empty
-    when that was not noted.
+    when that was not noted. ``count`` is the address of the number that says whether CPU 0 can go
+    to another task, on a kernel that preempts.
     """
 
     points: tuple[Point, ...]
     accesses: tuple[array[int], ...] = ()
+    count: int | None = None
 
     def alike(self, touched: Touched | None) -> frozenset[Point]:
         """Return the points at which A is for B where it is at the one before.
@@ -38,11 +40,26 @@ class Passage:
         """
         if touched is None or touched.meets_all or not self.accesses:
             return frozenset()
+        if self.count is not None:
+            touched = touched.with_read(self.count)
         return frozenset(
             point
             for number, (point, accesses) in enumerate(zip(self.points, self.accesses, strict=True))
             if number and not touched.meets(accesses)
         )
+
+    def clear(self, at: Point, then: Sequence[Point], touched: Touched) -> int:
+        """Return at how many of the points ``then`` A has touched none of it since ``at``."""
+        numbers = {point: number for number, point in enumerate(self.points)}
+        last = numbers.get(at)
+        if not self.accesses or last is None:
+            return 0
+        for count, point in enumerate(then):
+            number = numbers.get(point, -1)
+            if number < last or any(map(touched.meets, self.accesses[last + 1 : number + 1])):
+                return count
+            last = number
+        return len(then)
 
 
 def thinned(points: Sequence[Point]) -> tuple[int, ...]:
@@ -65,8 +82,8 @@ class Touching:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._first: dict[tuple[State, tuple[str, ...]], array[int]] = {}
-        self._behind: dict[str, array[int]] = {}
-        self._taken: set[str] = set()
+        self._behind: dict[Pair, array[int]] = {}
+        self._taken: set[Pair] = set()
         self._passages: dict[tuple[State, tuple[str, ...], bool, bool], Passage] = {}
 
     def wants(self, pair: Pair, *, b_first: bool) -> bool:
@@ -75,30 +92,47 @@ class Touching:
         What it does first is the same in all pairs with it that begin in that state.
         """
         with self._lock:
-            if str(pair) in self._taken:
+            if pair in self._taken:
                 return False
-            return _key_of_b(pair) not in self._first if b_first else str(pair) not in self._behind
+            return _key_of_b(pair) not in self._first if b_first else pair not in self._behind
 
     def add(self, pair: Pair, accesses: Iterable[int], *, b_first: bool) -> None:
         """Add what B has touched in that order."""
-        found = array("Q", sorted(set(accesses)))
+        found = array("Q", dict.fromkeys(accesses))
         with self._lock:
             if b_first:
                 self._first[_key_of_b(pair)] = found
             else:
-                self._behind[str(pair)] = found
+                self._behind[pair] = found
 
     def take(self, pair: Pair) -> Touched | None:
         """Return what B touches, if both orders were looked at; then they are wanted no more."""
         with self._lock:
-            self._taken.add(str(pair))
-            first, behind = self._first.get(_key_of_b(pair)), self._behind.pop(str(pair), None)
-        if first is None or behind is None:
-            return None
+            self._taken.add(pair)
+            both = self._both(pair)
         touched = Touched()
-        touched.add(first)
-        touched.add(behind)
-        return touched
+        for accesses in both:
+            touched.add(accesses)
+        return touched if both else None
+
+    def clear(self, pair: Pair, lock: int, at: Point, then: Sequence[Point]) -> int:
+        """Return at how many of the points ``then`` A has touched, since ``at``, nothing of B's.
+
+        Of the memory that B touches before it takes a lock, that is.
+        """
+        with self._lock:
+            both = self._both(pair)
+            passages = [self._passages.get(_key(pair, dense=dense)) for dense in (False, True)]
+        touched = Touched()
+        for accesses in both:
+            touched |= touched_before(accesses, lock)
+        passage = next((each for each in passages if each and at in each.points), None)
+        return passage.clear(at, then, touched) if both and passage is not None else 0
+
+    def _both(self, pair: Pair) -> tuple[array[int], ...]:
+        """Return what B touches in the two orders; nothing when one is not known."""
+        first, behind = self._first.get(_key_of_b(pair)), self._behind.get(pair)
+        return () if first is None or behind is None else (first, behind)
 
     def passage(self, pair: Pair, *, dense: bool) -> Passage | None:
         """Return the passage of A, if a pair that begins in the same state has it."""
@@ -117,6 +151,7 @@ class Touching:
                 key: passage for key, passage in self._passages.items() if key[0] != state
             }
             self._first = {key: each for key, each in self._first.items() if key[0] != state}
+            self._behind = {key: each for key, each in self._behind.items() if key.state != state}
 
 
 def _key_of_b(pair: Pair) -> tuple[State, tuple[str, ...]]:

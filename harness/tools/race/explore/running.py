@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError
 from harness.tools.race.explore.duel import Duel, Word
+from harness.tools.race.explore.locks import preempt_count, read_count
 from harness.tools.race.explore.looks import slices
 from harness.tools.race.explore.unserved import UnservedRun
+from harness.tools.race.explore.waiting import IDLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
     from harness.vm.guest.hypervisor import Hypervisor
 
 _SCENE_S = 60.0
+_END_S = 1.0
+INTERRUPTS = 1 << 9
+"""The flag of a CPU that takes interrupts."""
 _WORD = 8
 
 
@@ -57,6 +62,8 @@ class RunningGuest:
         """How many there were before A and B could begin."""
         self.has_workers = False
         """Whether workers may go on with what A has begun."""
+        self.leaves = False
+        """Whether A ends, and nobody waits for it: it runs on when it is on no list any more."""
         self.is_clean = False
         """Whether it has ended, and left nothing."""
         self._hypervisor = hypervisor
@@ -126,6 +133,29 @@ class RunningGuest:
         self.duel.set(Word.SETTLE_GO, times)
         return self.await_word(Word.SETTLE_DONE, times, seconds)
 
+    def run_to_end_of_a(
+        self, wanted: Callable[[Stop], bool] = lambda _: False, places: Collection[int] = ()
+    ) -> Stop | None:
+        """Run until CPU 0 has nothing to do, or a CPU is at a place and that is what is wanted.
+
+        A task that preempts A sees it on no list any more, when A has yet to go on.
+        """
+        self.set_breakpoints(places)
+        try:
+            for slice_s in slices(self.scaled(_END_S)):
+                if self.is_idle():
+                    return None
+                stop = self.run_until(wanted, slice_s)
+                if stop is not None:
+                    return stop
+        finally:
+            self._clear_breakpoints(places)
+        return None
+
+    def is_idle(self) -> bool:
+        """Return whether CPU 0 has nothing to do."""
+        return self._code.function_at(self.gdb.pc(A)) in IDLE
+
     def make_scene(self) -> None:
         """Have klp-duel make its scene again; raises HarnessError when it does not get there."""
         self.duel.set(Word.AGAIN, self.round)
@@ -155,6 +185,16 @@ class RunningGuest:
         in_kernel = registers["rip"] >> 63
         base = registers["gs_base"] if in_kernel else registers["k_gs_base"]
         return (base + distance) & ((1 << 64) - 1)
+
+    def count_address(self) -> int | None:
+        """Return where CPU 0 counts what keeps it from another task; None where all does."""
+        return self.percpu(A, preempt_count(self._code)) if self._code.preempts else None
+
+    def serves(self) -> tuple[bool, int]:
+        """Return whether CPU 0 takes interrupts, and that number: 0 where there is none."""
+        address = self.count_address()
+        count = read_count(self.gdb, address, A) if address is not None else 0
+        return bool(self.gdb.registers(A)["eflags"] & INTERRUPTS), count
 
     def set_breakpoints(self, addresses: Iterable[int]) -> None:
         """Have CPUs stop at all of these."""

@@ -88,14 +88,13 @@ class Scene:
     def noting(self, passages: Iterable[int] = ()) -> Template | None:
         """Return the template of guests whose accesses to memory are noted, if that is of use.
 
-        And with them where CPU 0 comes by some addresses. A kernel that preempts does other things
-        while A is held with preemption off than it does at the next point. With KCSAN all accesses
-        meet in its table. And of a CPU that the plugin has to find in GS, accesses in the first
-        instructions of an interrupt are not known.
+        And with them where CPU 0 comes by some addresses. Where readers of RCU are preempted, it is
+        not known who waits for A. With KCSAN all accesses meet in its table. And of a CPU that the
+        plugin has to find in GS, accesses in the first instructions of an interrupt are not known.
         """
         shape = self.saved.shape
         code = self.code
-        if shape.plugin is None or code.preempts or code.has_kcsan:
+        if shape.plugin is None or code.preempts_readers or code.has_kcsan:
             return None
         if not notes_accesses(shape.plugin):
             return None

@@ -25,6 +25,8 @@ _TRACE_S = 20.0
 # These read what others change, and take no lock: each of their accesses is a point.
 _LOCKLESS = frozenset({"klp_ftrace_handler", "klp_update_patch_state", "klp_copy_process"})
 _PAUSE_S = 5.0
+# Whoever leaves runs on for a little after its end was seen.
+_LAST_S = 0.1
 
 
 class Candidates:
@@ -64,18 +66,23 @@ def trace(held: HeldGuest, a: Action, steps: tuple[str, ...], where: Candidates)
     left = dict(where.entries())
     held.set_breakpoints((*left, Place.A_END, Place.E_END))
     passed: dict[Point, None] = {}
-    end_s = time.monotonic() + held.scaled(_TRACE_S)
+    end_s, pause_s = time.monotonic() + held.scaled(_TRACE_S), held.scaled(_PAUSE_S)
     while time.monotonic() < end_s:
-        stop = held.run_until(lambda _: True, held.scaled(_PAUSE_S))
+        stop = held.run_until(lambda _: True, pause_s)
         if stop is None or stop.cpu is None:
+            if a.leaves and not held.is_idle():
+                continue
             break
         pc, is_a = gdb.pc(stop.cpu), stop.cpu == A and held.is_a()
         if pc == Place.E_END:
             break
         if pc == Place.A_END and held.duel.get(Word.A_DONE) >= len(steps):
-            if not a.by_any:
+            if a.by_any:
+                held.duel.set(Word.SETTLE_GO, 1)
+            elif a.leaves:
+                pause_s = held.scaled(_LAST_S)
+            else:
                 break
-            held.duel.set(Word.SETTLE_GO, 1)
         elif pc in left and stop.cpu == A and (is_a or a.counts_in_others(left[pc].function)):
             point = left.pop(pc)
             gdb.clear_breakpoint(pc)
@@ -99,8 +106,11 @@ def trace_noted(held: HeldGuest, a: Action, steps: tuple[str, ...], where: Candi
     held.arm(steps, (), ())
     held.begin_a(len(steps))
     start = file.begin()
-    if held.await_word(Word.A_DONE, len(steps), held.scaled(_TRACE_S)) and a.by_any:
-        held.settle(held.scaled(_TRACE_S))
+    if held.await_word(Word.A_DONE, len(steps), held.scaled(_TRACE_S)):
+        if a.by_any:
+            held.settle(held.scaled(_TRACE_S))
+        elif a.leaves:
+            held.run_to_end_of_a()
     end = file.end()
     candidates = where.all()
     passed: dict[Point, int] = {}
@@ -114,4 +124,4 @@ def trace_noted(held: HeldGuest, a: Action, steps: tuple[str, ...], where: Candi
     points, marks = tuple(passed), tuple(passed.values())
     kept = thinned(points)
     accesses = file.read(start, end, cpu=A, at=[marks[number] for number in kept])
-    return Passage(tuple(points[number] for number in kept), accesses)
+    return Passage(tuple(points[number] for number in kept), accesses, held.count_address())

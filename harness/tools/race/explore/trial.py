@@ -74,19 +74,24 @@ class Trials:
     ) -> Seen:
         """Hold A at a point while B acts. Raises HarnessError for what says nothing.
 
-        When B is blocked, A goes on from one point of ``then`` to the next, until B is not.
+        When B waits for a lock of A's, A goes on from one point of ``then`` to the next, as long as
+        it is known that the trial of that point would show the same.
         ``fresh``: in a guest that has made no trial before; ``with_calls`` needs that.
         """
         holds = (hold, *then)
+
+        def clear(lock: int) -> int:
+            return self._touching.clear(pair, lock, hold.a, [each.a for each in then])
+
         if not (fresh or with_calls or hold.a.off):
             with used_guest(self.scenes, pair, str(hold)) as guest:
-                return _seen(guest, pair, str(hold), holds=holds)
+                return _seen(guest, pair, str(hold), holds=holds, clear=clear)
         with fresh_guest(self.scenes, pair, str(hold)) as guest:
             recorder = None
             if with_calls:
                 where = Candidates(guest.scene.code, dense=False)
                 recorder = CallRecorder(guest.held, where.entries())
-            return _seen(guest, pair, str(hold), holds=holds, recorder=recorder)
+            return _seen(guest, pair, str(hold), holds=holds[:1], recorder=recorder)
 
     def try_order(self, pair: Pair, order: Order, *, fresh: bool = False) -> Seen:
         """Have A and B act one after the other. Raises HarnessError for what says nothing."""
@@ -150,6 +155,7 @@ def _seen(
     holds: tuple[Hold, ...] = (),
     order: Order = (),
     recorder: CallRecorder | None = None,
+    clear: Callable[[int], int] = lambda _: 0,
 ) -> Seen:
     held, hypervisor = guest.held, guest.hypervisor
     if guest.verdict is not None:
@@ -157,10 +163,11 @@ def _seen(
     a, b = pair.steps(pair.a), pair.steps(pair.b)
     notes, has_ended = _Notes(), False
     held.has_workers = pair.a.by_any or pair.a.kind is Kind.CHANGE
+    held.leaves = pair.a.leaves
     try:
         held.arm(a, b, pair.after(), with_hog=bool(holds) and holds[0].a.off)
         if holds:
-            counts = _hold(held, holds, notes, (len(a), len(b)), recorder)
+            counts = _hold(held, holds, notes, (len(a), len(b)), recorder, clear)
         else:
             counts = _in_order(held, order, notes)
         until = _finish(held, notes, *counts, recorder)
@@ -271,6 +278,7 @@ def _hold(
     notes: _Notes,
     counts: tuple[int, int],
     recorder: CallRecorder | None,
+    clear: Callable[[int], int],
 ) -> tuple[int, int]:
     a, b = counts
     hold, *then = holds
@@ -286,7 +294,7 @@ def _hold(
     except NotReached:
         notes.reached = False
     if notes.b is not None and notes.b.startswith(BLOCKED):
-        notes.also_blocked = held.still_blocked([each.a for each in then], notes.b, a, b)
+        notes.also_blocked = held.still_blocked([each.a for each in then], a, clear)
     held.duel.set(Word.HELD, 0)
     held.duel.set(Word.B_GO, b)
     return a, b
