@@ -37,7 +37,7 @@ def test_points_at_which_b_is_still_blocked_are_left_out() -> None:
     assert set(maker.tried) == {"p0", "p1", "p4", "p5"}
     assert (result.points, result.tried, result.pruned, result.blocked) == (6, 4, 2, 1)
     assert result.outcome is CheckOutcome.NOT_SHOWN
-    assert "Left out were 2 in which B would still be blocked" in explore_page({}, [result])
+    assert "Left out were 2 in which B would wait for the same lock" in explore_page({}, [result])
 
 
 @pytest.mark.parametrize("wrong", [replace(BLOCKED, state="other"), replace(OTHER, also_blocked=2)])

@@ -39,8 +39,8 @@ class Extent:
     """What is tried. ``holds``: these at each pair, in place of those of the points that A passes.
 
     ``most`` and ``seconds`` end the campaign; ``bound`` 2 holds B too. ``off``: A is scheduled out
-    at its points. ``prune``: leave out points at which another trial has shown that B, which waits
-    since an earlier one, is still blocked, and those before which A has touched nothing of B's.
+    at its points. ``prune``: leave out points at which another trial has shown that B waits for the
+    same lock as at an earlier one, and those before which A has touched nothing of B's.
     """
 
     holds: tuple[Hold, ...] = ()

@@ -103,8 +103,8 @@ def explore(
         bool,
         typer.Option(
             "--prune/--no-prune",
-            help="Leave out points at which B is still blocked, and those before which A has "
-            "touched nothing that B touches.",
+            help="Leave out points at which B waits for the same lock as at one before, and those "
+            "before which A has touched nothing that B touches.",
         ),
     ] = True,
     trials: Annotated[

@@ -68,8 +68,8 @@ class ExploreResult(ResultBase):
     ``outcome`` is shown, not-shown, error, not-run (the time was up before the first trial, or
     A passes no point) or not-applicable (the kernel lacks what the pair needs). ``points`` is how
     many there are; of the ``tried`` ones A did not pass ``not_reached``, and B was ``blocked``
-    until A went on. ``pruned`` were left out: B was still blocked there, in a trial with a hold at
-    an earlier point; and ``alike``: since the point before A had touched no memory that B touches.
+    until A went on. ``pruned`` were left out: B waited there for the same lock as at an earlier
+    point; and ``alike``: since the point before A had touched no memory that B touches.
     ``unsteady``: outcomes that three repetitions did not show again. ``failed``: trials that the
     host ended. ``expected``: all findings are bugs that this kernel is known to have.
     """

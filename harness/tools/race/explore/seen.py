@@ -29,7 +29,7 @@ Order = tuple[Move, ...]
 class Seen:
     """What a trial has shown. ``b`` is how B fared while A was held; None in an order.
 
-    ``also_blocked``: at so many of the next holds B was still blocked where it was.
+    ``also_blocked``: at so many of the next holds B waited for the same lock.
     ``ended``: A, B and what comes after them have ended. ``verdict`` is a splat, or
     how the guest ended. ``earlier`` are the trials that this guest
     had made before. ``violation`` is the first kind in which consistency was violated, and
