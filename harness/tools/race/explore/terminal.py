@@ -67,8 +67,8 @@ def print_total(terminal: Terminal, results: Sequence[ExploreResult], seconds: f
     terminal.prose(
         f"{tried} of {points} interleavings of {begun} of {len(results)} pairs tried{rate}: "
         f"{not_reached} points were not reached, and in {blocked} B was blocked until A went on; "
-        f"left out were {pruned} in which B would wait for the same lock, and {alike} before which A had "
-        "touched nothing that B touches"
+        f"left out were {pruned} in which B would wait for the same lock, and {alike} before which "
+        "A had touched nothing that B touches"
     )
 
 
