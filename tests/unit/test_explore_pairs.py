@@ -161,6 +161,14 @@ def test_how_klp_duel_makes_a_state() -> None:
     assert find_pairs(["disable-unload@stacked"])[0].state.steps()[-2:] == (other, "settled")
 
 
+def test_each_state_has_a_name_of_its_own() -> None:
+    """It is in messages, and those of two states are never the same."""
+    states = {pair.state for pair in find_pairs(())}
+    assert len({str(state) for state in states}) == len(states)
+    (pair,) = find_pairs(["tracer-load"])
+    assert str(pair.state).endswith("set_ftrace_filter *klp*)")
+
+
 def test_a_state_has_what_its_actions_need() -> None:
     """The function tracer is for few functions; a pair without it begins in another state."""
     traced, plain = (find_pairs([name])[0].state for name in ("load-tracer", "load-kprobe"))

@@ -52,7 +52,7 @@ class State:
     more: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        more = "".join(f", {name}" for name in self.modules)
+        more = "".join(f", {each}" for each in (*self.modules, *self.more))
         return f"{self.name.value} ({self.subject.patch}{more})"
 
     def steps(self) -> tuple[str, ...]:
