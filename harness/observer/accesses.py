@@ -98,6 +98,14 @@ def notes_accesses(plugin: Plugin) -> bool:
     return not Head.from_buffer_copy(plugin.head).flags & Flag.CPU_BY_GS
 
 
+def unseen(image: Image) -> tuple[str, ...]:
+    """Return by which functions a kernel may concern all CPUs unseen: it has no such symbols.
+
+    The compiler may have put them into their callers, or made variants of them.
+    """
+    return tuple(name for name in (*_MEETS_ALL, *_IPI) if not image.symbols.named(name))
+
+
 def noting(plugin: Plugin, image: Image, passages: Iterable[int] = ()) -> Plugin:
     """Return a plugin that notes accesses too, and where CPU 0 comes by some instructions.
 

@@ -13,7 +13,7 @@ import pytest
 from harness.deadline import Deadline
 from harness.errors import HarnessError
 from harness.observer import accesses
-from harness.observer.accesses import AccessFile, Touched, noting, touched_before
+from harness.observer.accesses import AccessFile, Touched, noting, touched_before, unseen
 from harness.observer.shared_file import Flag, Head, Kind, Point, make_head
 from harness.tools.race.explore.pairs import find_pairs
 from harness.tools.race.explore.passage import Passage, Touching
@@ -271,6 +271,17 @@ def test_where_a_plugin_notes(tmp_path: Path) -> None:
     assert head.accesses_at + 8 * head.accesses_max == made.size
     with pytest.raises(HarnessError, match="interrupts end"):
         noting(plugin(tmp_path), image("__text_poke"))
+
+
+def test_what_concerns_all_cpus_unseen() -> None:
+    """A variant of a function has another name, and what it does would not be noted."""
+    names = (
+        *("__text_poke", "remove_vm_area", "stop_machine_cpuslocked", "generic_exec_single"),
+        *("smp_call_function_single", "smp_call_function_many_cond"),
+    )
+    assert unseen(image(*names)) == ()
+    assert unseen(image("__text_poke.constprop.0", *names[1:])) == ("__text_poke",)
+    assert unseen(image(*names[:3], *names[4:])) == ("generic_exec_single",)
 
 
 def test_parts_of_what_was_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

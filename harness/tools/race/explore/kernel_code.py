@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError, UsageError
-from harness.observer.accesses import noting
+from harness.observer.accesses import noting, unseen
 from harness.observer.image import image_of
 from harness.tools.race.explore.points import Point
 from harness.vm.elf.module_info import open_module
@@ -103,6 +103,8 @@ class KernelCode:
         """Whether a task that is held in the kernel may lose its CPU where it has no lock."""
         self.preempts_readers = kernel.config.enabled("PREEMPT_RCU")
         """Whether it may lose it in a reader's section of RCU too."""
+        self.unseen = unseen(self._image)
+        """Functions that are not found, by which it may change what all CPUs see."""
         self.has_kcsan = kernel.config.enabled("KCSAN")
         """Whether it has the kernel's detector of data races."""
 

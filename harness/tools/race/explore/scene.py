@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Self
 
 from harness.errors import HarnessError, UsageError
+from harness.log import LOGGER
 from harness.observer.accesses import notes_accesses
 from harness.tools.race.explore.actions import (
     ACTIONS,
@@ -94,7 +95,7 @@ class Scene:
         """
         shape = self.saved.shape
         code = self.code
-        if shape.plugin is None or code.preempts_readers or code.has_kcsan:
+        if shape.plugin is None or code.preempts_readers or code.has_kcsan or code.unseen:
             return None
         if not notes_accesses(shape.plugin):
             return None
@@ -161,6 +162,10 @@ class Scenes:
         magic: list[int] = []
         observed: list[Path] = []
         code = KernelCode(self.kernel)
+        if code.unseen:
+            LOGGER.warning(
+                "all points are tried: this kernel has no %s of its own", ", ".join(code.unseen)
+            )
 
         def change(machine: Machine) -> None:
             if self._watch is not None and machine.hypervisor.observed is not None:
