@@ -8,6 +8,7 @@ unmaps memory or interrupts other CPUs meets everybody.
 
 from __future__ import annotations
 
+import bisect
 import ctypes
 import itertools
 import mmap
@@ -21,7 +22,7 @@ from harness.errors import HarnessError
 from harness.observer.shared_file import MOST_POINTS, Flag, Head, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from harness.observer.image import Image
@@ -32,6 +33,10 @@ _PAGE = 4096
 _WORD = (1 << 45) - 1
 _STORE, _CPU = 1 << 45, 1 << 46
 _ALL, _INTERRUPTS = 0, 1
+_CANONICAL = 0xFFFF << 48
+# Of vmalloc() and of modules (Documentation/arch/x86/x86_64/mm.rst): the next one who allocates
+# some gets the same addresses in another run.
+_ALLOCATED = ((0xFFFFC90000000000, 0xFFFFE90000000000), (0xFFFFFFFFA0000000, 0xFFFFFFFFFF000000))
 _NO_MEMORY = frozenset({_ALL, _INTERRUPTS})
 # arch/x86/include/asm/idtentry.h and arch/x86/entry/entry_64.S
 _INTERRUPT = re.compile(r"asm_(sysvec_\w+|common_interrupt|spurious_interrupt|exc_nmi)")
@@ -79,6 +84,21 @@ class Touched:
             elif word in writes:
                 return True
         return False
+
+
+def existing(accesses: Iterable[int], mapped: Sequence[tuple[int, int]]) -> Iterator[int]:
+    """Yield the accesses without those to memory that whoever made them has allocated.
+
+    Of vmalloc() and for modules, that is. ``mapped`` are the ranges of addresses in use before, in
+    their order.
+    """
+    starts = [start for start, _ in mapped]
+    for access in accesses:
+        address = (access & _WORD) << 3 | _CANONICAL
+        below = bisect.bisect_right(starts, address) - 1
+        is_mapped = below >= 0 and address < mapped[below][1]
+        if is_mapped or not any(start <= address < end for start, end in _ALLOCATED):
+            yield access
 
 
 def touched_before(accesses: Sequence[int], lock: int) -> Touched:

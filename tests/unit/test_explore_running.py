@@ -441,6 +441,23 @@ def test_a_monitor_that_does_not_read_memory() -> None:
         of_guest.to_point(point(), 1)
 
 
+def test_which_addresses_are_in_use() -> None:
+    """As QEMU's monitor prints them, in their order; what it does not say is its failure."""
+    guest = Guest()
+    of_guest = held(guest)
+    guest.answer = (
+        "ffffffffa0000000-ffffffffa0004000 0000000000004000 -r-\r\n"
+        "ffff888000000000-ffff888000099000 0000000000099000 -rw\r\n"
+    )
+    assert of_guest.mapped() == (
+        (0xFFFF888000000000, 0xFFFF888000099000),
+        (0xFFFFFFFFA0000000, 0xFFFFFFFFA0004000),
+    )
+    guest.answer = "PG disabled"
+    with pytest.raises(QemuFailed, match="does not say what is mapped: PG disabled"):
+        of_guest.mapped()
+
+
 def test_a_number_is_waited_for() -> None:
     """Until it is large enough, a splat, or the end of the time."""
     guest = Guest()

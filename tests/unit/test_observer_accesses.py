@@ -13,7 +13,7 @@ import pytest
 from harness.deadline import Deadline
 from harness.errors import HarnessError
 from harness.observer import accesses
-from harness.observer.accesses import AccessFile, Touched, noting, touched_before, unseen
+from harness.observer.accesses import AccessFile, Touched, existing, noting, touched_before, unseen
 from harness.observer.shared_file import Flag, Head, Kind, Point, make_head
 from harness.tools.race.explore.pairs import find_pairs
 from harness.tools.race.explore.passage import Passage, Touching
@@ -183,6 +183,17 @@ def test_what_is_touched_before_a_lock_is_taken() -> None:
     found = [marks + each for each in (7, lock, STORE, 1, STORE + 8, STORE + lock, 9)]
     assert touched_before(found, KERNEL) == Touched(reads={7, lock}, writes={8})
     assert touched_before(found, KERNEL + 8).reads == {7, lock, 9}
+
+
+def test_what_b_has_allocated_itself_is_not_met() -> None:
+    """In another run A, or who comes first, gets that memory of vmalloc() and of modules."""
+    module, vmalloc = 0xFFFFFFFFA0000000, 0xFFFFC90000000000
+    mapped = ((KERNEL, KERNEL + 0x1000), (vmalloc, vmalloc + 0x4000), (module, module + 0x1000))
+    old = [vmalloc + 0x3FF8, module, KERNEL + 0x8000, 0xFFFFFFFF81000000, 0xFFFFFFFFFF5FB300]
+    new = [vmalloc + 0x4000, module + 0x1000, 0xFFFFFFFFA0100000]
+    found = [STORE + CPU + word(each) for each in (*old, *new)]
+    assert list(existing(found, mapped)) == found[: len(old)]
+    assert list(existing([STORE, 1], mapped)) == [STORE, 1], "what is no memory"
 
 
 def test_to_which_points_a_goes_while_b_waits_for_a_lock() -> None:

@@ -83,7 +83,7 @@ def _outcome(result: RaceResult) -> str:
         case CheckOutcome.NOT_APPLICABLE:
             return f"not applicable: {result.detail}"
         case _:
-            return "not tried: the time was up"
+            return "not tried: the command ended before"
 
 
 def _percent(rate: float) -> str:

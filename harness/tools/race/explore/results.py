@@ -65,7 +65,7 @@ class ExploreFinding(Model):
 class ExploreResult(ResultBase):
     """A pair of actions on the one kernel of the report: A is held at points, B acts meanwhile.
 
-    ``outcome`` is shown, not-shown, error, not-run (the time was up before the first trial, or
+    ``outcome`` is shown, not-shown, error, not-run (the command ended before the first trial, or
     A passes no point) or not-applicable (the kernel lacks what the pair needs). ``points`` is how
     many there are; of the ``tried`` ones A did not pass ``not_reached``, and B was ``blocked``
     until A went on. ``pruned`` were left out: B waited there for the same lock as at an earlier

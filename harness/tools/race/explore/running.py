@@ -7,10 +7,12 @@ all code that it has translated.
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING
 
-from harness.errors import HarnessError
+from harness.deadline import Deadline
+from harness.errors import HarnessError, QemuFailed
 from harness.tools.race.explore.duel import Duel, Word
 from harness.tools.race.explore.locks import preempt_count, read_count
 from harness.tools.race.explore.looks import slices
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 
 _SCENE_S = 60.0
 _END_S = 1.0
+_ANSWER_S = 20.0
+_RANGE = re.compile(r"^([0-9a-f]{16})-([0-9a-f]{16}) ", re.MULTILINE)
 INTERRUPTS = 1 << 9
 """The flag of a CPU that takes interrupts."""
 _WORD = 8
@@ -185,6 +189,17 @@ class RunningGuest:
         in_kernel = registers["rip"] >> 63
         base = registers["gs_base"] if in_kernel else registers["k_gs_base"]
         return (base + distance) & ((1 << 64) - 1)
+
+    def mapped(self) -> tuple[tuple[int, int], ...]:
+        """Return the ranges of addresses that are in use, in their order.
+
+        Raises QemuFailed when QEMU's monitor does not say.
+        """
+        said = self._hypervisor.monitor.human("info mem", deadline=Deadline.after(_ANSWER_S))
+        found = [(int(start, 16), int(end, 16)) for start, end in _RANGE.findall(said)]
+        if not found:
+            raise QemuFailed(f"QEMU's monitor does not say what is mapped: {said.strip()[:80]}")
+        return tuple(sorted(found))
 
     def count_address(self) -> int | None:
         """Return where CPU 0 counts what keeps it from another task; None where all does."""

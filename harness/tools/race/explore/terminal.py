@@ -98,7 +98,7 @@ def _outcome(result: ExploreResult) -> str:
         case CheckOutcome.NOT_APPLICABLE:
             return f"not applicable: {result.detail}"
         case _:
-            return f"not tried: {result.detail or 'the time was up'}"
+            return f"not tried: {result.detail or 'the command ended before'}"
 
 
 def _print_calls(terminal: Terminal, calls: Sequence[ExploreCall], before: int) -> None:

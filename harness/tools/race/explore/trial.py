@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from harness.deadline import Deadline
 from harness.errors import GuestStarved, HarnessError, KernelVerdict
 from harness.log import LOGGER
+from harness.observer.accesses import existing
 from harness.observer.shared_file import count_events
 from harness.tools.race.explore.actions import Kind
 from harness.tools.race.explore.calls import CallRecorder
@@ -106,11 +107,16 @@ class Trials:
 
     def _in_order(self, pair: Pair, order: Order, noting: Template | None) -> Seen:
         plan = " ".join(order)
+        b_first = order[0] is Move.B
         with fresh_guest(self.scenes, pair, plan, noting) as guest:
-            seen, held = _seen(guest, pair, plan, order=order), guest.held
+            held = guest.held
+            mapped = held.mapped() if held.accesses is not None and b_first else ()
+            seen = _seen(guest, pair, plan, order=order)
             if held.accesses is not None:
                 (accesses,) = held.accesses.read(0, held.accesses.end(), cpu=B)
-                self._touching.add(pair, accesses, b_first=order[0] is Move.B)
+                # A, which will have allocated its own, finds nothing of B's at these addresses.
+                met = existing(accesses, mapped) if b_first else accesses
+                self._touching.add(pair, met, b_first=b_first)
             return seen
 
     def drop(self, state: State) -> None:
