@@ -113,7 +113,7 @@ def test_points_before_which_nothing_of_b_is_touched(
     points = trials.points_of(pair, dense=False)
     alike = trials.alike(pair, dense=False)
     plugin = obtain_plugin(klp_session.store, deadline=Deadline.after(60))
-    if kernel.config.enabled("PREEMPTION") or plugin.flags & Flag.CPU_BY_GS:
+    if kernel.config.enabled("PREEMPT_RCU") or plugin.flags & Flag.CPU_BY_GS:
         assert not alike
         return
     assert len(points) / 3 < len(alike) < len(points)
