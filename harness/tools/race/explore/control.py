@@ -184,17 +184,7 @@ class HeldGuest(RunningGuest):
                     if wanted(Stop(cpu)):
                         return Stop(cpu)
                     self.gdb.step(cpu)
-        self.set_breakpoints(places)
-        try:
-            for slice_s in slices(self.scaled(seconds)):
-                if self.duel.get(word) >= least:
-                    return None
-                stop = self.run_until(wanted, slice_s)
-                if stop is not None:
-                    return stop
-        finally:
-            self._clear_breakpoints(places)
-        return None
+        return self.run_to(places, wanted, lambda: self.duel.get(word) >= least, seconds)
 
     # B while A is held
 

@@ -137,17 +137,21 @@ class RunningGuest:
         self.duel.set(Word.SETTLE_GO, times)
         return self.await_word(Word.SETTLE_DONE, times, seconds)
 
-    def run_to_end_of_a(
-        self, wanted: Callable[[Stop], bool] = lambda _: False, places: Collection[int] = ()
+    def run_to(
+        self,
+        places: Collection[int],
+        wanted: Callable[[Stop], bool],
+        is_over: Callable[[], bool],
+        seconds: float,
     ) -> Stop | None:
-        """Run until CPU 0 has nothing to do, or a CPU is at a place and that is what is wanted.
+        """Run until a CPU is at a place, and that is what is wanted.
 
-        A task that preempts A sees it on no list any more, when A has yet to go on.
+        None when it is over, or has taken as long as so many seconds on hardware.
         """
         self.set_breakpoints(places)
         try:
-            for slice_s in slices(self.scaled(_END_S)):
-                if self.is_idle():
+            for slice_s in slices(self.scaled(seconds)):
+                if is_over():
                     return None
                 stop = self.run_until(wanted, slice_s)
                 if stop is not None:
@@ -155,6 +159,15 @@ class RunningGuest:
         finally:
             self._clear_breakpoints(places)
         return None
+
+    def run_to_end_of_a(
+        self, wanted: Callable[[Stop], bool] = lambda _: False, places: Collection[int] = ()
+    ) -> Stop | None:
+        """Run until CPU 0 has nothing to do, or a CPU is at a place and that is what is wanted.
+
+        A task that preempts A sees it on no list any more, when A has yet to go on.
+        """
+        return self.run_to(places, wanted, self.is_idle, _END_S)
 
     def is_idle(self) -> bool:
         """Return whether CPU 0 has nothing to do."""
