@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from harness.tools.race.explore.seen import Order, Seen
 
 _REPEATS = 3
+# At so many of the earliest points a finding is tried, until one shows it as often.
+_EARLIER = 3
 
 _Made = TypeVar("_Made")
 
@@ -166,19 +168,22 @@ class Campaign:
         return self._schedule
 
     def _shorten(self, trials: PairTrials) -> None:
-        """Exchange findings for ones with fewer holds, or at an earlier point, if those show it."""
+        """Exchange findings for ones with fewer holds, or at an earlier point.
+
+        If those show it as often.
+        """
         for signature, found in tuple(trials.found.items()):
             if found.hold is None:
                 continue
-            numbers = [number for number, _ in trials.points.get(signature, ())]
-            shorter = [trials.holds[min(numbers)]] if numbers else []
+            numbers = sorted(number for number, _ in trials.points.get(signature, ()))
+            shorter = [trials.holds[number] for number in numbers[:_EARLIER]]
             if found.hold.b is not None and found.hold.alone not in trials.holds:
                 shorter.insert(0, found.hold.alone)
             for hold in shorter:
                 if hold == found.hold:
                     break
                 shown, seen = self._repeat(trials, found.wrong, hold)
-                if seen is not None:
+                if seen is not None and shown * found.tries >= found.shown * _REPEATS:
                     trials.found[signature] = replace(
                         found, hold=hold, seen=seen, shown=shown, tries=_REPEATS, example=seen
                     )
