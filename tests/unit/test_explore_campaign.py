@@ -116,6 +116,17 @@ def test_an_earlier_point_is_reported(
     assert (finding.shown, finding.tries) == (shown, tries)
 
 
+def test_a_later_point_is_reported_that_shows_a_rare_finding_more_often() -> None:
+    """The earliest one showed it in two of four trials, the next one in one of three."""
+    rare = {"first": [OTHER, OTHER, FINE], "second": [OTHER, OTHER, FINE]}
+    (result,) = explored(Maker(at={**rare, "third": [OTHER]}))
+    (finding,) = result.findings
+    assert (finding.at, finding.shown, finding.tries) == ("third", 3, 3)
+    (result,) = explored(Maker(at=rare))
+    (finding,) = result.findings
+    assert (finding.at, finding.shown, finding.tries) == ("first", 2, 4)
+
+
 def test_what_is_not_shown_again_is_counted_alone() -> None:
     """An outcome, or a hang, that comes once may be the host's; it is no finding."""
     maker = Maker(at={"second": [OTHER, FINE]})

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from harness.tools.race.explore.seen import Order, Seen
 
 _REPEATS = 3
-# At so many of the earliest points a finding is tried, until one shows it as often.
-_EARLIER = 3
+# At so many other points a finding is tried.
+_EARLIER, _LATER = 3, 6
 
 _Made = TypeVar("_Made")
 
@@ -170,20 +170,23 @@ class Campaign:
     def _shorten(self, trials: PairTrials) -> None:
         """Exchange findings for ones with fewer holds, or at an earlier point.
 
-        If those show it as often.
+        If those show it as often; and a rare one for one at a later point that shows it more often.
         """
         for signature, found in tuple(trials.found.items()):
             if found.hold is None:
                 continue
             numbers = sorted(number for number, _ in trials.points.get(signature, ()))
-            shorter = [trials.holds[number] for number in numbers[:_EARLIER]]
+            holds = [trials.holds[number] for number in numbers]
+            at = holds.index(found.hold) if found.hold in holds else 0
+            others = holds[:at][:_EARLIER]
             if found.hold.b is not None and found.hold.alone not in trials.holds:
-                shorter.insert(0, found.hold.alone)
-            for hold in shorter:
-                if hold == found.hold:
-                    break
+                others.insert(0, found.hold.alone)
+            earlier = len(others)
+            others += holds[at + 1 :][:_LATER] if found.shown < found.tries else []
+            for number, hold in enumerate(others):
                 shown, seen = self._repeat(trials, found.wrong, hold)
-                if seen is not None and shown * found.tries >= found.shown * _REPEATS:
+                more = shown * found.tries - found.shown * _REPEATS
+                if seen is not None and (more > 0 or (more == 0 and number < earlier)):
                     trials.found[signature] = replace(
                         found, hold=hold, seen=seen, shown=shown, tries=_REPEATS, example=seen
                     )
