@@ -388,7 +388,7 @@ def test_no_point_is_left_out_after_a_step_of_b(monkeypatch: pytest.MonkeyPatch)
 def test_a_point_where_a_answers_others_differently(
     *, preempts: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With interrupts off, or where it may lose its CPU, B would have come to another place."""
+    """With interrupts off, or where it may lose its CPU, B would be blocked at another place."""
     guest = Guest()
     of_guest = held(guest)
     cast("Any", of_guest.scene.code).preempts = preempts

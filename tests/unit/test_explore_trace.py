@@ -76,9 +76,6 @@ class Guest:
         assert cpu == self._at[0]
         return self._at[1]
 
-    def count_address(self) -> int | None:
-        return None
-
     def is_idle(self) -> bool:
         return self.looks.pop(0) if self.looks else True
 

@@ -15,6 +15,7 @@ from harness.errors import HarnessError
 from harness.observer import accesses
 from harness.observer.accesses import AccessFile, Touched, existing, noting, touched_before, unseen
 from harness.observer.shared_file import Flag, Head, Kind, Point, make_head
+from harness.tools.race.explore.actions import HELD_STATES
 from harness.tools.race.explore.pairs import find_pairs
 from harness.tools.race.explore.passage import Passage, Touching
 from harness.tools.race.explore.points import Point as Place
@@ -215,6 +216,12 @@ def test_to_which_points_a_goes_while_b_waits_for_a_lock() -> None:
     assert touching.clear(pair, lock, Place(function="x"), points[1:]) == 0
     assert touching.clear(other, lock, points[0], points[1:]) == 0
     assert touching.clear(pair, lock, points[0], (points[1], Place(function="x"))) == 1
+    (opened,) = find_pairs(["fork-reverse"])
+    assert opened.state.name in HELD_STATES
+    touching.keep(opened, passage, dense=False)
+    for b_first in (True, False):
+        touching.add(opened, [7, STORE + word(lock)], b_first=b_first)
+    assert touching.clear(opened, lock, points[0], points[1:]) == 0, "a worker takes locks too"
     touching.keep(pair, Passage(points), dense=False)
     assert touching.clear(pair, lock, points[0], points[1:]) == 0, "accesses are not known"
     touching.keep(pair, passage, dense=True)
@@ -223,7 +230,7 @@ def test_to_which_points_a_goes_while_b_waits_for_a_lock() -> None:
 
 
 def test_b_is_looked_at_in_the_first_two_orders_alone() -> None:
-    """What is noted later would be kept for nobody, and nothing is known of what was taken."""
+    """What is noted later would be kept for nobody."""
     (pair,) = find_pairs(["fork-load"])
     touching = Touching()
     touching.add(pair, [7], b_first=True)

@@ -211,9 +211,9 @@ class HeldGuest(RunningGuest):
     def still_blocked(
         self, points: Sequence[Point], steps: int, clear: Callable[[int], int]
     ) -> int:
-        """Let A, which has so many steps, go on; return at how many points B is as it would be.
+        """Let A, which has so many steps, go on; return how many points would show the same.
 
-        There it waits for the same lock of A's, in its first step, A's CPU answers others as
+        There B waits for the same lock of A's, in its first step, A's CPU answers others as
         before, and A has touched no memory of what B does before: ``clear`` returns at how many of
         the points, by the lock's address. It ends early rather than take long.
         """

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.observer.accesses import Touched, touched_before
+from harness.tools.race.explore.actions import HELD_STATES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -98,6 +99,7 @@ class Touching:
 
     def add(self, pair: Pair, accesses: Iterable[int], *, b_first: bool) -> None:
         """Add what B has touched in that order."""
+        # In their order: what comes before a lock counts apart.
         found = array("Q", dict.fromkeys(accesses))
         with self._lock:
             if b_first:
@@ -118,8 +120,11 @@ class Touching:
     def clear(self, pair: Pair, lock: int, at: Point, then: Sequence[Point]) -> int:
         """Return at how many of the points ``then`` A has touched, since ``at``, nothing of B's.
 
-        Of the memory that B touches before it takes a lock, that is.
+        Of the memory that B touches before it takes a lock, that is. 0 where a transition is open:
+        its worker takes locks on B's CPU, so it is not known when B did.
         """
+        if pair.state.name in HELD_STATES:
+            return 0
         with self._lock:
             both = self._both(pair)
             passages = [self._passages.get(_key(pair, dense=dense)) for dense in (False, True)]
