@@ -263,8 +263,16 @@ def test_a_debug_kernel_has_more_time(
 
 def test_boot_arguments_of_a_slow_kernel(kernel: Kernel) -> None:
     """Interrupts are not routed by ACPI, unless the kernel would have one CPU without it."""
-    slow = {"CONFIG_KASAN": "y"}
+    slow = {"CONFIG_KASAN": "y", "CONFIG_ACPI": "y"}
     able = {"CONFIG_X86_MPPARSE": "y"}
     assert replace(kernel, config=KernelConfig(slow | able)).boot_args == ("pci=noacpi",)
     assert replace(kernel, config=KernelConfig(slow)).boot_args == ()
-    assert replace(kernel, config=KernelConfig(able)).boot_args == ()
+    assert replace(kernel, config=KernelConfig({"CONFIG_ACPI": "y", **able})).boot_args == ()
+
+
+def test_a_kernel_without_acpi_has_where_its_clock_is(kernel: Kernel) -> None:
+    """It finds the timer on the command line; with ACPI it finds it itself, and has HPET."""
+    timer, acpi = {"CONFIG_X86_PM_TIMER": "y"}, {"CONFIG_ACPI": "y"}
+    assert replace(kernel, config=KernelConfig(timer)).boot_args == ("pmtmr=0x608",)
+    assert replace(kernel, config=KernelConfig(timer | acpi)).boot_args == ()
+    assert replace(kernel, config=KernelConfig({})).boot_args == ()

@@ -38,7 +38,7 @@ def values_of(argv: list[str], option: str) -> list[str]:
 def test_size_and_kernel() -> None:
     """CPUs, memory, kernel and initrd are those of the shape."""
     argv = build_argv(SHAPE, WIRING)
-    assert value_of(argv, "-smp") == "3"
+    assert value_of(argv, "-smp") == "cpus=3,sockets=3,cores=1,threads=1"
     assert value_of(argv, "-m") == "384"
     assert value_of(argv, "-kernel") == "/k/bzImage"
     assert value_of(argv, "-initrd") == "/r/initrd"

@@ -130,7 +130,7 @@ class Machine:
             raise self._backend.explain(
                 BootFailed(
                     f"the guest was asked for {wanted} CPUs and brought up {hello.cpus_online}",
-                    hint="an SMP guest needs CONFIG_SMP and CONFIG_ACPI",
+                    hint="an SMP guest needs CONFIG_SMP, and CONFIG_ACPI or CONFIG_X86_MPPARSE",
                 )
             )
 

@@ -162,7 +162,8 @@ def _machine(shape: GuestShape, memory: str) -> list[str]:
         *("-sandbox", _SANDBOX),
         *("-machine", "pc,memory-backend=ram,vmport=off,usb=off"),
         *ACCEL_ARGUMENTS[shape.accel],
-        *("-smp", str(shape.cpus), "-m", str(shape.memory_mib), "-object", memory),
+        *("-smp", f"cpus={shape.cpus},sockets={shape.cpus},cores=1,threads=1"),
+        *("-m", str(shape.memory_mib), "-object", memory),
     ]
 
 

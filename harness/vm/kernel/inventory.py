@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 MODULES = "module"
 PACKAGES = "package"
 # Objects of the default configuration, for the first build of a machine: 6.1 with base, livepatch.
-_USUAL_OBJECTS = 1063
+_USUAL_OBJECTS = 880
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,6 +26,9 @@ that the pair can be renamed and copied, and ccache knows the same file in anoth
 SIGNED_WORD = "klp_harness.signed"
 """On the command line: the modules that the guest gets are signed. The kernel ignores it."""
 
+# Where SeaBIOS puts the power management of QEMU's machine `pc` (0x600), and its timer in that.
+_PM_TIMER_PORT = 0x608
+
 # CPU time of a boot under TCG with kernel-configs/debug.config against without: 12 s and 1.8 s. Of
 # lockdep alone, and of KCSAN, nothing is measured.
 _SLOWNESS = {"KASAN": 7.0, "KCSAN": 3.0, "PROVE_LOCKING": 3.0}
@@ -113,11 +116,15 @@ class Kernel:
 
         SIGNED_WORD lets a guest enforce signatures. With KASAN the AML of _PRT takes more than
         the 30 s after which ACPI aborts it, under TCG and for each device. A kernel that reads the
-        MP table finds the same there.
+        MP table finds the same there. Without ACPI it has to be said where the timer of QEMU's
+        PIIX4 is (drivers/clocksource/acpi_pm.c), or its clock is jiffies.
         """
+        has_acpi = self.config.enabled("ACPI")
         slow_aml = self.config.enabled("KASAN") and self.config.enabled("X86_MPPARSE")
+        blind = self.config.enabled("X86_PM_TIMER") and not has_acpi
         return (
-            *(["pci=noacpi"] if slow_aml else []),
+            *(["pci=noacpi"] if has_acpi and slow_aml else []),
+            *([f"pmtmr={_PM_TIMER_PORT:#x}"] if blind else []),
             *([SIGNED_WORD] if self.signer() is not None else []),
         )
 
