@@ -139,7 +139,9 @@ constraints: setup
 	@sed -i '1i # SPDX-License-Identifier: GPL-2.0-only\n# Made by `make constraints` (uv pip compile); CONTRIBUTING.md says when.' \
 		constraints.txt
 
-# Looks for a Python that is new enough; only where there is none at all, and where it may, it installs one.
+# Looks for a Python that is new enough; only where there is none at all, and where it may, it installs one. What only
+# tests and checks of the harness need is left out while nothing but the demo is made.
+SETUP_ARGS := $(if $(filter-out demo,$(MAKECMDGOALS)),,--to-run)
 .PHONY: setup
 setup:
 	@find_python() { \
@@ -162,7 +164,7 @@ setup:
 		echo "hint: install it with its venv module, or name one: make PYTHON=/path/to/python3" >&2; \
 		exit 2; \
 	fi; \
-	exec "$$python" -m harness.vm.host.bootstrap
+	exec "$$python" -m harness.vm.host.bootstrap $(SETUP_ARGS)
 
 .PHONY: clean
 clean: ## remove the virtual environment and what tools leave behind; the cache of kernels stays

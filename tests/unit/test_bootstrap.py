@@ -158,6 +158,17 @@ def test_first_run_makes_and_second_reuses(checkout: Checkout) -> None:
     assert checkout.calls == ["venv", "pip"]
 
 
+def test_the_demo_installs_what_it_runs_with(checkout: Checkout) -> None:
+    """The first minute of a newcomer is not spent on linters; what is there is kept."""
+    assert make_venv(checkout.root, to_run=True)
+    assert checkout.pip_arguments[-1] == "."
+    assert not make_venv(checkout.root, to_run=True)
+    assert make_venv(checkout.root)
+    assert checkout.pip_arguments[-1] == ".[dev]"
+    assert not make_venv(checkout.root, to_run=True)
+    assert checkout.calls == ["venv", "pip", "pip"]
+
+
 def test_changed_dependencies_bring_it_up_to_date_in_place(checkout: Checkout) -> None:
     """A new dependency needs pip, and no new environment."""
     make_venv(checkout.root)

@@ -42,7 +42,7 @@ def checkout(tmp_path: Path) -> Path:
     shutil.copy(ROOT / "Makefile", root)
     (root / "harness" / "__init__.py").touch()
     (host / "__init__.py").touch()
-    (host / "bootstrap.py").write_text("print('setup')\n")
+    (host / "bootstrap.py").write_text("import sys\nprint(*['setup', *sys.argv[1:]])\n")
     command = root / ".venv" / "bin" / "klp-harness"
     command.write_text(
         '#!/bin/sh\necho "klp-harness $*" "$KLP_HARNESS_DIE_WITH_PARENT"\n'
@@ -77,7 +77,7 @@ def test_a_target_sets_up_and_runs_the_command_as_makes_own_child(
     done = make(target, "ARGS=--kernel 6.1 -k 'TR_01 or TR_02'", cwd=checkout)
     assert done.stderr == ""
     assert done.stdout.splitlines() == [
-        "setup",
+        "setup --to-run" if target == "demo" else "setup",
         f"klp-harness {command} --kernel 6.1 -k TR_01 or TR_02 1",
     ]
 

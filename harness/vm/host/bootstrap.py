@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Sets a checkout up: system packages where it may, then the virtual environment.
 
-`make` runs it as ``python3 -m harness.vm.host.bootstrap`` before every target. It runs before any
-dependency is installed, so it and what it imports use the standard library alone.
+`make` runs it as ``python3 -m harness.vm.host.bootstrap`` before every target; with ``--to-run``,
+which `make demo` adds, what only tests and checks of the harness need is not installed yet. It runs
+before any dependency is installed, so it and what it imports use the standard library alone.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import fcntl
 import hashlib
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
 _FORMAT = 1
 _STAMP = "klp-harness-stamp"
 _CONSTRAINTS = "constraints.txt"
+_ALL_EXTRAS = "[dev]"
+_NO_EXTRAS = ""
 _LOCK_WAIT_S = 900.0
 _PIP_DEADLINE_S = 900.0
 _VENV_DEADLINE_S = 120.0
@@ -114,24 +118,29 @@ def _sudo() -> list[str] | None:
     return [sudo, "-n"]
 
 
-def make_venv(root: Path, *, extras: str = "dev") -> bool:
+def make_venv(root: Path, *, to_run: bool = False) -> bool:
     """Make or repair ``root``/.venv with the package installed editable; return whether it did.
 
-    Every package gets the version that ``root``/constraints.txt names. The environment is made
-    again from nothing when its interpreter or its place changed, or when an earlier run was killed
-    before the end. When only the dependencies or their versions changed, pip brings it up to date
-    in place. Raises HarnessError when pip fails.
+    ``to_run``: what the commands need is enough. An environment that has more is left as it is,
+    and one that has no more is brought up to date when all is wanted. Every package gets the
+    version that ``root``/constraints.txt names. The environment is made again from nothing when its
+    interpreter or its place changed, or when an earlier run was killed before the end. When only
+    the dependencies or their versions changed, pip brings it up to date in place. Raises
+    HarnessError when pip fails.
     """
     venv = root / ".venv"
-    wanted = _stamp_text(root)
-    if _read_stamp(venv) == wanted:
+    extras = _NO_EXTRAS if to_run else _ALL_EXTRAS
+    wanted = _stamp_text(root, extras)
+    enough = {wanted, _stamp_text(root, _ALL_EXTRAS)}
+    if _read_stamp(venv) in enough:
         return False
     with _locked(root):
         current = _read_stamp(venv)
-        if current == wanted:
+        if current in enough:
             return False
         if current is None or not _same_place(current, wanted):
-            say("klp-harness: making the virtual environment .venv (about a minute)")
+            how_long = "half a minute" if to_run else "a minute"
+            say(f"klp-harness: making the virtual environment .venv (about {how_long})")
             _create(venv)
         else:
             say("klp-harness: bringing the virtual environment .venv up to date")
@@ -159,7 +168,7 @@ def _pip_install(root: Path, venv: Path, extras: str) -> None:
     pip = [python, "-m", "pip", "install", "--disable-pip-version-check", "--quiet"]
     try:
         run(
-            [*pip, "--constraint", _CONSTRAINTS, "--editable", f".[{extras}]"],
+            [*pip, "--constraint", _CONSTRAINTS, "--editable", f".{extras}"],
             cwd=root,
             deadline=Deadline.after(_PIP_DEADLINE_S),
         )
@@ -175,14 +184,14 @@ def _stamp_path(venv: Path) -> Path:
     return venv / _STAMP
 
 
-def _stamp_text(root: Path) -> str:
+def _stamp_text(root: Path, extras: str) -> str:
     """Return the stamp of an environment that is up to date: its place, interpreter, contents."""
     project = tomllib.loads((root / "pyproject.toml").read_text())
     relevant = {key: project.get(key) for key in ("build-system", "project")}
     relevant["tool.hatch"] = project.get("tool", {}).get("hatch")
     relevant["constraints"] = (root / _CONSTRAINTS).read_text()
     contents = hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()
-    return f"{_FORMAT}\n{root.resolve()}\n{_base_python()} {sys.version}\n{contents}\n"
+    return f"{_FORMAT}\n{root.resolve()}\n{_base_python()} {sys.version}\n{contents}{extras}\n"
 
 
 def _base_python() -> Path:
@@ -232,10 +241,13 @@ def _try_lock(folder: int) -> bool:
 
 def main() -> int:
     """Set the checkout in the current folder up; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python3 -m harness.vm.host.bootstrap")
+    parser.add_argument("--to-run", action="store_true", help="what the commands need, no more")
+    to_run: bool = parser.parse_args().to_run
     root = Path.cwd()
     try:
         install_packages(read_distribution())
-        make_venv(root)
+        make_venv(root, to_run=to_run)
     except KlpError as error:
         sys.stderr.write(f"klp-harness: {error}\n")
         return error.exit_code
