@@ -13,12 +13,12 @@ from benchmarks.explored import explore_trials
 from benchmarks.instructions import instructions
 from benchmarks.kept import kept_guest
 from benchmarks.measure import (
-    Bench,
     overlap_of_guests,
     start_of_a_guest,
     whole_suite,
 )
 from benchmarks.peers import virtme_ng
+from benchmarks.place import Bench
 from benchmarks.results import BenchReport, BenchResult, BenchSide
 from benchmarks.upstream import upstream_cases
 from harness.cli.exits import guarded
@@ -163,13 +163,20 @@ def bench(
                     place, kernel.spec, runs.store(), runs=starts, progress=progress
                 ),
             )
-        measure(
-            _KEPT,
-            "a kept guest",
-            lambda progress: kept_guest(
-                kernel.spec, choice.accel.value, times=starts, progress=progress
-            ),
-        )
+            measure(
+                _KEPT,
+                "a kept guest",
+                lambda progress: kept_guest(
+                    place, kernel.spec, choice.accel.value, times=starts, progress=progress
+                ),
+            )
+            measure(
+                "suite",
+                "all tests",
+                lambda progress: whole_suite(
+                    place, kernel.spec, choice.accel.value, runs=starts, progress=progress
+                ),
+            )
         measure(
             _INSTRUCTIONS,
             "costs in instructions",
@@ -183,12 +190,7 @@ def bench(
         measure(
             "cold-build",
             "a cold build",
-            lambda progress: cold_build(kernel.spec, cache_root(), progress=progress),
-        )
-        measure(
-            "suite",
-            "all tests",
-            lambda progress: whole_suite(kernel.spec, choice.accel.value, progress=progress),
+            lambda progress: cold_build(made, cache_root(), progress=progress),
         )
         if quick:
             left_out = (name for name in _USUAL if name not in chosen)

@@ -5,20 +5,19 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from benchmarks.figures import Bound, Budget, Figure, ratio, side
+from benchmarks.reference import boots
 from harness.deadline import Deadline
 from harness.errors import HarnessError
-from harness.vm.guest.session import Fresh
 from harness.vm.host.accel import Accel
 from harness.vm.host.process import run
 
 if TYPE_CHECKING:
-    from benchmarks.measure import Bench
+    from benchmarks.place import Bench
     from harness.vm.kernel.progress import Progress
 
 # 90 trials a minute are 0.4 of a boot of 1.66 s; 0.16 was measured.
@@ -33,12 +32,7 @@ def explore_trials(bench: Bench, spec: str, *, runs: int, progress: Progress) ->
     A trial's time is that of the whole command, with several guests at a time, by their number. The
     boots are under TCG, as trials always are.
     """
-    boots = []
-    with bench.under(Accel.TCG).session() as session:
-        for _ in range(runs):
-            start_s = time.monotonic()
-            with session.guest(bench.kernel, name="start", fresh=Fresh.BOOT):
-                boots.append(time.monotonic() - start_s)
+    booted = boots(bench.under(Accel.TCG), runs=runs)
     progress.stage("trials of race explore")
     with TemporaryDirectory(prefix="klp-bench-") as folder:
         file = Path(folder) / "explored.json"
@@ -60,7 +54,7 @@ def explore_trials(bench: Bench, spec: str, *, runs: int, progress: Progress) ->
             "explore-trial",
             "a trial of race explore against a boot",
             side("trial", "s", [done.seconds / tried]),
-            side("booted", "s", boots),
+            booted,
             Budget(bound=Bound.AT_MOST, value=TRIAL_RATIO),
         )
     ]

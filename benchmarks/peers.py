@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from benchmarks.figures import Figure
-    from benchmarks.measure import Bench
+    from benchmarks.place import Bench
     from harness.vm.host.cache import Store
     from harness.vm.kernel.progress import Progress
 

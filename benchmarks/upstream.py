@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from benchmarks.figures import Figure
-    from benchmarks.measure import Bench
+    from benchmarks.place import Bench
     from harness.tools.selftests.tree import Suite
     from harness.vm.kernel.progress import Progress
 

@@ -72,7 +72,7 @@ OPENS_THE_CACHE = {
     # Those have a cache that is not the user's: of a worker, and of a cold build.
     "harness/vm/cluster/worker.py",
     "benchmarks/builds.py",
-    "benchmarks/measure.py",
+    "benchmarks/place.py",
     "benchmarks/upstream.py",
 }
 MAX_LINES = 400

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 import benchmarks.command as command
 from benchmarks import builds, explored, kept, peers
 from benchmarks.app import app
-from benchmarks.builds import MUTANT_BUILD_S, Stages, mutant_build, mutants_to_build
+from benchmarks.builds import MUTANT_BUILD_RATIO, Stages, mutant_build, mutants_to_build
 from benchmarks.earlier import keep, machine_kind, processor, read_earlier
 from benchmarks.figures import Bound, Budget, Figure, ratio, side
 from benchmarks.measure import (
@@ -26,6 +26,7 @@ from benchmarks.measure import (
     percent_done,
     rate_while_all_work,
 )
+from benchmarks.reference import boots
 from benchmarks.results import BenchReport
 from benchmarks.upstream import EQUIVALENTS, upstream_cases
 from harness.behaviours.rule_tests import find_rule_tests
@@ -193,9 +194,10 @@ def test_mutants_are_built_under_names_of_their_own_and_removed(
     monkeypatch.setattr(builds, "time", SimpleNamespace(monotonic=lambda: next(took)))
     monkeypatch.setattr(Store, "remove", lambda _, kind, key: removed.append(key))
     made = kernel("6.1", "6.1.192")
+    monkeypatch.setattr(builds, "modules_build", lambda _: side("the sample modules", "s", [26.0]))
     [figure] = mutant_build(made, tmp_path, progress=SILENT)
-    assert (figure.value, figure.unit) == (13.0, "s")
-    assert figure.budget == Budget(bound=Bound.AT_MOST, value=MUTANT_BUILD_S)
+    assert (figure.value, figure.sides[0].value, figure.sides[0].unit) == (0.5, 13.0, "s")
+    assert figure.budget == Budget(bound=Bound.AT_MOST, value=MUTANT_BUILD_RATIO)
     assert removed == ["key 1", "key 2", "key 3"]
     assert len(set(names)) == 3
     known = {mutant.path.name for mutant in mutants_to_build(made)}
@@ -226,13 +228,16 @@ def test_a_kept_guest(monkeypatch: pytest.MonkeyPatch) -> None:
         return SimpleNamespace(returncode=codes.get(words[0], 0), stderr=said)
 
     codes: dict[str, int] = {}
+    place: Any = None
     monkeypatch.setattr(kept, "_klp", answered)
-    figures = kept.kept_guest("6.1", "tcg", times=2, progress=SILENT)
+    monkeypatch.setattr(kept, "boots", lambda _, runs: side("a boot", "s", [2.0] * runs))
+    figures = kept.kept_guest(place, "6.1", "tcg", times=2, progress=SILENT)
     assert [(each.id, each.met) for each in figures] == [("kept-ssh", True), ("kept-dump", True)]
+    assert [each.sides[1].runs for each in figures] == [(2.0, 2.0)] * 2
     assert [words[0] for words in asked] == ["boot", "ssh", "dump", "ssh", "dump", "guests"]
     codes["ssh"] = 255
     with pytest.raises(HarnessError, match="ssh failed with exit code 255"):
-        kept.kept_guest("6.1", "tcg", times=2, progress=SILENT)
+        kept.kept_guest(place, "6.1", "tcg", times=2, progress=SILENT)
     assert asked[-1] == ("guests", "stop", "boot-1")
 
 
@@ -288,8 +293,8 @@ def test_everything_is_measured_and_met_budgets_end_with_0(measured: dict[str, A
     assert code == 0
     assert MET.describe() in said
     assert measured["asked"] == [
-        *("start", "overlap", "explore", "upstream", "kept", "instructions", "mutant", "build"),
-        "suite",
+        *("start", "overlap", "explore", "upstream", "kept", "suite", "instructions", "mutant"),
+        "build",
     ]
 
 
@@ -334,6 +339,7 @@ def test_a_trial_of_race_explore(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(explored, "run", run)
     asked: list[Accel] = []
     place: Any = SimpleNamespace(session=nothing, kernel=None)
+    assert len(boots(place, runs=3).runs) == 3
 
     def under(accel: Accel) -> Any:
         asked.append(accel)
