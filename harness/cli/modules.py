@@ -19,7 +19,7 @@ from harness.vm.kernel.module import source_files
 from harness.vm.kernel.signing import enforcing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from harness.report.terminal import Terminal
@@ -86,14 +86,23 @@ def _unknown(named: str, samples: Iterable[str]) -> UsageError:
 class ModuleFinder:
     """Finds modules for one kernel; the samples are built when the first is needed.
 
-    With ``lines``, what is built says which lines its code is of. ``folders`` has the folder of the
-    sources of each module that was found and built.
+    With ``lines``, what is built says which lines its code is of. Of the samples, those in ``only``
+    are built, where it names any. ``folders`` has the folder of the sources of each module that was
+    found and built.
     """
 
-    def __init__(self, terminal: Terminal, kernel: Kernel, *, lines: bool = False) -> None:
+    def __init__(
+        self,
+        terminal: Terminal,
+        kernel: Kernel,
+        *,
+        lines: bool = False,
+        only: Sequence[str] = (),
+    ) -> None:
         self._terminal = terminal
         self._kernel = kernel
         self._variables = (_WITH_LINES,) if lines else ()
+        self._only = (f"obj-m={' '.join(f'{name}.o' for name in only)}",) if only else ()
         self._samples: Mapping[str, Path] | None = None
         self.folders: dict[Path, Path] = {}
 
@@ -101,7 +110,7 @@ class ModuleFinder:
     def samples(self) -> Mapping[str, Path]:
         """The modules of livepatch-modules/, by name."""
         if self._samples is None:
-            self._samples = self._built(resource_dir(Resource.LIVEPATCH_MODULES))
+            self._samples = self._built(resource_dir(Resource.LIVEPATCH_MODULES), self._only)
         return self._samples
 
     def find(self, named: str) -> tuple[Path, ...]:
@@ -122,8 +131,9 @@ class ModuleFinder:
             raise _unknown(named, self.samples)
         return (sample,)
 
-    def _built(self, folder: Path) -> Mapping[str, Path]:
-        built = prepare_modules(self._terminal, self._kernel, folder, variables=self._variables)
+    def _built(self, folder: Path, variables: tuple[str, ...] = ()) -> Mapping[str, Path]:
+        variables = (*self._variables, *variables)
+        built = prepare_modules(self._terminal, self._kernel, folder, variables=variables)
         self.folders.update(dict.fromkeys(built.values(), folder))
         return built
 

@@ -74,6 +74,29 @@ def test_built_with_lines(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     assert finder.folders[SAMPLES["klp_test_gate"]] == resource_dir(Resource.LIVEPATCH_MODULES)
 
 
+def test_only_some_samples_are_built(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The demo needs two of ninety; a folder of a user's own is built whole."""
+    asked: list[tuple[Path, tuple[str, ...]]] = []
+
+    def noted(
+        terminal: Terminal, kernel: Any, folder: Path, *, variables: tuple[str, ...]
+    ) -> Mapping[str, Path]:
+        asked.append((folder, variables))
+        return build(terminal, kernel, folder, variables=variables)
+
+    monkeypatch.setattr(modules, "prepare_modules", noted)
+    terminal = Terminal(stdout=io.StringIO(), stderr=io.StringIO())
+    kernel: Any = SimpleNamespace(config=KernelConfig({}))
+    finder = ModuleFinder(terminal, kernel, only=("klp_target_gate", "klp_test_gate"))
+    finder.find("klp_test_gate")
+    finder.find(str(tmp_path))
+    samples = resource_dir(Resource.LIVEPATCH_MODULES)
+    assert asked == [
+        (samples, ("obj-m=klp_target_gate.o klp_test_gate.o",)),
+        (tmp_path, ()),
+    ]
+
+
 def test_misspelt_sample_gets_a_suggestion(finder: ModuleFinder) -> None:
     """A typing error is answered with the nearest name."""
     with pytest.raises(UsageError) as caught:

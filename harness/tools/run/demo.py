@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from harness.report.terminal import Terminal
     from harness.vm.guest.machine import Machine
 
-_PATCH = "klp_test_gate"
+_TARGET, _PATCH = "klp_target_gate", "klp_test_gate"
 _SHOWN_FRAMES = 6
 _NEXT = """
 Try next:
@@ -51,7 +51,7 @@ def demo(
         check_writable(html_file, svg_file)
         choice = prepare_accel(invocation, accel)
         made = prepare_kernel(invocation, kernel)
-        (plan,) = make_plans(ModuleFinder(terminal, made), made, [_PATCH])
+        (plan,) = make_plans(ModuleFinder(terminal, made, only=(_TARGET, _PATCH)), made, [_PATCH])
         invocation.print_facts()
         terminal.note("booting a guest")
         with (
