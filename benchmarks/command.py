@@ -10,7 +10,7 @@ import typer
 from benchmarks.builds import cold_build, mutant_build, mutants_to_build
 from benchmarks.earlier import keep, machine_kind, read_earlier, record_path
 from benchmarks.explored import explore_trials
-from benchmarks.instructions import instructions
+from benchmarks.instructions import instructions, start_instructions
 from benchmarks.kept import kept_guest
 from benchmarks.measure import (
     overlap_of_guests,
@@ -143,6 +143,11 @@ def bench(
                 "guest-overlap",
                 "cycles on fresh guests",
                 lambda _: overlap_of_guests(place, cycles=cycles),
+            )
+            measure(
+                _INSTRUCTIONS,
+                "starting guests whose instructions are counted",
+                lambda _: start_instructions(place, runs=starts),
             )
             measure(
                 _EXPLORE,

@@ -1,23 +1,38 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What live patching costs in instructions of the guest, which no busy host changes."""
+"""What live patching costs, and a guest's start, in instructions, which no busy host changes."""
 
 from __future__ import annotations
 
+import statistics
 from typing import TYPE_CHECKING
 
-from benchmarks.figures import Figure
+from benchmarks.figures import Bound, Budget, Figure
+from harness.deadline import Deadline
+from harness.observer.plugin_build import obtain_plugin
+from harness.observer.shared_file import Flag, SharedFile, make_head
 from harness.tools.costs.figures import FUNCTIONS, SLEEPERS
 from harness.tools.costs.run import Extent, measure, prepare
 from harness.vm.guest import runs
+from harness.vm.guest.plugin import Plugin
+from harness.vm.guest.session import Fresh
+from harness.vm.host.accel import Accel
+from harness.vm.host.cache import Store
+from harness.vm.host.files import temporary_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from benchmarks.place import Bench
     from harness.observer.cost_results import CostResult
     from harness.vm.kernel.kernel import Kernel
     from harness.vm.kernel.progress import Progress
 
+ANSWER_MILLIONS = 3.0
+SSH_MILLIONS = 40.0
+
+_PLUGIN_S = 120.0
+_MILLION = 1e6
 _SMALL = 2
 _SHOWN = {
     "call-unpatched": "a call, not patched",
@@ -44,6 +59,41 @@ def instructions(
         found[result.figure] = result
         progress.count(len(found), None, "figures of costs")
     return figures_of(found)
+
+
+def start_instructions(bench: Bench, *, runs: int) -> list[Figure]:
+    """Measure what a restored guest executes until its first answer, and until SSH is there.
+
+    The rest of its start is QEMU's own. Guests are translated, as above. Raises HarnessError where
+    QEMU has no plugins.
+    """
+    until: dict[str, list[float]] = {"answer": [], "ssh": []}
+    with temporary_folder("klp-bench-") as folder:
+        built = obtain_plugin(Store(bench.cache), deadline=Deadline.after(_PLUGIN_S))
+        head, size = make_head(flags=Flag.CLOCK | built.flags)
+        plugin = Plugin(library=built.library, head=head, size=size, folder=folder)
+        with bench.under(Accel.TCG).session(lambda _: plugin) as session:
+            for _ in range(runs):
+                with session.guest(bench.kernel, name="counted", fresh=Fresh.SNAPSHOT) as machine:
+                    observed = machine.hypervisor.observed
+                    assert observed is not None
+                    until["answer"].append(SharedFile(observed).head.clock / _MILLION)
+                    machine.ssh()
+                    until["ssh"].append(SharedFile(observed).head.clock / _MILLION)
+    return [
+        _start("answer", "its first answer", until["answer"], ANSWER_MILLIONS),
+        _start("ssh", "SSH", until["ssh"], SSH_MILLIONS),
+    ]
+
+
+def _start(name: str, what: str, millions: list[float], most: float) -> Figure:
+    return Figure(
+        id=f"start-{name}",
+        what=f"a restored guest executes until {what}",
+        value=statistics.median(millions),
+        unit="million instructions",
+        budget=Budget(bound=Bound.AT_MOST, value=most),
+    )
 
 
 def figures_of(found: Mapping[str, CostResult]) -> list[Figure]:

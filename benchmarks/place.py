@@ -7,6 +7,7 @@ import contextlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from harness.vm.guest.plugin import no_plugin
 from harness.vm.guest.session import GuestSettings, Session
 from harness.vm.host.cache import Store
 from harness.vm.host.capacity import measure_host, time_scale
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from harness.vm.guest.plugin import PluginMaker
     from harness.vm.host.accel import Accel
     from harness.vm.kernel.kernel import Kernel
 
@@ -35,7 +37,7 @@ class Bench:
         return replace(self, settings=replace(self.settings, accel=accel, time_scale=scale))
 
     @contextlib.contextmanager
-    def session(self) -> Iterator[Session]:
-        """Open the session; all processes that do share one template."""
-        with Session(self.folder, self.settings, Store(self.cache)) as session:
+    def session(self, plugins: PluginMaker = no_plugin) -> Iterator[Session]:
+        """Open the session; all processes that do, with the same plugin, share one template."""
+        with Session(self.folder, self.settings, Store(self.cache), plugins=plugins) as session:
             yield session
