@@ -7,18 +7,29 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from harness.tools.race.explore.locks import awaited_lock, preempt_count, read_count
+from harness.resources import Resource, resource_dir
+from harness.tools.race.explore.duel import A_NAME, B_NAME
+from harness.tools.race.explore.locks import (
+    awaited_lock,
+    name_offset,
+    preempt_count,
+    read_count,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-TASK, OTHER = 0xFFFF888000240000, 0xFFFF888000250000
+TASK, OTHER, B_TASK = 0xFFFF888000240000, 0xFFFF888000250000, 0xFFFF888000260000
+# Who sleeps for a mutex, on stacks of their own.
+FIRST, SECOND = 0x5000, 0x6000
 HAS_WAITERS = 1
 AT = {"klp_mutex": 0x100, "ftrace_lock": 0x200, "tasklist_lock": 0x300}
 
 
 class Kernel:
     """Symbols, and what lies there."""
+
+    debugs_locks = False
 
     def __init__(self, memory: Mapping[int, int], symbols: Mapping[str, int] = AT) -> None:
         self._memory = memory
@@ -38,9 +49,22 @@ class Kernel:
         return value.to_bytes(size, "little")
 
 
-def awaited(memory: Mapping[int, int], symbols: Mapping[str, int] = AT) -> int | None:
+def awaited(
+    memory: Mapping[int, int], symbols: Mapping[str, int] = AT, *, b_runs: bool = True
+) -> int | None:
     kernel = cast("Any", Kernel(memory, symbols))
-    return awaited_lock(kernel, kernel, TASK, 0)
+    return awaited_lock(kernel, kernel, TASK, 0, is_b=lambda task: task == B_TASK, b_runs=b_runs)
+
+
+def sleeping(mutex: int, *tasks: int, through_the_mutex: bool) -> dict[int, int]:
+    """Return the memory of those who sleep for a mutex, in a list through it or past it."""
+    head = mutex + 16
+    waiters = [FIRST, SECOND][: len(tasks)]
+    last = head if through_the_mutex else FIRST
+    memory = {head: waiters[0] if waiters else head if through_the_mutex else 0}
+    for number, (waiter, task) in enumerate(zip(waiters, tasks, strict=True), start=1):
+        memory |= {waiter: (*waiters, last)[number], waiter + 16: task}
+    return memory
 
 
 @pytest.mark.parametrize(
@@ -55,8 +79,47 @@ def awaited(memory: Mapping[int, int], symbols: Mapping[str, int] = AT) -> int |
     ],
 )
 def test_a_mutex(owner: int, found: int | None) -> None:
-    """A has it, and another task waits."""
-    assert awaited({0x200: owner}) == found
+    """A has it, and B waits."""
+    asleep = sleeping(0x200, B_TASK, through_the_mutex=True)
+    assert awaited({0x200: owner, **asleep}) == found
+
+
+@pytest.mark.parametrize("through_the_mutex", [True, False])
+@pytest.mark.parametrize(
+    ("tasks", "found"),
+    [((B_TASK,), 0x200), ((OTHER, B_TASK), 0x200), ((OTHER,), None), ((), None)],
+)
+def test_who_waits_for_it(
+    tasks: tuple[int, ...], found: int | None, *, through_the_mutex: bool
+) -> None:
+    """A worker may, while B is blocked by something else."""
+    asleep = sleeping(0x200, *tasks, through_the_mutex=through_the_mutex)
+    assert awaited({0x200: TASK | HAS_WAITERS, **asleep}) == found
+
+
+def test_a_list_without_an_end() -> None:
+    """Memory that is changed meanwhile, or is no mutex, is not read for ever."""
+    memory = {0x200: TASK | HAS_WAITERS, 0x210: FIRST, FIRST: SECOND, SECOND: SECOND}
+    assert awaited(memory) is None
+
+
+def test_mutexes_with_debug_options() -> None:
+    """Their members are elsewhere."""
+    asleep = sleeping(0x200, B_TASK, through_the_mutex=True)
+    kernel: Any = Kernel({0x200: TASK | HAS_WAITERS, **asleep})
+    kernel.debugs_locks = True
+    assert awaited_lock(kernel, kernel, TASK, 0, is_b=lambda _: True, b_runs=True) is None
+
+
+def test_where_the_name_of_a_task_is() -> None:
+    """It is found by the name that A has when it begins."""
+    name = int.from_bytes(A_NAME, "little")
+    kernel: Any = Kernel({TASK: name << 8 * 0x5B0})
+    assert name_offset(kernel, TASK, A_NAME, 0) == 0x5B0
+    assert name_offset(kernel, TASK, B_NAME, 0) is None
+    source = (resource_dir(Resource.GUEST_PROGRAMS) / "klp_duel.c").read_text()
+    for each in (A_NAME, B_NAME):
+        assert f'"{each[:-1].decode()}"' in source
 
 
 @pytest.mark.parametrize(
@@ -71,13 +134,15 @@ def test_a_mutex(owner: int, found: int | None) -> None:
     ],
 )
 def test_the_list_of_tasks(value: int, found: int | None) -> None:
-    """It is locked for writing, and somebody else wants it."""
+    """It is locked for writing, and B, which runs on the other CPU, wants it."""
     assert awaited({0x300: value}) == found
+    assert awaited({0x300: value}, b_runs=False) is None
 
 
 def test_a_kernel_without_one_of_them() -> None:
     """The others are looked at."""
-    assert awaited({0x100: TASK | HAS_WAITERS}, {"klp_mutex": 0x100}) == 0x100
+    asleep = sleeping(0x100, B_TASK, through_the_mutex=False)
+    assert awaited({0x100: TASK | HAS_WAITERS, **asleep}, {"klp_mutex": 0x100}) == 0x100
     assert awaited({}, {}) is None
 
 

@@ -11,7 +11,7 @@ import pytest
 from harness.errors import HarnessError, QemuFailed
 from harness.tools.race.explore import control
 from harness.tools.race.explore.control import BLOCKED, HeldGuest, NotReached
-from harness.tools.race.explore.duel import DuelPages, Place, Word
+from harness.tools.race.explore.duel import A_NAME, B_NAME, DuelPages, Place, Word
 from harness.tools.race.explore.points import parse_hold
 from harness.tools.race.explore.running import A, B
 from harness.vm.guest.gdb_client import Stop
@@ -161,6 +161,7 @@ def held(guest: Guest, *, unserved: bool = True, workers: bool = False) -> HeldG
     )  # fmt: skip
     scene = cast("Any", SimpleNamespace(pages=PAGES, code=code))
     scene.unserved_works, scene.files, scene.spin = unserved, {}, SPIN
+    scene.name_at = None
     found = HeldGuest(
         scene, cast("Any", guest), cast("Any", guest), cast("Any", guest), time_scale=0.05
     )
@@ -340,7 +341,7 @@ def test_b_is_not_blocked_while_the_host_gives_it_no_time() -> None:
 def waiting(of_guest: HeldGuest, monkeypatch: pytest.MonkeyPatch, *locks: int | None) -> list[str]:
     """Have somebody wait for these locks of A's, one after the other."""
     left = list(locks)
-    monkeypatch.setattr(control, "awaited_lock", lambda *_: left.pop(0))
+    monkeypatch.setattr(control, "awaited_lock", lambda *_, **__: left.pop(0))
     monkeypatch.setattr(of_guest, "to_point", lambda point, _: passed.append(str(point)))
     passed: list[str] = []
     return passed
@@ -372,6 +373,39 @@ def test_points_at_which_b_would_wait_too(
     went = waiting(of_guest, monkeypatch, *locks)
     assert of_guest.still_blocked(FOUR, 1, lambda lock: clear if lock == 5 else 0) == count
     assert len(went) == passed
+
+
+def test_who_waits_is_known_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where names are is found in A, which has its own then; without that nobody is known as B."""
+    guest = Guest()
+    of_guest = held(guest)
+    names = {A_TASK: A_NAME, WORKER: b"kworker/1:1\0"}
+    at = 0x300
+
+    def read(address: int, size: int, cpu: int) -> bytes:
+        task = guest.current if address < A_TASK else address & ~0xFFF
+        whole = bytes(at) + names[task] + bytes(64)
+        start = 0 if address < A_TASK else address & 0xFFF
+        word = guest.current.to_bytes(8, "little") if address < A_TASK else whole
+        return word[start : start + size]
+
+    monkeypatch.setattr(guest, "read", read)
+    asked: list[tuple[bool, bool]] = []
+
+    def awaited(*_: object, is_b: Callable[[int], bool], b_runs: bool) -> None:
+        asked.append((is_b(A_TASK), b_runs))
+
+    monkeypatch.setattr(control, "awaited_lock", awaited)
+    assert of_guest.still_blocked(FOUR, 1, lambda _: 4) == 0
+    of_guest.round = 1
+    guest.pcs[A] = Place.A_WAIT
+    of_guest.begin_a(1)
+    assert of_guest.scene.name_at == at
+    names[A_TASK] = B_NAME
+    assert of_guest.still_blocked(FOUR, 1, lambda _: 4) == 0
+    guest.current = WORKER
+    assert of_guest.still_blocked(FOUR, 1, lambda _: 4) == 0
+    assert asked == [(False, False), (True, True), (True, False)]
 
 
 def test_no_point_is_left_out_after_a_step_of_b(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from harness.errors import GuestStarved, HarnessError
 from harness.observer.shared_file import count_events
-from harness.tools.race.explore.duel import Place, Word
-from harness.tools.race.explore.locks import awaited_lock
+from harness.tools.race.explore.duel import A_NAME, B_NAME, Place, Word
+from harness.tools.race.explore.locks import awaited_lock, name_offset
 from harness.tools.race.explore.looks import slices
 from harness.tools.race.explore.running import INTERRUPTS, A, B, RunningGuest
 from harness.tools.race.explore.waiting import AWAITS_IPI, IDLE, WAITS
@@ -94,6 +94,7 @@ class HeldGuest(RunningGuest):
             raise GuestStarved("A did not wait for its beginning in time")
         self._a_task = self.task(A)
         if self.round == 1:
+            self.scene.name_at = name_offset(self.gdb, self._a_task, A_NAME, A)
             self._check_unserved()
         self.duel.set(Word.A_GO, steps)
 
@@ -235,7 +236,12 @@ class HeldGuest(RunningGuest):
         return count
 
     def _awaited(self) -> int | None:
-        return awaited_lock(self.gdb, self._code, self._a_task, A)
+        b_runs = self._is_b(self.task(B))
+        return awaited_lock(self.gdb, self._code, self._a_task, A, is_b=self._is_b, b_runs=b_runs)
+
+    def _is_b(self, task: int) -> bool:
+        at = self.scene.name_at
+        return at is not None and self.gdb.read(task + at, len(B_NAME), A) == B_NAME
 
     def _waits(self) -> Collection[str]:
         """Return the functions in which B is blocked, by whether A's CPU takes interrupts."""

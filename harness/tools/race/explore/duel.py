@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from harness.vm.guest.gdb_client import GdbClient
 
 PROGRAM = "klp-duel"
+A_NAME, B_NAME = b"klp-duel-a\0", b"klp-duel-b\0"
+"""The names that the tasks of A and B have when they begin, with the byte that ends them."""
 READY = r"klp-duel: ready (0x[0-9a-f]+)\n"
 FAILED = r"klp-duel: failed: (.*?);? *\n"
 ENDED = "klp-duel: round {} has ended"

@@ -105,6 +105,9 @@ class KernelCode:
         """Whether it may lose it in a reader's section of RCU too."""
         self.unseen = unseen(self._image)
         """Functions that are not found, by which it may change what all CPUs see."""
+        debugs = ("DEBUG_SPINLOCK", "DEBUG_MUTEXES", "DEBUG_LOCK_ALLOC", "PREEMPT_RT")
+        self.debugs_locks = any(kernel.config.enabled(option) for option in debugs)
+        """Whether its mutexes are laid out in another way than most kernels' are."""
         self.has_kcsan = kernel.config.enabled("KCSAN")
         """Whether it has the kernel's detector of data races."""
 

@@ -73,7 +73,8 @@ class Scene:
     """A guest in a state, in which klp-duel waits. ``invariants`` judge its trials.
 
     ``idle`` are clones that have made trials already; ``files`` those of modules, by name.
-    ``unserved_works``: QEMU stops at breakpoints while its gdb server is closed.
+    ``unserved_works``: QEMU stops at breakpoints while its gdb server is closed. ``name_at`` is how
+    far from a task's beginning its name is.
     """
 
     state: State
@@ -85,6 +86,7 @@ class Scene:
     files: Mapping[str, Path]
     invariants: Invariants | None = None
     unserved_works: bool = False
+    name_at: int | None = None
 
     def noting(self, passages: Iterable[int] = ()) -> Template | None:
         """Return the template of guests whose accesses to memory are noted, if that is of use.
