@@ -147,7 +147,7 @@ def bench(
             measure(
                 _INSTRUCTIONS,
                 "starting guests whose instructions are counted",
-                lambda _: start_instructions(place, runs=starts),
+                lambda _: start_instructions(place, times=starts),
             )
             measure(
                 _EXPLORE,

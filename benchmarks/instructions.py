@@ -16,7 +16,6 @@ from harness.vm.guest import runs
 from harness.vm.guest.plugin import Plugin
 from harness.vm.guest.session import Fresh
 from harness.vm.host.accel import Accel
-from harness.vm.host.cache import Store
 from harness.vm.host.files import temporary_folder
 
 if TYPE_CHECKING:
@@ -61,7 +60,7 @@ def instructions(
     return figures_of(found)
 
 
-def start_instructions(bench: Bench, *, runs: int) -> list[Figure]:
+def start_instructions(bench: Bench, *, times: int) -> list[Figure]:
     """Measure what a restored guest executes until its first answer, and until SSH is there.
 
     The rest of its start is QEMU's own. Guests are translated, as above. Raises HarnessError where
@@ -69,11 +68,11 @@ def start_instructions(bench: Bench, *, runs: int) -> list[Figure]:
     """
     until: dict[str, list[float]] = {"answer": [], "ssh": []}
     with temporary_folder("klp-bench-") as folder:
-        built = obtain_plugin(Store(bench.cache), deadline=Deadline.after(_PLUGIN_S))
+        built = obtain_plugin(runs.store(), deadline=Deadline.after(_PLUGIN_S))
         head, size = make_head(flags=Flag.CLOCK | built.flags)
         plugin = Plugin(library=built.library, head=head, size=size, folder=folder)
         with bench.under(Accel.TCG).session(lambda _: plugin) as session:
-            for _ in range(runs):
+            for _ in range(times):
                 with session.guest(bench.kernel, name="counted", fresh=Fresh.SNAPSHOT) as machine:
                     observed = machine.hypervisor.observed
                     assert observed is not None

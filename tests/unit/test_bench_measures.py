@@ -165,7 +165,7 @@ def test_what_a_guest_executes_until_it_is_there(
     monkeypatch.setattr(counted, "SharedFile", shared)
     place: Any = SimpleNamespace(session=session, kernel=None, cache=tmp_path)
     place.under = lambda _: place
-    figures = counted.start_instructions(place, runs=2)
+    figures = counted.start_instructions(place, times=2)
     assert [(each.id, each.value) for each in figures] == [("start-answer", 3), ("start-ssh", 40)]
     assert [each.unit for each in figures] == ["million instructions"] * 2
     assert len(plugins) == 1
