@@ -83,7 +83,7 @@ def side(name: str, unit: str, runs: Sequence[float]) -> Side:
     return Side(name=name, value=statistics.median(runs), unit=unit, runs=tuple(runs))
 
 
-def ratio(figure_id: str, what: str, first: Side, second: Side, budget: Budget) -> Figure:
+def ratio(figure_id: str, what: str, first: Side, second: Side, budget: Budget | None) -> Figure:
     """Return the first side divided by the second as a figure."""
     return Figure(
         id=figure_id,

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from harness.vm.kernel.progress import Progress
 
 ANSWER_RATIO = 1 / 20
-RESTORE_RATIO = 1 / 12
 OVERLAP_RATIO = 4.5
 SUITE_BOOTS = 145.0
 
@@ -44,7 +43,9 @@ _CYCLES_DEADLINE_S = 900.0
 def start_of_a_guest(bench: Bench, *, runs: int) -> list[Figure]:
     """Measure restored and booted guests in turn.
 
-    From the start of QEMU to the agent's first answer, and to an SSH session.
+    From the start of QEMU to the agent's first answer, and to an SSH session. The latter has no
+    budget here: most of it is arithmetic of the guest's SSH server, which a boot has none of, and
+    `benchmarks.instructions` counts it.
     """
     answers: dict[Fresh, list[float]] = {Fresh.SNAPSHOT: [], Fresh.BOOT: []}
     sessions: dict[Fresh, list[float]] = {Fresh.SNAPSHOT: [], Fresh.BOOT: []}
@@ -60,17 +61,19 @@ def start_of_a_guest(bench: Bench, *, runs: int) -> list[Figure]:
                     sessions[fresh].append(time.monotonic() - start)
     return [
         _start("guest-answer", "a guest to its first answer", answers, ANSWER_RATIO),
-        _start("guest-start", "a guest to SSH", sessions, RESTORE_RATIO),
+        _start("guest-start", "a guest to SSH", sessions),
     ]
 
 
-def _start(name: str, what: str, seconds: Mapping[Fresh, list[float]], most: float) -> Figure:
+def _start(
+    name: str, what: str, seconds: Mapping[Fresh, list[float]], most: float | None = None
+) -> Figure:
     return ratio(
         name,
         f"{what}, restored against booted",
         side("restored", "s", seconds[Fresh.SNAPSHOT]),
         side("booted", "s", seconds[Fresh.BOOT]),
-        Budget(bound=Bound.AT_MOST, value=most),
+        None if most is None else Budget(bound=Bound.AT_MOST, value=most),
     )
 
 
@@ -139,7 +142,7 @@ def whole_suite(
 
     Raises HarnessError when it did not pass, since its time means nothing then.
     """
-    booted = boots(bench, runs=runs)
+    booted = boots(bench, runs=runs, name="suite-boot")
     progress.stage("the behaviour suite")
 
     def see(line: str) -> None:

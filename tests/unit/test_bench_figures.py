@@ -10,7 +10,6 @@ import pytest
 from benchmarks.builds import Stages
 from benchmarks.figures import Bound, Budget, Figure, ratio, side
 from benchmarks.measure import (
-    RESTORE_RATIO,
     own_mib,
     percent_done,
     rate_while_all_work,
@@ -70,7 +69,7 @@ def test_a_ratio_is_the_first_side_by_the_second_and_tells_both() -> None:
         "start of a guest",
         side("restored", "s", [0.25]),
         side("booted", "s", [4.0]),
-        Budget(bound=Bound.AT_MOST, value=RESTORE_RATIO),
+        Budget(bound=Bound.AT_MOST, value=1 / 12),
     )
     assert figure.value == 0.25 / 4.0
     assert figure.met
