@@ -125,9 +125,10 @@ class FilePoll(_Message):
 
 
 class Text(_Message):
-    """The content of a file, or a task's stack."""
+    """The content of a file, or a task's stack; ``truncated``: there is more of the file."""
 
     text: str
+    truncated: bool = False
 
 
 class Spawned(_Message):

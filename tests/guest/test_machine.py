@@ -161,6 +161,15 @@ def test_file_errors_are_the_guests(guest: Machine) -> None:
     assert raised.value.errno == errno.EIO
 
 
+def test_a_file_that_is_too_large_is_not_read_in_part(guest: Machine) -> None:
+    """A test that looks for something in it would not find what comes later."""
+    guest.run(["dd", "if=/dev/zero", "of=/tmp/large", "bs=1024", "count=1024"])
+    assert len(guest.read("/tmp/large")) == 1 << 20
+    guest.run(["sh", "-c", "echo >>/tmp/large"])
+    with pytest.raises(HarnessError, match="/tmp/large in the guest has more than 1 MiB"):
+        guest.read("/tmp/large")
+
+
 def test_output_larger_than_any_buffer(guest: Machine) -> None:
     """Both outputs of a command are drained together, beyond SSH's window of 2 MiB."""
     script = "dd if=/dev/zero bs=4096 count=700; dd if=/dev/zero bs=4096 count=700 >&2"

@@ -209,8 +209,14 @@ class Machine:
         return SpawnedProcess(self._link, Spawned.of(reply).pid, path)
 
     def read(self, path: str, *, deadline: Deadline | None = None) -> str:
-        """Return the content of a file."""
-        return Text.of(self.request("read", path, deadline=deadline)).text
+        """Return the content of a file; raises HarnessError for one of more than 1 MiB."""
+        found = Text.of(self.request("read", path, deadline=deadline))
+        if found.truncated:
+            raise HarnessError(
+                f"{path} in the guest has more than 1 MiB, and is not read in part",
+                hint="have the guest look for what is wanted in it: run() with grep or tail",
+            )
+        return found.text
 
     def write(self, path: str, text: str, *, deadline: Deadline | None = None) -> None:
         """Write a text to a file by one write(2)."""
