@@ -102,7 +102,7 @@ class ModuleFinder:
         self._terminal = terminal
         self._kernel = kernel
         self._variables = (_WITH_LINES,) if lines else ()
-        self._only = (f"obj-m={' '.join(f'{name}.o' for name in only)}",) if only else ()
+        self._only = (f"KLP_ONLY={' '.join(f'{name}.o' for name in only)}",) if only else ()
         self._samples: Mapping[str, Path] | None = None
         self.folders: dict[Path, Path] = {}
 

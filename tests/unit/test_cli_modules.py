@@ -92,7 +92,7 @@ def test_only_some_samples_are_built(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     finder.find(str(tmp_path))
     samples = resource_dir(Resource.LIVEPATCH_MODULES)
     assert asked == [
-        (samples, ("obj-m=klp_target_gate.o klp_test_gate.o",)),
+        (samples, ("KLP_ONLY=klp_target_gate.o klp_test_gate.o",)),
         (tmp_path, ()),
     ]
 
