@@ -202,7 +202,7 @@ class GuestPanic(KernelVerdict):
 
 
 class GuestReset(KernelVerdict):
-    """The guest reset or powered itself off without a panic, for example by a triple fault."""
+    """The guest reset, halted or powered itself off without a panic, as by a triple fault."""
 
 
 class KernelSplat(KernelVerdict):

@@ -116,6 +116,14 @@ def test_reset_without_panic(doomed: Machine) -> None:
     _has_console_and_logs(raised.value, doomed)
 
 
+@pytest.mark.parametrize("command", ["poweroff", "halt"])
+def test_power_off_and_halt(doomed: Machine, command: str) -> None:
+    """Whether the kernel can power the machine off or not, it is said at once."""
+    with pytest.raises(GuestReset, match=r"(powered|halted) itself") as raised:
+        doomed.run([command, "-f"])
+    _has_console_and_logs(raised.value, doomed)
+
+
 def test_lost_connection(doomed: Machine) -> None:
     """SSH's end while the guest runs is LostConnection."""
     with pytest.raises(LostConnection) as raised:

@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from harness.vm.guest.root_disk import Layers
 
 _START_S = 20.0
+# kernel/reboot.c, kernel_halt(); a kernel that cannot power the machine off halts it.
+_HALTED = "reboot: System halted"
 _SETTLE_S = 3.0
 _SPLAT_GROWS_S = 0.7
 _HANG_LINES = 60
@@ -333,7 +335,7 @@ class Hypervisor:
         if self._panicked and not self._is_dead():
             wait_until(self._is_dead, Deadline.after(_SETTLE_S))
         elif not self._is_dead():
-            return None
+            return self._halt()
         # The console's reader still holds what QEMU wrote before it ended.
         wait_until(lambda: self.console.ended, Deadline.after(_SETTLE_S))
         if self._process is not None and self._process.returncode == 0:
@@ -348,6 +350,12 @@ class Hypervisor:
                 GuestReset(f"the guest {what} without a panic (QEMU says {self._shutdown})")
             )
         return self._lost()
+
+    def _halt(self) -> KlpError | None:
+        """Return that the kernel has stopped for good, which QEMU does not notice."""
+        if not self.console.contains(_HALTED):
+            return None
+        return self.explain(GuestReset("the guest halted itself without a panic"))
 
     def _panic(self, panics: list[Splat]) -> KlpError | None:
         if panics and not self.expected.unexpected(panics):
