@@ -108,6 +108,8 @@ class KernelCode:
         debugs = ("DEBUG_SPINLOCK", "DEBUG_MUTEXES", "DEBUG_LOCK_ALLOC", "PREEMPT_RT")
         self.debugs_locks = any(kernel.config.enabled(option) for option in debugs)
         """Whether its mutexes are laid out in another way than most kernels' are."""
+        self.has_kasan = kernel.config.enabled("KASAN")
+        """Whether each of its accesses looks at a shadow of all memory, which is mapped too."""
         self.has_kcsan = kernel.config.enabled("KCSAN")
         """Whether it has the kernel's detector of data races."""
 

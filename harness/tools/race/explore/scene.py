@@ -92,12 +92,14 @@ class Scene:
         """Return the template of guests whose accesses to memory are noted, if that is of use.
 
         And with them where CPU 0 comes by some addresses. Where readers of RCU are preempted, it is
-        not known who waits for A. With KCSAN all accesses meet in its table. And of a CPU that the
+        not known who waits for A. With KASAN QEMU does not say in time what is mapped, which is the
+        shadow of all memory too. With KCSAN all accesses meet in its table. And of a CPU that the
         plugin has to find in GS, accesses in the first instructions of an interrupt are not known.
         """
         shape = self.saved.shape
         code = self.code
-        if shape.plugin is None or code.preempts_readers or code.has_kcsan or code.unseen:
+        checks = code.has_kasan or code.has_kcsan
+        if shape.plugin is None or code.preempts_readers or checks or code.unseen:
             return None
         if not notes_accesses(shape.plugin):
             return None
