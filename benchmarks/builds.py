@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from harness.vm.kernel.kernel import Kernel
     from harness.vm.kernel.progress import Progress
 
-COLD_BUILD_RATIO = 10.0
-MUTANT_BUILD_RATIO = 0.5
+COLD_BUILD_RATIO = 14.0
+MUTANT_BUILD_RATIO = 1.0
 
 _BUILD_DEADLINE_S = 3600.0
 _MUTANTS = 3
