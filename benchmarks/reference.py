@@ -25,7 +25,7 @@ _BUILD_S = 900.0
 def boots(bench: Bench, *, runs: int, name: str) -> Side:
     """Return how long a guest takes to boot, from the start of QEMU to the agent's first answer.
 
-    ``name`` tells its guests from others of the same run.
+    ``name`` begins the names of its guests' folders, which no other figure of the run may have.
     """
     seconds = []
     with bench.session() as session:
