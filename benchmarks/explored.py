@@ -32,7 +32,7 @@ def explore_trials(bench: Bench, spec: str, *, runs: int, progress: Progress) ->
     A trial's time is that of the whole command, with several guests at a time, by their number. The
     boots are under TCG, as trials always are.
     """
-    booted = boots(bench.under(Accel.TCG), runs=runs, name="explore-boot")
+    booted = boots(bench.under(Accel.TCG), runs=runs)
     progress.stage("trials of race explore")
     with TemporaryDirectory(prefix="klp-bench-") as folder:
         file = Path(folder) / "explored.json"

@@ -35,7 +35,7 @@ def kept_guest(
     The times are those of `klp-harness ssh` and `klp-harness dump`, with their own start, against a
     boot. Raises HarnessError when a command fails, since its time means nothing then.
     """
-    booted = boots(bench, runs=times, name="kept-boot")
+    booted = boots(bench, runs=times)
     progress.stage("a guest that is kept")
     kept = _klp("boot", f"--kernel={spec}", f"--accel={accel}", "--keep-guest", stdin="exit 1\n")
     named = _NAMED.search(kept.stderr)

@@ -142,7 +142,7 @@ def whole_suite(
 
     Raises HarnessError when it did not pass, since its time means nothing then.
     """
-    booted = boots(bench, runs=runs, name="suite-boot")
+    booted = boots(bench, runs=runs)
     progress.stage("the behaviour suite")
 
     def see(line: str) -> None:

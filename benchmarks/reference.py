@@ -22,16 +22,13 @@ if TYPE_CHECKING:
 _BUILD_S = 900.0
 
 
-def boots(bench: Bench, *, runs: int, name: str) -> Side:
-    """Return how long a guest takes to boot, from the start of QEMU to the agent's first answer.
-
-    ``name`` begins the names of its guests' folders, which no other figure of the run may have.
-    """
+def boots(bench: Bench, *, runs: int) -> Side:
+    """Return how long a guest takes to boot, from the start of QEMU to the agent's first answer."""
     seconds = []
     with bench.session() as session:
         for _ in range(runs):
             start_s = time.monotonic()
-            with session.guest(bench.kernel, name=name, fresh=Fresh.BOOT):
+            with session.guest(bench.kernel, name="start", fresh=Fresh.BOOT):
                 seconds.append(time.monotonic() - start_s)
     return side("a boot", "s", seconds)
 

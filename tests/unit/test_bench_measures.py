@@ -95,7 +95,7 @@ def test_a_kept_guest(monkeypatch: pytest.MonkeyPatch) -> None:
     codes: dict[str, int] = {}
     place: Any = None
     monkeypatch.setattr(kept, "_klp", answered)
-    monkeypatch.setattr(kept, "boots", lambda _, runs, name: side("a boot", "s", [2.0] * runs))
+    monkeypatch.setattr(kept, "boots", lambda _, runs: side("a boot", "s", [2.0] * runs))
     figures = kept.kept_guest(place, "6.1", "tcg", times=2, progress=SILENT)
     assert [(each.id, each.met) for each in figures] == [("kept-ssh", True), ("kept-dump", True)]
     assert [each.sides[1].runs for each in figures] == [(2.0, 2.0)] * 2
@@ -122,7 +122,7 @@ def test_a_trial_of_race_explore(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(explored, "run", run)
     asked: list[Accel] = []
     place: Any = SimpleNamespace(session=nothing, kernel=None)
-    assert len(boots(place, runs=3, name="boot").runs) == 3
+    assert len(boots(place, runs=3).runs) == 3
 
     def under(accel: Accel) -> Any:
         asked.append(accel)

@@ -58,6 +58,9 @@ _START_S = 120.0
 # The kernel's defaults and its maxima (kernel/rcu/update.c, kernel/watchdog.c, sysctl).
 _RCU_STALL_S, _MOST_RCU_STALL_S = 21, 300
 _WATCHDOG_S, _MOST_WATCHDOG_S = 10, 60
+# Of all sessions of this process: two may have guests of one name in one folder. next() is atomic:
+# several threads may start guests.
+_NUMBERS = itertools.count(1)
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9.-]+")
 
 
@@ -121,8 +124,6 @@ class Session:
         self._inside = inside
         self._stack = contextlib.ExitStack()
         self._templates: dict[str, Template] = {}
-        # next() is atomic: several threads may start guests.
-        self._numbers = itertools.count(1)
         self._spare = SpareGuest()
         self._claimed: RunFolder | None = None
         self.keeper = keeper
@@ -368,7 +369,7 @@ class Session:
 
     def _guest_folder(self, name: str) -> Path:
         plain = _NOT_IN_A_NAME.sub("-", name).strip("-") or "guest"
-        folder = self.folder / GUESTS / f"{plain[:80]}-{os.getpid()}-{next(self._numbers)}"
+        folder = self.folder / GUESTS / f"{plain[:80]}-{os.getpid()}-{next(_NUMBERS)}"
         with writing(folder):
             folder.mkdir(parents=True, mode=0o700)
         return folder
