@@ -7,6 +7,7 @@ import fcntl
 import os
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from harness.deadline import Deadline, wait_until
 from harness.errors import CommandFailed, HarnessError, UsageError
 from harness.vm.host import bootstrap
 from harness.vm.host.bootstrap import install_packages, make_venv
-from harness.vm.host.tools import Distribution, Family, Tool
+from harness.vm.host.tools import TOOLS, Distribution, Family, Tool
 
 DEBIAN = Distribution(name="Debian 12", family=Family.DEBIAN)
 FEDORA = Distribution(name="Fedora 40", family=Family.FEDORA)
@@ -272,3 +273,102 @@ def test_two_at_once_make_it_once(
         thread.join(30)
     assert sorted(results) == [False, True]
     assert checkout.calls == ["venv", "pip"]
+
+
+class Setup:
+    """A host that lacks a tool, with an apt-get and a pip whose steps are noted as they end."""
+
+    def __init__(self, checkout: Checkout, monkeypatch: pytest.MonkeyPatch, lacks: Tool) -> None:
+        self.order: list[str] = []
+        self.venv_made = threading.Event()
+        self._checkout = checkout
+        self._missing: tuple[Tool, ...] = (lacks,)
+        self.apt_waits = True
+        run = checkout._run
+
+        def pip(argv: list[object], **options: object) -> None:
+            try:
+                run(argv, **options)
+                self.order.append(checkout.calls[-1])
+            finally:
+                if checkout.calls[-1] == "pip":
+                    self.venv_made.set()
+
+        def apt(argv: list[str], *, to_stderr: bool = False) -> int:
+            if self.apt_waits:
+                assert self.venv_made.wait(30)
+            self._missing = ()
+            self.checkout_pip_works()
+            self.order.append("apt")
+            return 0
+
+        monkeypatch.setattr(bootstrap, "run", pip)
+        monkeypatch.setattr(bootstrap, "foreground", apt)
+        monkeypatch.setattr(bootstrap, "read_distribution", lambda: DEBIAN)
+        monkeypatch.setattr(bootstrap, "_sudo", list)
+        look = self.look
+        monkeypatch.setattr(bootstrap, "missing_tools", look)
+        defaults = install_packages.__kwdefaults__
+        assert defaults is not None
+        monkeypatch.setitem(defaults, "look", look)
+
+    def look(self, distribution: Distribution) -> tuple[Tool, ...]:
+        return self._missing
+
+    def checkout_pip_works(self) -> None:
+        self._checkout.pip_fails = False
+
+
+def test_packages_and_the_environment_at_a_time(
+    checkout: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fresh machine does not wait for apt and pip in turn: this apt ends only after pip."""
+    host = Setup(checkout, monkeypatch, BC)
+    bootstrap.set_up(checkout.root, to_run=True)
+    assert host.order == ["venv", "pip", "apt"]
+    assert not make_venv(checkout.root, to_run=True)
+
+
+@pytest.mark.parametrize("name", ["python3 venv", "setpriv"])
+def test_what_the_environment_needs_is_installed_first(
+    name: str, checkout: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the venv module, or what starts children, there is nothing to do meanwhile."""
+    assert name in {tool.name for tool in TOOLS}
+    host = Setup(checkout, monkeypatch, replace(BC, name=name))
+    host.apt_waits = False
+    bootstrap.set_up(checkout.root)
+    assert host.order == ["apt", "venv", "pip"]
+
+
+def test_pip_that_fails_while_packages_come_is_tried_again(
+    checkout: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dependency that has no wheel needs the compiler that apt-get was installing."""
+    host = Setup(checkout, monkeypatch, BC)
+    checkout.pip_fails = True
+    bootstrap.set_up(checkout.root)
+    assert host.order == ["venv", "apt", "venv", "pip"]
+
+
+def test_pip_that_fails_twice_is_a_failure(
+    checkout: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second attempt is the one that is reported."""
+    host = Setup(checkout, monkeypatch, BC)
+    host.checkout_pip_works = lambda: None  # type: ignore[method-assign]
+    checkout.pip_fails = True
+    with pytest.raises(HarnessError, match="pip could not install"):
+        bootstrap.set_up(checkout.root)
+    assert checkout.calls.count("pip") == 2
+
+
+def test_where_nothing_may_be_installed_no_environment_is_begun(
+    checkout: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who has to install packages first hears so at once, not after a minute of pip."""
+    host = Setup(checkout, monkeypatch, BC)
+    monkeypatch.setattr(bootstrap, "read_distribution", lambda: FEDORA)
+    with pytest.raises(UsageError, match="Fedora 40 lacks bc"):
+        bootstrap.set_up(checkout.root)
+    assert host.order == checkout.calls == []

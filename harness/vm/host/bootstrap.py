@@ -17,6 +17,7 @@ import os
 import shutil
 import sys
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,6 +45,8 @@ _NO_EXTRAS = ""
 _LOCK_WAIT_S = 900.0
 _PIP_DEADLINE_S = 900.0
 _VENV_DEADLINE_S = 120.0
+# By their names among the tools: without them no environment is made.
+_FOR_THE_VENV = frozenset({"python3 venv", "setpriv"})
 
 
 def say(text: str, *, to_stderr: bool = False) -> None:
@@ -70,21 +73,10 @@ def install_packages(
     missing = look(distribution)
     if not missing:
         return
-    sentence, hint = explain_missing(missing, distribution)
-    root = os.geteuid() == 0 if is_root is None else is_root
-    sudo = [] if root else _sudo()
-    if distribution.family is not Family.DEBIAN or sudo is None:
-        raise UsageError(sentence, hint=hint)
+    _, hint = explain_missing(missing, distribution)
+    install = _apt_get(missing, distribution, is_root=is_root)
     packages = packages_for(missing, Family.DEBIAN)
     say(f"klp-harness: installing packages: {' '.join(packages)}", to_stderr=to_stderr)
-    install = [
-        *sudo,
-        "env",
-        "DEBIAN_FRONTEND=noninteractive",
-        "apt-get",
-        "-o",
-        "DPkg::Lock::Timeout=300",
-    ]
     arguments = ["install", "--yes", "--quiet", "--no-install-recommends", *packages]
     if foreground([*install, *arguments], to_stderr=to_stderr) != 0:
         stale = "apt's package lists are missing or old: refreshing them"
@@ -100,6 +92,19 @@ def install_packages(
             f"after installing {' '.join(packages)}: {sentence}",
             hint="does another program of that name come first in PATH?",
         )
+
+
+def _apt_get(
+    missing: tuple[Tool, ...], distribution: Distribution, *, is_root: bool | None
+) -> list[str]:
+    """Return how apt-get is called here; raises UsageError where it may not be called."""
+    root = os.geteuid() == 0 if is_root is None else is_root
+    sudo = [] if root else _sudo()
+    if distribution.family is not Family.DEBIAN or sudo is None:
+        sentence, hint = explain_missing(missing, distribution)
+        raise UsageError(sentence, hint=hint)
+    environment = ["env", "DEBIAN_FRONTEND=noninteractive"]
+    return [*sudo, *environment, "apt-get", "-o", "DPkg::Lock::Timeout=300"]
 
 
 def _sudo() -> list[str] | None:
@@ -239,6 +244,27 @@ def _try_lock(folder: int) -> bool:
     return True
 
 
+def set_up(root: Path, *, to_run: bool = False) -> None:
+    """Install what the host lacks and make ``root``/.venv, at the same time where that is possible.
+
+    apt-get stays in the foreground's process group, so Ctrl-C ends both. Raises what
+    `install_packages` and `make_venv` raise.
+    """
+    distribution = read_distribution()
+    missing = missing_tools(distribution)
+    if missing and _FOR_THE_VENV.isdisjoint(tool.name for tool in missing):
+        _apt_get(missing, distribution, is_root=None)
+        with ThreadPoolExecutor(1, thread_name_prefix="packages") as pool:
+            installed = pool.submit(install_packages, distribution)
+            # A package without a wheel wants a compiler, which may just be installed: again below.
+            with contextlib.suppress(HarnessError):
+                make_venv(root, to_run=to_run)
+            installed.result()
+    else:
+        install_packages(distribution)
+    make_venv(root, to_run=to_run)
+
+
 def main() -> int:
     """Set the checkout in the current folder up; return the exit code."""
     parser = argparse.ArgumentParser(prog="python3 -m harness.vm.host.bootstrap")
@@ -246,8 +272,7 @@ def main() -> int:
     to_run: bool = parser.parse_args().to_run
     root = Path.cwd()
     try:
-        install_packages(read_distribution())
-        make_venv(root, to_run=to_run)
+        set_up(root, to_run=to_run)
     except KlpError as error:
         sys.stderr.write(f"klp-harness: {error}\n")
         return error.exit_code
