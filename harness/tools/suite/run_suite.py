@@ -20,6 +20,7 @@ from harness.cli.invocation import kernel_facts, write_file
 from harness.cli.options import AccelAsked
 from harness.cli.prepare import prepare_accel, prepare_kernel, prepare_modules
 from harness.pytest_plugin.early import EarlyTemplate
+from harness.pytest_plugin.fork_server.client import fork_server
 from harness.pytest_plugin.keeping import GivenKeeper
 from harness.pytest_plugin.kernels import GivenKernels
 from harness.report.junit import mark_partial
@@ -112,12 +113,12 @@ def run_suite(
         *added,
     ]
     collector = Collector()
-    with _bytecode_kept():
-        asked = 1 if options.keeper is not None else options.guests
+    asked = 1 if options.keeper is not None else options.guests
+    with _bytecode_kept(), _workers(asked) as worker:
         number = asked or guests_for(_selected(arguments) if words.selects else None, most)
         terminal.print(f"accelerator  {choice.describe()}", f"guests       {number} at a time")
         status = pytest.main(
-            [*_spread(number), *arguments],
+            [*_spread(number, worker), *arguments],
             plugins=[
                 collector,
                 GivenKernels(kernels),
@@ -166,12 +167,17 @@ def _selected(words: Sequence[str]) -> int | None:
     return counter.tests if ended_well else None
 
 
-def _spread(guests: int) -> list[str]:
+def _workers(guests: int | None) -> contextlib.AbstractContextManager[str]:
+    """Start what forks workers; it has imported what they need when they are wanted."""
+    return fork_server() if guests != 1 else contextlib.nullcontext("")
+
+
+def _spread(guests: int, worker: str) -> list[str]:
     # A single worker would start and collect anew, to do what this process can do itself.
     if guests == 1:
         return ["-n", "0"]
     # Each worker takes one test at a time, in the order of harness.pytest_plugin.order.
-    return ["-n", str(guests), "--dist", "load", "--maxschedchunk", "1"]
+    return [f"--tx={guests}*{worker}", "--dist", "load", "--maxschedchunk", "1"]
 
 
 @contextlib.contextmanager

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Starts the fork server of a run, for as long as the run's workers need it."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.pytest_plugin.fork_server import request, server
+from harness.vm.host.files import temporary_folder
+from harness.vm.host.process import helper
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+# More than any host runs at a time: none is refused while the server still imports.
+_BACKLOG = 128
+
+
+@contextlib.contextmanager
+def fork_server() -> Iterator[str]:
+    """Give the value of xdist's ``--tx`` for one worker, which a server forks.
+
+    Workers have the environment, the working directory and the process group that this process has
+    now, so Ctrl-C reaches them. All are killed with the server when the context ends, or when this
+    thread does. Raises HarnessError when the host cannot start a process.
+    """
+    with temporary_folder("klp-workers-") as folder, socket.socket(socket.AF_UNIX) as listening:
+        place = folder / "server"
+        listening.bind(str(place))
+        listening.listen(_BACKLOG)
+        number = listening.fileno()
+        with helper([sys.executable, "-m", server.__name__, str(number)], pass_fds=(number,)):
+            # Isolated and without site: it needs the standard library alone.
+            words = [sys.executable, "-I", "-S", str(Path(request.__file__)), str(place)]
+            yield f"popen//python={shlex.join(words)}"

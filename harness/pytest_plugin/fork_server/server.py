@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Forks a worker for each request, from a process that has imported what workers need."""
+
+from __future__ import annotations
+
+import ast
+import gc
+import importlib
+import inspect
+import os
+import signal
+import socket
+import sys
+import threading
+
+from execnet import gateway_base
+
+from harness.pytest_plugin.fork_server.request import STREAMS
+from harness.vm.host.process import die_with_parent, obey_parent
+
+# With these come pytest's own parts, paramiko, pydantic and the harness.
+PRELOADED = ("_pytest.config", "xdist.remote", "harness.pytest_plugin")
+
+
+def next_worker(listening: socket.socket) -> socket.socket:
+    """Fork a worker for each request; return only in a worker: the connection to who requested it.
+
+    The server ends when it is killed, and with it every worker.
+    """
+    # Nobody waits for workers here.
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    server = os.getpid()
+    while True:
+        connection, _ = listening.accept()
+        _, streams, _, _ = socket.recv_fds(connection, 1, len(STREAMS))
+        if len(streams) == len(STREAMS) and os.fork() == 0:
+            die_with_parent(server)
+            listening.close()
+            for stream, own in zip(streams, STREAMS, strict=True):
+                os.dup2(stream, own)
+                os.close(stream)
+            return connection
+        connection.close()
+        for stream in streams:
+            os.close(stream)
+
+
+def serve(connection: socket.socket) -> None:
+    """Be the worker that execnet wants: read from standard input what to run, and run it."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    threading.Thread(target=_end_with, args=(connection,), name="request", daemon=True).start()
+    sys.stdin, sys.stdout = open(0, closefd=False), open(1, "w", closefd=False)  # noqa: SIM115
+    sys.argv = ["-c"]
+    text: str = ast.literal_eval(sys.stdin.readline())
+    # The text of the module that is imported here comes before what is to be done with it.
+    rest = text.removeprefix(inspect.getsource(gateway_base))
+    exec(compile(rest, "<execnet>", "exec"), dict(vars(gateway_base)))  # noqa: S102
+
+
+def _end_with(connection: socket.socket) -> None:
+    """End this process at once when the process that has requested it is gone."""
+    connection.recv(1)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def main(listening: int) -> None:
+    """Serve requests at the socket with that number, which listens."""
+    obey_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for name in PRELOADED:
+        importlib.import_module(name)
+    # A worker's collector must not touch, and so copy, what is there now.
+    gc.freeze()
+    serve(next_worker(socket.socket(fileno=listening)))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Workers of xdist that are forked: what they have imported, how they end, and with whom."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.deadline import Deadline, wait_until
+from harness.vm.host.process import run
+
+ROOT = Path(__file__).resolve().parents[2]
+# Runs pytest on the tests in a file, with two workers that are forked.
+RUN = """\
+import sys
+import pytest
+from harness.pytest_plugin.fork_server.client import fork_server
+
+with fork_server() as worker:
+    status = pytest.main([
+        "-q", "-p", "no:cacheprovider", f"--rootdir={sys.argv[2]}",
+        "-W", "ignore:Module already imported:pytest.PytestAssertRewriteWarning",
+        f"--tx=2*{worker}", "--dist=load", sys.argv[1],
+    ])
+print("status", int(status))
+"""
+
+
+def soon() -> Deadline:
+    return Deadline.after(60)
+
+
+def written(folder: Path, tests: str) -> list[str]:
+    """Return the command that runs these tests."""
+    file = folder / "test_it.py"
+    file.write_text("import os, signal, sys, time\nfrom pathlib import Path\n\n" + tests)
+    return [sys.executable, "-c", RUN, str(file), str(folder)]
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return False
+
+
+def pids_in(folder: Path, name: str, number: int) -> list[int]:
+    """Return the numbers that so many workers have written, once they have."""
+
+    def known() -> list[int]:
+        return [int(text) for path in folder.glob(f"{name}-*") if (text := path.read_text())]
+
+    assert wait_until(lambda: len(known()) == number, soon())
+    return known()
+
+
+def test_workers_have_imported_what_they_need(tmp_path: Path) -> None:
+    """Each worker's own start imports neither pytest nor the plugin: they were there before it."""
+    tests = (
+        "def test_parent():\n"
+        "    words = Path(f'/proc/{os.getppid()}/cmdline').read_bytes().split(b'\\0')\n"
+        "    assert b'harness.pytest_plugin.fork_server.server' in words\n"
+        "    # What execnet sends it is run in the process that the server has forked.\n"
+        "    assert Path('/proc/self/cmdline').read_bytes().split(b'\\0') == words\n"
+        "    assert {'harness.pytest_plugin.fixtures', 'paramiko'} <= set(sys.modules)\n\n"
+        "def test_streams():\n"
+        "    assert os.read(0, 1) == b''\n"
+        "    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler\n"
+        "    assert signal.getsignal(signal.SIGCHLD) is signal.SIG_DFL\n"
+    )
+    done = run(written(tmp_path, tests), deadline=soon(), cwd=ROOT)
+    assert "2 passed" in done.stdout
+    assert done.stdout.endswith("status 0\n")
+    assert done.stderr == ""
+
+
+def test_failures_are_explained_as_ever(tmp_path: Path) -> None:
+    """What is compared in a test file is shown: test files are rewritten in forked workers too."""
+    done = run(
+        written(tmp_path, "def test_it():\n    x = 41\n    assert x == 42\n"),
+        deadline=soon(),
+        cwd=ROOT,
+    )
+    assert "assert 41 == 42" in done.stdout
+    assert done.stdout.endswith("status 1\n")
+
+
+def test_a_worker_that_crashes_is_replaced(tmp_path: Path) -> None:
+    """Its test has failed, and the others run in a new worker."""
+    tests = (
+        "def test_crash():\n    os.kill(os.getpid(), signal.SIGKILL)\n\n"
+        "def test_a():\n    pass\n\n"
+        "def test_b():\n    pass\n"
+    )
+    done = run(written(tmp_path, tests), deadline=soon(), cwd=ROOT)
+    assert "crashed while running 'test_it.py::test_crash'" in done.stdout
+    assert "1 failed, 2 passed" in done.stdout
+
+
+HANGS = (
+    "def note():\n"
+    "    folder = Path(__file__).parent\n"
+    "    (folder / f'worker-{os.getpid()}').write_text(str(os.getpid()))\n"
+    "    (folder / f'server-{os.getpid()}').write_text(str(os.getppid()))\n"
+    "    time.sleep(600)\n\n"
+    "def test_a():\n    note()\n\n"
+    "def test_b():\n    note()\n"
+)
+
+
+@pytest.mark.parametrize("whom", ["this", "server"])
+def test_nothing_is_left_when_somebody_is_killed(whom: str, tmp_path: Path) -> None:
+    """kill -9 of the process that runs pytest, or of the server, ends every worker."""
+    with subprocess.Popen(
+        written(tmp_path, HANGS), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as parent:
+        try:
+            workers = pids_in(tmp_path, "worker", 2)
+            (server, _) = pids_in(tmp_path, "server", 2)
+            os.kill(parent.pid if whom == "this" else server, signal.SIGKILL)
+            assert wait_until(
+                lambda: not any(is_running(pid) for pid in (*workers, server)), soon()
+            )
+        finally:
+            parent.kill()
+
+
+def test_a_worker_ends_with_what_requested_it(tmp_path: Path) -> None:
+    """execnet kills the process that it has started: the worker must not stay behind."""
+    with subprocess.Popen(
+        written(tmp_path, HANGS), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as parent:
+        try:
+            workers = pids_in(tmp_path, "worker", 2)
+            requests = [
+                pid
+                for pid in children_of(parent.pid)
+                if b"fork_server/request.py" in Path(f"/proc/{pid}/cmdline").read_bytes()
+            ]
+            assert len(requests) == 2
+            os.kill(requests[0], signal.SIGKILL)
+            assert wait_until(lambda: sum(map(is_running, workers)) == 1, soon())
+        finally:
+            parent.kill()
+
+
+def test_an_interrupt_reaches_the_workers(tmp_path: Path) -> None:
+    """Ctrl-C goes to the process group: a worker that sleeps in a test is woken, and ends."""
+    tests = HANGS.replace(
+        "    time.sleep(600)\n",
+        "    try:\n"
+        "        time.sleep(600)\n"
+        "    except KeyboardInterrupt:\n"
+        "        (folder / f'interrupted-{os.getpid()}').write_text(str(os.getpid()))\n"
+        "        raise\n",
+    )
+    with subprocess.Popen(
+        written(tmp_path, tests), cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True
+    ) as parent:
+        try:
+            workers = pids_in(tmp_path, "worker", 2)
+            os.killpg(parent.pid, signal.SIGINT)
+            assert sorted(pids_in(tmp_path, "interrupted", 2)) == sorted(workers)
+            parent.wait(60)
+            assert not any(is_running(pid) for pid in workers)
+        finally:
+            parent.kill()
+
+
+def children_of(pid: int) -> list[int]:
+    text = "".join(path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children"))
+    return [int(word) for word in text.split()]
