@@ -276,3 +276,28 @@ def test_a_kernel_without_acpi_has_where_its_clock_is(kernel: Kernel) -> None:
     assert replace(kernel, config=KernelConfig(timer)).boot_args == ("pmtmr=0x608",)
     assert replace(kernel, config=KernelConfig(timer | acpi)).boot_args == ()
     assert replace(kernel, config=KernelConfig({})).boot_args == ()
+
+
+PVH = {"CONFIG_PVH": "y"}
+
+
+@pytest.mark.parametrize(
+    ("config", "is_own_build", "direct"),
+    [
+        (PVH, True, True),
+        ({}, True, False),
+        # Of another kernel, vmlinux need not have what the image has.
+        (PVH, False, False),
+        (PVH | {"CONFIG_RANDOMIZE_BASE": "y"}, True, False),
+        (PVH | {"CONFIG_KASAN": "y"}, True, False),
+        (PVH | {"CONFIG_KCSAN": "y"}, True, False),
+        (PVH | {"CONFIG_KMSAN": "y"}, True, False),
+    ],
+)
+def test_what_is_started(
+    config: dict[str, str], is_own_build: bool, direct: bool, kernel: Kernel
+) -> None:
+    """QEMU enters vmlinux where nothing is lost by it: no random address, no check of memory."""
+    made = replace(kernel, config=KernelConfig(config), is_own_build=is_own_build)
+    assert made.start_image == (kernel.vmlinux if direct else kernel.image)
+    assert replace(made, vmlinux=None).start_image == kernel.image

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.deadline import Deadline, wait_until
+from harness.resources import Resource, resource_dir
 from harness.vm.host.process import PIPE, Process, run, spawn
 from tests.unit.speaking_agent import build, soon
 
@@ -264,3 +265,25 @@ def test_a_storm_pauses_as_it_is_told(programs: Path) -> None:
         child.stdin.close()
         assert says(child) == {"forks": 1, "reaped": 1}
         assert child.wait(timeout=soon().remaining_s) == 0
+
+
+def test_each_source_is_a_program_of_its_name(programs: Path) -> None:
+    """All are one file, which is the program by whose name, in argv too, it is started."""
+    build(programs)
+    names = {path.name for path in programs.glob("klp-*") if path.is_symlink()}
+    sources = resource_dir(Resource.GUEST_PROGRAMS).glob("klp_*.c")
+    assert names == {path.stem.replace("_", "-") for path in sources}
+    assert {(programs / name).resolve() for name in names} == {programs / "klp-programs"}
+    named = run([programs / "klp-fifo"], deadline=soon(), check=False)
+    assert named.stderr.startswith("klp-fifo: usage: ")
+    # klp-duel executes /proc/self/exe, and is klp-duel again.
+    again: list[str | Path] = ["bash", "-c", 'exec -a klp-exec "$0"', programs / "klp-programs"]
+    renamed = run(again, deadline=soon(), check=False)
+    assert renamed.stderr.startswith("klp-exec: usage: ")
+
+
+def test_another_name_is_no_program(programs: Path) -> None:
+    """It says by which name it was started, and does nothing."""
+    done = run([programs / "klp-programs"], deadline=soon(), check=False)
+    assert done.returncode == 2
+    assert "started as klp-programs, and has no program of that name" in done.stderr

@@ -25,7 +25,7 @@ from harness.vm.host.process import find_program, run
 from harness.vm.kernel.kernel import SIGNED_WORD
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from harness.vm.guest.keys import RunKeys
     from harness.vm.host.cache import Store
@@ -40,6 +40,8 @@ GUEST_ADDRESS = "10.0.2.15"
 LACKS_LINE = "klp-harness: this guest cannot serve: "
 """Begins what the guest prints when its kernel lacks something that shows right after the boot."""
 MODULE_DIR = "/lib/modules/klp"
+ALL_PROGRAMS = "/bin/klp-programs"
+"""The guest programs in one file, which is started by the name of one of them."""
 BOOT_DIR = "/lib/modules/boot"
 """Where an initrd has drivers that are modules, named so that they sort in loading order."""
 _CPIO_S = 60
@@ -145,17 +147,16 @@ def build_base(store: Store, *, deadline: Deadline) -> Path:
     programs = build_programs(store, deadline=deadline)
     busybox = _static_busybox()
     files: dict[str, Path] = {"/bin/busybox": busybox}
-    for program in sorted(programs.iterdir()):
-        if program.name.startswith("klp-"):
-            files[f"/bin/{program.name}"] = program
+    files[ALL_PROGRAMS] = programs / Path(ALL_PROGRAMS).name
+    names = sorted(path.name for path in programs.glob("klp-*") if path.is_symlink())
     for name, target in _PROGRAMS.items():
         files |= with_libraries(Path(find_program(name)), target, deadline=deadline)
-    key = _digest(files)
+    key = _digest(files, names)
 
     def fill(folder: Path) -> None:
         with tempfile.TemporaryDirectory(dir=folder, prefix="root-") as name:
             root = Path(name)
-            _lay_out(root, files)
+            _lay_out(root, files, names)
             _archive(root, folder / "base.cpio", deadline=deadline)
 
     return store.obtain("initramfs", key, fill, deadline=deadline) / "base.cpio"
@@ -244,17 +245,18 @@ def with_libraries(program: Path, target: str, *, deadline: Deadline) -> dict[st
     return files
 
 
-def _digest(files: Mapping[str, Path]) -> str:
+def _digest(files: Mapping[str, Path], names: Sequence[str]) -> str:
     digest = hashlib.sha256()
     for target, source in sorted(files.items()):
         digest.update(target.encode() + b"\0")
         digest.update(hashlib.sha256(source.read_bytes()).digest())
-    texts = (_RC, sorted(_TEXT_FILES.items()), _FOLDERS, _KMOD_NAMES)
+    texts = (_RC, sorted(_TEXT_FILES.items()), _FOLDERS, _KMOD_NAMES, names)
     digest.update(repr(texts).encode())
     return digest.hexdigest()[:16]
 
 
-def _lay_out(root: Path, files: Mapping[str, Path]) -> None:
+def _lay_out(root: Path, files: Mapping[str, Path], names: Sequence[str]) -> None:
+    """Lay the root folder out; ``names`` are those of the guest programs."""
     for folder in _FOLDERS:
         (root / folder).mkdir(parents=True, exist_ok=True)
     _copy(root, files)
@@ -264,6 +266,8 @@ def _lay_out(root: Path, files: Mapping[str, Path]) -> None:
     (root / RC_PLACE.lstrip("/")).chmod(0o755)
     for name in _KMOD_NAMES:
         (root / "sbin" / name).symlink_to("/bin/kmod")
+    for name in names:
+        (root / "bin" / name).symlink_to(Path(ALL_PROGRAMS).name)
     listed = run([files["/bin/busybox"], "--list"], deadline=Deadline.after(10)).stdout
     for applet in listed.split():
         link = root / "bin" / applet

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The guest programs: static binaries, built on the host once for each state of their sources."""
+"""The guest programs: one static binary, built on the host once for each state of its sources."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BUILD_S = 120
 
 
 def build_programs(store: Store, *, deadline: Deadline) -> Path:
-    """Return a folder with one executable for each ``klp_*.c`` of guest-programs/.
+    """Return a folder with ``klp-programs``, and a link to it for each ``klp_*.c`` of the sources.
 
     Raises HarnessError when they do not compile.
     """

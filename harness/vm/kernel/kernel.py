@@ -28,6 +28,9 @@ SIGNED_WORD = "klp_harness.signed"
 
 # Where SeaBIOS puts the power management of QEMU's machine `pc` (0x600), and its timer in that.
 _PM_TIMER_PORT = 0x608
+# Ticks of a time stamp counter in a second that no host exceeds.
+_MOST_TSC_HZ = 6_000_000_000
+_NOT_ENTERED_DIRECTLY = ("KASAN", "KCSAN", "KMSAN", "RANDOMIZE_BASE")
 
 # CPU time of a boot under TCG with kernel-configs/debug.config against without: 12 s and 1.8 s. Of
 # lockdep alone, and of KCSAN, nothing is measured.
@@ -48,6 +51,10 @@ class Bootable(Protocol):
     @property
     def image(self) -> Path:
         """The bzImage."""
+
+    @property
+    def start_image(self) -> Path:
+        """What QEMU starts: the bzImage, or another file with the same kernel."""
 
     @property
     def boot_modules(self) -> tuple[Path, ...]:
@@ -82,7 +89,7 @@ class Kernel:
     System.map or the like, if there is one: see `harness.vm.kernel.symbols`. ``boot_modules`` are
     what a guest must load, in this order, before it has devices and a network, ``root_modules``
     what it loads then for a root file system on a disk. ``module_variables`` are for make, whenever
-    a module is built for it.
+    a module is built for it. ``is_own_build``: it was built here, vmlinux and image in one build.
     """
 
     spec: str
@@ -101,6 +108,7 @@ class Kernel:
     root_modules: tuple[Path, ...] = ()
     symbols: Path | None = None
     module_variables: tuple[str, ...] = ()
+    is_own_build: bool = False
 
     @property
     def slowness(self) -> float:
@@ -117,16 +125,33 @@ class Kernel:
         SIGNED_WORD lets a guest enforce signatures. With KASAN the AML of _PRT takes more than
         the 30 s after which ACPI aborts it, under TCG and for each device. A kernel that reads the
         MP table finds the same there. Without ACPI it has to be said where the timer of QEMU's
-        PIIX4 is (drivers/clocksource/acpi_pm.c), or its clock is jiffies.
+        PIIX4 is (drivers/clocksource/acpi_pm.c), or its clock is jiffies. Each further CPU would
+        measure how long its loops of udelay() are (init/calibrate.c), in a tenth of a second under
+        TCG. They may be longer than they need be, but not shorter.
         """
         has_acpi = self.config.enabled("ACPI")
         slow_aml = self.config.enabled("KASAN") and self.config.enabled("X86_MPPARSE")
         blind = self.config.enabled("X86_PM_TIMER") and not has_acpi
+        hz = self.config.get("HZ")
         return (
+            *([f"lpj={_MOST_TSC_HZ // int(hz)}"] if hz is not None else []),
             *(["pci=noacpi"] if has_acpi and slow_aml else []),
             *([f"pmtmr={_PM_TIMER_PORT:#x}"] if blind else []),
             *([SIGNED_WORD] if self.signer() is not None else []),
         )
+
+    @property
+    def start_image(self) -> Path:
+        """What QEMU starts: vmlinux where it can be entered directly, which unpacks nothing.
+
+        CONFIG_PVH makes that entry (arch/x86/platform/pvh). What runs there comes before the
+        shadow memory and the CPU's own data, so it is not entered where the compiler adds checks of
+        memory accesses; and a bzImage is what chooses a random address for the kernel.
+        """
+        direct = self.is_own_build and self.config.enabled("PVH")
+        if self.vmlinux is None or not direct:
+            return self.image
+        return self.image if any(map(self.config.enabled, _NOT_ENTERED_DIRECTLY)) else self.vmlinux
 
     @property
     def is_clang_built(self) -> bool:
@@ -167,6 +192,7 @@ def kernel_in(entry: Path, spec: str) -> Kernel:
         build_dir=build_dir,
         cc=metadata.cc,
         module_digest=metadata.digest,
+        is_own_build=True,
     )
 
 
