@@ -289,6 +289,7 @@ PVH = {"CONFIG_PVH": "y"}
         # Of another kernel, vmlinux need not have what the image has.
         (PVH, False, False),
         (PVH | {"CONFIG_RANDOMIZE_BASE": "y"}, True, False),
+        (PVH | {"CONFIG_DEBUG_INFO": "y"}, True, False),
         (PVH | {"CONFIG_KASAN": "y"}, True, False),
         (PVH | {"CONFIG_KCSAN": "y"}, True, False),
         (PVH | {"CONFIG_KMSAN": "y"}, True, False),
@@ -297,7 +298,7 @@ PVH = {"CONFIG_PVH": "y"}
 def test_what_is_started(
     config: dict[str, str], is_own_build: bool, direct: bool, kernel: Kernel
 ) -> None:
-    """QEMU enters vmlinux where nothing is lost by it: no random address, no check of memory."""
+    """QEMU enters vmlinux where nothing is lost by it: a random address, checks of memory, time."""
     made = replace(kernel, config=KernelConfig(config), is_own_build=is_own_build)
     assert made.start_image == (kernel.vmlinux if direct else kernel.image)
     assert replace(made, vmlinux=None).start_image == kernel.image

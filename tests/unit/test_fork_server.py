@@ -126,6 +126,8 @@ def test_nothing_is_left_when_somebody_is_killed(whom: str, tmp_path: Path) -> N
             assert wait_until(
                 lambda: not any(is_running(pid) for pid in (*workers, server)), soon()
             )
+            # Without a server there are no more workers: pytest ends, and does not wait for them.
+            parent.wait(60)
         finally:
             parent.kill()
 

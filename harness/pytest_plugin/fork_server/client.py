@@ -36,6 +36,8 @@ def fork_server() -> Iterator[str]:
         listening.listen(_BACKLOG)
         number = listening.fileno()
         with helper([sys.executable, "-m", server.__name__, str(number)], pass_fds=(number,)):
+            # The server's alone: where that has ended, a request fails, and does not wait.
+            listening.close()
             # Isolated and without site: it needs the standard library alone.
             words = [sys.executable, "-I", "-S", str(Path(request.__file__)), str(place)]
             yield f"popen//python={shlex.join(words)}"

@@ -30,7 +30,7 @@ SIGNED_WORD = "klp_harness.signed"
 _PM_TIMER_PORT = 0x608
 # Ticks of a time stamp counter in a second that no host exceeds.
 _MOST_TSC_HZ = 6_000_000_000
-_NOT_ENTERED_DIRECTLY = ("KASAN", "KCSAN", "KMSAN", "RANDOMIZE_BASE")
+_NOT_ENTERED_DIRECTLY = ("DEBUG_INFO", "KASAN", "KCSAN", "KMSAN", "RANDOMIZE_BASE")
 
 # CPU time of a boot under TCG with kernel-configs/debug.config against without: 12 s and 1.8 s. Of
 # lockdep alone, and of KCSAN, nothing is measured.
@@ -146,7 +146,8 @@ class Kernel:
 
         CONFIG_PVH makes that entry (arch/x86/platform/pvh). What runs there comes before the
         shadow memory and the CPU's own data, so it is not entered where the compiler adds checks of
-        memory accesses; and a bzImage is what chooses a random address for the kernel.
+        memory accesses. A bzImage is what chooses a random address for the kernel, and is much the
+        smaller file where there is debug information.
         """
         direct = self.is_own_build and self.config.enabled("PVH")
         if self.vmlinux is None or not direct:
