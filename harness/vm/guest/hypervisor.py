@@ -46,8 +46,9 @@ if TYPE_CHECKING:
     from harness.vm.guest.root_disk import Layers
 
 _START_S = 20.0
-# kernel/reboot.c, kernel_halt(); a kernel that cannot power the machine off halts it.
-_HALTED = "reboot: System halted"
+# kernel/reboot.c: "reboot: System halted", also of a kernel that cannot power the machine off; 7.2
+# says "reboot: Power off not available: System halted instead" there.
+_HALTED = ": System halted"
 _SETTLE_S = 3.0
 _SPLAT_GROWS_S = 0.7
 _HANG_LINES = 60
