@@ -67,10 +67,13 @@ def test_workers_have_imported_what_they_need(tmp_path: Path) -> None:
         "    assert b'harness.pytest_plugin.fork_server.server' in words\n"
         "    # What execnet sends it is run in the process that the server has forked.\n"
         "    assert Path('/proc/self/cmdline').read_bytes().split(b'\\0') == words\n"
+        "    # A library that comes with the harness is in the server's memory.\n"
+        "    assert 'cryptography' in Path(f'/proc/{os.getppid()}/maps').read_text()\n"
         "    assert {'harness.pytest_plugin.fixtures', 'paramiko'} <= set(sys.modules)\n\n"
         "def test_streams():\n"
         "    assert os.read(0, 1) == b''\n"
         "    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler\n"
+        "    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())\n"
         "    assert signal.getsignal(signal.SIGCHLD) is signal.SIG_DFL\n"
     )
     done = run(written(tmp_path, tests), deadline=soon(), cwd=ROOT)

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Forks a worker for each request, from a process that has imported what workers need."""
+"""Forks a worker for each request, from a process that has imported what workers need.
+
+That is the package of the plugin, which this module is in: pytest, paramiko and the harness.
+"""
 
 from __future__ import annotations
 
 import ast
 import gc
-import importlib
 import inspect
 import os
 import signal
@@ -16,25 +18,20 @@ import threading
 from execnet import gateway_base
 
 from harness.pytest_plugin.fork_server.request import STREAMS
-from harness.vm.host.process import die_with_parent, obey_parent
-
-# With these come pytest's own parts, paramiko, pydantic and the harness.
-PRELOADED = ("_pytest.config", "xdist.remote", "harness.pytest_plugin")
+from harness.vm.host.process import obey_parent
 
 
 def next_worker(listening: socket.socket) -> socket.socket:
     """Fork a worker for each request; return only in a worker: the connection to who requested it.
 
-    The server ends when it is killed, and with it every worker.
+    The server ends when it is killed. Workers end with it, since the plugin obeys its parent there.
     """
     # Nobody waits for workers here.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    server = os.getpid()
     while True:
         connection, _ = listening.accept()
         _, streams, _, _ = socket.recv_fds(connection, 1, len(STREAMS))
         if len(streams) == len(STREAMS) and os.fork() == 0:
-            die_with_parent(server)
             listening.close()
             for stream, own in zip(streams, STREAMS, strict=True):
                 os.dup2(stream, own)
@@ -48,7 +45,8 @@ def next_worker(listening: socket.socket) -> socket.socket:
 def serve(connection: socket.socket) -> None:
     """Be the worker that execnet wants: read from standard input what to run, and run it."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    # `helper` has blocked it, for the server.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     threading.Thread(target=_end_with, args=(connection,), name="request", daemon=True).start()
     sys.stdin, sys.stdout = open(0, closefd=False), open(1, "w", closefd=False)  # noqa: SIM115
     sys.argv = ["-c"]
@@ -67,9 +65,6 @@ def _end_with(connection: socket.socket) -> None:
 def main(listening: int) -> None:
     """Serve requests at the socket with that number, which listens."""
     obey_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for name in PRELOADED:
-        importlib.import_module(name)
     # A worker's collector must not touch, and so copy, what is there now.
     gc.freeze()
     serve(next_worker(socket.socket(fileno=listening)))

@@ -153,16 +153,20 @@ def foreground(argv: Sequence[str | Path], *, to_stderr: bool = False) -> int:
 def helper(argv: Sequence[str | Path], *, pass_fds: Sequence[int] = ()) -> Iterator[None]:
     """Run a program of the harness's own, without input, beside this process; kill it on leaving.
 
-    It stays in our process group, so that Ctrl-C reaches it, and calls `obey_parent` to end when
-    this thread does. Raises HarnessError when the host cannot start a process.
+    It stays in our process group, so that Ctrl-C reaches its children; it itself starts with SIGINT
+    blocked. It calls `obey_parent` to end when this thread does. Raises HarnessError when the host
+    cannot start a process.
     """
     command = [find_program(argv[0]), *(str(arg) for arg in argv[1:])]
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         child = subprocess.Popen(
             command, stdin=DEVNULL, pass_fds=tuple(pass_fds), env=child_environment()
         )
     except OSError as error:
         raise HarnessError(f"cannot start {argv[0]}: {error.strerror}") from error
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     try:
         yield
     finally:
