@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * All programs in one: it is the one by whose name it was started.
+ * All programs in one: it is the one whose name is argv[0], as its caller or a
+ * link gives it.
  *
  * The Makefile renames main() of klp_NAME.c to NAME_main(), and lists the names
  * in programs.h.
@@ -11,7 +12,6 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <sys/auxv.h>
 
 #include "lib_common.h"
 
@@ -38,12 +38,10 @@ static const char *last_part(const char *path)
 
 int main(int argc, char **argv)
 {
-	/* A program that executes /proc/self/exe has its name in argv alone. */
-	const char *file = last_part((const char *)getauxval(AT_EXECFN));
-	const char *name = argc > 0 ? last_part(argv[0]) : file;
+	const char *name = argc > 0 ? last_part(argv[0]) : "";
 
 	for (size_t i = 0; i < ARRAY_SIZE(programs); i++)
-		if (!strcmp(programs[i].name, name) || !strcmp(programs[i].name, file))
+		if (!strcmp(programs[i].name, name))
 			return programs[i].main(argc, argv);
 	fprintf(stderr, "klp-programs: started as %s, and has no program of that name\n", name);
 	return USAGE_EXIT;

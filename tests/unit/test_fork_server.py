@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from harness.deadline import Deadline, wait_until
+from harness.pytest_plugin.fork_server import server
 from harness.vm.host.process import run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -124,10 +126,10 @@ def test_nothing_is_left_when_somebody_is_killed(whom: str, tmp_path: Path) -> N
     ) as parent:
         try:
             workers = pids_in(tmp_path, "worker", 2)
-            (server, _) = pids_in(tmp_path, "server", 2)
-            os.kill(parent.pid if whom == "this" else server, signal.SIGKILL)
+            (parent_of_workers, _) = pids_in(tmp_path, "server", 2)
+            os.kill(parent.pid if whom == "this" else parent_of_workers, signal.SIGKILL)
             assert wait_until(
-                lambda: not any(is_running(pid) for pid in (*workers, server)), soon()
+                lambda: not any(is_running(pid) for pid in (*workers, parent_of_workers)), soon()
             )
             # Without a server there are no more workers: pytest ends, and does not wait for them.
             parent.wait(60)
@@ -152,6 +154,24 @@ def test_a_worker_ends_with_what_requested_it(tmp_path: Path) -> None:
             assert wait_until(lambda: sum(map(is_running, workers)) == 1, soon())
         finally:
             parent.kill()
+
+
+def test_a_server_without_its_parent_ends() -> None:
+    """The process that runs pytest may be killed while the server still imports."""
+    with socket.socket(socket.AF_UNIX) as listening:
+        number = listening.fileno()
+        argv = [sys.executable, "-m", server.__name__, str(number), "999999999"]
+        with subprocess.Popen(argv, cwd=ROOT, pass_fds=(number,)) as child:
+            assert child.wait(60) == -signal.SIGKILL
+
+
+def test_the_folder_for_temporary_files_may_have_a_long_name(tmp_path: Path) -> None:
+    """The path of a unix socket has room for 107 bytes."""
+    folder = tmp_path / ("long" * 40)
+    folder.mkdir()
+    env = {**os.environ, "TMPDIR": str(folder)}
+    done = run(written(tmp_path, "def test_it():\n    pass\n"), deadline=soon(), cwd=ROOT, env=env)
+    assert done.stdout.endswith("status 0\n")
 
 
 def test_an_interrupt_reaches_the_workers(tmp_path: Path) -> None:

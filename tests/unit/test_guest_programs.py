@@ -268,7 +268,7 @@ def test_a_storm_pauses_as_it_is_told(programs: Path) -> None:
 
 
 def test_each_source_is_a_program_of_its_name(programs: Path) -> None:
-    """All are one file, which is the program by whose name, in argv too, it is started."""
+    """All are one file, which is the program whose name is argv[0]."""
     build(programs)
     names = {path.name for path in programs.glob("klp-*") if path.is_symlink()}
     sources = resource_dir(Resource.GUEST_PROGRAMS).glob("klp_*.c")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.cli.exits import Terminated
-from harness.tools.suite.run_suite import _selected, guests_for
+from harness.tools.suite.run_suite import _selected, _spread, guests_for
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,6 +32,12 @@ def test_b():
 def test_few_tests_have_few_workers(tests: int | None, guests: int) -> None:
     """A worker takes as long to start as two or three tests take."""
     assert guests_for(tests, 8) == guests
+
+
+def test_each_worker_has_an_option() -> None:
+    """The plan of a run counts them, and gives a guest more time where there are many."""
+    assert _spread(8, "popen//python=x").count("--tx=popen//python=x") == 8
+    assert _spread(1, "") == ["-n", "0"]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
 import socket
 import sys
@@ -17,7 +18,6 @@ from harness.vm.host.process import helper
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-
 # More than any host runs at a time: none is refused while the server still imports.
 _BACKLOG = 128
 
@@ -30,14 +30,22 @@ def fork_server() -> Iterator[str]:
     now, so Ctrl-C reaches them. All are killed with the server when the context ends, or when this
     thread does. Raises HarnessError when the host cannot start a process.
     """
-    with temporary_folder("klp-workers-") as folder, socket.socket(socket.AF_UNIX) as listening:
-        place = folder / "server"
-        listening.bind(str(place))
+    with (
+        temporary_folder("klp-workers-") as folder,
+        contextlib.ExitStack() as opened,
+        socket.socket(socket.AF_UNIX) as listening,
+    ):
+        # By a descriptor of the folder: the path of a unix socket must not be long.
+        descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        opened.callback(os.close, descriptor)
+        place = f"/proc/{os.getpid()}/fd/{descriptor}/server"
+        listening.bind(place)
         listening.listen(_BACKLOG)
         number = listening.fileno()
-        with helper([sys.executable, "-m", server.__name__, str(number)], pass_fds=(number,)):
+        argv = [sys.executable, "-m", server.__name__, str(number), str(os.getpid())]
+        with helper(argv, pass_fds=(number,)):
             # The server's alone: where that has ended, a request fails, and does not wait.
             listening.close()
             # Isolated and without site: it needs the standard library alone.
-            words = [sys.executable, "-I", "-S", str(Path(request.__file__)), str(place)]
+            words = [sys.executable, "-I", "-S", str(Path(request.__file__)), place]
             yield f"popen//python={shlex.join(words)}"

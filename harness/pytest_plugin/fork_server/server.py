@@ -18,20 +18,22 @@ import threading
 from execnet import gateway_base
 
 from harness.pytest_plugin.fork_server.request import STREAMS
-from harness.vm.host.process import obey_parent
+from harness.vm.host.process import die_with_parent
 
 
 def next_worker(listening: socket.socket) -> socket.socket:
     """Fork a worker for each request; return only in a worker: the connection to who requested it.
 
-    The server ends when it is killed. Workers end with it, since the plugin obeys its parent there.
+    The server ends when it is killed, and with it every worker.
     """
+    server = os.getpid()
     # Nobody waits for workers here.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while True:
         connection, _ = listening.accept()
         _, streams, _, _ = socket.recv_fds(connection, 1, len(STREAMS))
         if len(streams) == len(STREAMS) and os.fork() == 0:
+            die_with_parent(server)
             listening.close()
             for stream, own in zip(streams, STREAMS, strict=True):
                 os.dup2(stream, own)
@@ -62,13 +64,13 @@ def _end_with(connection: socket.socket) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def main(listening: int) -> None:
-    """Serve requests at the socket with that number, which listens."""
-    obey_parent()
+def main(listening: int, parent: int) -> None:
+    """Serve requests at the socket with that number, as long as the process ``parent`` lives."""
+    die_with_parent(parent)
     # A worker's collector must not touch, and so copy, what is there now.
     gc.freeze()
     serve(next_worker(socket.socket(fileno=listening)))
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), int(sys.argv[2]))

@@ -177,7 +177,8 @@ def _spread(guests: int, worker: str) -> list[str]:
     if guests == 1:
         return ["-n", "0"]
     # Each worker takes one test at a time, in the order of harness.pytest_plugin.order.
-    return [f"--tx={guests}*{worker}", "--dist", "load", "--maxschedchunk", "1"]
+    # The plan of a run counts the workers by these options.
+    return [*[f"--tx={worker}"] * guests, "--dist", "load", "--maxschedchunk", "1"]
 
 
 @contextlib.contextmanager

@@ -154,15 +154,13 @@ def helper(argv: Sequence[str | Path], *, pass_fds: Sequence[int] = ()) -> Itera
     """Run a program of the harness's own, without input, beside this process; kill it on leaving.
 
     It stays in our process group, so that Ctrl-C reaches its children; it itself starts with SIGINT
-    blocked. It calls `obey_parent` to end when this thread does. Raises HarnessError when the host
-    cannot start a process.
+    blocked. It has to call `die_with_parent`, to end when this thread does. Raises HarnessError
+    when the host cannot start a process.
     """
     command = [find_program(argv[0]), *(str(arg) for arg in argv[1:])]
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        child = subprocess.Popen(
-            command, stdin=DEVNULL, pass_fds=tuple(pass_fds), env=child_environment()
-        )
+        child = subprocess.Popen(command, stdin=DEVNULL, pass_fds=tuple(pass_fds))
     except OSError as error:
         raise HarnessError(f"cannot start {argv[0]}: {error.strerror}") from error
     finally:

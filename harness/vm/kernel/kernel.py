@@ -144,10 +144,9 @@ class Kernel:
     def start_image(self) -> Path:
         """What QEMU starts: vmlinux where it can be entered directly, which unpacks nothing.
 
-        CONFIG_PVH makes that entry (arch/x86/platform/pvh). What runs there comes before the
-        shadow memory and the CPU's own data, so it is not entered where the compiler adds checks of
-        memory accesses. A bzImage is what chooses a random address for the kernel, and is much the
-        smaller file where there is debug information.
+        CONFIG_PVH makes that entry (arch/x86/platform/pvh). It was not tried where the compiler
+        adds checks of memory accesses, so these kernels start as a bzImage. A bzImage is also what
+        chooses a random address, and much the smaller file where there is debug information.
         """
         direct = self.is_own_build and self.config.enabled("PVH")
         if self.vmlinux is None or not direct:
