@@ -12,8 +12,10 @@
 
 #include "agent_files.h"
 #include "agent_output.h"
+#include "agent_pause.h"
 #include "lib_common.h"
 
+#define READ_LEAST	4096	/* a page, which a file of sysfs has at most */
 #define READ_DEFAULT	(1024 * 1024)
 #define READ_MAX	(64 * 1024 * 1024)
 #define PERMISSIONS	07777
@@ -33,10 +35,11 @@ static int read_file(const char *path, size_t most, struct text *into, bool *tru
 	if (fd < 0)
 		return -errno;
 	for (;;) {
+		/* Half of it is for the read that finds the end. */
+		text_reserve(into, into->len ? READ_LEAST : 2 * READ_LEAST);
 		want = most + 1 - (into->len - start);
-		if (want > AGENT_READ_SIZE)
-			want = AGENT_READ_SIZE;
-		text_reserve(into, want);
+		if (want > into->room - into->len)
+			want = into->room - into->len;
 		len = read(fd, into->data + into->len, want);
 		if (len < 0 && errno == EINTR)
 			continue;
@@ -261,8 +264,9 @@ static bool poll_met(enum poll_op op, const struct argument *value, bool present
 int job_poll_file(const struct request *request, struct text *reply)
 {
 	const char *path = request->args[0].text;
-	long long timeout_ms, interval_ms, start = now_us(), until;
+	long long timeout_ms, interval_ms;
 	struct text text = {};
+	struct pause pause;
 	enum poll_op op;
 	bool present;
 	bool met;
@@ -278,7 +282,7 @@ int job_poll_file(const struct request *request, struct text *reply)
 	if (!parse_number(request->args[4].text, AGENT_POLL_MAX_MS, &interval_ms) || !interval_ms)
 		return output_invalid(reply, "INTERVAL_MS is not a number from 1 up to a week");
 
-	until = start + timeout_ms * 1000;
+	pause = pause_begin(timeout_ms, interval_ms);
 	for (;;) {
 		error = poll_once(path, op, &present, &text);
 		if (error) {
@@ -286,16 +290,15 @@ int job_poll_file(const struct request *request, struct text *reply)
 			return error;
 		}
 		met = poll_met(op, &request->args[2], present, &text);
-		if (met || now_us() >= until)
+		if (met || pause_over(&pause))
 			break;
-		/* The last check is at the deadline. */
-		poll_pause(start, until, interval_ms * 1000);
+		pause_wait(&pause);
 	}
 	if (present && op != OP_PRESENT && op != OP_ABSENT)
 		json_add_text(reply, "text", text.data, text.len);
 	else
 		json_add_null(reply, "text");
-	json_add_number(reply, "waited_ms", (now_us() - start) / 1000);
+	json_add_number(reply, "waited_ms", pause_waited_ms(&pause));
 	text_free(&text);
 	return met ? 0 : -ETIMEDOUT;
 }

@@ -1,21 +1,59 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
 #include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "agent_child.h"
 #include "agent_output.h"
-#include "lib_common.h"
 
 #define FLUSH_AT	65536
 
 static struct text output;
 
+static bool stays;
+
+void output_stay(void)
+{
+	stays = true;
+	/* Only in a write that does not wait is a port noticed that its host has closed. */
+	fcntl(STDOUT_FILENO, F_SETFL, fcntl(STDOUT_FILENO, F_GETFL) | O_NONBLOCK);
+}
+
+void output_end(void)
+{
+	dup2(child_null_fd, STDOUT_FILENO);
+}
+
+/* Returns false when the host has closed its end. */
+static bool output_wait(void)
+{
+	struct pollfd room = { .fd = STDOUT_FILENO, .events = POLLOUT };
+
+	while (ppoll(&room, 1, NULL, NULL) < 0)
+		;
+	return !(room.revents & POLLHUP);
+}
+
 static void output_write(const char *data, size_t len)
 {
-	/* The host has closed its end. The children die with the agent, see child_fork(). */
-	if (write_all(STDOUT_FILENO, data, len))
-		_exit(1);
+	ssize_t done;
+
+	while (len) {
+		done = write(STDOUT_FILENO, data, len);
+		if (done > 0) {
+			data += done;
+			len -= done;
+		} else if (errno == EAGAIN ? !output_wait() : errno != EINTR) {
+			/* The children die with the agent, see child_fork(). */
+			if (!stays)
+				_exit(1);
+			output_end();
+			return;
+		}
+	}
 }
 
 void output_flush(void)

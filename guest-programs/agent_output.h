@@ -26,6 +26,13 @@ void output_error(long long id, int error, const char *what);
 /* Adds the field "error" to the reply of a job; returns -EINVAL. */
 int output_invalid(struct text *reply, const char *what);
 
+/*
+ * From now on the host may close its end, and the agent stays, for what it has
+ * started. What it says then is dropped.
+ */
+void output_stay(void);
+void output_end(void);
+
 /* The first line; whoever starts an agent in advance knows from it that it waits for requests. */
 void output_ready(void);
 /*

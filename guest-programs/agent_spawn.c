@@ -74,7 +74,7 @@ static void spawn_run(const struct request *request)
 		argv[i] = request->args[i].text;
 	argv[i] = NULL;
 	fcntl(EXEC_FD, F_SETFD, FD_CLOEXEC);
-	execv(argv[0], argv);
+	execvp(argv[0], argv);
 	error = errno;
 	write_all(EXEC_FD, (const char *)&error, sizeof(error));
 	_exit(127);
@@ -166,8 +166,9 @@ static void spawn_exec_done(struct spawned *spawned)
 	output_end_reply(json, 0);
 }
 
+/* @whole: a newline follows. */
 static void stream_report(const struct spawned *spawned, const struct stream *stream, size_t from,
-			  size_t to)
+			  size_t to, bool whole)
 {
 	struct text *json = output_line();
 
@@ -176,6 +177,8 @@ static void stream_report(const struct spawned *spawned, const struct stream *st
 	json_add_number(json, "pid", spawned->pid);
 	json_add_string(json, "stream", stream_names[stream - spawned->streams]);
 	json_add_text(json, "text", stream->text.data + from, to - from);
+	if (!whole)
+		json_add_bool(json, "partial", true);
 	json_end_line(json);
 }
 
@@ -192,7 +195,7 @@ static void stream_receive(const struct spawned *spawned, struct stream *stream)
 		return;
 	if (len <= 0) {
 		if (text->len && !spawned->failed)
-			stream_report(spawned, stream, 0, text->len);
+			stream_report(spawned, stream, 0, text->len, false);
 		text_free(text);
 		close_fd(&stream->fd);
 		return;
@@ -202,11 +205,11 @@ static void stream_receive(const struct spawned *spawned, struct stream *stream)
 	to = stream->searched;
 	while ((newline = memchr(text->data + to, '\n', text->len - to))) {
 		to = newline - text->data;
-		stream_report(spawned, stream, from, to);
+		stream_report(spawned, stream, from, to, true);
 		from = ++to;
 	}
 	if (text->len - from >= AGENT_EVENT_MAX) {
-		stream_report(spawned, stream, from, text->len);
+		stream_report(spawned, stream, from, text->len, false);
 		from = text->len;
 	}
 	text_drop(text, from);

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "agent_output.h"
+#include "agent_pause.h"
 #include "agent_tasks.h"
 #include "lib_common.h"
 #include "lib_proc.h"
@@ -162,16 +163,15 @@ static bool parse_except(struct walk *walk, char *list)
 }
 
 /* Returns 0 when all have the wanted state, 1 at the deadline, or a negative errno. */
-static int wait_for_all(struct walk *walk, long long start, long long until, long long interval_us)
+static int wait_for_all(struct walk *walk, struct pause *pause)
 {
 	int ret;
 
 	for (;;) {
 		ret = has_straggler(walk);
-		if (ret <= 0 || now_us() >= until)
+		if (ret <= 0 || pause_over(pause))
 			return ret;
-		/* The last check is at the deadline. */
-		poll_pause(start, until, interval_us);
+		pause_wait(pause);
 	}
 }
 
@@ -195,7 +195,8 @@ int job_poll_tasks(const struct request *request, struct text *reply)
 {
 	struct walk walk = { .reply = reply, .self = getpid() };
 	const char *state = request->args[0].text;
-	long long wanted, timeout_ms, interval_ms, start = now_us();
+	long long wanted, timeout_ms, interval_ms;
+	struct pause pause;
 	int ret;
 
 	if (!parse_number(state + (*state == '-'), 1, &wanted))
@@ -212,8 +213,9 @@ int job_poll_tasks(const struct request *request, struct text *reply)
 	if (ret)
 		return ret;
 	if (walk.proc.has_patch_state) {
-		ret = wait_for_all(&walk, start, start + timeout_ms * 1000, interval_ms * 1000);
-		json_add_number(reply, "waited_ms", (now_us() - start) / 1000);
+		pause = pause_begin(timeout_ms, interval_ms);
+		ret = wait_for_all(&walk, &pause);
+		json_add_number(reply, "waited_ms", pause_waited_ms(&pause));
 		if (ret > 0)
 			ret = list_stragglers(&walk);
 	} else {

@@ -37,8 +37,11 @@
 #define LAST_WAIT_MS	200
 
 static volatile sig_atomic_t asked_to_end;
+static volatile sig_atomic_t child_died;
 
 static bool reports_taken;
+static bool stays;
+static bool host_left;
 
 /* Read at the start, so that "hello" opens no file. */
 static struct {
@@ -195,6 +198,9 @@ static void reap(void)
 	int status;
 	pid_t pid;
 
+	if (!child_died)
+		return;
+	child_died = 0;
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
 		if (!job_reaped(pid, status))
 			spawn_reaped(pid, status);
@@ -203,6 +209,7 @@ static void reap(void)
 static void on_child(int signo)
 {
 	(void)signo;
+	child_died = 1;
 }
 
 static void on_end(int signo)
@@ -269,7 +276,7 @@ static bool serve_round(const sigset_t *waiting)
 	int watched;
 
 	watch_begin();
-	watched = watch_add(STDIN_FILENO, POLLIN);
+	watched = watch_add(host_left ? -1 : STDIN_FILENO, POLLIN);
 	job_watch();
 	spawn_watch();
 	if (!watch_wait(waiting))
@@ -277,8 +284,12 @@ static bool serve_round(const sigset_t *waiting)
 	reap();
 	job_serve();
 	spawn_serve();
-	if (watch_result(watched) && !serve_input())
-		return false;
+	if (watch_result(watched) && !serve_input()) {
+		if (!stays)
+			return false;
+		host_left = true;
+		output_end();
+	}
 	output_flush();
 	return !asked_to_end;
 }
@@ -288,8 +299,9 @@ int main(int argc, char *argv[])
 	sigset_t waiting;
 
 	reports_taken = argc == 2 && !strcmp(argv[1], "report-taken");
-	if (argc > 1 && !reports_taken) {
-		fprintf(stderr, "usage: klp-agent [report-taken]\n");
+	stays = argc == 2 && !strcmp(argv[1], "stay");
+	if (argc > 1 && !reports_taken && !stays) {
+		fprintf(stderr, "usage: klp-agent [report-taken|stay]\n");
 		return 2;
 	}
 
@@ -303,6 +315,10 @@ int main(int argc, char *argv[])
 	/* Reads the kernel log to its end, where the next reader continues. */
 	job_prepare(find_verb("klog", strlen("klog")), "klog 999999999999999999");
 	output_ready();
+	if (stays) {
+		setsid();
+		output_stay();
+	}
 	while (serve_round(&waiting))
 		;
 	output_flush();

@@ -15,6 +15,7 @@
  * open any more and the next server is ready.
  */
 
+#include <arpa/inet.h>
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -28,7 +29,6 @@
 #include <unistd.h>
 
 #include "lib_common.h"
-#include "lib_place.h"
 
 #define MAX_SESSIONS	16
 #define BACKLOG		8
@@ -59,6 +59,26 @@ static const char *log_path;
 static char **server_argv;
 static int spare = -1;		/* socket of the server that waits for a client */
 static bool is_idle;		/* the log says that no connection is open */
+
+/* Returns whether @text is ADDRESS:PORT, and sets @address. */
+static bool parse_place(const char *text, struct sockaddr_in *address)
+{
+	const char *colon = strchr(text, ':');
+	char host[INET_ADDRSTRLEN];
+	long long port;
+
+	if (!colon || (size_t)(colon - text) >= sizeof(host))
+		return false;
+	memcpy(host, text, colon - text);
+	host[colon - text] = '\0';
+	if (inet_pton(AF_INET, host, &address->sin_addr) != 1)
+		return false;
+	if (!parse_number(colon + 1, 65535, &port))
+		return false;
+	address->sin_family = AF_INET;
+	address->sin_port = htons(port);
+	return true;
+}
 
 /* Returns the socket to it. */
 static int start_server(void)

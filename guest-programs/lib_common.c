@@ -26,23 +26,6 @@ struct timespec timespec_of_us(long long us)
 	return (struct timespec){ .tv_sec = us / 1000000, .tv_nsec = us % 1000000 * 1000 };
 }
 
-void poll_pause(long long start_us, long long until_us, long long interval_us)
-{
-	long long now = now_us(), us = (now - start_us) / 4;
-	struct timespec pause;
-
-	if (us > 8 * interval_us)
-		us = 8 * interval_us;
-	if (us < interval_us)
-		us = interval_us;
-	if (us > until_us - now)
-		us = until_us - now;
-	if (us <= 0)
-		return;
-	pause = timespec_of_us(us);
-	nanosleep(&pause, NULL);
-}
-
 bool parse_number(const char *text, long long most, long long *value)
 {
 	long long number = 0;

@@ -16,13 +16,6 @@ long long clock_us(clockid_t clock);
 long long now_us(void);		/* CLOCK_MONOTONIC */
 struct timespec timespec_of_us(long long us);
 
-/*
- * Sleeps between two polls of a wait that began at @start_us and ends at
- * @until_us: @interval_us, or a quarter of the time waited so far when that is
- * longer, up to eight times @interval_us. Does not sleep beyond @until_us.
- */
-void poll_pause(long long start_us, long long until_us, long long interval_us);
-
 /* Returns whether @text is a decimal number from 0 to @most, and sets @value. */
 bool parse_number(const char *text, long long most, long long *value);
 

@@ -155,12 +155,13 @@ class ReadyEvent(_Message):
 
 
 class LineEvent(_Message):
-    """A line that a spawned program wrote."""
+    """A line that a spawned program wrote; ``partial``: without a newline, at least until now."""
 
     event: Literal["line"]
     pid: int
     stream: Literal["stdout", "stderr"]
     text: str
+    partial: bool = False
 
 
 class ExitEvent(_Message):

@@ -42,8 +42,10 @@ def known_failure(request: pytest.FixtureRequest) -> None:
 class Guestview:
     """What user space sees of the functions that the sample modules patch."""
 
-    def __init__(self, guest: Machine) -> None:
+    def __init__(self, guest: Machine, functions: dict[str, bool]) -> None:
+        """``functions``: whether this guest's kernel has those that were looked for before."""
         self._guest = guest
+        self._functions = functions
 
     def cmdline(self) -> str:
         """Return the module whose body of cmdline_proc_show() runs, or "original"."""
@@ -70,7 +72,10 @@ class Guestview:
 
         It shows which features a kernel has without the files that a test checks.
         """
-        return self._guest.run(["grep", "-qE", f" [tT] {name}$", "/proc/kallsyms"]).code == 0
+        if name not in self._functions:
+            found = self._guest.run(["grep", "-qE", f" [tT] {name}$", "/proc/kallsyms"])
+            self._functions[name] = found.ok
+        return self._functions[name]
 
     def shows_patched(self, target: PatchObject, *, patched: bool) -> bool:
         """Return whether an object's attribute ``patched`` has that value.
@@ -84,10 +89,16 @@ class Guestview:
         return {line.split()[0] for line in self._guest.read("/proc/modules").splitlines()}
 
 
+@pytest.fixture(scope="session")
+def known_functions() -> dict[str, dict[str, bool]]:
+    """Whether a kernel has a function, by the kernel's digest: a guest takes long to say that."""
+    return {}
+
+
 @pytest.fixture
-def view(guest: Machine) -> Guestview:
+def view(guest: Machine, kernel: Kernel, known_functions: dict[str, dict[str, bool]]) -> Guestview:
     """What user space sees of the patched functions."""
-    return Guestview(guest)
+    return Guestview(guest, known_functions.setdefault(kernel.digest, {}))
 
 
 class Store:

@@ -81,7 +81,7 @@ def test_stopped_while_it_is_asked(doomed: Machine) -> None:
 
 
 def test_stopped_while_a_command_runs(doomed: Machine) -> None:
-    """Commands over SSH are watched as requests to the agent are, also while they take input."""
+    """Commands are watched as requests to the agent are, also while they take input."""
     _stop(doomed)
     with pytest.raises(GuestStopped):
         doomed.run(["cat"], stdin=b"x" * (8 << 20))

@@ -7,8 +7,10 @@ import errno
 import os
 import pwd
 import re
+import signal
 import socket
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -188,8 +190,32 @@ def test_arguments_arrive_as_they_are(guest: Machine) -> None:
 
 def test_command_killed_by_a_signal(guest: Machine) -> None:
     """A command that a signal ended has no exit code of 0, and the guest goes on."""
-    assert not guest.run(["sh", "-c", "kill -9 $$"]).ok
+    assert guest.run(["sh", "-c", "kill -9 $$"]).code == -signal.SIGKILL
     assert guest.run(["true"]).ok
+
+
+def test_output_of_a_command(guest: Machine) -> None:
+    """Both outputs are as they were written, also a last line without its newline."""
+    ran = guest.run(["sh", "-c", r"printf 'a\n\nb'; echo oh >&2"])
+    assert (ran.stdout, ran.stderr) == ("a\n\nb", "oh\n")
+
+
+def test_command_that_is_not_there(guest: Machine) -> None:
+    """It ends as in a shell."""
+    ran = guest.run(["no-such-command"])
+    assert (ran.code, ran.stderr) == (127, "no-such-command: not found\n")
+    assert guest.run(["/proc/version"]).code == 126
+
+
+def test_wait_looks_when_the_kernel_logs_something(guest: Machine) -> None:
+    """However long its interval is."""
+    limit, an_hour = "/proc/sys/kernel/threads-max", str(3600 * 1000)
+    guest.write(limit, "20000\n")
+    words = ("poll-file", limit, "equals", "20001", an_hour, an_hour)
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(guest.request, *words, deadline=guest.scaled(30))
+        assert guest.run(["sh", "-c", f"echo 20001 >{limit}; echo done >/dev/kmsg"]).ok
+        assert waiting.result()["text"] == "20001"
 
 
 def test_spawned_program_speaks_in_lines(guest: Machine) -> None:

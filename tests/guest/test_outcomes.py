@@ -125,9 +125,13 @@ def test_power_off_and_halt(doomed: Machine, command: str) -> None:
 
 
 def test_lost_connection(doomed: Machine) -> None:
-    """SSH's end while the guest runs is LostConnection."""
-    with pytest.raises(LostConnection) as raised:
-        doomed.run(["sh", "-c", "killall dropbear; sleep 60"])
+    """The end of the agent, or of SSH, while the guest runs is LostConnection, said at once."""
+    channel = doomed.pipe(["sh", "-c", "killall dropbear; sleep 60"])
+    assert channel.recv(1) == b""
+    with pytest.raises(LostConnection):
+        doomed.pipe(["true"])
+    with pytest.raises(LostConnection, match="agent") as raised:
+        doomed.run(["sh", "-c", "killall klp-agent; sleep 60"], deadline=doomed.scaled(60))
     _has_console_and_logs(raised.value, doomed)
 
 

@@ -155,3 +155,18 @@ def test_a_message_nobody_understands_is_told(agent: AgentClient, stream: FakeSt
     threading.Timer(0.05, stream.reply, kwargs={"event": "line", "pid": "seven"}).start()
     with pytest.raises(HarnessError, match="cannot be read"):
         agent.call("tasks", deadline=Deadline.after(60), between=nothing)
+
+
+def test_output_is_as_it_was_written(agent: AgentClient, stream: FakeStream) -> None:
+    """With the newline at its end or without it, and a line in parts is one line again."""
+    for text, partial in (("one", False), ("a long", True), (" line", False), ("end", True)):
+        stream.reply(event="line", pid=7, stream="stdout", text=text, partial=partial)
+    stream.reply(event="line", pid=7, stream="stderr", text="oh")
+    stream.reply(event="exit", pid=7, code=0, signal=None)
+    assert wait_until(lambda: agent.output(7).exit is not None, soon())
+    output = agent.output(7)
+    assert list(output.stdout) == ["one", "a long line", "end"]
+    assert output.text("stdout") == "one\na long line\nend"
+    assert output.text("stderr") == "oh\n"
+    agent.forget(7)
+    assert agent.output(7).exit is None

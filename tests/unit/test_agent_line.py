@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The way to the agent through QEMU's network, with the test in the place of QEMU and the guest."""
+"""The line to the agent, with the test as QEMU and the guest."""
 
 from __future__ import annotations
 
@@ -13,12 +13,9 @@ import pytest
 from harness.deadline import Deadline
 from harness.errors import LostConnection
 from harness.vm.guest.agent_line import AgentLine
-from harness.vm.host.process import run
-from tests.unit.speaking_agent import build
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 REQUEST = b"12 read /sys/kernel/livepatch/klp_test_gate/transition\n"
 MUCH = 8 << 20
@@ -94,6 +91,14 @@ def test_reader_outlives_the_deadline_of_a_sender(line: AgentLine, qemu: socket.
     assert read == [REQUEST]
 
 
+def test_end_of_the_agent(line: AgentLine, qemu: socket.socket) -> None:
+    """What it said before is received, and then the end, though QEMU has its socket open."""
+    qemu.sendall(REQUEST)
+    line.end()
+    assert line.receive() == REQUEST
+    assert line.receive() == b""
+
+
 @pytest.mark.usefixtures("qemu")
 def test_closing_ends_the_reader(line: AgentLine) -> None:
     """A reader that waits for the agent ends when the line is closed."""
@@ -103,41 +108,3 @@ def test_closing_ends_the_reader(line: AgentLine) -> None:
     line.close()
     reader.join(LATER_S)
     assert read == [b""]
-
-
-def test_program_on_a_connection(tmp_path: Path) -> None:
-    """klp-line connects and becomes the program, which reads and writes the connection."""
-    build(tmp_path, "klp-line")
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        server.settimeout(LATER_S)
-        place = f"127.0.0.1:{server.getsockname()[1]}"
-        answer: list[bytes] = []
-
-        def serve() -> None:
-            connection, _ = server.accept()
-            with connection:
-                connection.sendall(REQUEST)
-                connection.shutdown(socket.SHUT_WR)
-                answer.append(connection.recv(1 << 16, socket.MSG_WAITALL))
-
-        serving = threading.Thread(target=serve)
-        serving.start()
-        run([tmp_path / "klp-line", place, "cat"], deadline=Deadline.after(LATER_S))
-        serving.join()
-    assert answer == [REQUEST]
-
-
-@pytest.mark.parametrize(
-    ("words", "code", "text"),
-    [
-        (("127.0.0.1:1", "cat"), 1, "Connection refused"),
-        (("nowhere:23", "cat"), 2, "usage: klp-line"),
-        (("127.0.0.1:1",), 2, "usage: klp-line"),
-    ],
-)
-def test_no_connection(tmp_path: Path, words: tuple[str, ...], code: int, text: str) -> None:
-    """klp-line says why it cannot connect, and how it is used."""
-    build(tmp_path, "klp-line")
-    ended = run([tmp_path / "klp-line", *words], deadline=Deadline.after(LATER_S), check=False)
-    assert ended.returncode == code
-    assert text in ended.stderr

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
+import socket
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,14 +24,18 @@ from harness.agent_protocol import (
     Hello,
     KlogBatch,
     TaskSample,
+    encode_request,
 )
-from harness.vm.host.process import run
+from harness.deadline import wait_until
+from harness.vm.host.process import run, spawn
 from tests.unit.speaking_agent import Agent, soon, started
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LINE_MAX = 8 << 20
+MUCH = 4 << 20  # more than pipes and sockets hold
+PPOLL = "271"
 
 
 @pytest.fixture(scope="module")
@@ -338,6 +344,54 @@ def test_an_agent_that_is_not_asked_reports_no_bytes(agent: Agent) -> None:
     """Without its option the agent sends no event about bytes that it took."""
     agent.raw(b"7 hello\n")
     assert agent.message()["id"] == 7
+
+
+def test_an_agent_stays(agent_program: Path, tmp_path: Path) -> None:
+    """When the host has closed its end, what it started goes on, and may say as much as it likes.
+
+    An agent that does not stay ends what it started.
+    """
+    go, said = tmp_path / "go", tmp_path / "said"
+    script = f"while [ ! -e {go} ]; do sleep 0.01; done; yes | head -c {MUCH} && echo >{said}"
+    for arguments in (("stay",), ()):
+        host, port = socket.socketpair()
+        with (
+            port,
+            spawn([agent_program, *arguments], stdin=port.fileno(), stdout=port.fileno()) as child,
+        ):
+            port.close()
+            with host, host.makefile("rwb", buffering=0) as line:
+                assert json.loads(line.readline()) == {"event": "ready"}
+                line.write(encode_request(1, "spawn", ["/bin/sh", "-c", script]))
+                assert json.loads(line.readline())["errno"] == 0
+            if not arguments:
+                assert child.wait(timeout=soon().remaining_s) == 0
+                continue
+            go.touch()
+            assert wait_until(said.exists, soon()), "it waits for the host to read"
+            assert child.poll() is None
+
+
+def test_a_host_that_leaves_while_it_is_told(agent_program: Path, tmp_path: Path) -> None:
+    """An agent that stays, and waits for room to write, notices that the host closes its end."""
+    said = tmp_path / "said"
+    host, port = socket.socketpair()
+    with port, spawn([agent_program, "stay"], stdin=port.fileno(), stdout=port.fileno()) as child:
+        port.close()
+        with host, host.makefile("rwb", buffering=0) as line:
+            assert json.loads(line.readline()) == {"event": "ready"}
+            script = f"yes | head -c {MUCH} && echo >{said}"
+            line.write(encode_request(1, "spawn", ["/bin/sh", "-c", script]))
+            call = Path(f"/proc/{child.pid}/syscall")
+            assert wait_until(lambda: _waits_for_room(call.read_text()), soon())
+            assert not said.exists()
+        assert wait_until(said.exists, soon())
+
+
+def _waits_for_room(call: str) -> bool:
+    """Return whether it sleeps in ppoll(2) for one descriptor; its loop waits for more of them."""
+    words = call.split()
+    return words[0] == PPOLL and int(words[2], 16) == 1
 
 
 def test_other_arguments_are_wrong_usage(agent_program: Path) -> None:

@@ -75,7 +75,7 @@ def serve(listening: socket.socket, host_key: paramiko.PKey) -> None:
 
 
 def test_no_wait_for_ssh_is_a_poll(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Greeting, authentication and the end of a command each wake who waits for them."""
+    """Greeting, authentication and the start of a command each wake who waits for them."""
     monkeypatch.setattr(guest_events, "_SLICE_S", FOREVER_S)
     host_key = paramiko.ECDSAKey.generate()
     host_public = f"{host_key.get_name()} {host_key.get_base64()}"
@@ -86,7 +86,9 @@ def test_no_wait_for_ssh_is_a_poll(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         threading.Thread(target=serve, args=(listening, host_key), daemon=True).start()
         port = listening.getsockname()[1]
         session = connect(port, keys, events=GuestEvents(), deadline=deadline)
-        ran = session.run(["a", "command"], deadline=deadline, between=lambda: None)
+        channel = session.pipe(["a", "command"], deadline)
+        channel.shutdown_write()
+        said, code = channel.recv(1 << 10), channel.recv_exit_status()
         session.close()
-    assert (ran.code, ran.stdout) == (EXIT_CODE, "a command")
+    assert (code, said) == (EXIT_CODE, b"a command")
     assert not deadline.expired

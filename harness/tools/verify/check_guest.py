@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from harness.deadline import Deadline
-    from harness.vm.guest.ssh import Ran
+    from harness.vm.guest.command import Ran
 
 
 class CheckGuest(Guest, Protocol):
@@ -25,7 +25,7 @@ class CheckGuest(Guest, Protocol):
     def run(
         self, argv: Sequence[str], *, stdin: str | bytes = b"", deadline: Deadline | None = None
     ) -> Ran:
-        """Run a command over SSH to its end and return its exit code and output."""
+        """Run a command to its end and return its exit code and output."""
 
     def scaled(self, seconds: float) -> Deadline:
         """Return a deadline for something that takes so many seconds on quick hardware."""

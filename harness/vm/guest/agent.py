@@ -6,7 +6,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections import deque
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from harness.agent_protocol import (
     EVENT,
@@ -44,14 +44,33 @@ class Stream(Protocol):
 
 
 class SpawnedOutput:
-    """What a program spawned in the guest has written so far."""
+    """What a program spawned in the guest has written so far, in lines."""
 
     def __init__(self) -> None:
         self.stdout: deque[str] = deque()
         self.stderr: list[str] = []
+        # The streams of which the last line has no newline yet.
+        self.partial: set[str] = set()
         self.exit: ExitEvent | None = None
         # It has ended, and another process may write more.
         self.ended: EndedEvent | None = None
+
+    def add(self, event: LineEvent) -> None:
+        """Add what it wrote; the rest of a line whose beginning is still here is joined to that."""
+        lines = self.stdout if event.stream == "stdout" else self.stderr
+        if event.stream in self.partial and lines:
+            lines[-1] += event.text
+        else:
+            lines.append(event.text)
+        self.partial.discard(event.stream)
+        if event.partial:
+            self.partial.add(event.stream)
+
+    def text(self, stream: Literal["stdout", "stderr"]) -> str:
+        """Return one of its outputs as it was written."""
+        lines = self.stdout if stream == "stdout" else self.stderr
+        end = "" if stream in self.partial or not lines else "\n"
+        return "\n".join(lines) + end
 
 
 class AgentClient:
@@ -105,6 +124,11 @@ class AgentClient:
         """Return the output collected for a spawned program."""
         with self._lock:
             return self._spawned.setdefault(pid, SpawnedOutput())
+
+    def forget(self, pid: int) -> None:
+        """Drop the output of a program that has ended: another one may get its number."""
+        with self._lock:
+            self._spawned.pop(pid, None)
 
     def check(self) -> None:
         """Raise HarnessError when what the agent says is not read any more, or not understood."""
@@ -181,10 +205,8 @@ class AgentClient:
         with self._lock:
             output = self._spawned.setdefault(event.pid, SpawnedOutput())
             match event:
-                case LineEvent(stream="stdout"):
-                    output.stdout.append(event.text)
                 case LineEvent():
-                    output.stderr.append(event.text)
+                    output.add(event)
                 case ExitEvent():
                     output.exit = event
                 case EndedEvent():

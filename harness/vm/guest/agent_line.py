@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The connection to the agent of a guest with a network: a socket of which QEMU has the other end.
+"""The line to the agent of a guest: a socket of which QEMU has the other end.
 
-In the guest the agent connects to an address that QEMU answers itself (guestfwd of its user
-network). QEMU saves such a connection with the guest, as it does no forwarded port's: a restored
-guest has its agent connected, and neither a handshake nor a cipher is run before its first answer.
+In the guest the agent has a virtio port open. QEMU saves that with the guest, as it does no
+forwarded connection: a restored guest has its agent connected, and neither a handshake nor a cipher
+is run before its first answer, nor the code of TCP.
 """
 
 from __future__ import annotations
@@ -13,13 +13,10 @@ import socket
 from typing import TYPE_CHECKING
 
 from harness.errors import LostConnection
-from harness.vm.guest.output_reader import receive
+from harness.vm.guest.receiving import receive
 
 if TYPE_CHECKING:
     from harness.deadline import Deadline
-
-PLACE = "10.0.2.100:23"
-"""Where the agent connects to in the guest."""
 
 _LEAST_S = 0.001
 
@@ -59,6 +56,11 @@ class AgentLine:
                 raise TimeoutError("the guest does not take what it is sent") from None
             except OSError as error:
                 raise LostConnection(f"the line to the guest has ended: {error}") from error
+
+    def end(self) -> None:
+        """End ``receive`` once all has been received: the agent has closed its end."""
+        with contextlib.suppress(OSError):
+            self._ours.shutdown(socket.SHUT_RD)
 
     def close(self) -> None:
         """End ``receive`` and ``send``. The agent in the guest notices nothing of it."""

@@ -154,7 +154,7 @@ class AgentLink:
                 return
             self._agent.check()
             if self._agent.ended:
-                return
+                raise LostConnection("the guest's agent has ended")
             if ping is None:
                 if now - started > _PING_AFTER_S * self.time_scale:
                     ping, pinged = self._agent.send("hello"), now

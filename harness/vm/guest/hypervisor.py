@@ -327,6 +327,9 @@ class Hypervisor:
             self._panicked = True
         elif name == "SHUTDOWN":
             self._shutdown = str(data.get("reason", "unknown"))
+        elif name == "VSERPORT_CHANGE" and not data.get("open"):
+            assert isinstance(self.agent_line, AgentLine)
+            self.agent_line.end()
         self.events.notify()
 
     def _is_dead(self) -> bool:

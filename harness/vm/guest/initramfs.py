@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 
 from harness.deadline import Deadline
 from harness.errors import HarnessError, MissingTool
-from harness.vm.guest.agent_line import PLACE
 from harness.vm.guest.programs import build_programs
 from harness.vm.host.lookup import is_static
 from harness.vm.host.process import find_program, run
@@ -34,6 +33,7 @@ READY_LINE = "klp-harness: guest is ready"
 SSH_PORT = 22
 AGENT_PORT = 23
 _SSH_PLACE = f"0.0.0.0:{SSH_PORT}"
+_PORT = "/dev/vport0p1"
 _AGENT_PLACE = f"127.0.0.1:{AGENT_PORT}"
 SSH_IDLE_LINE = f"klp-standby: no connection to {_SSH_PLACE} is open"
 GUEST_ADDRESS = "10.0.2.15"
@@ -86,11 +86,18 @@ esac
 ip link set lo up
 """
 
-NETWORK_UP = f"""\
+# The driver makes the port a moment after it has found QEMU's device.
+DEVICES_UP = f"""\
 ip link set eth0 up || lacks "it found no network card (CONFIG_VIRTIO_PCI, CONFIG_VIRTIO_NET)"
 ip addr add {GUEST_ADDRESS}/24 dev eth0
+tries=0
+while [ ! -c {_PORT} ] && [ $tries -lt 200 ]; do
+	tries=$((tries + 1))
+	usleep 10000
+done
+[ -c {_PORT} ] || lacks "it found no port for the agent (CONFIG_VIRTIO_CONSOLE)"
 """
-AGENT_ON_LINE = f"klp-line {PLACE} klp-agent &"
+AGENT_ON_LINE = f"klp-agent stay <>{_PORT} >&0 &"
 AGENT_SERVER = (_AGENT_PLACE, "klp-agent")
 SSH_SERVER = (
     *(_SSH_PLACE, "dropbear", "-i", "-s", "-k", "-I", "0"),
@@ -105,7 +112,7 @@ def serve(server: tuple[str, ...], *, output: str = "/dev/null") -> str:
     return f"klp-standby {place} /dev/kmsg {' '.join(command)} >{output}"
 
 
-_RC = f"""{RC_BEGINNING}{NETWORK_UP}\
+_RC = f"""{RC_BEGINNING}{DEVICES_UP}\
 {AGENT_ON_LINE}
 {serve(AGENT_SERVER)}
 {serve(SSH_SERVER)}

@@ -31,10 +31,11 @@ from harness.errors import (
 )
 from harness.vm.guest.agent import check_reply, errno_of
 from harness.vm.guest.agent_link import REQUEST_S, AgentLink
+from harness.vm.guest.command import Ran, run_command
 from harness.vm.guest.hypervisor import Hypervisor
 from harness.vm.guest.initramfs import AGENT_PORT, MODULE_DIR
 from harness.vm.guest.spawned import SpawnedProcess
-from harness.vm.guest.ssh import Ran, SshSession, connect
+from harness.vm.guest.ssh import SshSession, connect
 from harness.vm.guest.upload import Uploads
 
 if TYPE_CHECKING:
@@ -178,11 +179,10 @@ class Machine:
         stdin: str | bytes = b"",
         deadline: Deadline | None = None,
     ) -> Ran:
-        """Run a command over SSH to its end and return its exit code and output."""
+        """Run a command to its end and return its exit code and output; see `run_command`."""
         data = stdin.encode() if isinstance(stdin, str) else stdin
         deadline = deadline or self.scaled(REQUEST_S)
-        with self._link.explained():
-            return self.ssh().run(argv, stdin=data, deadline=deadline, between=self._link.watch())
+        return run_command(self._link, argv, stdin=data, deadline=deadline)
 
     def shell(self, term: str, columns: int, rows: int) -> Any:
         """Start an interactive shell; returns its channel."""

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from harness.vm.guest.agent_line import PLACE
 from harness.vm.guest.root_disk import disk_arguments
 from harness.vm.host.accel import ACCEL_ARGUMENTS, QEMU
 
@@ -118,11 +117,12 @@ def build_argv(shape: GuestShape, wiring: Wiring) -> list[str]:
 
     The guest's network reaches nothing (``restrict=on``); the host reaches the guest's SSH port
     through a loopback port that QEMU itself binds (port 0: the host's kernel picks a free one), and
-    the agent through a socket that it shares with QEMU.
+    the agent through a virtio port, which QEMU has on a socket that it shares with the host.
     """
     return [
         *_machine(shape, _memory(shape.memory_mib, wiring)),
-        *_network_and_entropy(shape, wiring),
+        *_agent(shape, wiring),
+        *_network_and_entropy(shape),
         *_REPORTS_PANIC,
         *_disk(shape, wiring),
         *_serial_ports(shape, wiring),
@@ -167,15 +167,25 @@ def _machine(shape: GuestShape, memory: str) -> list[str]:
     ]
 
 
-def _network_and_entropy(shape: GuestShape, wiring: Wiring) -> list[str]:
+def _network_and_entropy(shape: GuestShape) -> list[str]:
     if shape.recording is not None:
         return _recorded(shape.recording)
-    ssh, agent = f"tcp:127.0.0.1:0-:{_SSH_PORT}", f"tcp:{PLACE}-chardev:agent0"
-    user = f"user,id={NETDEV_ID},restrict=on,ipv6=off,hostfwd={ssh},guestfwd={agent}"
+    ssh = f"tcp:127.0.0.1:0-:{_SSH_PORT}"
     return [
-        *("-chardev", f"socket,id=agent0,fd={wiring.agent_fd}", "-netdev", user),
+        *("-netdev", f"user,id={NETDEV_ID},restrict=on,ipv6=off,hostfwd={ssh}"),
         *("-device", f"virtio-net-pci,netdev={NETDEV_ID},romfile=,guest_announce=off"),
         *("-object", "rng-builtin,id=rng0", "-device", "virtio-rng-pci,rng=rng0"),
+    ]
+
+
+def _agent(shape: GuestShape, wiring: Wiring) -> list[str]:
+    # Port 0 would be a console. This is port 1 of the first virtio device: /dev/vport0p1.
+    if shape.recording is not None:
+        return []
+    return [
+        *("-chardev", f"socket,id=agent0,fd={wiring.agent_fd}"),
+        *("-device", "virtio-serial-pci,max_ports=2"),
+        *("-device", "virtserialport,id=agent,nr=1,chardev=agent0"),
     ]
 
 

@@ -16,8 +16,8 @@ from harness.vm.guest.boot_failures import ROOT_FAULT
 from harness.vm.guest.initramfs import (
     AGENT_ON_LINE,
     AGENT_SERVER,
+    DEVICES_UP,
     MODULE_DIR,
-    NETWORK_UP,
     RC_BEGINNING,
     RC_PLACE,
     READY_LINE,
@@ -88,7 +88,7 @@ mount -t overlay -o lowerdir=/below,upperdir=/above/upper,workdir=/above/work ov
 """
 
 _ENTERED_TEXT = f"""\
-export PATH={_PATH}
+export PATH={_PATH} HOME=/root
 bb() {{{{
 	{_BUSYBOX} "$@"
 }}}}
@@ -148,7 +148,7 @@ def initramfs_files(root: RootDisk) -> Mapping[str, str]:
         ready = _READY_WITH_INIT if root.systemd else _READY_WITH_OTHER_INIT
     # Process 1 has to become the root's init; without one, it stays busybox's.
     return {
-        RC_PLACE: f"{RC_BEGINNING}{NETWORK_UP}{enter}",
+        RC_PLACE: f"{RC_BEGINNING}{DEVICES_UP}{enter}",
         _ENTERED: _ENTERED_TEXT.format(ready=ready),
         _SHELL: _SHELL_TEXT,
         "/etc/passwd": f"root:x:0:0:root:/root:{_SHELL}\n",

@@ -7,22 +7,21 @@ import contextlib
 import logging
 import socket
 import threading
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 import paramiko
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from harness.deadline import Deadline, wait_until
 from harness.errors import HarnessError, LostConnection
-from harness.vm.guest.output_reader import OutputReader, receive
+from harness.vm.guest.receiving import receive
 from harness.vm.host.process import command_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from harness.deadline import Deadline
     from harness.vm.guest.events import GuestEvents
     from harness.vm.guest.keys import RunKeys
 
@@ -30,33 +29,12 @@ Asked = TypeVar("Asked")
 
 LOOPBACK = "127.0.0.1"
 _USER = "root"
-_GONE_S = 1.0
-_LOOK_S = 0.25
 # Leaves rsa-sha2-256, which dropbear accepts; paramiko would try rsa-sha2-512 first.
 _OTHER_SIGNATURES = {"pubkeys": ["rsa-sha2-512", "ssh-rsa"]}
 _FAILURES = (paramiko.SSHException, OSError, EOFError)
 
 # The library also logs what it raises; the harness reports that once.
 logging.getLogger("paramiko").setLevel(logging.CRITICAL)
-
-
-class _NotTaken(Exception):
-    """A deadline came before all input had been sent."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ran:
-    """A command that ended in the guest. ``code`` is negative when a signal ended it."""
-
-    command: str
-    code: int
-    stdout: str
-    stderr: str
-
-    @property
-    def ok(self) -> bool:
-        """Whether it ended with exit code 0."""
-        return self.code == 0
 
 
 class Stream:
@@ -115,43 +93,6 @@ class SshSession:
         """
         channel = self._open(deadline, self._between, kind="direct-tcpip", to=(LOOPBACK, port))
         return Stream(channel)
-
-    def run(
-        self,
-        argv: Sequence[str],
-        *,
-        stdin: bytes = b"",
-        deadline: Deadline,
-        between: Callable[[], None],
-    ) -> Ran:
-        """Run a command to its end.
-
-        Both outputs are drained while it runs, since either fills its window and blocks the other.
-        Raises TimeoutError when it did not end in time, LostConnection when SSH ended, and
-        whatever ``between`` raises when the guest died.
-        """
-        channel = self._execute(argv, deadline, between)
-        try:
-            stdout = OutputReader(channel.recv, self._events, ended_by=_FAILURES)
-            stderr = OutputReader(channel.recv_stderr, self._events, ended_by=_FAILURES)
-            status = _ExitStatus(channel, self._events)
-            self._feed(channel, stdin, deadline, between)
-
-            def ended() -> bool:
-                drained = stdout.ended and stderr.ended
-                return drained and (status.ended or not self.alive)
-
-            if not self._events.wait(ended, deadline, between=between):
-                raise TimeoutError(f"`{command_line(argv)}` did not end in time in the guest")
-            code = self._exit_code(channel)
-        finally:
-            _close(channel)
-        return Ran(
-            command=command_line(argv),
-            code=code,
-            stdout=stdout.text(),
-            stderr=stderr.text(),
-        )
 
     def shell(self, term: str, columns: int, rows: int, deadline: Deadline) -> paramiko.Channel:
         """Start an interactive shell on a terminal of its own."""
@@ -227,48 +168,6 @@ class SshSession:
         if isinstance(failed[0], _FAILURES):
             raise LostConnection(f"cannot {what} in the guest: {failed[0]}") from failed[0]
         raise failed[0]
-
-    def _exit_code(self, channel: paramiko.Channel) -> int:
-        """Return the exit code of a command whose output has ended.
-
-        paramiko returns -1 both for a command that a signal ended and for a connection that ended,
-        which may take a moment to show.
-        """
-        code = channel.recv_exit_status() if channel.exit_status_ready() else -1
-        if code == -1 and wait_until(lambda: not self.alive, Deadline.after(_GONE_S)):
-            raise LostConnection("the SSH connection ended while a command was running")
-        return code
-
-    @staticmethod
-    def _feed(
-        channel: paramiko.Channel, data: bytes, deadline: Deadline, between: Callable[[], None]
-    ) -> None:
-        """Send standard input; a command that ends without reading it is judged by its exit code.
-
-        A connection that ended closes its channels too; the wait for the command notices that.
-        """
-        left = memoryview(data)
-        channel.settimeout(_LOOK_S)
-        try:
-            while left:
-                with contextlib.suppress(TimeoutError):
-                    sent = channel.send(left)  # type: ignore[arg-type] # any bytes-like object
-                    left = left[sent:]
-                    if not sent:  # closed by the other end
-                        break
-                between()
-                if left and deadline.expired:
-                    raise _NotTaken
-            channel.shutdown_write()
-        except _NotTaken:
-            raise TimeoutError("the guest does not take the input of a command") from None
-        except _FAILURES as error:
-            if isinstance(error, TimeoutError):
-                raise
-            if not channel.closed:
-                raise LostConnection(f"the SSH connection ended: {error}") from error
-        finally:
-            channel.settimeout(None)
 
 
 def _client_key(path: Path) -> paramiko.RSAKey:
@@ -353,18 +252,3 @@ def _close(channel: paramiko.Channel) -> None:
     """Close a channel. Its connection may just have ended, which is reported elsewhere."""
     with contextlib.suppress(*_FAILURES):
         channel.close()
-
-
-class _ExitStatus:
-    """Waits for a command's exit code, or for the end of its channel, in a thread of its own."""
-
-    def __init__(self, channel: paramiko.Channel, events: GuestEvents) -> None:
-        self._channel = channel
-        self._events = events
-        self.ended = False
-        threading.Thread(target=self._wait, name="ssh-status", daemon=True).start()
-
-    def _wait(self) -> None:
-        self._channel.recv_exit_status()
-        self.ended = True
-        self._events.notify()

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from harness.vm.guest.agent_link import AgentLink
-    from harness.vm.guest.ssh import Ran
+    from harness.vm.guest.command import Ran
 
 _UPLOAD_S = 30.0
 # A request is a line of at most 8 MiB, in which a byte may take three.

@@ -27,6 +27,7 @@ GUEST_NEEDS = {
     "INET": "SSH",
     "VIRTIO_PCI": "the guest's devices",
     "VIRTIO_NET": "the network card that SSH comes over",
+    "VIRTIO_CONSOLE": "the port by which the agent is reached",
     "MODULES": "livepatches are modules",
     "MODULE_UNLOAD": "patches and targets are unloaded again",
     "LIVEPATCH": "what is tested",
@@ -36,6 +37,7 @@ GUEST_NEEDS = {
 BOOT_MODULES = {
     "VIRTIO_PCI": "virtio_pci",
     "VIRTIO_NET": "virtio_net",
+    "VIRTIO_CONSOLE": "virtio_console",
     "HW_RANDOM_VIRTIO": "virtio_rng",
     "PVPANIC_PCI": "pvpanic_pci",
 }

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -35,10 +36,12 @@ def test_switching_at_the_exit_alone(
     """
     sleeper = gate.enter(PLAIN)
     idle = tasks.get(guest.spawn("sleep", "10000").pid)
-    spinner = tasks.get(guest.spawn("sh", "-c", SPIN).pid)
+    spinning = guest.spawn("sh", "-c", SPIN)
+    spinner = tasks.get(spinning.pid)
     patch = livepatch.load("klp_test_gate")
     assert kernel_log.matching(NO_MODEL)
     spinner.wait_state(PatchState.PATCHED)
+    spinning.signal(signal.SIGKILL)  # what follows takes 15 s
     assert (idle.patch_state, sleeper.patch_state) == (PatchState.UNPATCHED,) * 2
     kernel_log.wait_for("signaling remaining tasks", guest.scaled(30))
     assert wait_until(

@@ -80,7 +80,6 @@ def exit_warning(context: TrialContext, gates: Gates) -> None:
 
 def _late_function(guest: Guest) -> str:
     """Return what this kernel calls after exit_notify(), and PATCH can patch."""
-    # Not over SSH, which a guest that is recorded does not have.
     grep = guest.spawn("grep", "-qwF", FUNCTION, "/proc/kallsyms")
     return OLDER_FUNCTION if grep.wait(scaled(guest, QUICK_S)) else FUNCTION
 
