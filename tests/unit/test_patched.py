@@ -47,9 +47,9 @@ def obtain(
 ) -> Obtain:
     """Obtain the fake kernel with patches."""
 
-    def call(*patches: Path) -> Kernel:
+    def call(*patches: Path, more: tuple[str, ...] = ()) -> Kernel:
         request = KernelRequest(
-            spec=str(tree), fragments=(str(guest_fragment),), patches=tuple(patches)
+            spec=str(tree), fragments=(str(guest_fragment), *more), patches=tuple(patches)
         )
         return obtain_kernel(request, store=store, deadline=soon, progress=recorder)
 
@@ -72,6 +72,16 @@ def diff(folder: Path, name: str, *, line: int = 5, file: str = CORE, context: s
     return path
 
 
+def _header(folder: Path) -> Path:
+    """Write a patch of a header that modules see."""
+    patch = folder / "header.patch"
+    patch.write_text(
+        "--- a/include/linux/livepatch.h\n+++ b/include/linux/livepatch.h\n"
+        "@@ -1 +1,2 @@\n struct klp_patch;\n+struct klp_more;\n"
+    )
+    return patch
+
+
 def state_of(folder: Path) -> dict[str, tuple[int, int, bytes]]:
     """Return what would show that a cached kernel was written to."""
     return {
@@ -91,6 +101,18 @@ def test_a_patched_kernel(obtain: Obtain, tmp_path: Path, tree: Path) -> None:
     assert kernel.module_digest == clean.digest
     assert kernel.build_dir == clean.build_dir
     assert kernel.image.is_file()
+
+
+def test_what_starts_as_vmlinux_has_no_image(obtain: Obtain, tmp_path: Path) -> None:
+    """Unless the patched kernel has a build of its own, as its modules may need."""
+    pvh = tmp_path / "pvh.config"
+    pvh.write_text("CONFIG_PVH=y\n")
+    kernel = obtain(diff(tmp_path, "patch.patch"), more=(str(pvh),))
+    assert kernel.image == kernel.start_image == kernel.vmlinux
+    assert not list(kernel.image.parent.rglob("bzImage"))
+    own = obtain(_header(tmp_path), diff(tmp_path, "patch.patch"), more=(str(pvh),))
+    assert "int patch;" in own.image.read_text()
+    assert own.image.name == "bzImage"
 
 
 def test_the_clean_kernel_stays_as_it_was(obtain: Obtain, tmp_path: Path) -> None:
@@ -125,12 +147,7 @@ def test_the_second_time_it_comes_from_the_cache(obtain: Obtain, tmp_path: Path)
 
 def test_a_header_that_modules_see(obtain: Obtain, tmp_path: Path) -> None:
     """Modules are then built against sources and build of the patched kernel's own."""
-    patch = tmp_path / "header.patch"
-    patch.write_text(
-        "--- a/include/linux/livepatch.h\n+++ b/include/linux/livepatch.h\n"
-        "@@ -1 +1,2 @@\n struct klp_patch;\n+struct klp_more;\n"
-    )
-    clean, kernel = obtain(), obtain(patch)
+    clean, kernel = obtain(), obtain(_header(tmp_path))
     assert kernel.module_digest == kernel.digest
     assert kernel.build_dir != clean.build_dir
     own = kernel.build_dir.parent

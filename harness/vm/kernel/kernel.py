@@ -50,7 +50,7 @@ class Bootable(Protocol):
 
     @property
     def image(self) -> Path:
-        """The bzImage."""
+        """The bzImage; of a patched kernel without one, vmlinux."""
 
     @property
     def start_image(self) -> Path:

@@ -38,9 +38,8 @@ if TYPE_CHECKING:
     from harness.vm.kernel.progress import Progress
     from harness.vm.kernel.workspace import Workspace
 
-_FORMAT = 1
+_FORMAT = 2
 _IMAGE = "arch/x86/boot/bzImage"
-_KEPT = ("vmlinux", _IMAGE)
 _EXPORTED = "Module.symvers"
 _PATCHES = "patches"
 _APPLY = ("-p1", "--fuzz=0", "--forward", "--batch", "--no-backup-if-mismatch", "--reject-file=-")
@@ -82,13 +81,19 @@ def patched_in(entry: Path, base: Kernel) -> Kernel:
     if (entry / TREE).is_dir():
         return kernel_in(entry, base.spec)
     metadata = read_metadata(entry)
+    vmlinux = entry / "vmlinux"
     return replace(
         base,
         digest=metadata.digest,
         source=metadata.source,
-        image=entry / "bzImage",
-        vmlinux=entry / "vmlinux",
+        image=vmlinux if _needs_no_image(base) else entry / "bzImage",
+        vmlinux=vmlinux,
     )
+
+
+def _needs_no_image(base: Kernel) -> bool:
+    """Return whether vmlinux is what starts: to compress it is a seventh of such a build."""
+    return base.start_image == base.vmlinux
 
 
 def patched_key(base: str, patches: Sequence[PatchFile]) -> str:
@@ -133,8 +138,17 @@ class _Build:
             for name in self.files:
                 result = results / name
                 workspace.put(name, result if result.exists() else None)
-            self._make(workspace, log_path)
-            self._keep(workspace, clean, folder)
+            if changes_options(self.files):
+                self._make(workspace, log_path, "olddefconfig")
+            image = "vmlinux" if _needs_no_image(self.base) else "bzImage"
+            self._make(workspace, log_path, jobs(), image, "modules")
+            if self._is_for_modules_of(clean, workspace):
+                names = ("vmlinux",) if image == "vmlinux" else ("vmlinux", _IMAGE)
+                for name in names:
+                    shutil.copyfile(workspace.build / name, folder / name.rpartition("/")[2])
+            else:
+                self._make(workspace, log_path, jobs(), "bzImage")
+                self._keep_tree(workspace, folder)
         shutil.rmtree(results)
         metadata = read_metadata(clean.parent).model_copy(
             update={"digest": self.key, "source": self.description, "base": self.base.digest}
@@ -162,35 +176,31 @@ class _Build:
                 ),
             )
 
-    def _make(self, workspace: Workspace, log_path: Path) -> None:
+    def _make(self, workspace: Workspace, log_path: Path, *targets: str) -> None:
         self.progress.stage(f"building {self.description}")
         # The same CC as before: another one would compile everything again.
         toolchain = Toolchain(
             cc=self.base.cc, compiler=self.base.compiler, linker="", llvm=self.base.is_clang_built
         )
-        steps: list[tuple[str, ...]] = [(jobs(), "bzImage", "modules")]
-        if changes_options(self.files):
-            steps.insert(0, ("olddefconfig",))
-        for step in steps:
-            make(
-                workspace.tree,
-                toolchain,
-                f"O={BUILD}",
-                *step,
-                what=self.description,
-                log_path=log_path,
-                deadline=self.deadline,
-                ccache=False,
-                on_line=ObjectCounter(self.progress, None),
-            )
+        make(
+            workspace.tree,
+            toolchain,
+            f"O={BUILD}",
+            *targets,
+            what=self.description,
+            log_path=log_path,
+            deadline=self.deadline,
+            ccache=False,
+            on_line=ObjectCounter(self.progress, None),
+        )
 
-    def _keep(self, workspace: Workspace, clean: Path, folder: Path) -> None:
+    def _is_for_modules_of(self, clean: Path, workspace: Workspace) -> bool:
+        """Return whether modules of the clean kernel are this one's, too."""
         exported = (workspace.build / _EXPORTED).read_bytes()
         same_exports = exported == (clean / BUILD / _EXPORTED).read_bytes()
-        if same_exports and not modules_see(self.files):
-            for name in _KEPT:
-                shutil.copyfile(workspace.build / name, folder / name.rpartition("/")[2])
-            return
+        return same_exports and not modules_see(self.files)
+
+    def _keep_tree(self, workspace: Workspace, folder: Path) -> None:
         link_tree(workspace.tree, folder / TREE, self.deadline)
         make_relocatable(workspace.tree)
         # On the same file system: both lie in the cache.
