@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.behaviours.table import Expected, load_table
+from harness.behaviours.table import Expected, Table, load_table
 from harness.errors import KernelVerdict
 from harness.livepatch.gates import Gates
 from harness.livepatch.patch import Livepatch, PatchObject
@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 
 CMDLINE = "/proc/cmdline"
 TRACING = "/sys/kernel/tracing"
+
+
+@pytest.fixture(scope="session")
+def table() -> Table:
+    """The table of rules, read once for all tests of a worker."""
+    return load_table()
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +37,8 @@ def known_failure(request: pytest.FixtureRequest) -> None:
         return
     kernel: Kernel = request.getfixturevalue("kernel")
     names = {name for marker in node.iter_markers("behaviour") for name in marker.args}
-    for rule in load_table().rule:
+    table: Table = request.getfixturevalue("table")
+    for rule in table.rule:
         known = rule.expected(kernel.version, kernel.config.enabled) if rule.id in names else None
         if known is not None and known.outcome is Expected.EXPECTED_FAILURE:
             # Only the kernel's fault is expected: a failure of the harness is still one.
