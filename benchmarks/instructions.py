@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from harness.vm.kernel.progress import Progress
 
 # Of the latter, 30 are dropbear's key exchange and signature.
-ANSWER_MILLIONS = 0.3
+ANSWER_MILLIONS = 0.15
 SSH_MILLIONS = 36.0
 
 _PLUGIN_S = 120.0

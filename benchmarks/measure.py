@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from harness.vm.guest.machine import Machine
     from harness.vm.kernel.progress import Progress
 
-ANSWER_RATIO = 1 / 20
+ANSWER_RATIO = 1 / 25
 OVERLAP_RATIO = 4.5
 SUITE_BOOTS = 145.0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -33,11 +33,10 @@ class EarlyTemplate:
         self._open = contextlib.ExitStack()
 
     @pytest.hookimpl(optionalhook=True)
-    def pytest_configure_node(self, node: Any) -> None:
-        """Begin when the first worker does."""
-        settings = guest_settings(node.config)
-        if self._thread is None and settings.fresh is Fresh.SNAPSHOT:
-            config = node.config
+    def pytest_xdist_setupnodes(self, config: pytest.Config) -> None:
+        """Begin before the first worker is started."""
+        settings = guest_settings(config)
+        if settings.fresh is Fresh.SNAPSHOT:
             try:
                 files, root = user_files(config), user_root(config)
             except KlpError as error:

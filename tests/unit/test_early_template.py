@@ -50,10 +50,9 @@ def started(
     session: FakeSession,
     settings: GuestSettings = SETTINGS,
     *,
-    workers: int = 2,
     files: Callable[[object], Mapping[str, Path]] | None = None,
 ) -> EarlyTemplate:
-    """The plugin after the start of so many workers."""
+    """The plugin once workers are about to be started."""
     monkeypatch.setattr(early, "guest_settings", lambda config: settings)
     monkeypatch.setattr(early, "plan", lambda config: SimpleNamespace(folder=Path("/none")))
     monkeypatch.setattr(early, "user_files", files or (lambda config: {}))
@@ -61,8 +60,8 @@ def started(
     monkeypatch.setattr(early, "Session", lambda *arguments, **more: session)
     monkeypatch.setattr(early, "plugins_of", lambda config: no_plugin)
     plugin = EarlyTemplate(KERNEL)
-    for _ in range(workers):
-        plugin.pytest_configure_node(SimpleNamespace(config=None))
+    nothing: Any = None
+    plugin.pytest_xdist_setupnodes(nothing)
     return plugin
 
 
@@ -123,17 +122,10 @@ def test_the_end_does_not_wait_for_a_boot(monkeypatch: pytest.MonkeyPatch) -> No
     wait_for_thread()
 
 
-@pytest.mark.parametrize(
-    ("settings", "workers"),
-    [(dataclasses.replace(SETTINGS, fresh=Fresh.BOOT), 2), (SETTINGS, 0)],
-    ids=["each-boots", "no-workers"],
-)
-def test_nothing_is_booted_that_nobody_shares(
-    monkeypatch: pytest.MonkeyPatch, settings: GuestSettings, workers: int
-) -> None:
-    """Without workers, or when each guest boots, the template would be in vain."""
+def test_nothing_is_booted_that_nobody_shares(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When each guest boots, the template would be in vain. Without workers xdist does not call."""
     session = FakeSession(lambda: None)
-    plugin = started(monkeypatch, session, settings, workers=workers)
+    plugin = started(monkeypatch, session, dataclasses.replace(SETTINGS, fresh=Fresh.BOOT))
     plugin.pytest_unconfigure()
     wait_for_thread()
     assert not session.prepared

@@ -81,51 +81,40 @@ class SshSession:
         self._events = events
         self._between = between
 
-    @property
-    def alive(self) -> bool:
-        """Whether the connection is still open."""
-        return self._transport.is_active()
-
     def reach(self, port: int, deadline: Deadline) -> Stream:
         """Return a connection to a port of the guest's own loopback (RFC 4254, 7.2).
 
         Raises LostConnection when nothing listens there.
         """
-        channel = self._open(deadline, self._between, kind="direct-tcpip", to=(LOOPBACK, port))
+        channel = self._open(deadline, kind="direct-tcpip", to=(LOOPBACK, port))
         return Stream(channel)
 
     def shell(self, term: str, columns: int, rows: int, deadline: Deadline) -> paramiko.Channel:
         """Start an interactive shell on a terminal of its own."""
-        channel = self._open(deadline, self._between)
+        channel = self._open(deadline)
 
         def start() -> None:
             channel.get_pty(term, columns, rows)
             channel.invoke_shell()
 
-        self._ask(start, "start a shell", deadline, self._between)
+        self._ask(start, "start a shell", deadline)
         return channel
 
     def pipe(self, argv: Sequence[str], deadline: Deadline) -> paramiko.Channel:
         """Start a command without a terminal and return its channel, for a person's pipe."""
-        return self._execute(argv, deadline, self._between)
+        channel = self._open(deadline)
+        # SSH carries one string, which the guest's shell splits again.
+        command = command_line(argv)
+        self._ask(lambda: channel.exec_command(command), "start a command", deadline)
+        return channel
 
     def close(self) -> None:
         """Disconnect."""
         self._transport.close()
 
-    def _execute(
-        self, argv: Sequence[str], deadline: Deadline, between: Callable[[], None]
-    ) -> paramiko.Channel:
-        channel = self._open(deadline, between)
-        # SSH carries one string, which the guest's shell splits again.
-        command = command_line(argv)
-        self._ask(lambda: channel.exec_command(command), "start a command", deadline, between)
-        return channel
-
     def _open(
         self,
         deadline: Deadline,
-        between: Callable[[], None],
         *,
         kind: str = "session",
         to: tuple[str, int] | None = None,
@@ -134,17 +123,11 @@ class SshSession:
             timeout = max(deadline.remaining_s, 0.001)
             return self._transport.open_channel(kind, to, to and (LOOPBACK, 0), timeout=timeout)
 
-        channel = self._ask(open_channel, "open an SSH channel", deadline, between)
+        channel = self._ask(open_channel, "open an SSH channel", deadline)
         channel.settimeout(None)
         return channel
 
-    def _ask(
-        self,
-        ask: Callable[[], Asked],
-        what: str,
-        deadline: Deadline,
-        between: Callable[[], None],
-    ) -> Asked:
+    def _ask(self, ask: Callable[[], Asked], what: str, deadline: Deadline) -> Asked:
         """Do what paramiko does without a look at the guest, some of it without a deadline.
 
         Raises LostConnection when it fails or the deadline comes first. The thread that does it
@@ -161,7 +144,7 @@ class SshSession:
             self._events.notify()
 
         threading.Thread(target=work, name="ssh-ask", daemon=True).start()
-        if not self._events.wait(lambda: bool(done or failed), deadline, between=between):
+        if not self._events.wait(lambda: bool(done or failed), deadline, between=self._between):
             raise LostConnection(f"cannot {what} in the guest in time")
         if done:
             return done[0]
