@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from harness.vm.host.cache import Store
     from harness.vm.kernel.progress import Progress
 
-PEER_RATIO = 1 / 15
+PEER_RATIO = 1 / 20
 FRAGMENT = "virtme-ng"
 REQUIREMENT = "virtme-ng>=1.42"
 

@@ -63,6 +63,16 @@ class AgentLink:
             # To find out takes time, in which it may have come true.
             return condition()
 
+    def wait_for_agent(self, condition: Callable[[], bool], deadline: Deadline) -> bool:
+        """As ``wait``, for what only the agent reports; raises LostConnection when it has ended."""
+        agent = self.agent
+        with self.explained():
+            if not self.wait(lambda: condition() or agent.ended, deadline):
+                return False
+            if not condition():
+                raise LostConnection("the guest's agent has ended")
+            return True
+
     @property
     def agent(self) -> AgentClient:
         """The connection to the guest agent; raises LostConnection when there is none."""
@@ -154,7 +164,7 @@ class AgentLink:
                 return
             self._agent.check()
             if self._agent.ended:
-                raise LostConnection("the guest's agent has ended")
+                return
             if ping is None:
                 if now - started > _PING_AFTER_S * self.time_scale:
                     ping, pinged = self._agent.send("hello"), now

@@ -57,7 +57,7 @@ def run_command(link: AgentLink, argv: Sequence[str], *, stdin: bytes, deadline:
     output = process.output
     try:
         _feed(link, process, stdin, deadline)
-        if not link.wait(lambda: output.exit is not None, deadline):
+        if not link.wait_for_agent(lambda: output.exit is not None, deadline):
             raise TimeoutError(f"`{command}` did not end in time in the guest")
     except BaseException:
         with contextlib.suppress(OSError, KlpError):

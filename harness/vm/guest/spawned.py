@@ -28,7 +28,9 @@ class SpawnedProcess:
         Raises EOFError when it ended, TimeoutError when the deadline came first.
         """
         output = self.output
-        arrived = self._link.wait(lambda: bool(output.stdout) or output.exit is not None, deadline)
+        arrived = self._link.wait_for_agent(
+            lambda: bool(output.stdout) or output.exit is not None, deadline
+        )
         if not arrived:
             raise TimeoutError(f"{self.program} wrote nothing in time")
         if output.stdout:
@@ -61,7 +63,7 @@ class SpawnedProcess:
         A process that it left behind does not matter, even when that has its output open.
         """
         output = self.output
-        if not self._link.wait(lambda: bool(output.exit or output.ended), deadline):
+        if not self._link.wait_for_agent(lambda: bool(output.exit or output.ended), deadline):
             raise TimeoutError(f"{self.program} did not end in time")
         ended = output.exit or output.ended
         assert ended is not None

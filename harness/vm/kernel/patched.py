@@ -92,7 +92,7 @@ def patched_in(entry: Path, base: Kernel) -> Kernel:
 
 
 def _needs_no_image(base: Kernel) -> bool:
-    """Return whether vmlinux is what starts: to compress it is a seventh of such a build."""
+    """Return whether vmlinux is what starts: to compress it takes a second of such a build."""
     return base.start_image == base.vmlinux
 
 
