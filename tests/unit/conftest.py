@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -79,13 +80,17 @@ def recorder() -> Recorder:
 
 
 @pytest.fixture
-def in_child() -> Callable[[Callable[[], object]], int]:
-    """Run a function in a forked process and return its pid; the test waits for it."""
+def in_child(tmp_path: Path) -> Callable[[Callable[[], object]], int]:
+    """Run a function in a forked process and return its pid; the test waits for it.
+
+    Temporary files that it leaves, because it is killed, go with those of the test.
+    """
 
     def start(work: Callable[[], object]) -> int:
         pid = os.fork()
         if pid == 0:
             code = 1
+            tempfile.tempdir = str(tmp_path)
             try:
                 work()
                 code = 0
