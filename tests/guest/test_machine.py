@@ -207,6 +207,18 @@ def test_command_that_is_not_there(guest: Machine) -> None:
     assert guest.run(["/proc/version"]).code == 126
 
 
+def test_what_was_started_goes_on_without_its_user(kernel: Kernel, klp_session: Session) -> None:
+    """The agent stays when its port is closed, and takes what its programs say."""
+    script = "while [ ! -e /tmp/go ]; do usleep 10000; done; yes | head -c 4194304; touch /tmp/said"
+    with klp_session.guest(kernel, name="left") as machine:
+        machine.spawn("sh", "-c", script)
+        machine.disconnect()
+        wait = "touch /tmp/go; while [ ! -e /tmp/said ]; do usleep 10000; done; echo done"
+        channel = machine.pipe(["sh", "-c", wait])
+        channel.settimeout(machine.scaled(30).remaining_s)
+        assert channel.recv(1 << 10) == b"done\n"
+
+
 def test_wait_looks_when_the_kernel_logs_something(guest: Machine) -> None:
     """However long its interval is."""
     limit, an_hour = "/proc/sys/kernel/threads-max", str(3600 * 1000)
