@@ -365,7 +365,8 @@ def test_an_agent_stays(agent_program: Path, tmp_path: Path) -> None:
                 line.write(encode_request(1, "spawn", ["/bin/sh", "-c", script]))
                 assert json.loads(line.readline())["errno"] == 0
             if not arguments:
-                assert child.wait(timeout=soon().remaining_s) == 0
+                # 1: it had something to say when the host was gone.
+                assert child.wait(timeout=soon().remaining_s) in {0, 1}
                 continue
             go.touch()
             assert wait_until(said.exists, soon()), "it waits for the host to read"
