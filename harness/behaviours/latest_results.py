@@ -18,6 +18,7 @@ from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from harness.behaviours.results import RuleOnKernel
+from harness.behaviours.rule_tests import name_in_suite
 from harness.behaviours.table import Expected
 from harness.log import LOGGER
 from harness.report.base import CheckOutcome, KernelFacts
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from harness.behaviours.table import Rule
     from harness.report.suite_results import TestResult
 
-_PREFIX = "tests/behaviours/"
 # The worst first. A test without a result hides nothing that is worse, and nothing that is better
 # hides it.
 _SEVERITY = (
@@ -91,6 +91,18 @@ class History:
         found = [known for path in paths if (known := _read(path)) is not None]
         return tuple(sorted(found, key=lambda known: known.at, reverse=True))
 
+    def seconds(self, digests: Iterable[str]) -> Mapping[str, float]:
+        """Return how long each test took when it last ran on one of those kernels.
+
+        Where none ran on any of them, on the kernel that was tested last.
+        """
+        paths = [path for each in digests if (path := self._file(each)).is_file()]
+        if not paths and self.folder.is_dir():
+            written = sorted(self.folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+            paths = written[-1:]
+        found = (known for path in paths if (known := _read(path)) is not None)
+        return {name: test.seconds for known in found for name, test in known.tests.items()}
+
     def record(
         self, results: Sequence[TestResult], kernels: Iterable[KernelFacts], *, at: str
     ) -> None:
@@ -114,7 +126,7 @@ class History:
         only = next(iter(known)) if len(known) == 1 else None
         found: dict[str, dict[str, TestRecord]] = {digest: {} for digest in known}
         for result in results:
-            name, named = _without_kernel(_inside(result.id), known.values())
+            name, named = _without_kernel(name_in_suite(result.id), known.values())
             digest = result.kernel_digest or only
             if digest not in found:
                 digest = named
@@ -125,8 +137,11 @@ class History:
             KernelHistory(kernel=kernel, tests=found[digest]) for digest, kernel in known.items()
         )
 
+    def _file(self, digest: str) -> Path:
+        return self.folder / f"{digest}.json"
+
     def _record_of(self, result: TestResult, at: str) -> TestRecord | None:
-        path = self.suite / _inside(result.id).partition("::")[0]
+        path = self.suite / name_in_suite(result.id).partition("::")[0]
         if "::" not in result.id or not path.is_file():
             return None
         return TestRecord(
@@ -139,7 +154,7 @@ class History:
 
     def _merge(self, kernel: KernelFacts, tests: Mapping[str, TestRecord]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path = self.folder / f"{kernel.digest}.json"
+        path = self._file(kernel.digest)
         files = {name.partition("::")[0]: test.file for name, test in tests.items()}
         with FileLock(path.with_suffix(".lock")):
             # What cannot be read now may be whole: an OSError must not replace it.
@@ -210,12 +225,6 @@ def _names(test: str, known: KernelHistory) -> list[str]:
 def _of_rule(outcome: CheckOutcome) -> CheckOutcome:
     """A test skips where its kernel has nothing to test; the rule then does not apply there."""
     return CheckOutcome.NOT_APPLICABLE if outcome is CheckOutcome.SKIPPED else outcome
-
-
-def _inside(node_id: str) -> str:
-    """Return a test's name in the folder of the suite, from a checkout's or an installed one's."""
-    _, found, inside = node_id.rpartition(_PREFIX)
-    return inside if found else node_id
 
 
 def _without_kernel(name: str, kernels: Iterable[KernelFacts]) -> tuple[str, str | None]:

@@ -16,8 +16,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+_PREFIX = "tests/behaviours/"
 _MARKER = "pytest.mark.behaviour"
 _OTHER_KERNEL = "pytest.mark.kernel_config"
+
+
+def name_in_suite(node_id: str) -> str:
+    """Return a test's name in the folder of the suite, from a checkout's or an installed one's."""
+    _, found, inside = node_id.rpartition(_PREFIX)
+    return inside if found else node_id
 
 
 def find_rule_tests(suite: Path) -> Mapping[str, tuple[str, ...]]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import tomllib
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -105,7 +106,12 @@ class Table(_Model):
 
 def load_table(path: Path | None = None) -> Table:
     """Return the table; raises HarnessError when it cannot be read: the installation is broken."""
-    path = path or resource_dir(Resource.BEHAVIOUR_TESTS) / _TABLE
+    return _read(resource_dir(Resource.BEHAVIOUR_TESTS) / _TABLE if path is None else path)
+
+
+# Once a process for each file: it takes a twentieth of a second, and no command changes it.
+@functools.cache
+def _read(path: Path) -> Table:
     try:
         return Table.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, RecursionError) as error:

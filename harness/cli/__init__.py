@@ -36,6 +36,9 @@ def run_application(load: Callable[[], Callable[..., Any]], name: str) -> NoRetu
 
     streams.mend()
     try:
+        from harness.cli import bytecode
+
+        bytecode.keep()
         from harness.cli import detach
         from harness.cli.exits import run_to_exit
     except ImportError as error:

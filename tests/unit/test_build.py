@@ -133,6 +133,22 @@ def test_another_compiler_is_another_kernel() -> None:
     assert build.kernel_key("source", requests, replace(chain, cc="gcc")) == key
 
 
+def test_a_compiler_is_run_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process has its version in memory, and looks again when the program is another file."""
+    gcc, runs = tmp_path / "gcc", tmp_path / "runs"
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+    def install(version: str) -> None:
+        gcc.write_text(f"#!/bin/sh\necho run >>{runs}\necho 'gcc (Test) {version}'\n")
+        gcc.chmod(0o755)
+
+    install("1")
+    assert [find_toolchain().compiler for _ in range(3)] == ["gcc (Test) 1"] * 3
+    assert runs.read_text() == "run\n"
+    install("22")
+    assert find_toolchain().compiler == "gcc (Test) 22"
+
+
 def test_the_users_tree_is_not_written_to(obtain: Obtain, fake_tree: Path) -> None:
     """Not one file or time in it changes."""
 

@@ -92,3 +92,12 @@ def test_what_has_moved_says_where_it_is(words: list[str], now: str) -> None:
     ran = CliRunner().invoke(app, words, prog_name="klp-harness")
     assert ran.exit_code == 2
     assert now in ran.stderr
+
+
+def test_no_command_imports_ssh_before_it_is_used() -> None:
+    """Guests are reached by their agent; paramiko is a seventh of what `test` would import."""
+    code = "import sys, harness.tools.suite.command; print('paramiko' in sys.modules)"
+    said = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    ).stdout
+    assert said == "False\n"

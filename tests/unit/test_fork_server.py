@@ -71,7 +71,13 @@ def test_workers_have_imported_what_they_need(tmp_path: Path) -> None:
         "    assert Path('/proc/self/cmdline').read_bytes().split(b'\\0') == words\n"
         "    # A library that comes with the harness is in the server's memory.\n"
         "    assert 'cryptography' in Path(f'/proc/{os.getppid()}/maps').read_text()\n"
-        "    assert {'harness.pytest_plugin.fixtures', 'paramiko'} <= set(sys.modules)\n\n"
+        "    assert {'harness.pytest_plugin.fixtures', 'cryptography'} <= set(sys.modules)\n\n"
+        "def test_looked_up():\n"
+        "    from harness.behaviours import table\n"
+        "    from harness.klog.policy import default_policy\n"
+        "    from harness.vm.kernel import toolchain\n"
+        "    for known in (table._read, default_policy, toolchain._first_line_of):\n"
+        "        assert known.cache_info().currsize\n\n"
         "def test_streams():\n"
         "    assert os.read(0, 1) == b''\n"
         "    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler\n"
@@ -79,7 +85,7 @@ def test_workers_have_imported_what_they_need(tmp_path: Path) -> None:
         "    assert signal.getsignal(signal.SIGCHLD) is signal.SIG_DFL\n"
     )
     done = run(written(tmp_path, tests), deadline=soon(), cwd=ROOT)
-    assert "2 passed" in done.stdout
+    assert "3 passed" in done.stdout
     assert done.stdout.endswith("status 0\n")
     assert done.stderr == ""
 

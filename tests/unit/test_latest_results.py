@@ -269,6 +269,24 @@ def test_a_kernel_without_results_is_an_error(history: History) -> None:
     assert "6.1.192" in (raised.value.hint or "")
 
 
+def test_how_long_tests_took(history: History) -> None:
+    """On the kernels of a run; where nothing ran on them, on the one that was tested last."""
+    assert history.seconds(["d61"]) == {}
+    take(history, result(ONE, seconds=3.0))
+    history.record(
+        [result(ONE, seconds=5.0, kernel_digest="d612"), result(TWO, kernel_digest="d612")],
+        [OTHER],
+        at="2026-11-21T11:00:00+00:00",
+    )
+    older, newer = history.folder / "d61.json", history.folder / "d612.json"
+    os.utime(older, ns=(1, 1))
+    assert history.seconds(["d61"]) == {ONE: 3.0}
+    assert history.seconds(["new"]) == {ONE: 5.0, TWO: 1.0}
+    newer.write_text("{")
+    assert history.seconds(["d612"]) == {}
+    assert history.seconds(["d612", "d61"]) == {ONE: 3.0}
+
+
 def test_the_command_shows_every_rule(tmp_path: Path) -> None:
     """Away from any kernel and any result: each rule with its tests, as documented JSON."""
     done = run(

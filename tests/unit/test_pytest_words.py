@@ -83,6 +83,22 @@ def test_what_is_a_selection(words: list[str], selects: bool) -> None:
 
 
 @pytest.mark.parametrize(
+    ("words", "names_tests"),
+    [
+        ([f"{FILE}::test_a", f"{FILE}::test_b"], True),
+        ([f"{FILE}::test_a", FILE], False),
+        ([f"{FILE}::test_a", "-k", "test"], False),
+        ([f"{FILE}::test_a", "-m", "slow"], False),
+        ([f"{FILE}::test_a", "--lf"], False),
+        ([], False),
+    ],
+)
+def test_words_that_name_nothing_but_tests(words: list[str], names_tests: bool) -> None:
+    """Their number may be known without a look at their files."""
+    assert read(*words).names_tests is names_tests
+
+
+@pytest.mark.parametrize(
     ("words", "message", "hint"),
     [
         (["TR-01"], "there is no test file TR-01", "-k TR-01"),

@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Forks a worker for each request, from a process that has imported what workers need.
 
-That is the package of the plugin, which this module is in: pytest, paramiko and the harness.
+That is the package of the plugin, which this module is in: pytest and the harness.
 """
 
 from __future__ import annotations
 
 import ast
+import contextlib
 import gc
 import inspect
 import os
+import platform
 import signal
 import socket
 import sys
@@ -17,8 +19,12 @@ import threading
 
 from execnet import gateway_base
 
+from harness.behaviours.table import load_table
+from harness.errors import HarnessError
+from harness.klog.policy import default_policy
 from harness.pytest_plugin.fork_server.request import STREAMS
 from harness.vm.host.process import die_with_parent
+from harness.vm.kernel.toolchain import find_toolchain
 
 
 def next_worker(listening: socket.socket) -> socket.socket:
@@ -64,9 +70,20 @@ def _end_with(connection: socket.socket) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def _look_up() -> None:
+    """Look up what each worker would else look up for itself; all of it is kept in memory."""
+    # xdist and pytest run uname(1) for it, whoever looks for built modules gcc and ld.
+    platform.platform()
+    # What cannot be had is an error of the test that needs it.
+    for look in (find_toolchain, default_policy, load_table):
+        with contextlib.suppress(HarnessError):
+            look()
+
+
 def main(listening: int, parent: int) -> None:
     """Serve requests at the socket with that number, as long as the process ``parent`` lives."""
     die_with_parent(parent)
+    _look_up()
     # A worker's collector must not touch, and so copy, what is there now.
     gc.freeze()
     serve(next_worker(socket.socket(fileno=listening)))

@@ -84,7 +84,7 @@ class CostGuest:
 
     def addresses(self) -> dict[str, int]:
         """Return where the functions of the loaded modules are."""
-        ran = self.machine.run(["grep", "klp_", "/proc/kallsyms"])
+        ran = self.machine.run(["grep", "-F", "klp_", "/proc/kallsyms"])
         found = {}
         for row in ran.stdout.splitlines():
             words = row.split()

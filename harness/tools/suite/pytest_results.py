@@ -44,7 +44,7 @@ class Interruptions:
             self.interrupt = ended
 
 
-class Counter(Interruptions):
+class CollectedTests(Interruptions):
     """A pytest plugin object that counts the tests that are left when all have been collected."""
 
     tests = 0

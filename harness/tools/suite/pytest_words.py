@@ -45,11 +45,13 @@ class PytestWords:
     """What words mean to pytest.
 
     ``paths`` are the tests and folders named; ``selects``: some tests of a folder are wanted.
+    ``names_tests``: nothing is named but tests, and all of those are wanted.
     """
 
     words: tuple[str, ...] = ()
     paths: tuple[str, ...] = ()
     selects: bool = False
+    names_tests: bool = False
 
 
 def checkout(folder: Path) -> Path | None:
@@ -144,11 +146,12 @@ def read_words(
     if not option.pyargs:
         for path in paths:
             _check(path, folder)
+    filters = bool(option.keyword or option.markexpr or getattr(option, "lf", False))
     return PytestWords(
         words=tuple(words),
         paths=paths,
-        selects=bool(option.keyword or option.markexpr or getattr(option, "lf", False))
-        or any("::" in path or _exists(path, Path.is_file) for path in paths),
+        selects=filters or any("::" in path or _exists(path, Path.is_file) for path in paths),
+        names_tests=bool(paths) and not filters and all("::" in path for path in paths),
     )
 
 

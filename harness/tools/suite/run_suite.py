@@ -4,9 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
-import os
-import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.behaviours.latest_results import History
+from harness.cli import bytecode
 from harness.cli.coverage import Covered
 from harness.cli.invocation import kernel_facts, write_file
 from harness.cli.options import AccelAsked
@@ -23,14 +21,16 @@ from harness.pytest_plugin.early import EarlyTemplate
 from harness.pytest_plugin.fork_server.client import fork_server
 from harness.pytest_plugin.keeping import GivenKeeper
 from harness.pytest_plugin.kernels import GivenKernels
+from harness.pytest_plugin.order import KnownSeconds
 from harness.report.junit import mark_partial
-from harness.resources import Resource, cache_root, resource_dir, results_root
-from harness.tools.suite.pytest_results import Collector, Counter
+from harness.resources import Resource, resource_dir, results_root
+from harness.tools.suite.guest_count import count_tests, guests_for
+from harness.tools.suite.pytest_results import Collector
 from harness.tools.suite.pytest_words import left_out, plugin_settings
 from harness.vm.guest import runs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from harness.cli.coverage import CoverageOptions
     from harness.cli.invocation import Invocation
@@ -39,9 +39,6 @@ if TYPE_CHECKING:
     from harness.report.suite_results import TestResult
     from harness.tools.suite.pytest_words import PytestWords
     from harness.vm.guest.keeper import Keeper
-
-_LEAST_WORKERS = 3
-_TESTS_OF_A_WORKER = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,9 +110,11 @@ def run_suite(
         *added,
     ]
     collector = Collector()
+    history = History(folder=results_root(), suite=suite)
+    seconds = history.seconds(kernel.digest for kernel in kernels.values())
     asked = 1 if options.keeper is not None else options.guests
-    with _bytecode_kept(), _workers(asked) as worker:
-        number = asked or guests_for(_selected(arguments) if words.selects else None, most)
+    with bytecode.kept_by_children(), _workers(asked) as worker:
+        number = asked or guests_for(count_tests(words, arguments, seconds), most)
         terminal.print(f"accelerator  {choice.describe()}", f"guests       {number} at a time")
         status = pytest.main(
             [*_spread(number, worker), *arguments],
@@ -123,11 +122,12 @@ def run_suite(
                 collector,
                 GivenKernels(kernels),
                 EarlyTemplate(next(iter(kernels.values()))),
+                KnownSeconds(seconds),
                 *([GivenKeeper(options.keeper)] if options.keeper is not None else []),
             ],
         )
     results = collector.results()
-    _record(invocation, results, suite)
+    _record(invocation, results, history)
     # pytest has caught it and ended its workers.
     ended_by = collector.interrupt
     if ended_by is not None and junit is not None:
@@ -140,31 +140,6 @@ def run_suite(
         interrupt=type(ended_by)() if ended_by is not None else None,
         covered=covered,
     )
-
-
-def guests_for(tests: int | None, most: int) -> int:
-    """Return how many guests to run at a time for so many tests; None: very many.
-
-    A worker is started in the CPU time of two tests or more: for few tests one is started for each
-    three, though not fewer than three.
-    """
-    if tests is None:
-        return most
-    return min(most, max(tests, 1), max(_LEAST_WORKERS, -(-tests // _TESTS_OF_A_WORKER)))
-
-
-def _selected(words: Sequence[str]) -> int | None:
-    """Return how many tests pytest would run, in half a second; None where it cannot collect."""
-    counter = Counter()
-    without = [word for word in words if not word.startswith("--junit")]
-    # Nothing is lost: the run itself says what is wrong with the words. pytest's terminal plugin
-    # stays, since it is the one that knows -q, --tb and others.
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        status = pytest.main(["-n", "0", "--collect-only", *without], plugins=[counter])
-    if counter.interrupt is not None:
-        raise counter.interrupt
-    ended_well = status in {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}
-    return counter.tests if ended_well else None
 
 
 def _workers(guests: int | None) -> contextlib.AbstractContextManager[str]:
@@ -181,30 +156,8 @@ def _spread(guests: int, worker: str) -> list[str]:
     return [*[f"--tx={worker}"] * guests, "--dist", "load", "--maxschedchunk", "1"]
 
 
-@contextlib.contextmanager
-def _bytecode_kept() -> Iterator[None]:
-    """Keep compiled files in the cache where Python is set to leave none beside its sources.
-
-    Each worker reads all test files, and to compile them takes most of that time.
-    """
-    if not sys.dont_write_bytecode:
-        yield
-        return
-    before = dict(os.environ), sys.pycache_prefix
-    sys.dont_write_bytecode, sys.pycache_prefix = False, str(cache_root() / "bytecode")
-    os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before[0])
-        sys.dont_write_bytecode, sys.pycache_prefix = True, before[1]
-
-
-def _record(invocation: Invocation, results: Sequence[TestResult], folder: Path) -> None:
+def _record(invocation: Invocation, results: Sequence[TestResult], history: History) -> None:
     """Keep the results for `klp-harness behaviours`; what cannot be kept does not undo the run."""
-    history = History(folder=results_root(), suite=folder)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     try:
         history.record(results, [kernel_facts(made) for made in invocation.kernels], at=now)

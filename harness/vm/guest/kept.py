@@ -200,7 +200,7 @@ def answers(machine: Machine) -> bool:
 
 def text_address(machine: Machine) -> int | None:
     """Return the address of ``_text`` in the guest, None where /proc/kallsyms has none."""
-    ran = machine.run(["grep", "-m1", " _text$", "/proc/kallsyms"])
+    ran = machine.run(["grep", "-m1", "-wF", "_text", "/proc/kallsyms"])
     words = ran.stdout.split()
     return int(words[0], 16) or None if ran.ok and words else None
 

@@ -35,7 +35,6 @@ from harness.vm.guest.command import Ran, run_command
 from harness.vm.guest.hypervisor import Hypervisor
 from harness.vm.guest.initramfs import AGENT_PORT, MODULE_DIR
 from harness.vm.guest.spawned import SpawnedProcess
-from harness.vm.guest.ssh import SshSession, connect
 from harness.vm.guest.upload import Uploads
 
 if TYPE_CHECKING:
@@ -46,6 +45,7 @@ if TYPE_CHECKING:
     from harness.vm.guest.agent import Stream
     from harness.vm.guest.backend import Backend
     from harness.vm.guest.keys import RunKeys
+    from harness.vm.guest.ssh import SshSession
 
 _PAST_THE_END = 1 << 62
 _CONNECT_S = 15.0
@@ -148,6 +148,9 @@ class Machine:
         if isinstance(self._backend, Hypervisor) and self._backend.shape.recording is not None:
             raise LostConnection("this guest has no network, so no SSH: nothing can be run there")
         if self._ssh is None:
+            # Most commands need no SSH, and paramiko is a seventh of what their start imports.
+            from harness.vm.guest.ssh import connect
+
             deadline = deadline or self.scaled(_CONNECT_S)
             with self._link.explained():
                 self._ssh = connect(

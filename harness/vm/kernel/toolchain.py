@@ -3,20 +3,18 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import re
 import shutil
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from harness.deadline import Deadline
 from harness.errors import MissingTool
 from harness.vm.host.capacity import usable_cores
-from harness.vm.host.process import run
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from harness.vm.host.process import find_program, run
 
 _ASK_DEADLINE_S = 30.0
 # Only these pass: an inherited ARCH, CROSS_COMPILE, KBUILD_OUTPUT, KCFLAGS or MAKEFLAGS would build
@@ -80,8 +78,16 @@ def version_in(compiler: str) -> str | None:
 
 
 def _first_line(program: str) -> str:
+    path = Path(find_program(program))
+    status = path.stat()
+    return _first_line_of(path, status.st_mtime_ns, status.st_size)
+
+
+# Once a process for each program as it is: every look for built modules needs it.
+@functools.lru_cache(maxsize=8)
+def _first_line_of(path: Path, _mtime_ns: int, _size: int) -> str:
     finished = run(
-        [program, "--version"], deadline=Deadline.after(_ASK_DEADLINE_S), env=build_environment()
+        [path, "--version"], deadline=Deadline.after(_ASK_DEADLINE_S), env=build_environment()
     )
     return finished.stdout.splitlines()[0]
 

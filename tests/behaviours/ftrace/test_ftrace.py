@@ -48,7 +48,7 @@ def test_tracing_a_patched_function(
     The graph tracer traces patched functions since it uses ftrace_graph_func() (0c0593b4). Before,
     it does not, and the patch works.
     """
-    has_hook = guest.run(["grep", "-qw", "ftrace_graph_func", "/proc/kallsyms"]).ok
+    has_hook = guest.run(["grep", "-qwF", "ftrace_graph_func", "/proc/kallsyms"]).ok
     is_traced = has_hook or tracer == "function"
     patch = livepatch.load(PATCH, wait=True)
     guest.write(f"{TRACING}/set_ftrace_filter", FUNCTION)

@@ -68,7 +68,7 @@ def test_loop_outside_the_function(
     a thread is switched by a try that finds it off its CPU. That can happen on any kernel, so there
     are several transitions in which cond_resched() may switch it.
     """
-    symbols = guest.run(["grep", "-c", "-w", "__klp_sched_try_switch", "/proc/kallsyms"])
+    symbols = guest.run(["grep", "-qwF", "__klp_sched_try_switch", "/proc/kallsyms"])
     by_itself = symbols.ok and not kernel.config.enabled("PREEMPT_LAZY")
     livepatch.load_target(LOOP)
     (thread,) = tasks.find(LOOP)

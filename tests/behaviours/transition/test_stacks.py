@@ -137,8 +137,9 @@ def test_callee_has_a_kretprobe(
     does not show the function. The transition is reversed instead of completed: when a retry finds
     a task that was just woken, rethook_find_ret_addr() of 6.1 warns (kernel/trace/rethook.c).
     """
-    finds = ["grep", "-qwE", "(kretprobe|rethook)_find_ret_addr", "/proc/kallsyms"]
-    function = "klp_gate_wait" if guest.run(finds).ok else None
+    finders = ("-e", "kretprobe_find_ret_addr", "-e", "rethook_find_ret_addr")
+    is_found = guest.run(["grep", "-qwF", *finders, "/proc/kallsyms"]).ok
+    function = "klp_gate_wait" if is_found else None
     livepatch.load_target("klp_test_kretprobe", function="klp_gate_sleep")
     patch, sleeper = _blocked_in_callee(livepatch, tasks, gate, function=function)
     patch.reverse()

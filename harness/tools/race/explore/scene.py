@@ -174,7 +174,7 @@ class Scenes:
         def change(machine: Machine) -> None:
             if self._watch is not None and machine.hypervisor.observed is not None:
                 observed.append(machine.hypervisor.observed)
-            code.take_start(machine.run(["grep", " _stext$", "/proc/kallsyms"]).stdout)
+            code.take_start(machine.run(["grep", "-m1", "-wF", "_stext", "/proc/kallsyms"]).stdout)
             magic.append(_start_duel(machine, state, code.symbol("klp_transition_work")))
 
         with contextlib.ExitStack() as stack:

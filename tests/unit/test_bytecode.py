@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Compiled files are kept in the cache where Python is set to leave none beside its sources."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+from harness.cli import bytecode
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+
+def version(cache: Path, **more: str) -> None:
+    environment = {**os.environ, "KLP_HARNESS_CACHE": str(cache), **more}
+    environment.pop("PYTHONPYCACHEPREFIX", None)
+    command = [sys.executable, "-m", "harness.cli", "--version"]
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+
+
+def test_a_command_keeps_them_in_the_cache(tmp_path: Path) -> None:
+    """Private to the user, as the cache is; beside its sources a command leaves nothing new."""
+    cache = tmp_path / "made" / "cache"
+    version(cache, PYTHONDONTWRITEBYTECODE="1")
+    assert list((cache / "bytecode").rglob("harness/cli/app.*.pyc"))
+    assert cache.stat().st_mode & 0o777 == 0o700
+
+
+def test_python_keeps_them_where_it_wants_else(tmp_path: Path) -> None:
+    """Without that setting the cache has none."""
+    cache = tmp_path / "cache"
+    version(cache, PYTHONDONTWRITEBYTECODE="")
+    assert not (cache / "bytecode").exists()
+
+
+def test_a_cache_that_cannot_be_used_is_another_ones_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python then compiles what it imports, as before."""
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    for name in ("file", "with space"):
+        monkeypatch.setenv("KLP_HARNESS_CACHE", str(tmp_path / name))
+        bytecode.keep()
+        assert sys.dont_write_bytecode
+
+
+def test_children_keep_them_there_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as the context is open."""
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    monkeypatch.delenv("PYTHONPYCACHEPREFIX", raising=False)
+    monkeypatch.setattr(sys, "pycache_prefix", None)
+    with bytecode.kept_by_children():
+        assert "PYTHONPYCACHEPREFIX" not in os.environ
+    monkeypatch.setattr(sys, "pycache_prefix", "/somewhere")
+    with bytecode.kept_by_children():
+        assert os.environ["PYTHONPYCACHEPREFIX"] == "/somewhere"
+        assert "PYTHONDONTWRITEBYTECODE" not in os.environ
+    assert os.environ["PYTHONDONTWRITEBYTECODE"] == "1"
+    assert "PYTHONPYCACHEPREFIX" not in os.environ
