@@ -287,7 +287,7 @@ def _recordings() -> list[bytes]:
         "seconds": 1.0,
         "shown": False,
         "message": None,
-        "files": {"inputs": "d"},
+        "files": {"inputs": "d", "bzImage": "d"},
     }
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("recording.json", json.dumps(note))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 KERNEL: Any = SimpleNamespace(
-    digest="2b0e", start_image=Path("/none/vmlinux"), boot_modules=(), boot_args=(), slowness=1.0
+    digest="2b0e", image=Path("/none/vmlinux"), boot_modules=(), boot_args=(), slowness=1.0
 )
 OTHER: Any = SimpleNamespace(**{**vars(KERNEL), "digest": "77ac"})
 

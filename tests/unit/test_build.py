@@ -281,7 +281,7 @@ def _makes(store: Store) -> list[str]:
         if (
             command.split(" ")[0].endswith("make")
             and f"{store.root}/" in command
-            and "bzImage" in command
+            and ("bzImage" in command or " vmlinux " in command)
         ):
             found.append(command)
     return found

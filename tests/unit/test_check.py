@@ -17,7 +17,7 @@ from harness.vm.host.process import run
 from harness.vm.kernel.check import check_module, expected_vermagic, find_problems
 from harness.vm.kernel.codes import Code
 from harness.vm.kernel.config import KernelConfig
-from harness.vm.kernel.kernel import Kernel
+from harness.vm.kernel.kernel import Kernel, image_target
 
 MODULES = Path(__file__).parent / "data/modules"
 VERMAGIC = "6.1.192 SMP mod_unload "
@@ -282,23 +282,17 @@ PVH = {"CONFIG_PVH": "y"}
 
 
 @pytest.mark.parametrize(
-    ("config", "is_own_build", "direct"),
+    ("config", "target"),
     [
-        (PVH, True, True),
-        ({}, True, False),
-        # Of another kernel, vmlinux need not have what the image has.
-        (PVH, False, False),
-        (PVH | {"CONFIG_RANDOMIZE_BASE": "y"}, True, False),
-        (PVH | {"CONFIG_DEBUG_INFO": "y"}, True, False),
-        (PVH | {"CONFIG_KASAN": "y"}, True, False),
-        (PVH | {"CONFIG_KCSAN": "y"}, True, False),
-        (PVH | {"CONFIG_KMSAN": "y"}, True, False),
+        (PVH, "vmlinux"),
+        ({}, "bzImage"),
+        (PVH | {"CONFIG_RANDOMIZE_BASE": "y"}, "bzImage"),
+        (PVH | {"CONFIG_DEBUG_INFO": "y"}, "bzImage"),
+        (PVH | {"CONFIG_KASAN": "y"}, "bzImage"),
+        (PVH | {"CONFIG_KCSAN": "y"}, "bzImage"),
+        (PVH | {"CONFIG_KMSAN": "y"}, "bzImage"),
     ],
 )
-def test_what_is_started(
-    config: dict[str, str], is_own_build: bool, direct: bool, kernel: Kernel
-) -> None:
+def test_what_is_started(config: dict[str, str], target: str) -> None:
     """QEMU enters vmlinux where nothing is lost by it: a random address, checks of memory, time."""
-    made = replace(kernel, config=KernelConfig(config), is_own_build=is_own_build)
-    assert made.start_image == (kernel.vmlinux if direct else kernel.image)
-    assert replace(made, vmlinux=None).start_image == kernel.image
+    assert image_target(KernelConfig(config)) == target

@@ -18,7 +18,14 @@ from harness.cli.app import app
 from harness.errors import ExitCode, HarnessError, UsageError
 from harness.tools.race import record_command as race_record
 from harness.tools.race.recording import argv_of, difference, gdb_command, replay, require_one_cpu
-from harness.tools.race.recording_file import RecordingNote, pack, read_note, unpacked
+from harness.tools.race.recording_file import (
+    IMAGE,
+    RecordingNote,
+    kernel_member,
+    pack,
+    read_note,
+    unpacked,
+)
 from harness.tools.race.reproducer import reproducer
 from harness.vm.cluster.artefacts import digest_of
 
@@ -73,7 +80,7 @@ def note_of(files: dict[str, Path], **changed: object) -> RecordingNote:
         "kernel": "6.1.192 (linux-source-6.1 6.1.192-2)",
         "digest": "2b0e57ac",
         "qemu": QEMU,
-        "argv": argv_of(256, ()),
+        "argv": argv_of(256, (), kernel_member(files)),
         "memory_mib": 256,
         "seconds": 12.0,
         "shown": True,
@@ -280,11 +287,22 @@ def test_a_note_that_does_not_fit_is_refused(
     assert_refused(with_note(file, **fields), message)
 
 
+def test_a_kernel_without_a_bzimage_is_started_as_vmlinux(tmp_path: Path) -> None:
+    """The file then has its vmlinux once, and without it is damaged."""
+    members = members_in(tmp_path / "members", bzImage=None)
+    target = tmp_path / "a.recording"
+    note = note_of(members)
+    assert note.argv[note.argv.index("-kernel") + 1] == "FOLDER/vmlinux"
+    pack(target, note, members)  # type: ignore[arg-type]
+    assert run_replay(target)[0] == 0
+    assert_refused(changed(target, "vmlinux", None), "is damaged: it has no vmlinux")
+
+
 def test_a_kernel_is_given_the_words_it_was_recorded_with(file: Path) -> None:
     """A replay has the kernel arguments of the recording."""
     words = ("pci=noacpi",)
-    assert run_replay(with_note(file, kernel_args=words, argv=argv_of(256, words)))[0] == 0
-    assert words[0] in " ".join(argv_of(256, words)).split()
+    assert run_replay(with_note(file, kernel_args=words, argv=argv_of(256, words, IMAGE)))[0] == 0
+    assert words[0] in " ".join(argv_of(256, words, IMAGE)).split()
 
 
 @pytest.mark.parametrize(

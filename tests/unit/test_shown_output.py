@@ -255,8 +255,7 @@ def printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], 
         describe=lambda: f"{clean.version} ({clean.source})",
         version=clean.version,
         digest=clean.digest,
-        image=tmp_path
-        / f".cache/klp-harness/kernel/{clean.digest}/linux/{BUILD}/arch/x86/boot/bzImage",
+        image=tmp_path / f".cache/klp-harness/kernel/{clean.digest}/linux/{BUILD}/vmlinux",
     )
     monkeypatch.setattr(command, "prepare_kernel", lambda *_: built)
     monkeypatch.setattr(command, "list_kernels", lambda _: [clean, other])

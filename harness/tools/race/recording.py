@@ -23,6 +23,7 @@ from harness.tools.race.recording_file import (
     VMLINUX,
     Member,
     RecordingNote,
+    kernel_member,
     pack,
     qemu_version,
 )
@@ -88,12 +89,9 @@ def record(
         raise HarnessError(
             f"{race.name} did not get as far as it should: {error}", artefacts=folder
         ) from error
-    members: dict[Member, Path] = {
-        INPUTS: inputs,
-        INITRD: shape.initrd,
-        IMAGE: kernel.image,
-        CONSOLE: console,
-    }
+    members: dict[Member, Path] = {INPUTS: inputs, INITRD: shape.initrd, CONSOLE: console}
+    if kernel.image != kernel.vmlinux:
+        members[IMAGE] = kernel.image
     if kernel.vmlinux is not None:
         members[VMLINUX] = kernel.vmlinux
     note = RecordingNote(
@@ -102,7 +100,7 @@ def record(
         kernel=kernel.describe(),
         digest=kernel.digest,
         qemu=qemu_version(),
-        argv=argv_of(shape.memory_mib, shape.kernel_args),
+        argv=argv_of(shape.memory_mib, shape.kernel_args, kernel_member(members)),
         kernel_args=shape.kernel_args,
         memory_mib=shape.memory_mib,
         seconds=time.monotonic() - start_s,
@@ -126,7 +124,7 @@ def require_same_qemu(file: Path, note: RecordingNote) -> None:
     here = qemu_version()
     if here != note.qemu:
         raise UsageError(f"{file} was recorded by {note.qemu}, and this machine has {here}")
-    if note.argv != argv_of(note.memory_mib, note.kernel_args):
+    if note.argv != argv_of(note.memory_mib, note.kernel_args, kernel_member(note.files)):
         raise UsageError(f"{file} was recorded by a klp-harness that starts QEMU in another way")
 
 
@@ -154,7 +152,8 @@ def replay(
         console=console,
         gdb=socket if debug is not None else None,
     )
-    shape = _shape(folder, note.memory_mib, note.kernel_args, recording)
+    image = folder / kernel_member(note.files)
+    shape = _shape(image, note.memory_mib, note.kernel_args, recording)
     with ExitStack() as stack:
         log = stack.enter_context(qemu_log.open("wb"))
         process = stack.enter_context(spawn(replay_argv(shape, plugin), stdout=log, stderr=log))
@@ -199,13 +198,13 @@ def difference(recorded: bytes, replayed: bytes) -> str | None:
     )
 
 
-def argv_of(memory_mib: int, kernel_args: tuple[str, ...]) -> tuple[str, ...]:
+def argv_of(memory_mib: int, kernel_args: tuple[str, ...], kernel: Member) -> tuple[str, ...]:
     """Return QEMU's command line for a replay, with a placeholder for the folder of its files."""
     nowhere = Path("FOLDER")
     recording = Recording(
         mode=RecordMode.REPLAY, inputs=nowhere / INPUTS, console=nowhere / CONSOLE
     )
-    return tuple(replay_argv(_shape(nowhere, memory_mib, kernel_args, recording)))
+    return tuple(replay_argv(_shape(nowhere / kernel, memory_mib, kernel_args, recording)))
 
 
 def _trial(
@@ -227,11 +226,11 @@ def _places(modules: Mapping[str, Path]) -> dict[Path, str]:
 
 
 def _shape(
-    folder: Path, memory_mib: int, kernel_args: tuple[str, ...], recording: Recording
+    image: Path, memory_mib: int, kernel_args: tuple[str, ...], recording: Recording
 ) -> GuestShape:
     return GuestShape(
-        image=folder / IMAGE,
-        initrd=folder / INITRD,
+        image=image,
+        initrd=image.with_name(INITRD),
         accel=Accel.TCG,
         cpus=1,
         memory_mib=memory_mib,

@@ -23,7 +23,7 @@ from harness.vm.host.files import temporary_folder
 from harness.vm.host.process import run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
     from pathlib import Path
 
 NOTE = "recording.json"
@@ -34,7 +34,6 @@ VMLINUX: Final = "vmlinux"
 CONSOLE: Final = "console.log"
 Member = Literal["inputs", "initrd", "bzImage", "vmlinux", "console.log"]
 _KERNEL = (IMAGE, VMLINUX)
-_NEEDED = (INPUTS, INITRD, IMAGE, CONSOLE)
 _FORMAT = 1
 _QUICK = 1
 _ASK_S = 60.0
@@ -80,6 +79,11 @@ class RecordingNote(BaseModel):
     files: dict[Member, str]
 
 
+def kernel_member(members: Collection[str]) -> Member:
+    """Return which of a recording's members QEMU starts: a vmlinux where there is no bzImage."""
+    return IMAGE if IMAGE in members else VMLINUX
+
+
 def qemu_version() -> str:
     """Return the first line of QEMU's --version: only that version can replay what it recorded."""
     text = run([QEMU, "--version"], deadline=Deadline.after(_ASK_S)).stdout
@@ -110,7 +114,8 @@ def read_note(file: Path) -> RecordingNote:
     try:
         with _opened(file) as archive:
             note = RecordingNote.model_validate_json(_read_note(archive))
-            missing = [member for member in _NEEDED if member not in archive.namelist()]
+            needed = (INPUTS, INITRD, kernel_member(note.files), CONSOLE)
+            missing = [member for member in needed if member not in archive.namelist()]
     except OSError as error:
         raise UsageError(f"cannot read {file}: {error.strerror}") from error
     except _DAMAGE as error:

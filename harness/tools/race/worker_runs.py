@@ -81,11 +81,6 @@ class FetchedKernel:
     boot_modules: tuple[Path, ...] = ()
     root_modules: tuple[Path, ...] = ()
 
-    @property
-    def start_image(self) -> Path:
-        """What QEMU starts: a vmlinux is not sent."""
-        return self.image
-
     def describe(self) -> str:
         """Return version and origin in words."""
         return f"{self.version} ({self.source})"

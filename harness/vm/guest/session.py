@@ -304,8 +304,7 @@ class Session:
         _, initrd = self._initrd.prepare_for(kernel)
         root = self._root if recording is None else None
         return GuestShape(
-            # Of a recording the file has the smaller one, with which it is replayed.
-            image=kernel.image if recording is not None else kernel.start_image,
+            image=kernel.image,
             initrd=initrd,
             accel=self.settings.accel,
             cpus=1 if recording is not None else cpus or self.settings.cpus,

@@ -24,7 +24,7 @@ from harness.vm.kernel.finished import finished_kernel_of
 from harness.vm.kernel.finished_spec import FinishedSpec
 from harness.vm.kernel.inventory import known_objects
 from harness.vm.kernel.kbuild import ObjectCounter, build_log, make, make_relocatable
-from harness.vm.kernel.kernel import BUILD, KIND, METADATA, Kernel, kernel_in
+from harness.vm.kernel.kernel import BUILD, KIND, METADATA, Kernel, image_target, kernel_in
 from harness.vm.kernel.patch_file import read_patch
 from harness.vm.kernel.patched import obtain_patched
 from harness.vm.kernel.prebuilt import kernel_from_build
@@ -264,8 +264,9 @@ class _Build:
     def _compile(self, copy: Path, log_path: Path) -> int:
         self.progress.stage(f"building {self.description}")
         counter = ObjectCounter(self.progress, known_objects(self.store, self.description))
-        targets = ["bzImage", "modules"]
-        if KernelConfig.read(copy / BUILD / ".config").enabled("GDB_SCRIPTS"):
+        config = KernelConfig.read(copy / BUILD / ".config")
+        targets = [image_target(config), "modules"]
+        if config.enabled("GDB_SCRIPTS"):
             targets.append("scripts_gdb")
         self._make(copy, log_path, jobs(), *targets, on_line=counter)
         make_relocatable(copy)

@@ -50,11 +50,7 @@ class Bootable(Protocol):
 
     @property
     def image(self) -> Path:
-        """The bzImage; of a patched kernel without one, vmlinux."""
-
-    @property
-    def start_image(self) -> Path:
-        """What QEMU starts: the bzImage, or another file with the same kernel."""
+        """What QEMU starts: the bzImage, or the vmlinux of one that has none."""
 
     @property
     def boot_modules(self) -> tuple[Path, ...]:
@@ -141,19 +137,6 @@ class Kernel:
         )
 
     @property
-    def start_image(self) -> Path:
-        """What QEMU starts: vmlinux where it can be entered directly, which unpacks nothing.
-
-        CONFIG_PVH makes that entry (arch/x86/platform/pvh). It was not tried where the compiler
-        adds checks of memory accesses, so these kernels start as a bzImage. A bzImage is also what
-        chooses a random address, and much the smaller file where there is debug information.
-        """
-        direct = self.is_own_build and self.config.enabled("PVH")
-        if self.vmlinux is None or not direct:
-            return self.image
-        return self.image if any(map(self.config.enabled, _NOT_ENTERED_DIRECTLY)) else self.vmlinux
-
-    @property
     def is_clang_built(self) -> bool:
         """Whether clang compiled it, and so has to compile its modules."""
         return self.config.enabled("CC_IS_CLANG") or is_clang(self.compiler)
@@ -171,6 +154,21 @@ class Kernel:
         return f"{self.version} ({self.source})"
 
 
+def starts_as_vmlinux(config: KernelConfig) -> bool:
+    """Return whether QEMU can enter the vmlinux of such a kernel, which unpacks nothing.
+
+    CONFIG_PVH makes that entry (arch/x86/platform/pvh). It was not tried where the compiler adds
+    checks of memory accesses, so these kernels start as a bzImage. A bzImage is also what chooses a
+    random address, and much the smaller file where there is debug information.
+    """
+    return config.enabled("PVH") and not any(map(config.enabled, _NOT_ENTERED_DIRECTLY))
+
+
+def image_target(config: KernelConfig) -> str:
+    """Return the target of make that gives what starts; a vmlinux needs no bzImage beside it."""
+    return "vmlinux" if starts_as_vmlinux(config) else "bzImage"
+
+
 def kernel_in(entry: Path, spec: str) -> Kernel:
     """Return the kernel in a cache entry.
 
@@ -179,6 +177,7 @@ def kernel_in(entry: Path, spec: str) -> Kernel:
     metadata = read_metadata(entry)
     build_dir = entry / TREE / BUILD
     config = KernelConfig.read(build_dir / ".config")
+    vmlinux = build_dir / "vmlinux"
     return Kernel(
         spec=spec,
         version=metadata.version,
@@ -186,8 +185,8 @@ def kernel_in(entry: Path, spec: str) -> Kernel:
         config_digest=config.digest(),
         compiler=metadata.compiler,
         source=metadata.source,
-        image=build_dir / "arch/x86/boot/bzImage",
-        vmlinux=build_dir / "vmlinux",
+        image=vmlinux if starts_as_vmlinux(config) else build_dir / "arch/x86/boot/bzImage",
+        vmlinux=vmlinux,
         config=config,
         build_dir=build_dir,
         cc=metadata.cc,

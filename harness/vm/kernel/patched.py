@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING
 
 from harness.errors import PatchDoesNotApply
 from harness.vm.host.process import run
+from harness.vm.kernel.config import KernelConfig
 from harness.vm.kernel.kbuild import ObjectCounter, build_log, make, make_relocatable
-from harness.vm.kernel.kernel import BUILD, KIND, METADATA, kernel_in, read_metadata
+from harness.vm.kernel.kernel import BUILD, KIND, METADATA, image_target, kernel_in, read_metadata
 from harness.vm.kernel.patch_file import changes_options, modules_see
 from harness.vm.kernel.source import TREE
 from harness.vm.kernel.toolchain import Toolchain, jobs
@@ -86,14 +87,9 @@ def patched_in(entry: Path, base: Kernel) -> Kernel:
         base,
         digest=metadata.digest,
         source=metadata.source,
-        image=vmlinux if _needs_no_image(base) else entry / "bzImage",
+        image=vmlinux if base.image == base.vmlinux else entry / "bzImage",
         vmlinux=vmlinux,
     )
-
-
-def _needs_no_image(base: Kernel) -> bool:
-    """Return whether vmlinux is what starts: to compress it takes a second of such a build."""
-    return base.start_image == base.vmlinux
 
 
 def patched_key(base: str, patches: Sequence[PatchFile]) -> str:
@@ -140,14 +136,14 @@ class _Build:
                 workspace.put(name, result if result.exists() else None)
             if changes_options(self.files):
                 self._make(workspace, log_path, "olddefconfig")
-            image = "vmlinux" if _needs_no_image(self.base) else "bzImage"
-            self._make(workspace, log_path, jobs(), image, "modules")
+            # What a patch turns off, kernel_in() sees as well.
+            target = image_target(KernelConfig.read(workspace.build / ".config"))
+            self._make(workspace, log_path, jobs(), target, "modules")
             if self._is_for_modules_of(clean, workspace):
-                names = ("vmlinux",) if image == "vmlinux" else ("vmlinux", _IMAGE)
+                names = ("vmlinux",) if target == "vmlinux" else ("vmlinux", _IMAGE)
                 for name in names:
                     shutil.copyfile(workspace.build / name, folder / name.rpartition("/")[2])
             else:
-                self._make(workspace, log_path, jobs(), "bzImage")
                 self._keep_tree(workspace, folder)
         shutil.rmtree(results)
         metadata = read_metadata(clean.parent).model_copy(
