@@ -163,9 +163,11 @@ def test_the_demo_installs_what_it_runs_with(checkout: Checkout) -> None:
     """The first minute of a newcomer is not spent on linters; what is there is kept."""
     assert make_venv(checkout.root, to_run=True)
     assert checkout.pip_arguments[-1] == "."
+    assert "--no-compile" in checkout.pip_arguments
     assert not make_venv(checkout.root, to_run=True)
     assert make_venv(checkout.root)
     assert checkout.pip_arguments[-1] == ".[dev]"
+    assert "--no-compile" not in checkout.pip_arguments
     assert not make_venv(checkout.root, to_run=True)
     assert checkout.calls == ["venv", "pip", "pip"]
 

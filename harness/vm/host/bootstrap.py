@@ -171,6 +171,9 @@ def _create(venv: Path) -> None:
 def _pip_install(root: Path, venv: Path, extras: str) -> None:
     python = str(venv / "bin" / "python")
     pip = [python, "-m", "pip", "install", "--disable-pip-version-check", "--quiet"]
+    if extras == _NO_EXTRAS:
+        # A command imports a part of all that, and Python compiles what it imports.
+        pip.append("--no-compile")
     try:
         run(
             [*pip, "--constraint", _CONSTRAINTS, "--editable", f".{extras}"],
