@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from harness.tools.selftests.tree import Suite
     from harness.vm.kernel.progress import Progress
 
-UPSTREAM_RATIO = 1 / 4
+UPSTREAM_RATIO = 0.18
 _ORDER = "callbacks/test_order.py"
 _STATE = "shadow/test_system_state.py"
 EQUIVALENTS: Mapping[str, tuple[str, ...]] = {

@@ -77,7 +77,14 @@ KNOWN = ("transition/test_x.py::test_a[1]", "transition/test_x.py::test_a[2]", "
 def test_tests_that_have_run_are_not_collected(paths: list[str], number: int) -> None:
     """Their number is known from the records; these do not exist, so pytest could not tell."""
     words = PytestWords(words=tuple(paths), paths=tuple(paths), selects=True, names_tests=True)
-    assert count_tests(words, paths, KNOWN) == number
+    assert count_tests(words, paths, known=KNOWN) == number
+
+
+def test_each_runs_on_each_kernel() -> None:
+    """Unless it is named with its parameters, of which the kernel is one then."""
+    paths = ("tests/behaviours/test_y.py::test_b", "tests/behaviours/test_y.py::test_b[6.1]")
+    words = PytestWords(words=paths, paths=paths, selects=True, names_tests=True)
+    assert count_tests(words, paths, known=KNOWN, kernels=3) == 4
 
 
 def test_others_are_collected(tmp_path: Path) -> None:
@@ -86,9 +93,9 @@ def test_others_are_collected(tmp_path: Path) -> None:
     file.write_text(TESTS)
     arguments = [f"--rootdir={tmp_path}", str(file)]
     new = PytestWords(paths=("test_y.py::test_new",), selects=True, names_tests=True)
-    assert count_tests(new, arguments, KNOWN) == 6
-    assert count_tests(PytestWords(paths=(str(file),), selects=True), arguments, KNOWN) == 6
-    assert count_tests(PytestWords(paths=(str(tmp_path),)), arguments, KNOWN) is None
+    assert count_tests(new, arguments, known=KNOWN) == 6
+    assert count_tests(PytestWords(paths=(str(file),), selects=True), arguments, known=KNOWN) == 6
+    assert count_tests(PytestWords(paths=(str(tmp_path),)), arguments, known=KNOWN) is None
 
 
 def test_a_file_that_cannot_be_read_is_not_counted(tmp_path: Path) -> None:

@@ -22,18 +22,20 @@ _LEAST_WORKERS = 3
 _TESTS_OF_A_WORKER = 2
 
 
-def count_tests(words: PytestWords, arguments: Sequence[str], known: Iterable[str]) -> int | None:
+def count_tests(
+    words: PytestWords, arguments: Sequence[str], *, known: Iterable[str], kernels: int = 1
+) -> int | None:
     """Return how many tests pytest would run with the arguments, of which these are the words.
 
-    None: a whole folder of them, or it cannot be said. Where all are named that have run before,
-    as ``known`` names them, pytest need not collect them for that.
+    None: a whole folder of them, or it cannot be said. Where all are named that have run before, as
+    ``known`` names them, pytest need not collect them for that; each runs on so many ``kernels``.
     """
     if not words.selects:
         return None
     if words.names_tests:
         variants = Counter(name.partition("[")[0] for name in known)
         names = [name_in_suite(path) for path in words.paths]
-        numbers = [1 if "[" in name else variants[name] for name in names]
+        numbers = [1 if "[" in name else variants[name] * kernels for name in names]
         if all(numbers):
             return sum(numbers)
     return selected(arguments)

@@ -114,7 +114,8 @@ def run_suite(
     seconds = history.seconds(kernel.digest for kernel in kernels.values())
     asked = 1 if options.keeper is not None else options.guests
     with bytecode.kept_by_children(), _workers(asked) as worker:
-        number = asked or guests_for(count_tests(words, arguments, seconds), most)
+        tests = count_tests(words, arguments, known=seconds, kernels=len(kernels))
+        number = asked or guests_for(tests, most)
         terminal.print(f"accelerator  {choice.describe()}", f"guests       {number} at a time")
         status = pytest.main(
             [*_spread(number, worker), *arguments],
