@@ -19,9 +19,13 @@ from harness.vm.host.process import run
 ROOT = Path(__file__).resolve().parents[2]
 # Runs pytest on the tests in a file, with two workers that are forked.
 RUN = """\
+import signal
 import sys
 import pytest
 from harness.pytest_plugin.fork_server.client import fork_server
+
+# A shell without job control starts what is in the background with Ctrl-C ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 with fork_server() as worker:
     status = pytest.main([
