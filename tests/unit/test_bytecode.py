@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 def version(cache: Path, **more: str) -> None:
-    environment = {**os.environ, "KLP_HARNESS_CACHE": str(cache), **more}
-    environment.pop("PYTHONPYCACHEPREFIX", None)
+    before = {name: value for name, value in os.environ.items() if name != "PYTHONPYCACHEPREFIX"}
+    environment = {**before, "KLP_HARNESS_CACHE": str(cache), **more}
     command = [sys.executable, "-m", "harness.cli", "--version"]
     subprocess.run(command, env=environment, check=True, capture_output=True)
 
@@ -32,10 +32,11 @@ def test_a_command_keeps_them_in_the_cache(tmp_path: Path) -> None:
 
 
 def test_python_keeps_them_where_it_wants_else(tmp_path: Path) -> None:
-    """Without that setting the cache has none."""
-    cache = tmp_path / "cache"
-    version(cache, PYTHONDONTWRITEBYTECODE="")
+    """Without that setting, here where another one says, and the cache has none."""
+    cache, own = tmp_path / "cache", tmp_path / "own"
+    version(cache, PYTHONDONTWRITEBYTECODE="", PYTHONPYCACHEPREFIX=str(own))
     assert not (cache / "bytecode").exists()
+    assert list(own.rglob("harness/cli/app.*.pyc"))
 
 
 def test_a_cache_that_cannot_be_used_is_another_ones_error(

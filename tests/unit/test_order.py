@@ -89,15 +89,15 @@ def end_of(seconds: Sequence[float], workers: int) -> float:
 
 @given(st.lists(st.floats(0.1, 9), max_size=40), st.integers(2, 9))
 def test_workers_end_at_about_the_same_time(seconds: list[float], workers: int) -> None:
-    """No order of xdist's is better by more than a third and a test: Graham's bound, and its pairs.
+    """At most a third above what is possible, and one test: each worker holds one for later.
 
-    A worker gets its second test before it is known who ends first.
+    The third is the bound of giving the longest first to whoever is free (Graham, 1969).
     """
     ordered = longest_first(seconds, float, workers)
     assert sorted(ordered) == sorted(seconds)
     if not seconds:
         return
-    least = max(*seconds, sum(seconds) / workers, 0)
+    least = max(*seconds, sum(seconds) / workers)
     second = sorted(seconds, reverse=True)[workers : workers + 1] or [0.0]
     assert end_of(ordered, workers) <= 4 / 3 * least + second[0] + 1e-6
 

@@ -104,7 +104,7 @@ def test_a_patched_kernel(obtain: Obtain, tmp_path: Path, tree: Path) -> None:
 
 
 def test_what_starts_as_vmlinux_has_no_image(obtain: Obtain, tmp_path: Path) -> None:
-    """Unless the patched kernel has a build of its own, as its modules may need."""
+    """Nor has the patched kernel that gets a build of its own, as its modules need."""
     pvh = tmp_path / "pvh.config"
     pvh.write_text("CONFIG_PVH=y\n")
     kernel = obtain(diff(tmp_path, "patch.patch"), more=(str(pvh),))

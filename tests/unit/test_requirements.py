@@ -113,6 +113,12 @@ def test_a_build_that_cannot_be_tested(
     assert error.hint
 
 
+def test_a_users_build_starts_as_its_bzimage(finished: Callable[..., Path]) -> None:
+    """Its vmlinux, which can be entered as well, need not be of the same build."""
+    made = kernel_from_build(finished(PVH="y"), "build:x")
+    assert made.image.name == "bzImage"
+
+
 def test_another_machine_is_reported_before_what_its_build_lacks(tmp_path: Path) -> None:
     """An arm64 build has no bzImage; that is not what is wrong with it."""
     (tmp_path / ".config").write_text("CONFIG_ARM64=y\n")

@@ -85,7 +85,7 @@ class Kernel:
     System.map or the like, if there is one: see `harness.vm.kernel.symbols`. ``boot_modules`` are
     what a guest must load, in this order, before it has devices and a network, ``root_modules``
     what it loads then for a root file system on a disk. ``module_variables`` are for make, whenever
-    a module is built for it. ``is_own_build``: it was built here, vmlinux and image in one build.
+    a module is built for it.
     """
 
     spec: str
@@ -104,7 +104,6 @@ class Kernel:
     root_modules: tuple[Path, ...] = ()
     symbols: Path | None = None
     module_variables: tuple[str, ...] = ()
-    is_own_build: bool = False
 
     @property
     def slowness(self) -> float:
@@ -191,7 +190,6 @@ def kernel_in(entry: Path, spec: str) -> Kernel:
         build_dir=build_dir,
         cc=metadata.cc,
         module_digest=metadata.digest,
-        is_own_build=True,
     )
 
 

@@ -136,7 +136,7 @@ class _Build:
                 workspace.put(name, result if result.exists() else None)
             if changes_options(self.files):
                 self._make(workspace, log_path, "olddefconfig")
-            # What a patch turns off, kernel_in() sees as well.
+            # The patches may have changed the configuration.
             target = image_target(KernelConfig.read(workspace.build / ".config"))
             self._make(workspace, log_path, jobs(), target, "modules")
             if self._is_for_modules_of(clean, workspace):
