@@ -10,3 +10,12 @@ import logging
 
 LOGGER = logging.getLogger("klp_harness")
 LOGGER.addHandler(logging.NullHandler())
+
+
+def be_silent() -> None:
+    """Undo what a command has set, in a process that is a copy of the command's."""
+    for handler in LOGGER.handlers[:]:
+        LOGGER.removeHandler(handler)
+    LOGGER.addHandler(logging.NullHandler())
+    LOGGER.setLevel(logging.NOTSET)
+    LOGGER.propagate = True

@@ -49,18 +49,3 @@ def test_a_cache_that_cannot_be_used_is_another_ones_error(
         monkeypatch.setenv("KLP_HARNESS_CACHE", str(tmp_path / name))
         bytecode.keep()
         assert sys.dont_write_bytecode
-
-
-def test_children_keep_them_there_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As long as the context is open."""
-    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
-    monkeypatch.delenv("PYTHONPYCACHEPREFIX", raising=False)
-    monkeypatch.setattr(sys, "pycache_prefix", None)
-    with bytecode.kept_by_children():
-        assert "PYTHONPYCACHEPREFIX" not in os.environ
-    monkeypatch.setattr(sys, "pycache_prefix", "/somewhere")
-    with bytecode.kept_by_children():
-        assert os.environ["PYTHONPYCACHEPREFIX"] == "/somewhere"
-        assert "PYTHONDONTWRITEBYTECODE" not in os.environ
-    assert os.environ["PYTHONDONTWRITEBYTECODE"] == "1"
-    assert "PYTHONPYCACHEPREFIX" not in os.environ

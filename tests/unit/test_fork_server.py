@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from harness.deadline import Deadline, wait_until
-from harness.pytest_plugin.fork_server import server
 from harness.vm.host.process import run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,10 +21,13 @@ import signal
 import sys
 import pytest
 from harness.pytest_plugin.fork_server.client import fork_server
+from harness.report.terminal import Terminal, log_to
 
 # A shell without job control starts what is in the background with Ctrl-C ignored.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+log_to(Terminal(), verbose=True)
+print("begin")
 with fork_server() as worker:
     status = pytest.main([
         "-q", "-p", "no:cacheprovider", f"--rootdir={sys.argv[2]}",
@@ -68,11 +69,14 @@ def pids_in(folder: Path, name: str, number: int) -> list[int]:
 def test_workers_have_imported_what_they_need(tmp_path: Path) -> None:
     """Each worker's own start imports neither pytest nor the plugin: they were there before it."""
     tests = (
-        "def test_parent():\n"
-        "    words = Path(f'/proc/{os.getppid()}/cmdline').read_bytes().split(b'\\0')\n"
-        "    assert b'harness.pytest_plugin.fork_server.server' in words\n"
-        "    # What execnet sends it is run in the process that the server has forked.\n"
-        "    assert Path('/proc/self/cmdline').read_bytes().split(b'\\0') == words\n"
+        "def test_parents():\n"
+        "    server = Path(f'/proc/{os.getppid()}')\n"
+        "    words = (server / 'cmdline').read_bytes()\n"
+        "    above = (server / 'stat').read_text().rpartition(')')[2].split()[1]\n"
+        "    # The command, its copy that is the server, and the server's, this worker.\n"
+        "    assert b'fork_server()' in words\n"
+        "    assert Path('/proc', above, 'cmdline').read_bytes() == words\n"
+        "    assert Path('/proc/self/cmdline').read_bytes() == words\n"
         "    # A library that comes with the harness is in the server's memory.\n"
         "    assert 'cryptography' in Path(f'/proc/{os.getppid()}/maps').read_text()\n"
         "    assert {'harness.pytest_plugin.fixtures', 'cryptography'} <= set(sys.modules)\n\n"
@@ -82,6 +86,10 @@ def test_workers_have_imported_what_they_need(tmp_path: Path) -> None:
         "    from harness.vm.kernel import toolchain\n"
         "    for known in (table._read, default_policy, toolchain._first_line_of):\n"
         "        assert known.cache_info().currsize\n\n"
+        "def test_log():\n"
+        "    from harness.log import LOGGER\n"
+        "    assert [type(each).__name__ for each in LOGGER.handlers] == ['NullHandler']\n"
+        "    assert (LOGGER.level, LOGGER.propagate) == (0, True)\n\n"
         "def test_streams():\n"
         "    assert os.read(0, 1) == b''\n"
         "    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler\n"
@@ -89,7 +97,10 @@ def test_workers_have_imported_what_they_need(tmp_path: Path) -> None:
         "    assert signal.getsignal(signal.SIGCHLD) is signal.SIG_DFL\n"
     )
     done = run(written(tmp_path, tests), deadline=soon(), cwd=ROOT)
-    assert "3 passed" in done.stdout
+    assert "4 passed" in done.stdout
+    # What was written before the copies were made is there once.
+    assert done.stdout.startswith("begin\n")
+    assert done.stdout.count("begin") == 1
     assert done.stdout.endswith("status 0\n")
     assert done.stderr == ""
 
@@ -164,15 +175,6 @@ def test_a_worker_ends_with_what_requested_it(tmp_path: Path) -> None:
             assert wait_until(lambda: sum(map(is_running, workers)) == 1, soon())
         finally:
             parent.kill()
-
-
-def test_a_server_without_its_parent_ends() -> None:
-    """The process that runs pytest may be killed while the server still imports."""
-    with socket.socket(socket.AF_UNIX) as listening:
-        number = listening.fileno()
-        argv = [sys.executable, "-m", server.__name__, str(number), "999999999"]
-        with subprocess.Popen(argv, cwd=ROOT, pass_fds=(number,)) as child:
-            assert child.wait(60) == -signal.SIGKILL
 
 
 def test_the_folder_for_temporary_files_may_have_a_long_name(tmp_path: Path) -> None:

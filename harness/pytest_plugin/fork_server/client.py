@@ -11,14 +11,15 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.pytest_plugin.fork_server import request, server
+from harness.pytest_plugin.fork_server import request
+from harness.pytest_plugin.fork_server.server import serve_at
 from harness.vm.host.files import temporary_folder
-from harness.vm.host.process import helper
+from harness.vm.host.forked import forked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# More than any host runs at a time: none is refused while the server still imports.
+# More than any host runs at a time.
 _BACKLOG = 128
 
 
@@ -26,9 +27,10 @@ _BACKLOG = 128
 def fork_server() -> Iterator[str]:
     """Give the value of xdist's ``--tx`` for one worker, which a server forks.
 
-    Workers have the environment, the working directory and the process group that this process has
-    now, so Ctrl-C reaches them. All are killed with the server when the context ends, or when this
-    thread does. Raises HarnessError when the host cannot start a process.
+    Workers are copies of this process as it is now: they have what it has imported, its
+    environment, working directory and process group, so Ctrl-C reaches them. All are killed with
+    the server when the context ends, or when this thread does. To be called while there are no
+    other threads. Raises HarnessError when the host cannot start a process.
     """
     with (
         temporary_folder("klp-workers-") as folder,
@@ -41,9 +43,7 @@ def fork_server() -> Iterator[str]:
         place = f"/proc/{os.getpid()}/fd/{descriptor}/server"
         listening.bind(place)
         listening.listen(_BACKLOG)
-        number = listening.fileno()
-        argv = [sys.executable, "-m", server.__name__, str(number), str(os.getpid())]
-        with helper(argv, pass_fds=(number,)):
+        with forked(lambda: serve_at(listening)):
             # The server's alone: where that has ended, a request fails, and does not wait.
             listening.close()
             # Isolated and without site: it needs the standard library alone.

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Forks a worker for each request, from a process that has imported what workers need.
+"""Forks a worker for each request, in a copy of the command's process.
 
-That is the package of the plugin, which this module is in: pytest and the harness.
+That has imported what workers need: pytest, and the package of the plugin, which this module is in.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from execnet import gateway_base
 from harness.behaviours.table import load_table
 from harness.errors import HarnessError
 from harness.klog.policy import default_policy
+from harness.log import be_silent
 from harness.pytest_plugin.fork_server.request import STREAMS
 from harness.vm.host.process import die_with_parent
 from harness.vm.kernel.toolchain import find_toolchain
@@ -53,7 +54,7 @@ def next_worker(listening: socket.socket) -> socket.socket:
 def serve(connection: socket.socket) -> None:
     """Be the worker that execnet wants: read from standard input what to run, and run it."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    # `helper` has blocked it, for the server.
+    # `forked` has blocked it, for the server.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     threading.Thread(target=_end_with, args=(connection,), name="request", daemon=True).start()
     sys.stdin, sys.stdout = open(0, closefd=False), open(1, "w", closefd=False)  # noqa: SIM115
@@ -80,14 +81,13 @@ def _look_up() -> None:
             look()
 
 
-def main(listening: int, parent: int) -> None:
-    """Serve requests at the socket with that number, as long as the process ``parent`` lives."""
-    die_with_parent(parent)
+def serve_at(listening: socket.socket) -> None:
+    """Serve requests at that socket; returns in each worker alone, at its end.
+
+    The log is silent in workers, as for a library: what they report goes through pytest.
+    """
+    be_silent()
     _look_up()
     # A worker's collector must not touch, and so copy, what is there now.
     gc.freeze()
-    serve(next_worker(socket.socket(fileno=listening)))
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))
+    serve(next_worker(listening))

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.behaviours.latest_results import History
-from harness.cli import bytecode
 from harness.cli.coverage import Covered
 from harness.cli.invocation import kernel_facts, write_file
 from harness.cli.options import AccelAsked
@@ -83,6 +82,21 @@ def run_suite(
     Run are the paths among the words and the ``folders``; without both, the behaviour suite.
     Raises what building a kernel or its modules raises, and HarnessError without an accelerator.
     """
+    asked = 1 if options.keeper is not None else options.guests
+    # First of all: a process with other threads cannot be copied.
+    with _workers(asked) as worker:
+        return _run(invocation, options, words, folders, junit, asked, worker)
+
+
+def _run(
+    invocation: Invocation,
+    options: SuiteOptions,
+    words: PytestWords,
+    folders: Sequence[Path],
+    junit: str | None,
+    asked: int | None,
+    worker: str,
+) -> SuiteRun:
     terminal = invocation.terminal
     choice = prepare_accel(invocation, options.accel)
     most = runs.guests_at_a_time(choice)
@@ -112,21 +126,19 @@ def run_suite(
     collector = Collector()
     history = History(folder=results_root(), suite=suite)
     seconds = history.seconds(kernel.digest for kernel in kernels.values())
-    asked = 1 if options.keeper is not None else options.guests
-    with bytecode.kept_by_children(), _workers(asked) as worker:
-        tests = count_tests(words, arguments, known=seconds, kernels=len(kernels))
-        number = asked or guests_for(tests, most)
-        terminal.print(f"accelerator  {choice.describe()}", f"guests       {number} at a time")
-        status = pytest.main(
-            [*_spread(number, worker), *arguments],
-            plugins=[
-                collector,
-                GivenKernels(kernels),
-                EarlyTemplate(next(iter(kernels.values()))),
-                KnownSeconds(seconds),
-                *([GivenKeeper(options.keeper)] if options.keeper is not None else []),
-            ],
-        )
+    tests = count_tests(words, arguments, known=seconds, kernels=len(kernels))
+    number = asked or guests_for(tests, most)
+    terminal.print(f"accelerator  {choice.describe()}", f"guests       {number} at a time")
+    status = pytest.main(
+        [*_spread(number, worker), *arguments],
+        plugins=[
+            collector,
+            GivenKernels(kernels),
+            EarlyTemplate(next(iter(kernels.values()))),
+            KnownSeconds(seconds),
+            *([GivenKeeper(options.keeper)] if options.keeper is not None else []),
+        ],
+    )
     results = collector.results()
     _record(invocation, results, history)
     # pytest has caught it and ended its workers.
@@ -144,7 +156,7 @@ def run_suite(
 
 
 def _workers(guests: int | None) -> contextlib.AbstractContextManager[str]:
-    """Start what forks workers; it has imported what they need when they are wanted."""
+    """Start what forks workers, unless the tests run in this process."""
     return fork_server() if guests != 1 else contextlib.nullcontext("")
 
 

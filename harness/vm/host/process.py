@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Host processes: the only file that uses subprocess.
 
-Every child but those of `foreground` and `helper` leads a process group of its own, and dies with
+Every child but those of `foreground` leads a process group of its own, and dies with
 the thread that started it (setpriv's ``--pdeathsig``, see prctl(2) PR_SET_PDEATHSIG: "parent" is a
 thread there), so that kill -9 of the harness leaves nothing behind. Start long-lived children from
 a thread that lives as long.
@@ -147,29 +147,6 @@ def foreground(argv: Sequence[str | Path], *, to_stderr: bool = False) -> int:
     """
     command = [find_program(argv[0]), *(str(arg) for arg in argv[1:])]
     return subprocess.call(command, stdout=sys.stderr.fileno() if to_stderr else None)
-
-
-@contextlib.contextmanager
-def helper(argv: Sequence[str | Path], *, pass_fds: Sequence[int] = ()) -> Iterator[None]:
-    """Run a program of the harness's own, without input, beside this process; kill it on leaving.
-
-    It stays in our process group, so that Ctrl-C reaches its children; it itself starts with SIGINT
-    blocked. It has to call `die_with_parent`, to end when this thread does. Raises HarnessError
-    when the host cannot start a process.
-    """
-    command = [find_program(argv[0]), *(str(arg) for arg in argv[1:])]
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        child = subprocess.Popen(command, stdin=DEVNULL, pass_fds=tuple(pass_fds))
-    except OSError as error:
-        raise HarnessError(f"cannot start {argv[0]}: {error.strerror}") from error
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    try:
-        yield
-    finally:
-        child.kill()
-        child.wait()
 
 
 def kill_group(child: Process[bytes]) -> None:
