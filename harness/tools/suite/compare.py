@@ -112,7 +112,7 @@ def compare(
         choice = prepare_accel(invocation, accel)
         if costs:
             _require_translation(choice)
-        number = guests or runs.guests_at_a_time(choice)
+        number = guests or runs.tests_at_a_time(choice)
         for letter, options in zip("AB", sides, strict=True):
             kernel = prepare_kernel(invocation, options)
             prepare_modules(terminal, kernel)

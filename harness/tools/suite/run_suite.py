@@ -99,7 +99,7 @@ def _run(
 ) -> SuiteRun:
     terminal = invocation.terminal
     choice = prepare_accel(invocation, options.accel)
-    most = runs.guests_at_a_time(choice)
+    most = runs.tests_at_a_time(choice)
     kernels = {}
     for wanted in options.kernels:
         kernel = prepare_kernel(invocation, wanted)

@@ -23,7 +23,13 @@ from harness.vm.guest.run_folder import GUESTS, LOCK, writing
 from harness.vm.guest.session import MEMORY_MIB, Fresh, GuestSettings, Session
 from harness.vm.host.accel import choose_accel
 from harness.vm.host.cache import Store
-from harness.vm.host.capacity import default_guests, measure_host, time_scale, waiting_guests
+from harness.vm.host.capacity import (
+    default_guests,
+    default_tests,
+    measure_host,
+    time_scale,
+    waiting_guests,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -53,6 +59,11 @@ def accelerator(asked: str = "auto") -> AccelChoice:
 def guests_at_a_time(choice: AccelChoice) -> int:
     """Return how many guests this machine can run at a time."""
     return default_guests(measure_host(), choice.accel)
+
+
+def tests_at_a_time(choice: AccelChoice) -> int:
+    """Return how many tests of the behaviour suite this machine can run at a time."""
+    return default_tests(measure_host(), choice.accel)
 
 
 def waiting_at_a_time(guests: int) -> int:
