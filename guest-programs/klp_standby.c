@@ -2,13 +2,17 @@
 /*
  * Listens in place of a server, and starts the server before a client connects.
  *
- *	klp-standby ADDRESS:PORT LOG SERVER [ARGUMENT]...
+ *	klp-standby [-p DEVICE] ADDRESS:PORT LOG SERVER [ARGUMENT]...
  *
  * SERVER serves one connection on its standard input and output, as from
  * inetd, and writes something as soon as it has started. Whenever no connection
  * is open, one started server is kept for the next client. So a saved guest has
  * a server that is ready, and its clones need not start one, which is most of
  * the work of a first connection under emulation.
+ *
+ * One client may come through DEVICE, a virtio port: it is there once it has
+ * written something. When its server ends, or when the other end of the port is
+ * closed, the port is closed for good.
  *
  * Once it listens, it forks to the background: the parent prints the process id
  * of the child and exits. The child writes a line to LOG when no connection is
@@ -32,6 +36,7 @@
 
 #define MAX_SESSIONS	16
 #define BACKLOG		8
+#define OTHER_END_MS	2000
 #define USAGE_EXIT	2
 #define EXEC_EXIT	127
 #define IDLE_LINE	"<6>klp-standby: no connection to %s is open\n"
@@ -49,6 +54,7 @@ struct flow {
 
 struct session {
 	bool is_open;
+	bool is_of_port;	/* its client is at the port, not a socket */
 	struct flow up;		/* client to server */
 	struct flow down;
 };
@@ -59,6 +65,7 @@ static const char *log_path;
 static char **server_argv;
 static int spare = -1;		/* socket of the server that waits for a client */
 static bool is_idle;		/* the log says that no connection is open */
+static int port = -1;		/* the port, until it has a client */
 
 /* Returns whether @text is ADDRESS:PORT, and sets @address. */
 static bool parse_place(const char *text, struct sockaddr_in *address)
@@ -145,20 +152,50 @@ static void begin_flow(struct flow *flow, int from, int to)
 	flow->end = 0;
 }
 
-static void take_client(int listening)
+/* The guest learns a moment after the port is there that somebody is at its other end. */
+static void open_port(const char *path)
+{
+	struct pollfd polled = {};
+
+	port = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+	if (port < 0)
+		err(1, "%s", path);
+	polled.fd = port;
+	for (int tries = 0; tries < OTHER_END_MS; tries++) {
+		if (!poll(&polled, 1, 0))
+			return;
+		usleep(1000);
+	}
+}
+
+static void begin_session(int client, bool is_of_port)
 {
 	struct session *session = free_session();
-	int server, client;
+	int server = spare >= 0 ? spare : start_server();
 
-	client = accept4(listening, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-	if (client < 0)
-		return;
-	server = spare >= 0 ? spare : start_server();
 	spare = -1;
 	is_idle = false;
 	begin_flow(&session->up, client, server);
 	begin_flow(&session->down, server, client);
 	session->is_open = true;
+	session->is_of_port = is_of_port;
+}
+
+static void take_client(int listening)
+{
+	int client = accept4(listening, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+	if (client >= 0)
+		begin_session(client, false);
+}
+
+static void look_at_port(short happened)
+{
+	if (happened & POLLHUP)
+		close(port);
+	else
+		begin_session(port, true);
+	port = -1;
 }
 
 /* Copies as much as possible without blocking. */
@@ -190,12 +227,18 @@ static void move(struct flow *flow)
 	}
 }
 
+/* Its client is at the port, of which the other end was closed: it takes no output any more. */
+static bool is_abandoned(const struct session *session, const struct pollfd *polled)
+{
+	return session->is_of_port && ((polled[0].revents | polled[3].revents) & POLLHUP);
+}
+
 /* The session ends when the server has, and all its output has been passed on. */
-static void serve(struct session *session)
+static void serve(struct session *session, const struct pollfd *polled)
 {
 	move(&session->up);
 	move(&session->down);
-	if (!session->down.passed_on)
+	if (!session->down.passed_on && !is_abandoned(session, polled))
 		return;
 	close(session->up.from);
 	close(session->down.from);
@@ -280,16 +323,25 @@ static void go_to_background(void)
 
 int main(int argc, char **argv)
 {
-	struct pollfd polled[2 + MAX_SESSIONS * 4];
+	struct pollfd polled[3 + MAX_SESSIONS * 4];
 	struct sockaddr_in address = {};
+	const char *port_path = NULL;
 	int listening;
 
+	if (argc > 2 && !strcmp(argv[1], "-p")) {
+		port_path = argv[2];
+		argc -= 2;
+		argv += 2;
+	}
 	if (argc < 4 || !parse_place(argv[1], &address))
-		errx(USAGE_EXIT, "usage: klp-standby ADDRESS:PORT LOG SERVER [ARGUMENT]...");
+		errx(USAGE_EXIT,
+		     "usage: klp-standby [-p DEVICE] ADDRESS:PORT LOG SERVER [ARGUMENT]...");
 	place = argv[1];
 	log_path = argv[2];
 	server_argv = argv + 3;
 	listening = listen_at(&address);
+	if (port_path)
+		open_port(port_path);
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGCHLD, SIG_IGN);
 	go_to_background();
@@ -299,8 +351,10 @@ int main(int argc, char **argv)
 		polled[0].events = POLLIN;
 		polled[1].fd = is_idle ? -1 : spare;
 		polled[1].events = POLLIN;
+		polled[2].fd = free_session() ? port : -1;
+		polled[2].events = POLLIN;
 		for (size_t i = 0; i < MAX_SESSIONS; i++) {
-			struct pollfd *at = &polled[2 + i * 4];
+			struct pollfd *at = &polled[3 + i * 4];
 
 			for (int j = 0; j < 4; j++)
 				at[j].fd = -1;
@@ -313,8 +367,11 @@ int main(int argc, char **argv)
 			continue;
 		if (polled[0].revents)
 			take_client(listening);
+		/* The client above may have taken the last session. */
+		if (polled[2].revents && free_session())
+			look_at_port(polled[2].revents);
 		for (size_t i = 0; i < MAX_SESSIONS; i++)
 			if (sessions[i].is_open)
-				serve(&sessions[i]);
+				serve(&sessions[i], &polled[3 + i * 4]);
 	}
 }

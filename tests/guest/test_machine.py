@@ -22,7 +22,8 @@ from harness.livepatch.patch import Livepatch
 from harness.livepatch.tasks import PatchState, Tasks
 from harness.vm.guest.events import GuestEvents
 from harness.vm.guest.session import Fresh
-from harness.vm.guest.ssh import connect
+from harness.vm.guest.snapshot import restored_guest
+from harness.vm.guest.ssh import connect, reach
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -114,13 +115,51 @@ def test_ssh_listens_on_loopback_only(guest: Machine) -> None:
     assert ours == [f"0100007F:{port:04X}"]
 
 
+def ssh_connections(guest: Machine) -> int:
+    """Return how many connections the guest has at its SSH port."""
+    rows = [line.split() for line in guest.read("/proc/net/tcp").splitlines()[1:]]
+    return sum(row[1].endswith(":0016") and row[3] == "01" for row in rows)
+
+
+def said(guest: Machine) -> bytes:
+    channel = guest.pipe(["echo", "hello"])
+    channel.shutdown_write()
+    return b"".join(iter(lambda: channel.recv(1 << 10), b""))
+
+
+def test_ssh_takes_the_line_of_its_own_first(guest: Machine) -> None:
+    """The first connection is none of TCP; the next one is, since the line is there once."""
+    assert said(guest) == b"hello\n"
+    assert ssh_connections(guest) == 0
+    assert guest.end_ssh()
+    assert said(guest) == b"hello\n"
+    assert ssh_connections(guest) == 1
+
+
+def test_a_template_in_which_ssh_was_used(
+    kernel: Kernel, klp_session: Session, guest: Machine
+) -> None:
+    """In its guests the line is used up, and the first connection is one of TCP."""
+    scale, deadline = guest.time_scale, guest.scaled(60)
+
+    def change(machine: Machine) -> None:
+        machine.ssh()
+
+    with klp_session.changed(kernel, change, name="with-ssh") as saved:
+        clone = klp_session.clone(kernel, saved, name="of-that")
+        with restored_guest(clone, guest.keys, time_scale=scale, deadline=deadline) as machine:
+            assert said(machine) == b"hello\n"
+            assert ssh_connections(machine) == 1
+
+
 def test_another_host_key_is_refused(guest: Machine) -> None:
     """A host key that is not this run's ends the connection: harness error, not a verdict."""
     keys = guest.keys
     other = replace(keys, host_public=keys.client_public)
     port = guest.hypervisor.monitor.ssh_port(deadline=guest.scaled(5))
+    reached = reach(port, guest.scaled(5))
     with pytest.raises(HarnessError, match="host key"):
-        connect(port, other, events=GuestEvents(), deadline=guest.scaled(10))
+        connect(reached, other, events=GuestEvents(), deadline=guest.scaled(10))
 
 
 def test_files_of_a_run_are_private(guest: Machine, klp_session: Session) -> None:

@@ -21,7 +21,7 @@ from harness.vm.host.accel import Accel
 SHAPE = GuestShape(
     image=Path("/k/bzImage"), initrd=Path("/r/initrd"), accel=Accel.TCG, cpus=3, memory_mib=384
 )
-WIRING = Wiring(serial_fd=7, monitor_fd=9, agent_fd=11)
+WIRING = Wiring(serial_fd=7, monitor_fd=9, agent_fd=11, ssh_fd=13)
 
 
 def value_of(argv: list[str], option: str) -> str:
@@ -56,6 +56,8 @@ def test_guest_is_cut_off() -> None:
     assert not [o for o in options if o.startswith("guestfwd=")]
     assert "socket,id=agent0,fd=11" in values_of(argv, "-chardev")
     assert "virtserialport,id=agent,nr=1,chardev=agent0" in values_of(argv, "-device")
+    assert "socket,id=ssh0,fd=13" in values_of(argv, "-chardev")
+    assert "virtserialport,id=ssh,nr=2,chardev=ssh0" in values_of(argv, "-device")
     sandbox = value_of(argv, "-sandbox").split(",")
     assert sandbox[0] == "on"
     assert {"spawn=deny", "elevateprivileges=deny", "resourcecontrol=deny"} <= set(sandbox)
@@ -69,6 +71,7 @@ def test_sockets_are_inherited() -> None:
         "fd=7",
         "fd=9",
         "fd=11",
+        "fd=13",
     }
     assert not any("path=" in word for word in argv)
 

@@ -14,7 +14,7 @@ from harness.deadline import Deadline
 from harness.vm.guest import events as guest_events
 from harness.vm.guest.events import GuestEvents
 from harness.vm.guest.keys import RunKeys
-from harness.vm.guest.ssh import LOOPBACK, Stream, connect
+from harness.vm.guest.ssh import LOOPBACK, Stream, connect, reach
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -85,7 +85,7 @@ def test_no_wait_for_ssh_is_a_poll(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with socket.create_server((LOOPBACK, 0)) as listening:
         threading.Thread(target=serve, args=(listening, host_key), daemon=True).start()
         port = listening.getsockname()[1]
-        session = connect(port, keys, events=GuestEvents(), deadline=deadline)
+        session = connect(reach(port, deadline), keys, events=GuestEvents(), deadline=deadline)
         channel = session.pipe(["a", "command"], deadline)
         channel.shutdown_write()
         said, code = channel.recv(1 << 10), channel.recv_exit_status()

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import socket
+import tty
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,12 +56,14 @@ class Server:
 
 
 @contextlib.contextmanager
-def served(program: Path, folder: Path, command: Sequence[str]) -> Iterator[Server]:
+def served(
+    program: Path, folder: Path, command: Sequence[str], *options: str | Path
+) -> Iterator[Server]:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     log = folder / "log"
     log.touch()
-    started = run([program, f"127.0.0.1:{port}", log, *command], deadline=soon())
+    started = run([program, *options, f"127.0.0.1:{port}", log, *command], deadline=soon())
     server = Server(pid=int(started.stdout), port=port, log=log)
     try:
         yield server
@@ -72,6 +76,12 @@ def server(program: Path, tmp_path: Path) -> Iterator[Server]:
     with served(program, tmp_path, ECHO) as running:
         assert wait_until(lambda: running.idle_lines() == 1, soon())
         yield running
+
+
+def sleeps(pid: int) -> bool:
+    """Return whether the process waits for something, and does not look for it all the time."""
+    stat = Path(f"/proc/{pid}/stat")
+    return wait_until(lambda: stat.read_text().rsplit(") ", 1)[1].startswith("S"), soon())
 
 
 def greeting(client: socket.socket) -> int:
@@ -139,5 +149,92 @@ def test_a_server_that_cannot_start_ends_the_connection(program: Path, tmp_path:
         with running.client() as client:
             assert client.recv(100) == b""
         assert running.idle_lines() == 0
-        state = Path(f"/proc/{running.pid}/stat")
-        assert wait_until(lambda: state.read_text().rsplit(") ", 1)[1].startswith("S"), soon())
+        assert sleeps(running.pid)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Port:
+    """A port of a running klp-standby: a terminal stands for the one that QEMU gives a guest."""
+
+    server: Server
+    ours: int
+    theirs: int
+
+    def says(self) -> bytes:
+        assert select.select([self.ours], [], [], 10)[0]
+        return os.read(self.ours, 100)
+
+
+@pytest.fixture
+def port(program: Path, tmp_path: Path) -> Iterator[Port]:
+    ours, theirs = os.openpty()
+    tty.setraw(theirs)
+    try:
+        with served(program, tmp_path, ECHO, "-p", os.ttyname(theirs)) as running:
+            assert wait_until(lambda: running.idle_lines() == 1, soon())
+            yield Port(server=running, ours=ours, theirs=theirs)
+    finally:
+        for end in (ours, theirs):
+            with contextlib.suppress(OSError):
+                os.close(end)
+
+
+def test_the_port_gets_the_server_that_waited(port: Port) -> None:
+    """Who writes there is a client; that it is there is not enough."""
+    (waiting,) = port.server.children()
+    assert not select.select([port.ours], [], [], 0.2)[0]
+    os.write(port.ours, b"hello")
+    said = port.says()
+    while b"hello" not in said:
+        said += port.says()
+    assert said == b"%d\nhello" % waiting
+    with port.server.client() as other:
+        assert greeting(other) != waiting
+
+
+def test_the_port_is_closed_with_its_server(port: Port) -> None:
+    """All that the server has said arrives before that; the next server waits for others."""
+    (first,) = port.server.children()
+    os.write(port.ours, b"x")
+    os.kill(first, signal.SIGKILL)
+    os.close(port.theirs)
+    said = bytearray()
+
+    def hear() -> None:
+        while True:
+            said.extend(port.says())
+
+    # That is how a terminal ends which nobody has open any more.
+    with pytest.raises(OSError, match="Input/output error"):
+        hear()
+    assert said.startswith(b"%d\n" % first)
+    assert wait_until(lambda: port.server.idle_lines() == 2, soon())
+    with port.server.client() as client:
+        assert greeting(client) != first
+
+
+@pytest.mark.parametrize("is_used", [True, False])
+def test_a_port_that_nobody_is_at_is_given_up(port: Port, is_used: bool) -> None:
+    """Its server ends, others are served as before, and nothing spins."""
+    (first,) = port.server.children()
+    if is_used:
+        os.write(port.ours, b"x")
+        port.says()
+    os.close(port.ours)
+    if is_used:
+        assert wait_until(lambda: port.server.idle_lines() == 2, soon())
+        assert port.server.children() != [first]
+    with port.server.client() as client:
+        assert greeting(client) in port.server.children()
+        assert sleeps(port.server.pid)
+
+
+def test_a_port_that_is_not_there(program: Path, tmp_path: Path) -> None:
+    """It is named, and nothing is served without it."""
+    done = run(
+        [program, "-p", tmp_path / "none", "127.0.0.1:0", tmp_path / "log", "true"],
+        deadline=soon(),
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "/none: No such file" in done.stderr

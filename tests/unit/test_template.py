@@ -70,7 +70,7 @@ def test_template_without_a_timer_is_booted_again(
     boots = Boots(consoles)
     monkeypatch.setattr(snapshot, "Hypervisor", boots.hypervisor)
     monkeypatch.setattr(snapshot, "Machine", boots.machine)
-    for step in ("_end_ssh", "_await_idle", "_save"):
+    for step in ("_await_idle", "_save"):
         monkeypatch.setattr(snapshot, step, lambda *_, **__: None)
     shape = GuestShape(image=Path("bzImage"), initrd=Path("initrd"), accel=Accel.TCG)
     keys = RunKeys(folder=tmp_path, host_public="", client_public="")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The line to the agent of a guest: a socket of which QEMU has the other end.
+"""The line to the agent of a guest.
 
 In the guest the agent has a virtio port open. QEMU saves that with the guest, as it does no
 forwarded connection: a restored guest has its agent connected, and neither a handshake nor a cipher
@@ -13,6 +13,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from harness.errors import LostConnection
+from harness.vm.guest.port_line import PortLine
 from harness.vm.guest.receiving import receive
 
 if TYPE_CHECKING:
@@ -21,27 +22,13 @@ if TYPE_CHECKING:
 _LEAST_S = 0.001
 
 
-class AgentLine:
-    """Both ends of it, made before QEMU starts. Implements harness.vm.guest.agent.Stream."""
-
-    path = None
-
-    def __init__(self) -> None:
-        self._ours, self._theirs = socket.socketpair()
-
-    @property
-    def fd(self) -> int:
-        """The descriptor of QEMU's end, until QEMU has started."""
-        return self._theirs.fileno()
-
-    def started(self) -> None:
-        """Close QEMU's end here, since QEMU has it: so ``receive`` ends when QEMU does."""
-        self._theirs.close()
+class AgentLine(PortLine):
+    """Implements harness.vm.guest.agent.Stream."""
 
     def receive(self) -> bytes:
         """Return the next bytes, b"" when QEMU has ended or this was closed; blocks."""
         try:
-            return receive(self._ours.recv)
+            return receive(self.ours.recv)
         except OSError:
             return b""
 
@@ -49,25 +36,15 @@ class AgentLine:
         """Send to the agent; raises LostConnection, or TimeoutError while it takes nothing."""
         left = memoryview(data)
         while left:
-            self._ours.settimeout(max(deadline.remaining_s, _LEAST_S))
+            self.ours.settimeout(max(deadline.remaining_s, _LEAST_S))
             try:
-                left = left[self._ours.send(left) :]
+                left = left[self.ours.send(left) :]
             except TimeoutError:
                 raise TimeoutError("the guest does not take what it is sent") from None
             except OSError as error:
                 raise LostConnection(f"the line to the guest has ended: {error}") from error
 
-    def end(self) -> None:
-        """End ``receive`` once all has been received: the agent has closed its end."""
-        with contextlib.suppress(OSError):
-            self._ours.shutdown(socket.SHUT_RD)
-
     def close(self) -> None:
         """End ``receive`` and ``send``. The agent in the guest notices nothing of it."""
         with contextlib.suppress(OSError):
-            self._ours.shutdown(socket.SHUT_RDWR)
-
-    def remove(self) -> None:
-        """Close both ends, once nobody reads any more."""
-        self._ours.close()
-        self._theirs.close()
+            self.ours.shutdown(socket.SHUT_RDWR)

@@ -64,7 +64,7 @@ def attached(address: Address) -> Iterator[Machine]:
 class _OtherProcess:
     """The process that runs the guest. Implements harness.vm.guest.backend.Backend."""
 
-    agent_line = None
+    lines = None
 
     def __init__(self, address: Address) -> None:
         self.events = GuestEvents()

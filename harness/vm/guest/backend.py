@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 
     from harness.deadline import Deadline
     from harness.errors import KlpError
-    from harness.vm.guest.agent import Stream
     from harness.vm.guest.events import GuestEvents
+    from harness.vm.guest.lines import Lines
 
 
 class Backend(Protocol):
@@ -30,8 +30,8 @@ class Backend(Protocol):
         """How many CPUs the guest was asked for."""
 
     @property
-    def agent_line(self) -> Stream | None:
-        """The connection to the agent; None where it is reached by SSH."""
+    def lines(self) -> Lines | None:
+        """The lines to the guest; None where agent and SSH are reached through a loopback port."""
 
     def ssh_port(self, deadline: Deadline) -> int:
         """Return the port on this host's loopback that leads to the guest's SSH."""

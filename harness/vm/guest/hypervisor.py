@@ -22,20 +22,20 @@ from harness.errors import (
     QemuFailed,
 )
 from harness.klog.splats import Category, Splat
-from harness.vm.guest.agent_line import AgentLine
 from harness.vm.guest.boot_failures import of_what_lacks
 from harness.vm.guest.console import Console
 from harness.vm.guest.dump_state import dump_state
 from harness.vm.guest.events import GuestEvents
 from harness.vm.guest.expected_splats import ExpectedSplats
 from harness.vm.guest.initramfs import LACKS_LINE, READY_LINE
+from harness.vm.guest.lines import Lines
 from harness.vm.guest.liveness import LEAST_SHARE, Liveness, read_threads
 from harness.vm.guest.plugin import file_of, observed_by
 from harness.vm.guest.privileges import as_whom
 from harness.vm.guest.qemu import GuestShape, Wiring, build_argv
 from harness.vm.guest.qmp import Monitor
 from harness.vm.guest.run_folder import writing
-from harness.vm.guest.serial_line import SerialLine, serial_ends
+from harness.vm.guest.serial_line import serial_ends
 from harness.vm.guest.splat_verdict import of_panic, of_splats
 from harness.vm.host.process import Process, kill_group, spawn
 
@@ -85,7 +85,7 @@ class Hypervisor:
         self._process: Process[bytes] | None = None
         self._console_ended_s: float | None = None
         self._liveness: Liveness | None = None
-        self.agent_line: AgentLine | SerialLine | None = None
+        self.lines: Lines | None = None
         self.observed: Path | None = None  # what the plugin of QEMU has written
 
     def start(
@@ -106,8 +106,6 @@ class Hypervisor:
         recorded = self.shape.recording is not None
         serial_ours, serial_theirs = serial_ends(recorded=recorded)
         monitor_ours, monitor_theirs = socket.socketpair()
-        self.agent_line = line = SerialLine(self.folder / "agent") if recorded else AgentLine()
-        self.stack.callback(line.remove)
         log_path = self.folder / "qemu.log"
         with writing(self.folder):
             log = self.stack.enter_context(log_path.open("wb"))
@@ -118,7 +116,9 @@ class Hypervisor:
         with contextlib.ExitStack() as opened:
             opened.enter_context(serial_theirs)
             opened.enter_context(monitor_theirs)
-            opened.callback(line.started)
+            self.lines = lines = Lines(self.folder, recorded=recorded)
+            self.stack.callback(lines.remove)
+            opened.callback(lines.started)
             with writing(self.folder):
                 plugin, self.observed = observed_by(self.shape.plugin, self.folder.name)
                 wiring = Wiring(
@@ -127,8 +127,9 @@ class Hypervisor:
                     ram_path=ram_path,
                     shared_ram=shared_ram,
                     incoming=incoming,
-                    agent_fd=line.fd,
-                    agent_pipe=line.path,
+                    agent_fd=lines.agent.fd,
+                    ssh_fd=lines.ssh_fd,
+                    agent_pipe=lines.agent.path,
                     plugin=plugin,
                     layers=layers,
                 )
@@ -328,8 +329,8 @@ class Hypervisor:
         elif name == "SHUTDOWN":
             self._shutdown = str(data.get("reason", "unknown"))
         elif name == "VSERPORT_CHANGE" and not data.get("open"):
-            assert isinstance(self.agent_line, AgentLine)
-            self.agent_line.end()
+            assert self.lines is not None
+            self.lines.end(str(data["id"]))
         self.events.notify()
 
     def _is_dead(self) -> bool:
@@ -392,5 +393,4 @@ class Hypervisor:
         return of_splats(splats, self._liveness, self.folder)
 
     def _qemu_output(self) -> tuple[str, ...]:
-        path = self.folder / "qemu.log"
-        return tuple(path.read_text(errors="replace").splitlines()[-10:])
+        return tuple((self.folder / "qemu.log").read_text(errors="replace").splitlines()[-10:])

@@ -12,6 +12,7 @@ import hashlib
 import re
 import shutil
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -33,7 +34,7 @@ READY_LINE = "klp-harness: guest is ready"
 SSH_PORT = 22
 AGENT_PORT = 23
 _SSH_PLACE = f"0.0.0.0:{SSH_PORT}"
-_PORT = "/dev/vport0p1"
+_PORT, _SSH_LINE = "/dev/vport0p1", "/dev/vport0p2"
 _AGENT_PLACE = f"127.0.0.1:{AGENT_PORT}"
 SSH_IDLE_LINE = f"klp-standby: no connection to {_SSH_PLACE} is open"
 GUEST_ADDRESS = "10.0.2.15"
@@ -86,36 +87,50 @@ esac
 ip link set lo up
 """
 
-# The driver makes the port a moment after it has found QEMU's device.
+# The driver makes the ports a moment after it has found QEMU's device.
+_PORTS_UP = f"[ -c {_PORT} ] && [ -c {_SSH_LINE} ]"
 DEVICES_UP = f"""\
 ip link set eth0 up || lacks "it found no network card (CONFIG_VIRTIO_PCI, CONFIG_VIRTIO_NET)"
 ip addr add {GUEST_ADDRESS}/24 dev eth0
 tries=0
-while [ ! -c {_PORT} ] && [ $tries -lt 200 ]; do
+until {_PORTS_UP} || [ $tries -ge 200 ]; do
 	tries=$((tries + 1))
 	usleep 10000
 done
-[ -c {_PORT} ] || lacks "it found no port for the agent (CONFIG_VIRTIO_CONSOLE)"
+{_PORTS_UP} || lacks "it found no port for the agent (CONFIG_VIRTIO_CONSOLE)"
 """
 AGENT_ON_LINE = f"klp-agent stay <>{_PORT} >&0 &"
-AGENT_SERVER = (_AGENT_PLACE, "klp-agent")
-SSH_SERVER = (
-    *(_SSH_PLACE, "dropbear", "-i", "-s", "-k", "-I", "0"),
-    *("-r", "/etc/dropbear/host_key"),
+
+
+@dataclass(frozen=True, kw_only=True)
+class Server:
+    """Where a client reaches a server in the guest, and the server's command line.
+
+    One client may come through the virtio port ``port``.
+    """
+
+    place: str
+    command: tuple[str, ...]
+    port: str | None = None
+
+    def start(self, *, output: str = "/dev/null") -> str:
+        """Return the line of a script that starts it; its process id is written to ``output``."""
+        port = f"-p {self.port} " if self.port is not None else ""
+        return f"klp-standby {port}{self.place} /dev/kmsg {' '.join(self.command)} >{output}"
+
+
+AGENT_SERVER = Server(place=_AGENT_PLACE, command=("klp-agent",))
+SSH_SERVER = Server(
+    place=_SSH_PLACE,
+    command=("dropbear", "-i", "-s", "-k", "-I", "0", "-r", "/etc/dropbear/host_key"),
+    port=_SSH_LINE,
 )
-"""Where each is reached by SSH's client, and its command line."""
-
-
-def serve(server: tuple[str, ...], *, output: str = "/dev/null") -> str:
-    """Return the line of a script that starts a server; its process id is written to ``output``."""
-    place, *command = server
-    return f"klp-standby {place} /dev/kmsg {' '.join(command)} >{output}"
 
 
 _RC = f"""{RC_BEGINNING}{DEVICES_UP}\
 {AGENT_ON_LINE}
-{serve(AGENT_SERVER)}
-{serve(SSH_SERVER)}
+{AGENT_SERVER.start()}
+{SSH_SERVER.start()}
 echo "{READY_LINE}"
 """
 

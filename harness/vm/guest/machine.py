@@ -136,8 +136,8 @@ class Machine:
             )
 
     def _reach_agent(self, deadline: Deadline) -> Stream:
-        if self._backend.agent_line is not None:
-            return self._backend.agent_line
+        if self._backend.lines is not None:
+            return self._backend.lines.agent
         return self.ssh(deadline).reach(AGENT_PORT, deadline)
 
     def ssh(self, deadline: Deadline | None = None) -> SshSession:
@@ -149,12 +149,14 @@ class Machine:
             raise LostConnection("this guest has no network, so no SSH: nothing can be run there")
         if self._ssh is None:
             # Most commands need no SSH, and paramiko is a seventh of what their start imports.
-            from harness.vm.guest.ssh import connect
+            from harness.vm.guest.ssh import connect, reach
 
             deadline = deadline or self.scaled(_CONNECT_S)
+            lines = self._backend.lines
             with self._link.explained():
+                line = lines.take_ssh() if lines is not None else None
                 self._ssh = connect(
-                    self._backend.ssh_port(deadline),
+                    line or reach(self._backend.ssh_port(deadline), deadline),
                     self.keys,
                     events=self._backend.events,
                     deadline=deadline,

@@ -54,8 +54,7 @@ def as_whom(shape: GuestShape, wiring: Wiring, opened: contextlib.ExitStack) -> 
     """
     layers = wiring.layers.descriptors if wiring.layers is not None else ()
     descriptors = [wiring.serial_fd, wiring.monitor_fd, *layers]
-    if wiring.agent_fd is not None:
-        descriptors.append(wiring.agent_fd)
+    descriptors += [fd for fd in (wiring.agent_fd, wiring.ssh_fd) if fd is not None]
     account = None if shape.recording is not None else qemu_account()
     if account is None:
         return Started(wiring=wiring, descriptors=tuple(descriptors))

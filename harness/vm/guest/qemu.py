@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 SERIAL_ID = "serial0"
 NETDEV_ID = "net0"
+AGENT_PORT_ID, SSH_PORT_ID = "agent", "ssh"
 _SSH_PORT = 22
 # The ISA device is for kernels before 5.13, which have no driver for the other.
 _REPORTS_PANIC = ("-device", "pvpanic-pci", "-device", "pvpanic", "-action", "panic=none")
@@ -93,8 +94,8 @@ class Wiring:
     Without ``ram_path`` the RAM is the guest's own. With one, the template writes to that file
     (``shared_ram``), and clones map it copy-on-write. ``incoming``: QEMU waits for device state.
     ``kernel_fd`` and ``initrd_fd`` are for a QEMU that may not open the files of the shape.
-    ``agent_fd`` leads to the agent. A guest that is recorded has ``agent_pipe`` instead, and a pipe
-    for ``serial_fd``.
+    ``agent_fd`` leads to the agent, ``ssh_fd`` to SSH's server. A guest that is recorded has
+    ``agent_pipe`` instead, and a pipe for ``serial_fd``.
     ``plugin`` has the paths of a plugin of QEMU and of the file that it shares with the harness.
     ``layers`` are those of the disk of a guest that has one.
     """
@@ -105,6 +106,7 @@ class Wiring:
     shared_ram: bool = False
     incoming: bool = False
     agent_fd: int | None = None
+    ssh_fd: int | None = None
     agent_pipe: Path | None = None
     kernel_fd: int | None = None
     initrd_fd: int | None = None
@@ -116,12 +118,13 @@ def build_argv(shape: GuestShape, wiring: Wiring) -> list[str]:
     """Return the full command line of one guest.
 
     The guest's network reaches nothing (``restrict=on``); the host reaches the guest's SSH port
-    through a loopback port that QEMU itself binds (port 0: the host's kernel picks a free one), and
-    the agent through a virtio port, which QEMU has on a socket that it shares with the host.
+    through a loopback port that QEMU itself binds (port 0: the host's kernel picks a free one). The
+    agent, and SSH for one client, are at virtio ports, which QEMU has on sockets that it shares
+    with the host.
     """
     return [
         *_machine(shape, _memory(shape.memory_mib, wiring)),
-        *_agent(shape, wiring),
+        *_ports(shape, wiring),
         *_network_and_entropy(shape),
         *_REPORTS_PANIC,
         *_disk(shape, wiring),
@@ -178,14 +181,16 @@ def _network_and_entropy(shape: GuestShape) -> list[str]:
     ]
 
 
-def _agent(shape: GuestShape, wiring: Wiring) -> list[str]:
-    # Port 0 would be a console. This is port 1 of the first virtio device: /dev/vport0p1.
+def _ports(shape: GuestShape, wiring: Wiring) -> list[str]:
+    # Port 0 would be a console. These are /dev/vport0p1 and /dev/vport0p2.
     if shape.recording is not None:
         return []
     return [
         *("-chardev", f"socket,id=agent0,fd={wiring.agent_fd}"),
-        *("-device", "virtio-serial-pci,max_ports=2"),
-        *("-device", "virtserialport,id=agent,nr=1,chardev=agent0"),
+        *("-chardev", f"socket,id=ssh0,fd={wiring.ssh_fd}"),
+        *("-device", "virtio-serial-pci,max_ports=3"),
+        *("-device", f"virtserialport,id={AGENT_PORT_ID},nr=1,chardev=agent0"),
+        *("-device", f"virtserialport,id={SSH_PORT_ID},nr=2,chardev=ssh0"),
     ]
 
 

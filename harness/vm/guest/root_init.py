@@ -10,6 +10,7 @@ Process 1 is busybox's init, which only waits for its children, or the init of t
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from harness.vm.guest.boot_failures import ROOT_FAULT
@@ -22,7 +23,6 @@ from harness.vm.guest.initramfs import (
     RC_PLACE,
     READY_LINE,
     SSH_SERVER,
-    serve,
 )
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ FILES = "/klp-files"
 _ENTERED, _SHELL = "/etc/rc-entered", "/bin/klp-shell"
 _BUSYBOX = f"{TOOLS}/bin/busybox"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_SSH_SERVER = replace(SSH_SERVER, command=(_BUSYBOX, "chroot", TOOLS, *SSH_SERVER.command))
 _DISK = "/dev/vda"
 _READ_ONLY = ("squashfs",)
 
@@ -100,8 +101,8 @@ done
 bb ln -sfn {TOOLS}{MODULE_DIR} {MODULE_DIR}
 [ ! -d {TOOLS}{FILES} ] || bb cp -a {TOOLS}{FILES}/. /
 {AGENT_ON_LINE}
-{serve(AGENT_SERVER)}
-{serve((SSH_SERVER[0], _BUSYBOX, "chroot", TOOLS, *SSH_SERVER[1:]), output=f"{TOOLS}/ssh.pid")}
+{AGENT_SERVER.start()}
+{_SSH_SERVER.start(output=f"{TOOLS}/ssh.pid")}
 {{ready}}
 """
 

@@ -43,8 +43,8 @@ _IDLE_S = 2.0
 # also when it is idle, and timers of 4 ms, and each clone 15 times the CPU time while it waits.
 _TICKS_LINE = "APIC timer disabled due to verification failure"
 _BOOTS = 8
-_IDLE_POLL_S = 0.1
-_IDLE_CPU_S = 0.005
+_IDLE_POLL_S = 0.05
+_IDLE_CPU_S = 0.0025
 # "events" makes QEMU report when the state of a migration changes, so that nothing is polled.
 _CAPABILITIES = {
     "capabilities": [
@@ -58,13 +58,15 @@ _CAPABILITIES = {
 class Template:
     """A saved guest: where its RAM and device state are, valid while the owner lives.
 
-    ``disk_path`` is its own layer of the disk, if it has one.
+    ``disk_path`` is its own layer of the disk, if it has one. In a guest of which ``ssh_was_used``
+    there is no line for SSH any more.
     """
 
     shape: GuestShape
     ram_path: str
     state_path: Path
     disk_path: str | None = None
+    ssh_was_used: bool = False
 
 
 @contextlib.contextmanager
@@ -125,7 +127,6 @@ def template(
             machine.tasks()
             machine.klog()
             machine.run(["true"])
-            _end_ssh(machine)
             _await_idle(hypervisor, machine.scaled(_IDLE_S))
             _save(hypervisor, state_path, deadline=deadline)
         own = layers.descriptors[-1] if layers is not None else None
@@ -189,10 +190,15 @@ def changed_template(
             machine = stack.enter_context(Machine(hypervisor, keys, time_scale=time_scale))
             machine.connect()
             change(machine)
-            _end_ssh(machine)
+            ssh_was_used = _end_ssh(machine)
             _await_idle(hypervisor, machine.scaled(_IDLE_S))
             _save(hypervisor, state_path, deadline=deadline)
-        yield Template(shape=saved.shape, ram_path=ram_path, state_path=state_path)
+        yield Template(
+            shape=saved.shape,
+            ram_path=ram_path,
+            state_path=state_path,
+            ssh_was_used=ssh_was_used,
+        )
     finally:
         os.close(ram)
 
@@ -221,6 +227,8 @@ class Clone:
                 deadline=deadline,
             )
             _load(self.hypervisor, state.fileno(), deadline=deadline)
+            if saved.ssh_was_used and self.hypervisor.lines is not None:
+                self.hypervisor.lines.take_ssh()
             self._stack = stack.pop_all()
         self.hypervisor.stack = self._stack
 
@@ -269,15 +277,16 @@ def _copy_ram(path: str, target: int) -> None:
                 start += os.sendfile(target, source.fileno(), start, end - start)
 
 
-def _end_ssh(machine: Machine) -> None:
+def _end_ssh(machine: Machine) -> bool:
     """Disconnect SSH, and wait until the guest has a server ready for its next connection.
 
-    The agent stays connected, so that nothing it says before the guest stops is said to a clone.
+    Returns whether it was used. The agent stays connected, so that nothing it says before the guest
+    stops is said to a clone.
     """
     console = machine.hypervisor.console
     before = console.size
     if not machine.end_ssh():
-        return
+        return False
     if not machine.hypervisor.events.wait(
         lambda: SSH_IDLE_LINE in console.text(before),
         machine.scaled(_DISCONNECT_S),
@@ -286,6 +295,7 @@ def _end_ssh(machine: Machine) -> None:
         raise machine.hypervisor.explain(
             LostConnection("the template's SSH connection does not end in the guest")
         )
+    return True
 
 
 def _await_idle(hypervisor: Hypervisor, deadline: Deadline) -> None:

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""SSH to a guest: loopback only, host key pinned, one key per run. The only user of paramiko."""
+"""SSH to a guest: by its port or loopback, host key pinned, one key per run.
+
+This alone uses paramiko.
+"""
 
 from __future__ import annotations
 
@@ -160,15 +163,24 @@ def _client_key(path: Path) -> paramiko.RSAKey:
     return paramiko.RSAKey(key=key)
 
 
+def reach(port: int, deadline: Deadline) -> socket.socket:
+    """Return a connection to that port of the loopback; raises LostConnection."""
+    timeout = max(deadline.remaining_s, 0.001)
+    try:
+        return socket.create_connection((LOOPBACK, port), timeout=timeout)
+    except OSError as error:
+        raise LostConnection(f"cannot reach the guest's SSH port: {error}") from error
+
+
 def connect(
-    port: int,
+    server: socket.socket,
     keys: RunKeys,
     *,
     events: GuestEvents,
     deadline: Deadline,
     between: Callable[[], None] = lambda: None,
 ) -> SshSession:
-    """Return a session with the guest behind that loopback port.
+    """Return a session with the guest whose SSH server that socket leads to, which it closes.
 
     ``between`` is called while waiting and may raise. Raises LostConnection when SSH does not
     answer in time, HarnessError when another host key than the pinned one answers.
@@ -184,11 +196,7 @@ def connect(
             raise EOFError("the connection ended")
 
     timeout = max(deadline.remaining_s, 0.001)
-    try:
-        sock = socket.create_connection((LOOPBACK, port), timeout=timeout)
-    except OSError as error:
-        raise LostConnection(f"cannot reach the guest's SSH port: {error}") from error
-    transport = paramiko.Transport(sock, disabled_algorithms=_OTHER_SIGNATURES)
+    transport = paramiko.Transport(server, disabled_algorithms=_OTHER_SIGNATURES)
     transport.banner_timeout = timeout
     transport.auth_timeout = timeout
     try:
