@@ -82,63 +82,51 @@ def run_suite(
     Run are the paths among the words and the ``folders``; without both, the behaviour suite.
     Raises what building a kernel or its modules raises, and HarnessError without an accelerator.
     """
+    terminal = invocation.terminal
     asked = 1 if options.keeper is not None else options.guests
     # First of all: a process with other threads cannot be copied.
     with _workers(asked) as worker:
-        return _run(invocation, options, words, folders, junit, asked, worker)
-
-
-def _run(
-    invocation: Invocation,
-    options: SuiteOptions,
-    words: PytestWords,
-    folders: Sequence[Path],
-    junit: str | None,
-    asked: int | None,
-    worker: str,
-) -> SuiteRun:
-    terminal = invocation.terminal
-    choice = prepare_accel(invocation, options.accel)
-    most = runs.tests_at_a_time(choice)
-    kernels = {}
-    for wanted in options.kernels:
-        kernel = prepare_kernel(invocation, wanted)
-        # Built here, with progress, so that every worker finds them in the cache.
-        samples = prepare_modules(terminal, kernel)
-        kernels[wanted.request()] = kernel
-        terminal.print(f"kernel       {kernel.describe()}, {len(samples)} sample modules")
-    covered = None
-    if options.coverage is not None:
-        covered = Covered(invocation, options.coverage, tuple(kernels.values()))
-    suite = resource_dir(Resource.BEHAVIOUR_TESTS)
-    added = [str(folder) for folder in folders or (() if words.paths else (suite,))]
-    arguments = [
-        *plugin_settings(suite),
-        *left_out(words.words, (*words.paths, *added), suite),
-        *dict.fromkeys(word for kernel in options.kernels for word in kernel.as_arguments()),
-        f"--accel={options.accel.value}",
-        f"--smp={options.smp}",
-        *([f"--junit-xml={junit}"] if junit is not None else []),
-        *(covered.arguments if covered is not None else ()),
-        *words.words,
-        *added,
-    ]
-    collector = Collector()
-    history = History(folder=results_root(), suite=suite)
-    seconds = history.seconds(kernel.digest for kernel in kernels.values())
-    tests = count_tests(words, arguments, known=seconds, kernels=len(kernels))
-    number = asked or guests_for(tests, most)
-    terminal.print(f"accelerator  {choice.describe()}", f"guests       {number} at a time")
-    status = pytest.main(
-        [*_spread(number, worker), *arguments],
-        plugins=[
-            collector,
-            GivenKernels(kernels),
-            EarlyTemplate(next(iter(kernels.values()))),
-            KnownSeconds(seconds),
-            *([GivenKeeper(options.keeper)] if options.keeper is not None else []),
-        ],
-    )
+        choice = prepare_accel(invocation, options.accel)
+        most = runs.tests_at_a_time(choice)
+        kernels = {}
+        for wanted in options.kernels:
+            kernel = prepare_kernel(invocation, wanted)
+            # Built here, with progress, so that every worker finds them in the cache.
+            samples = prepare_modules(terminal, kernel)
+            kernels[wanted.request()] = kernel
+            terminal.print(f"kernel       {kernel.describe()}, {len(samples)} sample modules")
+        covered = None
+        if options.coverage is not None:
+            covered = Covered(invocation, options.coverage, tuple(kernels.values()))
+        suite = resource_dir(Resource.BEHAVIOUR_TESTS)
+        added = [str(folder) for folder in folders or (() if words.paths else (suite,))]
+        arguments = [
+            *plugin_settings(suite),
+            *left_out(words.words, (*words.paths, *added), suite),
+            *dict.fromkeys(word for kernel in options.kernels for word in kernel.as_arguments()),
+            f"--accel={options.accel.value}",
+            f"--smp={options.smp}",
+            *([f"--junit-xml={junit}"] if junit is not None else []),
+            *(covered.arguments if covered is not None else ()),
+            *words.words,
+            *added,
+        ]
+        collector = Collector()
+        history = History(folder=results_root(), suite=suite)
+        seconds = history.seconds(kernel.digest for kernel in kernels.values())
+        tests = count_tests(words, arguments, known=seconds, kernels=len(kernels))
+        number = asked or guests_for(tests, most)
+        terminal.print(f"accelerator  {choice.describe()}", f"guests       {number} at a time")
+        status = pytest.main(
+            [*_spread(number, worker), *arguments],
+            plugins=[
+                collector,
+                GivenKernels(kernels),
+                EarlyTemplate(next(iter(kernels.values()))),
+                KnownSeconds(seconds),
+                *([GivenKeeper(options.keeper)] if options.keeper is not None else []),
+            ],
+        )
     results = collector.results()
     _record(invocation, results, history)
     # pytest has caught it and ended its workers.
