@@ -228,8 +228,11 @@ class Removed:
         return TransitionTimeout("overdue")
 
 
-def waits(guest: Guest, monkeypatch: pytest.MonkeyPatch, functions: int = 400) -> Waits:
-    monkeypatch.setattr(patience, "_STALL_S", 0.05)
+def waits(
+    guest: Guest, monkeypatch: pytest.MonkeyPatch, functions: int = 400, *, stall_s: float = 0.05
+) -> Waits:
+    """``stall_s``: a test of a kernel that gets on must not fail where it itself is held up."""
+    monkeypatch.setattr(patience, "_STALL_S", stall_s)
     return Waits(guest, functions=functions, check_stop=lambda: None)  # type: ignore[arg-type]
 
 
@@ -237,7 +240,7 @@ def test_a_kernel_that_gets_on_is_waited_for(monkeypatch: pytest.MonkeyPatch) ->
     """Past its time, a transition goes on as long as hooks are removed."""
     guest = Busy(300, until=0)
     patched: Any = Removed(guest)
-    waits(guest, monkeypatch).complete(patched, 0.0)
+    waits(guest, monkeypatch, stall_s=3600.0).complete(patched, 0.0)
     assert guest.hooks == 0
 
 
@@ -267,7 +270,7 @@ def test_a_write_that_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
 
     guest = Busy(30, until=0)
     patched: Any = Removed(guest)
-    waits(guest, monkeypatch).go_on(write, patched.completes)
+    waits(guest, monkeypatch, stall_s=3600.0).go_on(write, patched.completes)
     stuck = Busy(30, until=30)
     never: Any = Removed(stuck)
     with pytest.raises(TimeoutError, match="write"):
