@@ -216,7 +216,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     Without a usable QEMU the answer is xdist's own; a test that needs a guest says why it fails.
     """
     try:
-        return runs.tests_at_a_time(choose(config))
+        return runs.guests_at_a_time(choose(config))
     except KlpError:
         return None
 

@@ -39,7 +39,7 @@ print("status", int(status))
 
 
 def soon() -> Deadline:
-    return Deadline.after(60)
+    return Deadline.after(300)
 
 
 def written(folder: Path, tests: str) -> list[str]:
@@ -153,7 +153,7 @@ def test_nothing_is_left_when_somebody_is_killed(whom: str, tmp_path: Path) -> N
                 lambda: not any(is_running(pid) for pid in (*workers, parent_of_workers)), soon()
             )
             # Without a server there are no more workers: pytest ends, and does not wait for them.
-            parent.wait(60)
+            parent.wait(300)
         finally:
             parent.kill()
 
@@ -203,7 +203,7 @@ def test_an_interrupt_reaches_the_workers(tmp_path: Path) -> None:
             workers = pids_in(tmp_path, "worker", 2)
             os.killpg(parent.pid, signal.SIGINT)
             assert sorted(pids_in(tmp_path, "interrupted", 2)) == sorted(workers)
-            parent.wait(60)
+            parent.wait(300)
             assert not any(is_running(pid) for pid in workers)
         finally:
             parent.kill()

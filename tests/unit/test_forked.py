@@ -29,7 +29,7 @@ def wait():
 
 
 def soon() -> Deadline:
-    return Deadline.after(60)
+    return Deadline.after(300)
 
 
 def python(script: str, note: Path) -> list[str]:
