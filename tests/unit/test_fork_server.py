@@ -188,14 +188,18 @@ def test_the_folder_for_temporary_files_may_have_a_long_name(tmp_path: Path) -> 
 
 def test_an_interrupt_reaches_the_workers(tmp_path: Path) -> None:
     """Ctrl-C goes to the process group: a worker that sleeps in a test is woken, and ends."""
+    # A worker that is known is in the block that notes the interrupt.
     tests = HANGS.replace(
-        "    time.sleep(600)\n",
+        "    time.sleep(600)\n\n",
+        "    time.sleep(600)\n\n"
+        "def noted():\n"
         "    try:\n"
-        "        time.sleep(600)\n"
+        "        note()\n"
         "    except KeyboardInterrupt:\n"
-        "        (folder / f'interrupted-{os.getpid()}').write_text(str(os.getpid()))\n"
-        "        raise\n",
-    )
+        "        name = f'interrupted-{os.getpid()}'\n"
+        "        Path(__file__).with_name(name).write_text(str(os.getpid()))\n"
+        "        raise\n\n",
+    ).replace("():\n    note()\n", "():\n    noted()\n")
     with subprocess.Popen(
         written(tmp_path, tests), cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True
     ) as parent:
