@@ -46,6 +46,16 @@ def test_a_port_that_is_closed_ends_its_own_line(tmp_path: Path, port: str, ends
     lines.remove()
 
 
+def test_a_port_that_was_closed_is_not_taken(tmp_path: Path) -> None:
+    """SSH then goes by the loopback, and not into a line at which nobody is."""
+    lines = Lines(tmp_path, recorded=False)
+    lines.end("agent")
+    assert lines._ssh is not None
+    lines.end("ssh")
+    assert lines.take_ssh() is None
+    lines.remove()
+
+
 def test_a_recorded_guest_has_no_ssh(tmp_path: Path) -> None:
     """It has no network either."""
     lines = Lines(tmp_path, recorded=True)

@@ -49,6 +49,8 @@ class Lines:
     def end(self, port: str) -> None:
         """End the line to the virtio port with that id: it was closed in the guest."""
         self._ports[port].end()
+        if port == SSH_PORT_ID:
+            self._ssh = None
 
     def remove(self) -> None:
         """Close both ends, once nobody reads any more."""
