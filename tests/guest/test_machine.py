@@ -21,7 +21,7 @@ from harness.errors import HarnessError, ModuleRefused
 from harness.livepatch.patch import Livepatch
 from harness.livepatch.tasks import PatchState, Tasks
 from harness.vm.guest.events import GuestEvents
-from harness.vm.guest.session import Fresh
+from harness.vm.guest.session import Fresh, Session
 from harness.vm.guest.snapshot import restored_guest
 from harness.vm.guest.ssh import connect, reach
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from harness.vm.guest.machine import Machine
-    from harness.vm.guest.session import Session
     from harness.vm.kernel.kernel import Kernel
 
 MODULE = "klp_test_cmdline_a"
@@ -150,6 +149,33 @@ def test_a_template_in_which_ssh_was_used(
         with restored_guest(clone, guest.keys, time_scale=scale, deadline=deadline) as machine:
             assert said(machine) == b"hello\n"
             assert ssh_connections(machine) == 1
+
+
+def servers(guest: Machine) -> list[str]:
+    """Return the process ids of all SSH servers of the guest."""
+    return guest.run(["pidof", "dropbear"]).stdout.split()
+
+
+def test_ssh_from_the_template(kernel: Kernel, klp_session: Session) -> None:
+    """Each of its guests has the template's connection: the same server, and none of TCP.
+
+    Another process finds the template with its connection; once that has ended there is TCP.
+    """
+    found = []
+    with Session(klp_session.folder, klp_session.settings, klp_session.store) as another:
+        for session in (klp_session, klp_session, another):
+            with session.guest(kernel, name="ssh", ssh=True) as machine:
+                before = servers(machine)
+                machine.ssh()
+                assert servers(machine) == before
+                assert said(machine) == b"hello\n"
+                assert ssh_connections(machine) == 0
+                assert machine.end_ssh()
+                assert said(machine) == b"hello\n"
+                assert ssh_connections(machine) == 1
+                found.append(before)
+    assert found == [found[0]] * 3
+    assert len(found[0]) == 1
 
 
 def test_another_host_key_is_refused(guest: Machine) -> None:

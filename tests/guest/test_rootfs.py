@@ -108,6 +108,8 @@ def test_each_guest_has_its_own_disk(
         with session.guest(kernel) as machine:
             assert machine.read("/etc/of-the-root") == "yes\n"
             assert machine.read("/proc/mounts").count("/dev/vda") == 1
+        with session.guest(kernel, ssh=True) as machine:
+            assert machine.pipe(["cat", "/etc/of-the-root"]).recv(100) == b"yes\n"
     assert _digest(disk.image) == before
 
 

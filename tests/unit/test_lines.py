@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.errors import LostConnection
 from harness.vm.guest.lines import Lines
+from harness.vm.guest.ssh_exchange import RepeatedExchange, SshExchange
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +24,7 @@ def test_ssh_is_there_once(tmp_path: Path) -> None:
     with socket.socket(fileno=os.dup(lines.ssh_fd)) as qemu:
         lines.started()
         ours = lines.take_ssh()
-        assert ours is not None
+        assert isinstance(ours, socket.socket)
         ours.sendall(b"SSH-2.0-x")
         assert qemu.recv(100) == b"SSH-2.0-x"
         assert lines.take_ssh() is None
@@ -35,7 +37,7 @@ def test_a_port_that_is_closed_ends_its_own_line(tmp_path: Path, port: str, ends
     """And no other one."""
     lines = Lines(tmp_path, recorded=False)
     ours = lines.take_ssh()
-    assert ours is not None
+    assert isinstance(ours, socket.socket)
     ours.setblocking(False)
     lines.end(port)
     if ends:
@@ -53,6 +55,21 @@ def test_a_port_that_was_closed_is_not_taken(tmp_path: Path) -> None:
     assert lines._ssh is not None
     lines.end("ssh")
     assert lines.take_ssh() is None
+    with pytest.raises(LostConnection, match="closed the line"):
+        lines.keep_exchange()
+    lines.remove()
+
+
+def test_an_exchange_is_on_the_line_of_ssh(tmp_path: Path) -> None:
+    """Whoever takes the line has it: to be kept, or to be repeated."""
+    lines = Lines(tmp_path, recorded=False)
+    kept = lines.keep_exchange()
+    assert lines.take_ssh() is kept
+    assert lines.take_ssh() is None
+    lines.remove()
+    lines = Lines(tmp_path, recorded=False)
+    lines.repeat_exchange(SshExchange(received=(), sent=0, kex_init="", private_key=""))
+    assert isinstance(lines.take_ssh(), RepeatedExchange)
     lines.remove()
 
 

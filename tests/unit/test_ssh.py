@@ -15,12 +15,12 @@ from harness.vm.guest import events as guest_events
 from harness.vm.guest.events import GuestEvents
 from harness.vm.guest.keys import RunKeys
 from harness.vm.guest.ssh import LOOPBACK, Stream, connect, reach
+from tests.unit.ssh_server import EXIT_CODE, Server
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 FOREVER_S = 3600.0
-EXIT_CODE = 7
 
 
 class Ending:
@@ -41,30 +41,6 @@ def test_closing_what_has_just_ended_is_no_failure(error: Exception) -> None:
     channel: Any = Ending(error)
     Stream(channel).close()
     assert channel.asked == 1
-
-
-class Server(paramiko.ServerInterface):
-    """Takes any key, and runs any command: it says the command, and its exit code after that."""
-
-    def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
-        return paramiko.common.AUTH_SUCCESSFUL
-
-    def check_channel_request(self, kind: str, chanid: int) -> int:
-        return paramiko.common.OPEN_SUCCEEDED
-
-    def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
-        threading.Thread(target=self._run, args=(channel, command), daemon=True).start()
-        return True
-
-    @staticmethod
-    def _run(channel: paramiko.Channel, command: bytes) -> None:
-        # The client ends its input once it knows that the command has started.
-        while channel.recv(1):
-            pass
-        channel.sendall(command)
-        channel.shutdown_write()
-        channel.send_exit_status(EXIT_CODE)
-        channel.close()
 
 
 def serve(listening: socket.socket, host_key: paramiko.PKey) -> None:

@@ -73,7 +73,7 @@ class GuestShape:
     """What a guest is: its size and what it boots. Two guests of one shape may share a template.
 
     One that is recorded or replayed runs under TCG with one CPU, boots from power-on, and has no
-    network: its agent is behind its second serial port.
+    network: its agent is behind its second serial port. ``ssh``: SSH is connected in the template.
     """
 
     image: Path
@@ -85,6 +85,7 @@ class GuestShape:
     recording: Recording | None = None
     plugin: Plugin | None = None
     root: RootDisk | None = None
+    ssh: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from harness.vm.guest.keys import RunKeys
     from harness.vm.guest.qemu import GuestShape
     from harness.vm.guest.root_disk import Layers
+    from harness.vm.guest.ssh_exchange import KeptExchange, SshExchange
+
+STATE = "device-state"
+"""The name of the file with a template's device state."""
 
 _BOOT_S = 30.0
 INIT_S = 180.0
@@ -58,14 +62,16 @@ _CAPABILITIES = {
 class Template:
     """A saved guest: where its RAM and device state are, valid while the owner lives.
 
-    ``disk_path`` is its own layer of the disk, if it has one. In a guest of which ``ssh_was_used``
-    there is no line for SSH any more.
+    ``disk_path`` is its own layer of the disk, if it has one. ``ssh`` is the exchange that its SSH
+    server has had, if its shape says so. In a guest of which ``ssh_was_used`` there is no line for
+    SSH any more.
     """
 
     shape: GuestShape
     ram_path: str
     state_path: Path
     disk_path: str | None = None
+    ssh: SshExchange | None = None
     ssh_was_used: bool = False
 
 
@@ -100,7 +106,7 @@ def template(
         ram = os.memfd_create("klp-template")
         held.callback(os.close, ram)
         ram_path = f"/proc/{os.getpid()}/fd/{ram}"
-        state_path = folder / "device-state"
+        state_path = folder / STATE
         with contextlib.ExitStack() as stack:
             for boots_left in reversed(range(_BOOTS)):
                 os.truncate(ram, 0)
@@ -127,15 +133,26 @@ def template(
             machine.tasks()
             machine.klog()
             machine.run(["true"])
+            kept = _connect_ssh(machine) if shape.ssh else None
             _await_idle(hypervisor, machine.scaled(_IDLE_S))
             _save(hypervisor, state_path, deadline=deadline)
+            exchange = kept.taken() if kept is not None else None
         own = layers.descriptors[-1] if layers is not None else None
         yield Template(
             shape=shape,
             ram_path=ram_path,
             state_path=state_path,
             disk_path=f"/proc/{os.getpid()}/fd/{own}" if own is not None else None,
+            ssh=exchange,
         )
+
+
+def _connect_ssh(machine: Machine) -> KeptExchange:
+    lines = machine.hypervisor.lines
+    assert lines is not None
+    kept = lines.keep_exchange()
+    machine.ssh()
+    return kept
 
 
 def _boot_s(shape: GuestShape) -> float:
@@ -168,13 +185,15 @@ def changed_template(
 ) -> Iterator[Template]:
     """Restore a template with RAM of its own, have ``change`` do something there, and save it.
 
-    That takes a second, where a boot takes several. Raises what ``change`` raises.
+    That takes a second, where a boot takes several. SSH is not connected in that template. Raises
+    what ``change`` raises.
     """
+    assert saved.ssh is None
     ram = os.memfd_create("klp-template")
     try:
         _copy_ram(saved.ram_path, ram)
         ram_path = f"/proc/{os.getpid()}/fd/{ram}"
-        state_path = folder / "device-state"
+        state_path = folder / STATE
         with contextlib.ExitStack() as stack:
             hypervisor = Hypervisor(saved.shape, folder, stack)
             state = stack.enter_context(saved.state_path.open("rb"))
@@ -227,8 +246,12 @@ class Clone:
                 deadline=deadline,
             )
             _load(self.hypervisor, state.fileno(), deadline=deadline)
-            if saved.ssh_was_used and self.hypervisor.lines is not None:
-                self.hypervisor.lines.take_ssh()
+            lines = self.hypervisor.lines
+            assert lines is not None
+            if saved.ssh_was_used:
+                lines.take_ssh()
+            elif saved.ssh is not None:
+                lines.repeat_exchange(saved.ssh)
             self._stack = stack.pop_all()
         self.hypervisor.stack = self._stack
 
@@ -318,7 +341,9 @@ def _save(hypervisor: Hypervisor, path: Path, *, deadline: Deadline) -> None:
     monitor = hypervisor.monitor
     monitor.execute("stop", deadline=deadline)
     monitor.execute("migrate-set-capabilities", _CAPABILITIES, deadline=deadline)
-    with path.open("wb") as state:
+    # Another process may still have that of an earlier template open.
+    path.unlink(missing_ok=True)
+    with path.open("xb") as state:
         monitor.pass_fd(state.fileno(), "state", deadline=deadline)
         monitor.execute("migrate", {"uri": "fd:state"}, deadline=deadline)
         _await_migration(hypervisor, deadline=deadline)

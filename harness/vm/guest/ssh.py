@@ -14,15 +14,19 @@ from typing import TYPE_CHECKING, TypeVar
 
 import paramiko
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from paramiko.kex_curve25519 import KexCurve25519
 
 from harness.errors import HarnessError, LostConnection
 from harness.vm.guest.receiving import receive
+from harness.vm.guest.ssh_exchange import ExchangeLine, RepeatedExchange
 from harness.vm.host.process import command_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
+    from typing import Any, ClassVar
 
     from harness.deadline import Deadline
     from harness.vm.guest.events import GuestEvents
@@ -34,6 +38,7 @@ LOOPBACK = "127.0.0.1"
 _USER = "root"
 # Leaves rsa-sha2-256, which dropbear accepts; paramiko would try rsa-sha2-512 first.
 _OTHER_SIGNATURES = {"pubkeys": ["rsa-sha2-512", "ssh-rsa"]}
+_EXCHANGE = "curve25519-sha256@libssh.org"
 _FAILURES = (paramiko.SSHException, OSError, EOFError)
 
 # The library also logs what it raises; the harness reports that once.
@@ -111,6 +116,17 @@ class SshSession:
         self._ask(lambda: channel.exec_command(command), "start a command", deadline)
         return channel
 
+    def check(self, deadline: Deadline) -> None:
+        """Raise LostConnection unless the server answers."""
+
+        def request() -> None:
+            # It knows no such request, and has to say so (RFC 4254, 4).
+            self._transport.global_request("check@klp-harness", wait=True)
+            if not self._transport.is_active():
+                raise EOFError("the connection ended")
+
+        self._ask(request, "reach SSH", deadline)
+
     def close(self) -> None:
         """Disconnect."""
         self._transport.close()
@@ -172,15 +188,49 @@ def reach(port: int, deadline: Deadline) -> socket.socket:
         raise LostConnection(f"cannot reach the guest's SSH port: {error}") from error
 
 
+class _SavedExchange(KexCurve25519):
+    """The exchange of a connection whose transport knows the key for it."""
+
+    transport: _SavedTransport
+
+    def start_kex(self) -> None:
+        super().start_kex()
+        assert self.key is not None
+        self.key = self.transport.key_for(self.key)
+
+
+class _SavedTransport(paramiko.Transport):
+    """Has the exchange of a line: what is random in it is the line's. Later ones are its own."""
+
+    _kex_info: ClassVar[Mapping[str, Any]] = {_EXCHANGE: _SavedExchange}
+
+    def __init__(self, line: ExchangeLine) -> None:
+        # paramiko uses no more of a socket than an ExchangeLine has.
+        super().__init__(line, disabled_algorithms=_OTHER_SIGNATURES)  # type: ignore[arg-type]
+        self._line = line
+        self.get_security_options().kex = (_EXCHANGE,)
+
+    def key_for(self, made: X25519PrivateKey) -> X25519PrivateKey:
+        if self.initial_kex_done:
+            return made
+        return X25519PrivateKey.from_private_bytes(self._line.private_key(made.private_bytes_raw()))
+
+    def _send_kex_init(self) -> None:
+        super()._send_kex_init()  # type: ignore[misc]
+        if not self.initial_kex_done:
+            assert self.local_kex_init is not None
+            self.local_kex_init = self._latest_kex_init = self._line.kex_init(self.local_kex_init)
+
+
 def connect(
-    server: socket.socket,
+    server: socket.socket | ExchangeLine,
     keys: RunKeys,
     *,
     events: GuestEvents,
     deadline: Deadline,
     between: Callable[[], None] = lambda: None,
 ) -> SshSession:
-    """Return a session with the guest whose SSH server that socket leads to, which it closes.
+    """Return a session with the guest whose SSH server that line leads to, which it closes.
 
     ``between`` is called while waiting and may raise. Raises LostConnection when SSH does not
     answer in time, HarnessError when another host key than the pinned one answers.
@@ -196,7 +246,12 @@ def connect(
             raise EOFError("the connection ended")
 
     timeout = max(deadline.remaining_s, 0.001)
-    transport = paramiko.Transport(server, disabled_algorithms=_OTHER_SIGNATURES)
+    transport = (
+        _SavedTransport(server)
+        if isinstance(server, ExchangeLine)
+        else paramiko.Transport(server, disabled_algorithms=_OTHER_SIGNATURES)
+    )
+    session = SshSession(transport, events, between)
     transport.banner_timeout = timeout
     transport.auth_timeout = timeout
     try:
@@ -208,13 +263,15 @@ def connect(
         settled("authentication", authenticated)
         if not transport.is_authenticated():
             raise EOFError("the guest does not take this run's key")
+        if isinstance(server, RepeatedExchange):
+            session.check(deadline)
     except _FAILURES as error:
         transport.close()
         raise LostConnection(f"SSH to the guest failed: {error}") from error
     except BaseException:
         transport.close()
         raise
-    return SshSession(transport, events, between)
+    return session
 
 
 def _check_host_key(transport: paramiko.Transport, keys: RunKeys) -> None:
