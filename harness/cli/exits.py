@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import os
 import platform
 import signal
@@ -91,6 +92,8 @@ def guarded(command: Callable[..., int]) -> Callable[..., None]:
 
     @functools.wraps(grouped)
     def wrapper(*args: Any, **kwargs: Any) -> None:
+        gc.freeze()
+        gc.enable()
         try:
             unwind()
             remember()
