@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 
 ANSWER_RATIO = 1 / 25
 START_RATIO = 1 / 14
-OVERLAP_RATIO = 4.5
+OVERLAP_RATIO = 8
 SUITE_BOOTS = 145.0
 
-_OVERLAP_GUESTS = 12
+_OVERLAP_GUESTS = 20
 _PATCH = "klp_test_cmdline_a"
 _SUITE_DEADLINE_S = 1800.0
 _CYCLES_DEADLINE_S = 900.0
@@ -97,7 +97,7 @@ class _Restored:
 
 
 def overlap_of_guests(bench: Bench, *, cycles: int) -> list[Figure]:
-    """Measure cycles of load, disable and unload on fresh guests: one at a time, then twelve.
+    """Measure cycles of load, disable and unload on fresh guests: one at a time, then twenty.
 
     Also the memory of a clone at the end of its cycle, without the RAM that it shares.
     """
