@@ -16,7 +16,7 @@ from harness.vm.guest import runs
 from harness.vm.guest.plugin import Plugin
 from harness.vm.guest.session import Fresh
 from harness.vm.host.accel import Accel
-from harness.vm.host.files import temporary_folder
+from harness.vm.host.temporary import temporary_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -69,7 +69,7 @@ def start_instructions(bench: Bench, *, times: int) -> list[Figure]:
     own. Guests are translated, as above. Raises HarnessError where QEMU has no plugins.
     """
     until: dict[str, list[float]] = {"answer": [], "ssh": [], "exchange": []}
-    with temporary_folder("klp-bench-") as folder:
+    with temporary_folder("bench") as folder:
         built = obtain_plugin(runs.store(), deadline=Deadline.after(_PLUGIN_S))
         head, size = make_head(flags=Flag.CLOCK | built.flags)
         plugin = Plugin(library=built.library, head=head, size=size, folder=folder)

@@ -12,8 +12,8 @@ from benchmarks.figures import Bound, Budget, ratio, side
 from benchmarks.reference import boots
 from harness.deadline import Deadline
 from harness.errors import HarnessError
-from harness.vm.host.files import temporary_folder
 from harness.vm.host.process import run
+from harness.vm.host.temporary import temporary_folder
 
 if TYPE_CHECKING:
     from benchmarks.figures import Figure, Side
@@ -45,7 +45,7 @@ def kept_guest(
     reached: list[float] = []
     dumped: list[float] = []
     try:
-        with temporary_folder("klp-kept-") as folder:
+        with temporary_folder("kept") as folder:
             for number in range(times):
                 reached.append(_timed("ssh", name, "true"))
                 dump = folder / f"{number}.vmcore"

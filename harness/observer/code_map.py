@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict
 from harness.errors import HarnessError, UsageError
 from harness.observer.debug_objects import code_sections, compile_again, find_commands
 from harness.observer.image import image_of
-from harness.vm.host.files import temporary_folder
 from harness.vm.host.process import run
+from harness.vm.host.temporary import temporary_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -119,7 +119,7 @@ def obtain_map(
 def _make(kernel: Kernel, commands: Sequence[Path], deadline: Deadline) -> CodeMap:
     image = image_of(kernel)
     names = frozenset(_source_of(command, kernel) for command in commands)
-    with temporary_folder("klp-dwarf-") as folder:
+    with temporary_folder("dwarf") as folder:
         objects = [compile_again(command, kernel, folder, deadline) for command in commands]
         sections = [part for each in objects for part in code_sections(each, image)]
         sections.sort(key=lambda part: part.address)

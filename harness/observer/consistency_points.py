@@ -21,7 +21,7 @@ from harness.observer.debug_objects import compile_again
 from harness.observer.guest_versions import FIELDS
 from harness.observer.image import Image, image_of
 from harness.observer.shared_file import Function, FunctionFlag, Kind, Point
-from harness.vm.host.files import temporary_folder
+from harness.vm.host.temporary import temporary_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -267,7 +267,7 @@ def _offsets(kernel: Kernel, deadline: Deadline) -> dict[str, dict[str, int]]:
     command = kernel.build_dir / "kernel/livepatch/.transition.o.cmd"
     if not command.is_file():
         raise HarnessError(f"{kernel.describe()} has no build of kernel/livepatch to read")
-    with temporary_folder("klp-dwarf-") as folder:
+    with temporary_folder("dwarf") as folder:
         found = read_offsets(compile_again(command, kernel, folder, deadline), _WANTED)
     for structure, fields in _WANTED.items():
         if set(found.get(structure, {})) != set(fields):

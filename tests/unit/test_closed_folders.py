@@ -20,7 +20,7 @@ from harness.report.base import CheckOutcome
 from harness.resources import cache_root, runs_root
 from harness.tools.doctor.examine import free_mib, judge_folder
 from harness.vm.guest import runs
-from harness.vm.host.files import temporary_folder
+from harness.vm.host.temporary import temporary_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable

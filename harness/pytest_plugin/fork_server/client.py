@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from harness.pytest_plugin.fork_server import request
 from harness.pytest_plugin.fork_server.server import serve_at
-from harness.vm.host.files import temporary_folder
 from harness.vm.host.forked import forked
+from harness.vm.host.temporary import temporary_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +33,7 @@ def fork_server() -> Iterator[str]:
     other threads. Raises HarnessError when the host cannot start a process.
     """
     with (
-        temporary_folder("klp-workers-") as folder,
+        temporary_folder("workers") as folder,
         contextlib.ExitStack() as opened,
         socket.socket(socket.AF_UNIX) as listening,
     ):

@@ -18,7 +18,7 @@ from harness.tools.costs.measure_calls import measure_calls
 from harness.tools.costs.measure_transitions import measure_transitions, slopes
 from harness.tools.costs.points import find_points
 from harness.vm.guest import runs
-from harness.vm.host.files import temporary_folder
+from harness.vm.host.temporary import temporary_folder
 from harness.vm.kernel.module import obtain_modules
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def prepare(kernel: Kernel, samples: Mapping[str, Path]) -> Prepared:
     Raises UsageError for a kernel that cannot be observed.
     """
     points = find_points(kernel)
-    with temporary_folder("klp-costs-") as folder:
+    with temporary_folder("costs") as folder:
         made = obtain_modules(
             kernel,
             stacked.write_sources(folder),
@@ -99,7 +99,7 @@ def measure(
     KernelVerdict and the like, as guests do.
     """
     version = label or prepared.kernel.version
-    with temporary_folder("klp-costs-") as folder:
+    with temporary_folder("costs") as folder:
         plugin = make_plugin(prepared.points, folder, runs.store(), Deadline.after(_PREPARE_S))
         found: list[Finding] = []
         for name in _parts(extent):

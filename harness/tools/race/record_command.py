@@ -6,7 +6,6 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -35,6 +34,7 @@ from harness.tools.race.recording_file import read_note, unpacked
 from harness.tools.race.trial_results import judge, result_of
 from harness.vm.guest import runs
 from harness.vm.guest.session import Fresh
+from harness.vm.host.temporary import temporary_folder
 
 if TYPE_CHECKING:
     from harness.report.terminal import Terminal
@@ -80,7 +80,7 @@ def record_race(
         modules = prepare_modules(terminal, made)
         terminal.print(f"kernel  {made.describe()}", f"seed    {seed}")
         with ExitStack() as stack:
-            aside = Path(stack.enter_context(TemporaryDirectory(prefix="klp-record-")))
+            aside = stack.enter_context(temporary_folder("record"))
             session = stack.enter_context(
                 runs.open_session(
                     choice,

@@ -19,8 +19,8 @@ from harness.errors import HarnessError, NoSpace, UsageError
 from harness.inputs import Kind, kind_of, shown
 from harness.vm.cluster.artefacts import digest_of
 from harness.vm.host.accel import QEMU
-from harness.vm.host.files import temporary_folder
 from harness.vm.host.process import run
+from harness.vm.host.temporary import temporary_folder
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -134,7 +134,7 @@ def unpacked(file: Path, note: RecordingNote) -> Iterator[Path]:
 
     Raises UsageError for a member that is not as it was recorded, NoSpace, HarnessError.
     """
-    with temporary_folder("klp-replay-") as folder:
+    with temporary_folder("replay") as folder:
         try:
             with _opened(file) as archive:
                 room = _MOST_BYTES

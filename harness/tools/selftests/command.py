@@ -3,10 +3,8 @@
 
 from __future__ import annotations
 
-import tempfile
 import threading
 from collections import deque
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -26,6 +24,7 @@ from harness.tools.selftests.results import SelftestResult
 from harness.tools.selftests.script_run import ScriptRun, run_script
 from harness.tools.selftests.tree import NOT_RUN, find_suite, source_tree
 from harness.vm.guest import runs
+from harness.vm.host.temporary import temporary_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -81,13 +80,13 @@ def selftests(
         suite = find_suite(source_tree(made))
         chosen = _chosen(suite.scripts, scripts)
         invocation.print_facts()
-        with tempfile.TemporaryDirectory(prefix="klp-selftests-") as folder:
+        with temporary_folder("selftests") as folder:
             with terminal.progress() as progress:
                 progress.stage(f"test modules of {made.version}")
                 more = guest_files(
                     suite,
                     made,
-                    folder=Path(folder),
+                    folder=folder,
                     store=runs.store(),
                     deadline=Deadline.after(_FILES_S),
                 )

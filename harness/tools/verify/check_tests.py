@@ -9,8 +9,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,9 +19,11 @@ from harness.tools.verify.check_plugin import CheckReport, started_file
 from harness.tools.verify.script import CheckRun, CheckScript, When
 from harness.vm.guest.attached import address_of
 from harness.vm.host.process import STDOUT, run, spawn
+from harness.vm.host.temporary import temporary_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from harness.vm.guest.machine import Machine
 
@@ -155,8 +155,8 @@ def check_in(machine: Machine, path: Path, *, timeout_s: float) -> CheckScript |
 
 def collect(path: Path) -> None:
     """Have pytest collect a check, without a guest. Raises UsageError when it finds no test."""
-    with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder) / "report.json"
+    with temporary_folder("check") as folder:
+        report = folder / "report.json"
         try:
             finished = run(
                 _command(path, "--collect-only", f"--klp-report={report}"),

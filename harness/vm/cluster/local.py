@@ -6,8 +6,6 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distributed import Security
@@ -17,9 +15,11 @@ from harness.errors import HarnessError
 from harness.vm.cluster.client import connected
 from harness.vm.cluster.server import ServerOrder
 from harness.vm.host.process import PIPE, spawn
+from harness.vm.host.temporary import temporary_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from harness.vm.cluster.client import Cluster
     from harness.vm.host.process import Process
@@ -38,10 +38,9 @@ def local(workers: int, threads: int) -> Iterator[Cluster]:
     """
     deadline = Deadline.after(_START_S)
     with (
-        tempfile.TemporaryDirectory(prefix="klp-cluster-") as name,
+        temporary_folder("cluster") as folder,
         contextlib.ExitStack() as stack,
     ):
-        folder = Path(name)
         security = Security.temporary()
         certificate, key = str(security.tls_ca_file), str(security.tls_client_key)
         note = folder / "scheduler.json"

@@ -8,9 +8,7 @@ folder that nobody holds was left by an owner that was killed; its QEMU has died
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
-import os
 import shutil
 import time
 from dataclasses import asdict, dataclass, field
@@ -22,6 +20,7 @@ from harness.errors import KlpError, UsageError
 from harness.resources import runs_root
 from harness.vm.guest.run_folder import KEPT_NOTE, LOCK
 from harness.vm.host.files import replace_text
+from harness.vm.host.held import nobody_holds
 from harness.vm.host.process import command_line
 
 if TYPE_CHECKING:
@@ -240,15 +239,7 @@ def _all() -> Iterable[tuple[KeptGuest, bool]]:
         for folder in sorted(runs_root().glob(f"{PREFIX}*")):
             # One may end meanwhile, or be of another version.
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-                yield KeptGuest.read(folder / NOTE), _is_held(folder / LOCK)
-
-
-def _is_held(lock: Path) -> bool:
-    descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
+                guest = KeptGuest.read(folder / NOTE)
+                with nobody_holds(folder / LOCK) as unused:
+                    is_held = not unused
+                yield guest, is_held

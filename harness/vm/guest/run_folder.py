@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import shutil
 import stat
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Self
 
 from harness.errors import HarnessError, NoSpace, UsageError
 from harness.log import LOGGER
+from harness.vm.host.held import hold, nobody_holds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,7 +74,7 @@ def claim(path: Path) -> RunFolder:
             with contextlib.suppress(FileExistsError):
                 path.mkdir(mode=0o700)
             _require_own(path)
-            held = _hold(path / LOCK)
+            held = hold(path / LOCK)
             if held is not None:
                 return RunFolder(path, held)
 
@@ -127,11 +127,8 @@ def _sweep_one(folder: Path) -> None:
     status = folder.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
         return
-    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+    with nobody_holds(folder / LOCK) as unused:
+        if not unused:
             return
         age_s = _age_s(folder / LOCK)
         strip(folder)
@@ -140,8 +137,6 @@ def _sweep_one(folder: Path) -> None:
         others = [path for path in folder.iterdir() if path.name not in (LOCK, GUESTS)]
         if (is_empty and not others) or age_s > EVIDENCE_DAYS * _DAY_S:
             shutil.rmtree(folder, ignore_errors=True)
-    finally:
-        os.close(descriptor)
 
 
 def _age_s(path: Path) -> float:
@@ -168,21 +163,3 @@ def _require_own(path: Path) -> None:
         f"the folder {path} cannot be used for this run: {why}",
         hint="name a folder that does not exist, or one of your own with mode 0700",
     )
-
-
-def _hold(lock: Path) -> int | None:
-    """Hold the folder's lock; None when a sweep has removed the folder meanwhile."""
-    try:
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    except FileNotFoundError:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
-        os.utime(descriptor)
-        if os.fstat(descriptor).st_nlink:
-            return descriptor
-    except BaseException:
-        os.close(descriptor)
-        raise
-    os.close(descriptor)
-    return None

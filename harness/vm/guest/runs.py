@@ -30,6 +30,7 @@ from harness.vm.host.capacity import (
     time_scale,
     waiting_guests,
 )
+from harness.vm.host.temporary import sweep_temporary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -109,8 +110,9 @@ def make_folder(name: str) -> Path:
 
 
 def sweep() -> None:
-    """Remove what runs that were killed have left: keys, initrds, and logs that are old."""
+    """Remove what runs that were killed have left: keys, initrds, temporary files, old logs."""
     run_folder.sweep(runs_root())
+    sweep_temporary()
 
 
 @contextlib.contextmanager

@@ -22,8 +22,9 @@ from harness.errors import CommandTimeout, HarnessError, QemuFailed, UsageError
 from harness.log import LOGGER
 from harness.resources import cache_root
 from harness.vm.host import probe_guest
-from harness.vm.host.files import boot_id, replace_text, temporary_folder
+from harness.vm.host.files import boot_id, replace_text
 from harness.vm.host.process import Finished, find_program, run
+from harness.vm.host.temporary import temporary_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -167,7 +168,7 @@ def run_probe(accel: Accel, deadline: Deadline) -> Verdict:
     """Boot the probe guest and return whether it reached its end; raises MissingTool."""
     start = Deadline.after(0.0).at_s
     stages: list[str] = []
-    with temporary_folder("klp-probe-") as folder:
+    with temporary_folder("probe") as folder:
         image = folder / "probe.bin"
         image.write_bytes(probe_guest.build_image())
         done: Finished | None

@@ -68,23 +68,6 @@ def remove_folder(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def temporary_folder(prefix: str) -> Iterator[Path]:
-    """Give a temporary folder, which is removed at the end.
-
-    Raises HarnessError where there is no place for one.
-    """
-    try:
-        made = tempfile.TemporaryDirectory(prefix=prefix)
-    except OSError as error:
-        raise HarnessError(
-            f"no temporary folder can be made: {error.strerror}",
-            hint="set TMPDIR to a folder that this user can write to",
-        ) from error
-    with made as name:
-        yield Path(name)
-
-
-@contextlib.contextmanager
 def locked(
     path: Path,
     deadline: Deadline,

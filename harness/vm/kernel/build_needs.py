@@ -7,13 +7,13 @@ Kconfig turns off what the compiler cannot do, and a missing program ends a buil
 from __future__ import annotations
 
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import MissingTool, UsageError
 from harness.vm.host.process import run
+from harness.vm.host.temporary import temporary_folder
 from harness.vm.kernel.toolchain import build_environment, version_in
 
 if TYPE_CHECKING:
@@ -177,8 +177,8 @@ def _has_plugins(deadline: Deadline) -> bool:
 
 
 def _compiles(command: list[str], text: str, deadline: Deadline) -> bool:
-    with tempfile.TemporaryDirectory(prefix="klp-compiler-") as name:
-        source = Path(name, "asked.c")
+    with temporary_folder("compiler") as folder:
+        source = folder / "asked.c"
         source.write_text(text)
         call = [*command, "-c", str(source), "-o", str(source.with_suffix(".o"))]
         return run(call, deadline=deadline, env=build_environment(), check=False).returncode == 0

@@ -21,8 +21,9 @@ from pydantic import TypeAdapter
 from harness.errors import DownloadFailed, HarnessError, MissingTool, UsageError
 from harness.inputs import Kind, kind_of, shown, user_path
 from harness.log import LOGGER
-from harness.vm.host.files import read_text, replace_text, temporary_folder
+from harness.vm.host.files import read_text, replace_text
 from harness.vm.host.process import find_program, run
+from harness.vm.host.temporary import temporary_folder
 from harness.vm.kernel.download import fetch
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ class KernelOrg:
         return known if same else None
 
     def _ask(self, major: str, deadline: Deadline, progress: Progress) -> _Sums:
-        with temporary_folder("klp-kernel-org-") as scratch:
+        with temporary_folder("kernel-org") as scratch:
             signed = scratch / _SUMS
             url = f"{self._base}/v{major}.x/{_SUMS}"
             _fetch(url, signed, deadline, progress)

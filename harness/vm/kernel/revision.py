@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from harness.errors import UsageError
 from harness.inputs import shown
-from harness.vm.host.files import temporary_folder
 from harness.vm.host.process import run
+from harness.vm.host.temporary import temporary_folder
 from harness.vm.kernel.tree import KERNEL_FILES
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def revision(spec: GitSpec, deadline: Deadline) -> Iterator[Revision]:
         raise UsageError(
             f"'{shown(spec.revision)}' of {where} holds no kernel sources: it lacks {missing[0]}"
         )
-    with temporary_folder("klp-git-") as scratch:
+    with temporary_folder("git") as scratch:
         yield Revision(
             repository=where, revision=spec.revision, commit=commit, tree=tree, scratch=scratch
         )

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 from harness.errors import HarnessError, UsageError
 from harness.inputs import Kind, kind_of, read_text_file
-from harness.vm.host.files import temporary_folder
 from harness.vm.host.process import run
+from harness.vm.host.temporary import temporary_folder
 from harness.vm.kernel.toolchain import build_environment
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def opened(path: Path, deadline: Deadline) -> Iterator[UserTree]:
     Raises UsageError when it is no kernel tree or git refuses to read it.
     """
     source_version(path)
-    with temporary_folder("klp-tree-") as scratch:
+    with temporary_folder("tree") as scratch:
         if not (path / ".git").exists():
             yield UserTree(path, _plain_digest(path), scratch, git=False)
             return

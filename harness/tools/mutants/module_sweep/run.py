@@ -24,7 +24,7 @@ from harness.tools.mutants.sweep.results import LeftOutMutant, SweepResult
 from harness.tools.mutants.sweep.terminal import print_left_out, print_result
 from harness.tools.verify.request import VerifyRequest
 from harness.vm.guest import runs
-from harness.vm.host.files import temporary_folder
+from harness.vm.host.temporary import temporary_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -92,7 +92,7 @@ def run_module_sweep(
     kernel = prepare_kernel(invocation, asked.kernel)
     most = asked.guests or runs.guests_at_a_time(accel)
     finder = ModuleFinder(terminal, kernel)
-    with temporary_folder("klp-module-") as folder:
+    with temporary_folder("module") as folder:
         source = ModuleSource(
             source=asked.source.expanduser().absolute(),
             kernel=kernel,

@@ -18,7 +18,7 @@ from harness.tools.mutants.sweep.hooks import hook_lines, of_hooks
 from harness.tools.mutants.sweep.parse import candidates, parser, unread_lines
 from harness.tools.mutants.sweep.schema import HOME, MOST, schema_files, schema_patch
 from harness.tools.mutants.sweep.series import after_series, touched, touched_lines
-from harness.vm.host.files import temporary_folder
+from harness.vm.host.temporary import temporary_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -200,7 +200,7 @@ def obtain_mutants(
         if not found:
             where = "the lines that the series touches" if series else ", ".join(files.mutated)
             raise UsageError(f"there is nothing to mutate in {where}")
-        with temporary_folder("klp-mutants-") as work:
+        with temporary_folder("mutants") as work:
             compiler = Compiler(kernel=kernel, folder=work, deadline=deadline)
             compiler.write(files.others)
             compiled = that_compile(found, files.sources, compiler)

@@ -8,8 +8,8 @@ import shutil
 from typing import TYPE_CHECKING
 
 from harness.errors import PatchDoesNotApply
-from harness.vm.host.files import temporary_folder
 from harness.vm.host.process import run
+from harness.vm.host.temporary import temporary_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ def after_series(
     The tree is only read. Raises PatchDoesNotApply.
     """
     names = dict.fromkeys(name for patch in series for name in patch.files)
-    with temporary_folder("klp-series-") as folder:
+    with temporary_folder("series") as folder:
         for name in names:
             if (root / name).is_file():
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,7 @@ from harness.tools.mutants.sweep.schema import schema_files
 from harness.tools.suite.pytest_words import left_out, plugin_settings
 from harness.vm.guest import runs
 from harness.vm.guest.session import Session
-from harness.vm.host.files import temporary_folder
+from harness.vm.host.temporary import temporary_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -80,7 +80,7 @@ def run_sweep(
     ``guests``.
     """
     yield from dispatch.known()
-    with temporary_folder("klp-objects-") as folder:
+    with temporary_folder("objects") as folder:
         compiler = Compiler(kernel=clean, folder=folder, deadline=deadline)
         compiler.write(mutants.others)
         compiler.write(schema_files(mutants.sources, mutants.mutants))

@@ -10,13 +10,12 @@ of the target apply_relocate_add() finds values where it expects zeros.
 from __future__ import annotations
 
 import errno
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError, ModuleRefused, RaceShown
 from harness.tools.race.reproducer import reproducer
 from harness.vm.elf.livepatch_relocation import LivepatchRelocation, with_livepatch_relocation
+from harness.vm.host.temporary import temporary_folder
 
 if TYPE_CHECKING:
     from harness.tools.race.trial_context import TrialContext
@@ -37,8 +36,8 @@ CLEARS = "clear_relocate_add"
 def refused_target_relocations(context: TrialContext) -> None:
     """A livepatch refuses its target once; then the target cannot be loaded any more."""
     livepatch = context.livepatch
-    with TemporaryDirectory() as folder:
-        module = Path(folder) / f"{PATCH}.ko"
+    with temporary_folder("relocations") as folder:
+        module = folder / f"{PATCH}.ko"
         plain = context.modules[PATCH].read_bytes()
         module.write_bytes(with_livepatch_relocation(plain, RELOCATION))
         patch = livepatch.load(module, wait=True, pre_patch_ret=-REFUSAL)

@@ -24,7 +24,7 @@ from harness.tools.race.story.facts import (
     Told,
 )
 from harness.vm.guest.gdb_stub import GdbStub
-from harness.vm.host.files import temporary_folder
+from harness.vm.host.temporary import temporary_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,7 +63,7 @@ def read_layout(kernel: Kernel, deadline: Deadline) -> Layout:
     (command,) = find_commands(kernel, (_SOURCE,))
     offsets: dict[str, dict[str, int]] = {}
     sizes: dict[str, int] = {}
-    with temporary_folder("klp-dwarf-") as folder:
+    with temporary_folder("dwarf") as folder:
         made = compile_again(command, kernel, folder, deadline)
         with made.open("rb") as file:
             for unit in ELFFile(file).get_dwarf_info().iter_CUs():
