@@ -9,6 +9,7 @@ import shutil
 import signal
 import stat
 import sys
+import tempfile
 import time
 from typing import TYPE_CHECKING
 
@@ -189,6 +190,8 @@ def test_a_signal_while_a_run_is_tidied_up(
 ) -> None:
     """Ctrl-C in the middle of the removal, after success or failure, leaves no key."""
     monkeypatch.setenv("KLP_HARNESS_RUNS", str(tmp_path))
+    # What another process has left in the usual place is removed by the same function.
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     removal = shutil.rmtree
     signals = [KeyboardInterrupt()]
 
