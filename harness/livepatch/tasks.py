@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import math
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
@@ -25,6 +27,10 @@ if TYPE_CHECKING:
     from harness.agent_protocol import Task, TaskSample
     from harness.deadline import Deadline
     from harness.livepatch.guest import Guest
+
+# Whether a transition that is held goes on is looked at once in this time. The kernel looks once a
+# second whether all tasks have switched.
+_LOOK_S = 1.0
 
 
 class PatchState(IntEnum):
@@ -153,20 +159,28 @@ class Tasks:
         """Wait until all threads have that patch state but those that hold the transition.
 
         The tasks in ``held_by`` must have the other state then, or TransitionNotHeld is raised;
-        those in ``but`` may have any. Raises TransitionTimeout, which names each task that did not
-        switch, with its stack.
+        those in ``but`` may have any. Where there are some in ``held_by``, the transition must have
+        begun, and its end is noticed within moments: nobody holds it then. Raises
+        TransitionTimeout, which names each task that did not switch, with its stack.
         """
         deadline = deadline or scaled(self._guest, TRANSITION_S)
         holders = [held_by] if isinstance(held_by, TaskHandle) else list(held_by)
         left_out = sorted({*_tids(but), *_tids(holders)})
-        outcome = self._guest.poll_tasks(int(state), but=left_out, deadline=deadline)
-        if not outcome.errno:
+        while True:
+            look_s = scaled(self._guest, _LOOK_S).remaining_s if holders else math.inf
+            look = deadline.within(look_s)
+            outcome = self._guest.poll_tasks(int(state), but=left_out, deadline=look)
+            if not outcome.errno:
+                for task in holders:
+                    _check_held(self._guest, task, state)
+                return
+            if outcome.errno != errno.ETIMEDOUT:
+                why = errno_text(outcome.errno)
+                raise HarnessError(f"the tasks' patch states cannot be read: {why}")
             for task in holders:
-                _check_held(self._guest, task, state)
-            return
-        if outcome.errno != errno.ETIMEDOUT:
-            why = errno_text(outcome.errno)
-            raise HarnessError(f"the tasks' patch states cannot be read: {why}")
+                _check_not_over(self._guest, task, state)
+            if not holders or deadline.expired:
+                break
         stragglers = [TaskHandle.of(self._guest, task) for task in outcome.stragglers]
         count = "1 task" if len(stragglers) == 1 else f"{len(stragglers)} tasks"
         raise TransitionTimeout(
@@ -184,6 +198,13 @@ def describe(guest: Guest, task: TaskHandle) -> tuple[str, ...]:
         return (head, *(f"  {line}" for line in guest.stack(task.tid).splitlines()))
     except (FileNotFoundError, ProcessLookupError):
         return (f"{kind} {task.tid} ({task.comm}): has exited",)
+
+
+def _check_not_over(guest: Guest, task: TaskHandle, state: PatchState) -> None:
+    """Raise TransitionNotHeld when the task is in no transition any more."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        if task.patch_state is PatchState.UNDEFINED:
+            _check_held(guest, task, state)
 
 
 def _check_held(guest: Guest, task: TaskHandle, state: PatchState) -> None:

@@ -138,6 +138,29 @@ def test_whoever_holds_a_transition_has_the_other_state(
         tasks.wait_all(PatchState.PATCHED, held_by=tasks.find("sleeper"))
 
 
+def test_the_end_of_a_transition_that_should_be_held(guest: ScriptedGuest) -> None:
+    """Then no task will ever switch: nobody waits for them until the deadline."""
+    for task in guest.scripted_tasks:
+        task.patch_state = -1
+    tasks = Tasks(guest)
+    with pytest.raises(TransitionNotHeld, match=r"task 40 .* UNDEFINED, not UNPATCHED"):
+        tasks.wait_all(PatchState.PATCHED, held_by=tasks.find("sleeper"))
+    assert guest.calls.count("poll-tasks 1 [40, 41]") == 1
+
+
+@pytest.mark.parametrize("exits", [False, True])
+def test_a_transition_that_is_held_and_slow(guest: ScriptedGuest, exits: bool) -> None:
+    """Looks at whoever holds it change nothing: what is waited for, how long, what is raised."""
+    tasks = Tasks(guest)
+    sleeper = tasks.get(41)
+    if exits:
+        del guest.scripted_tasks[3]
+    with pytest.raises(TransitionTimeout, match="1 task did not switch"):
+        tasks.wait_all(PatchState.PATCHED, held_by=sleeper, deadline=Deadline.after(0.2))
+    assert guest.calls.count("poll-tasks 1 [41]") > 1
+    assert {deadline.expired for deadline in guest.deadlines} == {True}
+
+
 def test_wait_all_names_the_stragglers(guest: ScriptedGuest) -> None:
     """The time-out has each task that did not switch, its state and its stack."""
     with pytest.raises(TransitionTimeout, match=r"2 tasks did not switch to PATCHED") as caught:
