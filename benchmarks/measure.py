@@ -53,7 +53,7 @@ def start_of_a_guest(bench: Bench, *, runs: int) -> list[Figure]:
     sessions = _Restored("guest-start", "a guest to SSH, of a template with SSH", START_RATIO)
     exchanges = _Restored("guest-exchange", "a guest to SSH, of any other template")
     with bench.session() as session:
-        # The spare guest is of the template that was used last, so the templates take turns.
+        # One template after the other: the spare guest is of the one that was used last.
         _warm_up(bench, session)
         for _ in range(runs):
             for fresh in (Fresh.SNAPSHOT, Fresh.BOOT):

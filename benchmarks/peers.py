@@ -69,7 +69,7 @@ def virtme_ng(
     progress.stage("guests of both")
     with bench.session() as session:
         for ssh in (False, True):
-            # The spare guest is of the template that was used last, so the templates take turns.
+            # One template after the other: the spare guest is of the one that was used last.
             with session.guest(bench.kernel, name="peer-warm-up", fresh=Fresh.SNAPSHOT, ssh=ssh):
                 pass
             for _ in range(runs):

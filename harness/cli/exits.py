@@ -92,8 +92,9 @@ def guarded(command: Callable[..., int]) -> Callable[..., None]:
 
     @functools.wraps(grouped)
     def wrapper(*args: Any, **kwargs: Any) -> None:
-        gc.freeze()
-        gc.enable()
+        if not gc.isenabled():
+            gc.freeze()
+            gc.enable()
         try:
             unwind()
             remember()

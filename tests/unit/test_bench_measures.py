@@ -153,8 +153,11 @@ def test_what_a_guest_executes_until_it_is_there(
         plugins.append(make(None))
         yield SimpleNamespace(guest=guest)
 
+    with_ssh: list[bool] = []
+
     @contextlib.contextmanager
-    def guest(*_: object, **__: object) -> Iterator[SimpleNamespace]:
+    def guest(*_: object, ssh: bool, **__: object) -> Iterator[SimpleNamespace]:
+        with_ssh.append(ssh)
         yield SimpleNamespace(hypervisor=SimpleNamespace(observed=tmp_path), ssh=lambda: None)
 
     def shared(_: Path) -> SimpleNamespace:
@@ -172,6 +175,7 @@ def test_what_a_guest_executes_until_it_is_there(
         ("start-exchange", 50),
     ]
     assert {each.unit for each in figures} == {"million instructions"}
+    assert with_ssh == [True, False, True, False]
     assert len(plugins) == 1
 
 

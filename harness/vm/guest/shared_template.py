@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from harness.vm.guest.snapshot import STATE, Template
 from harness.vm.guest.ssh_exchange import SshExchange
+from harness.vm.host.files import replace_text
 
 if TYPE_CHECKING:
     from harness.vm.guest.qemu import GuestShape
@@ -30,7 +31,7 @@ def publish(saved: Template, folder: Path) -> None:
         saved.ssh.write(folder / _EXCHANGE)
     paths = {"ram": saved.ram_path, "disk": saved.disk_path}
     known = {name: (path, _identity(path)) for name, path in paths.items() if path}
-    (folder / _OWNER).write_text(json.dumps(known))
+    replace_text(folder / _OWNER, json.dumps(known))
 
 
 def adopt(folder: Path, shape: GuestShape, opened: contextlib.ExitStack) -> Template | None:

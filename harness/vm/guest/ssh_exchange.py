@@ -12,12 +12,13 @@ loss: who could read one of these connections is inside of this process or of QE
 from __future__ import annotations
 
 import json
-import os
 import threading
+from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from harness.errors import LostConnection
+from harness.vm.host.files import replace_text
 
 if TYPE_CHECKING:
     import socket
@@ -40,9 +41,7 @@ class SshExchange:
 
     def write(self, path: Path) -> None:
         """Write it to a file that the user alone can read; raises OSError."""
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            json.dump(asdict(self), file)
+        replace_text(path, json.dumps(asdict(self)))
 
     @classmethod
     def read(cls, path: Path) -> SshExchange:
@@ -52,27 +51,27 @@ class SshExchange:
         return cls(received=received, **fields)
 
 
-class ExchangeLine:
+class ExchangeLine(ABC):
     """A line to an SSH server on which the exchange is kept, or done again. Used as a socket."""
 
     def __init__(self, line: socket.socket) -> None:
         self._line = line
 
+    @abstractmethod
     def kex_init(self, made: bytes) -> bytes:
         """Return the client's SSH_MSG_KEXINIT, when it has made this one."""
-        raise NotImplementedError
 
+    @abstractmethod
     def private_key(self, made: bytes) -> bytes:
         """Return the client's private key for the exchange, when it has made this one."""
-        raise NotImplementedError
 
+    @abstractmethod
     def send(self, data: bytes) -> int:
         """Send some of it; returns how many bytes. Raises OSError."""
-        raise NotImplementedError
 
+    @abstractmethod
     def recv(self, most: int) -> bytes:
         """Return the next bytes, b"" at the end; raises OSError, TimeoutError."""
-        raise NotImplementedError
 
     @property
     def _closed(self) -> bool:
